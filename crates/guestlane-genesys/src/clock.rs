@@ -1,0 +1,354 @@
+//! The one place that knows what time it is and how to wait.
+//!
+//! Everything else takes a [`Clock`] or a [`Timestamp`], so that expiry, retries and leases are arithmetic in tests. A
+//! [`ManualClock`] moves only when it is told, or by itself once nothing is [busy](Clock::busy): then a test that waits an
+//! hour takes a millisecond, although its sockets and files are real.
+
+use std::{
+    cmp::Reverse,
+    collections::BinaryHeap,
+    fmt,
+    future::Future,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::oneshot;
+
+/// A moment in UTC, in microseconds since 1970-01-01.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// From microseconds since the Unix epoch.
+    pub const fn from_unix_micros(micros: i64) -> Self {
+        Self(micros)
+    }
+
+    /// Microseconds since the Unix epoch.
+    pub const fn unix_micros(self) -> i64 {
+        self.0
+    }
+
+    /// Whole seconds since the Unix epoch, as JWT's NumericDate has them (RFC 7519, section 2).
+    pub const fn unix_seconds(self) -> i64 {
+        self.0.div_euclid(1_000_000)
+    }
+
+    /// How much later `self` is than `earlier`; zero when it is not.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+}
+
+impl std::ops::Add<Duration> for Timestamp {
+    type Output = Self;
+
+    fn add(self, duration: Duration) -> Self {
+        let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_add(micros))
+    }
+}
+
+impl std::ops::Sub<Duration> for Timestamp {
+    type Output = Self;
+
+    fn sub(self, duration: Duration) -> Self {
+        let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_sub(micros))
+    }
+}
+
+/// RFC 3339 with microseconds, in UTC: `2026-11-22T15:23:49.123456Z`.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::from_microsecond(self.0) {
+            Ok(moment) => write!(f, "{moment:.6}"),
+            Err(_) => write!(f, "{}us", self.0),
+        }
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl serde::Serialize for Timestamp {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// The time limit passed before the work was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no answer within {0:?}")]
+pub struct TimedOut(pub Duration);
+
+/// Tells the time and waits. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Clock(Kind);
+
+#[derive(Clone, Debug)]
+enum Kind {
+    System,
+    Manual(ManualClock),
+}
+
+impl Clock {
+    /// The machine's clock.
+    pub const fn system() -> Self {
+        Self(Kind::System)
+    }
+
+    /// The time now.
+    pub fn now(&self) -> Timestamp {
+        match &self.0 {
+            Kind::System => {
+                #[expect(clippy::disallowed_methods, reason = "this is the place")]
+                let now = std::time::SystemTime::now();
+                let micros = now.duration_since(std::time::UNIX_EPOCH).map_or(0, |age| age.as_micros());
+                Timestamp(i64::try_from(micros).unwrap_or(i64::MAX))
+            }
+            Kind::Manual(manual) => manual.now(),
+        }
+    }
+
+    /// Waits for `duration`.
+    pub async fn sleep(&self, duration: Duration) {
+        match &self.0 {
+            Kind::System => {
+                #[expect(clippy::disallowed_methods, reason = "this is the place")]
+                tokio::time::sleep(duration).await;
+            }
+            Kind::Manual(manual) => manual.sleep(duration).await,
+        }
+    }
+
+    /// Waits until `moment`; returns at once when it is past.
+    pub async fn sleep_until(&self, moment: Timestamp) {
+        self.sleep(moment.since(self.now())).await;
+    }
+
+    /// Runs `work`, for at most `limit`. Upon the limit `work` is dropped.
+    pub async fn timeout<F: Future>(&self, limit: Duration, work: F) -> Result<F::Output, TimedOut> {
+        let work = std::pin::pin!(work);
+        tokio::select! {
+            biased;
+            output = work => Ok(output),
+            () = self.sleep(limit) => Err(TimedOut(limit)),
+        }
+    }
+
+    /// Says that something real (a socket, a file) is being waited for: a manual clock that moves by itself stands still
+    /// until the guard is dropped.
+    pub fn busy(&self) -> Busy {
+        Busy(match &self.0 {
+            Kind::System => None,
+            Kind::Manual(manual) => {
+                manual.0.busy.fetch_add(1, Ordering::SeqCst);
+                Some(manual.clone())
+            }
+        })
+    }
+}
+
+impl From<ManualClock> for Clock {
+    fn from(manual: ManualClock) -> Self {
+        Self(Kind::Manual(manual))
+    }
+}
+
+/// See [`Clock::busy`].
+#[derive(Debug)]
+pub struct Busy(Option<ManualClock>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        if let Some(manual) = &self.0 {
+            manual.0.busy.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+}
+
+/// A clock for tests: it moves when told.
+#[derive(Clone, Debug)]
+pub struct ManualClock(Arc<Hands>);
+
+#[derive(Debug)]
+struct Hands {
+    state: Mutex<State>,
+    busy: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct State {
+    now: Timestamp,
+    sleepers: BinaryHeap<Reverse<Sleeper>>,
+    seq: u64,
+}
+
+#[derive(Debug)]
+struct Sleeper {
+    wake_at: Timestamp,
+    seq: u64,
+    wake: oneshot::Sender<()>,
+}
+
+impl PartialEq for Sleeper {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+impl Eq for Sleeper {}
+impl PartialOrd for Sleeper {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Sleeper {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.wake_at, self.seq).cmp(&(other.wake_at, other.seq))
+    }
+}
+
+impl ManualClock {
+    /// Stands at `now` until moved.
+    pub fn new(now: Timestamp) -> Self {
+        let state = State { now, sleepers: BinaryHeap::new(), seq: 0 };
+        Self(Arc::new(Hands { state: Mutex::new(state), busy: AtomicUsize::new(0) }))
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The time it shows.
+    pub fn now(&self) -> Timestamp {
+        self.state().now
+    }
+
+    /// Moves forward by `duration`, waking in order all who wait for a moment on the way.
+    pub fn advance(&self, duration: Duration) {
+        let target = self.now() + duration;
+        while self.wake_next(Some(target)) {}
+        let mut state = self.state();
+        state.now = state.now.max(target);
+    }
+
+    /// Moves to the next moment somebody waits for (not past `limit`) and wakes them. False when there is none.
+    fn wake_next(&self, limit: Option<Timestamp>) -> bool {
+        let mut state = self.state();
+        while let Some(Reverse(next)) = state.sleepers.peek() {
+            if limit.is_some_and(|limit| next.wake_at > limit) {
+                return false;
+            }
+            let Some(Reverse(sleeper)) = state.sleepers.pop() else { return false };
+            if sleeper.wake.is_closed() {
+                continue; // its future was dropped: nobody waits for this moment
+            }
+            state.now = state.now.max(sleeper.wake_at);
+            let _ = sleeper.wake.send(());
+            return true;
+        }
+        false
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        if duration.is_zero() {
+            return;
+        }
+        let (wake, woken) = oneshot::channel();
+        {
+            let mut state = self.state();
+            state.seq += 1;
+            let sleeper = Sleeper { wake_at: state.now + duration, seq: state.seq, wake };
+            state.sleepers.push(Reverse(sleeper));
+        }
+        let _ = woken.await;
+    }
+
+    /// From now on, jumps to the next moment somebody waits for whenever nothing is [busy](Clock::busy), for as long as the
+    /// runtime lives. Meant for a single-threaded runtime, where «nothing is busy» holds still.
+    pub fn run_by_itself(&self) {
+        const TURNS: u32 = 64;
+        let clock = self.clone();
+        tokio::spawn(async move {
+            loop {
+                let mut idle = true;
+                for _ in 0..TURNS {
+                    tokio::task::yield_now().await;
+                    idle &= clock.0.busy.load(Ordering::SeqCst) == 0;
+                }
+                if !(idle && clock.wake_next(None)) {
+                    #[expect(clippy::disallowed_methods, reason = "gives real sockets and files a moment")]
+                    tokio::time::sleep(Duration::from_micros(100)).await;
+                }
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clock() -> (ManualClock, Clock) {
+        let manual = ManualClock::new(Timestamp::from_unix_micros(1_000_000));
+        (manual.clone(), manual.into())
+    }
+
+    #[test]
+    fn a_timestamp_reads_as_rfc_3339_with_microseconds() {
+        let moment = Timestamp::from_unix_micros(1_795_361_029_123_456);
+        assert_eq!(moment.to_string(), "2026-11-22T15:23:49.123456Z");
+        assert_eq!(Timestamp::from_unix_micros(0).to_string(), "1970-01-01T00:00:00.000000Z");
+    }
+
+    #[tokio::test]
+    async fn a_manual_clock_wakes_sleepers_in_the_order_of_their_moments() {
+        let (manual, clock) = clock();
+        let (late, early) = (clock.clone(), clock.clone());
+        let late = tokio::spawn(async move { late.sleep(Duration::from_secs(5)).await });
+        let early = tokio::spawn(async move { early.sleep(Duration::from_secs(2)).await });
+        tokio::task::yield_now().await;
+        manual.advance(Duration::from_secs(3));
+        early.await.unwrap();
+        assert!(!late.is_finished());
+        manual.advance(Duration::from_secs(3));
+        late.await.unwrap();
+        assert_eq!(clock.now().unix_seconds(), 7);
+    }
+
+    #[tokio::test]
+    async fn an_hour_passes_by_itself_when_nothing_is_busy_and_not_while_something_is() {
+        let (manual, clock) = clock();
+        manual.run_by_itself();
+        clock.sleep(Duration::from_secs(3600)).await;
+        assert_eq!(clock.now().unix_seconds(), 3601);
+
+        let busy = clock.busy();
+        let waiting = tokio::spawn({
+            let clock = clock.clone();
+            async move { clock.sleep(Duration::from_secs(1)).await }
+        });
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!waiting.is_finished());
+        drop(busy);
+        waiting.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_time_limit_drops_the_work() {
+        let (manual, clock) = clock();
+        manual.run_by_itself();
+        let limit = Duration::from_secs(10);
+        assert_eq!(clock.timeout(limit, std::future::pending::<()>()).await, Err(TimedOut(limit)));
+    }
+}

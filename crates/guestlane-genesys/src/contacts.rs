@@ -1,0 +1,96 @@
+//! `POST /api/v2/externalcontacts/contacts`, as the brief has it (R4, R6).
+
+use std::{borrow::Cow, collections::BTreeMap};
+
+use http::Method;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    clock::Timestamp,
+    error::{CallFailed, Operation},
+    platform::{Call, Platform},
+    retry::Done,
+};
+
+/// The guest as a contact.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NewContact<'a> {
+    /// Always [`NewContact::TYPE`].
+    #[serde(rename = "type")]
+    pub kind: Cow<'a, str>,
+    /// `guest-<guest id>`
+    pub address: Cow<'a, str>,
+    /// The guest id.
+    pub external_contact_id: Cow<'a, str>,
+    /// The guest token and the caller's attributes.
+    pub custom_attributes: ContactAttributes<'a>,
+}
+
+/// What is stored with the contact. `guestToken` comes first, and the caller's cannot have that name.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContactAttributes<'a> {
+    /// The guest token.
+    pub guest_token: Cow<'a, str>,
+    /// The caller's.
+    #[serde(flatten)]
+    pub attributes: Cow<'a, BTreeMap<String, String>>,
+}
+
+/// What the platform answers when it made something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Created {
+    /// The platform's id of it; never empty.
+    #[serde(deserialize_with = "not_empty")]
+    pub id: String,
+}
+
+fn not_empty<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let id = String::deserialize(deserializer)?;
+    if id.is_empty() { Err(serde::de::Error::custom("the id is empty")) } else { Ok(id) }
+}
+
+/// The address under which the platform knows a guest, and the conversation refers to the contact.
+pub fn guest_address(guest_id: &str) -> String {
+    format!("guest-{guest_id}")
+}
+
+impl<'a> NewContact<'a> {
+    /// The contact type of web messaging guests.
+    pub const TYPE: &'static str = "webchat";
+
+    /// The contact of a guest.
+    pub fn new(guest_id: &'a str, guest_token: &'a str, attributes: &'a BTreeMap<String, String>) -> Self {
+        Self {
+            kind: Self::TYPE.into(),
+            address: guest_address(guest_id).into(),
+            external_contact_id: guest_id.into(),
+            custom_attributes: ContactAttributes { guest_token: guest_token.into(), attributes: Cow::Borrowed(attributes) },
+        }
+    }
+}
+
+impl Platform {
+    /// Registers a contact: step A. Every attempt carries `idempotency_key`, and the same bytes.
+    pub async fn register_contact(
+        &self,
+        contact: &NewContact<'_>,
+        idempotency_key: String,
+        deadline: Timestamp,
+    ) -> Result<Done<Created>, CallFailed> {
+        let call = Call {
+            operation: Operation::Contact,
+            method: Method::POST,
+            path: "/api/v2/externalcontacts/contacts".to_owned(),
+            idempotency_key: Some(idempotency_key),
+            body: to_json(contact),
+        };
+        self.call(&call, deadline).await
+    }
+}
+
+/// Structs of strings always serialize.
+pub(crate) fn to_json(value: &impl Serialize) -> bytes::Bytes {
+    serde_json::to_vec(value).unwrap_or_default().into()
+}

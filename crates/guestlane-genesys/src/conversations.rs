@@ -1,0 +1,105 @@
+//! `POST /api/v2/conversations/messaging`, as the brief has it (R5, R6). The public platform has no such operation (reference,
+//! section 6.1).
+
+use std::borrow::Cow;
+
+use http::Method;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{
+    clock::Timestamp,
+    contacts::{Created, guest_address, to_json},
+    error::{CallFailed, Operation},
+    platform::{Call, Platform},
+    retry::Done,
+};
+
+/// A messaging conversation in a queue.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NewConversation<'a> {
+    /// The contact's address, `guest-<guest id>`.
+    pub contact_id: Cow<'a, str>,
+    /// Who shall answer.
+    pub routing_data: RoutingData,
+    /// For the inbound flow and for those downstream.
+    pub custom_attributes: ConversationAttributes<'a>,
+}
+
+/// Who shall answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RoutingData {
+    /// The queue.
+    pub queue_id: Uuid,
+    /// Empty: the brief asks for none.
+    pub skill_requirements: Vec<String>,
+}
+
+/// For the inbound flow and for those downstream.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConversationAttributes<'a> {
+    /// The guest token.
+    pub session_token: Cow<'a, str>,
+    /// The queue, again.
+    pub routing_target: Uuid,
+}
+
+impl<'a> NewConversation<'a> {
+    /// The conversation of a guest in a queue.
+    pub fn new(guest_id: &str, queue_id: Uuid, guest_token: &'a str) -> Self {
+        Self {
+            contact_id: guest_address(guest_id).into(),
+            routing_data: RoutingData { queue_id, skill_requirements: Vec::new() },
+            custom_attributes: ConversationAttributes { session_token: guest_token.into(), routing_target: queue_id },
+        }
+    }
+}
+
+impl Platform {
+    /// Opens a conversation: step B. Every attempt carries `idempotency_key`, and the same bytes.
+    pub async fn open_conversation(
+        &self,
+        conversation: &NewConversation<'_>,
+        idempotency_key: String,
+        deadline: Timestamp,
+    ) -> Result<Done<Created>, CallFailed> {
+        let call = Call {
+            operation: Operation::Conversation,
+            method: Method::POST,
+            path: "/api/v2/conversations/messaging".to_owned(),
+            idempotency_key: Some(idempotency_key),
+            body: to_json(conversation),
+        };
+        self.call(&call, deadline).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::contacts::NewContact;
+
+    const QUEUE: &str = "7a1f0000-0000-4000-8000-000000000001";
+
+    #[test]
+    fn the_payloads_are_the_briefs_byte_for_byte() {
+        let attributes = BTreeMap::from([("tier".into(), "premium".into()), ("source".into(), "web-portal".into())]);
+        let contact = NewContact::new("user-8842-xyz", "T.O.K", &attributes);
+        assert_eq!(
+            serde_json::to_string(&contact).unwrap(),
+            r#"{"type":"webchat","address":"guest-user-8842-xyz","externalContactId":"user-8842-xyz","customAttributes":{"guestToken":"T.O.K","source":"web-portal","tier":"premium"}}"#
+        );
+        let conversation = NewConversation::new("user-8842-xyz", QUEUE.parse().unwrap(), "T.O.K");
+        assert_eq!(
+            serde_json::to_string(&conversation).unwrap(),
+            format!(
+                r#"{{"contactId":"guest-user-8842-xyz","routingData":{{"queueId":"{QUEUE}","skillRequirements":[]}},"customAttributes":{{"sessionToken":"T.O.K","routingTarget":"{QUEUE}"}}}}"#
+            )
+        );
+    }
+}

@@ -1,0 +1,229 @@
+//! What a call's failure says about the platform: may the thing asked for exist by now?
+
+use std::{fmt, time::Duration};
+
+use http::StatusCode;
+
+/// Why one attempt at a call did not end well, sorted by what the platform may have done.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CallError {
+    /// The request never left: nothing can have happened.
+    #[error("the request was not sent: {0}")]
+    NotSent(String),
+
+    /// The platform asked us to slow down (429), and did nothing else.
+    #[error("the platform asked us to slow down{}", RetryAfter(*.retry_after))]
+    Throttled {
+        /// The `Retry-After` of the answer.
+        retry_after: Option<Duration>,
+        /// `ININ-Correlation-Id` of the answer.
+        correlation_id: Option<String>,
+    },
+
+    /// No answer, a broken one, or a 5xx: what was asked for may or may not exist.
+    #[error("it is unknown whether the platform acted: {reason}")]
+    OutcomeUnknown {
+        /// What happened instead of an answer.
+        reason: String,
+        /// The `Retry-After` of a 503, for example.
+        retry_after: Option<Duration>,
+        /// `ININ-Correlation-Id`, where there was an answer.
+        correlation_id: Option<String>,
+    },
+
+    /// 401: the access token is not (or no longer) good. Nothing was done.
+    #[error("the platform did not accept the access token: {0}")]
+    Unauthorized(Refusal),
+
+    /// The platform understood and said no. Nothing was done, and repeating changes nothing.
+    #[error("the platform refused: {0}")]
+    Refused(Refusal),
+
+    /// The access token could not be had, so the call was not made.
+    #[error("no access token: {0}")]
+    SignIn(Box<CallError>),
+}
+
+struct RetryAfter(Option<Duration>);
+
+impl fmt::Display for RetryAfter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |wait| write!(f, " for {} s", wait.as_secs_f32()))
+    }
+}
+
+/// The platform's error body (`ErrorBody`, or OAuth's three fields) as far as a person needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// The platform's dotted code, or OAuth's `error`; empty when the body had none.
+    pub code: String,
+    /// The platform's sentence; empty when the body had none.
+    pub message: String,
+    /// To quote to the platform's support.
+    pub correlation_id: Option<String>,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HTTP {}", self.status.as_u16())?;
+        if !self.code.is_empty() {
+            write!(f, " {}", self.code)?;
+        }
+        if !self.message.is_empty() {
+            write!(f, ": {}", self.message)?;
+        }
+        if let Some(id) = &self.correlation_id {
+            write!(f, " (correlation id {id})")?;
+        }
+        Ok(())
+    }
+}
+
+impl Refusal {
+    /// Whether the platform refused the guest token because its time is over, and so cannot have taken the key that came with
+    /// it. The code is the simulator's; no public document names one.
+    pub fn is_expired_guest_token(&self) -> bool {
+        self.code == "guest.token.expired"
+    }
+
+    /// Whether the platform refused the guest token, for whatever reason.
+    pub fn is_guest_token(&self) -> bool {
+        self.code.starts_with("guest.token.")
+    }
+}
+
+/// What may be done after a failed attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Send the same again, under the same key, not before this long.
+    Retry {
+        /// The platform's own wish, a lower bound of the wait.
+        at_least: Duration,
+    },
+    /// Get a new access token, and send the same again, once.
+    RenewToken,
+    /// Nothing: the answer is final.
+    Stop,
+}
+
+/// R12's categories.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Category {
+    /// The guest token did not verify, or the platform refused it.
+    TokenValidation,
+    /// 429.
+    RateLimit,
+    /// 401, 403 and failures to sign in.
+    Auth,
+    /// No answer, broken answers, 5xx.
+    Network,
+    /// All else (a refused payload, for example): in the total only.
+    Other,
+}
+
+impl CallError {
+    /// The next move. No catch-all: a new variant must choose.
+    ///
+    /// An unknown outcome is repeated because every call that creates something carries an `Idempotency-Key` that is the same
+    /// for every attempt.
+    pub fn next(&self) -> Next {
+        match self {
+            Self::NotSent(_) => Next::Retry { at_least: Duration::ZERO },
+            Self::Throttled { retry_after, .. } | Self::OutcomeUnknown { retry_after, .. } => {
+                Next::Retry { at_least: retry_after.unwrap_or_default() }
+            }
+            Self::Unauthorized(_) => Next::RenewToken,
+            // The sign-in has been retried by itself already.
+            Self::Refused(_) | Self::SignIn(_) => Next::Stop,
+        }
+    }
+
+    /// The category this failure counts under.
+    pub fn category(&self) -> Category {
+        match self {
+            Self::NotSent(_) | Self::OutcomeUnknown { .. } => Category::Network,
+            Self::Throttled { .. } => Category::RateLimit,
+            Self::Unauthorized(_) => Category::Auth,
+            Self::Refused(refusal) if refusal.is_guest_token() => Category::TokenValidation,
+            Self::Refused(refusal) if refusal.status == StatusCode::FORBIDDEN => Category::Auth,
+            Self::Refused(_) => Category::Other,
+            Self::SignIn(cause) => match cause.as_ref() {
+                Self::Refused(_) | Self::Unauthorized(_) | Self::SignIn(_) => Category::Auth,
+                Self::NotSent(_) | Self::Throttled { .. } | Self::OutcomeUnknown { .. } => cause.category(),
+            },
+        }
+    }
+
+    /// The correlation id of the answer, if there was one.
+    pub fn correlation_id(&self) -> Option<&str> {
+        match self {
+            Self::NotSent(_) => None,
+            Self::Throttled { correlation_id, .. } | Self::OutcomeUnknown { correlation_id, .. } => correlation_id.as_deref(),
+            Self::Unauthorized(refusal) | Self::Refused(refusal) => refusal.correlation_id.as_deref(),
+            Self::SignIn(cause) => cause.correlation_id(),
+        }
+    }
+
+    /// The refusal that is final, if this is one.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Unauthorized(refusal) | Self::Refused(refusal) => Some(refusal),
+            Self::SignIn(cause) => cause.refusal(),
+            Self::NotSent(_) | Self::Throttled { .. } | Self::OutcomeUnknown { .. } => None,
+        }
+    }
+}
+
+/// Which of the platform's operations a call is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// `POST /api/v2/oauth/token`
+    Token,
+    /// `GET /api/v2/routing/queues/{queueId}`
+    Queue,
+    /// `POST /api/v2/externalcontacts/contacts`
+    Contact,
+    /// `POST /api/v2/conversations/messaging`
+    Conversation,
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Token => "sign in",
+            Self::Queue => "look up the queue",
+            Self::Contact => "register the contact",
+            Self::Conversation => "open the conversation",
+        })
+    }
+}
+
+/// A call that was given up: what it was for, how hard we tried, and the last failure.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("could not {operation} ({} in {:.1} s)", Tries(*.tries), .elapsed.as_secs_f32())]
+pub struct CallFailed {
+    /// Which call.
+    pub operation: Operation,
+    /// How often it was sent.
+    pub tries: u32,
+    /// From the first attempt to giving up.
+    pub elapsed: Duration,
+    /// How the last attempt ended.
+    #[source]
+    pub cause: CallError,
+    /// When the platform said that it may be tried again, if that is later than the caller could wait.
+    pub wait: Option<Duration>,
+}
+
+struct Tries(u32);
+
+impl fmt::Display for Tries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            1 => f.write_str("1 try"),
+            n => write!(f, "{n} tries"),
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! The access token: one request for many waiters, renewed ahead of its expiry (R1).
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use http::{HeaderValue, Request, header};
+use http_body_util::Full;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use tokio::sync::Mutex;
+use tracing::{debug, warn};
+
+use crate::{
+    base_url::BaseUrl,
+    clock::{Clock, Timestamp},
+    error::{CallError, CallFailed, Operation},
+    retry::{self, Effort, RetryPolicy},
+    stats::CallStats,
+    transport::Transport,
+};
+
+/// With less than this left, a token is renewed in the background (R1).
+const RENEW_AHEAD: Duration = Duration::from_secs(60);
+
+/// With less than this left, a token could expire on its way: nobody uses it any more.
+const TOO_LATE: Duration = Duration::from_secs(5);
+
+/// An access token, as the header that carries it.
+#[derive(Debug)]
+pub(crate) struct AccessToken {
+    bearer: HeaderValue, // marked sensitive: `Debug` hides it
+    expires_at: Timestamp,
+    life: Duration,
+}
+
+impl AccessToken {
+    pub(crate) fn bearer(&self) -> HeaderValue {
+        self.bearer.clone()
+    }
+
+    fn is_usable_at(&self, now: Timestamp) -> bool {
+        self.expires_at.since(now) > TOO_LATE.min(self.life / 10)
+    }
+
+    fn is_due_at(&self, now: Timestamp) -> bool {
+        self.expires_at.since(now) < RENEW_AHEAD.min(self.life / 2)
+    }
+}
+
+/// Signs in by client credentials (RFC 6749, section 4.4), at most once at a time.
+#[derive(Debug)]
+pub(crate) struct TokenSource {
+    url: String,
+    form: SecretString,
+    transport: Transport,
+    policy: RetryPolicy,
+    clock: Clock,
+    stats: Arc<CallStats>,
+    current: ArcSwapOption<AccessToken>,
+    /// Held by the one who asks; keeps the reason when asking failed.
+    asking: Mutex<Option<CallFailed>>,
+    asked: AtomicU64,
+    renewing: AtomicBool,
+}
+
+#[derive(Deserialize)]
+struct TokenAnswer {
+    access_token: SecretString,
+    /// Seconds.
+    expires_in: u64,
+}
+
+impl TokenSource {
+    pub(crate) fn new(
+        base: &BaseUrl,
+        client_id: &str,
+        client_secret: &SecretString,
+        transport: Transport,
+        policy: RetryPolicy,
+        clock: Clock,
+        stats: Arc<CallStats>,
+    ) -> Self {
+        let form = url::form_urlencoded::Serializer::new(String::new())
+            .append_pair("grant_type", "client_credentials")
+            .append_pair("client_id", client_id)
+            .append_pair("client_secret", client_secret.expose_secret())
+            .finish();
+        Self {
+            url: base.route("/api/v2/oauth/token"),
+            form: form.into(),
+            transport,
+            policy,
+            clock,
+            stats,
+            current: ArcSwapOption::empty(),
+            asking: Mutex::new(None),
+            asked: AtomicU64::new(0),
+            renewing: AtomicBool::new(false),
+        }
+    }
+
+    /// A token that will outlive a request. Waits only when there is none.
+    pub(crate) async fn token(self: &Arc<Self>, deadline: Timestamp) -> Result<Arc<AccessToken>, CallError> {
+        let now = self.clock.now();
+        match self.current.load_full() {
+            Some(token) if token.is_usable_at(now) => {
+                if token.is_due_at(now) {
+                    self.renew_in_background(deadline);
+                }
+                Ok(token)
+            }
+            _ => self.ask(None, deadline).await.map_err(|failed| CallError::SignIn(Box::new(failed.cause))),
+        }
+    }
+
+    /// The platform did not accept `token`: nobody shall use it again.
+    pub(crate) fn discard(&self, token: &Arc<AccessToken>) {
+        if self.current.load().as_ref().is_some_and(|current| Arc::ptr_eq(current, token)) {
+            self.current.store(None);
+        }
+    }
+
+    fn renew_in_background(self: &Arc<Self>, deadline: Timestamp) {
+        if self.renewing.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let source = Arc::clone(self);
+        tokio::spawn(async move {
+            let old = source.current.load_full();
+            if let Err(error) = source.ask(old.as_ref(), deadline).await {
+                warn!(%error, cause = %error.cause, "the access token could not be renewed ahead of its expiry; it is tried again");
+            }
+            source.renewing.store(false, Ordering::Release);
+        });
+    }
+
+    /// Asks for a token unless somebody else just did. `old` is a token that will not do, although it is still usable.
+    async fn ask(&self, old: Option<&Arc<AccessToken>>, deadline: Timestamp) -> Result<Arc<AccessToken>, CallFailed> {
+        let seen = self.asked.load(Ordering::Acquire);
+        let mut failure = self.asking.lock().await;
+        if self.asked.load(Ordering::Acquire) != seen {
+            // Somebody asked while we waited: their answer is ours, good or bad.
+            if let Some(failed) = failure.as_ref() {
+                return Err(failed.clone());
+            }
+        }
+        if let Some(token) = self.current.load_full()
+            && token.is_usable_at(self.clock.now())
+            && !old.is_some_and(|old| Arc::ptr_eq(old, &token))
+        {
+            return Ok(token);
+        }
+        let effort = Effort { policy: &self.policy, clock: &self.clock, stats: &self.stats, deadline };
+        let asked = retry::run(effort, Operation::Token, || self.request(deadline)).await;
+        self.asked.fetch_add(1, Ordering::Release);
+        match asked {
+            Ok(done) => {
+                *failure = None;
+                let token = Arc::new(done.value);
+                self.current.store(Some(Arc::clone(&token)));
+                Ok(token)
+            }
+            Err(failed) => {
+                *failure = Some(failed.clone());
+                Err(failed)
+            }
+        }
+    }
+
+    async fn request(&self, deadline: Timestamp) -> Result<AccessToken, CallError> {
+        let body = Bytes::copy_from_slice(self.form.expose_secret().as_bytes());
+        let request = Request::post(&self.url)
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(Full::new(body))
+            .map_err(|error| CallError::NotSent(error.to_string()))?;
+        self.stats.sent();
+        self.stats.token_requested();
+        let asked_at = self.clock.now();
+        let answer = self.transport.send(request, deadline).await?;
+        let answer = answer.accepted(self.clock.now()).map_err(|error| match error {
+            // Here a 401 means that the credentials are wrong: renewing what we do not have yet would not help.
+            CallError::Unauthorized(refusal) => CallError::Refused(refusal),
+            other => other,
+        })?;
+        let TokenAnswer { access_token, expires_in } = answer.json()?;
+        let mut bearer = HeaderValue::try_from(format!("Bearer {}", access_token.expose_secret()))
+            .map_err(|_| CallError::NotSent("the access token does not fit into a header".to_owned()))?;
+        bearer.set_sensitive(true);
+        let life = Duration::from_secs(expires_in);
+        debug!(expires_in, "signed in");
+        // Counted from when we asked: the answer took its time.
+        Ok(AccessToken { bearer, expires_at: asked_at + life, life })
+    }
+}

@@ -1,0 +1,36 @@
+//! `GET /api/v2/routing/queues/{queueId}` (R14).
+
+use bytes::Bytes;
+use http::Method;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{
+    clock::Timestamp,
+    error::{CallFailed, Operation},
+    platform::{Call, Platform},
+};
+
+/// A queue, as far as it matters here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queue {
+    /// The queue's id.
+    pub id: Uuid,
+    /// Its name in the admin console.
+    #[serde(default)]
+    pub name: String,
+}
+
+impl Platform {
+    /// Looks a queue up. A queue that does not exist is a refusal with status 404.
+    pub async fn queue(&self, id: Uuid, deadline: Timestamp) -> Result<Queue, CallFailed> {
+        let call = Call {
+            operation: Operation::Queue,
+            method: Method::GET,
+            path: format!("/api/v2/routing/queues/{id}"),
+            idempotency_key: None,
+            body: Bytes::new(),
+        };
+        Ok(self.call(&call, deadline).await?.value)
+    }
+}

@@ -1,0 +1,191 @@
+//! When to try again, and the only loop that does.
+
+use std::{future::Future, time::Duration};
+
+use tracing::debug;
+
+use crate::{
+    clock::{Clock, Timestamp},
+    error::{CallError, CallFailed, Next, Operation},
+    stats::CallStats,
+};
+
+/// R8: how often and how soon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// Attempts after the first.
+    pub retries: u32,
+    /// The shortest wait between two attempts.
+    pub min: Duration,
+    /// The longest wait, unless the platform asks for more.
+    pub max: Duration,
+}
+
+impl Default for RetryPolicy {
+    /// The brief's: 3 retries, 1 s to 5 s.
+    fn default() -> Self {
+        Self { retries: 3, min: Duration::from_secs(1), max: Duration::from_secs(5) }
+    }
+}
+
+/// What follows a failed attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Decision {
+    Wait(Duration),
+    Again,
+    GiveUp { wait: Option<Duration> },
+}
+
+impl RetryPolicy {
+    /// The wait before retry `n` (from 1), spread by `spread` (0 to 1) over all from `min` to the exponential bound: full jitter
+    /// between the two bounds.
+    fn backoff(&self, n: u32, spread: f64) -> Duration {
+        let ceiling = self.min.saturating_mul(2_u32.saturating_pow(n)).min(self.max).max(self.min);
+        self.min + (ceiling - self.min).mul_f64(spread)
+    }
+
+    fn decide(&self, tries: u32, renewed: bool, error: &CallError, left: Duration, spread: f64) -> Decision {
+        match error.next() {
+            Next::Stop => Decision::GiveUp { wait: None },
+            Next::RenewToken if renewed => Decision::GiveUp { wait: None },
+            Next::RenewToken => Decision::Again,
+            Next::Retry { at_least } => {
+                // A renewed token's attempt is extra: it is not one of the retries.
+                let retries_done = tries - 1 - u32::from(renewed);
+                let backoff = self.backoff(retries_done + 1, spread);
+                // `Retry-After` is a floor, and all who were told the same moment must not come back at the same moment.
+                let wait = if at_least > backoff { at_least + (backoff - self.min).min(self.min) } else { backoff };
+                if retries_done >= self.retries || wait >= left {
+                    Decision::GiveUp { wait: Some(wait).filter(|_| !at_least.is_zero()) }
+                } else {
+                    Decision::Wait(wait)
+                }
+            }
+        }
+    }
+}
+
+/// One caller's patience.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Effort<'a> {
+    pub(crate) policy: &'a RetryPolicy,
+    pub(crate) clock: &'a Clock,
+    pub(crate) stats: &'a CallStats,
+    pub(crate) deadline: Timestamp,
+}
+
+/// What came of it, and how often it was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Done<T> {
+    /// The result of the last attempt.
+    pub value: T,
+    /// Attempts, 1 when the first went well.
+    pub tries: u32,
+}
+
+/// Repeats `attempt` until it succeeds, is refused, or patience ends. A 401 is repeated once, at once: the attempt is expected to
+/// have dropped the token that was not accepted.
+pub(crate) async fn run<T, F>(effort: Effort<'_>, operation: Operation, mut attempt: impl FnMut() -> F) -> Result<Done<T>, CallFailed>
+where
+    F: Future<Output = Result<T, CallError>>,
+{
+    let started = effort.clock.now();
+    let mut renewed = false;
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let error = match attempt().await {
+            Ok(value) => return Ok(Done { value, tries }),
+            Err(error) => error,
+        };
+        effort.stats.failed(&error);
+        let now = effort.clock.now();
+        let decision = effort.policy.decide(tries, renewed, &error, effort.deadline.since(now), fastrand::f64());
+        debug!(%operation, tries, %error, ?decision, "attempt failed");
+        match decision {
+            Decision::Wait(wait) => effort.clock.sleep(wait).await,
+            Decision::Again => renewed = true,
+            Decision::GiveUp { wait } => {
+                return Err(CallFailed { operation, tries, elapsed: now.since(started), cause: error, wait });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::error::Refusal;
+
+    const FAR: Duration = Duration::from_secs(3600);
+
+    fn refusal(status: StatusCode) -> Refusal {
+        Refusal { status, code: String::new(), message: String::new(), correlation_id: None }
+    }
+
+    fn throttled(seconds: u64) -> CallError {
+        CallError::Throttled { retry_after: Some(Duration::from_secs(seconds)), correlation_id: None }
+    }
+
+    fn lost() -> CallError {
+        CallError::OutcomeUnknown { reason: String::new(), retry_after: None, correlation_id: None }
+    }
+
+    #[test]
+    fn a_refusal_is_final() {
+        for status in [StatusCode::BAD_REQUEST, StatusCode::FORBIDDEN, StatusCode::NOT_FOUND] {
+            let error = CallError::Refused(refusal(status));
+            let decision = RetryPolicy::default().decide(1, false, &error, FAR, 0.5);
+            assert_eq!(decision, Decision::GiveUp { wait: None }, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_401_costs_one_extra_attempt_and_not_two() {
+        let policy = RetryPolicy::default();
+        let error = CallError::Unauthorized(refusal(StatusCode::UNAUTHORIZED));
+        assert_eq!(policy.decide(1, false, &error, FAR, 0.5), Decision::Again);
+        assert_eq!(policy.decide(2, true, &error, FAR, 0.5), Decision::GiveUp { wait: None });
+        // It is not counted against the retries.
+        assert!(matches!(policy.decide(4, true, &lost(), FAR, 0.5), Decision::Wait(_)));
+        assert!(matches!(policy.decide(5, true, &lost(), FAR, 0.5), Decision::GiveUp { .. }));
+    }
+
+    #[test]
+    fn there_are_three_retries_and_no_fourth() {
+        let policy = RetryPolicy::default();
+        assert!((1..=3).all(|tries| matches!(policy.decide(tries, false, &lost(), FAR, 0.5), Decision::Wait(_))));
+        assert_eq!(policy.decide(4, false, &lost(), FAR, 0.5), Decision::GiveUp { wait: None });
+    }
+
+    #[test]
+    fn a_wait_longer_than_the_callers_patience_is_told_and_not_slept() {
+        let decision = RetryPolicy::default().decide(1, false, &throttled(90), Duration::from_secs(60), 0.0);
+        assert_eq!(decision, Decision::GiveUp { wait: Some(Duration::from_secs(90)) });
+    }
+
+    proptest! {
+        #[test]
+        fn a_wait_keeps_to_its_bounds_and_never_undercuts_retry_after(
+            tries in 1_u32..=3, spread in 0.0_f64..1.0, min_ms in 1_u64..2000, more_ms in 0_u64..8000, after_s in 0_u64..30,
+        ) {
+            let (min, max) = (Duration::from_millis(min_ms), Duration::from_millis(min_ms + more_ms));
+            let policy = RetryPolicy { retries: 3, min, max };
+            let Decision::Wait(wait) = policy.decide(tries, false, &throttled(after_s), FAR, spread) else {
+                return Err(TestCaseError::fail("gave up"));
+            };
+            let floor = Duration::from_secs(after_s);
+            prop_assert!(wait >= min.max(floor));
+            prop_assert!(wait <= max.max(floor + min));
+        }
+
+        #[test]
+        fn waits_are_spread(spread in 0.01_f64..1.0) {
+            let policy = RetryPolicy::default();
+            prop_assert!(policy.backoff(1, spread) > policy.backoff(1, 0.0));
+        }
+    }
+}

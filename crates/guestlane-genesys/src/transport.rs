@@ -1,0 +1,306 @@
+//! One request, one answer or one reason why not. Time-limited; answers are read up to a bound; redirects are not followed.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{
+        Client,
+        connect::{
+            HttpConnector,
+            dns::{GaiResolver, Name},
+        },
+    },
+    rt::{TokioExecutor, TokioTimer},
+};
+
+use crate::{
+    clock::{Clock, Timestamp},
+    error::{CallError, Refusal},
+    wire_log,
+};
+
+/// The longest answer that is read.
+pub const MAX_ANSWER: usize = 1024 * 1024;
+
+/// How long a TCP connection may take to be made.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+
+/// Shorter than the 60 to 75 s after which load balancers close idle connections: a POST on a connection that is being closed
+/// would be one of unknown outcome.
+const IDLE_LIMIT: Duration = Duration::from_secs(30);
+
+/// A pool of connections and the way to use one. `R` resolves host names.
+#[derive(Debug, Clone)]
+pub struct Transport<R = GaiResolver> {
+    client: Client<HttpsConnector<HttpConnector<R>>, Full<Bytes>>,
+    clock: Clock,
+    limit: Duration,
+}
+
+/// An answer, whatever its status.
+#[derive(Debug)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// HTTP headers.
+    pub headers: HeaderMap,
+    /// The body, whole.
+    pub body: Bytes,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum NoAnswer {
+    /// The request was not sent.
+    #[error("{0}")]
+    NotSent(String),
+    /// It was sent, at least in part.
+    #[error("{0}")]
+    Lost(String),
+}
+
+/// The operating system's certificates could not be loaded.
+#[derive(Debug, thiserror::Error)]
+#[error("no trusted certificates on this machine (install the package `ca-certificates`): {0}")]
+pub struct NoTrustRoots(#[source] rustls_error::Error);
+
+mod rustls_error {
+    /// What `hyper-rustls` answers when there are no roots.
+    pub(super) type Error = Box<dyn std::error::Error + Send + Sync>;
+}
+
+impl Transport<GaiResolver> {
+    /// Connects to whatever the system's resolver says. `limit` bounds each request with its answer.
+    pub fn new(clock: Clock, limit: Duration) -> Result<Self, NoTrustRoots> {
+        Self::with_resolver(clock, limit, GaiResolver::new())
+    }
+}
+
+impl<R> Transport<R>
+where
+    R: tower_service::Service<Name> + Clone + Send + Sync + 'static,
+    R::Response: Iterator<Item = std::net::SocketAddr>,
+    R::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    R::Future: Send,
+    HttpConnector<R>: tower_service::Service<
+            http::Uri,
+            Response = hyper_util::rt::TokioIo<tokio::net::TcpStream>,
+            Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+            Future: Send,
+        > + Clone
+        + Send
+        + Sync
+        + 'static,
+{
+    /// As [`Transport::new`], with a resolver that may refuse addresses.
+    pub fn with_resolver(clock: Clock, limit: Duration, resolver: R) -> Result<Self, NoTrustRoots> {
+        let mut tcp = HttpConnector::new_with_resolver(resolver);
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(CONNECT_LIMIT));
+        let tls = HttpsConnectorBuilder::new()
+            .try_with_platform_verifier()
+            .map_err(|error| NoTrustRoots(Box::new(error)))?
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(tcp);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_LIMIT)
+            .build(tls);
+        Ok(Self { client, clock, limit })
+    }
+
+    /// Sends one request and reads the whole answer, within the time limit or until `deadline`, whichever is first.
+    pub async fn send(&self, request: Request<Full<Bytes>>, deadline: Timestamp) -> Result<Answer, NoAnswer> {
+        let limit = self.limit.min(deadline.since(self.clock.now()));
+        if limit.is_zero() {
+            return Err(NoAnswer::NotSent("no time left".to_owned()));
+        }
+        let _busy = self.clock.busy();
+        self.clock
+            .timeout(limit, self.exchange(request))
+            .await
+            .unwrap_or_else(|timed_out| Err(NoAnswer::Lost(timed_out.to_string())))
+    }
+
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Answer, NoAnswer> {
+        let response = self.client.request(request).await.map_err(|error| {
+            let reason = chain(&error);
+            if error.is_connect() { NoAnswer::NotSent(reason) } else { NoAnswer::Lost(reason) }
+        })?;
+        let (head, body) = Response::into_parts(response);
+        let body = Limited::new(body, MAX_ANSWER)
+            .collect()
+            .await
+            .map_err(|error| NoAnswer::Lost(format!("the answer broke off: {error}")))?;
+        Ok(Answer { status: head.status, headers: head.headers, body: body.to_bytes() })
+    }
+}
+
+/// An error and its causes on one line; hyper's own message says only «client error».
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line = format!("{line}: {error}");
+        cause = error.source();
+    }
+    line
+}
+
+impl From<NoAnswer> for CallError {
+    fn from(no_answer: NoAnswer) -> Self {
+        match no_answer {
+            NoAnswer::NotSent(reason) => Self::NotSent(reason),
+            NoAnswer::Lost(reason) => Self::OutcomeUnknown { reason, retry_after: None, correlation_id: None },
+        }
+    }
+}
+
+impl Answer {
+    /// Sorts a platform answer by its status: 2xx is `Ok`.
+    pub fn accepted(self, now: Timestamp) -> Result<Self, CallError> {
+        let status = self.status;
+        if status.is_success() {
+            return Ok(self);
+        }
+        let retry_after = retry_after(&self.headers, now);
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            return Err(CallError::Throttled { retry_after, correlation_id: self.correlation_id() });
+        }
+        let refusal = self.refusal();
+        Err(if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT {
+            CallError::OutcomeUnknown { reason: refusal.to_string(), retry_after, correlation_id: None }
+        } else if status == StatusCode::UNAUTHORIZED {
+            CallError::Unauthorized(refusal)
+        } else {
+            CallError::Refused(refusal)
+        })
+    }
+
+    /// Reads the JSON body of a 2xx. One that cannot be read leaves open what was done.
+    pub fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T, CallError> {
+        serde_json::from_slice(&self.body).map_err(|error| CallError::OutcomeUnknown {
+            reason: format!("HTTP {} with a body that is not what was expected: {error}", self.status.as_u16()),
+            retry_after: None,
+            correlation_id: self.correlation_id(),
+        })
+    }
+
+    /// `ININ-Correlation-Id`, else the body's `contextId` (reference, section 3).
+    fn correlation_id(&self) -> Option<String> {
+        let header = self.headers.get("inin-correlation-id").and_then(|value| value.to_str().ok());
+        header.map(str::to_owned).or_else(|| self.error_body().context_id)
+    }
+
+    fn error_body(&self) -> ErrorBody {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
+    fn refusal(&self) -> Refusal {
+        let body = self.error_body();
+        Refusal {
+            status: self.status,
+            code: wire_log::one_line(body.code.or(body.error).unwrap_or_default()),
+            message: wire_log::one_line(body.message.or(body.error_description).or(body.description).unwrap_or_default()),
+            correlation_id: self.correlation_id(),
+        }
+    }
+}
+
+/// The platform's `ErrorBody` and OAuth's error in one: no field of either is promised (reference, sections 2 and 3.1).
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ErrorBody {
+    code: Option<String>,
+    message: Option<String>,
+    context_id: Option<String>,
+    error: Option<String>,
+    #[serde(rename = "error_description")]
+    error_description: Option<String>,
+    description: Option<String>,
+}
+
+/// `Retry-After` in seconds or as a date (RFC 9110, section 10.2.3).
+pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = value.parse::<u32>() {
+        return Some(Duration::from_secs(seconds.into()));
+    }
+    let date = httpdate::parse_http_date(value).ok()?;
+    let since_epoch = date.duration_since(std::time::UNIX_EPOCH).ok()?;
+    let moment = Timestamp::from_unix_micros(i64::try_from(since_epoch.as_micros()).ok()?);
+    Some(moment.since(now))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, headers: &[(&'static str, &str)], body: &'static str) -> Answer {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.insert(*name, value.parse().unwrap());
+        }
+        Answer { status: StatusCode::from_u16(status).unwrap(), headers: map, body: Bytes::from_static(body.as_bytes()) }
+    }
+
+    const NOW: Timestamp = Timestamp::from_unix_micros(1_795_361_029_000_000);
+
+    #[test]
+    fn a_status_is_sorted_by_what_the_platform_may_have_done() {
+        let sort = |status| answer(status, &[], "").accepted(NOW);
+        assert!(sort(200).is_ok() && sort(201).is_ok() && sort(202).is_ok());
+        assert!(matches!(sort(429), Err(CallError::Throttled { .. })));
+        for status in [408, 500, 502, 503, 504] {
+            assert!(matches!(sort(status), Err(CallError::OutcomeUnknown { .. })), "{status}");
+        }
+        assert!(matches!(sort(401), Err(CallError::Unauthorized(_))));
+        for status in [301, 302, 307, 400, 403, 404, 409, 413, 415, 422] {
+            assert!(matches!(sort(status), Err(CallError::Refused(_))), "{status}");
+        }
+    }
+
+    #[test]
+    fn retry_after_is_read_as_seconds_and_as_a_date() {
+        let wait = |value: &str| retry_after(&answer(429, &[("retry-after", value)], "").headers, NOW);
+        assert_eq!(wait("42"), Some(Duration::from_secs(42)));
+        assert_eq!(wait("Sun, 22 Nov 2026 15:24:49 GMT"), Some(Duration::from_secs(60)));
+        assert_eq!(wait("Sun, 22 Nov 2020 15:24:49 GMT"), Some(Duration::ZERO));
+        assert_eq!(wait("soon"), None);
+        assert_eq!(wait("-1"), None);
+    }
+
+    #[test]
+    fn both_error_shapes_are_understood() {
+        let platform = r#"{"message":"The requested resource was not found.","code":"not.found","status":404,"contextId":"c-1"}"#;
+        let Err(CallError::Refused(refusal)) = answer(404, &[], platform).accepted(NOW) else { unreachable!() };
+        assert_eq!(refusal.code, "not.found");
+        assert_eq!(refusal.correlation_id.as_deref(), Some("c-1"));
+
+        let oauth = r#"{"error":"invalid_client","description":"d","error_description":"authentication failed"}"#;
+        let Err(CallError::Refused(refusal)) = answer(400, &[("inin-correlation-id", "c-2")], oauth).accepted(NOW) else {
+            unreachable!()
+        };
+        assert_eq!((refusal.code.as_str(), refusal.message.as_str()), ("invalid_client", "authentication failed"));
+        assert_eq!(refusal.correlation_id.as_deref(), Some("c-2"));
+    }
+
+    #[test]
+    fn a_success_that_cannot_be_read_leaves_the_outcome_open() {
+        for body in ["", "<html>", "{", "[]", r#"{"id":5}"#] {
+            #[derive(Debug, serde::Deserialize)]
+            struct Created {
+                #[expect(dead_code)]
+                id: String,
+            }
+            let read = answer(200, &[], body).json::<Created>();
+            assert!(matches!(read, Err(CallError::OutcomeUnknown { .. })), "{body}");
+        }
+    }
+}

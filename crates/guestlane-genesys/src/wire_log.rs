@@ -1,0 +1,65 @@
+//! What of a request or an answer may be seen in a log: its shape, and the few values that are no secret and no person's.
+
+use serde_json::Value;
+
+/// Fields whose values may be shown. All others are shown by their length: the list errs on the side of silence.
+const SHOWN: &[&str] = &[
+    "code", "contextId", "error", "error_description", "expires_in", "grant_type", "id", "message", "queueId", "routingTarget",
+    "status", "token_type", "type",
+];
+
+/// A JSON body with every value hidden that is not known to be harmless. Anything that is not JSON is its length.
+pub fn redacted(body: &[u8]) -> String {
+    match serde_json::from_slice::<Value>(body) {
+        Ok(mut value) => {
+            redact(&mut value, false);
+            value.to_string()
+        }
+        Err(_) => format!("<{} bytes>", body.len()),
+    }
+}
+
+fn redact(value: &mut Value, shown: bool) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                redact(value, SHOWN.contains(&name.as_str()));
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| redact(item, shown)),
+        Value::String(text) if !shown => *text = format!("<{} bytes>", text.len()),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// A text from outside, fit to stand in a log line or on a terminal: no control characters, at most 300 characters.
+pub fn one_line(text: String) -> String {
+    const MOST: usize = 300;
+    if text.len() <= MOST && !text.chars().any(char::is_control) {
+        return text;
+    }
+    let mut line: String = text.chars().take(MOST).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if text.chars().nth(MOST).is_some() {
+        line.push('…');
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_and_personal_values_are_hidden_and_the_shape_stays() {
+        let body = br#"{"type":"webchat","address":"guest-ann","customAttributes":{"guestToken":"ey.J.x","tier":"gold"},"n":1}"#;
+        let expected = r#"{"address":"<9 bytes>","customAttributes":{"guestToken":"<6 bytes>","tier":"<4 bytes>"},"n":1,"type":"webchat"}"#;
+        assert_eq!(redacted(body), expected);
+        assert_eq!(redacted(b"client_secret=x"), "<15 bytes>");
+    }
+
+    #[test]
+    fn a_text_from_outside_cannot_break_the_line() {
+        assert_eq!(one_line("a\nb\u{1b}[31m".to_owned()), "a b [31m");
+        assert_eq!(one_line("x".repeat(400)).chars().count(), 301);
+    }
+}

@@ -1,0 +1,75 @@
+//! `/_sim/…`: to look at the simulator, and to change what it does while it runs.
+
+use std::time::Duration;
+
+use http::{Method, Response, StatusCode};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::{
+    answer::{self, Body, Refusal},
+    fault::Fault,
+    world::{Incoming, World, lock},
+};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewFaults {
+    faults: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Advance {
+    advance_seconds: u64,
+}
+
+pub(crate) fn handle(world: &World, request: &Incoming) -> Response<Body> {
+    let answer = match (&request.method, request.path.as_str()) {
+        (&Method::GET, "/_sim/state") => Ok(answer::json(StatusCode::OK, &world.state())),
+        (&Method::GET, "/_sim/journal") => Ok(answer::json(StatusCode::OK, &lock(&world.journal).entries())),
+        (&Method::GET, "/_sim/crm-events") => Ok(answer::json(StatusCode::OK, &lock(&world.crm).events())),
+        (&Method::GET, "/_sim/faults") => Ok(faults(world)),
+        (&Method::PUT, "/_sim/faults") => parse::<NewFaults>(request).and_then(|new| {
+            let parsed: Result<Vec<Fault>, _> = new.faults.iter().map(|spec| spec.parse()).collect();
+            world.set_faults(parsed.map_err(|error| Refusal::bad_request(error.to_string()))?);
+            Ok(faults(world))
+        }),
+        (&Method::PUT, "/_sim/guest-keys") => register_keys(world, request),
+        (&Method::DELETE, "/_sim/tokens") => {
+            lock(&world.organization).revoke_tokens();
+            Ok(answer::empty(StatusCode::NO_CONTENT))
+        }
+        (&Method::POST, "/_sim/clock") => parse::<Advance>(request).map(|advance| {
+            world.advance(Duration::from_secs(advance.advance_seconds));
+            answer::json(StatusCode::OK, &json!({"now": world.now()}))
+        }),
+        _ => Err(Refusal::not_found()),
+    };
+    answer.unwrap_or_else(|refusal| refusal.answer(uuid::Uuid::nil()))
+}
+
+fn faults(world: &World) -> Response<Body> {
+    let specs: Vec<_> = world.faults().iter().map(Fault::to_string).collect();
+    answer::json(StatusCode::OK, &json!({"faults": specs}))
+}
+
+/// A JWK set takes the place of all keys; a PEM with `?kid=` adds one.
+fn register_keys(world: &World, request: &Incoming) -> Result<Response<Body>, Refusal> {
+    let keys = &mut lock(&world.organization).guest_keys;
+    let registered = if request.body.starts_with(b"-----BEGIN") {
+        let kid = request.query.as_deref().and_then(|query| query.strip_prefix("kid=")).unwrap_or_default();
+        if kid.is_empty() {
+            return Err(Refusal::bad_request("A PEM needs ?kid=, the key's id."));
+        }
+        keys.add_pem(kid, &request.body).map(|()| 1)
+    } else {
+        keys.replace_by_jwks(&request.body)
+    };
+    let registered = registered.map_err(Refusal::bad_request)?;
+    Ok(answer::json(StatusCode::OK, &json!({"registered": registered})))
+}
+
+fn parse<T: serde::de::DeserializeOwned>(request: &Incoming) -> Result<T, Refusal> {
+    serde_json::from_slice(&request.body).map_err(|error| Refusal::bad_request(error.to_string()))
+}

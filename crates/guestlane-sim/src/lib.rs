@@ -1,0 +1,120 @@
+//! The Genesys Cloud platform and a CRM, pretended on real sockets.
+//!
+//! [`Simulator::start`] opens a port and behaves as `docs/simulator.md` says: it checks what the platform checks, remembers what the
+//! platform remembers, counts what exists twice, and fails on demand ([`Fault`]).
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), guestlane_sim::StartError> {
+//! use guestlane_sim::{Options, Simulator};
+//!
+//! let simulator = Simulator::start(Options::default()).await?;
+//! println!("the platform is at {}", simulator.base_url());
+//! assert_eq!(simulator.state().contacts, 0);
+//! # Ok(()) }
+//! ```
+
+mod admin;
+mod answer;
+mod crm;
+mod fault;
+mod guest_token;
+mod journal;
+mod options;
+mod organization;
+mod route;
+mod server;
+mod world;
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+pub use crm::CrmCounts;
+pub use fault::{Fault, FaultKind, InvalidFault, When};
+pub use journal::Entry;
+pub use options::{DEPLOYMENT_ID, OAuthClient, Options, SCOPE_CONTACTS, SCOPE_CONVERSATIONS};
+pub use organization::{Duplicates, GuestCounts};
+pub use route::Route;
+pub use world::State;
+
+use world::{World, lock};
+
+/// A running simulator. It ends when this is dropped.
+#[derive(Debug)]
+pub struct Simulator {
+    world: Arc<World>,
+    address: SocketAddr,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+/// The simulator could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address is taken, or not this machine's.
+    #[error("cannot listen on {0}: {1}")]
+    Listen(SocketAddr, #[source] io::Error),
+    /// An option makes no sense.
+    #[error("{0}")]
+    Option(String),
+}
+
+impl Simulator {
+    /// Listens, and answers from then on.
+    pub async fn start(options: Options) -> Result<Self, StartError> {
+        let listen = options.listen;
+        let listener = server::bind(listen).await.map_err(|error| StartError::Listen(listen, error))?;
+        let address = listener.local_addr().map_err(|error| StartError::Listen(listen, error))?;
+        let world = Arc::new(World::new(options).map_err(StartError::Option)?);
+        let serving = tokio::spawn(server::serve(listener, Arc::clone(&world)));
+        Ok(Self { world, address, serving })
+    }
+
+    /// The origin of everything: the platform's routes, `/crm/events` and `/_sim/…`.
+    pub fn base_url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Where the CRM takes events.
+    pub fn crm_url(&self) -> String {
+        format!("http://{}/crm/events", self.address)
+    }
+
+    /// What exists and what was asked.
+    pub fn state(&self) -> State {
+        self.world.state()
+    }
+
+    /// The last 10,000 requests.
+    pub fn journal(&self) -> Vec<Entry> {
+        lock(&self.world.journal).entries()
+    }
+
+    /// The first 1,000 events the CRM was told.
+    pub fn crm_events(&self) -> Vec<serde_json::Value> {
+        lock(&self.world.crm).events().to_vec()
+    }
+
+    /// From now on these faults, and no others.
+    pub fn set_faults(&self, faults: Vec<Fault>) {
+        self.world.set_faults(faults);
+    }
+
+    /// Registers the public keys of guest tokens, in the place of all before.
+    pub fn register_guest_keys(&self, jwks: &str) -> Result<usize, String> {
+        lock(&self.world.organization).guest_keys.replace_by_jwks(jwks.as_bytes())
+    }
+
+    /// Every access token issued so far is good no longer.
+    pub fn revoke_tokens(&self) {
+        lock(&self.world.organization).revoke_tokens();
+    }
+
+    /// Moves the simulator's time ahead of everybody else's.
+    pub fn advance_clock(&self, by: Duration) {
+        self.world.advance(by);
+    }
+}
+
+impl Drop for Simulator {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}

@@ -1,0 +1,278 @@
+//! One request's way through the simulator: count it, decide its fault, do the work, answer, write it down.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use guestlane_genesys::{Clock, Timestamp};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::{
+    admin,
+    answer::{self, Body, Refusal},
+    crm::{Crm, CrmCounts},
+    fault::{Fault, FaultKind},
+    journal::{Journal, Record},
+    options::Options,
+    organization::{Duplicates, Organization, RateHeaders},
+    route::{Door, Route, Target, door},
+};
+
+/// The connection shall be closed without an answer.
+#[derive(Debug, thiserror::Error)]
+#[error("closed on purpose")]
+pub(crate) struct Closed;
+
+/// A request, read whole.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    pub(crate) query: Option<String>,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+/// The pretended world.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) organization: Mutex<Organization>,
+    pub(crate) crm: Mutex<Crm>,
+    pub(crate) journal: Mutex<Journal>,
+    faults: Mutex<Faults>,
+    calls: [AtomicU64; Route::ALL.len()],
+    requests: AtomicU64,
+    hanging: AtomicU64,
+    clock: Clock,
+    /// Microseconds the pretended time is ahead of the clock.
+    ahead: AtomicI64,
+    seed: u64,
+    latency: Duration,
+}
+
+#[derive(Debug, Default)]
+struct Faults {
+    wanted: Vec<Fault>,
+    hits: BTreeMap<&'static str, u64>,
+}
+
+/// What the simulator counted: `GET /_sim/state`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct State {
+    /// Contacts that exist.
+    pub contacts: u64,
+    /// Conversations that exist.
+    pub conversations: u64,
+    /// Different guests among the contacts.
+    pub guests: u64,
+    /// What exists more than once.
+    pub duplicates: Duplicates,
+    /// Access tokens issued.
+    pub tokens_issued: u64,
+    /// Requests by route, faults included.
+    pub calls: BTreeMap<&'static str, u64>,
+    /// Calls answered 429 for the quota's sake.
+    pub throttled: u64,
+    /// Faults that hit, by kind.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// Requests that are held without an answer now.
+    pub hanging: u64,
+    /// The CRM's side.
+    pub crm: CrmCounts,
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl World {
+    pub(crate) fn new(options: Options) -> Result<Self, String> {
+        Ok(Self {
+            crm: Mutex::new(Crm::new(options.crm_secret.as_deref())?),
+            journal: Mutex::default(),
+            faults: Mutex::new(Faults { wanted: options.faults.clone(), hits: BTreeMap::new() }),
+            calls: std::array::from_fn(|_| AtomicU64::new(0)),
+            requests: AtomicU64::new(0),
+            hanging: AtomicU64::new(0),
+            clock: options.clock.clone(),
+            ahead: AtomicI64::new(0),
+            seed: options.seed,
+            latency: options.latency,
+            organization: Mutex::new(Organization::new(options)),
+        })
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        Timestamp::from_unix_micros(self.clock.now().unix_micros() + self.ahead.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn advance(&self, by: Duration) {
+        self.ahead.fetch_add(i64::try_from(by.as_micros()).unwrap_or(i64::MAX), Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_faults(&self, faults: Vec<Fault>) {
+        lock(&self.faults).wanted = faults;
+    }
+
+    pub(crate) fn faults(&self) -> Vec<Fault> {
+        lock(&self.faults).wanted.clone()
+    }
+
+    pub(crate) fn state(&self) -> State {
+        let organization = lock(&self.organization);
+        State {
+            contacts: organization.contacts(),
+            conversations: organization.conversations(),
+            guests: organization.guests(),
+            duplicates: organization.duplicates(),
+            tokens_issued: organization.tokens_issued,
+            calls: Route::ALL.iter().map(|route| (route.name(), self.calls[*route as usize].load(Ordering::Relaxed))).collect(),
+            throttled: organization.throttled,
+            faults: lock(&self.faults).hits.clone(),
+            hanging: self.hanging.load(Ordering::Relaxed),
+            crm: lock(&self.crm).counts(),
+        }
+    }
+
+    /// Answers a request, or says that the connection shall be closed without an answer.
+    pub(crate) async fn handle(&self, request: Incoming) -> Result<Response<Body>, Closed> {
+        let door = door(&request.method, &request.path);
+        if door == Door::Admin {
+            return Ok(admin::handle(self, &request));
+        }
+        let n = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
+        let correlation_id = Uuid::from_u64_pair(0xc0de_0000_0000_4000 | self.seed & 0xffff, (1 << 63) | n);
+        let at = self.now();
+        if !self.latency.is_zero() {
+            self.clock.sleep(self.latency).await;
+        }
+        let fault = match door {
+            Door::Route(route, _) => self.fault(route),
+            Door::Admin | Door::WrongMethod | Door::Unknown => None,
+        };
+        let answer = self.answer(door, fault.map(|fault| fault.kind), &request, correlation_id).await;
+        let route = if let Door::Route(route, _) = door { Some(route) } else { None };
+        let path = request.query.map_or_else(|| request.path.clone(), |query| format!("{}?{query}", request.path));
+        lock(&self.journal).add(Record {
+            n,
+            at,
+            route,
+            method: request.method,
+            path,
+            headers: request.headers,
+            body: request.body,
+            status: answer.as_ref().ok().map(|response| response.status().as_u16()),
+            fault,
+            correlation_id,
+        });
+        answer
+    }
+
+    fn fault(&self, route: Route) -> Option<Fault> {
+        let nth = self.calls[route as usize].fetch_add(1, Ordering::Relaxed) + 1;
+        let mut faults = lock(&self.faults);
+        let hit = (0_u64..).zip(&faults.wanted).find(|(salt, fault)| fault.hits(route, nth, self.seed, *salt));
+        let fault = *hit?.1;
+        *faults.hits.entry(fault.kind.name()).or_default() += 1;
+        Some(fault)
+    }
+
+    async fn answer(
+        &self,
+        door: Door,
+        fault: Option<FaultKind>,
+        request: &Incoming,
+        correlation_id: Uuid,
+    ) -> Result<Response<Body>, Closed> {
+        let refuse = |refusal: Refusal| Ok(tagged(refusal.answer(correlation_id), correlation_id, RateHeaders::default()));
+        match fault {
+            Some(FaultKind::TooManyRequests { retry_after }) => {
+                let mut refusal = Refusal::too_many_requests(retry_after.map_or(1, |wait| wait.as_secs()));
+                refusal.retry_after = retry_after.map(|wait| wait.as_secs());
+                return refuse(refusal);
+            }
+            Some(FaultKind::InternalError) => {
+                let message = "The server encountered an unexpected condition.";
+                return refuse(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal.server.error", message));
+            }
+            Some(FaultKind::Redirect) => {
+                let mut response = answer::empty(StatusCode::FOUND);
+                response.headers_mut().insert(header::LOCATION, HeaderValue::from_static("/crm/elsewhere"));
+                return Ok(tagged(response, correlation_id, RateHeaders::default()));
+            }
+            Some(FaultKind::Reset) => return Err(Closed),
+            Some(FaultKind::Hang) => {
+                let _held = Held::new(&self.hanging);
+                std::future::pending::<()>().await;
+            }
+            Some(FaultKind::AnswerLost) | None => {}
+        }
+        let answer = match door {
+            Door::Route(route, target) => self.work(route, target, request, correlation_id),
+            Door::WrongMethod => {
+                let message = "The method is not allowed on this path.";
+                return refuse(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method.not.allowed", message));
+            }
+            Door::Unknown | Door::Admin => return refuse(Refusal::not_found()),
+        };
+        if fault == Some(FaultKind::AnswerLost) { Err(Closed) } else { Ok(answer) }
+    }
+
+    fn work(&self, route: Route, target: Target, request: &Incoming, correlation_id: Uuid) -> Response<Body> {
+        let now = self.now();
+        let (answer, rate) = match route {
+            Route::Token => {
+                let answer = lock(&self.organization).token(&request.headers, &request.body, now);
+                (Ok(answer), RateHeaders::default())
+            }
+            Route::Crm => {
+                let answer = lock(&self.crm).receive(&request.headers, &request.body, now);
+                (answer, RateHeaders::default())
+            }
+            Route::Queue | Route::Contact | Route::Conversation => {
+                lock(&self.organization).api(route, target, &request.headers, &request.body, now)
+            }
+        };
+        tagged(answer.unwrap_or_else(|refusal| refusal.answer(correlation_id)), correlation_id, rate)
+    }
+}
+
+/// The headers that every answer has (reference, section 3.2).
+fn tagged(mut response: Response<Body>, correlation_id: Uuid, rate: RateHeaders) -> Response<Body> {
+    let headers = response.headers_mut();
+    let mut text = Uuid::encode_buffer();
+    if let Ok(value) = HeaderValue::from_str(correlation_id.hyphenated().encode_lower(&mut text)) {
+        headers.insert("inin-correlation-id", value);
+    }
+    if rate.allowed > 0 {
+        headers.insert("inin-ratelimit-count", rate.count.into());
+        headers.insert("inin-ratelimit-allowed", rate.allowed.into());
+        headers.insert("inin-ratelimit-reset", rate.reset.into());
+    }
+    response
+}
+
+/// Counts a request that is held, for as long as it is.
+struct Held<'a>(&'a AtomicU64);
+
+impl<'a> Held<'a> {
+    fn new(count: &'a AtomicU64) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
