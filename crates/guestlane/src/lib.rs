@@ -1,1 +1,47 @@
-//! wip
+//! Creates Genesys Cloud web-messaging guest sessions: none lost, none twice, and proof of both.
+//!
+//! # Life of a session
+//!
+//! 1. A [`SessionRequest`](request::SessionRequest) is parsed; from here on it cannot be malformed.
+//! 2. The queue is looked up, unless it is known. If we stop here, nothing exists.
+//! 3. The ledger takes the idempotency key, with the audit record «pending». If we stop here, the same key finds the session and goes on.
+//! 4. The guest token is signed and verified. It is not stored: a lost one is signed again, byte for byte.
+//! 5. The contact, then the conversation: each is repeated alone, under a key of its own that never changes.
+//! 6. One transaction writes «open», the audit record «success» and the CRM's event. Only then the caller is answered.
+//! 7. The CRM is told in the background, at least once, under one id.
+//!
+//! ```no_run
+//! # async fn example(config: guestlane::LaneConfig) -> Result<(), Box<dyn std::error::Error>> {
+//! use guestlane::{Clock, Lane, request::{Attributes, IdempotencyKey, SessionRequest}};
+//!
+//! let lane = Lane::open(config, Clock::system()).await?;
+//! let opened = lane
+//!     .create(SessionRequest {
+//!         guest: "user-8842-xyz".parse()?,
+//!         queue: "5e0c0000-0000-4000-8000-000000000001".parse()?,
+//!         attributes: Attributes::from_pairs([("source", "web-portal"), ("tier", "premium")])?,
+//!         key: IdempotencyKey::generate(),
+//!     })
+//!     .await?;
+//! println!("conversation {:?}", opened.session.conversation_id);
+//! # Ok(()) }
+//! ```
+
+pub mod audit;
+pub mod config;
+pub mod error;
+mod lane;
+pub mod ledger;
+mod metrics;
+mod orchestrator;
+pub mod outbox;
+pub mod request;
+pub mod store;
+pub mod token;
+
+pub use error::Error;
+pub use guestlane_genesys::{
+    BaseUrl, CallStats, Clock, Credentials, ErrorCounts, ManualClock, Patience, Rate, RetryPolicy, Timestamp,
+};
+pub use lane::{CrmSettings, Lane, LaneConfig, Places, State};
+pub use orchestrator::Opened;

@@ -1,0 +1,481 @@
+//! Settings: from a file, the environment and flags; the later wins. Every setting is one row of [`SETTINGS`].
+
+use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
+
+use guestlane_genesys::{BaseUrl, Credentials, Patience, Rate, RetryPolicy, is_loopback};
+use url::Url;
+
+use crate::{
+    error::Error,
+    lane::{CrmSettings, LaneConfig, Places},
+    outbox::Networks,
+    request::{Invalid, QueueId, shorten},
+};
+
+/// One setting.
+#[derive(Debug)]
+pub struct Setting {
+    /// Its name in the environment.
+    pub env: &'static str,
+    /// Its name in `guestlane.toml`, with the table in front.
+    pub key: &'static str,
+    /// Its value when nobody sets it.
+    pub default: Option<&'static str>,
+    /// Whether its value must not be shown.
+    pub secret: bool,
+    /// What it is.
+    pub about: &'static str,
+}
+
+macro_rules! settings {
+    ($($name:ident: $env:literal, $key:literal, $default:expr, $secret:literal, $about:literal;)*) => {
+        $(#[doc = $about] pub const $name: &str = $env;)*
+        /// All settings, in the order in which they are shown.
+        pub const SETTINGS: &[Setting] = &[
+            $(Setting { env: $env, key: $key, default: $default, secret: $secret, about: $about }),*
+        ];
+    };
+}
+
+settings! {
+    ORG_DOMAIN: "GENESYS_ORG_DOMAIN", "genesys.org_domain", None, false,
+        "The organization's domain, like acme.mygenesyscloud.com.";
+    BASE_URL: "GENESYS_BASE_URL", "genesys.base_url", None, false,
+        "One origin for all calls in the place of https://GENESYS_ORG_DOMAIN: the simulator, a gateway.";
+    CLIENT_ID: "GENESYS_CLIENT_ID", "genesys.client_id", None, false, "The OAuth client's id.";
+    CLIENT_SECRET: "GENESYS_CLIENT_SECRET", "genesys.client_secret", None, true, "The OAuth client's secret.";
+    QUEUE_ID: "GENESYS_QUEUE_ID", "genesys.queue_id", None, false, "The queue of sessions that name none.";
+    WEBHOOK_URL: "CRM_WEBHOOK_URL", "crm.webhook_url", None, false, "Where the CRM takes events; without it the CRM is not told.";
+    WEBHOOK_SECRET: "CRM_WEBHOOK_SECRET", "crm.webhook_secret", None, true,
+        "The secret shared with the CRM, whsec_…; without it one is made and kept (`guestlane outbox secret`).";
+    ALLOW_PRIVATE: "CRM_ALLOW_PRIVATE_NETWORKS", "crm.allow_private_networks", Some("false"), false,
+        "Whether the CRM may be in a private network or on this machine.";
+    SURFACE: "GUESTLANE_SURFACE", "surface", Some("rest"), false, "Which of the platform's APIs opens the conversation.";
+    STATE_DIR: "GUESTLANE_STATE_DIR", "state_dir", Some(".guestlane"), false, "Where the store and the master key are.";
+    DATABASE_URL: "GUESTLANE_DATABASE_URL", "database_url", None, false, "The store, as sqlite:PATH; by default in the state directory.";
+    AUDIT_LOG: "GUESTLANE_AUDIT_LOG", "audit_log", None, false,
+        "The audit log; by default audit/session-audit.jsonl, here or in the state directory that was chosen.";
+    MASTER_KEY: "GUESTLANE_MASTER_KEY", "master_key", None, true,
+        "What the signing keys are encrypted with, base64 of 32 bytes; by default a file in the state directory.";
+    QUOTA: "GUESTLANE_QUOTA", "quota", Some("100/s"), false, "How many calls the platform allows: N/s, N/min or off.";
+    RETRIES: "GUESTLANE_RETRIES", "retry.retries", Some("3"), false, "How often a failed call is repeated.";
+    RETRY_MIN: "GUESTLANE_RETRY_MIN", "retry.min", Some("1s"), false, "The shortest wait before a call is repeated.";
+    RETRY_MAX: "GUESTLANE_RETRY_MAX", "retry.max", Some("5s"), false, "The longest wait, unless the platform asks for more.";
+    CALL_TIMEOUT: "GUESTLANE_CALL_TIMEOUT", "call_timeout", Some("10s"), false, "How long one call may take.";
+    DEADLINE: "GUESTLANE_DEADLINE", "deadline", Some("60s"), false, "How long one session may take, repetitions and waits included.";
+}
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody set it.
+    Default,
+    /// The settings file.
+    File(PathBuf),
+    /// The environment.
+    Environment,
+    /// A flag of the command line.
+    Flag,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Environment => f.write_str("environment"),
+            Self::Flag => f.write_str("flag"),
+        }
+    }
+}
+
+/// All values that were set, with where each came from.
+#[derive(Clone, Default)]
+pub struct Settings(BTreeMap<&'static str, (String, Origin)>);
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.0.iter().map(|(name, (_, origin))| (name, origin))).finish()
+    }
+}
+
+impl Settings {
+    /// Reads a settings file's text.
+    pub fn add_file(&mut self, path: &std::path::Path, text: &str) -> Result<(), Error> {
+        let invalid = |reason: String, fix: &str| Error::Settings(vec![Invalid::new(path.display().to_string(), reason, fix)]);
+        let table: toml::Table = toml::from_str(text).map_err(|error| {
+            let line = error.span().map_or(0, |span| text[..span.start].lines().count().max(1));
+            invalid(format!("line {line}: {}", error.message()), "correct the TOML")
+        })?;
+        let mut flat = Vec::new();
+        flatten("", &table, &mut flat);
+        let mut refused = Vec::new();
+        for (key, value) in flat {
+            let setting = SETTINGS.iter().find(|setting| setting.key == key);
+            let text = match &value {
+                toml::Value::String(text) => Some(text.clone()),
+                toml::Value::Integer(number) => Some(number.to_string()),
+                toml::Value::Boolean(yes) => Some(yes.to_string()),
+                toml::Value::Float(_) | toml::Value::Datetime(_) | toml::Value::Array(_) | toml::Value::Table(_) => None,
+            };
+            let field = format!("{} in {}", shorten(&key), path.display());
+            match (setting, text) {
+                (Some(setting), Some(text)) => {
+                    self.0.insert(setting.env, (text, Origin::File(path.to_owned())));
+                }
+                (Some(_), None) => refused.push(Invalid::new(field, "is not a text, a number or true/false", "write it in quotes")),
+                (None, _) => refused.push(Invalid::new(field, "is no setting", "`guestlane config show` lists all")),
+            }
+        }
+        if refused.is_empty() { Ok(()) } else { Err(Error::Settings(refused)) }
+    }
+
+    /// Takes what the environment has. An empty value is none.
+    pub fn add_environment(&mut self, get: impl Fn(&str) -> Option<String>) {
+        for setting in SETTINGS {
+            if let Some(value) = get(setting.env).filter(|value| !value.is_empty()) {
+                self.0.insert(setting.env, (value, Origin::Environment));
+            }
+        }
+    }
+
+    /// Takes a flag.
+    pub fn add_flag(&mut self, env: &'static str, value: Option<String>) {
+        if let Some(value) = value {
+            self.0.insert(env, (value, Origin::Flag));
+        }
+    }
+
+    /// A value and its origin, the default included.
+    pub fn get(&self, env: &str) -> Option<(&str, Origin)> {
+        if let Some((value, origin)) = self.0.get(env) {
+            return Some((value, origin.clone()));
+        }
+        let default = SETTINGS.iter().find(|setting| setting.env == env)?.default?;
+        Some((default, Origin::Default))
+    }
+
+    fn value(&self, env: &str) -> Option<&str> {
+        self.get(env).map(|(value, _)| value)
+    }
+
+    /// Where things are kept. Needs no settings of the platform.
+    pub fn places(&self) -> Result<Places, Error> {
+        let mut reader = Reader { settings: self, refused: Vec::new() };
+        let places = reader.places();
+        reader.finish(places)
+    }
+
+    /// Where the CRM is, if it shall be told.
+    pub fn crm(&self) -> Result<Option<CrmSettings>, Error> {
+        let mut reader = Reader { settings: self, refused: Vec::new() };
+        let crm = reader.crm();
+        reader.finish(Some(crm))
+    }
+
+    /// The queue of sessions that name none.
+    pub fn default_queue(&self) -> Result<Option<QueueId>, Error> {
+        let parse = |text: &str| text.parse().map_err(|invalid: Invalid| Invalid { field: QUEUE_ID.to_owned(), ..invalid });
+        Ok(self.value(QUEUE_ID).map(parse).transpose().map_err(|invalid| Error::Settings(vec![invalid]))?)
+    }
+
+    /// Everything a lane needs, or everything that is wrong, at once. `needs_queue`: a caller has none of their own.
+    pub fn lane(&self, needs_queue: bool) -> Result<LaneConfig, Error> {
+        let mut reader = Reader { settings: self, refused: Vec::new() };
+        reader.surface();
+        let credentials = reader.credentials();
+        let patience = reader.patience();
+        let deadline = reader.duration(DEADLINE);
+        let crm = reader.crm();
+        let places = reader.places();
+        if needs_queue && self.value(QUEUE_ID).is_none() {
+            reader.missing(QUEUE_ID, "set it, or name a queue with --queue");
+        }
+        if let Err(Error::Settings(invalid)) = self.default_queue() {
+            reader.refused.extend(invalid);
+        }
+        let config = match (credentials, patience, deadline, places) {
+            (Some(credentials), Some(patience), Some(deadline), Some(places)) => {
+                Some(LaneConfig { credentials, patience, deadline, places, crm })
+            }
+            _ => None,
+        };
+        reader.finish(config)
+    }
+}
+
+fn flatten(prefix: &str, table: &toml::Table, flat: &mut Vec<(String, toml::Value)>) {
+    for (name, value) in table {
+        let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+        match value {
+            toml::Value::Table(inner) => flatten(&key, inner, flat),
+            other => flat.push((key, other.clone())),
+        }
+    }
+}
+
+/// Reads values, and collects what is wrong with them.
+struct Reader<'a> {
+    settings: &'a Settings,
+    refused: Vec<Invalid>,
+}
+
+impl Reader<'_> {
+    fn finish<T>(self, value: Option<T>) -> Result<T, Error> {
+        match value {
+            Some(value) if self.refused.is_empty() => Ok(value),
+            _ => Err(Error::Settings(self.refused)),
+        }
+    }
+
+    fn missing(&mut self, env: &str, fix: &str) {
+        self.refused.push(Invalid::new(env, "is missing", fix));
+    }
+
+    fn refuse(&mut self, env: &str, reason: impl Into<String>, fix: &str) {
+        let origin = self.settings.get(env).map_or(Origin::Default, |(_, origin)| origin);
+        let field = match origin {
+            Origin::Default | Origin::Environment => env.to_owned(),
+            Origin::File(path) => format!("{env} (in {})", path.display()),
+            Origin::Flag => format!("{env} (flag)"),
+        };
+        self.refused.push(Invalid::new(field, reason, fix));
+    }
+
+    fn parsed<T>(&mut self, env: &str, fix: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
+        let text = self.settings.value(env)?.to_owned();
+        let parsed = parse(&text);
+        if parsed.is_none() {
+            self.refuse(env, format!("`{}` cannot be used", shorten(&text)), fix);
+        }
+        parsed
+    }
+
+    fn surface(&mut self) {
+        self.parsed(SURFACE, "this version knows rest only (see the README's table of surfaces)", |text| (text == "rest").then_some(()));
+    }
+
+    fn credentials(&mut self) -> Option<Credentials> {
+        let base = self.base();
+        let required = |reader: &mut Self, env, fix: &str| {
+            let value = reader.settings.value(env).map(str::to_owned);
+            if value.is_none() {
+                reader.missing(env, fix);
+            }
+            value
+        };
+        let fix = "it is in Admin > Integrations > OAuth (grant type: client credentials)";
+        let client_id = required(self, CLIENT_ID, fix);
+        let client_secret = required(self, CLIENT_SECRET, fix);
+        Some(Credentials { base: base?, client_id: client_id?, client_secret: client_secret?.into() })
+    }
+
+    fn base(&mut self) -> Option<BaseUrl> {
+        if let Some(url) = self.settings.value(BASE_URL).map(str::to_owned) {
+            let parsed = url.parse::<BaseUrl>();
+            return parsed.map_err(|error| self.refuse(BASE_URL, error.to_string(), "give an https origin")).ok();
+        }
+        let Some(domain) = self.settings.value(ORG_DOMAIN).map(str::to_owned) else {
+            self.missing(ORG_DOMAIN, "set it to the organization's domain, like acme.mygenesyscloud.com");
+            return None;
+        };
+        let fix = "give the domain alone, like acme.mygenesyscloud.com; for a whole origin use GENESYS_BASE_URL";
+        let reason = if domain.contains("://") {
+            Some("has a scheme")
+        } else if domain.contains('/') {
+            Some("has a path")
+        } else if !domain.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':')) {
+            Some("has a character that no domain has")
+        } else {
+            None
+        };
+        if let Some(reason) = reason {
+            self.refuse(ORG_DOMAIN, format!("`{}` {reason}", shorten(&domain)), fix);
+            return None;
+        }
+        let parsed = format!("https://{domain}").parse::<BaseUrl>();
+        parsed.map_err(|_| self.refuse(ORG_DOMAIN, format!("`{}` is not a domain", shorten(&domain)), fix)).ok()
+    }
+
+    fn duration(&mut self, env: &str) -> Option<Duration> {
+        self.parsed(env, "write it like 500ms, 5s or 2min", parse_duration)
+    }
+
+    fn patience(&mut self) -> Option<Patience> {
+        let retries = self.parsed(RETRIES, "give a number from 0 to 20", |text| text.parse().ok().filter(|n| *n <= 20));
+        let (min, max) = (self.duration(RETRY_MIN), self.duration(RETRY_MAX));
+        let call_timeout = self.duration(CALL_TIMEOUT);
+        let quota = self.parsed(QUOTA, "write 100/s, 300/min or off", |text| Rate::parse(text).ok());
+        let (retries, min, max) = (retries?, min?, max?);
+        if min > max {
+            self.refuse(RETRY_MIN, format!("is longer than {RETRY_MAX}"), "make it the shorter one");
+            return None;
+        }
+        Some(Patience { retry: RetryPolicy { retries, min, max }, call_timeout: call_timeout?, quota: quota? })
+    }
+
+    fn crm(&mut self) -> Option<CrmSettings> {
+        let private = self.parsed(ALLOW_PRIVATE, "write true or false", |text| text.parse().ok())?;
+        let networks = if private { Networks::Any } else { Networks::Public };
+        let text = self.settings.value(WEBHOOK_URL)?.to_owned();
+        let url = match Url::parse(&text) {
+            Ok(url) if url.host().is_some() && url.scheme() == "https" => url,
+            Ok(url) if url.scheme() == "http" && is_loopback(&url) => url,
+            Ok(url) if url.scheme() == "http" => {
+                self.refuse(WEBHOOK_URL, "is plain http to another machine, which would show guests to the network", "use https");
+                return None;
+            }
+            _ => {
+                self.refuse(WEBHOOK_URL, "is not an https URL", "write it like https://crm.example.com/hooks/guestlane");
+                return None;
+            }
+        };
+        Some(CrmSettings { url, secret: self.settings.value(WEBHOOK_SECRET).map(|text| text.to_owned().into()), networks })
+    }
+
+    fn places(&mut self) -> Option<Places> {
+        let (state_dir, origin) = self.settings.get(STATE_DIR)?;
+        let state_dir = PathBuf::from(state_dir);
+        let database = match self.settings.value(DATABASE_URL).map(str::to_owned) {
+            None => state_dir.join("guestlane.db"),
+            Some(url) => match url.strip_prefix("sqlite:") {
+                Some(path) if !path.is_empty() => PathBuf::from(path.trim_start_matches("//")),
+                _ => {
+                    self.refuse(DATABASE_URL, "is not sqlite:PATH", "this version keeps its state in SQLite only");
+                    return None;
+                }
+            },
+        };
+        const LOG: &str = "audit/session-audit.jsonl";
+        let audit_log = match self.settings.value(AUDIT_LOG) {
+            Some(path) => PathBuf::from(path),
+            None if origin == Origin::Default => PathBuf::from(LOG),
+            None => state_dir.join(LOG),
+        };
+        let master_key = self.settings.value(MASTER_KEY).map(|text| text.to_owned().into());
+        Some(Places { database, audit_log, master_key_file: state_dir.join("master.key"), master_key })
+    }
+}
+
+/// `500ms`, `5s`, `2min`.
+fn parse_duration(text: &str) -> Option<Duration> {
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let number: u32 = text[..digits].parse().ok()?;
+    let unit = match &text[digits..] {
+        "ms" => Duration::from_millis(1),
+        "s" => Duration::from_secs(1),
+        "min" | "m" => Duration::from_secs(60),
+        _ => return None,
+    };
+    unit.checked_mul(number).filter(|duration| !duration.is_zero())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(values: &[(&str, &str)]) -> Settings {
+        let mut settings = Settings::default();
+        settings.add_environment(|name| values.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()));
+        settings
+    }
+
+    fn refused(values: &[(&str, &str)]) -> Vec<Invalid> {
+        match settings(values).lane(true) {
+            Err(Error::Settings(refused)) => refused,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    const GOOD: [(&str, &str); 4] = [
+        (ORG_DOMAIN, "acme.mygenesyscloud.com"),
+        (CLIENT_ID, "id"),
+        (CLIENT_SECRET, "secret"),
+        (QUEUE_ID, "5e0c0000-0000-4000-8000-000000000001"),
+    ];
+
+    fn but(name: &'static str, value: &'static str) -> Vec<(&'static str, &'static str)> {
+        GOOD.into_iter().filter(|(known, _)| *known != name).chain([(name, value)]).collect()
+    }
+
+    #[test]
+    fn missing_settings_are_listed_all_at_once() {
+        let missing: Vec<_> = refused(&[]).into_iter().map(|invalid| invalid.field).collect();
+        assert_eq!(missing, [ORG_DOMAIN, CLIENT_ID, CLIENT_SECRET, QUEUE_ID]);
+    }
+
+    #[test]
+    fn a_domain_with_a_scheme_or_a_path_is_refused() {
+        for (domain, reason) in [
+            ("https://acme.mygenesyscloud.com", "has a scheme"),
+            ("acme.mygenesyscloud.com/x", "has a path"),
+            ("acme example", "has a character"),
+            ("acme.example?x", "has a character"),
+        ] {
+            let invalid = refused(&but(ORG_DOMAIN, domain));
+            assert!(invalid.len() == 1 && invalid[0].reason.contains(reason), "{domain}: {invalid:?}");
+        }
+    }
+
+    #[test]
+    fn plain_http_to_a_host_that_is_not_loopback_is_refused() {
+        assert!(refused(&but(BASE_URL, "http://acme.mygenesyscloud.com"))[0].reason.contains("plain http"));
+        assert!(refused(&but(WEBHOOK_URL, "http://crm.example.com/x"))[0].reason.contains("plain http"));
+        assert!(settings(&but(BASE_URL, "http://127.0.0.1:8080")).lane(true).is_ok());
+    }
+
+    #[test]
+    fn each_malformed_setting_is_refused_by_its_name() {
+        for (name, value) in [
+            (QUEUE_ID, "sales"),
+            (QUOTA, "many"),
+            (RETRIES, "-1"),
+            (RETRY_MIN, "6s"),
+            (RETRY_MAX, "soon"),
+            (CALL_TIMEOUT, "0s"),
+            (DEADLINE, "5"),
+            (SURFACE, "carrier-pigeon"),
+            (ALLOW_PRIVATE, "maybe"),
+            (WEBHOOK_URL, "crm"),
+            (DATABASE_URL, "postgres://x"),
+        ] {
+            let invalid = refused(&but(name, value));
+            assert!(invalid.len() == 1 && invalid[0].field.contains(name), "{name}: {invalid:?}");
+        }
+    }
+
+    #[test]
+    fn no_message_shows_a_secret() {
+        let secret = "hunter2hunter2";
+        let text = format!("{:?} {}", settings(&but(CLIENT_SECRET, secret)), Error::Settings(refused(&but(MASTER_KEY, secret).split_off(4))));
+        assert!(!text.contains(secret), "{text}");
+    }
+
+    #[test]
+    fn a_flag_beats_the_environment_and_that_beats_the_file() {
+        let mut settings = Settings::default();
+        let path = std::path::Path::new("guestlane.toml");
+        settings.add_file(path, "quota = \"1/s\"\ndeadline = \"1s\"\n[retry]\nretries = 1\n").unwrap();
+        settings.add_environment(|name| (name == QUOTA || name == DEADLINE).then(|| "2s".to_owned()));
+        settings.add_flag(QUOTA, Some("3/s".to_owned()));
+        assert_eq!(settings.get(QUOTA), Some(("3/s", Origin::Flag)));
+        assert_eq!(settings.get(DEADLINE), Some(("2s", Origin::Environment)));
+        assert_eq!(settings.get(RETRIES), Some(("1", Origin::File(path.to_owned()))));
+        assert_eq!(settings.get(SURFACE), Some(("rest", Origin::Default)));
+    }
+
+    #[test]
+    fn a_settings_file_with_an_unknown_name_or_bad_toml_says_where() {
+        let refuse = |text| Settings::default().add_file(std::path::Path::new("g.toml"), text).unwrap_err().to_string();
+        assert!(refuse("[genesys]\nclinet_id = \"x\"").contains("genesys.clinet_id in g.toml: is no setting"));
+        assert!(refuse("\nquota = [").contains("line 2"));
+        assert!(refuse("quota = [1]").contains("is not a text"));
+    }
+
+    #[test]
+    fn the_audit_log_follows_a_state_directory_that_was_chosen() {
+        assert_eq!(settings(&GOOD).places().unwrap().audit_log, PathBuf::from("audit/session-audit.jsonl"));
+        let places = settings(&but(STATE_DIR, "/var/lib/g")).places().unwrap();
+        assert_eq!(places.audit_log, PathBuf::from("/var/lib/g/audit/session-audit.jsonl"));
+    }
+}

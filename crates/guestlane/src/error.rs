@@ -1,0 +1,384 @@
+//! What can go wrong, each with its cause and what to do (R18).
+
+use std::{fmt::Write as _, sync::Arc};
+
+use guestlane_genesys::{CallError, CallFailed, Operation, Timestamp, transport::NoTrustRoots};
+use http::StatusCode;
+use serde::Serialize;
+
+use crate::{
+    audit::AuditError,
+    ledger::SessionId,
+    request::{IdempotencyKey, Invalid, QueueId},
+    store::StoreError,
+    token::{KeyringError, MasterKeyError, TokenError},
+};
+
+/// Why there is no session, or no answer yet.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The request, or a setting, cannot be used.
+    #[error("{0}")]
+    Invalid(#[from] Invalid),
+    /// Several settings cannot be used.
+    #[error("{}", settings(.0))]
+    Settings(Vec<Invalid>),
+    /// The platform has no such queue.
+    #[error("the queue {queue} does not exist in this organization")]
+    UnknownQueue {
+        /// The queue.
+        queue: QueueId,
+        /// The platform's.
+        correlation_id: Option<String>,
+    },
+    /// The key names another wish.
+    #[error("the idempotency key `{key}` was used for another request; these differ: {}", .fields.join(", "))]
+    Mismatch {
+        /// The key.
+        key: IdempotencyKey,
+        /// The fields that differ.
+        fields: Vec<String>,
+        /// The session that has the key.
+        session: SessionId,
+    },
+    /// Somebody else drives the session, and did not finish in time.
+    #[error("the session {session} is being created by another caller, or waits for the platform")]
+    InProgress {
+        /// The session.
+        session: SessionId,
+        /// When it may be worth asking again.
+        retry_at: Timestamp,
+    },
+    /// The session is too old to be repeated safely.
+    #[error("the session {session} was not finished within the 24 hours in which the platform remembers its key")]
+    NeedsAttention {
+        /// The session.
+        session: SessionId,
+        /// What is known to exist.
+        contact_id: Option<String>,
+    },
+    /// A call to the platform was given up.
+    #[error("{failed}")]
+    Platform {
+        /// The session, if there is one.
+        session: Option<SessionId>,
+        /// What becomes of it.
+        then: Then,
+        /// The call.
+        #[source]
+        failed: CallFailed,
+    },
+    /// A guest token could not be made, or did not verify.
+    #[error("the guest token was not made")]
+    Token(#[from] TokenError),
+    /// The key ring cannot be opened.
+    #[error("the signing keys cannot be used")]
+    Keyring(#[from] KeyringError),
+    /// The master key cannot be used.
+    #[error(transparent)]
+    MasterKey(#[from] MasterKeyError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The audit log could not be written, so nothing was created.
+    #[error("nothing was created, because the attempt could not be put on record")]
+    Audit(#[source] Arc<AuditError>),
+    /// TLS cannot work on this machine.
+    #[error(transparent)]
+    Trust(#[from] NoTrustRoots),
+}
+
+fn settings(invalid: &[Invalid]) -> String {
+    let mut text = match invalid.len() {
+        1 => "a setting cannot be used:".to_owned(),
+        n => format!("{n} settings cannot be used:"),
+    };
+    for invalid in invalid {
+        let _ = write!(text, "\n  {}: {}\n      {}", invalid.field, invalid.reason, invalid.fix);
+    }
+    text
+}
+
+/// What becomes of a session whose call was given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Then {
+    /// There is no session: nothing was created.
+    NothingCreated,
+    /// It is recorded and will be completed.
+    Completes,
+    /// It was refused; the same key may be used again once the cause is mended.
+    Refused,
+}
+
+/// What to tell a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Advice {
+    /// Stable name of this kind of failure.
+    pub code: &'static str,
+    /// Why it happened.
+    pub cause: String,
+    /// What to do now.
+    pub fix: String,
+    /// Whether the same request may go well without anybody changing anything.
+    pub retryable: bool,
+}
+
+impl Advice {
+    fn new(code: &'static str, retryable: bool, cause: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { code, cause: cause.into(), fix: fix.into(), retryable }
+    }
+}
+
+impl Error {
+    /// The caller's own doing: found before anything was created or sent.
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Self::Invalid(_) | Self::Settings(_) | Self::MasterKey(_) | Self::Keyring(_) => true,
+            Self::Store(error) => matches!(error, StoreError::Open(..) | StoreError::Newer { .. }),
+            Self::UnknownQueue { .. }
+            | Self::Mismatch { .. }
+            | Self::InProgress { .. }
+            | Self::NeedsAttention { .. }
+            | Self::Platform { .. }
+            | Self::Token(_)
+            | Self::Audit(_)
+            | Self::Trust(_) => false,
+        }
+    }
+
+    /// The session it is about.
+    pub fn session(&self) -> Option<SessionId> {
+        match self {
+            Self::Mismatch { session, .. } | Self::InProgress { session, .. } | Self::NeedsAttention { session, .. } => Some(*session),
+            Self::Platform { session, .. } => *session,
+            Self::Invalid(_)
+            | Self::Settings(_)
+            | Self::UnknownQueue { .. }
+            | Self::Token(_)
+            | Self::Keyring(_)
+            | Self::MasterKey(_)
+            | Self::Store(_)
+            | Self::Audit(_)
+            | Self::Trust(_) => None,
+        }
+    }
+
+    /// The field of the request it is about.
+    pub fn field(&self) -> Option<&str> {
+        match self {
+            Self::Invalid(invalid) => Some(&invalid.field),
+            Self::UnknownQueue { .. } => Some("queueId"),
+            Self::Mismatch { fields, .. } => fields.first().map(String::as_str),
+            Self::Settings(invalid) => invalid.first().map(|invalid| invalid.field.as_str()),
+            Self::InProgress { .. }
+            | Self::NeedsAttention { .. }
+            | Self::Platform { .. }
+            | Self::Token(_)
+            | Self::Keyring(_)
+            | Self::MasterKey(_)
+            | Self::Store(_)
+            | Self::Audit(_)
+            | Self::Trust(_) => None,
+        }
+    }
+
+    /// The platform's correlation id, to quote to its support.
+    pub fn correlation_id(&self) -> Option<&str> {
+        match self {
+            Self::UnknownQueue { correlation_id, .. } => correlation_id.as_deref(),
+            Self::Platform { failed, .. } => failed.cause.correlation_id(),
+            Self::Invalid(_)
+            | Self::Settings(_)
+            | Self::Mismatch { .. }
+            | Self::InProgress { .. }
+            | Self::NeedsAttention { .. }
+            | Self::Token(_)
+            | Self::Keyring(_)
+            | Self::MasterKey(_)
+            | Self::Store(_)
+            | Self::Audit(_)
+            | Self::Trust(_) => None,
+        }
+    }
+
+    /// Cause and fix.
+    pub fn advice(&self) -> Advice {
+        match self {
+            Self::Invalid(invalid) => Advice::new("invalid_input", false, format!("{} {}", invalid.field, invalid.reason), &invalid.fix),
+            Self::Settings(_) => Advice::new(
+                "invalid_settings",
+                false,
+                "settings are missing or malformed",
+                "set them in the environment or in guestlane.toml; `guestlane config show` tells where each comes from",
+            ),
+            Self::UnknownQueue { .. } => Advice::new(
+                "unknown_queue",
+                false,
+                "the queue id is not that of a queue in this organization, or the OAuth client may not see its division",
+                "copy the id from Admin > Contact Center > Queues; nothing was created",
+            ),
+            Self::Mismatch { .. } => Advice::new(
+                "key_mismatch",
+                false,
+                "one idempotency key stands for one request",
+                "use a new key for the new request, or send the first request again",
+            ),
+            Self::InProgress { retry_at, .. } => Advice::new(
+                "in_progress",
+                true,
+                "the session is recorded and is being completed",
+                format!("ask again with the same key after {retry_at}"),
+            ),
+            Self::NeedsAttention { contact_id, .. } => {
+                let known = contact_id.as_ref().map_or("no contact is known to exist".into(), |id| format!("the contact {id} exists"));
+                Advice::new(
+                    "needs_attention",
+                    false,
+                    format!("repeating it now could make a second contact or conversation; {known}"),
+                    "look for the guest in the organization; if the conversation is not there, create the session under a new key",
+                )
+            }
+            Self::Platform { failed, then, .. } => platform_advice(failed, *then),
+            Self::Token(error) => Advice::new(
+                "token_validation",
+                false,
+                error.to_string(),
+                "check that this process uses the key that `guestlane keys list` shows, and that its public half is registered",
+            ),
+            Self::Keyring(error) => Advice::new(
+                "keys_unusable",
+                false,
+                error.to_string(),
+                "use the master key that encrypted the store; with a lost master key, start a new state directory",
+            ),
+            Self::MasterKey(error) => Advice::new("master_key", false, error.to_string(), master_key_fix(error)),
+            Self::Store(error) => store_advice(error),
+            Self::Audit(error) => Advice::new(
+                "audit_unavailable",
+                true,
+                chain(error),
+                "make the file writable, or set GUESTLANE_AUDIT_LOG to another; then ask again with the same key",
+            ),
+            Self::Trust(error) => {
+                Advice::new("no_trust_roots", false, error.to_string(), "install the operating system's package `ca-certificates`")
+            }
+        }
+    }
+}
+
+fn master_key_fix(error: &MasterKeyError) -> String {
+    match error {
+        MasterKeyError::Damaged(_) => {
+            "restore it from a backup; a new one for a new state directory is made by `openssl rand -base64 32`".to_owned()
+        }
+        MasterKeyError::Open(path, _) => format!("run `chmod 600 {}`", path.display()),
+        MasterKeyError::File(path, _) => format!("make {} readable for this user, or set GUESTLANE_MASTER_KEY", path.display()),
+        MasterKeyError::Wrong(_) | MasterKeyError::Unusable => {
+            "use the master key that encrypted the store; with a lost master key, start a new state directory".to_owned()
+        }
+    }
+}
+
+fn store_advice(error: &StoreError) -> Advice {
+    match error {
+        StoreError::Open(path, _) => Advice::new(
+            "state_unusable",
+            false,
+            chain(error),
+            format!("make {} writable for this user, or choose another place by --state-dir", path.display()),
+        ),
+        StoreError::Newer { .. } => {
+            Advice::new("state_newer", false, error.to_string(), "use the newer guestlane, or another --state-dir; nothing was changed")
+        }
+        StoreError::LeaseLost => {
+            Advice::new("taken_over", true, error.to_string(), "ask again with the same key: the answer will be that process's")
+        }
+        StoreError::Database(_) | StoreError::Commit(_) | StoreError::Closed => Advice::new(
+            "store_failed",
+            true,
+            chain(error),
+            "check the disk and whether another process holds the database; then ask again with the same key",
+        ),
+        StoreError::Row(_) | StoreError::IllegalMove(_) => {
+            Advice::new("defect", false, chain(error), "this should not happen: please report it with this line")
+        }
+    }
+}
+
+/// R18's rows, by what the platform said.
+fn platform_advice(failed: &CallFailed, then: Then) -> Advice {
+    let later = match then {
+        Then::NothingCreated => "; nothing was created",
+        Then::Completes => "; the session is recorded: the same key, or `guestlane sessions resume`, completes it",
+        Then::Refused => "; then ask again with the same key",
+    };
+    let (signing_in, cause) = match &failed.cause {
+        CallError::SignIn(cause) => (true, cause.as_ref()),
+        cause => (failed.operation == Operation::Token, cause),
+    };
+    if let Some(refusal) = cause.refusal() {
+        let said = refusal.to_string();
+        if signing_in || refusal.status == StatusCode::UNAUTHORIZED {
+            return Advice::new(
+                "auth_failed",
+                false,
+                format!("OAuth authentication failed: {said}"),
+                format!("verify client credentials and scopes (GENESYS_CLIENT_ID, GENESYS_CLIENT_SECRET){later}"),
+            );
+        }
+        if refusal.is_guest_token() {
+            return Advice::new(
+                "token_refused",
+                false,
+                format!("the platform did not accept the guest token: {said}"),
+                format!("register the public key (`guestlane keys export`) under its kid in Messaging > Security > Guest Token Keys{later}"),
+            );
+        }
+        if refusal.status == StatusCode::FORBIDDEN {
+            return Advice::new(
+                "forbidden",
+                false,
+                said,
+                format!(
+                    "give the OAuth client the scopes externalcontacts:create and conversations:messaging, and check the queue id{later}"
+                ),
+            );
+        }
+        return Advice::new("refused", false, said, format!("correct the request; `-vv` shows the shape of what was sent{later}"));
+    }
+    match cause {
+        CallError::Throttled { .. } => Advice::new(
+            "rate_limited",
+            true,
+            "the platform's rate limit was reached, by this or another program with the same OAuth client",
+            format!("lower GUESTLANE_QUOTA or --concurrency, or use another OAuth client{later}"),
+        ),
+        CallError::NotSent(reason) => Advice::new(
+            "unreachable",
+            true,
+            format!("the platform cannot be reached: {reason}"),
+            format!("check GENESYS_ORG_DOMAIN (or GENESYS_BASE_URL), DNS, firewall and proxy{later}"),
+        ),
+        CallError::OutcomeUnknown { reason, .. } => {
+            Advice::new("platform_failing", true, reason.clone(), format!("nothing needs to be changed here{later}"))
+        }
+        CallError::Unauthorized(_) | CallError::Refused(_) | CallError::SignIn(_) => {
+            Advice::new("refused", false, cause.to_string(), format!("correct the request{later}"))
+        }
+    }
+}
+
+/// An error with its causes, on one line.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !line.ends_with(&text) {
+            let _ = write!(line, ": {text}");
+        }
+        cause = error.source();
+    }
+    line
+}

@@ -1,0 +1,46 @@
+//! Who drives which session: a lease that is renewed while its driver lives.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use super::session::{Session, SessionId};
+
+/// How long a driver that died holds a session back.
+pub const LEASE: Duration = Duration::from_secs(10);
+
+/// How often a living driver renews its leases.
+pub const RENEW_EVERY: Duration = Duration::from_secs(3);
+
+/// The sessions that this process drives now, with their epochs.
+#[derive(Debug, Clone, Default)]
+pub struct Driving(Arc<Mutex<HashMap<SessionId, u32>>>);
+
+impl Driving {
+    /// From now on this process drives `session`, until the guard is dropped: also when the caller goes away in between.
+    pub fn start(&self, session: &Session) -> DrivingGuard {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(session.id, session.epoch);
+        DrivingGuard { driving: self.clone(), id: session.id }
+    }
+
+    /// What must be renewed.
+    pub fn leases(&self) -> Vec<(SessionId, u32)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(id, epoch)| (*id, *epoch)).collect()
+    }
+}
+
+/// See [`Driving::start`].
+#[derive(Debug)]
+#[must_use]
+pub struct DrivingGuard {
+    driving: Driving,
+    id: SessionId,
+}
+
+impl Drop for DrivingGuard {
+    fn drop(&mut self) {
+        self.driving.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+    }
+}

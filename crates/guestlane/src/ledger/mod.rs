@@ -1,0 +1,9 @@
+//! The durable record of every session and how far it got.
+
+mod lease;
+mod session;
+mod state;
+
+pub use lease::{Driving, LEASE, RENEW_EVERY};
+pub use session::{Failure, Session, SessionId};
+pub use state::{IllegalMove, Move, State};

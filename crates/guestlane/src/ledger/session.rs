@@ -1,0 +1,181 @@
+//! One session, as the ledger has it.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use guestlane_genesys::Timestamp;
+use uuid::Uuid;
+
+use super::{
+    lease::LEASE,
+    state::{IllegalMove, Move, State},
+};
+use crate::{
+    request::{Invalid, SessionRequest, shorten},
+    token::TokenIdentity,
+};
+
+/// A session's id: ordered by time (UUID version 7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(pub Uuid);
+
+impl SessionId {
+    fn new(now: Timestamp) -> Self {
+        let micros = u64::try_from(now.unix_micros()).unwrap_or(0);
+        let nanos = u32::try_from(micros % 1_000_000 * 1000).unwrap_or(0);
+        Self(Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, micros / 1_000_000, nanos)))
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl FromStr for SessionId {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let invalid = |_| {
+            Invalid::new("sessionId", format!("`{}` is not a session's id", shorten(text)), "see `guestlane sessions list`")
+        };
+        Uuid::try_parse(text).map(Self).map_err(invalid)
+    }
+}
+
+/// Why the last attempt did not end well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// A stable code of the error catalogue.
+    pub code: String,
+    /// One sentence.
+    pub message: String,
+}
+
+/// One session, as the ledger has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// Its id.
+    pub id: SessionId,
+    /// What was asked for.
+    pub request: SessionRequest,
+    /// How far it got.
+    pub state: State,
+    /// What its guest token is made of.
+    pub token: TokenIdentity,
+    /// The contact, once it exists.
+    pub contact_id: Option<String>,
+    /// The conversation, once it exists.
+    pub conversation_id: Option<String>,
+    /// Calls sent for the contact and the conversation: 2 when nothing had to be repeated.
+    pub attempts: u32,
+    /// Counts who drove it: a driver with an older number can write nothing.
+    pub epoch: u32,
+    /// When it was admitted.
+    pub admitted_at: Timestamp,
+    /// Since when the key of the present step may be in use on the platform.
+    pub step_since: Timestamp,
+    /// When it may be taken up by somebody else: the end of the lease, of the parking, or of the pause after giving up.
+    pub due_at: Timestamp,
+    /// When the conversation was there.
+    pub opened_at: Option<Timestamp>,
+    /// From the caller's request, or from admission where that caller is gone, to the conversation.
+    pub latency: Option<Duration>,
+    /// Why the last attempt did not end well.
+    pub failure: Option<Failure>,
+}
+
+impl Session {
+    /// How long the platform remembers a key (R6), less an hour for clocks that differ and calls under way.
+    pub const KEY_LIFE: Duration = Duration::from_secs(23 * 3600);
+
+    /// How long a session rests after it was given up for now.
+    const REST: Duration = Duration::from_secs(15);
+
+    /// Admitted and leased to whoever asked, now.
+    pub fn admitted(request: SessionRequest, token: TokenIdentity, now: Timestamp) -> Self {
+        Self {
+            id: SessionId::new(now),
+            request,
+            state: State::Admitted,
+            token,
+            contact_id: None,
+            conversation_id: None,
+            attempts: 0,
+            epoch: 1,
+            admitted_at: now,
+            step_since: now,
+            due_at: now + LEASE,
+            opened_at: None,
+            latency: None,
+            failure: None,
+        }
+    }
+
+    /// Whether others must keep away for now: somebody drives it, or the platform asked to wait. One that was given up for now may be
+    /// taken up by whoever asks for it.
+    pub fn is_held_at(&self, now: Timestamp) -> bool {
+        self.due_at > now && (self.failure.is_none() || self.state == State::Parked)
+    }
+
+    /// Whether the platform may have forgotten the key of the present step, so that repeating it may make a second one.
+    pub fn is_too_old_at(&self, now: Timestamp) -> bool {
+        now.since(self.step_since) >= Self::KEY_LIFE
+    }
+
+    fn step(mut self, step: Move) -> Result<Self, IllegalMove> {
+        self.state = self.state.after(step, self.contact_id.is_some())?;
+        Ok(self)
+    }
+
+    /// The contact exists.
+    pub fn contact_created(self, contact_id: String, tries: u32, now: Timestamp) -> Result<Self, IllegalMove> {
+        let next = self.step(Move::ContactCreated)?;
+        let attempts = next.attempts + tries;
+        Ok(Self { contact_id: Some(contact_id), attempts, step_since: now, due_at: now + LEASE, failure: None, ..next })
+    }
+
+    /// The conversation exists.
+    pub fn opened(self, conversation_id: String, tries: u32, since: Timestamp, now: Timestamp) -> Result<Self, IllegalMove> {
+        let next = self.step(Move::Opened)?;
+        let attempts = next.attempts + tries;
+        let latency = Some(now.since(since));
+        Ok(Self { conversation_id: Some(conversation_id), attempts, opened_at: Some(now), latency, failure: None, ..next })
+    }
+
+    /// The platform refused.
+    pub fn refused(self, failure: Failure, tries: u32) -> Result<Self, IllegalMove> {
+        let next = self.step(Move::Refused)?;
+        Ok(Self { attempts: next.attempts + tries, failure: Some(failure), ..next })
+    }
+
+    /// The platform wants us to wait until then.
+    pub fn parked(self, failure: Failure, tries: u32, until: Timestamp) -> Result<Self, IllegalMove> {
+        let next = self.step(Move::Park)?;
+        Ok(Self { attempts: next.attempts + tries, failure: Some(failure), due_at: until, ..next })
+    }
+
+    /// We stop for now; somebody goes on after a rest.
+    pub fn gave_up(self, failure: Failure, tries: u32, now: Timestamp) -> Result<Self, IllegalMove> {
+        let next = self.step(Move::GaveUp)?;
+        Ok(Self { attempts: next.attempts + tries, failure: Some(failure), due_at: now + Self::REST, ..next })
+    }
+
+    /// A fresh token takes the place of one that the platform refused as expired.
+    pub fn token_renewed(self, token: TokenIdentity, tries: u32, now: Timestamp) -> Result<Self, IllegalMove> {
+        let next = self.step(Move::TokenRenewed)?;
+        Ok(Self { token, attempts: next.attempts + tries, due_at: now + LEASE, ..next })
+    }
+
+    /// Somebody goes on with it, under a new epoch: whoever drove it before can write nothing any more.
+    pub fn taken_up(self, now: Timestamp) -> Result<Self, IllegalMove> {
+        let next = self.step(Move::TakenUp)?;
+        Ok(Self { epoch: next.epoch + 1, due_at: now + LEASE, failure: None, ..next })
+    }
+
+    /// Too old to be repeated safely.
+    pub fn expired(self, failure: Failure) -> Result<Self, IllegalMove> {
+        let next = self.step(Move::Expired)?;
+        Ok(Self { epoch: next.epoch + 1, failure: Some(failure), ..next })
+    }
+}

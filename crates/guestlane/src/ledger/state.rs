@@ -1,0 +1,159 @@
+//! How far a session got, and every legal move. One table, used live and in recovery.
+
+use std::fmt;
+
+/// How far a session got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum State {
+    /// It has the key. Nothing is known to exist on the platform.
+    Admitted,
+    /// The contact exists.
+    ContactCreated,
+    /// The conversation exists: done.
+    Open,
+    /// The platform refused; the same key may try again once the cause is mended.
+    Failed,
+    /// The platform asked to wait longer than the caller could; it goes on by itself then.
+    Parked,
+    /// Too old to be repeated safely: a person must look.
+    NeedsAttention,
+}
+
+/// What happens to a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Move {
+    /// The platform made the contact.
+    ContactCreated,
+    /// The platform made the conversation.
+    Opened,
+    /// The platform said no.
+    Refused,
+    /// The platform said: later.
+    Park,
+    /// We stopped trying for now; the outcome may be unknown.
+    GaveUp,
+    /// The platform refused the guest token as expired: a fresh one was signed.
+    TokenRenewed,
+    /// Somebody goes on with it: a worker with an unfinished one, a caller with a failed one.
+    TakenUp,
+    /// The platform may have forgotten the key.
+    Expired,
+}
+
+impl State {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::Admitted, Self::ContactCreated, Self::Open, Self::Failed, Self::Parked, Self::NeedsAttention];
+
+    /// All legal moves. `has_contact` tells how far a session had come that was parked or refused.
+    pub fn after(self, step: Move, has_contact: bool) -> Result<Self, IllegalMove> {
+        let resumed = if has_contact { Self::ContactCreated } else { Self::Admitted };
+        Ok(match (self, step) {
+            (Self::Admitted, Move::ContactCreated) => Self::ContactCreated,
+            (Self::ContactCreated, Move::Opened) => Self::Open,
+
+            (Self::Admitted | Self::ContactCreated, Move::Refused) => Self::Failed,
+            (Self::Admitted | Self::ContactCreated, Move::Park) => Self::Parked,
+            (Self::Admitted | Self::ContactCreated, Move::GaveUp | Move::TokenRenewed | Move::TakenUp) => self,
+
+            (Self::Parked | Self::Failed, Move::TakenUp) => resumed,
+            (Self::Admitted | Self::ContactCreated | Self::Parked | Self::Failed, Move::Expired) => Self::NeedsAttention,
+
+            (
+                Self::Admitted | Self::ContactCreated | Self::Open | Self::Failed | Self::Parked | Self::NeedsAttention,
+                Move::ContactCreated
+                | Move::Opened
+                | Move::Refused
+                | Move::Park
+                | Move::GaveUp
+                | Move::TokenRenewed
+                | Move::TakenUp
+                | Move::Expired,
+            ) => return Err(IllegalMove { state: self, step }),
+        })
+    }
+
+    /// Whether somebody must still drive it, without being asked.
+    pub fn is_unfinished(self) -> bool {
+        matches!(self, Self::Admitted | Self::ContactCreated | Self::Parked)
+    }
+
+    /// The name in the store, in documents and on the screen.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Admitted => "admitted",
+            Self::ContactCreated => "contact_created",
+            Self::Open => "open",
+            Self::Failed => "failed",
+            Self::Parked => "parked",
+            Self::NeedsAttention => "needs_attention",
+        }
+    }
+
+    /// The state of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A move that the table does not have. It is a defect of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a session that is {state} cannot take the step {step:?}")]
+pub struct IllegalMove {
+    /// The state it was in.
+    pub state: State,
+    /// What should have happened.
+    pub step: Move,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOVES: [Move; 8] = [
+        Move::ContactCreated,
+        Move::Opened,
+        Move::Refused,
+        Move::Park,
+        Move::GaveUp,
+        Move::TokenRenewed,
+        Move::TakenUp,
+        Move::Expired,
+    ];
+
+    #[test]
+    fn nothing_leaves_open_or_needs_attention() {
+        for state in [State::Open, State::NeedsAttention] {
+            for step in MOVES {
+                assert!(state.after(step, true).is_err(), "{state} {step:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_conversation_follows_a_contact_and_nothing_else() {
+        let to_open: Vec<_> = State::ALL.into_iter().filter(|state| MOVES.iter().any(|step| state.after(*step, true) == Ok(State::Open))).collect();
+        assert_eq!(to_open, [State::ContactCreated]);
+    }
+
+    #[test]
+    fn a_session_with_a_contact_never_goes_back_to_making_one() {
+        for state in [State::ContactCreated, State::Parked, State::Failed] {
+            for step in MOVES {
+                assert_ne!(state.after(step, true), Ok(State::Admitted), "{state} {step:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_state_has_a_name_of_its_own() {
+        for state in State::ALL {
+            assert_eq!(State::from_name(state.name()), Some(state));
+        }
+    }
+}

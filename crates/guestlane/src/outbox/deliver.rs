@@ -1,0 +1,173 @@
+//! One event, one try, one verdict.
+
+use std::{net::IpAddr, time::Duration};
+
+use bytes::Bytes;
+use guestlane_genesys::{
+    Clock, Timestamp,
+    transport::{Answer, NoAnswer, NoTrustRoots, Transport, retry_after},
+};
+use http::{Request, StatusCode, header};
+use http_body_util::Full;
+use url::{Host, Url};
+
+use super::{
+    address::{NOT_PUBLIC, Networks, VettingResolver},
+    event::Event,
+    sign::WebhookSecret,
+};
+
+/// The longest a try may take (R10).
+pub(super) const TRY_LIMIT: Duration = Duration::from_secs(3);
+
+/// When the tries come after the event, each counted from the failure of the one before: the schedule of Standard Webhooks.
+const SCHEDULE: [Duration; 9] = [
+    Duration::from_secs(5),
+    Duration::from_secs(5 * MINUTE),
+    Duration::from_secs(30 * MINUTE),
+    Duration::from_secs(2 * HOUR),
+    Duration::from_secs(5 * HOUR),
+    Duration::from_secs(10 * HOUR),
+    Duration::from_secs(14 * HOUR),
+    Duration::from_secs(20 * HOUR),
+    Duration::from_secs(24 * HOUR),
+];
+const MINUTE: u64 = 60;
+const HOUR: u64 = 60 * MINUTE;
+
+/// What a try came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Settlement {
+    /// The CRM has it.
+    Delivered,
+    /// It is tried again.
+    Again {
+        /// When.
+        at: Timestamp,
+        /// Why it failed.
+        error: String,
+    },
+    /// That was the last try.
+    Dead {
+        /// Why it failed.
+        error: String,
+    },
+}
+
+/// The CRM, as far as we know it.
+#[derive(Debug)]
+pub struct Crm {
+    url: Url,
+    networks: Networks,
+    secret: WebhookSecret,
+    transport: Transport<VettingResolver>,
+    clock: Clock,
+}
+
+impl Crm {
+    /// Nothing is sent yet.
+    pub fn new(url: Url, networks: Networks, secret: WebhookSecret, clock: Clock) -> Result<Self, NoTrustRoots> {
+        let transport = Transport::with_resolver(clock.clone(), TRY_LIMIT, VettingResolver(networks))?;
+        Ok(Self { url, networks, secret, transport, clock })
+    }
+
+    /// The secret shared with it.
+    pub fn secret(&self) -> &WebhookSecret {
+        &self.secret
+    }
+
+    /// Sends the event once, and decides what follows.
+    pub(super) async fn deliver(&self, event: &Event) -> Settlement {
+        let sent = self.send(event).await;
+        let now = self.clock.now();
+        match verdict(sent, now) {
+            Ok(()) => Settlement::Delivered,
+            Err(failed) => after_failure(event.tries, failed, now, fastrand::f64()),
+        }
+    }
+
+    async fn send(&self, event: &Event) -> Result<Answer, NoAnswer> {
+        // A host that is written as an address is never resolved, so it is vetted here.
+        if self.literal_address().is_some_and(|address| !self.networks.allow(address)) {
+            return Err(NoAnswer::NotSent(NOT_PUBLIC.to_owned()));
+        }
+        let now = self.clock.now();
+        let request = Request::post(self.url.as_str())
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::USER_AGENT, concat!("guestlane/", env!("CARGO_PKG_VERSION")))
+            .header("webhook-id", &event.id)
+            .header("webhook-timestamp", now.unix_seconds())
+            .header("webhook-signature", self.secret.sign(&event.id, now, event.body.as_bytes()))
+            .body(Full::new(Bytes::copy_from_slice(event.body.as_bytes())))
+            .map_err(|error| NoAnswer::NotSent(error.to_string()))?;
+        self.transport.send(request, now + TRY_LIMIT).await
+    }
+
+    fn literal_address(&self) -> Option<IpAddr> {
+        match self.url.host()? {
+            Host::Ipv4(address) => Some(address.into()),
+            Host::Ipv6(address) => Some(address.into()),
+            Host::Domain(_) => None,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Failed {
+    error: String,
+    at_least: Duration,
+}
+
+/// 2xx is delivered, all else is not: a redirect is not followed, it could lead anywhere.
+fn verdict(sent: Result<Answer, NoAnswer>, now: Timestamp) -> Result<(), Failed> {
+    match sent {
+        Ok(answer) if answer.status.is_success() => Ok(()),
+        Ok(answer) => {
+            let redirect = if answer.status.is_redirection() { " (redirects are not followed)" } else { "" };
+            let gone = if answer.status == StatusCode::GONE { " (the receiver is gone)" } else { "" };
+            let error = format!("the CRM answered HTTP {}{redirect}{gone}", answer.status.as_u16());
+            Err(Failed { error, at_least: retry_after(&answer.headers, now).unwrap_or_default() })
+        }
+        Err(no_answer) => Err(Failed { error: format!("the CRM did not answer: {no_answer}"), at_least: Duration::ZERO }),
+    }
+}
+
+/// The next try, a tenth earlier or later so that a crowd spreads; never before the receiver's `Retry-After`.
+fn after_failure(tries: u32, failed: Failed, now: Timestamp, spread: f64) -> Settlement {
+    match SCHEDULE.get(tries as usize) {
+        Some(wait) => {
+            let wait = wait.mul_f64(0.9 + 0.2 * spread).max(failed.at_least);
+            Settlement::Again { at: now + wait, error: failed.error }
+        }
+        None => Settlement::Dead { error: failed.error },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_unix_micros(0);
+
+    fn failed(at_least: u64) -> Failed {
+        Failed { error: "HTTP 500".to_owned(), at_least: Duration::from_secs(at_least) }
+    }
+
+    #[test]
+    fn there_are_ten_tries_and_then_a_dead_letter() {
+        let waits: Vec<_> = (0..9)
+            .map(|tries| match after_failure(tries, failed(0), NOW, 0.5) {
+                Settlement::Again { at, .. } => at.since(NOW).as_secs(),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(waits, [5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400]);
+        assert!(matches!(after_failure(9, failed(0), NOW, 0.5), Settlement::Dead { .. }));
+    }
+
+    #[test]
+    fn the_receivers_retry_after_is_a_floor() {
+        let Settlement::Again { at, .. } = after_failure(0, failed(60), NOW, 0.0) else { panic!() };
+        assert_eq!(at.since(NOW).as_secs(), 60);
+    }
+}

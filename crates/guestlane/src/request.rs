@@ -1,0 +1,406 @@
+//! What a caller asks for. Parsed once, at the door: whoever holds a [`SessionRequest`] holds one that cannot be malformed.
+
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
+use aws_lc_rs::digest;
+use serde::Serialize;
+use uuid::Uuid;
+
+/// A value that cannot be used: which, why, and what to do instead.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize)]
+#[error("{field}: {reason}; {fix}")]
+pub struct Invalid {
+    /// The field, as the caller wrote or would write it.
+    pub field: String,
+    /// What is wrong.
+    pub reason: String,
+    /// What to do.
+    pub fix: String,
+}
+
+impl Invalid {
+    /// All three are needed.
+    pub fn new(field: impl Into<String>, reason: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { field: field.into(), reason: reason.into(), fix: fix.into() }
+    }
+}
+
+/// A guest as the CRM knows them: 1 to 128 characters, no control characters, no white space at either end (the platform would strip
+/// it, and then two guests were one).
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct GuestId(Box<str>);
+
+impl GuestId {
+    /// In characters.
+    pub const MAX: usize = 128;
+
+    /// As the caller wrote it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for GuestId {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let invalid = |reason: String, fix: &str| Err(Invalid::new("guestId", reason, fix));
+        let length = text.chars().count();
+        if text.is_empty() {
+            return invalid("is empty".into(), "give the id under which your CRM knows the guest");
+        }
+        if length > Self::MAX {
+            return invalid(format!("has {length} characters"), "use at most 128; a hash of a longer id will do");
+        }
+        if let Some(at) = text.chars().position(char::is_control) {
+            return invalid(format!("has a control character at position {}", at + 1), "remove it");
+        }
+        if text.trim() != text {
+            return invalid("begins or ends with white space".into(), "trim it");
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl fmt::Display for GuestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Personal data: not for logs.
+impl fmt::Debug for GuestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "GuestId({} bytes)", self.0.len())
+    }
+}
+
+/// A queue's id.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct QueueId(pub Uuid);
+
+impl FromStr for QueueId {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let fix = "copy the queue's id from Admin > Contact Center > Queues; it looks like 5e0c0000-0000-4000-8000-000000000001";
+        let hyphenated = text.len() == 36;
+        match Uuid::try_parse(text) {
+            Ok(id) if hyphenated => Ok(Self(id)),
+            _ if text.is_empty() => Err(Invalid::new("queueId", "is empty", fix)),
+            _ => Err(Invalid::new("queueId", format!("`{}` is not a UUID", shorten(text)), fix)),
+        }
+    }
+}
+
+impl fmt::Display for QueueId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Debug for QueueId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// What the caller wants to be known of the guest: names and values that become claims of the guest token and attributes of the contact.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Attributes(BTreeMap<String, String>);
+
+impl Attributes {
+    /// Bytes of all names and values together: `maxCustomDataBytes` of the guest API (reference, section 8).
+    pub const MAX_BYTES: usize = 2048;
+
+    /// How many there may be.
+    pub const MAX_COUNT: usize = 50;
+
+    /// Characters of a name.
+    pub const MAX_NAME: usize = 64;
+
+    /// Names that belong to the product or to JWT (RFC 7519, section 4.1). Compared without regard to case, because some who read them
+    /// downstream do.
+    pub const RESERVED: [&'static str; 11] =
+        ["guestToken", "sessionToken", "routingTarget", "guestId", "iss", "sub", "aud", "exp", "nbf", "iat", "jti"];
+
+    /// From pairs as they come; a name that comes twice is refused.
+    pub fn from_pairs<N: Into<String>, V: Into<String>>(pairs: impl IntoIterator<Item = (N, V)>) -> Result<Self, Invalid> {
+        let mut attributes = BTreeMap::new();
+        for (name, value) in pairs {
+            let (name, value) = (name.into(), value.into());
+            check_name(&name)?;
+            check_value(&name, &value)?;
+            let field = format!("attributes.{name}");
+            if attributes.insert(name, value).is_some() {
+                return Err(Invalid::new(field, "is given twice", "give it once"));
+            }
+        }
+        if attributes.len() > Self::MAX_COUNT {
+            let reason = format!("are {}", attributes.len());
+            return Err(Invalid::new("attributes", reason, format!("give at most {}", Self::MAX_COUNT)));
+        }
+        let bytes = attributes.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        if bytes > Self::MAX_BYTES {
+            let reason = format!("have {bytes} bytes in names and values together");
+            return Err(Invalid::new("attributes", reason, format!("the platform takes {} bytes: shorten them", Self::MAX_BYTES)));
+        }
+        Ok(Self(attributes))
+    }
+
+    /// Sorted by name.
+    pub fn as_map(&self) -> &BTreeMap<String, String> {
+        &self.0
+    }
+}
+
+fn check_name(name: &str) -> Result<(), Invalid> {
+    let field = format!("attributes.{}", shorten(name));
+    if name.is_empty() {
+        return Err(Invalid::new("attributes", "one has an empty name", "write NAME=VALUE"));
+    }
+    if name.chars().count() > Attributes::MAX_NAME {
+        return Err(Invalid::new(field, "the name is too long", format!("use at most {} characters", Attributes::MAX_NAME)));
+    }
+    if name.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return Err(Invalid::new(field, "the name has white space or a control character", "remove it"));
+    }
+    if let Some(reserved) = Attributes::RESERVED.iter().find(|reserved| reserved.eq_ignore_ascii_case(name)) {
+        let reason = format!("the name is reserved ({reserved} is set by guestlane or by the token)");
+        return Err(Invalid::new(field, reason, "use another name"));
+    }
+    Ok(())
+}
+
+fn check_value(name: &str, value: &str) -> Result<(), Invalid> {
+    let bad = value.chars().position(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'));
+    match bad {
+        Some(at) => {
+            let reason = format!("the value has a control character at position {}", at + 1);
+            Err(Invalid::new(format!("attributes.{name}"), reason, "remove it"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Personal data: names only.
+impl fmt::Debug for Attributes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// The caller's name for this wish: the same key is the same session.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct IdempotencyKey(Box<str>);
+
+impl IdempotencyKey {
+    /// In characters.
+    pub const MAX: usize = 255;
+
+    const GENERATED: &'static str = "webchat-session-";
+
+    /// A fresh one, in the brief's form: `webchat-session-<uuid>`.
+    pub fn generate() -> Self {
+        Self(format!("{}{}", Self::GENERATED, Uuid::new_v4()).into())
+    }
+
+    /// As the caller wrote it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The key in the brief's form, under which the platform knows this session: it depends on nothing but the caller's key, and so is
+    /// the same for every attempt, after every restart, and on every machine.
+    pub fn upstream(&self) -> String {
+        let own_form = self.0.strip_prefix(Self::GENERATED).is_some_and(|id| id.len() == 36 && Uuid::try_parse(id).is_ok());
+        if own_form {
+            return self.0.to_string();
+        }
+        let hash = digest::digest(&digest::SHA256, format!("guestlane idempotency key\n{}", self.0).as_bytes());
+        let mut id = [0; 16];
+        id.copy_from_slice(&hash.as_ref()[..16]);
+        format!("{}{}", Self::GENERATED, uuid::Builder::from_custom_bytes(id).into_uuid())
+    }
+}
+
+impl FromStr for IdempotencyKey {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let invalid = |reason: String, fix: &str| Err(Invalid::new("idempotencyKey", reason, fix));
+        let length = text.chars().count();
+        if text.is_empty() {
+            return invalid("is empty".into(), "leave it out to have one made");
+        }
+        if length > Self::MAX {
+            return invalid(format!("has {length} characters"), "use at most 255; a hash of a longer key will do");
+        }
+        if !text.chars().all(|c| c.is_ascii_graphic()) {
+            return invalid("has a character that is not visible ASCII".into(), "use letters, digits and punctuation");
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl fmt::Display for IdempotencyKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for IdempotencyKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "IdempotencyKey({})", self.0)
+    }
+}
+
+/// One session, as wished for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionRequest {
+    /// Who.
+    pub guest: GuestId,
+    /// To whom.
+    pub queue: QueueId,
+    /// What is known.
+    pub attributes: Attributes,
+    /// Under which name.
+    pub key: IdempotencyKey,
+}
+
+impl SessionRequest {
+    /// SHA-256 over the canonical form: what must be equal for two requests to be the same wish.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Canonical<'a> {
+            guest_id: &'a str,
+            queue_id: Uuid,
+            attributes: &'a BTreeMap<String, String>,
+        }
+        let canonical =
+            Canonical { guest_id: self.guest.as_str(), queue_id: self.queue.0, attributes: self.attributes.as_map() };
+        let canonical = serde_json::to_vec(&canonical).unwrap_or_default();
+        let mut fingerprint = [0; 32];
+        fingerprint.copy_from_slice(digest::digest(&digest::SHA256, &canonical).as_ref());
+        fingerprint
+    }
+
+    /// The fields in which `other` is another wish.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let mut fields = Vec::new();
+        if self.guest != other.guest {
+            fields.push("guestId".to_owned());
+        }
+        if self.queue != other.queue {
+            fields.push("queueId".to_owned());
+        }
+        let (mine, theirs) = (self.attributes.as_map(), other.attributes.as_map());
+        let names: std::collections::BTreeSet<_> = mine.keys().chain(theirs.keys()).collect();
+        fields.extend(names.into_iter().filter(|name| mine.get(*name) != theirs.get(*name)).map(|name| format!("attributes.{name}")));
+        fields
+    }
+}
+
+/// A caller's text, short enough for a message.
+pub(crate) fn shorten(text: &str) -> String {
+    guestlane_genesys::wire_log::one_line(text.chars().take(60).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn refused<T: FromStr<Err = Invalid>>(text: &str) -> Invalid {
+        text.parse::<T>().err().unwrap_or_else(|| panic!("`{text}` was taken"))
+    }
+
+    #[test]
+    fn a_guest_id_that_is_empty_too_long_or_has_a_control_character_is_refused() {
+        assert_eq!(refused::<GuestId>("").reason, "is empty");
+        assert_eq!(refused::<GuestId>(&"x".repeat(129)).reason, "has 129 characters");
+        assert_eq!(refused::<GuestId>("a\u{7}b").reason, "has a control character at position 2");
+        assert_eq!(refused::<GuestId>(" a").reason, "begins or ends with white space");
+        assert!("é".repeat(128).parse::<GuestId>().is_ok(), "characters are counted, not bytes");
+    }
+
+    #[test]
+    fn a_queue_that_is_no_uuid_is_refused() {
+        for text in ["", "sales", "5e0c0000000040008000000000000001", "{5e0c0000-0000-4000-8000-000000000001}"] {
+            assert_eq!(refused::<QueueId>(text).field, "queueId", "{text}");
+        }
+    }
+
+    #[test]
+    fn an_attribute_that_is_reserved_double_or_too_large_is_refused_by_its_name() {
+        let refused = |pairs: &[(&str, &str)]| Attributes::from_pairs(pairs.iter().copied()).unwrap_err();
+        for name in Attributes::RESERVED {
+            assert_eq!(refused(&[(name, "x")]).field, format!("attributes.{name}"));
+        }
+        assert_eq!(refused(&[("GUESTTOKEN", "x")]).field, "attributes.GUESTTOKEN");
+        assert_eq!(refused(&[("tier", "a"), ("tier", "a")]).reason, "is given twice");
+        let large = "x".repeat(2048);
+        assert_eq!(refused(&[("a", &large)]).reason, "have 2049 bytes in names and values together");
+        assert_eq!(refused(&[("a", "x\0")]).field, "attributes.a");
+        assert!(Attributes::from_pairs([("a", &large[..2047])]).is_ok());
+    }
+
+    #[test]
+    fn an_idempotency_key_over_255_characters_is_refused() {
+        assert_eq!(refused::<IdempotencyKey>(&"k".repeat(256)).reason, "has 256 characters");
+        assert!("k".repeat(255).parse::<IdempotencyKey>().is_ok());
+        assert_eq!(refused::<IdempotencyKey>("a b").field, "idempotencyKey");
+    }
+
+    #[test]
+    fn the_upstream_key_has_the_briefs_form_and_depends_on_the_callers_key_alone() {
+        let generated = IdempotencyKey::generate();
+        assert_eq!(generated.upstream(), generated.as_str());
+        let upstream = |key: &str| key.parse::<IdempotencyKey>().unwrap().upstream();
+        assert_eq!(upstream("order-1"), upstream("order-1"));
+        assert_ne!(upstream("order-1"), upstream("order-2"));
+        // Pinned: a new version that derives another key would make second contacts.
+        assert_eq!(upstream("order-1"), "webchat-session-4cb5ca97-c5e6-8ed9-9f32-b51ebb33b0f3");
+    }
+
+    fn request(guest: &str, attributes: &[(&str, &str)]) -> SessionRequest {
+        SessionRequest {
+            guest: guest.parse().unwrap(),
+            queue: "5e0c0000-0000-4000-8000-000000000001".parse().unwrap(),
+            attributes: Attributes::from_pairs(attributes.iter().copied()).unwrap(),
+            key: "k".parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn a_mismatch_names_each_field_that_differs() {
+        let first = request("ann", &[("tier", "gold"), ("source", "web")]);
+        let other = request("bob", &[("tier", "gold"), ("source", "app"), ("lang", "en")]);
+        assert_eq!(first.differences(&other), ["guestId", "attributes.lang", "attributes.source"]);
+        assert!(first.differences(&first).is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn the_fingerprint_differs_exactly_when_a_field_does(
+            a in "[a-z]{1,3}", b in "[a-z]{1,3}", x in prop::collection::btree_map("[a-z]{1,2}", "[a-z]{0,2}", 0..3),
+            y in prop::collection::btree_map("[a-z]{1,2}", "[a-z]{0,2}", 0..3),
+        ) {
+            let make = |guest: &str, map: &BTreeMap<String, String>| SessionRequest {
+                attributes: Attributes(map.clone()), ..request(guest, &[])
+            };
+            let (first, second) = (make(&a, &x), make(&b, &y));
+            prop_assert_eq!(first.fingerprint() == second.fingerprint(), first.differences(&second).is_empty());
+        }
+
+        #[test]
+        fn parsing_never_panics(text in any::<String>()) {
+            let _ = text.parse::<GuestId>();
+            let _ = text.parse::<QueueId>();
+            let _ = text.parse::<IdempotencyKey>();
+            let _ = Attributes::from_pairs([(text.as_str(), text.as_str())]);
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! The store's formats, one after another. `user_version` counts them.
+
+use std::path::Path;
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::StoreError;
+
+/// Never changed once released; a new format is a new entry.
+const FORMATS: &[&str] = &[include_str!("format_1.sql")];
+
+pub(super) fn run(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
+    // WAL is a property of the file, FULL of the connection: a commit that was answered survives the power cut.
+    connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
+    connection.pragma_update(None, "synchronous", "full")?;
+    connection.pragma_update(None, "foreign_keys", "on")?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let found: u32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let known = u32::try_from(FORMATS.len()).unwrap_or(u32::MAX);
+    if found > known {
+        return Err(StoreError::Newer { path: path.to_owned(), found, known });
+    }
+    for format in FORMATS.iter().skip(found as usize) {
+        transaction.execute_batch(format)?;
+    }
+    transaction.pragma_update(None, "user_version", known)?;
+    transaction.commit()?;
+    Ok(())
+}

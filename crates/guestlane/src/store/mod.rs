@@ -1,0 +1,109 @@
+//! Where sessions, audit records, CRM events and keys are safe: one SQLite file.
+//!
+//! The store takes whole transitions. What must be said is written with what was done: a [`Transition`] carries the session, its audit
+//! record and its CRM event, and they are committed together or not at all.
+
+mod admission;
+mod audit;
+mod counters;
+mod deliveries;
+mod keys;
+mod migrations;
+mod rows;
+mod sessions;
+mod writer;
+
+use std::{
+    fs,
+    io,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rusqlite::{Connection, OpenFlags};
+
+pub use admission::Admission;
+pub use deliveries::{Delivery, DeliveryState};
+pub use counters::{LatencySummary, Summary};
+pub use sessions::{SessionFilter, Transition};
+
+use crate::{audit::AuditError, audit::AuditFile, ledger::IllegalMove};
+use writer::{Reader, Writer};
+
+/// The store. Cheap to clone; closed when the last clone is dropped.
+#[derive(Debug, Clone)]
+pub struct Store {
+    writer: Writer,
+    reader: Reader,
+}
+
+/// The store cannot do what it should.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The directory or the file cannot be made or opened.
+    #[error("the store {} cannot be opened", .0.display())]
+    Open(PathBuf, #[source] io::Error),
+    /// Another version of the product wrote it.
+    #[error("the store {} was written by a newer version of guestlane (format {found}; this one knows {known})", .path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The newest format of this version.
+        known: u32,
+    },
+    /// The database's own reason.
+    #[error("the store failed")]
+    Database(#[from] rusqlite::Error),
+    /// A transaction that others were part of failed; nothing of it was kept.
+    #[error("the store failed: {0}")]
+    Commit(String),
+    /// Somebody else drives this session by now.
+    #[error("another process has taken this session over")]
+    LeaseLost,
+    /// A row is not what this version writes.
+    #[error("the store has a row that cannot be read: {0}")]
+    Row(&'static str),
+    /// A defect of ours.
+    #[error(transparent)]
+    IllegalMove(#[from] IllegalMove),
+    /// The thread that writes is gone.
+    #[error("the store is closed")]
+    Closed,
+}
+
+/// What a write came to: it is in the store. Whether the audit file has it too is told apart, because only some must care.
+#[derive(Debug)]
+pub struct Committed<T> {
+    /// What the write answered.
+    pub value: T,
+    /// Whether the audit file is up to date.
+    pub audit: Result<(), std::sync::Arc<AuditError>>,
+}
+
+/// How long a write waits for another process to finish its own.
+const BUSY: Duration = Duration::from_secs(5);
+
+impl Store {
+    /// Opens `path`, making it and its directory when missing, and brings the audit file up to it.
+    pub fn open(path: &Path, audit: AuditFile) -> Result<Self, StoreError> {
+        let open = |error| StoreError::Open(path.to_owned(), error);
+        if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(open)?;
+        }
+        // SQLite's own message for a directory that cannot be written is «attempt to write a readonly database».
+        fs::OpenOptions::new().read(true).append(true).create(true).open(path).map_err(open)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(open)?;
+
+        let mut connection = Connection::open(path)?;
+        connection.busy_timeout(BUSY)?;
+        migrations::run(&mut connection, path)?;
+        let reader = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+        reader.busy_timeout(BUSY)?;
+        connection.set_prepared_statement_cache_capacity(64);
+        reader.set_prepared_statement_cache_capacity(64);
+        Ok(Self { writer: Writer::start(connection, audit)?, reader: Reader::start(reader)? })
+    }
+}

@@ -1,0 +1,107 @@
+//! A session as a row, and back.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use guestlane_genesys::Timestamp;
+use rusqlite::{Connection, Row, params};
+use uuid::Uuid;
+
+use super::StoreError;
+use crate::{
+    ledger::{Failure, Session, SessionId, State},
+    request::{Attributes, QueueId, SessionRequest},
+    token::TokenIdentity,
+};
+
+/// All columns but the fingerprint, in the order of [`read`].
+pub(super) const COLUMNS: &str = "id, idempotency_key, guest_id, queue_id, attributes, state, token_kid, token_jti, token_iat, \
+     contact_id, conversation_id, attempts, epoch, admitted_at, step_since, due_at, opened_at, latency_us, failure_code, failure_message";
+
+pub(super) fn read(row: &Row<'_>) -> Result<Session, StoreError> {
+    let time = |index| row.get(index).map(Timestamp::from_unix_micros);
+    let attributes: BTreeMap<String, String> =
+        serde_json::from_str(row.get_ref(4)?.as_str().map_err(rusqlite::Error::from)?).map_err(|_| StoreError::Row("attributes"))?;
+    let bad = |column| move |_| StoreError::Row(column);
+    let failure_code: Option<String> = row.get(18)?;
+    let failure_message: Option<String> = row.get(19)?;
+    Ok(Session {
+        id: SessionId(Uuid::from_bytes(row.get(0)?)),
+        request: SessionRequest {
+            key: row.get::<_, String>(1)?.parse().map_err(bad("idempotency_key"))?,
+            guest: row.get::<_, String>(2)?.parse().map_err(bad("guest_id"))?,
+            queue: QueueId(Uuid::from_bytes(row.get(3)?)),
+            attributes: Attributes::from_pairs(attributes).map_err(bad("attributes"))?,
+        },
+        state: State::from_name(row.get_ref(5)?.as_str().map_err(rusqlite::Error::from)?).ok_or(StoreError::Row("state"))?,
+        token: TokenIdentity { kid: row.get(6)?, jti: Uuid::from_bytes(row.get(7)?), issued_at: row.get(8)? },
+        contact_id: row.get(9)?,
+        conversation_id: row.get(10)?,
+        attempts: row.get(11)?,
+        epoch: row.get(12)?,
+        admitted_at: time(13)?,
+        step_since: time(14)?,
+        due_at: time(15)?,
+        opened_at: row.get::<_, Option<i64>>(16)?.map(Timestamp::from_unix_micros),
+        latency: row.get::<_, Option<u64>>(17)?.map(Duration::from_micros),
+        failure: failure_code.map(|code| Failure { code, message: failure_message.unwrap_or_default() }),
+    })
+}
+
+/// False when the key is taken.
+pub(super) fn insert(connection: &Connection, session: &Session) -> Result<bool, StoreError> {
+    let request = &session.request;
+    let attributes = serde_json::to_string(request.attributes.as_map()).map_err(|_| StoreError::Row("attributes"))?;
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO session (id, idempotency_key, fingerprint, guest_id, queue_id, attributes, state, token_kid, token_jti, token_iat, \
+         attempts, epoch, admitted_at, step_since, due_at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15) ON CONFLICT (idempotency_key) DO NOTHING",
+    )?;
+    let inserted = statement.execute(params![
+        session.id.0.into_bytes(),
+        request.key.as_str(),
+        request.fingerprint(),
+        request.guest.as_str(),
+        request.queue.0.into_bytes(),
+        attributes,
+        session.state.name(),
+        session.token.kid,
+        session.token.jti.into_bytes(),
+        session.token.issued_at,
+        session.attempts,
+        session.epoch,
+        session.admitted_at.unix_micros(),
+        session.step_since.unix_micros(),
+        session.due_at.unix_micros(),
+    ])?;
+    Ok(inserted == 1)
+}
+
+/// Writes all that can change, if nobody has taken the session over since `epoch`.
+pub(super) fn update(connection: &Connection, session: &Session, epoch: u32) -> Result<(), StoreError> {
+    let mut statement = connection.prepare_cached(
+        "UPDATE session SET state = ?3, token_kid = ?4, token_jti = ?5, token_iat = ?6, contact_id = ?7, conversation_id = ?8, \
+         attempts = ?9, epoch = ?10, step_since = ?11, due_at = ?12, opened_at = ?13, latency_us = ?14, failure_code = ?15, \
+         failure_message = ?16 WHERE id = ?1 AND epoch = ?2",
+    )?;
+    let latency = session.latency.map(|latency| u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
+    let failure = session.failure.as_ref();
+    let updated = statement.execute(params![
+        session.id.0.into_bytes(),
+        epoch,
+        session.state.name(),
+        session.token.kid,
+        session.token.jti.into_bytes(),
+        session.token.issued_at,
+        session.contact_id,
+        session.conversation_id,
+        session.attempts,
+        session.epoch,
+        session.step_since.unix_micros(),
+        session.due_at.unix_micros(),
+        session.opened_at.map(Timestamp::unix_micros),
+        latency,
+        failure.map(|failure| &failure.code),
+        failure.map(|failure| &failure.message),
+    ])?;
+    if updated == 1 { Ok(()) } else { Err(StoreError::LeaseLost) }
+}

@@ -1,0 +1,143 @@
+//! Sessions on their way: transitions, leases, taking up what was left behind, and looking.
+
+use guestlane_genesys::{ErrorCounts, Timestamp};
+use rusqlite::{Connection, OptionalExtension, params, types::Value};
+
+use super::{Committed, Store, StoreError, audit, counters, deliveries, rows};
+use crate::{
+    audit::Entry,
+    ledger::{LEASE, Session, SessionId, State},
+    outbox::Event,
+};
+
+/// One step of a session with all that must be said of it: committed together.
+#[derive(Debug, Clone)]
+pub struct Transition {
+    /// The session as it was.
+    pub before: Session,
+    /// The session as it is from now on.
+    pub after: Session,
+    /// What the audit log says of it.
+    pub audit: Option<Entry>,
+    /// What the CRM shall be told.
+    pub event: Option<Event>,
+    /// Errors that were counted since the last transition.
+    pub errors: ErrorCounts,
+}
+
+/// Which sessions to list.
+#[derive(Debug, Clone, Default)]
+pub struct SessionFilter {
+    /// Of this guest.
+    pub guest: Option<String>,
+    /// In this state.
+    pub state: Option<State>,
+    /// At most so many, newest first.
+    pub limit: u32,
+}
+
+impl Store {
+    /// Writes a transition, unless somebody has taken the session over.
+    pub async fn advance(&self, transition: Transition) -> Result<Committed<Session>, StoreError> {
+        self.writer
+            .run(move |connection| {
+                let Transition { before, after, audit, event, errors } = transition;
+                rows::update(connection, &after, before.epoch)?;
+                if let Some(entry) = audit {
+                    audit::append(connection, &entry, Some(after.id))?;
+                }
+                if let Some(event) = event {
+                    deliveries::insert(connection, &event)?;
+                }
+                counters::add(connection, &errors)?;
+                Ok(after)
+            })
+            .await
+    }
+
+    /// Renews the leases of sessions that are still driven by those epochs.
+    pub async fn renew(&self, leases: Vec<(SessionId, u32)>, now: Timestamp) -> Result<(), StoreError> {
+        let renewed = self.writer.run(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "UPDATE session SET due_at = ?3 WHERE id = ?1 AND epoch = ?2 AND failure_code IS NULL \
+                 AND state IN ('admitted', 'contact_created')",
+            )?;
+            for (id, epoch) in leases {
+                statement.execute(params![id.0.into_bytes(), epoch, (now + LEASE).unix_micros()])?;
+            }
+            Ok(())
+        });
+        renewed.await.map(drop)
+    }
+
+    /// Takes up to `limit` unfinished sessions that nobody drives any more.
+    pub async fn take_up(&self, limit: u32, now: Timestamp) -> Result<Vec<Session>, StoreError> {
+        let taken = self.writer.run(move |connection| {
+            let sql = format!(
+                "SELECT {} FROM session WHERE state IN ('admitted', 'contact_created', 'parked') AND due_at <= ?1 ORDER BY due_at LIMIT ?2",
+                rows::COLUMNS
+            );
+            let due = select(connection, &sql, &[Value::from(now.unix_micros()), Value::from(limit)])?;
+            due.into_iter().map(|session| take(connection, session, now)).collect()
+        });
+        taken.await.map(|committed| committed.value)
+    }
+
+    /// Takes up one session that is unfinished or was refused, unless somebody drives it: `None`.
+    pub async fn take_up_one(&self, id: SessionId, now: Timestamp) -> Result<Option<Session>, StoreError> {
+        let taken = self.writer.run(move |connection| match by_id(connection, id)? {
+            Some(session) if !session.is_held_at(now) => take(connection, session, now).map(Some),
+            _ => Ok(None),
+        });
+        taken.await.map(|committed| committed.value)
+    }
+
+    /// One session.
+    pub async fn session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
+        self.reader.ask(move |connection| by_id(connection, id)).await
+    }
+
+    /// Sessions, newest first.
+    pub async fn sessions(&self, filter: SessionFilter) -> Result<Vec<Session>, StoreError> {
+        self.reader
+            .ask(move |connection| {
+                let sql = format!(
+                    "SELECT {} FROM session WHERE (?1 IS NULL OR guest_id = ?1) AND (?2 IS NULL OR state = ?2) ORDER BY id DESC LIMIT ?3",
+                    rows::COLUMNS
+                );
+                let state = filter.state.map(|state| state.name().to_owned());
+                select(connection, &sql, &[Value::from(filter.guest), Value::from(state), Value::from(filter.limit)])
+            })
+            .await
+    }
+
+    /// How many sessions are unfinished, and when the next of them may be taken up.
+    pub async fn unfinished(&self) -> Result<(u64, Option<Timestamp>), StoreError> {
+        self.reader
+            .ask(|connection| {
+                let mut statement = connection
+                    .prepare_cached("SELECT count(*), min(due_at) FROM session WHERE state IN ('admitted', 'contact_created', 'parked')")?;
+                let read = statement.query_row([], |row| Ok((row.get(0)?, row.get::<_, Option<i64>>(1)?)))?;
+                Ok((read.0, read.1.map(Timestamp::from_unix_micros)))
+            })
+            .await
+    }
+}
+
+fn take(connection: &Connection, session: Session, now: Timestamp) -> Result<Session, StoreError> {
+    let epoch = session.epoch;
+    let taken = session.taken_up(now)?;
+    rows::update(connection, &taken, epoch)?;
+    Ok(taken)
+}
+
+fn by_id(connection: &Connection, id: SessionId) -> Result<Option<Session>, StoreError> {
+    let mut statement = connection.prepare_cached(&format!("SELECT {} FROM session WHERE id = ?1", rows::COLUMNS))?;
+    statement.query_row([id.0.into_bytes()], |row| Ok(rows::read(row))).optional()?.transpose()
+}
+
+fn select(connection: &Connection, sql: &str, parameters: &[Value]) -> Result<Vec<Session>, StoreError> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map(rusqlite::params_from_iter(parameters), |row| Ok(rows::read(row)))?;
+    rows.map(|row| row?).collect()
+}
