@@ -1,2 +1,63 @@
-//! wip
-fn main(){}
+//! The executable `guestlane`.
+
+mod args;
+mod commands;
+mod failure;
+mod screen;
+mod session_json;
+mod settings;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use args::{Args, Command};
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    start_log(args.global.verbose);
+    // One crypto library for all of TLS, chosen here.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failure::report(&anyhow::Error::from(error).context("cannot start"), args.global.json),
+    };
+    let ended = runtime.block_on(run(&args));
+    match ended {
+        Ok(code) => code,
+        Err(error) => failure::report(&error, args.global.json),
+    }
+}
+
+async fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let global = &args.global;
+    match &args.command {
+        Command::Demo(demo) => commands::demo::run(global, demo).await,
+        Command::Create(create) => commands::create::run(global, create).await,
+        Command::Batch(batch) => commands::batch::run(global, batch).await,
+        Command::Simulate(simulate) => commands::simulate::run(global, simulate).await,
+        Command::Sessions(sessions) => commands::sessions::run(global, sessions).await,
+        Command::Outbox(outbox) => commands::outbox::run(global, outbox).await,
+        Command::Keys(keys) => commands::keys::run(global, keys).await,
+        Command::Token(token) => commands::token::run(global, token).await,
+        Command::Audit(audit) => commands::audit::run(global, audit).await,
+        Command::Metrics => commands::metrics::run(global).await,
+        Command::Config(config) => commands::config::run(global, config),
+        Command::Completions { shell } => commands::completions(*shell),
+    }
+}
+
+/// Warnings always; more with each `-v`. To stderr, so that data stays clean.
+fn start_log(verbose: u8) {
+    let level = match verbose {
+        0 => "warn",
+        1 => "info,guestlane=debug,guestlane_genesys=debug,guestlane_sim=info",
+        _ => "info,guestlane=trace,guestlane_genesys=trace,guestlane_sim=debug",
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(level))
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .init();
+}

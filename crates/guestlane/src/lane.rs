@@ -288,11 +288,12 @@ impl Lane {
         Ok(())
     }
 
-    /// Takes up sessions that nobody drives any more, and drives each to its end. Says what came of them.
-    pub async fn recover(self: &Arc<Self>) -> Result<Vec<Result<Opened, Error>>, Error> {
+    /// Takes up sessions that nobody drives any more (with `resting`, also those that rest after a failure), and drives each to its end.
+    /// Says what came of them; nothing, when there are none.
+    pub async fn recover(self: &Arc<Self>, resting: bool) -> Result<Vec<Result<Opened, Error>>, Error> {
         let taken = {
             let _busy = self.clock.busy();
-            self.store.take_up(RECOVER_AT_ONCE, self.clock.now()).await?
+            self.store.take_up(RECOVER_AT_ONCE, resting, self.clock.now()).await?
         };
         // Each is held from the moment it is taken, whether or not its turn has come.
         let held: Vec<_> = taken.into_iter().map(|session| (self.driving.start(&session), session)).collect();
@@ -307,7 +308,7 @@ impl Lane {
     pub async fn work(self: Arc<Self>) {
         let recover = async {
             loop {
-                match self.recover().await {
+                match self.recover(false).await {
                     Ok(driven) => {
                         for error in driven.iter().filter_map(|driven| driven.as_ref().err()) {
                             warn!(%error, session = error.session().map(|id| id.to_string()), "an unfinished session could not be completed");

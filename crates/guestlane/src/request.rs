@@ -205,6 +205,16 @@ impl IdempotencyKey {
         Self(format!("{}{}", Self::GENERATED, Uuid::new_v4()).into())
     }
 
+    /// The key of a row that names none: it depends on the batch's name and on what the row says, so that the same row of the same batch
+    /// is the same session, wherever in the file it stands.
+    pub fn of_row(batch: &str, guest: &GuestId, queue: QueueId, attributes: &Attributes) -> Self {
+        let row = SessionRequest { guest: guest.clone(), queue, attributes: attributes.clone(), key: Self("-".into()) };
+        let text = [b"guestlane batch row\n".as_slice(), batch.as_bytes(), b"\n", &row.fingerprint()].concat();
+        let hash = digest::digest(&digest::SHA256, &text);
+        let hex: String = hash.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+        Self(format!("batch-{hex}").into())
+    }
+
     /// As the caller wrote it.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -70,14 +70,15 @@ impl Store {
         renewed.await.map(drop)
     }
 
-    /// Takes up to `limit` unfinished sessions that nobody drives any more.
-    pub async fn take_up(&self, limit: u32, now: Timestamp) -> Result<Vec<Session>, StoreError> {
+    /// Takes up to `limit` unfinished sessions that nobody drives any more; with `resting`, also those that rest after a failure.
+    pub async fn take_up(&self, limit: u32, resting: bool, now: Timestamp) -> Result<Vec<Session>, StoreError> {
         let taken = self.writer.run(move |connection| {
             let sql = format!(
-                "SELECT {} FROM session WHERE state IN ('admitted', 'contact_created', 'parked') AND due_at <= ?1 ORDER BY due_at LIMIT ?2",
+                "SELECT {} FROM session WHERE state IN ('admitted', 'contact_created', 'parked') \
+                 AND (due_at <= ?1 OR (?3 AND failure_code IS NOT NULL AND state <> 'parked')) ORDER BY due_at LIMIT ?2",
                 rows::COLUMNS
             );
-            let due = select(connection, &sql, &[Value::from(now.unix_micros()), Value::from(limit)])?;
+            let due = select(connection, &sql, &[Value::from(now.unix_micros()), Value::from(limit), Value::from(resting)])?;
             due.into_iter().map(|session| take(connection, session, now)).collect()
         });
         taken.await.map(|committed| committed.value)

@@ -1,0 +1,264 @@
+//! The command line.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Parser, Subcommand};
+use clap_complete::Shell;
+use guestlane_sim::Fault;
+
+/// Creates Genesys Cloud web-messaging guest sessions: none lost, none twice, and proof of both.
+#[derive(Debug, Parser)]
+#[command(name = "guestlane", version, max_term_width = 100, arg_required_else_help = true)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Global {
+    /// Print data as JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Settings file [default: guestlane.toml, if there is one]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Where the store and the keys are [default: .guestlane]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+    /// Say more on stderr; twice also the shape of requests and answers
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// A platform, a CRM and a few guests, pretended on this machine: no set-up at all
+    Demo(Demo),
+    /// Create one session
+    Create(Create),
+    /// Create a session for each row of a file
+    Batch(Batch),
+    /// Pretend the platform and a CRM, until interrupted
+    Simulate(Simulate),
+    /// Look at sessions, and finish what was left behind
+    #[command(subcommand)]
+    Sessions(Sessions),
+    /// Look at events for the CRM, and deliver them
+    #[command(subcommand)]
+    Outbox(Outbox),
+    /// Look at signing keys, and export their public halves
+    #[command(subcommand)]
+    Keys(Keys),
+    /// Sign, verify and look into guest tokens
+    #[command(subcommand)]
+    Token(Token),
+    /// Look at the audit log
+    #[command(subcommand)]
+    Audit(Audit),
+    /// Errors by category, latency, sessions and events by state
+    Metrics,
+    /// Look at settings
+    #[command(subcommand)]
+    Config(Config),
+    /// Print a completion script for a shell
+    Completions { shell: Shell },
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Demo {
+    /// Guests as CSV: guest_id,queue,attr.NAME… [default: twelve that are built in]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) guests: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Create {
+    /// The id under which the CRM knows the guest
+    #[arg(long, value_name = "ID")]
+    pub(crate) guest: String,
+    /// The queue's id [default: GENESYS_QUEUE_ID]
+    #[arg(long, value_name = "ID")]
+    pub(crate) queue: Option<String>,
+    /// What is known of the guest; may be repeated
+    #[arg(long = "attr", value_name = "NAME=VALUE")]
+    pub(crate) attributes: Vec<String>,
+    /// The name of this wish: the same key is the same session [default: a new one]
+    #[arg(long, value_name = "KEY")]
+    pub(crate) idempotency_key: Option<String>,
+    /// Show the calls that would be made, and make none
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Show the guest token
+    #[arg(long)]
+    pub(crate) show_token: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Batch {
+    /// CSV (guest_id,queue_id,idempotency_key,attr.NAME…) or JSON lines; - is standard input
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Write one JSON line for each row; what it holds already is not done again
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Sessions under way at once
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub(crate) concurrency: u16,
+    /// How many calls the platform allows: N/s, N/min or off [default: GUESTLANE_QUOTA]
+    #[arg(long, value_name = "RATE")]
+    pub(crate) quota: Option<String>,
+    /// The name of this batch, from which rows without a key get theirs [default: the file's path]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) batch_key: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Simulate {
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8970")]
+    pub(crate) listen: SocketAddr,
+    /// Calls allowed to each OAuth client: N/s, N/min or off
+    #[arg(long, value_name = "RATE", default_value = "100/s")]
+    pub(crate) quota: String,
+    /// What goes wrong: ROUTE:KIND[:WHEN], like conversation:answer-lost:p=0.05; may be repeated
+    #[arg(long = "fault", value_name = "SPEC")]
+    pub(crate) faults: Vec<Fault>,
+    /// How long every answer takes at least, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    pub(crate) latency: u64,
+    /// The same seed and the same calls give the same run
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// How long an access token is good, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 1800)]
+    pub(crate) token_life: u64,
+    /// The secret with which the CRM checks signatures, whsec_… [default: any signature will do]
+    #[arg(long, value_name = "SECRET")]
+    pub(crate) crm_secret: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Sessions {
+    /// Sessions, newest first
+    List {
+        /// Only this guest's
+        #[arg(long, value_name = "ID")]
+        guest: Option<String>,
+        /// Only those in this state: admitted, contact_created, open, failed, parked, needs_attention
+        #[arg(long, value_name = "STATE")]
+        state: Option<String>,
+        /// At most so many
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        limit: u32,
+    },
+    /// One session
+    Show {
+        /// The session's id
+        #[arg(value_name = "ID")]
+        id: String,
+        /// Show the guest token
+        #[arg(long)]
+        show_token: bool,
+    },
+    /// Finish what was left behind: all, or one session
+    Resume {
+        /// The session's id
+        #[arg(value_name = "ID")]
+        id: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Outbox {
+    /// Events, newest first
+    List {
+        /// Only those in this state: pending, delivered, dead
+        #[arg(long, value_name = "STATE")]
+        state: Option<String>,
+        /// At most so many
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        limit: u32,
+    },
+    /// One event, with its body
+    Show {
+        /// The event's id
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+    /// Try all that wait, now
+    Deliver,
+    /// Start one event over: the same id, the same body
+    Replay {
+        /// The event's id
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+    /// Print the secret shared with the CRM
+    Secret,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Keys {
+    /// The signing keys
+    List,
+    /// The public halves: for the admin console, and for those who verify
+    Export {
+        /// How
+        #[arg(long, value_enum, default_value_t = Format::Pem)]
+        format: Format,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// SPKI, PEM: what the admin console takes
+    Pem,
+    /// A JWK set: what verifiers take
+    Jwks,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Token {
+    /// Sign a guest token and print it
+    Sign {
+        /// The id under which the CRM knows the guest
+        #[arg(long, value_name = "ID")]
+        guest: String,
+        /// A claim; may be repeated
+        #[arg(long = "attr", value_name = "NAME=VALUE")]
+        attributes: Vec<String>,
+    },
+    /// Verify a guest token: is it ours, and whose
+    Verify {
+        /// The token; - reads it from standard input
+        #[arg(value_name = "TOKEN")]
+        token: String,
+    },
+    /// Show header and claims, with nothing checked
+    Decode {
+        /// The token; - reads it from standard input
+        #[arg(value_name = "TOKEN")]
+        token: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Audit {
+    /// Records, oldest first
+    Show {
+        /// Only this session's
+        #[arg(long, value_name = "ID")]
+        session: Option<String>,
+        /// The last so many
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        limit: u32,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Config {
+    /// Each setting, its value, and where that came from
+    Show,
+}

@@ -1,0 +1,178 @@
+//! The rows of a batch: CSV or JSON lines, read one after another while the first are under way.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{BufRead, BufReader, Read},
+    path::Path,
+};
+
+use guestlane::request::{Attributes, IdempotencyKey, Invalid, QueueId, SessionRequest};
+use serde::Deserialize;
+use tokio::sync::mpsc;
+
+/// A good row.
+#[derive(Debug)]
+pub(super) struct Row {
+    /// From 1, the heading not counted.
+    pub(super) number: u64,
+    pub(super) request: SessionRequest,
+}
+
+/// A row that cannot be used. It does not stop the others.
+#[derive(Debug)]
+pub(super) struct RowError {
+    pub(super) number: u64,
+    pub(super) invalid: Invalid,
+}
+
+/// Rows read ahead.
+const AHEAD: usize = 256;
+
+/// A file is known by where it is: the same file read again is the same batch. Standard input is always one batch.
+pub(super) fn file_key(path: &Path) -> String {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned()).display().to_string()
+}
+
+/// What all rows have in common.
+struct Common {
+    queue: Option<QueueId>,
+    batch_key: String,
+}
+
+/// A row as it stands in the file.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Raw {
+    guest_id: String,
+    queue_id: Option<String>,
+    idempotency_key: Option<String>,
+    #[serde(default)]
+    attributes: BTreeMap<String, String>,
+}
+
+impl Common {
+    fn request(&self, raw: Raw) -> Result<SessionRequest, Invalid> {
+        let guest = raw.guest_id.parse()?;
+        let named: Option<QueueId> = raw.queue_id.filter(|id| !id.is_empty()).map(|id| id.parse()).transpose()?;
+        let missing = || Invalid::new("queueId", "is missing", "give the row a queue_id or set GENESYS_QUEUE_ID");
+        let queue = named.or(self.queue).ok_or_else(missing)?;
+        let attributes = Attributes::from_pairs(raw.attributes)?;
+        let key = match raw.idempotency_key.filter(|key| !key.is_empty()) {
+            Some(key) => key.parse()?,
+            None => IdempotencyKey::of_row(&self.batch_key, &guest, queue, &attributes),
+        };
+        Ok(SessionRequest { guest, queue, attributes, key })
+    }
+}
+
+/// Opens the file, looks at its first line, and reads on in the background.
+pub(super) fn read(path: &Path, queue: Option<QueueId>, batch_key: String) -> anyhow::Result<mpsc::Receiver<Result<Row, RowError>>> {
+    let standard_input = path.as_os_str() == "-";
+    let source: Box<dyn Read + Send> = if standard_input {
+        Box::new(std::io::stdin())
+    } else {
+        let unreadable = |error| Invalid::new("FILE", format!("{} cannot be read: {error}", path.display()), "name a CSV or JSON lines file");
+        Box::new(File::open(path).map_err(unreadable)?)
+    };
+    let mut source = BufReader::new(source);
+    let json = source.fill_buf()?.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
+    let common = Common { queue, batch_key };
+    let (sender, receiver) = mpsc::channel(AHEAD);
+    if json {
+        tokio::task::spawn_blocking(move || read_json(source, &common, &sender));
+    } else {
+        let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(source);
+        let headings = Headings::new(reader.headers()?)?;
+        tokio::task::spawn_blocking(move || read_csv(reader, &headings, &common, &sender));
+    }
+    Ok(receiver)
+}
+
+type Sender = mpsc::Sender<Result<Row, RowError>>;
+
+fn read_json(source: impl BufRead, common: &Common, sender: &Sender) {
+    for (number, line) in (1..).zip(source.lines()) {
+        let text = match line {
+            Ok(text) if text.trim().is_empty() => continue,
+            Ok(text) => serde_json::from_str::<Raw>(&text).map_err(|error| {
+                Invalid::new("row", format!("is not an object with guestId, queueId, idempotencyKey, attributes: {error}"), "correct the line")
+            }),
+            Err(error) => Err(Invalid::new("row", format!("cannot be read: {error}"), "write UTF-8")),
+        };
+        let row = text.and_then(|raw| common.request(raw));
+        if !send(sender, number, row) {
+            return;
+        }
+    }
+}
+
+/// Where each column goes.
+struct Headings(Vec<Column>);
+
+enum Column {
+    Guest,
+    Queue,
+    Key,
+    Attribute(String),
+}
+
+impl Headings {
+    fn new(headings: &csv::StringRecord) -> Result<Self, Invalid> {
+        let fix = "the columns are guest_id, queue_id, idempotency_key and attr.NAME";
+        let column = |heading: &str| match heading {
+            "guest_id" => Ok(Column::Guest),
+            "queue_id" => Ok(Column::Queue),
+            "idempotency_key" => Ok(Column::Key),
+            _ => match heading.strip_prefix("attr.") {
+                Some(name) => Ok(Column::Attribute(name.to_owned())),
+                None => {
+                    let shown: String = crate::screen::printable(heading).chars().take(40).collect();
+                    Err(Invalid::new("heading", format!("has the unknown column `{shown}`"), fix))
+                }
+            },
+        };
+        let columns: Vec<_> = headings.iter().map(column).collect::<Result<_, _>>()?;
+        if !columns.iter().any(|column| matches!(column, Column::Guest)) {
+            return Err(Invalid::new("heading", "has no column guest_id", fix));
+        }
+        let mut names = std::collections::BTreeSet::new();
+        if let Some(double) = headings.iter().find(|heading| !names.insert(*heading)) {
+            return Err(Invalid::new("heading", format!("has the column `{double}` twice"), "name each column once"));
+        }
+        Ok(Self(columns))
+    }
+
+    fn raw(&self, record: &csv::StringRecord) -> Raw {
+        let mut raw = Raw { guest_id: String::new(), queue_id: None, idempotency_key: None, attributes: BTreeMap::new() };
+        for (column, value) in self.0.iter().zip(record) {
+            match column {
+                Column::Guest => raw.guest_id = value.to_owned(),
+                Column::Queue => raw.queue_id = Some(value.to_owned()),
+                Column::Key => raw.idempotency_key = Some(value.to_owned()),
+                // An empty cell is no attribute.
+                Column::Attribute(_) if value.is_empty() => {}
+                Column::Attribute(name) => {
+                    raw.attributes.insert(name.clone(), value.to_owned());
+                }
+            }
+        }
+        raw
+    }
+}
+
+fn read_csv(reader: csv::Reader<impl Read>, headings: &Headings, common: &Common, sender: &Sender) {
+    for (number, record) in (1..).zip(reader.into_records()) {
+        let row = record
+            .map_err(|error| Invalid::new("row", error.to_string(), "give it as many columns as the heading has"))
+            .and_then(|record| common.request(headings.raw(&record)));
+        if !send(sender, number, row) {
+            return;
+        }
+    }
+}
+
+fn send(sender: &Sender, number: u64, row: Result<SessionRequest, Invalid>) -> bool {
+    let row = row.map(|request| Row { number, request }).map_err(|invalid| RowError { number, invalid });
+    sender.blocking_send(row).is_ok()
+}

@@ -1,0 +1,32 @@
+//! `guestlane config`: what is set, and where that came from.
+
+use std::process::ExitCode;
+
+use guestlane::config::SETTINGS;
+use serde_json::json;
+
+use crate::{
+    args::{Config, Global},
+    screen, settings,
+};
+
+pub(crate) fn run(global: &Global, args: &Config) -> anyhow::Result<ExitCode> {
+    let Config::Show = args;
+    let settings = settings::load(global)?;
+    let shown = SETTINGS.iter().map(|setting| {
+        let (value, origin) = settings.get(setting.env).map_or((None, "not set".to_owned()), |(value, origin)| {
+            let value = if setting.secret { "(hidden)".to_owned() } else { value.to_owned() };
+            (Some(value), origin.to_string())
+        });
+        (setting, value, origin)
+    });
+    if global.json {
+        for (setting, value, origin) in shown {
+            screen::json(&json!({"name": setting.env, "key": setting.key, "value": value, "origin": origin, "about": setting.about}));
+        }
+    } else {
+        let rows = shown.map(|(setting, value, origin)| vec![setting.env.to_owned(), value.unwrap_or_default(), origin]);
+        screen::data(screen::table(&["setting", "value", "from"], rows));
+    }
+    Ok(ExitCode::SUCCESS)
+}

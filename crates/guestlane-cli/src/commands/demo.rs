@@ -1,0 +1,193 @@
+//! `guestlane demo`: everything at once on this machine, and the proof that nothing was lost and nothing made twice.
+
+use std::{collections::HashMap, path::Path, process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use futures_util::{StreamExt, stream};
+use guestlane::{
+    Clock, Credentials, CrmSettings, Error, Lane, LaneConfig, Opened, Patience, Places,
+    outbox::{Networks, WebhookSecret},
+    request::{Attributes, IdempotencyKey, Invalid, QueueId, SessionRequest},
+};
+use guestlane_genesys::Queue;
+use guestlane_sim::{Fault, FaultKind, Options, Route, Simulator, State, When};
+use serde_json::json;
+
+use crate::{
+    args::{Demo, Global},
+    failure, screen,
+    session_json::SessionJson,
+};
+
+/// The guests that ship with the product.
+const GUESTS: &str = include_str!("../../../../demo/guests.csv");
+
+/// Sessions under way at once: few enough to watch.
+const AT_ONCE: usize = 4;
+
+pub(crate) async fn run(global: &Global, args: &Demo) -> anyhow::Result<ExitCode> {
+    let secret = WebhookSecret::generate()?;
+    // The conversation of one guest is made, and the platform's answer is lost on its way: the classic way to make a second one.
+    let fault = Fault { route: Some(Route::Conversation), kind: FaultKind::AnswerLost, when: When::Nth(5) };
+    let options = Options {
+        crm_secret: Some(secrecy_text(&secret)),
+        faults: vec![fault],
+        latency: Duration::from_millis(20),
+        ..Options::default()
+    };
+    let queues = options.queues.clone();
+    let guests = read_guests(args.guests.as_deref(), &queues)?;
+    let client = options.clients.first().cloned().context("the simulator has no OAuth client")?;
+    let simulator = Simulator::start(options).await?;
+
+    // Kept after the demo ends, so that there is something to look at.
+    let directory = tempfile::Builder::new().prefix("guestlane-demo-").tempdir()?.keep();
+    let audit_log = directory.join("audit/session-audit.jsonl");
+    let config = LaneConfig {
+        credentials: Credentials {
+            base: simulator.base_url().parse()?,
+            client_id: client.id,
+            client_secret: client.secret.into(),
+        },
+        patience: Patience::default(),
+        deadline: Duration::from_secs(60),
+        places: Places {
+            database: directory.join("guestlane.db"),
+            audit_log: audit_log.clone(),
+            master_key_file: directory.join("master.key"),
+            master_key: None,
+        },
+        crm: Some(CrmSettings { url: simulator.crm_url().parse()?, secret: Some(secret), networks: Networks::Any }),
+    };
+    let lane = Lane::open(config, Clock::system()).await?;
+    simulator.register_guest_keys(&lane.keyring().jwks().to_string()).map_err(anyhow::Error::msg)?;
+
+    if !global.json {
+        screen::data(format!("{} guests arrive. The platform and the CRM are pretended at {}.", guests.len(), simulator.base_url()));
+        screen::data("The answer to the fifth conversation is lost after the platform has opened it.\n");
+    }
+    let created = create_all(&lane, &guests).await;
+    if let Some(outbox) = lane.outbox() {
+        outbox.first_tries_done().await;
+    }
+    lane.finish().await?;
+
+    let state = simulator.state();
+    let records = std::fs::read_to_string(&audit_log)?.lines().count();
+    let wrong = what_is_wrong(&guests, &created, &state);
+    if global.json {
+        tell_json(&created, &state, &audit_log, &wrong);
+    } else {
+        tell(&queues, &created, &state, &audit_log, records);
+    }
+    for error in created.iter().filter_map(|created| created.as_ref().err()) {
+        screen::note(failure::text(error));
+    }
+    for wrong in &wrong {
+        screen::note(format!("error: {wrong}"));
+    }
+    Ok(if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn secrecy_text(secret: &secrecy::SecretString) -> String {
+    secrecy::ExposeSecret::expose_secret(secret).to_owned()
+}
+
+async fn create_all(lane: &Arc<Lane>, guests: &[SessionRequest]) -> Vec<Result<Opened, Error>> {
+    stream::iter(guests.to_vec())
+        .map(|guest| {
+            let lane = Arc::clone(lane);
+            async move { lane.create(guest).await }
+        })
+        .buffered(AT_ONCE)
+        .collect()
+        .await
+}
+
+fn what_is_wrong(guests: &[SessionRequest], created: &[Result<Opened, Error>], state: &State) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let opened = created.iter().filter(|created| created.is_ok()).count();
+    if opened < guests.len() {
+        wrong.push(format!("{} of {} guests have no session", guests.len() - opened, guests.len()));
+    }
+    let twice = &state.duplicates;
+    if twice.contacts + twice.conversations > 0 {
+        wrong.push(format!("made twice: {} contacts, {} conversations", twice.contacts, twice.conversations));
+    }
+    if state.crm.events < opened as u64 {
+        wrong.push(format!("the CRM knows {} of {opened} sessions", state.crm.events));
+    }
+    wrong
+}
+
+fn tell(queues: &[Queue], created: &[Result<Opened, Error>], state: &State, audit_log: &Path, records: usize) {
+    let names: HashMap<_, _> = queues.iter().map(|queue| (queue.id, queue.name.as_str())).collect();
+    let rows = created.iter().filter_map(|created| created.as_ref().ok()).map(|opened| {
+        let session = &opened.session;
+        let calls = if session.attempts > 2 { format!("{} calls: one answer lost", session.attempts) } else { "2 calls".to_owned() };
+        vec![
+            session.request.guest.to_string(),
+            names.get(&session.request.queue.0).copied().unwrap_or_default().to_owned(),
+            session.contact_id.clone().unwrap_or_default(),
+            session.conversation_id.clone().unwrap_or_default(),
+            session.latency.map(|latency| format!("{:.0} ms", latency.as_secs_f64() * 1000.0)).unwrap_or_default(),
+            calls,
+        ]
+    });
+    screen::data(screen::table(&["guest", "queue", "contact", "conversation", "latency", "platform"], rows));
+    let twice = &state.duplicates;
+    screen::data(format!(
+        "\nThe platform counts {} contacts and {} conversations of {} guests: {} guests exist twice.",
+        state.contacts,
+        state.conversations,
+        state.guests,
+        twice.guests.len()
+    ));
+    screen::data(format!(
+        "Answers lost after the work was done: {}. Access tokens asked for: {}.",
+        state.faults.get("answer-lost").copied().unwrap_or(0),
+        state.tokens_issued
+    ));
+    screen::data(format!("The CRM was told of {} sessions; every signature was good.", state.crm.events));
+    screen::data(format!("The audit log has {records} records: {}", audit_log.display()));
+}
+
+fn tell_json(created: &[Result<Opened, Error>], state: &State, audit_log: &Path, wrong: &[String]) {
+    let sessions: Vec<_> = created.iter().filter_map(|created| created.as_ref().ok()).map(SessionJson::opened).collect();
+    screen::json(&json!({"sessions": sessions, "platform": state, "auditLog": audit_log, "problems": wrong}));
+}
+
+/// `guest_id,queue,attr.NAME…`; a queue by its name or id.
+fn read_guests(path: Option<&Path>, queues: &[Queue]) -> anyhow::Result<Vec<SessionRequest>> {
+    let text = match path {
+        Some(path) => std::fs::read_to_string(path)
+            .map_err(|error| Invalid::new("--guests", format!("{} cannot be read: {error}", path.display()), "name a CSV file"))?,
+        None => GUESTS.to_owned(),
+    };
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
+    let headings = reader.headers()?.clone();
+    let mut guests = Vec::new();
+    for (row, record) in (2..).zip(reader.records()) {
+        let record = record.map_err(|error| Invalid::new(format!("line {row}"), error.to_string(), "correct the CSV"))?;
+        let at_row = |invalid: Invalid| Invalid { field: format!("line {row}: {}", invalid.field), ..invalid };
+        guests.push(guest(&headings, &record, queues).map_err(at_row)?);
+    }
+    if guests.is_empty() {
+        return Err(Invalid::new("--guests", "has no guests", "write at least one row under guest_id,queue").into());
+    }
+    Ok(guests)
+}
+
+fn guest(headings: &csv::StringRecord, record: &csv::StringRecord, queues: &[Queue]) -> Result<SessionRequest, Invalid> {
+    let column = |name: &str| headings.iter().position(|heading| heading == name).and_then(|at| record.get(at)).unwrap_or_default();
+    let wanted = column("queue");
+    let by_name = queues.iter().find(|queue| queue.name.eq_ignore_ascii_case(wanted) || queue.id.to_string() == wanted);
+    let names: Vec<_> = queues.iter().map(|queue| queue.name.as_str()).collect();
+    let unknown = || Invalid::new("queue", format!("`{}` is no queue of the demo", screen::printable(wanted)), format!("use one of {}", names.join(", ")));
+    let queue = QueueId(by_name.ok_or_else(unknown)?.id);
+    let pairs = headings.iter().zip(record.iter()).filter_map(|(heading, value)| Some((heading.strip_prefix("attr.")?, value)));
+    let attributes = Attributes::from_pairs(pairs.filter(|(_, value)| !value.is_empty()))?;
+    let guest = column("guest_id").parse()?;
+    let key = IdempotencyKey::of_row("demo", &guest, queue, &attributes);
+    Ok(SessionRequest { guest, queue, attributes, key })
+}

@@ -1,0 +1,80 @@
+//! One file per command.
+
+pub(crate) mod audit;
+pub(crate) mod batch;
+pub(crate) mod config;
+pub(crate) mod create;
+pub(crate) mod demo;
+pub(crate) mod keys;
+pub(crate) mod metrics;
+pub(crate) mod outbox;
+pub(crate) mod sessions;
+pub(crate) mod simulate;
+pub(crate) mod token;
+
+use std::{io::Read, process::ExitCode};
+
+use clap::CommandFactory;
+use guestlane::{
+    Clock, Lane, State,
+    request::{Attributes, Invalid},
+};
+
+use crate::{args, args::Global, screen, settings};
+
+/// Prints a completion script.
+pub(crate) fn completions(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut args::Args::command(), "guestlane", &mut script);
+    screen::data(String::from_utf8_lossy(&script));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Store and keys, without the platform's settings.
+pub(crate) async fn open_state(global: &Global) -> anyhow::Result<State> {
+    let places = settings::load(global)?.places()?;
+    Ok(State::open(&places, &Clock::system()).await?)
+}
+
+/// `NAME=VALUE`, as often as it was given.
+pub(crate) fn attributes(pairs: &[String]) -> Result<Attributes, Invalid> {
+    let split = pairs.iter().map(|pair| {
+        pair.split_once('=').ok_or_else(|| {
+            let shown: String = screen::printable(pair).chars().take(40).collect();
+            Invalid::new("--attr", format!("`{shown}` has no `=`"), "write NAME=VALUE, for example --attr tier=premium")
+        })
+    });
+    Attributes::from_pairs(split.collect::<Result<Vec<_>, _>>()?)
+}
+
+/// An argument, or standard input where that is `-`.
+pub(crate) fn argument(text: &str) -> anyhow::Result<String> {
+    if text != "-" {
+        return Ok(text.trim().to_owned());
+    }
+    let mut input = String::new();
+    std::io::stdin().take(64 * 1024).read_to_string(&mut input)?;
+    Ok(input.trim().to_owned())
+}
+
+/// Waits for the first tries of this process's own events, and says what is left for later.
+pub(crate) async fn tell_crm(lane: &Lane) -> anyhow::Result<()> {
+    let Some(outbox) = lane.outbox() else { return Ok(()) };
+    outbox.first_tries_done().await;
+    match lane.store().pending_events().await? {
+        0 => {}
+        1 => screen::note("note: 1 event for the CRM waits; `guestlane outbox deliver` tries it now"),
+        n => screen::note(format!("note: {n} events for the CRM wait; `guestlane outbox deliver` tries them now")),
+    }
+    Ok(())
+}
+
+/// Says how many sessions wait to be finished.
+pub(crate) async fn tell_unfinished(lane: &Lane) -> anyhow::Result<()> {
+    match lane.store().unfinished().await?.0 {
+        0 => {}
+        1 => screen::note("note: 1 unfinished session waits; `guestlane sessions resume` finishes it"),
+        n => screen::note(format!("note: {n} unfinished sessions wait; `guestlane sessions resume` finishes them")),
+    }
+    Ok(())
+}

@@ -1,0 +1,66 @@
+//! `guestlane simulate`: the platform and a CRM, until interrupted.
+
+use std::{process::ExitCode, time::Duration};
+
+use guestlane::{Rate, request::Invalid};
+use guestlane_sim::{DEPLOYMENT_ID, Options, Simulator};
+use serde_json::json;
+
+use crate::{
+    args::{Global, Simulate},
+    screen,
+};
+
+pub(crate) async fn run(global: &Global, args: &Simulate) -> anyhow::Result<ExitCode> {
+    let quota = Rate::parse(&args.quota).map_err(|error| Invalid::new("--quota", error.to_string(), "use the form N/s, N/min or off"))?;
+    let options = Options {
+        listen: args.listen,
+        quota,
+        faults: args.faults.clone(),
+        latency: Duration::from_millis(args.latency),
+        seed: args.seed,
+        token_life: Duration::from_secs(args.token_life),
+        crm_secret: args.crm_secret.clone(),
+        ..Options::default()
+    };
+    let client = options.clients.first().cloned();
+    let client = client.ok_or_else(|| anyhow::anyhow!("the simulator has no OAuth client"))?;
+    let queues = options.queues.clone();
+    let simulator = Simulator::start(options).await?;
+    let base = simulator.base_url();
+    if global.json {
+        screen::json(&json!({
+            "baseUrl": base, "clientId": client.id, "clientSecret": client.secret,
+            "queueIds": queues.iter().map(|queue| queue.id).collect::<Vec<_>>(), "deploymentId": DEPLOYMENT_ID,
+            "crmUrl": simulator.crm_url(), "adminUrl": format!("{base}/_sim"),
+        }));
+    } else {
+        screen::note("The platform and a CRM are pretended here until you press Ctrl-C. In another terminal:\n");
+        screen::data(format!("export GENESYS_BASE_URL={base}"));
+        screen::data(format!("export GENESYS_CLIENT_ID={}", client.id));
+        screen::data(format!("export GENESYS_CLIENT_SECRET={}", client.secret));
+        if let Some(queue) = queues.first() {
+            screen::data(format!("export GENESYS_QUEUE_ID={}", queue.id));
+        }
+        screen::data(format!("export CRM_WEBHOOK_URL={}", simulator.crm_url()));
+        screen::data("export CRM_ALLOW_PRIVATE_NETWORKS=true");
+        if let Some(secret) = &args.crm_secret {
+            screen::data(format!("export CRM_WEBHOOK_SECRET={secret}"));
+        }
+        screen::note("\nQueues:");
+        for queue in &queues {
+            screen::note(format!("  {}  {}", queue.id, queue.name));
+        }
+        screen::note(format!("What it counted: curl {base}/_sim/state"));
+    }
+    interrupted().await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn interrupted() -> std::io::Result<()> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        pressed = tokio::signal::ctrl_c() => pressed,
+        _ = terminate.recv() => Ok(()),
+    }
+}

@@ -1,0 +1,116 @@
+//! How a failure is told, and with which exit code.
+
+use std::process::ExitCode;
+
+use guestlane::{Error, error::chain, request::Invalid};
+use serde::Serialize;
+
+use crate::screen;
+
+/// It was refused, or given up.
+const REFUSED: u8 = 1;
+/// Usage, settings or input.
+const USAGE: u8 = 2;
+/// Some rows of a batch failed.
+pub(crate) const SOME_FAILED: u8 = 3;
+
+/// A failure as data.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ErrorJson {
+    code: String,
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<String>,
+    cause: String,
+    fix: String,
+    retryable: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    correlation_id: Option<String>,
+}
+
+impl From<&Error> for ErrorJson {
+    fn from(error: &Error) -> Self {
+        let advice = error.advice();
+        Self {
+            code: advice.code.to_owned(),
+            message: chain(error),
+            field: error.field().map(str::to_owned),
+            cause: advice.cause,
+            fix: advice.fix,
+            retryable: advice.retryable,
+            session_id: error.session().map(|id| id.to_string()),
+            correlation_id: error.correlation_id().map(str::to_owned),
+        }
+    }
+}
+
+impl From<&Invalid> for ErrorJson {
+    fn from(invalid: &Invalid) -> Self {
+        (&Error::Invalid(invalid.clone())).into()
+    }
+}
+
+/// Tells it, and decides the exit code.
+pub(crate) fn report(error: &anyhow::Error, json: bool) -> ExitCode {
+    if let Some(invalid) = error.downcast_ref::<Invalid>() {
+        return report_ours(&Error::Invalid(invalid.clone()), json);
+    }
+    if let Some(error) = error.downcast_ref::<Error>() {
+        return report_ours(error, json);
+    }
+    let message = format!("{error:#}");
+    if json {
+        let (cause, fix) = (message.clone(), String::new());
+        let error = ErrorJson {
+            code: "failed".to_owned(),
+            message: message.clone(),
+            field: None,
+            cause,
+            fix,
+            retryable: false,
+            session_id: None,
+            correlation_id: None,
+        };
+        screen::json(&serde_json::json!({ "error": error }));
+    }
+    screen::note(format!("error: {message}"));
+    ExitCode::from(if error.downcast_ref::<Usage>().is_some() { USAGE } else { REFUSED })
+}
+
+fn report_ours(error: &Error, json: bool) -> ExitCode {
+    if json {
+        screen::json(&serde_json::json!({ "error": ErrorJson::from(error) }));
+    }
+    screen::note(text(error));
+    ExitCode::from(if error.is_usage() { USAGE } else { REFUSED })
+}
+
+/// Message, cause, fix: what went wrong, and what do I do now.
+pub(crate) fn text(error: &Error) -> String {
+    let advice = error.advice();
+    let message = error.to_string();
+    let mut text = match error {
+        Error::Invalid(invalid) => format!("error: {} {}", invalid.field, invalid.reason),
+        Error::Settings(_) => return format!("error: {message}"),
+        _ => format!("error: {message}"),
+    };
+    if !matches!(error, Error::Invalid(_)) && !message.contains(&advice.cause) {
+        text.push_str(&format!("\n  cause: {}", advice.cause));
+    }
+    text.push_str(&format!("\n  fix:   {}", advice.fix));
+    if let Some(id) = error.session() {
+        text.push_str(&format!("\n  session: {id}"));
+    }
+    if let Some(id) = error.correlation_id().filter(|id| !text.contains(*id)) {
+        text.push_str(&format!("\n  correlation id: {id}"));
+    }
+    text
+}
+
+/// Something the caller can mend: exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Usage(pub(crate) String);

@@ -1,0 +1,41 @@
+//! The only place that prints: data to stdout, all else to stderr. Whoever reads may go away at any time.
+
+use std::{fmt::Display, io::Write};
+
+use comfy_table::{Cell, Table, presets};
+use serde::Serialize;
+
+/// A line of data.
+pub(crate) fn data(line: impl Display) {
+    let _ = writeln!(anstream::stdout(), "{line}");
+}
+
+/// Data as one line of JSON.
+pub(crate) fn json(value: &impl Serialize) {
+    data(serde_json::to_string(value).unwrap_or_default());
+}
+
+/// A line for the person.
+pub(crate) fn note(line: impl Display) {
+    let _ = writeln!(anstream::stderr(), "{line}");
+}
+
+/// A table: headings, then rows. `–` stands where there is nothing.
+pub(crate) fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_content_arrangement(comfy_table::ContentArrangement::Disabled);
+    table.set_header(headings.iter().map(|heading| Cell::new(heading)));
+    for row in rows {
+        table.add_row(row.into_iter().map(|text| if text.is_empty() { "–".to_owned() } else { printable(&text) }));
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table
+}
+
+/// A text from elsewhere, without what a terminal would obey.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
