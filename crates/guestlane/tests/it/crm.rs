@@ -1,0 +1,112 @@
+//! The CRM may be down, slow or hostile: no session is delayed, and every event arrives.
+
+use std::time::Duration;
+
+use guestlane::{outbox::Networks, store::DeliveryState};
+
+use crate::world::{CRM_SECRET, World, request};
+
+#[tokio::test]
+async fn an_event_is_signed_so_that_the_reference_library_accepts_it() {
+    let world = World::new().await;
+    let lane = world.lane().await;
+    let opened = lane.create(request("ann")).await.unwrap();
+    assert!(lane.outbox().unwrap().first_tries_done().await);
+    let [sent] = &world.journal("crm")[..] else { panic!() };
+    let header = |name: &str| sent.headers[name].clone();
+    assert_eq!(header("webhook-id"), format!("msg_{}", opened.session.id.0.simple()));
+    let reference = standardwebhooks::Webhook::new(CRM_SECRET).unwrap();
+    let timestamp: i64 = header("webhook-timestamp").parse().unwrap();
+    let signature = reference.sign(&header("webhook-id"), timestamp, sent.body.as_bytes()).unwrap();
+    assert_eq!(header("webhook-signature"), signature);
+    assert_eq!(world.sim.state().crm.bad_signature, 0);
+}
+
+#[tokio::test]
+async fn a_crm_that_is_down_slow_or_redirecting_delays_nothing_and_is_told_later() {
+    for fault in ["crm:500:first=1", "crm:hang:first=1", "crm:redirect:first=1", "crm:reset:first=1", "crm:429:first=1,retry-after=9"] {
+        let world = World::new().await;
+        let lane = world.lane().await;
+        world.faults(&[fault]);
+        let before = world.clock.now();
+        lane.create(request("ann")).await.unwrap();
+        assert!(world.clock.now().since(before) < Duration::from_secs(1), "{fault}: the session waited");
+        if fault.contains("hang") {
+            world.hanging().await;
+            world.clock.advance(Duration::from_secs(3));
+        }
+        assert!(lane.outbox().unwrap().first_tries_done().await, "{fault}");
+        assert_eq!(world.sim.state().crm.events, 0, "{fault}");
+        let [event] = &lane.store().events(Some(DeliveryState::Pending), 10).await.unwrap()[..] else { panic!("{fault}") };
+        assert!(event.last_error.is_some(), "{fault}");
+
+        world.clock.advance(Duration::from_secs(10));
+        let round = lane.outbox().unwrap().deliver_due().await.unwrap();
+        assert_eq!(round.delivered, 1, "{fault}");
+        let ids: std::collections::HashSet<_> = world.journal("crm").iter().map(|sent| sent.headers["webhook-id"].clone()).collect();
+        assert_eq!((ids.len(), world.sim.state().crm.events), (1, 1), "{fault}: the same id on every try");
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_dies_before_it_told_the_crm_leaves_the_event_to_the_next() {
+    let world = World::new().await;
+    let lane = world.lane().await;
+    world.faults(&["crm:hang"]);
+    lane.create(request("ann")).await.unwrap();
+    drop(lane);
+    world.faults(&[]);
+    world.clock.advance(Duration::from_secs(10));
+    let next = world.lane().await;
+    next.outbox().unwrap().deliver_due().await.unwrap();
+    assert_eq!(world.sim.state().crm.events, 1);
+}
+
+#[tokio::test]
+async fn a_replayed_event_is_the_same_event() {
+    let world = World::new().await;
+    let lane = world.lane().await;
+    lane.create(request("ann")).await.unwrap();
+    lane.outbox().unwrap().first_tries_done().await;
+    let [event] = &lane.store().events(None, 10).await.unwrap()[..] else { panic!() };
+    assert_eq!(event.state, DeliveryState::Delivered);
+    assert!(lane.store().replay_event(event.event.id.clone(), world.clock.now()).await.unwrap());
+    lane.outbox().unwrap().deliver_due().await.unwrap();
+    let crm = world.sim.state().crm;
+    assert_eq!((crm.events, crm.repeated), (1, 1));
+}
+
+#[tokio::test]
+async fn a_crm_in_a_private_network_is_not_called_unless_that_is_allowed() {
+    let mut world = World::new().await;
+    let crm = world.config.crm.as_mut().unwrap();
+    crm.networks = Networks::Public;
+    for host in ["127.0.0.1", "localhost"] {
+        world.config.crm.as_mut().unwrap().url = world.sim.crm_url().replace("127.0.0.1", host).parse().unwrap();
+        let lane = world.lane().await;
+        lane.create(request(host)).await.unwrap();
+        assert!(lane.outbox().unwrap().first_tries_done().await);
+        let event = lane.store().events(None, 1).await.unwrap().remove(0);
+        assert!(event.last_error.unwrap().contains("private network"), "{host}");
+    }
+    assert!(world.journal("crm").is_empty());
+}
+
+#[tokio::test]
+async fn without_a_secret_one_is_made_and_kept() {
+    let mut world = World::new().await;
+    world.config.crm.as_mut().unwrap().secret = None;
+    let secret = |lane: &guestlane::Lane| lane.outbox().unwrap().crm().secret().expose().to_owned();
+    let first = secret(&*world.lane().await);
+    assert!(first.starts_with("whsec_"));
+    assert_eq!(secret(&*world.lane().await), first);
+}
+
+#[tokio::test]
+async fn without_a_crm_there_are_no_events() {
+    let mut world = World::new().await;
+    world.config.crm = None;
+    let lane = world.lane().await;
+    lane.create(request("ann")).await.unwrap();
+    assert!(lane.store().events(None, 1).await.unwrap().is_empty());
+}

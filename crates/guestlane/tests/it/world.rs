@@ -1,0 +1,133 @@
+//! A platform, a clock and a state directory; lanes come and go as processes do.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use futures_util::{StreamExt, stream};
+use guestlane::{
+    Clock, Credentials, CrmSettings, Error, Lane, LaneConfig, ManualClock, Opened, Patience, Places, Timestamp,
+    outbox::Networks,
+    request::{Attributes, IdempotencyKey, SessionRequest},
+};
+use guestlane_sim::{Entry, Options, Simulator};
+use tempfile::TempDir;
+
+pub(crate) const SALES: &str = "5e0c0000-0000-4000-8000-000000000001";
+pub(crate) const SUPPORT: &str = "5e0c0000-0000-4000-8000-000000000002";
+pub(crate) const CRM_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo=";
+
+pub(crate) struct World {
+    pub(crate) sim: Simulator,
+    pub(crate) clock: ManualClock,
+    pub(crate) directory: TempDir,
+    pub(crate) config: LaneConfig,
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// With a platform that is different in some way.
+    pub(crate) async fn with(change: impl FnOnce(&mut Options)) -> Self {
+        let clock = ManualClock::new(Timestamp::from_unix_micros(1_795_361_029_000_000));
+        clock.run_by_itself();
+        let mut options =
+            Options { clock: clock.clone().into(), crm_secret: Some(CRM_SECRET.to_owned()), quota: None, ..Options::default() };
+        change(&mut options);
+        let client = options.clients[0].clone();
+        let sim = Simulator::start(options).await.unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let places = Places {
+            database: directory.path().join("guestlane.db"),
+            audit_log: directory.path().join("audit/session-audit.jsonl"),
+            master_key_file: directory.path().join("master.key"),
+            master_key: None,
+        };
+        let config = LaneConfig {
+            credentials: Credentials {
+                base: sim.base_url().parse().unwrap(),
+                client_id: client.id,
+                client_secret: client.secret.into(),
+            },
+            patience: Patience { quota: None, ..Patience::default() },
+            deadline: Duration::from_secs(60),
+            places,
+            crm: Some(CrmSettings {
+                url: sim.crm_url().parse().unwrap(),
+                secret: Some(CRM_SECRET.to_owned().into()),
+                networks: Networks::Any,
+            }),
+        };
+        Self { sim, clock, directory, config }
+    }
+
+    /// A process that starts.
+    pub(crate) async fn lane(&self) -> Arc<Lane> {
+        self.try_lane().await.unwrap()
+    }
+
+    pub(crate) async fn try_lane(&self) -> Result<Arc<Lane>, Error> {
+        Lane::open(self.config.clone(), self.clock()).await
+    }
+
+    pub(crate) fn clock(&self) -> Clock {
+        self.clock.clone().into()
+    }
+
+    pub(crate) fn faults(&self, specs: &[&str]) {
+        self.sim.set_faults(specs.iter().map(|spec| spec.parse().unwrap()).collect());
+    }
+
+    /// Waits until the platform holds a call without an answer.
+    pub(crate) async fn hanging(&self) {
+        while self.sim.state().hanging == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// The requests on a route.
+    pub(crate) fn journal(&self, route: &str) -> Vec<Entry> {
+        self.sim.journal().into_iter().filter(|entry| entry.route.is_some_and(|known| known.name() == route)).collect()
+    }
+
+    pub(crate) fn audit(&self) -> Vec<serde_json::Value> {
+        let text = std::fs::read_to_string(self.audit_path()).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    pub(crate) fn audit_path(&self) -> &Path {
+        &self.config.places.audit_log
+    }
+
+    /// One contact and one conversation for each guest, and nothing twice.
+    pub(crate) fn assert_each_guest_once(&self, guests: u64) {
+        let state = self.sim.state();
+        assert_eq!((state.contacts, state.conversations, state.guests), (guests, guests, guests));
+        assert_eq!(state.duplicates, guestlane_sim::Duplicates::default());
+    }
+}
+
+pub(crate) fn request(guest: &str) -> SessionRequest {
+    SessionRequest {
+        guest: guest.parse().unwrap(),
+        queue: SALES.parse().unwrap(),
+        attributes: Attributes::from_pairs([("source", "web-portal"), ("tier", "premium")]).unwrap(),
+        key: format!("key-of-{guest}").parse().unwrap(),
+    }
+}
+
+pub(crate) fn fresh(guest: &str) -> SessionRequest {
+    SessionRequest { key: IdempotencyKey::generate(), ..request(guest) }
+}
+
+/// Creates sessions for so many guests, so many at once.
+pub(crate) async fn crowd(lane: &Arc<Lane>, guests: usize, at_once: usize) -> Vec<Result<Opened, Error>> {
+    stream::iter(0..guests)
+        .map(|n| {
+            let lane = Arc::clone(lane);
+            async move { lane.create(request(&format!("guest-{n}"))).await }
+        })
+        .buffer_unordered(at_once)
+        .collect()
+        .await
+}
