@@ -24,7 +24,8 @@ pub(crate) fn load(global: &Global) -> Result<Settings, Error> {
         Ok(text) => settings.add_file(&path, &text)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound && global.config.is_none() => {}
         Err(error) => {
-            let invalid = Invalid::new(format!("--config {}", path.display()), format!("cannot be read: {error}"), "name a file that can");
+            let invalid =
+                Invalid::new(format!("--config {}", path.display()), format!("cannot be read: {error}"), "name a file that can");
             return Err(Error::Settings(vec![invalid]));
         }
     }

@@ -87,7 +87,9 @@ mod tests {
 
     #[test]
     fn plain_http_goes_to_this_machine_only() {
-        for good in ["https://acme.example", "http://127.0.0.1:8080/", "http://localhost:1", "http://[::1]:9", "https://gw.example/p"] {
+        for good in
+            ["https://acme.example", "http://127.0.0.1:8080/", "http://localhost:1", "http://[::1]:9", "https://gw.example/p"]
+        {
             assert!(good.parse::<BaseUrl>().is_ok(), "{good}");
         }
         let refused = |text: &str| text.parse::<BaseUrl>().unwrap_err();

@@ -128,6 +128,7 @@ impl CallError {
     ///
     /// An unknown outcome is repeated because every call that creates something carries an `Idempotency-Key` that is the same
     /// for every attempt.
+    #[deny(clippy::wildcard_enum_match_arm)]
     pub fn next(&self) -> Next {
         match self {
             Self::NotSent(_) => Next::Retry { at_least: Duration::ZERO },
@@ -140,20 +141,18 @@ impl CallError {
         }
     }
 
-    /// The category this failure counts under.
-    pub fn category(&self) -> Category {
-        match self {
+    /// The category that this failure of `operation` counts under; `None` when it was counted already, where it happened.
+    pub fn category(&self, operation: Operation) -> Option<Category> {
+        Some(match self {
+            Self::SignIn(_) => return None,
             Self::NotSent(_) | Self::OutcomeUnknown { .. } => Category::Network,
             Self::Throttled { .. } => Category::RateLimit,
             Self::Unauthorized(_) => Category::Auth,
+            Self::Refused(_) if operation == Operation::Token => Category::Auth,
             Self::Refused(refusal) if refusal.is_guest_token() => Category::TokenValidation,
             Self::Refused(refusal) if refusal.status == StatusCode::FORBIDDEN => Category::Auth,
             Self::Refused(_) => Category::Other,
-            Self::SignIn(cause) => match cause.as_ref() {
-                Self::Refused(_) | Self::Unauthorized(_) | Self::SignIn(_) => Category::Auth,
-                Self::NotSent(_) | Self::Throttled { .. } | Self::OutcomeUnknown { .. } => cause.category(),
-            },
-        }
+        })
     }
 
     /// The correlation id of the answer, if there was one.

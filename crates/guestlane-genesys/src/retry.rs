@@ -85,7 +85,11 @@ pub struct Done<T> {
 
 /// Repeats `attempt` until it succeeds, is refused, or patience ends. A 401 is repeated once, at once: the attempt is expected to
 /// have dropped the token that was not accepted.
-pub(crate) async fn run<T, F>(effort: Effort<'_>, operation: Operation, mut attempt: impl FnMut() -> F) -> Result<Done<T>, CallFailed>
+pub(crate) async fn run<T, F>(
+    effort: Effort<'_>,
+    operation: Operation,
+    mut attempt: impl FnMut() -> F,
+) -> Result<Done<T>, CallFailed>
 where
     F: Future<Output = Result<T, CallError>>,
 {
@@ -98,7 +102,7 @@ where
             Ok(value) => return Ok(Done { value, tries }),
             Err(error) => error,
         };
-        effort.stats.failed(&error);
+        effort.stats.failed(&error, operation);
         let now = effort.clock.now();
         let decision = effort.policy.decide(tries, renewed, &error, effort.deadline.since(now), fastrand::f64());
         debug!(%operation, tries, %error, ?decision, "attempt failed");

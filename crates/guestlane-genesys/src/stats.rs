@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::error::{CallError, Category};
+use crate::error::{CallError, Category, Operation};
 
 /// Counters of one client. All are totals since it was made.
 #[derive(Debug, Default)]
@@ -56,11 +56,13 @@ impl CallStats {
         self.token_requests.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn failed(&self, error: &CallError) {
+    pub(crate) fn failed(&self, error: &CallError, operation: Operation) {
         if matches!(error, CallError::Throttled { .. }) {
             self.throttled.fetch_add(1, Ordering::Relaxed);
         }
-        self.count(error.category());
+        if let Some(category) = error.category(operation) {
+            self.count(category);
+        }
     }
 
     /// Counts an error that is not of a call (a guest token that does not verify).

@@ -4,8 +4,19 @@ use serde_json::Value;
 
 /// Fields whose values may be shown. All others are shown by their length: the list errs on the side of silence.
 const SHOWN: &[&str] = &[
-    "code", "contextId", "error", "error_description", "expires_in", "grant_type", "id", "message", "queueId", "routingTarget",
-    "status", "token_type", "type",
+    "code",
+    "contextId",
+    "error",
+    "error_description",
+    "expires_in",
+    "grant_type",
+    "id",
+    "message",
+    "queueId",
+    "routingTarget",
+    "status",
+    "token_type",
+    "type",
 ];
 
 /// A JSON body with every value hidden that is not known to be harmless. Anything that is not JSON is its length.
@@ -52,7 +63,8 @@ mod tests {
     #[test]
     fn tokens_and_personal_values_are_hidden_and_the_shape_stays() {
         let body = br#"{"type":"webchat","address":"guest-ann","customAttributes":{"guestToken":"ey.J.x","tier":"gold"},"n":1}"#;
-        let expected = r#"{"address":"<9 bytes>","customAttributes":{"guestToken":"<6 bytes>","tier":"<4 bytes>"},"n":1,"type":"webchat"}"#;
+        let expected =
+            r#"{"address":"<9 bytes>","customAttributes":{"guestToken":"<6 bytes>","tier":"<4 bytes>"},"n":1,"type":"webchat"}"#;
         assert_eq!(redacted(body), expected);
         assert_eq!(redacted(b"client_secret=x"), "<15 bytes>");
     }

@@ -102,9 +102,10 @@ fn verify(key: &hmac::Key, id: &str, timestamp: &str, signatures: &str, body: &[
         return Err("webhook-timestamp is too far from now");
     }
     let signed = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body].concat();
-    let good = signatures.split(' ').filter_map(|signature| signature.strip_prefix("v1,")).any(|signature| {
-        BASE64_STANDARD.decode(signature).is_ok_and(|signature| hmac::verify(key, &signed, &signature).is_ok())
-    });
+    let good = signatures
+        .split(' ')
+        .filter_map(|signature| signature.strip_prefix("v1,"))
+        .any(|signature| BASE64_STANDARD.decode(signature).is_ok_and(|signature| hmac::verify(key, &signed, &signature).is_ok()));
     if good { Ok(()) } else { Err("no signature matches") }
 }
 

@@ -156,7 +156,8 @@ impl Fault {
 
 /// A number from 0 to 1 that looks random and depends only on its arguments (SplitMix64).
 fn unit(seed: u64, route: Route, nth: u64, salt: u64) -> f64 {
-    let mut z = [route as u64, nth, salt].into_iter().fold(seed, |z, part| mix(z ^ mix(part.wrapping_add(0x9e37_79b9_7f4a_7c15))));
+    let mut z =
+        [route as u64, nth, salt].into_iter().fold(seed, |z, part| mix(z ^ mix(part.wrapping_add(0x9e37_79b9_7f4a_7c15))));
     z = mix(z);
     (z >> 11) as f64 / (1_u64 << 53) as f64
 }
@@ -188,7 +189,9 @@ mod tests {
 
     #[test]
     fn a_bad_spec_says_what_is_wrong() {
-        for spec in ["", "contact", "contact:boom", "x:500", "any:500:nth=0", "any:500:p=2", "any:500:nth", "any:500:retry-after=1"] {
+        for spec in
+            ["", "contact", "contact:boom", "x:500", "any:500:nth=0", "any:500:p=2", "any:500:nth", "any:500:retry-after=1"]
+        {
             let message = spec.parse::<Fault>().unwrap_err().to_string();
             assert!(message.contains(&format!("`{spec}`")) && message.contains("ROUTE:KIND"), "{message}");
         }

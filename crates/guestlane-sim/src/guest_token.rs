@@ -64,7 +64,8 @@ impl GuestKeys {
             return jsonwebtoken::dangerous::insecure_decode_claims(token).map_err(|_| malformed());
         }
         let key = header.kid.as_ref().and_then(|kid| self.0.get(kid));
-        let key = key.ok_or_else(|| refuse("guest.token.unknown.key", "The guest token's kid is not that of a registered key."))?;
+        let key =
+            key.ok_or_else(|| refuse("guest.token.unknown.key", "The guest token's kid is not that of a registered key."))?;
         let mut validation = Validation::new(Algorithm::RS256);
         validation.validate_exp = false; // the simulator has a clock of its own
         validation.validate_aud = false;

@@ -205,7 +205,8 @@ impl Organization {
         let unauthorized = |code, message: &str| Refusal::new(StatusCode::UNAUTHORIZED, code, message);
         let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let bearer = bearer.and_then(|value| value.strip_prefix("Bearer ").or_else(|| value.strip_prefix("bearer ")));
-        let bearer = bearer.ok_or_else(|| unauthorized("authentication.required", "No authentication bearer token specified."))?;
+        let bearer =
+            bearer.ok_or_else(|| unauthorized("authentication.required", "No authentication bearer token specified."))?;
         match self.tokens.get(bearer) {
             None => Err(unauthorized("bad.credentials", "Invalid login credentials.")),
             Some(token) if token.expires_at <= now => Err(unauthorized("credentials.expired", "The access token has expired.")),
@@ -323,7 +324,8 @@ impl Organization {
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
-    serde_json::from_slice(body).map_err(|error| Refusal::bad_request(format!("The body is not what this operation takes: {error}")))
+    serde_json::from_slice(body)
+        .map_err(|error| Refusal::bad_request(format!("The body is not what this operation takes: {error}")))
 }
 
 fn has_type(headers: &HeaderMap, wanted: &str) -> bool {

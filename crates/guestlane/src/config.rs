@@ -123,7 +123,9 @@ impl Settings {
                 (Some(setting), Some(text)) => {
                     self.0.insert(setting.env, (text, Origin::File(path.to_owned())));
                 }
-                (Some(_), None) => refused.push(Invalid::new(field, "is not a text, a number or true/false", "write it in quotes")),
+                (Some(_), None) => {
+                    refused.push(Invalid::new(field, "is not a text, a number or true/false", "write it in quotes"))
+                }
                 (None, _) => refused.push(Invalid::new(field, "is no setting", "`guestlane config show` lists all")),
             }
         }
@@ -176,7 +178,7 @@ impl Settings {
     /// The queue of sessions that name none.
     pub fn default_queue(&self) -> Result<Option<QueueId>, Error> {
         let parse = |text: &str| text.parse().map_err(|invalid: Invalid| Invalid { field: QUEUE_ID.to_owned(), ..invalid });
-        Ok(self.value(QUEUE_ID).map(parse).transpose().map_err(|invalid| Error::Settings(vec![invalid]))?)
+        self.value(QUEUE_ID).map(parse).transpose().map_err(|invalid| Error::Settings(vec![invalid]))
     }
 
     /// Everything a lane needs, or everything that is wrong, at once. `needs_queue`: a caller has none of their own.
@@ -252,7 +254,9 @@ impl Reader<'_> {
     }
 
     fn surface(&mut self) {
-        self.parsed(SURFACE, "this version knows rest only (see the README's table of surfaces)", |text| (text == "rest").then_some(()));
+        self.parsed(SURFACE, "this version knows rest only (see the README's table of surfaces)", |text| {
+            (text == "rest").then_some(())
+        });
     }
 
     fn credentials(&mut self) -> Option<Credentials> {
@@ -447,7 +451,11 @@ mod tests {
     #[test]
     fn no_message_shows_a_secret() {
         let secret = "hunter2hunter2";
-        let text = format!("{:?} {}", settings(&but(CLIENT_SECRET, secret)), Error::Settings(refused(&but(MASTER_KEY, secret).split_off(4))));
+        let text = format!(
+            "{:?} {}",
+            settings(&but(CLIENT_SECRET, secret)),
+            Error::Settings(refused(&but(MASTER_KEY, secret).split_off(4)))
+        );
         assert!(!text.contains(secret), "{text}");
     }
 

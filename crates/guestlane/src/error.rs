@@ -150,7 +150,9 @@ impl Error {
     /// The session it is about.
     pub fn session(&self) -> Option<SessionId> {
         match self {
-            Self::Mismatch { session, .. } | Self::InProgress { session, .. } | Self::NeedsAttention { session, .. } => Some(*session),
+            Self::Mismatch { session, .. } | Self::InProgress { session, .. } | Self::NeedsAttention { session, .. } => {
+                Some(*session)
+            }
             Self::Platform { session, .. } => *session,
             Self::Invalid(_)
             | Self::Settings(_)
@@ -205,7 +207,9 @@ impl Error {
     /// Cause and fix.
     pub fn advice(&self) -> Advice {
         match self {
-            Self::Invalid(invalid) => Advice::new("invalid_input", false, format!("{} {}", invalid.field, invalid.reason), &invalid.fix),
+            Self::Invalid(invalid) => {
+                Advice::new("invalid_input", false, format!("{} {}", invalid.field, invalid.reason), &invalid.fix)
+            }
             Self::Settings(_) => Advice::new(
                 "invalid_settings",
                 false,
@@ -231,7 +235,8 @@ impl Error {
                 format!("ask again with the same key after {retry_at}"),
             ),
             Self::NeedsAttention { contact_id, .. } => {
-                let known = contact_id.as_ref().map_or("no contact is known to exist".into(), |id| format!("the contact {id} exists"));
+                let known =
+                    contact_id.as_ref().map_or("no contact is known to exist".into(), |id| format!("the contact {id} exists"));
                 Advice::new(
                     "needs_attention",
                     false,
@@ -260,9 +265,12 @@ impl Error {
                 chain(error),
                 "make the file writable, or set GUESTLANE_AUDIT_LOG to another; then ask again with the same key",
             ),
-            Self::Trust(error) => {
-                Advice::new("no_trust_roots", false, error.to_string(), "install the operating system's package `ca-certificates`")
-            }
+            Self::Trust(error) => Advice::new(
+                "no_trust_roots",
+                false,
+                error.to_string(),
+                "install the operating system's package `ca-certificates`",
+            ),
         }
     }
 }
@@ -288,9 +296,12 @@ fn store_advice(error: &StoreError) -> Advice {
             chain(error),
             format!("make {} writable for this user, or choose another place by --state-dir", path.display()),
         ),
-        StoreError::Newer { .. } => {
-            Advice::new("state_newer", false, error.to_string(), "use the newer guestlane, or another --state-dir; nothing was changed")
-        }
+        StoreError::Newer { .. } => Advice::new(
+            "state_newer",
+            false,
+            error.to_string(),
+            "use the newer guestlane, or another --state-dir; nothing was changed",
+        ),
         StoreError::LeaseLost => {
             Advice::new("taken_over", true, error.to_string(), "ask again with the same key: the answer will be that process's")
         }
@@ -332,7 +343,9 @@ fn platform_advice(failed: &CallFailed, then: Then) -> Advice {
                 "token_refused",
                 false,
                 format!("the platform did not accept the guest token: {said}"),
-                format!("register the public key (`guestlane keys export`) under its kid in Messaging > Security > Guest Token Keys{later}"),
+                format!(
+                    "register the public key (`guestlane keys export`) under its kid in Messaging > Security > Guest Token Keys{later}"
+                ),
             );
         }
         if refusal.status == StatusCode::FORBIDDEN {
@@ -345,7 +358,12 @@ fn platform_advice(failed: &CallFailed, then: Then) -> Advice {
                 ),
             );
         }
-        return Advice::new("refused", false, said, format!("correct the request; `-vv` shows the shape of what was sent{later}"));
+        return Advice::new(
+            "refused",
+            false,
+            said,
+            format!("correct the request; `-vv` shows the shape of what was sent{later}"),
+        );
     }
     match cause {
         CallError::Throttled { .. } => Advice::new(

@@ -134,7 +134,11 @@ impl State {
     pub async fn webhook_secret(&self, given: Option<&SecretString>) -> Result<WebhookSecret, Error> {
         const NAME: &str = "the CRM's webhook secret";
         let invalid = |error: crate::outbox::InvalidSecret| {
-            Invalid::new("CRM_WEBHOOK_SECRET", error.to_string(), "leave it out to have one made, or see `guestlane outbox secret`")
+            Invalid::new(
+                "CRM_WEBHOOK_SECRET",
+                error.to_string(),
+                "leave it out to have one made, or see `guestlane outbox secret`",
+            )
         };
         if let Some(given) = given {
             return WebhookSecret::parse(given).map_err(|error| invalid(error).into());

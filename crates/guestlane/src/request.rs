@@ -143,7 +143,11 @@ impl Attributes {
         let bytes = attributes.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
         if bytes > Self::MAX_BYTES {
             let reason = format!("have {bytes} bytes in names and values together");
-            return Err(Invalid::new("attributes", reason, format!("the platform takes {} bytes: shorten them", Self::MAX_BYTES)));
+            return Err(Invalid::new(
+                "attributes",
+                reason,
+                format!("the platform takes {} bytes: shorten them", Self::MAX_BYTES),
+            ));
         }
         Ok(Self(attributes))
     }
@@ -288,8 +292,7 @@ impl SessionRequest {
             queue_id: Uuid,
             attributes: &'a BTreeMap<String, String>,
         }
-        let canonical =
-            Canonical { guest_id: self.guest.as_str(), queue_id: self.queue.0, attributes: self.attributes.as_map() };
+        let canonical = Canonical { guest_id: self.guest.as_str(), queue_id: self.queue.0, attributes: self.attributes.as_map() };
         let canonical = serde_json::to_vec(&canonical).unwrap_or_default();
         let mut fingerprint = [0; 32];
         fingerprint.copy_from_slice(digest::digest(&digest::SHA256, &canonical).as_ref());
@@ -307,7 +310,9 @@ impl SessionRequest {
         }
         let (mine, theirs) = (self.attributes.as_map(), other.attributes.as_map());
         let names: std::collections::BTreeSet<_> = mine.keys().chain(theirs.keys()).collect();
-        fields.extend(names.into_iter().filter(|name| mine.get(*name) != theirs.get(*name)).map(|name| format!("attributes.{name}")));
+        fields.extend(
+            names.into_iter().filter(|name| mine.get(*name) != theirs.get(*name)).map(|name| format!("attributes.{name}")),
+        );
         fields
     }
 }

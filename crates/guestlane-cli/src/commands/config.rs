@@ -22,7 +22,9 @@ pub(crate) fn run(global: &Global, args: &Config) -> anyhow::Result<ExitCode> {
     });
     if global.json {
         for (setting, value, origin) in shown {
-            screen::json(&json!({"name": setting.env, "key": setting.key, "value": value, "origin": origin, "about": setting.about}));
+            screen::json(
+                &json!({"name": setting.env, "key": setting.key, "value": value, "origin": origin, "about": setting.about}),
+            );
         }
     } else {
         let rows = shown.map(|(setting, value, origin)| vec![setting.env.to_owned(), value.unwrap_or_default(), origin]);

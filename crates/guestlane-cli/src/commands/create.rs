@@ -105,7 +105,11 @@ fn dry_run(config: &LaneConfig, request: &SessionRequest, json: bool) {
             body: None,
         },
         post("/api/v2/externalcontacts/contacts", Some(format!("{upstream}-contact")), serde_json::to_value(&contact).ok()),
-        post("/api/v2/conversations/messaging", Some(format!("{upstream}-conversation")), serde_json::to_value(&conversation).ok()),
+        post(
+            "/api/v2/conversations/messaging",
+            Some(format!("{upstream}-conversation")),
+            serde_json::to_value(&conversation).ok(),
+        ),
     ];
     let bytes: usize = map.iter().map(|(name, value)| name.len() + value.len()).sum();
     if json {

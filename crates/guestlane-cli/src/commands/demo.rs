@@ -63,7 +63,11 @@ pub(crate) async fn run(global: &Global, args: &Demo) -> anyhow::Result<ExitCode
     simulator.register_guest_keys(&lane.keyring().jwks().to_string()).map_err(anyhow::Error::msg)?;
 
     if !global.json {
-        screen::data(format!("{} guests arrive. The platform and the CRM are pretended at {}.", guests.len(), simulator.base_url()));
+        screen::data(format!(
+            "{} guests arrive. The platform and the CRM are pretended at {}.",
+            guests.len(),
+            simulator.base_url()
+        ));
         screen::data("The answer to the fifth conversation is lost after the platform has opened it.\n");
     }
     let created = create_all(&lane, &guests).await;
@@ -124,7 +128,8 @@ fn tell(queues: &[Queue], created: &[Result<Opened, Error>], state: &State, audi
     let names: HashMap<_, _> = queues.iter().map(|queue| (queue.id, queue.name.as_str())).collect();
     let rows = created.iter().filter_map(|created| created.as_ref().ok()).map(|opened| {
         let session = &opened.session;
-        let calls = if session.attempts > 2 { format!("{} calls: one answer lost", session.attempts) } else { "2 calls".to_owned() };
+        let calls =
+            if session.attempts > 2 { format!("{} calls: one answer lost", session.attempts) } else { "2 calls".to_owned() };
         vec![
             session.request.guest.to_string(),
             names.get(&session.request.queue.0).copied().unwrap_or_default().to_owned(),
@@ -160,8 +165,9 @@ fn tell_json(created: &[Result<Opened, Error>], state: &State, audit_log: &Path,
 /// `guest_id,queue,attr.NAME…`; a queue by its name or id.
 fn read_guests(path: Option<&Path>, queues: &[Queue]) -> anyhow::Result<Vec<SessionRequest>> {
     let text = match path {
-        Some(path) => std::fs::read_to_string(path)
-            .map_err(|error| Invalid::new("--guests", format!("{} cannot be read: {error}", path.display()), "name a CSV file"))?,
+        Some(path) => std::fs::read_to_string(path).map_err(|error| {
+            Invalid::new("--guests", format!("{} cannot be read: {error}", path.display()), "name a CSV file")
+        })?,
         None => GUESTS.to_owned(),
     };
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
@@ -179,11 +185,18 @@ fn read_guests(path: Option<&Path>, queues: &[Queue]) -> anyhow::Result<Vec<Sess
 }
 
 fn guest(headings: &csv::StringRecord, record: &csv::StringRecord, queues: &[Queue]) -> Result<SessionRequest, Invalid> {
-    let column = |name: &str| headings.iter().position(|heading| heading == name).and_then(|at| record.get(at)).unwrap_or_default();
+    let column =
+        |name: &str| headings.iter().position(|heading| heading == name).and_then(|at| record.get(at)).unwrap_or_default();
     let wanted = column("queue");
     let by_name = queues.iter().find(|queue| queue.name.eq_ignore_ascii_case(wanted) || queue.id.to_string() == wanted);
     let names: Vec<_> = queues.iter().map(|queue| queue.name.as_str()).collect();
-    let unknown = || Invalid::new("queue", format!("`{}` is no queue of the demo", screen::printable(wanted)), format!("use one of {}", names.join(", ")));
+    let unknown = || {
+        Invalid::new(
+            "queue",
+            format!("`{}` is no queue of the demo", screen::printable(wanted)),
+            format!("use one of {}", names.join(", ")),
+        )
+    };
     let queue = QueueId(by_name.ok_or_else(unknown)?.id);
     let pairs = headings.iter().zip(record.iter()).filter_map(|(heading, value)| Some((heading.strip_prefix("attr.")?, value)));
     let attributes = Attributes::from_pairs(pairs.filter(|(_, value)| !value.is_empty()))?;

@@ -30,7 +30,9 @@ pub(crate) async fn run(global: &Global) -> anyhow::Result<ExitCode> {
     }
     screen::data(format!("  {:<20} {}", "tokenValidationRate", errors.token_validation_rate));
     screen::data("Initialization latency in ms:");
-    for (name, value) in [("p50", latency.p50), ("p90", latency.p90), ("p99", latency.p99), ("max", latency.max), ("mean", latency.mean)] {
+    for (name, value) in
+        [("p50", latency.p50), ("p90", latency.p90), ("p99", latency.p99), ("max", latency.max), ("mean", latency.mean)]
+    {
         screen::data(format!("  {name:<20} {value:.1}"));
     }
     for (title, counts) in [("Sessions:", &summary.sessions), ("CRM events:", &summary.events)] {

@@ -91,7 +91,10 @@ async fn deliver(global: &Global) -> anyhow::Result<ExitCode> {
     if global.json {
         screen::json(&json!({"delivered": round.delivered, "failed": round.failed, "dead": round.dead, "pending": left}));
     } else {
-        screen::data(format!("delivered {}, failed {}, dead {}, still pending {left}", round.delivered, round.failed, round.dead));
+        screen::data(format!(
+            "delivered {}, failed {}, dead {}, still pending {left}",
+            round.delivered, round.failed, round.dead
+        ));
         if round.failed + round.dead > 0 {
             screen::note("`guestlane outbox list` tells why.");
         }

@@ -104,7 +104,9 @@ async fn resume(global: &Global, id: Option<&str>) -> anyhow::Result<ExitCode> {
         lane.store().session(id).await?.ok_or_else(|| unknown(id))?;
         match lane.store().take_up_one(id, clock.now()).await? {
             Some(session) => tell(&lane.resume(session).await),
-            None => screen::note("The session is held by a process that drives it, or waits for the platform; try again in a while."),
+            None => {
+                screen::note("The session is held by a process that drives it, or waits for the platform; try again in a while.")
+            }
         }
     } else {
         // A process that was killed holds its sessions for one lease more: worth waiting for.
@@ -119,7 +121,10 @@ async fn resume(global: &Global, id: Option<&str>) -> anyhow::Result<ExitCode> {
             match wait {
                 Some(wait) if wait <= patience => {
                     if !wait.is_zero() {
-                        screen::note(format!("Waiting {:.0} s for a session that another process held.", wait.as_secs_f32().ceil()));
+                        screen::note(format!(
+                            "Waiting {:.0} s for a session that another process held.",
+                            wait.as_secs_f32().ceil()
+                        ));
                         clock.sleep(wait).await;
                     }
                     patience = patience.saturating_sub(wait.max(std::time::Duration::from_millis(100)));
@@ -129,7 +134,9 @@ async fn resume(global: &Global, id: Option<&str>) -> anyhow::Result<ExitCode> {
         }
         match lane.store().unfinished().await?.0 {
             0 => screen::note("No session is unfinished."),
-            n => screen::note(format!("{n} unfinished: driven by another process, resting after a failure, or waiting for the platform.")),
+            n => screen::note(format!(
+                "{n} unfinished: driven by another process, resting after a failure, or waiting for the platform."
+            )),
         }
     }
     lane.finish().await?;

@@ -12,7 +12,8 @@ use crate::{
 };
 
 pub(crate) async fn run(global: &Global, args: &Simulate) -> anyhow::Result<ExitCode> {
-    let quota = Rate::parse(&args.quota).map_err(|error| Invalid::new("--quota", error.to_string(), "use the form N/s, N/min or off"))?;
+    let quota =
+        Rate::parse(&args.quota).map_err(|error| Invalid::new("--quota", error.to_string(), "use the form N/s, N/min or off"))?;
     let options = Options {
         listen: args.listen,
         quota,

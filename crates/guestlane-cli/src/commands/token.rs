@@ -32,7 +32,11 @@ pub(crate) async fn run(global: &Global, args: &Token) -> anyhow::Result<ExitCod
                 screen::json(&verified);
             } else {
                 let left = verified.expires_at - now.unix_seconds();
-                screen::data(format!("valid: guest {}, key {}, {left} s left", screen::printable(&verified.guest_id), verified.kid));
+                screen::data(format!(
+                    "valid: guest {}, key {}, {left} s left",
+                    screen::printable(&verified.guest_id),
+                    verified.kid
+                ));
             }
         }
         Token::Decode { token } => {

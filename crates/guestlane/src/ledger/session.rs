@@ -36,9 +36,8 @@ impl FromStr for SessionId {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let invalid = |_| {
-            Invalid::new("sessionId", format!("`{}` is not a session's id", shorten(text)), "see `guestlane sessions list`")
-        };
+        let invalid =
+            |_| Invalid::new("sessionId", format!("`{}` is not a session's id", shorten(text)), "see `guestlane sessions list`");
         Uuid::try_parse(text).map(Self).map_err(invalid)
     }
 }

@@ -42,9 +42,11 @@ pub enum Move {
 
 impl State {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::Admitted, Self::ContactCreated, Self::Open, Self::Failed, Self::Parked, Self::NeedsAttention];
+    pub const ALL: [Self; 6] =
+        [Self::Admitted, Self::ContactCreated, Self::Open, Self::Failed, Self::Parked, Self::NeedsAttention];
 
     /// All legal moves. `has_contact` tells how far a session had come that was parked or refused.
+    #[deny(clippy::wildcard_enum_match_arm)]
     pub fn after(self, step: Move, has_contact: bool) -> Result<Self, IllegalMove> {
         let resumed = if has_contact { Self::ContactCreated } else { Self::Admitted };
         Ok(match (self, step) {
@@ -137,7 +139,8 @@ mod tests {
 
     #[test]
     fn a_conversation_follows_a_contact_and_nothing_else() {
-        let to_open: Vec<_> = State::ALL.into_iter().filter(|state| MOVES.iter().any(|step| state.after(*step, true) == Ok(State::Open))).collect();
+        let to_open: Vec<_> =
+            State::ALL.into_iter().filter(|state| MOVES.iter().any(|step| state.after(*step, true) == Ok(State::Open))).collect();
         assert_eq!(to_open, [State::ContactCreated]);
     }
 

@@ -39,13 +39,13 @@ pub fn is_public(address: IpAddr) -> bool {
 fn is_public_v4(address: Ipv4Addr) -> bool {
     let [a, b, c, _] = address.octets();
     let special = match a {
-        0 | 10 | 127 | 224..=255 => true,           // this network, private, loopback, multicast, reserved, broadcast
-        100 => (64..128).contains(&b),              // shared by carriers (RFC 6598)
-        169 => b == 254,                            // link-local, and the clouds' metadata services
-        172 => (16..32).contains(&b),               // private
+        0 | 10 | 127 | 224..=255 => true, // this network, private, loopback, multicast, reserved, broadcast
+        100 => (64..128).contains(&b),    // shared by carriers (RFC 6598)
+        169 => b == 254,                  // link-local, and the clouds' metadata services
+        172 => (16..32).contains(&b),     // private
         192 => matches!((b, c), (168, _) | (0, 0 | 2) | (88, 99)), // private, IETF, documentation, 6to4 relays
-        198 => matches!((b, c), (18 | 19, _) | (51, 100)),         // benchmarks, documentation
-        203 => (b, c) == (0, 113),                  // documentation
+        198 => matches!((b, c), (18 | 19, _) | (51, 100)), // benchmarks, documentation
+        203 => (b, c) == (0, 113),        // documentation
         _ => false,
     };
     !special
@@ -55,7 +55,9 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     let segments = address.segments();
     let embedded = match segments {
         // mapped, compatible, translated (RFC 6052, RFC 8215)
-        [0, 0, 0, 0, 0, 0 | 0xffff, hi, lo] | [0x64, 0xff9b, 0, 0, 0, 0, hi, lo] | [0x64, 0xff9b, 1, _, _, _, hi, lo] => Some((hi, lo)),
+        [0, 0, 0, 0, 0, 0 | 0xffff, hi, lo] | [0x64, 0xff9b, 0, 0, 0, 0, hi, lo] | [0x64, 0xff9b, 1, _, _, _, hi, lo] => {
+            Some((hi, lo))
+        }
         [0x2002, hi, lo, ..] => Some((hi, lo)), // 6to4
         _ => None,
     };
@@ -107,11 +109,45 @@ mod tests {
     #[test]
     fn private_and_special_addresses_are_not_public() {
         let hostile = [
-            "0.0.0.0", "10.0.0.1", "100.64.0.1", "127.0.0.1", "127.8.8.8", "169.254.169.254", "172.16.0.1", "172.31.255.255",
-            "192.0.0.1", "192.0.2.1", "192.88.99.1", "192.168.1.1", "198.18.0.1", "198.19.255.255", "198.51.100.1", "203.0.113.1",
-            "224.0.0.1", "240.0.0.1", "255.255.255.255", "::", "::1", "::127.0.0.1", "::ffff:127.0.0.1", "::ffff:10.0.0.1",
-            "::ffff:169.254.169.254", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "64:ff9b:1::a00:1", "100::1", "2001::1", "2001:db8::1",
-            "2002:7f00:1::", "2002:a00:1::", "3fff::1", "fc00::1", "fd00::1", "fe80::1", "fec0::1", "ff02::1",
+            "0.0.0.0",
+            "10.0.0.1",
+            "100.64.0.1",
+            "127.0.0.1",
+            "127.8.8.8",
+            "169.254.169.254",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.0.0.1",
+            "192.0.2.1",
+            "192.88.99.1",
+            "192.168.1.1",
+            "198.18.0.1",
+            "198.19.255.255",
+            "198.51.100.1",
+            "203.0.113.1",
+            "224.0.0.1",
+            "240.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "::127.0.0.1",
+            "::ffff:127.0.0.1",
+            "::ffff:10.0.0.1",
+            "::ffff:169.254.169.254",
+            "64:ff9b::7f00:1",
+            "64:ff9b::a9fe:a9fe",
+            "64:ff9b:1::a00:1",
+            "100::1",
+            "2001::1",
+            "2001:db8::1",
+            "2002:7f00:1::",
+            "2002:a00:1::",
+            "3fff::1",
+            "fc00::1",
+            "fd00::1",
+            "fe80::1",
+            "fec0::1",
+            "ff02::1",
         ];
         for address in hostile {
             assert!(!is_public(address.parse().unwrap()), "{address}");
@@ -120,7 +156,17 @@ mod tests {
 
     #[test]
     fn the_public_internet_is_public() {
-        for address in ["1.1.1.1", "8.8.8.8", "100.63.0.1", "172.32.0.1", "192.0.1.1", "198.20.0.1", "2606:4700::1111", "2a00::1", "64:ff9b::808:808"] {
+        for address in [
+            "1.1.1.1",
+            "8.8.8.8",
+            "100.63.0.1",
+            "172.32.0.1",
+            "192.0.1.1",
+            "198.20.0.1",
+            "2606:4700::1111",
+            "2a00::1",
+            "64:ff9b::808:808",
+        ] {
             assert!(is_public(address.parse().unwrap()), "{address}");
         }
     }

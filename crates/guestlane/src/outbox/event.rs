@@ -28,7 +28,11 @@ pub struct Event {
 /// The body names the guest: it stays out of logs.
 impl fmt::Debug for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Event").field("id", &self.id).field("session", &self.session).field("tries", &self.tries).finish_non_exhaustive()
+        f.debug_struct("Event")
+            .field("id", &self.id)
+            .field("session", &self.session)
+            .field("tries", &self.tries)
+            .finish_non_exhaustive()
     }
 }
 

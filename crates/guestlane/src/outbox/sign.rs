@@ -34,7 +34,7 @@ impl WebhookSecret {
     pub fn generate() -> Result<SecretString, InvalidSecret> {
         let mut bytes = Zeroizing::new([0; 32]);
         rand::fill(bytes.as_mut()).map_err(|_| InvalidSecret)?;
-        Ok(format!("whsec_{}", BASE64_STANDARD.encode(&*bytes)).into())
+        Ok(format!("whsec_{}", BASE64_STANDARD.encode(*bytes)).into())
     }
 
     /// `whsec_…`, for whoever sets up the receiver.

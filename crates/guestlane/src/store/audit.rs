@@ -10,9 +10,11 @@ pub(super) fn append(connection: &Connection, entry: &Entry, session: Option<Ses
     let next: i64 =
         connection.prepare_cached("SELECT coalesce(max(idx) + 1, 0) FROM audit_entry")?.query_row([], |row| row.get(0))?;
     let line = entry.line(next.unsigned_abs());
-    connection
-        .prepare_cached("INSERT INTO audit_entry (idx, session_id, line) VALUES (?1, ?2, ?3)")?
-        .execute(params![next, session.map(|id| id.0.into_bytes()), line])?;
+    connection.prepare_cached("INSERT INTO audit_entry (idx, session_id, line) VALUES (?1, ?2, ?3)")?.execute(params![
+        next,
+        session.map(|id| id.0.into_bytes()),
+        line
+    ])?;
     Ok(())
 }
 

@@ -106,7 +106,8 @@ fn by_state(connection: &Connection, sql: &str) -> Result<BTreeMap<String, u64>,
 }
 
 fn latency(connection: &Connection) -> Result<LatencySummary, StoreError> {
-    let mut statement = connection.prepare_cached("SELECT latency_us FROM session WHERE latency_us IS NOT NULL ORDER BY latency_us")?;
+    let mut statement =
+        connection.prepare_cached("SELECT latency_us FROM session WHERE latency_us IS NOT NULL ORDER BY latency_us")?;
     let sorted: Vec<u64> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
     let Some(max) = sorted.last() else { return Ok(LatencySummary::default()) };
     let ms = |micros: u64| Duration::from_micros(micros).as_secs_f64() * 1000.0;

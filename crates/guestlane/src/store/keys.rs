@@ -11,7 +11,8 @@ impl Store {
     pub async fn signing_keys(&self) -> Result<Vec<StoredKey>, StoreError> {
         self.reader
             .ask(|connection| {
-                let mut statement = connection.prepare("SELECT kid, sealed, created_at FROM signing_key ORDER BY created_at, kid")?;
+                let mut statement =
+                    connection.prepare("SELECT kid, sealed, created_at FROM signing_key ORDER BY created_at, kid")?;
                 let keys = statement.query_map([], |row| {
                     let created_at = Timestamp::from_unix_micros(row.get(2)?);
                     Ok(StoredKey { kid: row.get(0)?, sealed: row.get(1)?, created_at })
@@ -35,7 +36,8 @@ impl Store {
     pub async fn secret_or(&self, name: &'static str, new: Option<Vec<u8>>) -> Result<Option<Vec<u8>>, StoreError> {
         let kept = self.writer.run(move |connection| {
             if let Some(new) = new {
-                connection.execute("INSERT INTO secret (name, sealed) VALUES (?1, ?2) ON CONFLICT DO NOTHING", params![name, new])?;
+                connection
+                    .execute("INSERT INTO secret (name, sealed) VALUES (?1, ?2) ON CONFLICT DO NOTHING", params![name, new])?;
             }
             let sql = "SELECT sealed FROM secret WHERE name = ?1";
             Ok(connection.query_row(sql, [name], |row| row.get(0)).optional()?)

@@ -14,8 +14,7 @@ mod sessions;
 mod writer;
 
 use std::{
-    fs,
-    io,
+    fs, io,
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
     time::Duration,
@@ -24,8 +23,8 @@ use std::{
 use rusqlite::{Connection, OpenFlags};
 
 pub use admission::Admission;
-pub use deliveries::{Delivery, DeliveryState};
 pub use counters::{LatencySummary, Summary};
+pub use deliveries::{Delivery, DeliveryState};
 pub use sessions::{SessionFilter, Transition};
 
 use crate::{audit::AuditError, audit::AuditFile, ledger::IllegalMove};

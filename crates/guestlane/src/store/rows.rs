@@ -19,8 +19,8 @@ pub(super) const COLUMNS: &str = "id, idempotency_key, guest_id, queue_id, attri
 
 pub(super) fn read(row: &Row<'_>) -> Result<Session, StoreError> {
     let time = |index| row.get(index).map(Timestamp::from_unix_micros);
-    let attributes: BTreeMap<String, String> =
-        serde_json::from_str(row.get_ref(4)?.as_str().map_err(rusqlite::Error::from)?).map_err(|_| StoreError::Row("attributes"))?;
+    let attributes: BTreeMap<String, String> = serde_json::from_str(row.get_ref(4)?.as_str().map_err(rusqlite::Error::from)?)
+        .map_err(|_| StoreError::Row("attributes"))?;
     let bad = |column| move |_| StoreError::Row(column);
     let failure_code: Option<String> = row.get(18)?;
     let failure_message: Option<String> = row.get(19)?;

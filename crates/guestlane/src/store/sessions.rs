@@ -116,8 +116,9 @@ impl Store {
     pub async fn unfinished(&self) -> Result<(u64, Option<Timestamp>), StoreError> {
         self.reader
             .ask(|connection| {
-                let mut statement = connection
-                    .prepare_cached("SELECT count(*), min(due_at) FROM session WHERE state IN ('admitted', 'contact_created', 'parked')")?;
+                let mut statement = connection.prepare_cached(
+                    "SELECT count(*), min(due_at) FROM session WHERE state IN ('admitted', 'contact_created', 'parked')",
+                )?;
                 let read = statement.query_row([], |row| Ok((row.get(0)?, row.get::<_, Option<i64>>(1)?)))?;
                 Ok((read.0, read.1.map(Timestamp::from_unix_micros)))
             })

@@ -78,10 +78,8 @@ impl MasterKey {
     /// Encrypts `secret` under its `name`.
     pub fn seal(&self, name: &str, secret: &[u8]) -> Result<Vec<u8>, MasterKeyError> {
         let mut sealed = secret.to_vec();
-        let nonce = self
-            .0
-            .seal_in_place_append_tag(Aad::from(name.as_bytes()), &mut sealed)
-            .map_err(|_| MasterKeyError::Unusable)?;
+        let nonce =
+            self.0.seal_in_place_append_tag(Aad::from(name.as_bytes()), &mut sealed).map_err(|_| MasterKeyError::Unusable)?;
         Ok([nonce.as_ref().as_slice(), &sealed].concat())
     }
 
@@ -102,7 +100,7 @@ impl MasterKey {
 fn make_file(path: &Path) -> io::Result<()> {
     let mut key = Zeroizing::new([0; LENGTH]);
     rand::fill(key.as_mut()).map_err(|_| io::Error::other("no randomness"))?;
-    let text = Zeroizing::new(format!("{}\n", BASE64_STANDARD.encode(&*key)));
+    let text = Zeroizing::new(format!("{}\n", BASE64_STANDARD.encode(*key)));
     let draft = path.with_extension(format!("{}.draft", std::process::id()));
     let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft).and_then(|mut file| {
         file.write_all(text.as_bytes())?;

@@ -49,8 +49,10 @@ impl SigningKey {
         let prefix = format!("{}.", BASE64_URL_SAFE_NO_PAD.encode(header));
         let public = pair.public_key();
         let (modulus, exponent) = (public.modulus(), public.exponent());
-        let decoding =
-            DecodingKey::from_rsa_raw_components(modulus.big_endian_without_leading_zero(), exponent.big_endian_without_leading_zero());
+        let decoding = DecodingKey::from_rsa_raw_components(
+            modulus.big_endian_without_leading_zero(),
+            exponent.big_endian_without_leading_zero(),
+        );
         Ok(Self { kid: kid.to_owned(), pair, prefix, decoding })
     }
 
@@ -99,9 +101,7 @@ impl SigningKey {
         BASE64_URL_SAFE_NO_PAD.encode_string(claims, &mut token);
         let mut signature = [0; 256];
         let signature = signature.get_mut(..self.pair.public_modulus_len()).ok_or(KeyError::Unusable)?;
-        self.pair
-            .sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), token.as_bytes(), signature)
-            .map_err(|_| KeyError::Unusable)?;
+        self.pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), token.as_bytes(), signature).map_err(|_| KeyError::Unusable)?;
         token.push('.');
         BASE64_URL_SAFE_NO_PAD.encode_string(signature, &mut token);
         Ok(GuestToken::new(token))

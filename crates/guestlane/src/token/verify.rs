@@ -78,7 +78,8 @@ pub(super) fn signed_for(key: &SigningKey, token: &GuestToken, guest: &GuestId) 
     struct GuestClaim {
         guest_id: String,
     }
-    let data = jsonwebtoken::decode::<GuestClaim>(token.expose(), key.decoding(), &validation()).map_err(|_| TokenError::Signature)?;
+    let data =
+        jsonwebtoken::decode::<GuestClaim>(token.expose(), key.decoding(), &validation()).map_err(|_| TokenError::Signature)?;
     if data.claims.guest_id == guest.as_str() { Ok(()) } else { Err(TokenError::IdentityMismatch) }
 }
 
@@ -93,7 +94,8 @@ pub fn verify(keyring: &Keyring, token: &str, now: Timestamp) -> Result<Verified
     }
     let kid = header.kid.unwrap_or_default();
     let key = keyring.by_kid(&kid).ok_or_else(|| TokenError::UnknownKey(crate::request::shorten(&kid)))?;
-    let data = jsonwebtoken::decode::<Map<String, Value>>(token, key.decoding(), &validation()).map_err(|_| TokenError::Signature)?;
+    let data =
+        jsonwebtoken::decode::<Map<String, Value>>(token, key.decoding(), &validation()).map_err(|_| TokenError::Signature)?;
     let claims = data.claims;
     let seconds = |name: &str| claims.get(name).and_then(Value::as_i64);
     let expires_at = seconds("exp").filter(|exp| *exp > now.unix_seconds()).ok_or(TokenError::Expired)?;

@@ -24,7 +24,9 @@ async fn an_event_is_signed_so_that_the_reference_library_accepts_it() {
 
 #[tokio::test]
 async fn a_crm_that_is_down_slow_or_redirecting_delays_nothing_and_is_told_later() {
-    for fault in ["crm:500:first=1", "crm:hang:first=1", "crm:redirect:first=1", "crm:reset:first=1", "crm:429:first=1,retry-after=9"] {
+    for fault in
+        ["crm:500:first=1", "crm:hang:first=1", "crm:redirect:first=1", "crm:reset:first=1", "crm:429:first=1,retry-after=9"]
+    {
         let world = World::new().await;
         let lane = world.lane().await;
         world.faults(&[fault]);
@@ -43,7 +45,8 @@ async fn a_crm_that_is_down_slow_or_redirecting_delays_nothing_and_is_told_later
         world.clock.advance(Duration::from_secs(10));
         let round = lane.outbox().unwrap().deliver_due().await.unwrap();
         assert_eq!(round.delivered, 1, "{fault}");
-        let ids: std::collections::HashSet<_> = world.journal("crm").iter().map(|sent| sent.headers["webhook-id"].clone()).collect();
+        let ids: std::collections::HashSet<_> =
+            world.journal("crm").iter().map(|sent| sent.headers["webhook-id"].clone()).collect();
         assert_eq!((ids.len(), world.sim.state().crm.events), (1, 1), "{fault}: the same id on every try");
     }
 }

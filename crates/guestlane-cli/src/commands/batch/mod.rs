@@ -17,8 +17,7 @@ use super::{tell_crm, tell_unfinished};
 use crate::{
     args::{Batch, Global},
     failure::{self, ErrorJson, SOME_FAILED},
-    screen,
-    settings,
+    screen, settings,
 };
 use results::Results;
 use rows::{Row, RowError};
@@ -74,7 +73,11 @@ pub(crate) async fn run(global: &Global, args: &Batch) -> anyhow::Result<ExitCod
         summary.rows += 1;
         match ended {
             Ended::Opened(opened) => {
-                if opened.replayed { summary.replayed += 1 } else { summary.opened += 1 }
+                if opened.replayed {
+                    summary.replayed += 1
+                } else {
+                    summary.opened += 1
+                }
                 results.opened(&opened)?;
             }
             Ended::Known => summary.replayed += 1,

@@ -37,7 +37,8 @@ impl Results {
     /// Keeps of an older file what is done, and lets go of failures and of a line that broke off.
     pub(super) fn open(path: Option<&Path>, json: bool) -> anyhow::Result<Self> {
         let Some(path) = path else { return Ok(Self { file: None, screen: json, known: Arc::default() }) };
-        let (file, known) = continue_file(path).with_context(|| format!("the result file {} cannot be written", path.display()))?;
+        let (file, known) =
+            continue_file(path).with_context(|| format!("the result file {} cannot be written", path.display()))?;
         Ok(Self { file: Some(file), screen: false, known: Arc::new(known) })
     }
 

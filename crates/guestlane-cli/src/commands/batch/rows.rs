@@ -67,12 +67,17 @@ impl Common {
 }
 
 /// Opens the file, looks at its first line, and reads on in the background.
-pub(super) fn read(path: &Path, queue: Option<QueueId>, batch_key: String) -> anyhow::Result<mpsc::Receiver<Result<Row, RowError>>> {
+pub(super) fn read(
+    path: &Path,
+    queue: Option<QueueId>,
+    batch_key: String,
+) -> anyhow::Result<mpsc::Receiver<Result<Row, RowError>>> {
     let standard_input = path.as_os_str() == "-";
     let source: Box<dyn Read + Send> = if standard_input {
         Box::new(std::io::stdin())
     } else {
-        let unreadable = |error| Invalid::new("FILE", format!("{} cannot be read: {error}", path.display()), "name a CSV or JSON lines file");
+        let unreadable =
+            |error| Invalid::new("FILE", format!("{} cannot be read: {error}", path.display()), "name a CSV or JSON lines file");
         Box::new(File::open(path).map_err(unreadable)?)
     };
     let mut source = BufReader::new(source);
@@ -96,7 +101,11 @@ fn read_json(source: impl BufRead, common: &Common, sender: &Sender) {
         let text = match line {
             Ok(text) if text.trim().is_empty() => continue,
             Ok(text) => serde_json::from_str::<Raw>(&text).map_err(|error| {
-                Invalid::new("row", format!("is not an object with guestId, queueId, idempotencyKey, attributes: {error}"), "correct the line")
+                Invalid::new(
+                    "row",
+                    format!("is not an object with guestId, queueId, idempotencyKey, attributes: {error}"),
+                    "correct the line",
+                )
             }),
             Err(error) => Err(Invalid::new("row", format!("cannot be read: {error}"), "write UTF-8")),
         };

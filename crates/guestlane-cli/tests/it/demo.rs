@@ -1,0 +1,36 @@
+use crate::office::bare;
+
+fn demo(arguments: &[&str]) -> (i32, String, String) {
+    let output = bare().arg("demo").args(arguments).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn the_demo_shows_guests_in_queues_one_lost_answer_survived_and_where_the_audit_log_is() {
+    let (code, stdout, stderr) = demo(&[]);
+    assert_eq!(code, 0, "{stdout}{stderr}");
+    for part in ["user-8842-xyz", "Sales", "Support", "Billing", "one answer lost", "0 guests exist twice", "told of 12 sessions"]
+    {
+        assert!(stdout.contains(part), "{part}\n{stdout}");
+    }
+    let log = stdout.split_whitespace().last().unwrap();
+    assert_eq!(std::fs::read_to_string(log).unwrap().lines().count(), 24);
+    let directory = std::path::Path::new(log).parent().unwrap().parent().unwrap();
+    std::fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
+fn the_demo_takes_a_file_of_ones_own_and_says_what_is_wrong_with_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("guests.csv");
+    std::fs::write(&path, "guest_id,queue\nann,Sales\nbob,Nowhere\n").unwrap();
+    let (code, _, stderr) = demo(&["--guests", path.to_str().unwrap()]);
+    assert_eq!(code, 2);
+    assert!(
+        stderr.contains("line 3: queue `Nowhere` is no queue of the demo") && stderr.contains("Sales, Support, Billing"),
+        "{stderr}"
+    );
+    let (code, _, stderr) = demo(&["--guests", "/nonexistent"]);
+    assert!(code == 2 && stderr.contains("--guests"), "{stderr}");
+}

@@ -1,0 +1,148 @@
+//! A simulator in a process of its own, a state directory, and commands run in it.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+pub(crate) const SALES: &str = "5e0c0000-0000-4000-8000-000000000001";
+pub(crate) const SUPPORT: &str = "5e0c0000-0000-4000-8000-000000000002";
+pub(crate) const CRM_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo=";
+
+pub(crate) struct Office {
+    simulator: Child,
+    pub(crate) says: Value,
+    pub(crate) directory: TempDir,
+}
+
+impl Drop for Office {
+    fn drop(&mut self) {
+        let _ = self.simulator.kill();
+        let _ = self.simulator.wait();
+    }
+}
+
+impl Office {
+    pub(crate) fn open(flags: &[&str]) -> Self {
+        let mut simulator = bare()
+            .args(["simulate", "--listen", "127.0.0.1:0", "--json", "--crm-secret", CRM_SECRET])
+            .args(flags)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(simulator.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        Self { simulator, says: serde_json::from_str(&line).unwrap(), directory: tempfile::tempdir().unwrap() }
+    }
+
+    /// A command with all settings.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = bare();
+        let text = |name: &str| self.says[name].as_str().unwrap().to_owned();
+        command
+            .current_dir(self.directory.path())
+            .env("GENESYS_BASE_URL", text("baseUrl"))
+            .env("GENESYS_CLIENT_ID", text("clientId"))
+            .env("GENESYS_CLIENT_SECRET", text("clientSecret"))
+            .env("GENESYS_QUEUE_ID", self.says["queueIds"][0].as_str().unwrap())
+            .env("CRM_WEBHOOK_URL", text("crmUrl"))
+            .env("CRM_WEBHOOK_SECRET", CRM_SECRET)
+            .env("CRM_ALLOW_PRIVATE_NETWORKS", "true")
+            .args(arguments);
+        command
+    }
+
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ended {
+        Ended::of(self.command(arguments).output().unwrap())
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.directory.path().join(name), text).unwrap();
+    }
+
+    pub(crate) fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.directory.path().join(name)).unwrap()
+    }
+
+    pub(crate) fn state(&self) -> Value {
+        self.admin("GET", "/_sim/state", "")
+    }
+
+    pub(crate) fn journal(&self, route: &str) -> Vec<Value> {
+        let Value::Array(entries) = self.admin("GET", "/_sim/journal", "") else { panic!() };
+        entries.into_iter().filter(|entry| entry["route"] == route).collect()
+    }
+
+    pub(crate) fn faults(&self, specs: &[&str]) {
+        self.admin("PUT", "/_sim/faults", &serde_json::json!({"faults": specs}).to_string());
+    }
+
+    /// A request of the simulator's own API; plain sockets are all it takes.
+    pub(crate) fn admin(&self, method: &str, path: &str, body: &str) -> Value {
+        let base = self.says["baseUrl"].as_str().unwrap();
+        let host = base.strip_prefix("http://").unwrap();
+        let mut stream = TcpStream::connect(host).unwrap();
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 20"), "{head}");
+        serde_json::from_str(body).unwrap_or(Value::Null)
+    }
+
+    pub(crate) fn assert_each_guest_once(&self, guests: u64) {
+        let state = self.state();
+        assert_eq!((&state["contacts"], &state["conversations"]), (&guests.into(), &guests.into()), "{state}");
+        assert_eq!(state["duplicates"]["guests"], serde_json::json!([]), "{state}");
+    }
+}
+
+/// A command with no settings but those it is given.
+pub(crate) fn bare() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_guestlane"));
+    command.env_clear().stdin(Stdio::null()).stderr(Stdio::piped());
+    command
+}
+
+pub(crate) fn run_in(directory: &Path, arguments: &[&str], settings: &[(&str, &str)]) -> Ended {
+    Ended::of(bare().current_dir(directory).args(arguments).envs(settings.iter().copied()).output().unwrap())
+}
+
+/// What is left of a process.
+pub(crate) struct Ended {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Ended {
+    fn of(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn ok(self) -> Self {
+        assert_eq!(self.code, 0, "{}\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        let last = self.stdout.lines().last().unwrap_or_default();
+        serde_json::from_str(last).unwrap_or_else(|_| panic!("no JSON: {}\n{}", self.stdout, self.stderr))
+    }
+}
