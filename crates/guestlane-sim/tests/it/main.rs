@@ -1,0 +1,6 @@
+//! The simulator refuses what the platform refuses, and remembers what the platform remembers.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
+
+mod client;
+mod faults;
+mod platform;
