@@ -18,7 +18,9 @@ fn each_bad_argument_or_setting_is_told_by_its_name_and_nothing_is_sent_or_left_
     let office = Office::open(&[]);
     let long = "x".repeat(129);
     let (long_key, large) = ("k".repeat(256), format!("note={}", "x".repeat(2045)));
-    let cases: &[(&[&str], &[(&str, &str)], &str)] = &[
+    /// Arguments, settings, and what the message says.
+    type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a str);
+    let cases: &[Case<'_>] = &[
         (&["--guest", ""], &[], "guestId is empty"),
         (&["--guest", &long], &[], "guestId has 129 characters"),
         (&["--guest", "a\u{1}b"], &[], "guestId has a control character at position 2"),
