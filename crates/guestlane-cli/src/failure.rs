@@ -2,7 +2,12 @@
 
 use std::process::ExitCode;
 
-use guestlane::{Error, error::chain, request::Invalid};
+use guestlane::{
+    Error,
+    error::chain,
+    request::{IdempotencyKey, Invalid},
+    token::TokenError,
+};
 use serde::Serialize;
 
 use crate::screen;
@@ -28,6 +33,8 @@ pub(crate) struct ErrorJson {
     #[serde(skip_serializing_if = "Option::is_none")]
     session_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    idempotency_key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     correlation_id: Option<String>,
 }
 
@@ -42,8 +49,16 @@ impl From<&Error> for ErrorJson {
             fix: advice.fix,
             retryable: advice.retryable,
             session_id: error.session().map(|id| id.to_string()),
+            idempotency_key: None,
             correlation_id: error.correlation_id().map(str::to_owned),
         }
+    }
+}
+
+impl ErrorJson {
+    /// With the key under which to ask again.
+    pub(crate) fn under(self, key: &IdempotencyKey) -> Self {
+        Self { idempotency_key: Some(key.to_string()), ..self }
     }
 }
 
@@ -55,6 +70,9 @@ impl From<&Invalid> for ErrorJson {
 
 /// Tells it, and decides the exit code.
 pub(crate) fn report(error: &anyhow::Error, json: bool) -> ExitCode {
+    if let Some(error) = error.downcast_ref::<TokenError>() {
+        return report_ours(&Error::Token(error.clone()), json);
+    }
     if let Some(invalid) = error.downcast_ref::<Invalid>() {
         return report_ours(&Error::Invalid(invalid.clone()), json);
     }
@@ -72,12 +90,22 @@ pub(crate) fn report(error: &anyhow::Error, json: bool) -> ExitCode {
             fix,
             retryable: false,
             session_id: None,
+            idempotency_key: None,
             correlation_id: None,
         };
         screen::json(&serde_json::json!({ "error": error }));
     }
     screen::note(format!("error: {message}"));
-    ExitCode::from(if error.downcast_ref::<Usage>().is_some() { USAGE } else { REFUSED })
+    ExitCode::from(REFUSED)
+}
+
+/// A failure of one session: with the key under which to ask again, for it may have been made here.
+pub(crate) fn report_session(error: &Error, key: &IdempotencyKey, json: bool) -> ExitCode {
+    if json {
+        screen::json(&serde_json::json!({ "error": ErrorJson::from(error).under(key) }));
+    }
+    screen::note(format!("{}\n  key:   {key}", text(error)));
+    ExitCode::from(if error.is_usage() { USAGE } else { REFUSED })
 }
 
 fn report_ours(error: &Error, json: bool) -> ExitCode {
@@ -109,8 +137,3 @@ pub(crate) fn text(error: &Error) -> String {
     }
     text
 }
-
-/// Something the caller can mend: exit code 2.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct Usage(pub(crate) String);

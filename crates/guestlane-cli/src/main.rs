@@ -24,6 +24,8 @@ fn main() -> ExitCode {
         Err(error) => return failure::report(&anyhow::Error::from(error).context("cannot start"), args.global.json),
     };
     let ended = runtime.block_on(run(&args));
+    // Not to wait for somebody to close standard input.
+    runtime.shutdown_background();
     match ended {
         Ok(code) => code,
         Err(error) => failure::report(&error, args.global.json),

@@ -21,7 +21,7 @@ pub enum InvalidBaseUrl {
     #[error("`{0}` is plain http to another machine, which would show secrets to the network; use https")]
     PlainHttp(String),
     /// Credentials, query or fragment.
-    #[error("`{0}` has a user name, a query or a fragment; give only scheme, host and port")]
+    #[error("the URL of {0} has a user name, a query or a fragment; give only scheme, host and port")]
     Extra(String),
 }
 
@@ -30,6 +30,10 @@ impl FromStr for BaseUrl {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let url = Url::parse(text).map_err(|_| InvalidBaseUrl::NotAUrl(text.to_owned()))?;
+        let extra = !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some();
+        if extra {
+            return Err(InvalidBaseUrl::Extra(url.host_str().unwrap_or_default().to_owned()));
+        }
         match url.scheme() {
             "https" => {}
             "http" if is_loopback(&url) => {}
@@ -38,10 +42,6 @@ impl FromStr for BaseUrl {
         }
         if url.host_str().is_none_or(str::is_empty) {
             return Err(InvalidBaseUrl::NotAUrl(text.to_owned()));
-        }
-        let extra = !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some();
-        if extra {
-            return Err(InvalidBaseUrl::Extra(text.to_owned()));
         }
         Ok(Self(url.as_str().trim_end_matches('/').into()))
     }

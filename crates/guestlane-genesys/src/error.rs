@@ -39,6 +39,10 @@ pub enum CallError {
     #[error("the platform refused: {0}")]
     Refused(Refusal),
 
+    /// Our own pace leaves no room for the call before the caller's deadline: it was not sent.
+    #[error("the quota leaves no room for the call before the deadline")]
+    NoRoom,
+
     /// The access token could not be had, so the call was not made.
     #[error("no access token: {0}")]
     SignIn(Box<CallError>),
@@ -82,6 +86,11 @@ impl fmt::Display for Refusal {
 }
 
 impl Refusal {
+    /// Status, code and correlation id, without the platform's sentence.
+    pub fn brief(&self) -> String {
+        Self { message: String::new(), ..self.clone() }.to_string()
+    }
+
     /// Whether the platform refused the guest token because its time is over, and so cannot have taken the key that came with
     /// it. The code is the simulator's; no public document names one.
     pub fn is_expired_guest_token(&self) -> bool {
@@ -137,14 +146,15 @@ impl CallError {
             }
             Self::Unauthorized(_) => Next::RenewToken,
             // The sign-in has been retried by itself already.
-            Self::Refused(_) | Self::SignIn(_) => Next::Stop,
+            Self::Refused(_) | Self::SignIn(_) | Self::NoRoom => Next::Stop,
         }
     }
 
-    /// The category that this failure of `operation` counts under; `None` when it was counted already, where it happened.
+    /// The category that this failure of `operation` counts under; `None` when it was counted already, where it happened, or is none of the
+    /// platform's doing.
     pub fn category(&self, operation: Operation) -> Option<Category> {
         Some(match self {
-            Self::SignIn(_) => return None,
+            Self::SignIn(_) | Self::NoRoom => return None,
             Self::NotSent(_) | Self::OutcomeUnknown { .. } => Category::Network,
             Self::Throttled { .. } => Category::RateLimit,
             Self::Unauthorized(_) => Category::Auth,
@@ -158,7 +168,7 @@ impl CallError {
     /// The correlation id of the answer, if there was one.
     pub fn correlation_id(&self) -> Option<&str> {
         match self {
-            Self::NotSent(_) => None,
+            Self::NotSent(_) | Self::NoRoom => None,
             Self::Throttled { correlation_id, .. } | Self::OutcomeUnknown { correlation_id, .. } => correlation_id.as_deref(),
             Self::Unauthorized(refusal) | Self::Refused(refusal) => refusal.correlation_id.as_deref(),
             Self::SignIn(cause) => cause.correlation_id(),
@@ -170,7 +180,25 @@ impl CallError {
         match self {
             Self::Unauthorized(refusal) | Self::Refused(refusal) => Some(refusal),
             Self::SignIn(cause) => cause.refusal(),
-            Self::NotSent(_) | Self::Throttled { .. } | Self::OutcomeUnknown { .. } => None,
+            Self::NotSent(_) | Self::NoRoom | Self::Throttled { .. } | Self::OutcomeUnknown { .. } => None,
+        }
+    }
+
+    /// Whether the platform refused us, and not the request: wrong credentials, a missing permission. Somebody may mend it at any time.
+    pub fn is_about_us(&self) -> bool {
+        match self {
+            Self::SignIn(_) | Self::Unauthorized(_) => true,
+            Self::Refused(refusal) => refusal.status == StatusCode::FORBIDDEN,
+            Self::NotSent(_) | Self::NoRoom | Self::Throttled { .. } | Self::OutcomeUnknown { .. } => false,
+        }
+    }
+
+    /// The failure as it may stand in a record: without the platform's own sentence, which may repeat what was sent.
+    pub fn record(&self) -> String {
+        match self {
+            Self::Unauthorized(refusal) | Self::Refused(refusal) => refusal.brief(),
+            Self::SignIn(cause) => format!("no access token: {}", cause.record()),
+            Self::NotSent(_) | Self::NoRoom | Self::Throttled { .. } | Self::OutcomeUnknown { .. } => self.to_string(),
         }
     }
 }
@@ -212,6 +240,8 @@ pub struct CallFailed {
     /// How the last attempt ended.
     #[source]
     pub cause: CallError,
+    /// Whether any of the attempts may have done its work, whatever the last one said.
+    pub may_exist: bool,
     /// When the platform said that it may be tried again, if that is later than the caller could wait.
     pub wait: Option<Duration>,
 }

@@ -135,7 +135,7 @@ impl TokenSource {
         tokio::spawn(async move {
             let old = source.current.load_full();
             if let Err(error) = source.ask(old.as_ref(), deadline).await {
-                warn!(%error, cause = %error.cause, "the access token could not be renewed ahead of its expiry; it is tried again");
+                warn!(%error, cause = error.cause.record(), "the access token could not be renewed ahead of its expiry; it is tried again");
             }
             source.renewing.store(false, Ordering::Release);
         });
@@ -187,7 +187,12 @@ impl TokenSource {
         let answer = answer.accepted(self.clock.now()).map_err(|error| match error {
             // Here a 401 means that the credentials are wrong: renewing what we do not have yet would not help.
             CallError::Unauthorized(refusal) => CallError::Refused(refusal),
-            other => other,
+            CallError::NotSent(_)
+            | CallError::NoRoom
+            | CallError::Throttled { .. }
+            | CallError::OutcomeUnknown { .. }
+            | CallError::Refused(_)
+            | CallError::SignIn(_) => error,
         })?;
         let TokenAnswer { access_token, expires_in } = answer.json()?;
         let mut bearer = HeaderValue::try_from(format!("Bearer {}", access_token.expose_secret()))

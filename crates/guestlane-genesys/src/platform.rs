@@ -7,7 +7,6 @@ use http::{HeaderValue, Method, Request, header};
 use http_body_util::Full;
 use secrecy::SecretString;
 use serde::de::DeserializeOwned;
-use tracing::{Level, enabled, trace};
 
 use crate::{
     base_url::BaseUrl,
@@ -18,7 +17,6 @@ use crate::{
     retry::{self, Done, Effort, RetryPolicy},
     stats::CallStats,
     transport::{Answer, NoTrustRoots, Transport},
-    wire_log,
 };
 
 /// Where and as whom. All of it is needed.
@@ -102,7 +100,7 @@ impl Platform {
     async fn attempt(&self, call: &Call, deadline: Timestamp) -> Result<Answer, CallError> {
         let token = self.oauth.token(deadline).await?;
         if !self.quota.acquire(deadline).await {
-            return Err(CallError::NotSent("the quota leaves no room before the deadline".to_owned()));
+            return Err(CallError::NoRoom);
         }
         let mut request = Request::builder()
             .method(call.method.clone())
@@ -117,19 +115,16 @@ impl Platform {
         }
         let request = request.body(Full::new(call.body.clone())).map_err(|error| CallError::NotSent(error.to_string()))?;
 
-        if enabled!(Level::TRACE) {
-            trace!(method = %call.method, path = %call.path, body = %wire_log::redacted(&call.body), "request");
-        }
         self.stats.sent();
         let answer = self.transport.send(request, deadline).await?;
-        if enabled!(Level::TRACE) {
-            trace!(status = answer.status.as_u16(), body = %wire_log::redacted(&answer.body), "answer");
-        }
-
         answer.accepted(self.clock.now()).inspect_err(|error| match error {
             CallError::Unauthorized(_) => self.oauth.discard(&token),
             CallError::Throttled { retry_after, .. } => self.quota.throttled(retry_after.unwrap_or_default()),
-            CallError::NotSent(_) | CallError::OutcomeUnknown { .. } | CallError::Refused(_) | CallError::SignIn(_) => {}
+            CallError::NotSent(_)
+            | CallError::NoRoom
+            | CallError::OutcomeUnknown { .. }
+            | CallError::Refused(_)
+            | CallError::SignIn(_) => {}
         })
     }
 }

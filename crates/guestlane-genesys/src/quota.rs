@@ -133,6 +133,9 @@ impl Quota {
 
     /// The platform said 429: nobody sends anything for that long.
     pub(crate) fn throttled(&self, retry_after: Duration) {
+        /// The one call that was told to wait longer does; the others find out for themselves.
+        const LONGEST: Duration = Duration::from_secs(60);
+        let retry_after = retry_after.min(LONGEST);
         let mut schedule = self.schedule.lock().unwrap_or_else(PoisonError::into_inner);
         schedule.closed_until = schedule.closed_until.max(self.clock.now() + retry_after);
     }

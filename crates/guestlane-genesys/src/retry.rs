@@ -95,6 +95,7 @@ where
 {
     let started = effort.clock.now();
     let mut renewed = false;
+    let mut may_exist = false;
     let mut tries = 0;
     loop {
         tries += 1;
@@ -103,14 +104,15 @@ where
             Err(error) => error,
         };
         effort.stats.failed(&error, operation);
+        may_exist |= matches!(error, CallError::OutcomeUnknown { .. });
         let now = effort.clock.now();
         let decision = effort.policy.decide(tries, renewed, &error, effort.deadline.since(now), fastrand::f64());
-        debug!(%operation, tries, %error, ?decision, "attempt failed");
+        debug!(%operation, tries, error = error.record(), ?decision, "attempt failed");
         match decision {
             Decision::Wait(wait) => effort.clock.sleep(wait).await,
             Decision::Again => renewed = true,
             Decision::GiveUp { wait } => {
-                return Err(CallFailed { operation, tries, elapsed: now.since(started), cause: error, wait });
+                return Err(CallFailed { operation, tries, elapsed: now.since(started), cause: error, may_exist, wait });
             }
         }
     }

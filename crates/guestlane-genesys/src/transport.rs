@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode, header};
+use futures_util::FutureExt;
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
@@ -17,11 +18,18 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 
+use tracing::{Level, enabled, trace};
+
 use crate::{
     clock::{Clock, Timestamp},
     error::{CallError, Refusal},
     wire_log,
 };
+
+/// 4xx that say nothing of what an earlier attempt did: the request was too slow, a request under the same key is still being worked on, or
+/// was sent too early.
+const MAY_BE_UNDER_WAY: [StatusCode; 4] =
+    [StatusCode::REQUEST_TIMEOUT, StatusCode::CONFLICT, StatusCode::LOCKED, StatusCode::TOO_EARLY];
 
 /// The longest answer that is read.
 pub const MAX_ANSWER: usize = 1024 * 1024;
@@ -119,10 +127,16 @@ where
             return Err(NoAnswer::NotSent("no time left".to_owned()));
         }
         let _busy = self.clock.busy();
-        self.clock
+        let shape = enabled!(Level::TRACE).then(|| Shape::of(&request));
+        let answer = self
+            .clock
             .timeout(limit, self.exchange(request))
             .await
-            .unwrap_or_else(|timed_out| Err(NoAnswer::Lost(timed_out.to_string())))
+            .unwrap_or_else(|timed_out| Err(NoAnswer::Lost(timed_out.to_string())));
+        if let Some(shape) = shape {
+            shape.log(&answer);
+        }
+        answer
     }
 
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Answer, NoAnswer> {
@@ -136,6 +150,34 @@ where
             .await
             .map_err(|error| NoAnswer::Lost(format!("the answer broke off: {error}")))?;
         Ok(Answer { status: head.status, headers: head.headers, body: body.to_bytes() })
+    }
+}
+
+/// What of an exchange may stand in a log (R18).
+struct Shape {
+    method: Method,
+    path: String,
+    body: String,
+}
+
+impl Shape {
+    fn of(request: &Request<Full<Bytes>>) -> Self {
+        // `Full` gives its one piece without waiting.
+        let body = request.body().clone().collect().now_or_never().and_then(Result::ok).map(|body| body.to_bytes());
+        let body = wire_log::redacted(&body.unwrap_or_default());
+        Self { method: request.method().clone(), path: request.uri().path().to_owned(), body }
+    }
+
+    fn log(self, answer: &Result<Answer, NoAnswer>) {
+        let Self { method, path, body } = self;
+        match answer {
+            Ok(answer) => {
+                let (status, correlation_id) = (answer.status.as_u16(), answer.correlation_id());
+                let answer = wire_log::redacted(&answer.body);
+                trace!(%method, path, request = body, status, answer, correlation_id, "exchange");
+            }
+            Err(no_answer) => trace!(%method, path, request = body, %no_answer, "exchange"),
+        }
     }
 }
 
@@ -171,8 +213,9 @@ impl Answer {
             return Err(CallError::Throttled { retry_after, correlation_id: self.correlation_id() });
         }
         let refusal = self.refusal();
-        Err(if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT {
-            CallError::OutcomeUnknown { reason: refusal.to_string(), retry_after, correlation_id: None }
+        Err(if status.is_server_error() || MAY_BE_UNDER_WAY.contains(&status) {
+            let correlation_id = refusal.correlation_id.clone();
+            CallError::OutcomeUnknown { reason: refusal.brief(), retry_after, correlation_id }
         } else if status == StatusCode::UNAUTHORIZED {
             CallError::Unauthorized(refusal)
         } else {
@@ -254,11 +297,11 @@ mod tests {
         let sort = |status| answer(status, &[], "").accepted(NOW);
         assert!(sort(200).is_ok() && sort(201).is_ok() && sort(202).is_ok());
         assert!(matches!(sort(429), Err(CallError::Throttled { .. })));
-        for status in [408, 500, 502, 503, 504] {
+        for status in [408, 409, 423, 425, 500, 502, 503, 504] {
             assert!(matches!(sort(status), Err(CallError::OutcomeUnknown { .. })), "{status}");
         }
         assert!(matches!(sort(401), Err(CallError::Unauthorized(_))));
-        for status in [301, 302, 307, 400, 403, 404, 409, 413, 415, 422] {
+        for status in [301, 302, 307, 400, 403, 404, 413, 415, 422] {
             assert!(matches!(sort(status), Err(CallError::Refused(_))), "{status}");
         }
     }

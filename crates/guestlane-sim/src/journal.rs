@@ -65,6 +65,13 @@ impl Journal {
         self.0.push_back(record);
     }
 
+    /// What the request `n` was answered; it is among the last ones.
+    pub(crate) fn answered(&mut self, n: u64, status: u16) {
+        if let Some(record) = self.0.iter_mut().rev().find(|record| record.n == n) {
+            record.status = Some(status);
+        }
+    }
+
     pub(crate) fn entries(&self) -> Vec<Entry> {
         self.0.iter().map(Record::entry).collect()
     }

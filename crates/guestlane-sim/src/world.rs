@@ -159,21 +159,25 @@ impl World {
             Door::Route(route, _) => self.fault(route),
             Door::Admin | Door::WrongMethod | Door::Unknown => None,
         };
-        let answer = self.answer(door, fault.map(|fault| fault.kind), &request, correlation_id).await;
         let route = if let Door::Route(route, _) = door { Some(route) } else { None };
-        let path = request.query.map_or_else(|| request.path.clone(), |query| format!("{}?{query}", request.path));
+        let path = request.query.as_ref().map_or_else(|| request.path.clone(), |query| format!("{}?{query}", request.path));
+        // Written down as it comes: a request that is held for ever was made, too.
         lock(&self.journal).add(Record {
             n,
             at,
             route,
-            method: request.method,
+            method: request.method.clone(),
             path,
-            headers: request.headers,
-            body: request.body,
-            status: answer.as_ref().ok().map(|response| response.status().as_u16()),
+            headers: request.headers.clone(),
+            body: request.body.clone(),
+            status: None,
             fault,
             correlation_id,
         });
+        let answer = self.answer(door, fault.map(|fault| fault.kind), &request, correlation_id).await;
+        if let Ok(response) = &answer {
+            lock(&self.journal).answered(n, response.status().as_u16());
+        }
         answer
     }
 

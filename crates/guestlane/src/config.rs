@@ -3,12 +3,13 @@
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use guestlane_genesys::{BaseUrl, Credentials, Patience, Rate, RetryPolicy, is_loopback};
+use secrecy::SecretString;
 use url::Url;
 
 use crate::{
     error::Error,
     lane::{CrmSettings, LaneConfig, Places},
-    outbox::Networks,
+    outbox::{Networks, WebhookSecret},
     request::{Invalid, QueueId, shorten},
 };
 
@@ -120,6 +121,7 @@ impl Settings {
             };
             let field = format!("{} in {}", shorten(&key), path.display());
             match (setting, text) {
+                (Some(_), Some(text)) if text.is_empty() => {} // none, as in the environment
                 (Some(setting), Some(text)) => {
                     self.0.insert(setting.env, (text, Origin::File(path.to_owned())));
                 }
@@ -143,7 +145,7 @@ impl Settings {
 
     /// Takes a flag.
     pub fn add_flag(&mut self, env: &'static str, value: Option<String>) {
-        if let Some(value) = value {
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
             self.0.insert(env, (value, Origin::Flag));
         }
     }
@@ -155,6 +157,24 @@ impl Settings {
         }
         let default = SETTINGS.iter().find(|setting| setting.env == env)?.default?;
         Some((default, Origin::Default))
+    }
+
+    /// A value as it may be shown: no secret, and of a URL nothing that may be one.
+    pub fn shown(&self, setting: &Setting) -> Option<(String, Origin)> {
+        let (value, origin) = self.get(setting.env)?;
+        if setting.secret {
+            return Some(("(hidden)".to_owned(), origin));
+        }
+        let shown = match Url::parse(value) {
+            Ok(mut url) if url.host().is_some() => {
+                let hide = !url.username().is_empty() || url.password().is_some() || url.query().is_some();
+                let _ = (url.set_username(""), url.set_password(None));
+                url.set_query(None);
+                if hide { format!("{url} (and something hidden)") } else { value.to_owned() }
+            }
+            _ => value.to_owned(),
+        };
+        Some((shown, origin))
     }
 
     fn value(&self, env: &str) -> Option<&str> {
@@ -187,7 +207,9 @@ impl Settings {
         reader.surface();
         let credentials = reader.credentials();
         let patience = reader.patience();
-        let deadline = reader.duration(DEADLINE);
+        let deadline = reader.parsed(DEADLINE, "write it like 500ms, 5s or 2min, at most 30min", |text| {
+            parse_duration(text).filter(|deadline| *deadline <= LONGEST_DEADLINE)
+        });
         let crm = reader.crm();
         let places = reader.places();
         if needs_queue && self.value(QUEUE_ID).is_none() {
@@ -334,7 +356,12 @@ impl Reader<'_> {
                 return None;
             }
         };
-        Some(CrmSettings { url, secret: self.settings.value(WEBHOOK_SECRET).map(|text| text.to_owned().into()), networks })
+        let secret: Option<SecretString> = self.settings.value(WEBHOOK_SECRET).map(|text| text.to_owned().into());
+        if let Some(Err(error)) = secret.as_ref().map(WebhookSecret::parse) {
+            self.refuse(WEBHOOK_SECRET, error.to_string(), "leave it out to have one made, or copy it from the CRM's settings");
+            return None;
+        }
+        Some(CrmSettings { url, secret, networks })
     }
 
     fn places(&mut self) -> Option<Places> {
@@ -343,7 +370,7 @@ impl Reader<'_> {
         let database = match self.settings.value(DATABASE_URL).map(str::to_owned) {
             None => state_dir.join("guestlane.db"),
             Some(url) => match url.strip_prefix("sqlite:") {
-                Some(path) if !path.is_empty() => PathBuf::from(path.trim_start_matches("//")),
+                Some(path) if !path.is_empty() => PathBuf::from(path.strip_prefix("//").unwrap_or(path)),
                 _ => {
                     self.refuse(DATABASE_URL, "is not sqlite:PATH", "this version keeps its state in SQLite only");
                     return None;
@@ -360,6 +387,9 @@ impl Reader<'_> {
         Some(Places { database, audit_log, master_key_file: state_dir.join("master.key"), master_key })
     }
 }
+
+/// Far within the time in which the platform remembers a key.
+const LONGEST_DEADLINE: Duration = Duration::from_secs(1800);
 
 /// `500ms`, `5s`, `2min`.
 fn parse_duration(text: &str) -> Option<Duration> {
@@ -438,6 +468,7 @@ mod tests {
             (RETRY_MAX, "soon"),
             (CALL_TIMEOUT, "0s"),
             (DEADLINE, "5"),
+            (DEADLINE, "31min"),
             (SURFACE, "carrier-pigeon"),
             (ALLOW_PRIVATE, "maybe"),
             (WEBHOOK_URL, "crm"),

@@ -204,6 +204,25 @@ impl Error {
         }
     }
 
+    /// The failure as it may stand in the ledger and the audit log: nothing of what was sent is repeated.
+    pub fn record(&self) -> String {
+        match self {
+            Self::Platform { failed, .. } => format!("{failed}: {}", failed.cause.record()),
+            Self::Invalid(_)
+            | Self::Settings(_)
+            | Self::UnknownQueue { .. }
+            | Self::Mismatch { .. }
+            | Self::InProgress { .. }
+            | Self::NeedsAttention { .. }
+            | Self::Token(_)
+            | Self::Keyring(_)
+            | Self::MasterKey(_)
+            | Self::Store(_)
+            | Self::Audit(_)
+            | Self::Trust(_) => chain(self),
+        }
+    }
+
     /// Cause and fix.
     pub fn advice(&self) -> Advice {
         match self {
@@ -371,6 +390,12 @@ fn platform_advice(failed: &CallFailed, then: Then) -> Advice {
             true,
             "the platform's rate limit was reached, by this or another program with the same OAuth client",
             format!("lower GUESTLANE_QUOTA or --concurrency, or use another OAuth client{later}"),
+        ),
+        CallError::NoRoom => Advice::new(
+            "quota_full",
+            true,
+            "more calls wait for their turn than the quota allows before the deadline",
+            format!("lower --concurrency, raise GUESTLANE_DEADLINE, or raise GUESTLANE_QUOTA if the platform allows more{later}"),
         ),
         CallError::NotSent(reason) => Advice::new(
             "unreachable",

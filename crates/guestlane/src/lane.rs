@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, future::Shared, stream};
-use guestlane_genesys::{CallFailed, CallStats, Clock, Credentials, Patience, Platform, Timestamp};
+use guestlane_genesys::{BaseUrl, CallFailed, CallStats, Clock, Credentials, Patience, Platform, Timestamp};
 use http::StatusCode;
 use secrecy::SecretString;
 use tracing::{info, warn};
@@ -16,7 +16,7 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::{
-    audit::{AuditFile, Entry},
+    audit::{AuditFile, Entry, Status},
     error::{Error, Then},
     ledger::{Driving, Failure, RENEW_EVERY, Session},
     metrics::ErrorTally,
@@ -116,8 +116,7 @@ impl State {
     pub async fn open(places: &Places, clock: &Clock) -> Result<Self, Error> {
         // A damaged master key must be told before anything is made.
         let given = places.master_key.as_ref().map(|text| MasterKey::parse(text, "GUESTLANE_MASTER_KEY")).transpose()?;
-        let busy = clock.busy();
-        let store = Store::open(&places.database, AuditFile::new(places.audit_log.clone()))?;
+        let store = Store::open(&places.database, AuditFile::new(places.audit_log.clone()), clock)?;
         let master = given.map_or_else(|| MasterKey::from_file(&places.master_key_file), Ok)?;
         let mut keys = store.signing_keys().await?;
         if keys.is_empty() {
@@ -126,8 +125,18 @@ impl State {
             info!(kid = Keyring::FIRST_KID, "made the first signing key");
         }
         let keyring = Keyring::open(&master, &keys)?;
-        drop(busy);
         Ok(Self { store, keyring, master })
+    }
+
+    /// A store's keys and ids mean nothing to another platform: the first one that it is used with is the only one.
+    async fn belongs_to(&self, base: &BaseUrl) -> Result<(), Error> {
+        let known = self.store.platform_or(base.as_str().to_owned()).await?;
+        if known == base.as_str() {
+            return Ok(());
+        }
+        let reason = format!("belongs to the platform at {known}, not to {base}");
+        let fix = "choose another state directory for this platform; sessions of one are not sessions of the other";
+        Err(Error::Settings(vec![Invalid::new("GUESTLANE_STATE_DIR", reason, fix)]))
     }
 
     /// The secret shared with the CRM: the one given, else the one in the store, made on first use.
@@ -161,6 +170,7 @@ impl Lane {
     /// Opens store, keys, platform and CRM. Must be called within a tokio runtime; nothing is sent yet.
     pub async fn open(config: LaneConfig, clock: Clock) -> Result<Arc<Self>, Error> {
         let state = State::open(&config.places, &clock).await?;
+        state.belongs_to(&config.credentials.base).await?;
         let platform = Arc::new(Platform::new(&config.credentials, config.patience, clock.clone())?);
         let outbox = match config.crm {
             Some(crm) => {
@@ -208,26 +218,22 @@ impl Lane {
     }
 
     /// Looks the queue up, unless it is known, or the key has been admitted before and nothing needs to be asked (R14).
-    pub(crate) async fn check_queue(&self, request: &SessionRequest, deadline: Timestamp) -> Result<(), Error> {
+    pub(crate) async fn check_queue(&self, request: &SessionRequest) -> Result<(), Error> {
         let now = self.clock.now();
         let known = self.queues.lock().unwrap_or_else(PoisonError::into_inner).get(&request.queue).cloned();
         if matches!(known, Some(KnownQueue::Exists { until }) if now < until) {
             return Ok(());
         }
-        {
-            let _busy = self.clock.busy();
-            if self.store.peek(request.clone()).await?.is_some() {
-                return Ok(());
-            }
+        if self.store.peek(request.clone()).await?.is_some() {
+            return Ok(());
         }
-        match self.look_up(request.queue, deadline).await {
+        match self.look_up(request.queue).await {
             Ok(()) => Ok(()),
             Err(failed) => {
                 let error = queue_error(request.queue, failed);
                 let advice = error.advice();
-                let text = format!("{}: {}", advice.code, crate::error::chain(&error));
+                let text = format!("{}: {}", advice.code, error.record());
                 let entry = Entry::refused(&request.guest, request.queue, text, self.errors.totals(), self.clock.now());
-                let _busy = self.clock.busy();
                 self.store.record_refusal(entry, self.errors.take()).await?;
                 Err(error)
             }
@@ -235,14 +241,17 @@ impl Lane {
     }
 
     /// However many ask for the same queue at once, one call is made.
-    async fn look_up(&self, queue: QueueId, deadline: Timestamp) -> Result<(), CallFailed> {
+    async fn look_up(&self, queue: QueueId) -> Result<(), CallFailed> {
         let asking = {
             let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
             match queues.get(&queue) {
+                Some(KnownQueue::Exists { until }) if self.clock.now() < *until => return Ok(()),
                 Some(KnownQueue::Asking(asking)) if asking.peek().is_none() => asking.clone(),
                 _ => {
-                    let platform = Arc::clone(&self.platform);
-                    let asking = async move { platform.queue(queue.0, deadline).await.map(drop) }.boxed().shared();
+                    // A task of its own, with a deadline of its own: whoever asked first may go away.
+                    let (platform, deadline) = (Arc::clone(&self.platform), self.clock.now() + self.deadline);
+                    let asking = tokio::spawn(async move { platform.queue(queue.0, deadline).await.map(drop) });
+                    let asking = asking.map(|ended| ended.unwrap_or_else(|_| Ok(()))).boxed().shared();
                     queues.insert(queue, KnownQueue::Asking(asking.clone()));
                     asking
                 }
@@ -257,17 +266,19 @@ impl Lane {
         answer
     }
 
-    /// Takes the key. When the attempt cannot be put on record in the audit file, it ends here, before anything is created.
+    /// Takes the key. When the attempt cannot be put on record in the audit file, it ends here, before anything is created; unless something
+    /// may have been created before: that is never hidden.
     pub(crate) async fn admit(&self, request: &SessionRequest) -> Result<Admission, Error> {
         let now = self.clock.now();
         let identity = TokenIdentity::new(self.keyring.active().kid(), now);
-        let _busy = self.clock.busy();
         let admitted = self.store.admit(request.clone(), identity, self.errors.totals(), now).await?;
         match (admitted.value, admitted.audit) {
-            (Admission::Drive(session), Err(error)) => {
+            (Admission::Drive(session), Err(error)) if session.contact_id.is_none() && !session.uncertain => {
                 let failure = Failure { code: "audit_unavailable".to_owned(), message: crate::error::chain(&*error) };
                 let after = session.clone().refused(failure, 0).map_err(StoreError::from)?;
-                let transition = Transition { before: session, after, audit: None, event: None, errors: self.errors.take() };
+                let record = Entry::of(&after, Status::Failed, self.errors.totals(), self.clock.now());
+                let transition =
+                    Transition { before: session, after, audit: Some(record), event: None, errors: self.errors.take() };
                 self.store.advance(transition).await?;
                 Err(Error::Audit(error))
             }
@@ -283,7 +294,6 @@ impl Lane {
                 return Err(Error::InProgress { session: held.id, retry_at: held.due_at });
             }
             self.clock.sleep(LOOK_EVERY).await;
-            let _busy = self.clock.busy();
             match self.store.session(session.id).await? {
                 Some(now) => held = now,
                 None => break,
@@ -292,16 +302,10 @@ impl Lane {
         Ok(())
     }
 
-    /// Takes up sessions that nobody drives any more (with `resting`, also those that rest after a failure), and drives each to its end.
-    /// Says what came of them; nothing, when there are none.
-    pub async fn recover(self: &Arc<Self>, resting: bool) -> Result<Vec<Result<Opened, Error>>, Error> {
-        let taken = {
-            let _busy = self.clock.busy();
-            self.store.take_up(RECOVER_AT_ONCE, resting, self.clock.now()).await?
-        };
-        // Each is held from the moment it is taken, whether or not its turn has come.
-        let held: Vec<_> = taken.into_iter().map(|session| (self.driving.start(&session), session)).collect();
-        let driven = stream::iter(held).map(|(_held, session)| {
+    /// Takes up sessions that nobody drives any more, and drives each to its end. Says what came of them; nothing, when there are none.
+    pub async fn recover(self: &Arc<Self>) -> Result<Vec<Result<Opened, Error>>, Error> {
+        let taken = self.store.take_up(RECOVER_AT_ONCE, self.clock.now()).await?;
+        let driven = stream::iter(taken).map(|session| {
             let lane = Arc::clone(self);
             async move { lane.resume(session).await }
         });
@@ -312,7 +316,7 @@ impl Lane {
     pub async fn work(self: Arc<Self>) {
         let recover = async {
             loop {
-                match self.recover(false).await {
+                match self.recover().await {
                     Ok(driven) => {
                         for error in driven.iter().filter_map(|driven| driven.as_ref().err()) {
                             warn!(%error, session = error.session().map(|id| id.to_string()), "an unfinished session could not be completed");

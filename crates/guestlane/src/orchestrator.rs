@@ -30,7 +30,7 @@ impl Lane {
         let asked_at = self.clock.now();
         let deadline = asked_at + self.deadline;
 
-        self.check_queue(&request, deadline).await?;
+        self.check_queue(&request).await?;
         loop {
             let admission = self.admit(&request).await?;
             match admission {
@@ -57,6 +57,10 @@ impl Lane {
             return Err(self.set_aside(session).await?);
         }
         loop {
+            if !session.uncertain && session.token.is_expired_at(self.clock.now()) {
+                // Nobody can have taken the key with it: the platform need not be asked to refuse it.
+                session = self.renew_token(session, 0).await?;
+            }
             let token = self.sign(&session).await?;
             let step = match &session.contact_id {
                 None => self.create_contact(&session, &token, deadline).await,
@@ -65,7 +69,7 @@ impl Lane {
             session = match step {
                 Ok(transition) => self.commit(transition).await?,
                 Err(failed) if is_expired_token(&failed) && !token_is_fresh(&session, self.clock.now()) => {
-                    self.renew_token(session, &failed).await?
+                    self.renew_token(session, failed.tries()).await?
                 }
                 Err(failed) => return Err(self.settle(session, failed).await?),
             };
@@ -111,7 +115,6 @@ impl Lane {
     /// The session as it is from now on. An audit file that lags behind hides nothing: the record is in the store.
     async fn commit(&self, transition: Transition) -> Result<Session, Error> {
         let event = transition.event.clone();
-        let _busy = self.clock.busy();
         let session = self.store.advance(transition).await?.value;
         if let (Some(outbox), Some(event)) = (&self.outbox, event) {
             outbox.send_soon(event);
@@ -145,11 +148,11 @@ impl Lane {
         Ok(Opened { session, guest_token, replayed })
     }
 
-    /// The platform refused the token as expired, so it has not taken the key: a fresh token may go under it.
-    async fn renew_token(&self, session: Session, failed: &StepFailed) -> Result<Session, Error> {
+    /// The platform has not taken the key with this token (it refused it as expired, or never saw it): a fresh one may go under it.
+    async fn renew_token(&self, session: Session, tries: u32) -> Result<Session, Error> {
         let now = self.clock.now();
         let identity = TokenIdentity::new(self.keyring.active().kid(), now);
-        let after = session.clone().token_renewed(identity, failed.tries(), now).map_err(crate::store::StoreError::from)?;
+        let after = session.clone().token_renewed(identity, tries, now).map_err(crate::store::StoreError::from)?;
         self.commit(self.transition(&session, after, None, None)).await
     }
 
@@ -160,17 +163,25 @@ impl Lane {
             StepFailed::Move(illegal) => return Err(crate::store::StoreError::from(illegal).into()),
         };
         let now = self.clock.now();
-        let then = if failed.cause.refusal().is_some() { Then::Refused } else { Then::Completes };
+        let uncertain = session.uncertain || failed.may_exist;
+        let then = match failed.cause.refusal() {
+            // A later «no» does not undo what an earlier attempt may have done, and a session that was promised to be completed is not
+            // given up because somebody's credentials are wrong today.
+            Some(_) if uncertain || (session.owed && failed.cause.is_about_us()) => Then::Completes,
+            Some(_) => Then::Refused,
+            None => Then::Completes,
+        };
         let error = Error::Platform { session: Some(session.id), then, failed: failed.clone() };
-        let failure = Failure { code: error.advice().code.to_owned(), message: format!("{failed}: {}", failed.cause) };
+        let failure = Failure { code: error.advice().code.to_owned(), message: error.record() };
         let before = session.clone();
-        let (after, status) = match (then, failed.wait) {
-            (Then::Refused, _) => (session.refused(failure, failed.tries), Some(Status::Failed)),
-            (_, Some(wait)) => (session.parked(failure, failed.tries, now + wait), None),
-            (_, None) => (session.gave_up(failure, failed.tries, now), None),
+        let session = Session { uncertain, ..session };
+        let after = match (then, failed.wait) {
+            (Then::Refused, _) => session.refused(failure, failed.tries),
+            (_, Some(wait)) => session.parked(failure, failed.tries, now + wait),
+            (_, None) => session.gave_up(failure, failed.tries, now),
         };
         let after = after.map_err(crate::store::StoreError::from)?;
-        self.commit(self.transition(&before, after, status, None)).await?;
+        self.commit(self.transition(&before, after, Some(Status::Failed), None)).await?;
         Ok(error)
     }
 

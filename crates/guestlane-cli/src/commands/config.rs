@@ -14,11 +14,9 @@ pub(crate) fn run(global: &Global, args: &Config) -> anyhow::Result<ExitCode> {
     let Config::Show = args;
     let settings = settings::load(global)?;
     let shown = SETTINGS.iter().map(|setting| {
-        let (value, origin) = settings.get(setting.env).map_or((None, "not set".to_owned()), |(value, origin)| {
-            let value = if setting.secret { "(hidden)".to_owned() } else { value.to_owned() };
-            (Some(value), origin.to_string())
-        });
-        (setting, value, origin)
+        let shown = settings.shown(setting);
+        let origin = shown.as_ref().map_or_else(|| "not set".to_owned(), |(_, origin)| origin.to_string());
+        (setting, shown.map(|(value, _)| value), origin)
     });
     if global.json {
         for (setting, value, origin) in shown {

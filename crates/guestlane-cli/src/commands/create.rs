@@ -10,10 +10,10 @@ use guestlane::{
 use guestlane_genesys::{NewContact, NewConversation};
 use serde::Serialize;
 
-use super::{attributes, tell_crm, tell_unfinished};
+use super::{attributes, close};
 use crate::{
     args::{Create, Global},
-    screen,
+    failure, screen,
     session_json::SessionJson,
     settings,
 };
@@ -27,15 +27,16 @@ pub(crate) async fn run(global: &Global, args: &Create) -> anyhow::Result<ExitCo
         return Ok(ExitCode::SUCCESS);
     }
     let lane = Lane::open(config, Clock::system()).await?;
-    let created = lane.create(request).await;
-    if let Ok(opened) = &created {
-        show(opened, global.json, args.show_token);
-    }
-    lane.finish().await?;
-    tell_crm(&lane).await?;
-    tell_unfinished(&lane).await?;
-    created?;
-    Ok(ExitCode::SUCCESS)
+    let key = request.key.clone();
+    let code = match lane.create(request).await {
+        Ok(opened) => {
+            show(&opened, global.json, args.show_token);
+            ExitCode::SUCCESS
+        }
+        Err(error) => failure::report_session(&error, &key, global.json),
+    };
+    close(&lane).await;
+    Ok(code)
 }
 
 fn request(args: &Create, settings: &Settings) -> anyhow::Result<SessionRequest> {

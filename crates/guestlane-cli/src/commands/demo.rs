@@ -1,6 +1,12 @@
 //! `guestlane demo`: everything at once on this machine, and the proof that nothing was lost and nothing made twice.
 
-use std::{collections::HashMap, path::Path, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context;
 use futures_util::{StreamExt, stream};
@@ -27,16 +33,13 @@ const AT_ONCE: usize = 4;
 
 pub(crate) async fn run(global: &Global, args: &Demo) -> anyhow::Result<ExitCode> {
     let secret = WebhookSecret::generate()?;
-    // The conversation of one guest is made, and the platform's answer is lost on its way: the classic way to make a second one.
-    let fault = Fault { route: Some(Route::Conversation), kind: FaultKind::AnswerLost, when: When::Nth(5) };
-    let options = Options {
-        crm_secret: Some(secrecy_text(&secret)),
-        faults: vec![fault],
-        latency: Duration::from_millis(20),
-        ..Options::default()
-    };
+    let mut options =
+        Options { crm_secret: Some(secrecy_text(&secret)), latency: Duration::from_millis(20), ..Options::default() };
     let queues = options.queues.clone();
     let guests = read_guests(args.guests.as_deref(), &queues)?;
+    // The conversation of one guest is made, and the platform's answer is lost on its way: the classic way to make a second one.
+    let lost = guests.len().min(5) as u64;
+    options.faults = vec![Fault { route: Some(Route::Conversation), kind: FaultKind::AnswerLost, when: When::Nth(lost) }];
     let client = options.clients.first().cloned().context("the simulator has no OAuth client")?;
     let simulator = Simulator::start(options).await?;
 
@@ -68,7 +71,7 @@ pub(crate) async fn run(global: &Global, args: &Demo) -> anyhow::Result<ExitCode
             guests.len(),
             simulator.base_url()
         ));
-        screen::data("The answer to the fifth conversation is lost after the platform has opened it.\n");
+        screen::data(format!("The answer to conversation {lost} is lost after the platform has opened it.\n"));
     }
     let created = create_all(&lane, &guests).await;
     if let Some(outbox) = lane.outbox() {
@@ -114,12 +117,22 @@ fn what_is_wrong(guests: &[SessionRequest], created: &[Result<Opened, Error>], s
     if opened < guests.len() {
         wrong.push(format!("{} of {} guests have no session", guests.len() - opened, guests.len()));
     }
-    let twice = &state.duplicates;
-    if twice.contacts + twice.conversations > 0 {
-        wrong.push(format!("made twice: {} contacts, {} conversations", twice.contacts, twice.conversations));
+    // Equal rows are one wish, and have one session.
+    let wishes = guests.iter().map(|guest| guest.key.as_str()).collect::<HashSet<_>>().len() as u64;
+    if (state.contacts, state.conversations) != (wishes, wishes) {
+        wrong.push(format!(
+            "{wishes} sessions were asked for; there are {} contacts and {} conversations",
+            state.contacts, state.conversations
+        ));
     }
-    if state.crm.events < opened as u64 {
-        wrong.push(format!("the CRM knows {} of {opened} sessions", state.crm.events));
+    if state.crm.events != wishes {
+        wrong.push(format!("the CRM knows {} of {wishes} sessions", state.crm.events));
+    }
+    if state.crm.bad_signature > 0 {
+        wrong.push(format!("the CRM refused {} signatures", state.crm.bad_signature));
+    }
+    if !state.faults.contains_key("answer-lost") {
+        wrong.push("no answer was lost: the demo shows nothing".to_owned());
     }
     wrong
 }
@@ -153,7 +166,10 @@ fn tell(queues: &[Queue], created: &[Result<Opened, Error>], state: &State, audi
         state.faults.get("answer-lost").copied().unwrap_or(0),
         state.tokens_issued
     ));
-    screen::data(format!("The CRM was told of {} sessions; every signature was good.", state.crm.events));
+    screen::data(format!(
+        "The CRM was told of {} sessions, and refused {} signatures.",
+        state.crm.events, state.crm.bad_signature
+    ));
     screen::data(format!("The audit log has {records} records: {}", audit_log.display()));
 }
 

@@ -57,8 +57,20 @@ pub(crate) fn argument(text: &str) -> anyhow::Result<String> {
     Ok(input.trim().to_owned())
 }
 
-/// Waits for the first tries of this process's own events, and says what is left for later.
-pub(crate) async fn tell_crm(lane: &Lane) -> anyhow::Result<()> {
+/// The end of a process that created sessions: waits for the first tries of its own events, and says what is left for later. Nothing in here
+/// changes how the command ends: what it did is done, and was told.
+pub(crate) async fn close(lane: &Lane) {
+    let closed = async {
+        lane.finish().await?;
+        tell_crm(lane).await?;
+        tell_unfinished(lane).await
+    };
+    if let Err(error) = closed.await {
+        screen::note(format!("note: what is left for later could not be counted: {error:#}"));
+    }
+}
+
+async fn tell_crm(lane: &Lane) -> anyhow::Result<()> {
     let Some(outbox) = lane.outbox() else { return Ok(()) };
     outbox.first_tries_done().await;
     match lane.store().pending_events().await? {
@@ -69,8 +81,7 @@ pub(crate) async fn tell_crm(lane: &Lane) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Says how many sessions wait to be finished.
-pub(crate) async fn tell_unfinished(lane: &Lane) -> anyhow::Result<()> {
+async fn tell_unfinished(lane: &Lane) -> anyhow::Result<()> {
     match lane.store().unfinished().await?.0 {
         0 => {}
         1 => screen::note("note: 1 unfinished session waits; `guestlane sessions resume` finishes it"),

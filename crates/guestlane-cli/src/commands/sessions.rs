@@ -1,7 +1,8 @@
 //! `guestlane sessions`: look, and finish what was left behind.
 
-use std::process::ExitCode;
+use std::{collections::HashSet, process::ExitCode, sync::Arc};
 
+use futures_util::{StreamExt, stream};
 use guestlane::{
     Clock, Lane, Opened,
     ledger::{self, Session, SessionId},
@@ -9,7 +10,7 @@ use guestlane::{
     store::SessionFilter,
 };
 
-use super::{open_state, tell_crm};
+use super::{close, open_state};
 use crate::{
     args::{Global, Sessions},
     failure::{self, ErrorJson},
@@ -100,46 +101,72 @@ async fn resume(global: &Global, id: Option<&str>) -> anyhow::Result<ExitCode> {
             screen::note(failure::text(error));
         }
     };
+    let mut held = 0;
     if let Some(id) = id {
-        lane.store().session(id).await?.ok_or_else(|| unknown(id))?;
-        match lane.store().take_up_one(id, clock.now()).await? {
-            Some(session) => tell(&lane.resume(session).await),
-            None => {
-                screen::note("The session is held by a process that drives it, or waits for the platform; try again in a while.")
+        let session = lane.store().session(id).await?.ok_or_else(|| unknown(id))?;
+        match session.state {
+            ledger::State::Open => screen::note("The session is open already."),
+            ledger::State::NeedsAttention => {
+                return Err(guestlane::Error::NeedsAttention { session: id, contact_id: session.contact_id }.into());
+            }
+            ledger::State::Admitted | ledger::State::ContactCreated | ledger::State::Failed | ledger::State::Parked => {
+                match lane.store().take_up_one(id, clock.now()).await? {
+                    Some(session) => tell(&lane.resume(session).await),
+                    None => held = 1,
+                }
             }
         }
     } else {
-        // A process that was killed holds its sessions for one lease more: worth waiting for.
-        let mut patience = ledger::LEASE;
-        let mut resting = true; // once: a person asks now
-        loop {
-            let driven = lane.recover(resting).await?;
-            driven.iter().for_each(&mut tell);
-            resting = false;
-            let next = lane.store().unfinished().await?.1;
-            let wait = next.map(|due| due.since(clock.now()));
-            match wait {
-                Some(wait) if wait <= patience => {
-                    if !wait.is_zero() {
-                        screen::note(format!(
-                            "Waiting {:.0} s for a session that another process held.",
-                            wait.as_secs_f32().ceil()
-                        ));
-                        clock.sleep(wait).await;
-                    }
-                    patience = patience.saturating_sub(wait.max(std::time::Duration::from_millis(100)));
+        held = resume_all(&lane, &clock, &mut tell).await?;
+    }
+    match held {
+        0 => {}
+        1 => screen::note("1 session is driven by another process, or waits for the platform; try again in a while."),
+        n => screen::note(format!("{n} sessions are driven by other processes, or wait for the platform; try again in a while.")),
+    }
+    if failed + held == 0 && id.is_none() {
+        screen::note("No session is unfinished.");
+    }
+    close(&lane).await;
+    Ok(if failed + held == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Each unfinished session once, those that rest included; says how many are held by others. A process that was killed holds its sessions for
+/// one lease more: worth waiting for.
+async fn resume_all(
+    lane: &Arc<Lane>,
+    clock: &Clock,
+    tell: &mut impl FnMut(&Result<Opened, guestlane::Error>),
+) -> anyhow::Result<usize> {
+    const AT_ONCE: usize = 32;
+    let mut tried = HashSet::new();
+    let give_up_at = clock.now() + ledger::LEASE;
+    loop {
+        let unfinished = lane.store().unfinished_sessions(u32::MAX).await?;
+        let left: Vec<_> = unfinished.into_iter().filter(|session| !tried.contains(&session.id)).collect();
+        let next_due = left.iter().map(|session| session.due_at).min();
+        let (free, held): (Vec<_>, Vec<_>) = left.into_iter().partition(|session| !session.is_held_at(clock.now()));
+        if free.is_empty() {
+            match next_due {
+                Some(due) if due <= give_up_at => {
+                    let wait = due.since(clock.now());
+                    screen::note(format!("Waiting {:.0} s for a session that another process held.", wait.as_secs_f32().ceil()));
+                    clock.sleep(wait).await;
                 }
-                _ => break,
+                _ => return Ok(held.len()),
             }
         }
-        match lane.store().unfinished().await?.0 {
-            0 => screen::note("No session is unfinished."),
-            n => screen::note(format!(
-                "{n} unfinished: driven by another process, resting after a failure, or waiting for the platform."
-            )),
+        tried.extend(free.iter().map(|session| session.id));
+        let driven = stream::iter(free).map(|session| async move {
+            match lane.store().take_up_one(session.id, clock.now()).await {
+                Ok(Some(session)) => Some(lane.resume(session).await),
+                Ok(None) => None, // somebody was quicker
+                Err(error) => Some(Err(error.into())),
+            }
+        });
+        let mut driven = std::pin::pin!(driven.buffer_unordered(AT_ONCE));
+        while let Some(driven) = driven.next().await {
+            driven.iter().for_each(&mut *tell);
         }
     }
-    lane.finish().await?;
-    tell_crm(&lane).await?;
-    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -3,7 +3,7 @@
 use std::{process::ExitCode, time::Duration};
 
 use guestlane::{Rate, request::Invalid};
-use guestlane_sim::{DEPLOYMENT_ID, Options, Simulator};
+use guestlane_sim::{DEPLOYMENT_ID, Options, Simulator, StartError};
 use serde_json::json;
 
 use crate::{
@@ -27,7 +27,15 @@ pub(crate) async fn run(global: &Global, args: &Simulate) -> anyhow::Result<Exit
     let client = options.clients.first().cloned();
     let client = client.ok_or_else(|| anyhow::anyhow!("the simulator has no OAuth client"))?;
     let queues = options.queues.clone();
-    let simulator = Simulator::start(options).await?;
+    let refused = |error: StartError| match &error {
+        StartError::Listen(..) => {
+            Invalid::new("--listen", error.to_string(), "choose another port, or 127.0.0.1:0 for a free one")
+        }
+        StartError::Option(reason) => {
+            Invalid::new("--crm-secret", reason.clone(), "write whsec_ and base64, like `guestlane outbox secret`")
+        }
+    };
+    let simulator = Simulator::start(options).await.map_err(refused)?;
     let base = simulator.base_url();
     if global.json {
         screen::json(&json!({

@@ -61,18 +61,19 @@ fn json_lines_from_standard_input_and_bad_rows_that_do_not_stop_the_others() {
     office.write(
         "rows.jsonl",
         "{\"guestId\":\"ann\",\"attributes\":{\"tier\":\"gold\"}}\n\n{\"guestId\":\"\"}\n{\"guestId\":\"bob\",\"queueId\":\"sales\"}\n\
-         {\"guest\":\"x\"}\n{\"guestId\":\"cy\",\"attributes\":{\"guestToken\":\"x\"}}\n{\"guestId\":\"dee\"}\n",
+         {\"guest\":\"x\"}\n{\"guestId\":\"cy\",\"attributes\":{\"guestToken\":\"x\"}}\n{\"guestId\":\"cy\",\"attributes\":{\"a\":\"1\",\"a\":\"2\"}}\n{\"guestId\":\"dee\"}\n",
     );
     let input = std::fs::File::open(office.directory.path().join("rows.jsonl")).unwrap();
     let output = office.command(&["batch", "-"]).stdin(input).output().unwrap();
     let (stdout, stderr) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
     assert_eq!(output.status.code(), Some(3), "{stderr}");
-    assert!(stdout.starts_with("6 rows: 2 opened, 0 replayed, 4 failed"), "{stdout}");
+    assert!(stdout.starts_with("7 rows: 2 opened, 0 replayed, 5 failed"), "{stdout}");
     for part in [
         "row 3: guestId is empty",
         "row 4: queueId `sales` is not a UUID",
         "row 5: row is not an object",
         "row 6: attributes.guestToken",
+        "row 7: attributes.a is given twice",
     ] {
         assert!(stderr.contains(part), "{part}\n{stderr}");
     }
@@ -93,4 +94,45 @@ fn a_heading_with_an_unknown_column_stops_before_anything_is_sent() {
     }
     assert_eq!(office.run(&["batch", "nowhere.csv"]).code, 2);
     assert_eq!(office.state()["calls"]["token"], 0);
+}
+
+#[test]
+fn a_result_file_that_is_the_input_or_somebody_elses_is_left_alone() {
+    let office = Office::open(&[]);
+    let rows = "{\"guestId\":\"ann\"}\n{\"guestId\":\"bob\"}\n";
+    office.write("rows.jsonl", rows);
+    office.write("letter.txt", "Dear Ann,\nhow are you?\n");
+    for (out, part) in
+        [("rows.jsonl", "is the input itself"), ("letter.txt", "is not a result file"), ("/dev/null", "is not a regular file")]
+    {
+        let ended = office.run(&["batch", "rows.jsonl", "--out", out]);
+        assert!(ended.code == 2 && ended.stderr.contains(part), "{out}: {}", ended.stderr);
+    }
+    assert_eq!((office.read("rows.jsonl").as_str(), office.read("letter.txt").lines().count()), (rows, 2));
+    assert_eq!(office.run(&["batch", "rows.jsonl", "--out", "/nowhere/out.jsonl"]).code, 2);
+    assert_eq!(office.state()["contacts"], 0);
+}
+
+#[test]
+fn a_result_file_that_broke_off_is_continued() {
+    let office = Office::open(&[]);
+    office.write("guests.csv", GUESTS);
+    office.run(&["batch", "guests.csv", "--out", "out.jsonl"]).ok();
+    let whole = office.read("out.jsonl");
+    let cut = [whole.as_bytes()[..whole.len() / 2].to_vec(), vec![0xc3]].concat(); // half of an é
+    std::fs::write(office.directory.path().join("out.jsonl"), cut).unwrap();
+    office.run(&["batch", "guests.csv", "--out", "out.jsonl"]).ok();
+    assert_eq!(office.read("out.jsonl").lines().count(), 3);
+    office.assert_each_guest_once(3);
+}
+
+#[test]
+fn a_mismatch_is_told_again_on_every_run_although_its_key_is_done() {
+    let office = Office::open(&[]);
+    office.write("guests.csv", "guest_id,idempotency_key\nann,k\nbob,k\n");
+    for _ in 0..2 {
+        let (code, summary) = summary(&office, &["guests.csv", "--out", "out.jsonl", "--concurrency", "1"]);
+        assert_eq!((code, &summary["failed"]), (3, &json!(1)));
+    }
+    office.assert_each_guest_once(1);
 }

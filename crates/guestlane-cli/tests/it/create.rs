@@ -139,3 +139,19 @@ fn a_refusal_ends_with_exit_code_1_and_says_cause_and_fix() {
     );
     assert_eq!(office.state()["contacts"], 0);
 }
+
+#[test]
+fn a_failure_tells_the_key_that_was_made_so_that_asking_again_is_not_a_second_session() {
+    let office = Office::open(&["--fault", "conversation:500:first=1"]);
+    let output = office.command(&["create", "--guest", "ann", "--json"]).env("GUESTLANE_RETRIES", "0").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let failed: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let key = failed["error"]["idempotencyKey"].as_str().unwrap();
+    assert!(failed["error"]["correlationId"].is_string(), "{failed}");
+    assert!(String::from_utf8(output.stderr).unwrap().contains(&format!("key:   {key}")));
+    let again = office.run(&["create", "--guest", "ann", "--idempotency-key", key, "--json"]).ok().json();
+    assert_eq!(again["state"], "open");
+    office.assert_each_guest_once(1);
+    let resumed = office.run(&["sessions", "resume"]).ok();
+    assert!(resumed.stderr.contains("No session is unfinished"), "{}", resumed.stderr);
+}

@@ -74,6 +74,10 @@ pub struct Session {
     pub admitted_at: Timestamp,
     /// Since when the key of the present step may be in use on the platform.
     pub step_since: Timestamp,
+    /// Whether an attempt at the present step may have done its work without our knowing.
+    pub uncertain: bool,
+    /// Whether it was taken up unfinished, and so is owed to a caller who is gone. Known while it is driven; not stored.
+    pub owed: bool,
     /// When it may be taken up by somebody else: the end of the lease, of the parking, or of the pause after giving up.
     pub due_at: Timestamp,
     /// When the conversation was there.
@@ -88,8 +92,11 @@ impl Session {
     /// How long the platform remembers a key (R6), less an hour for clocks that differ and calls under way.
     pub const KEY_LIFE: Duration = Duration::from_secs(23 * 3600);
 
-    /// How long a session rests after it was given up for now.
+    /// How long a session rests after it was given up for now; twice as long each time.
     const REST: Duration = Duration::from_secs(15);
+
+    /// The longest rest.
+    const LONGEST_REST: Duration = Duration::from_secs(300);
 
     /// Admitted and leased to whoever asked, now.
     pub fn admitted(request: SessionRequest, token: TokenIdentity, now: Timestamp) -> Self {
@@ -104,6 +111,8 @@ impl Session {
             epoch: 1,
             admitted_at: now,
             step_since: now,
+            uncertain: false,
+            owed: false,
             due_at: now + LEASE,
             opened_at: None,
             latency: None,
@@ -131,7 +140,16 @@ impl Session {
     pub fn contact_created(self, contact_id: String, tries: u32, now: Timestamp) -> Result<Self, IllegalMove> {
         let next = self.step(Move::ContactCreated)?;
         let attempts = next.attempts + tries;
-        Ok(Self { contact_id: Some(contact_id), attempts, step_since: now, due_at: now + LEASE, failure: None, ..next })
+        Ok(Self {
+            contact_id: Some(contact_id),
+            attempts,
+            step_since: now,
+            uncertain: false,
+            owed: false,
+            due_at: now + LEASE,
+            failure: None,
+            ..next
+        })
     }
 
     /// The conversation exists.
@@ -139,7 +157,15 @@ impl Session {
         let next = self.step(Move::Opened)?;
         let attempts = next.attempts + tries;
         let latency = Some(now.since(since));
-        Ok(Self { conversation_id: Some(conversation_id), attempts, opened_at: Some(now), latency, failure: None, ..next })
+        Ok(Self {
+            conversation_id: Some(conversation_id),
+            attempts,
+            opened_at: Some(now),
+            latency,
+            uncertain: false,
+            failure: None,
+            ..next
+        })
     }
 
     /// The platform refused.
@@ -151,13 +177,16 @@ impl Session {
     /// The platform wants us to wait until then.
     pub fn parked(self, failure: Failure, tries: u32, until: Timestamp) -> Result<Self, IllegalMove> {
         let next = self.step(Move::Park)?;
+        // Not past the time in which the platform remembers the key: one try must be left.
+        let until = until.min(next.step_since + Self::KEY_LIFE - Self::LONGEST_REST);
         Ok(Self { attempts: next.attempts + tries, failure: Some(failure), due_at: until, ..next })
     }
 
     /// We stop for now; somebody goes on after a rest.
     pub fn gave_up(self, failure: Failure, tries: u32, now: Timestamp) -> Result<Self, IllegalMove> {
         let next = self.step(Move::GaveUp)?;
-        Ok(Self { attempts: next.attempts + tries, failure: Some(failure), due_at: now + Self::REST, ..next })
+        let rest = Self::REST.saturating_mul(1 << next.epoch.saturating_sub(1).min(8)).min(Self::LONGEST_REST);
+        Ok(Self { attempts: next.attempts + tries, failure: Some(failure), due_at: now + rest, ..next })
     }
 
     /// A fresh token takes the place of one that the platform refused as expired.
@@ -168,8 +197,13 @@ impl Session {
 
     /// Somebody goes on with it, under a new epoch: whoever drove it before can write nothing any more.
     pub fn taken_up(self, now: Timestamp) -> Result<Self, IllegalMove> {
+        // Without a word of how it ended, the driver before died with a call under way, perhaps.
+        let uncertain = self.uncertain || self.failure.is_none();
+        // What was refused, and surely not done before, begins anew: its key is free.
+        let step_since = if self.state == State::Failed && !uncertain { now } else { self.step_since };
+        let owed = self.state != State::Failed;
         let next = self.step(Move::TakenUp)?;
-        Ok(Self { epoch: next.epoch + 1, due_at: now + LEASE, failure: None, ..next })
+        Ok(Self { owed, epoch: next.epoch + 1, due_at: now + LEASE, failure: None, uncertain, step_since, ..next })
     }
 
     /// Too old to be repeated safely.

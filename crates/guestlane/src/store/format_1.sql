@@ -17,6 +17,7 @@ CREATE TABLE session (
     epoch           INTEGER NOT NULL,              -- fences off drivers that come late
     admitted_at     INTEGER NOT NULL,
     step_since      INTEGER NOT NULL,
+    uncertain       INTEGER NOT NULL,              -- whether the present step may have been done
     due_at          INTEGER NOT NULL,              -- nobody else takes it up before
     opened_at       INTEGER,
     latency_us      INTEGER,
@@ -57,6 +58,12 @@ CREATE TABLE secret (
     name   TEXT PRIMARY KEY,
     sealed BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- The platform this store belongs to.
+CREATE TABLE platform (
+    one      INTEGER PRIMARY KEY CHECK (one = 1),
+    base_url TEXT    NOT NULL
+) STRICT;
 
 CREATE TABLE counter (
     name  TEXT    PRIMARY KEY,

@@ -32,6 +32,15 @@ impl Store {
         added.await.map(drop)
     }
 
+    /// The platform this store belongs to: the one it was first used with, else `new` from now on.
+    pub async fn platform_or(&self, new: String) -> Result<String, StoreError> {
+        let known = self.writer.run(move |connection| {
+            connection.execute("INSERT INTO platform (one, base_url) VALUES (1, ?1) ON CONFLICT DO NOTHING", [new])?;
+            Ok(connection.query_row("SELECT base_url FROM platform", [], |row| row.get(0))?)
+        });
+        known.await.map(|committed| committed.value)
+    }
+
     /// A sealed secret: the one of that name, else `new`, which is then kept.
     pub async fn secret_or(&self, name: &'static str, new: Option<Vec<u8>>) -> Result<Option<Vec<u8>>, StoreError> {
         let kept = self.writer.run(move |connection| {

@@ -20,6 +20,7 @@ use std::{
     time::Duration,
 };
 
+use guestlane_genesys::Clock;
 use rusqlite::{Connection, OpenFlags};
 
 pub use admission::Admission;
@@ -87,7 +88,7 @@ const BUSY: Duration = Duration::from_secs(5);
 
 impl Store {
     /// Opens `path`, making it and its directory when missing, and brings the audit file up to it.
-    pub fn open(path: &Path, audit: AuditFile) -> Result<Self, StoreError> {
+    pub fn open(path: &Path, audit: AuditFile, clock: &Clock) -> Result<Self, StoreError> {
         let open = |error| StoreError::Open(path.to_owned(), error);
         if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(open)?;
@@ -103,6 +104,6 @@ impl Store {
         reader.busy_timeout(BUSY)?;
         connection.set_prepared_statement_cache_capacity(64);
         reader.set_prepared_statement_cache_capacity(64);
-        Ok(Self { writer: Writer::start(connection, audit)?, reader: Reader::start(reader)? })
+        Ok(Self { writer: Writer::start(connection, audit, clock.clone())?, reader: Reader::start(reader, clock.clone())? })
     }
 }

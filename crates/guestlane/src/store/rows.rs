@@ -15,7 +15,7 @@ use crate::{
 
 /// All columns but the fingerprint, in the order of [`read`].
 pub(super) const COLUMNS: &str = "id, idempotency_key, guest_id, queue_id, attributes, state, token_kid, token_jti, token_iat, \
-     contact_id, conversation_id, attempts, epoch, admitted_at, step_since, due_at, opened_at, latency_us, failure_code, failure_message";
+     contact_id, conversation_id, attempts, epoch, admitted_at, step_since, due_at, opened_at, latency_us, failure_code, failure_message, uncertain";
 
 pub(super) fn read(row: &Row<'_>) -> Result<Session, StoreError> {
     let time = |index| row.get(index).map(Timestamp::from_unix_micros);
@@ -40,6 +40,8 @@ pub(super) fn read(row: &Row<'_>) -> Result<Session, StoreError> {
         epoch: row.get(12)?,
         admitted_at: time(13)?,
         step_since: time(14)?,
+        uncertain: row.get(20)?,
+        owed: false,
         due_at: time(15)?,
         opened_at: row.get::<_, Option<i64>>(16)?.map(Timestamp::from_unix_micros),
         latency: row.get::<_, Option<u64>>(17)?.map(Duration::from_micros),
@@ -53,8 +55,8 @@ pub(super) fn insert(connection: &Connection, session: &Session) -> Result<bool,
     let attributes = serde_json::to_string(request.attributes.as_map()).map_err(|_| StoreError::Row("attributes"))?;
     let mut statement = connection.prepare_cached(
         "INSERT INTO session (id, idempotency_key, fingerprint, guest_id, queue_id, attributes, state, token_kid, token_jti, token_iat, \
-         attempts, epoch, admitted_at, step_since, due_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15) ON CONFLICT (idempotency_key) DO NOTHING",
+         attempts, epoch, admitted_at, step_since, due_at, uncertain) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16) ON CONFLICT (idempotency_key) DO NOTHING",
     )?;
     let inserted = statement.execute(params![
         session.id.0.into_bytes(),
@@ -72,6 +74,7 @@ pub(super) fn insert(connection: &Connection, session: &Session) -> Result<bool,
         session.admitted_at.unix_micros(),
         session.step_since.unix_micros(),
         session.due_at.unix_micros(),
+        session.uncertain,
     ])?;
     Ok(inserted == 1)
 }
@@ -81,7 +84,7 @@ pub(super) fn update(connection: &Connection, session: &Session, epoch: u32) -> 
     let mut statement = connection.prepare_cached(
         "UPDATE session SET state = ?3, token_kid = ?4, token_jti = ?5, token_iat = ?6, contact_id = ?7, conversation_id = ?8, \
          attempts = ?9, epoch = ?10, step_since = ?11, due_at = ?12, opened_at = ?13, latency_us = ?14, failure_code = ?15, \
-         failure_message = ?16 WHERE id = ?1 AND epoch = ?2",
+         failure_message = ?16, uncertain = ?17 WHERE id = ?1 AND epoch = ?2",
     )?;
     let latency = session.latency.map(|latency| u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
     let failure = session.failure.as_ref();
@@ -102,6 +105,7 @@ pub(super) fn update(connection: &Connection, session: &Session, epoch: u32) -> 
         latency,
         failure.map(|failure| &failure.code),
         failure.map(|failure| &failure.message),
+        session.uncertain,
     ])?;
     if updated == 1 { Ok(()) } else { Err(StoreError::LeaseLost) }
 }

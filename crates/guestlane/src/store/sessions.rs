@@ -70,15 +70,15 @@ impl Store {
         renewed.await.map(drop)
     }
 
-    /// Takes up to `limit` unfinished sessions that nobody drives any more; with `resting`, also those that rest after a failure.
-    pub async fn take_up(&self, limit: u32, resting: bool, now: Timestamp) -> Result<Vec<Session>, StoreError> {
+    /// Takes up to `limit` unfinished sessions that nobody drives any more.
+    pub async fn take_up(&self, limit: u32, now: Timestamp) -> Result<Vec<Session>, StoreError> {
         let taken = self.writer.run(move |connection| {
             let sql = format!(
                 "SELECT {} FROM session WHERE state IN ('admitted', 'contact_created', 'parked') \
-                 AND (due_at <= ?1 OR (?3 AND failure_code IS NOT NULL AND state <> 'parked')) ORDER BY due_at LIMIT ?2",
+                 AND due_at <= ?1 ORDER BY due_at LIMIT ?2",
                 rows::COLUMNS
             );
-            let due = select(connection, &sql, &[Value::from(now.unix_micros()), Value::from(limit), Value::from(resting)])?;
+            let due = select(connection, &sql, &[Value::from(now.unix_micros()), Value::from(limit)])?;
             due.into_iter().map(|session| take(connection, session, now)).collect()
         });
         taken.await.map(|committed| committed.value)
@@ -108,6 +108,19 @@ impl Store {
                 );
                 let state = filter.state.map(|state| state.name().to_owned());
                 select(connection, &sql, &[Value::from(filter.guest), Value::from(state), Value::from(filter.limit)])
+            })
+            .await
+    }
+
+    /// All unfinished sessions, the next due first, at most `limit`.
+    pub async fn unfinished_sessions(&self, limit: u32) -> Result<Vec<Session>, StoreError> {
+        self.reader
+            .ask(move |connection| {
+                let sql = format!(
+                    "SELECT {} FROM session WHERE state IN ('admitted', 'contact_created', 'parked') ORDER BY due_at LIMIT ?1",
+                    rows::COLUMNS
+                );
+                select(connection, &sql, &[Value::from(limit)])
             })
             .await
     }

@@ -6,6 +6,7 @@ use std::{
     thread,
 };
 
+use guestlane_genesys::Clock;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
@@ -31,14 +32,17 @@ enum Outcome {
 
 /// The way to the writing thread.
 #[derive(Debug, Clone)]
-pub(super) struct Writer(mpsc::Sender<Job>);
+pub(super) struct Writer {
+    jobs: mpsc::Sender<Job>,
+    clock: Clock,
+}
 
 impl Writer {
-    pub(super) fn start(connection: Connection, audit: AuditFile) -> Result<Self, StoreError> {
-        let (sender, receiver) = mpsc::channel(WAITING);
+    pub(super) fn start(connection: Connection, audit: AuditFile, clock: Clock) -> Result<Self, StoreError> {
+        let (jobs, receiver) = mpsc::channel(WAITING);
         let mut thread = Thread { connection, audit, receiver };
         spawn("guestlane-write", move || thread.run())?;
-        Ok(Self(sender))
+        Ok(Self { jobs, clock })
     }
 
     /// Runs `job` in a transaction, and answers once that is committed. A job that fails undoes its own changes and nobody else's.
@@ -47,6 +51,7 @@ impl Writer {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     {
+        let _busy = self.clock.busy();
         let (answer, answered) = oneshot::channel();
         let job: Job = Box::new(move |connection| {
             let done = connection.map_or(Err(StoreError::Closed), job);
@@ -60,7 +65,7 @@ impl Writer {
             });
             (good, settle)
         });
-        self.0.send(job).await.map_err(|_| StoreError::Closed)?;
+        self.jobs.send(job).await.map_err(|_| StoreError::Closed)?;
         answered.await.map_err(|_| StoreError::Closed)?
     }
 }
@@ -132,13 +137,16 @@ type Question = Box<dyn FnOnce(&Connection) + Send>;
 
 /// The way to the reading thread.
 #[derive(Debug, Clone)]
-pub(super) struct Reader(std_mpsc::SyncSender<Question>);
+pub(super) struct Reader {
+    questions: std_mpsc::SyncSender<Question>,
+    clock: Clock,
+}
 
 impl Reader {
-    pub(super) fn start(connection: Connection) -> Result<Self, StoreError> {
-        let (sender, receiver) = std_mpsc::sync_channel::<Question>(WAITING);
+    pub(super) fn start(connection: Connection, clock: Clock) -> Result<Self, StoreError> {
+        let (questions, receiver) = std_mpsc::sync_channel::<Question>(WAITING);
         spawn("guestlane-read", move || receiver.iter().for_each(|question| question(&connection)))?;
-        Ok(Self(sender))
+        Ok(Self { questions, clock })
     }
 
     pub(super) async fn ask<T, F>(&self, question: F) -> Result<T, StoreError>
@@ -146,11 +154,12 @@ impl Reader {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     {
+        let _busy = self.clock.busy();
         let (answer, answered) = oneshot::channel();
         let question: Question = Box::new(move |connection| {
             let _ = answer.send(question(connection));
         });
-        self.0.send(question).map_err(|_| StoreError::Closed)?;
+        self.questions.send(question).map_err(|_| StoreError::Closed)?;
         answered.await.map_err(|_| StoreError::Closed)?
     }
 }

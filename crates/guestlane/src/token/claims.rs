@@ -30,6 +30,12 @@ impl TokenIdentity {
         Self { kid: kid.to_owned(), jti: Uuid::new_v4(), issued_at: now.unix_seconds() }
     }
 
+    /// Whether it would be expired by the time it arrives.
+    pub fn is_expired_at(&self, now: Timestamp) -> bool {
+        const ON_ITS_WAY: i64 = 10;
+        self.expires_at() <= now.unix_seconds() + ON_ITS_WAY
+    }
+
     /// Seconds since the Unix epoch.
     pub fn expires_at(&self) -> i64 {
         self.issued_at + i64::try_from(LIFE.as_secs()).unwrap_or(0)

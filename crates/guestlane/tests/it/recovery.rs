@@ -16,9 +16,9 @@ async fn a_wait_longer_than_the_caller_has_is_parked_and_completed_later() {
     let id = error.session().unwrap();
     assert_eq!(lane.store().session(id).await.unwrap().unwrap().state, State::Parked);
 
-    assert!(lane.recover(true).await.unwrap().is_empty(), "not before the platform's time");
+    assert!(lane.recover().await.unwrap().is_empty(), "not before the platform's time");
     world.clock.advance(Duration::from_secs(92));
-    let finished = lane.recover(false).await.unwrap();
+    let finished = lane.recover().await.unwrap();
     assert!(matches!(&finished[..], [Ok(opened)] if opened.session.id == id));
     world.assert_each_guest_once(1);
 }
@@ -42,11 +42,24 @@ async fn a_token_that_expired_while_the_session_waited_is_signed_afresh() {
     world.faults(&["conversation:429:first=1,retry-after=400"]);
     let error = lane.create(request("ann")).await.unwrap_err();
     world.clock.advance(Duration::from_secs(402));
-    let finished = lane.recover(false).await.unwrap();
+    let finished = lane.recover().await.unwrap();
     let [Ok(opened)] = &finished[..] else { panic!("{finished:?}") };
     assert_eq!(Some(opened.session.id), error.session());
     let tokens: std::collections::HashSet<_> = world.journal("conversation").iter().map(|entry| entry.body.clone()).collect();
     assert_eq!(tokens.len(), 2, "the old one was refused, the new one taken");
+    world.assert_each_guest_once(1);
+}
+
+#[tokio::test]
+async fn a_token_that_may_have_been_taken_is_sent_again_and_signed_afresh_only_when_the_platform_refuses_it() {
+    let world = World::new().await;
+    let lane = world.lane().await;
+    world.faults(&["conversation:reset:first=4"]);
+    lane.create(request("ann")).await.unwrap_err();
+    world.clock.advance(Duration::from_secs(3600));
+    assert!(matches!(&lane.recover().await.unwrap()[..], [Ok(_)]));
+    let sent: Vec<_> = world.journal("conversation").into_iter().skip(4).map(|entry| entry.status).collect();
+    assert_eq!(sent, [Some(400), Some(200)]);
     world.assert_each_guest_once(1);
 }
 
@@ -57,7 +70,7 @@ async fn a_lost_answer_is_asked_for_again_with_the_old_token_even_when_that_has_
     world.faults(&["conversation:answer-lost:first=4"]);
     lane.create(request("ann")).await.unwrap_err();
     world.clock.advance(Duration::from_secs(3600));
-    assert!(matches!(&lane.recover(false).await.unwrap()[..], [Ok(_)]));
+    assert!(matches!(&lane.recover().await.unwrap()[..], [Ok(_)]));
     world.assert_each_guest_once(1);
 }
 
@@ -70,7 +83,7 @@ async fn after_the_platforms_24_hours_a_person_must_look() {
     let calls = world.sim.state().calls["conversation"];
     world.clock.advance(Duration::from_secs(24 * 3600));
     world.faults(&[]);
-    let ended = lane.recover(false).await.unwrap();
+    let ended = lane.recover().await.unwrap();
     assert!(matches!(&ended[..], [Err(Error::NeedsAttention { contact_id: Some(_), .. })]), "{ended:?}");
     assert_eq!(world.sim.state().calls["conversation"], calls, "nothing is guessed");
     assert!(matches!(lane.create(request("ann")).await, Err(Error::NeedsAttention { .. })));
@@ -98,7 +111,7 @@ async fn a_driver_that_wakes_up_late_can_write_nothing() {
     let id = error.session().unwrap();
     let late = stuck.store().take_up_one(id, world.clock.now()).await.unwrap().unwrap();
     world.clock.advance(guestlane::ledger::LEASE); // it is paused, and renews nothing
-    assert!(matches!(&other.recover(false).await.unwrap()[..], [Ok(_)]));
+    assert!(matches!(&other.recover().await.unwrap()[..], [Ok(_)]));
     let written = stuck.resume(late).await;
     assert!(matches!(written, Err(Error::Store(StoreError::LeaseLost))), "{written:?}");
     world.assert_each_guest_once(1);
@@ -113,7 +126,7 @@ async fn a_session_that_is_driven_is_not_taken_up_however_long_it_takes() {
     let clock = world.clock();
     for _ in 0..35 {
         clock.sleep(Duration::from_secs(1)).await;
-        assert!(other.recover(true).await.unwrap().is_empty());
+        assert!(other.recover().await.unwrap().is_empty());
     }
     creating.await.unwrap().unwrap();
     world.assert_each_guest_once(1);
@@ -130,5 +143,101 @@ async fn work_finishes_what_was_left_behind_without_being_asked() {
         world.clock().sleep(Duration::from_secs(1)).await;
     }
     working.abort();
+    world.assert_each_guest_once(1);
+}
+
+#[tokio::test]
+async fn wrong_credentials_do_not_end_a_session_that_was_promised_to_be_completed() {
+    let mut world = World::new().await;
+    world.faults(&["conversation:500:first=4"]);
+    world.lane().await.create(request("ann")).await.unwrap_err();
+    let good = world.config.credentials.client_secret.clone();
+    world.config.credentials.client_secret = "wrong".to_owned().into();
+    world.clock.advance(Duration::from_secs(15));
+    let ended = world.lane().await.recover().await.unwrap();
+    assert!(matches!(&ended[..], [Err(error)] if error.advice().code == "auth_failed"), "{ended:?}");
+
+    world.config.credentials.client_secret = good;
+    world.clock.advance(Duration::from_secs(300));
+    assert!(matches!(&world.lane().await.recover().await.unwrap()[..], [Ok(_)]));
+    world.assert_each_guest_once(1);
+}
+
+#[tokio::test]
+async fn a_no_after_a_lost_answer_does_not_make_the_conversation_undone() {
+    let world = World::with(|options| options.token_life = Duration::from_secs(300)).await;
+    let lane = world.lane().await;
+    // The conversation is opened, the answer lost; then the platform does not know us any more.
+    world.faults(&["conversation:answer-lost:nth=1", "conversation:500:nth=2", "token:500"]);
+    lane.create(request("bob")).await.unwrap_err(); // no token at all: nothing was created
+    world.faults(&["conversation:answer-lost:nth=1"]);
+    let creating = tokio::spawn({
+        let lane = lane.clone();
+        async move { lane.create(request("ann")).await }
+    });
+    while world.sim.state().conversations == 0 {
+        tokio::task::yield_now().await;
+    }
+    world.sim.revoke_tokens();
+    world.faults(&["token:500"]);
+    let error = creating.await.unwrap().unwrap_err();
+    let stored = lane.store().session(error.session().unwrap()).await.unwrap().unwrap();
+    assert!(stored.state.is_unfinished() && stored.uncertain, "{stored:?}");
+    world.faults(&[]);
+    world.clock.advance(Duration::from_secs(300));
+    assert!(matches!(&lane.recover().await.unwrap()[..], [Ok(_)]));
+    world.assert_each_guest_once(1);
+}
+
+#[tokio::test]
+async fn what_was_cleanly_refused_may_be_asked_for_again_days_later() {
+    let world = World::with(|options| options.clients[0].scopes = vec![]).await;
+    let lane = world.lane().await;
+    lane.create(request("ann")).await.unwrap_err();
+    world.clock.advance(Duration::from_secs(3 * 24 * 3600));
+    let again = lane.create(request("ann")).await.unwrap_err();
+    assert_eq!(again.advice().code, "forbidden", "the platform is asked, and nobody is told that it is too late");
+}
+
+#[tokio::test]
+async fn a_caller_who_goes_away_while_the_queue_is_looked_up_holds_up_nobody() {
+    let world = World::new().await;
+    let lane = world.lane().await;
+    world.faults(&["queue:429:first=1,retry-after=5"]);
+    {
+        let asking = lane.create(request("ann"));
+        let mut asking = std::pin::pin!(asking);
+        while world.sim.state().calls["queue"] == 0 {
+            let _ = futures_util::poll!(&mut asking);
+            tokio::task::yield_now().await;
+        }
+    }
+    world.clock().sleep(Duration::from_secs(3600)).await;
+    lane.create(request("bob")).await.unwrap();
+    world.assert_each_guest_once(1);
+}
+
+#[tokio::test]
+async fn a_state_directory_belongs_to_one_platform() {
+    let (world, elsewhere) = (World::new().await, World::new().await);
+    world.lane().await.create(request("ann")).await.unwrap();
+    let mut config = world.config.clone();
+    config.credentials.base = elsewhere.sim.base_url().parse().unwrap();
+    let error = guestlane::Lane::open(config, world.clock()).await.unwrap_err();
+    assert!(matches!(&error, Error::Settings(invalid) if invalid[0].field == "GUESTLANE_STATE_DIR"), "{error}");
+}
+
+#[tokio::test]
+async fn a_quota_that_leaves_no_room_is_told_as_such_and_the_session_completes_later() {
+    let mut world = World::new().await;
+    world.config.patience.quota = Some("1/min".parse().unwrap());
+    let lane = world.lane().await;
+    let error = lane.create(request("ann")).await.unwrap_err();
+    assert_eq!(error.advice().code, "quota_full");
+    while world.sim.state().conversations == 0 {
+        world.clock.advance(Duration::from_secs(300));
+        let _ = lane.recover().await.unwrap();
+        assert!(world.sim.state().calls["contact"] <= 1, "an expired token is not sent when the platform cannot know the key");
+    }
     world.assert_each_guest_once(1);
 }

@@ -8,12 +8,13 @@ use std::{process::ExitCode, sync::Arc};
 use anyhow::Context;
 use futures_util::{StreamExt, stream};
 use guestlane::{
-    Clock, Lane, Opened,
+    Clock, Lane, LaneConfig, Opened,
     config::{QUEUE_ID, QUOTA},
+    request::IdempotencyKey,
 };
 use serde::Serialize;
 
-use super::{tell_crm, tell_unfinished};
+use super::close;
 use crate::{
     args::{Batch, Global},
     failure::{self, ErrorJson, SOME_FAILED},
@@ -38,7 +39,7 @@ struct Summary {
 /// What came of a row.
 enum Ended {
     Opened(Box<Opened>),
-    Failed(guestlane::Error),
+    Failed(Box<(guestlane::Error, IdempotencyKey)>),
     Bad(RowError),
     /// The result file has it already.
     Known,
@@ -50,12 +51,13 @@ pub(crate) async fn run(global: &Global, args: &Batch) -> anyhow::Result<ExitCod
     let config = settings.lane(false)?;
     let queue = settings.default_queue()?;
     let batch_key = args.batch_key.clone().unwrap_or_else(|| rows::file_key(&args.file));
-    let mut results = Results::open(args.out.as_deref(), global.json)?;
-    let known = results.known();
     let rows = rows::read(&args.file, queue, batch_key)?;
+    let at_once = at_once(args.concurrency, &config);
 
     let clock = Clock::system();
     let lane = Lane::open(config, clock.clone()).await?;
+    let mut results = Results::open(args.out.as_deref(), &args.file, global.json)?;
+    let known = results.known();
     let working = tokio::spawn(Arc::clone(&lane).work());
     let started = clock.now();
     let mut summary = Summary::default();
@@ -66,7 +68,7 @@ pub(crate) async fn run(global: &Global, args: &Batch) -> anyhow::Result<ExitCod
             // A task of its own: signing keeps a core busy, and there is more than one.
             tokio::spawn(async move { end(&lane, &known, row).await })
         })
-        .buffer_unordered(args.concurrency.into());
+        .buffer_unordered(at_once);
     let mut ended = std::pin::pin!(ended);
     while let Some(ended) = ended.next().await {
         let (number, ended) = ended.context("a row's task ended badly")?;
@@ -81,10 +83,11 @@ pub(crate) async fn run(global: &Global, args: &Batch) -> anyhow::Result<ExitCod
                 results.opened(&opened)?;
             }
             Ended::Known => summary.replayed += 1,
-            Ended::Failed(error) => {
+            Ended::Failed(failed) => {
+                let (error, key) = *failed;
                 summary.failed += 1;
                 screen::note(format!("row {number}: {}", failure::text(&error)));
-                results.failed(number, &ErrorJson::from(&error))?;
+                results.failed(number, &ErrorJson::from(&error).under(&key))?;
             }
             Ended::Bad(bad) => {
                 summary.failed += 1;
@@ -96,11 +99,9 @@ pub(crate) async fn run(global: &Global, args: &Batch) -> anyhow::Result<ExitCod
     summary.seconds = clock.now().since(started).as_secs_f64();
     summary.per_second = if summary.seconds > 0.0 { summary.rows as f64 / summary.seconds } else { 0.0 };
     results.finish()?;
-    lane.finish().await?;
     (summary.calls, summary.throttled) = (lane.stats().calls(), lane.stats().throttled());
-    tell_crm(&lane).await?;
+    close(&lane).await;
     working.abort();
-    tell_unfinished(&lane).await?;
 
     if global.json {
         screen::json(&summary);
@@ -126,10 +127,25 @@ pub(crate) async fn run(global: &Global, args: &Batch) -> anyhow::Result<ExitCod
 async fn end(lane: &Arc<Lane>, known: &results::Known, row: Result<Row, RowError>) -> (u64, Ended) {
     match row {
         Err(bad) => (bad.number, Ended::Bad(bad)),
-        Ok(row) if known.contains(row.request.key.as_str()) => (row.number, Ended::Known),
-        Ok(row) => match lane.create(row.request).await {
-            Ok(opened) => (row.number, Ended::Opened(Box::new(opened))),
-            Err(error) => (row.number, Ended::Failed(error)),
-        },
+        // Done by the result file's word, unless the ledger knows better: then it is asked, which costs no call.
+        Ok(row) if known.has(&row.request) && matches!(lane.store().peek(row.request.clone()).await, Ok(None)) => {
+            (row.number, Ended::Known)
+        }
+        Ok(row) => {
+            let key = row.request.key.clone();
+            match lane.create(row.request).await {
+                Ok(opened) => (row.number, Ended::Opened(Box::new(opened))),
+                Err(error) => (row.number, Ended::Failed(Box::new((error, key)))),
+            }
+        }
     }
+}
+
+/// No more sessions than the quota can serve within half of their deadline: the others would wait in vain.
+fn at_once(wanted: u16, config: &LaneConfig) -> usize {
+    const CALLS: f64 = 2.0;
+    let served = config.patience.quota.map_or(f64::MAX, |rate| {
+        f64::from(rate.calls()) / rate.window().as_secs_f64() * config.deadline.as_secs_f64() / CALLS / 2.0
+    });
+    served.max(1.0).min(wanted.into()) as usize
 }

@@ -1,23 +1,36 @@
 //! The results of a batch: one JSON line for each row, and on the next run only what is missing.
 
 use std::{
-    collections::HashSet,
-    fs::{self, File, OpenOptions},
+    collections::HashMap,
+    fs::{self, File},
     io::{self, BufRead, BufReader, BufWriter, Write},
-    os::unix::fs::OpenOptionsExt,
-    path::Path,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
 use anyhow::Context;
-use guestlane::Opened;
+use guestlane::{
+    Opened,
+    request::{Invalid, SessionRequest},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tempfile::NamedTempFile;
 
 use crate::{failure::ErrorJson, screen, session_json::SessionJson};
 
-/// The keys of the rows that are done.
-pub(super) type Known = HashSet<String>;
+/// The rows that are done: by key, the guest and the queue.
+#[derive(Debug, Default)]
+pub(super) struct Known(HashMap<String, (String, String)>);
+
+impl Known {
+    /// Whether the file says that this very wish is done.
+    pub(super) fn has(&self, request: &SessionRequest) -> bool {
+        let done = self.0.get(request.key.as_str());
+        done.is_some_and(|(guest, queue)| guest == request.guest.as_str() && *queue == request.queue.to_string())
+    }
+}
 
 /// Where results go: the file, else (as data) the screen, else nowhere.
 pub(super) struct Results {
@@ -26,20 +39,26 @@ pub(super) struct Results {
     known: Arc<Known>,
 }
 
+/// A line of an older run.
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Done {
-    session_id: String,
-    idempotency_key: String,
+#[serde(untagged)]
+enum Line {
+    #[serde(rename_all = "camelCase")]
+    Done { session_id: String, guest_id: String, queue_id: String, idempotency_key: String },
+    Failed {
+        #[serde(rename = "row")]
+        _row: u64,
+        #[serde(rename = "error")]
+        _error: serde::de::IgnoredAny,
+    },
 }
 
 impl Results {
-    /// Keeps of an older file what is done, and lets go of failures and of a line that broke off.
-    pub(super) fn open(path: Option<&Path>, json: bool) -> anyhow::Result<Self> {
+    /// Keeps of an older file what is done, and lets go of failures and of a line that broke off. A file that is no result file is refused.
+    pub(super) fn open(path: Option<&Path>, input: &Path, json: bool) -> anyhow::Result<Self> {
         let Some(path) = path else { return Ok(Self { file: None, screen: json, known: Arc::default() }) };
-        let (file, known) =
-            continue_file(path).with_context(|| format!("the result file {} cannot be written", path.display()))?;
-        Ok(Self { file: Some(file), screen: false, known: Arc::new(known) })
+        let (file, known) = continue_file(path, input)?;
+        Ok(Self { file: Some(BufWriter::new(file)), screen: false, known: Arc::new(known) })
     }
 
     pub(super) fn known(&self) -> Arc<Known> {
@@ -47,7 +66,7 @@ impl Results {
     }
 
     pub(super) fn opened(&mut self, opened: &Opened) -> anyhow::Result<()> {
-        if self.file.is_none() && !self.screen {
+        if (self.file.is_none() && !self.screen) || self.known.has(&opened.session.request) {
             return Ok(());
         }
         self.line(&SessionJson::opened(opened))
@@ -72,28 +91,61 @@ impl Results {
     }
 }
 
-/// The new file takes the old one's place only when it is whole. It holds guest tokens: its owner alone may read it.
-fn continue_file(path: &Path) -> io::Result<(BufWriter<File>, Known)> {
-    let draft = path.with_extension("draft");
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-    let mut file = BufWriter::new(file);
-    let mut known = Known::new();
+fn invalid(path: &Path, reason: impl std::fmt::Display, fix: &str) -> Invalid {
+    Invalid::new("--out", format!("{} {reason}", path.display()), fix)
+}
+
+/// The new file takes the old one's place only when it holds all that the old one did. It holds guest tokens: its owner alone may read it.
+fn continue_file(path: &Path, input: &Path) -> Result<(File, Known), Invalid> {
+    let unwritable =
+        |error: io::Error| invalid(path, format!("cannot be written: {error}"), "name a file in a directory that can be written");
+    let directory =
+        path.parent().filter(|directory| !directory.as_os_str().is_empty()).map_or_else(|| PathBuf::from("."), Path::to_owned);
+    let mut draft = NamedTempFile::new_in(directory).map_err(unwritable)?;
+    draft.as_file().lock().map_err(unwritable)?;
+    let mut known = Known::default();
     match File::open(path) {
         Ok(old) => {
-            for line in BufReader::new(old).lines() {
-                let line = line?;
-                if let Ok(done) = serde_json::from_str::<Done>(&line)
-                    && !done.session_id.is_empty()
-                    && known.insert(done.idempotency_key)
-                {
-                    writeln!(file, "{line}")?;
-                }
-            }
+            check(&old, path, input)?;
+            keep(old, path, draft.as_file_mut(), &mut known)?;
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
+        Err(error) => return Err(invalid(path, format!("cannot be read: {error}"), "name a file that can")),
     }
-    file.flush()?;
-    fs::rename(&draft, path)?;
+    let file = draft.persist(path).map_err(|error| unwritable(error.error))?;
     Ok((file, known))
+}
+
+/// What stands there already must be a file, not the input, and nobody else's at this moment.
+fn check(old: &File, path: &Path, input: &Path) -> Result<(), Invalid> {
+    let metadata = old.metadata().map_err(|error| invalid(path, error, "name a file that can be read"))?;
+    if !metadata.is_file() {
+        return Err(invalid(path, "is not a regular file", "name a file, or leave --out away and use --json"));
+    }
+    let same = fs::metadata(input).is_ok_and(|input| (input.dev(), input.ino()) == (metadata.dev(), metadata.ino()));
+    if same {
+        return Err(invalid(path, "is the input itself", "name another file"));
+    }
+    old.try_lock().map_err(|_| invalid(path, "is being written by another batch", "wait for that one to end"))
+}
+
+fn keep(old: File, path: &Path, new: &mut File, known: &mut Known) -> Result<(), Invalid> {
+    let failed = |error: io::Error| invalid(path, format!("cannot be copied: {error}"), "make room on the disk");
+    let mut new = BufWriter::new(new);
+    let mut lines = BufReader::new(old).split(b'\n').peekable();
+    while let Some(line) = lines.next() {
+        let line = line.map_err(failed)?;
+        match serde_json::from_slice(&line) {
+            Ok(Line::Done { session_id, guest_id, queue_id, idempotency_key }) if !session_id.is_empty() => {
+                if known.0.insert(idempotency_key, (guest_id, queue_id)).is_none() {
+                    new.write_all(&line).and_then(|()| new.write_all(b"\n")).map_err(failed)?;
+                }
+            }
+            Ok(_) => {}
+            // The last line may have broken off when a batch was killed.
+            Err(_) if lines.peek().is_none() => {}
+            Err(_) => return Err(invalid(path, "is not a result file of a batch, and would be lost", "name another file")),
+        }
+    }
+    new.flush().map_err(failed)
 }

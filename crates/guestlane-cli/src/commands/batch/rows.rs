@@ -1,7 +1,6 @@
 //! The rows of a batch: CSV or JSON lines, read one after another while the first are under way.
 
 use std::{
-    collections::BTreeMap,
     fs::File,
     io::{BufRead, BufReader, Read},
     path::Path,
@@ -47,8 +46,31 @@ struct Raw {
     guest_id: String,
     queue_id: Option<String>,
     idempotency_key: Option<String>,
-    #[serde(default)]
-    attributes: BTreeMap<String, String>,
+    #[serde(default, deserialize_with = "pairs")]
+    attributes: Vec<(String, String)>,
+}
+
+/// An object as its pairs, so that a name that comes twice can be refused.
+fn pairs<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, String)>, D::Error> {
+    struct Pairs;
+
+    impl<'de> serde::de::Visitor<'de> for Pairs {
+        type Value = Vec<(String, String)>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("an object of texts")
+        }
+
+        fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut pairs = Vec::new();
+            while let Some(pair) = map.next_entry()? {
+                pairs.push(pair);
+            }
+            Ok(pairs)
+        }
+    }
+
+    deserializer.deserialize_map(Pairs)
 }
 
 impl Common {
@@ -81,14 +103,17 @@ pub(super) fn read(
         Box::new(File::open(path).map_err(unreadable)?)
     };
     let mut source = BufReader::new(source);
-    let json = source.fill_buf()?.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
+    let unreadable =
+        |error| Invalid::new("FILE", format!("{} cannot be read: {error}", path.display()), "name a CSV or JSON lines file");
+    let json = source.fill_buf().map_err(unreadable)?.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
     let common = Common { queue, batch_key };
     let (sender, receiver) = mpsc::channel(AHEAD);
     if json {
         tokio::task::spawn_blocking(move || read_json(source, &common, &sender));
     } else {
         let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(source);
-        let headings = Headings::new(reader.headers()?)?;
+        let bad = |error: csv::Error| Invalid::new("heading", format!("cannot be read: {error}"), "write CSV in UTF-8");
+        let headings = Headings::new(reader.headers().map_err(bad)?)?;
         tokio::task::spawn_blocking(move || read_csv(reader, &headings, &common, &sender));
     }
     Ok(receiver)
@@ -153,7 +178,7 @@ impl Headings {
     }
 
     fn raw(&self, record: &csv::StringRecord) -> Raw {
-        let mut raw = Raw { guest_id: String::new(), queue_id: None, idempotency_key: None, attributes: BTreeMap::new() };
+        let mut raw = Raw { guest_id: String::new(), queue_id: None, idempotency_key: None, attributes: Vec::new() };
         for (column, value) in self.0.iter().zip(record) {
             match column {
                 Column::Guest => raw.guest_id = value.to_owned(),
@@ -162,7 +187,7 @@ impl Headings {
                 // An empty cell is no attribute.
                 Column::Attribute(_) if value.is_empty() => {}
                 Column::Attribute(name) => {
-                    raw.attributes.insert(name.clone(), value.to_owned());
+                    raw.attributes.push((name.clone(), value.to_owned()));
                 }
             }
         }
