@@ -8,7 +8,9 @@ use std::{
 };
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, future::Shared, stream};
-use guestlane_genesys::{BaseUrl, CallFailed, CallStats, Clock, Credentials, Patience, Platform, Timestamp};
+use guestlane_genesys::{
+    BaseUrl, CallError, CallFailed, CallStats, Clock, Credentials, Operation, Patience, Platform, Timestamp,
+};
 use http::StatusCode;
 use secrecy::SecretString;
 use tracing::{info, warn};
@@ -251,7 +253,7 @@ impl Lane {
                     // A task of its own, with a deadline of its own: whoever asked first may go away.
                     let (platform, deadline) = (Arc::clone(&self.platform), self.clock.now() + self.deadline);
                     let asking = tokio::spawn(async move { platform.queue(queue.0, deadline).await.map(drop) });
-                    let asking = asking.map(|ended| ended.unwrap_or_else(|_| Ok(()))).boxed().shared();
+                    let asking = asking.map(|ended| ended.unwrap_or_else(|_| Err(interrupted()))).boxed().shared();
                     queues.insert(queue, KnownQueue::Asking(asking.clone()));
                     asking
                 }
@@ -361,10 +363,16 @@ async fn renew_leases(driving: Driving, store: Store, clock: Clock) {
     }
 }
 
+/// The task that asked was ended with the runtime.
+fn interrupted() -> CallFailed {
+    let cause = CallError::NotSent("the process is ending".to_owned());
+    CallFailed { operation: Operation::Queue, tries: 0, elapsed: Duration::ZERO, cause, may_exist: false, wait: None }
+}
+
 fn queue_error(queue: QueueId, failed: CallFailed) -> Error {
     let refusal = failed.cause.refusal();
     let unknown = refusal.is_some_and(|refusal| matches!(refusal.status, StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST));
-    let signed_in = !matches!(failed.cause, guestlane_genesys::CallError::SignIn(_));
+    let signed_in = !matches!(failed.cause, CallError::SignIn(_));
     if unknown && signed_in {
         let correlation_id = failed.cause.correlation_id().map(str::to_owned);
         return Error::UnknownQueue { queue, correlation_id };
