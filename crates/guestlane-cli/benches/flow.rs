@@ -86,6 +86,8 @@ fn batches(title: &str, crm: bool) {
         command.arg("--state-dir").arg(directory.path().join(format!("state-{title}-{run}"))).arg(&file);
         let output = with_settings(&mut command, &platform, crm).output().unwrap();
         let cost = processor_time() - before;
+        // `ru_maxrss` is in KiB, and the largest of all children that have ended: of the first batch, as long as no simulator has.
+        let resident = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().max_rss() / 1024;
         child.kill().unwrap();
         let summary: Value =
             serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
@@ -93,14 +95,12 @@ fn batches(title: &str, crm: bool) {
         rates.push(summary["perSecond"].as_f64().unwrap());
         costs.push(cost.as_secs_f64() * 1000.0 / SESSIONS as f64);
         println!("  {:.0} sessions/s, {:.3} ms of processor time per session", rates[run], costs[run]);
+        if crm && run == 0 {
+            println!("  {resident} MiB resident at the most");
+        }
         child.wait().unwrap(); // only now: its own time is not the batch's
     }
-    println!("  median: {:.0} sessions/s, {:.3} ms per session", median(rates), median(costs));
-    // `ru_maxrss` is in KiB and the largest of all children so far.
-    println!(
-        "  largest resident memory of any process so far: {} MiB\n",
-        getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().max_rss() / 1024
-    );
+    println!("  median: {:.0} sessions/s, {:.3} ms per session\n", median(rates), median(costs));
 }
 
 /// From the start of the process to its end, in a state directory that exists.

@@ -56,12 +56,18 @@ impl Lane {
         if session.is_too_old_at(self.clock.now()) {
             return Err(self.set_aside(session).await?);
         }
+        let mut signed: Option<(TokenIdentity, GuestToken)> = None;
         loop {
             if !session.uncertain && session.token.is_expired_at(self.clock.now()) {
                 // Nobody can have taken the key with it: the platform need not be asked to refuse it.
                 session = self.renew_token(session, 0).await?;
             }
-            let token = self.sign(&session).await?;
+            // Once for both steps: a signature is most of a session's processor time.
+            let token = match signed.take_if(|(identity, _)| *identity == session.token) {
+                Some((_, token)) => token,
+                None => self.sign(&session).await?,
+            };
+            let identity = session.token.clone();
             let step = match &session.contact_id {
                 None => self.create_contact(&session, &token, deadline).await,
                 Some(_) => self.open_conversation(&session, &token, since, deadline).await,
@@ -76,6 +82,7 @@ impl Lane {
             if session.conversation_id.is_some() {
                 return Ok(Opened { session, guest_token: token, replayed: false });
             }
+            signed = Some((identity, token));
         }
     }
 
