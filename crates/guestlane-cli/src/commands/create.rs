@@ -9,6 +9,7 @@ use guestlane::{
 };
 use guestlane_genesys::{NewContact, NewConversation};
 use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::{attributes, close};
 use crate::{
@@ -88,7 +89,7 @@ fn dry_run(config: &LaneConfig, request: &SessionRequest, json: bool) {
         #[serde(skip_serializing_if = "Option::is_none")]
         idempotency_key: Option<String>,
         #[serde(skip_serializing_if = "Option::is_none")]
-        body: Option<serde_json::Value>,
+        body: Option<Box<RawValue>>, // as it would be sent, byte for byte
     }
     const TOKEN: &str = "<guest token>";
     let base = &config.credentials.base;
@@ -105,19 +106,21 @@ fn dry_run(config: &LaneConfig, request: &SessionRequest, json: bool) {
             idempotency_key: None,
             body: None,
         },
-        post("/api/v2/externalcontacts/contacts", Some(format!("{upstream}-contact")), serde_json::to_value(&contact).ok()),
-        post(
-            "/api/v2/conversations/messaging",
-            Some(format!("{upstream}-conversation")),
-            serde_json::to_value(&conversation).ok(),
-        ),
+        post("/api/v2/externalcontacts/contacts", Some(format!("{upstream}-contact")), to_raw_value(&contact).ok()),
+        post("/api/v2/conversations/messaging", Some(format!("{upstream}-conversation")), to_raw_value(&conversation).ok()),
     ];
     let bytes: usize = map.iter().map(|(name, value)| name.len() + value.len()).sum();
     if json {
-        let calls = serde_json::json!({
-            "dryRun": true, "attributeBytes": bytes, "attributeBytesAllowed": guestlane::request::Attributes::MAX_BYTES, "calls": calls,
-        });
-        return screen::json(&calls);
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct DryRun<'a> {
+            dry_run: bool,
+            attribute_bytes: usize,
+            attribute_bytes_allowed: usize,
+            calls: &'a [Call],
+        }
+        let allowed = guestlane::request::Attributes::MAX_BYTES;
+        return screen::json(&DryRun { dry_run: true, attribute_bytes: bytes, attribute_bytes_allowed: allowed, calls: &calls });
     }
     screen::data("Nothing was sent. These calls would be made:\n");
     for call in &calls {

@@ -98,7 +98,7 @@ fn a_dry_run_shows_the_calls_and_makes_none_and_leaves_nothing_behind() {
         "POST http://127.0.0.1:",
         "/api/v2/externalcontacts/contacts",
         "Idempotency-Key: webchat-session-7af15ad7-58ca-8cc5-b0e5-d73184eeb92e-conversation",
-        r#""guestToken":"<guest token>""#,
+        r#"{"type":"webchat","address":"guest-ann","externalContactId":"ann","customAttributes":{"guestToken":"<guest token>","tier":"gold"}}"#,
         "Attributes: 8 of 2048 bytes.",
     ] {
         assert!(shown.contains(part), "{part}\n{shown}");
