@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::{
     audit::AuditError,
-    ledger::SessionId,
+    ledger::{IllegalMove, SessionId},
     request::{IdempotencyKey, Invalid, QueueId},
     store::StoreError,
     token::{KeyringError, MasterKeyError, TokenError},
@@ -88,6 +88,12 @@ pub enum Error {
     Trust(#[from] NoTrustRoots),
 }
 
+impl From<IllegalMove> for Error {
+    fn from(illegal: IllegalMove) -> Self {
+        Self::Store(illegal.into())
+    }
+}
+
 fn settings(invalid: &[Invalid]) -> String {
     let mut text = match invalid.len() {
         1 => "a setting cannot be used:".to_owned(),
@@ -136,14 +142,7 @@ impl Error {
         match self {
             Self::Invalid(_) | Self::Settings(_) | Self::MasterKey(_) | Self::Keyring(_) => true,
             Self::Store(error) => matches!(error, StoreError::Open(..) | StoreError::Newer { .. }),
-            Self::UnknownQueue { .. }
-            | Self::Mismatch { .. }
-            | Self::InProgress { .. }
-            | Self::NeedsAttention { .. }
-            | Self::Platform { .. }
-            | Self::Token(_)
-            | Self::Audit(_)
-            | Self::Trust(_) => false,
+            _ => false,
         }
     }
 
@@ -154,15 +153,7 @@ impl Error {
                 Some(*session)
             }
             Self::Platform { session, .. } => *session,
-            Self::Invalid(_)
-            | Self::Settings(_)
-            | Self::UnknownQueue { .. }
-            | Self::Token(_)
-            | Self::Keyring(_)
-            | Self::MasterKey(_)
-            | Self::Store(_)
-            | Self::Audit(_)
-            | Self::Trust(_) => None,
+            _ => None,
         }
     }
 
@@ -173,15 +164,7 @@ impl Error {
             Self::UnknownQueue { .. } => Some("queueId"),
             Self::Mismatch { fields, .. } => fields.first().map(String::as_str),
             Self::Settings(invalid) => invalid.first().map(|invalid| invalid.field.as_str()),
-            Self::InProgress { .. }
-            | Self::NeedsAttention { .. }
-            | Self::Platform { .. }
-            | Self::Token(_)
-            | Self::Keyring(_)
-            | Self::MasterKey(_)
-            | Self::Store(_)
-            | Self::Audit(_)
-            | Self::Trust(_) => None,
+            _ => None,
         }
     }
 
@@ -190,17 +173,7 @@ impl Error {
         match self {
             Self::UnknownQueue { correlation_id, .. } => correlation_id.as_deref(),
             Self::Platform { failed, .. } => failed.cause.correlation_id(),
-            Self::Invalid(_)
-            | Self::Settings(_)
-            | Self::Mismatch { .. }
-            | Self::InProgress { .. }
-            | Self::NeedsAttention { .. }
-            | Self::Token(_)
-            | Self::Keyring(_)
-            | Self::MasterKey(_)
-            | Self::Store(_)
-            | Self::Audit(_)
-            | Self::Trust(_) => None,
+            _ => None,
         }
     }
 
@@ -208,18 +181,7 @@ impl Error {
     pub fn record(&self) -> String {
         match self {
             Self::Platform { failed, .. } => format!("{failed}: {}", failed.cause.record()),
-            Self::Invalid(_)
-            | Self::Settings(_)
-            | Self::UnknownQueue { .. }
-            | Self::Mismatch { .. }
-            | Self::InProgress { .. }
-            | Self::NeedsAttention { .. }
-            | Self::Token(_)
-            | Self::Keyring(_)
-            | Self::MasterKey(_)
-            | Self::Store(_)
-            | Self::Audit(_)
-            | Self::Trust(_) => chain(self),
+            _ => chain(self),
         }
     }
 

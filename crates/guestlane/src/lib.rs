@@ -36,6 +36,8 @@ mod metrics;
 mod orchestrator;
 pub mod outbox;
 pub mod request;
+mod settle;
+mod steps;
 pub mod store;
 pub mod token;
 
