@@ -88,6 +88,12 @@ async fn no_single_refresh_256_first_sessions_ask_for_256_tokens() {
     let lane = world.lane().await;
     assert!(crowd(&lane, 256, 256).await.iter().all(Result::is_ok));
     assert_eq!(world.sim.state().tokens_issued, 1);
+
+    // The first ones all waited for the queue; now 256 calls find at once that there is no token.
+    world.sim.revoke_tokens();
+    let more: Vec<_> = (0..256).map(|n| lane.create(request(&format!("another-{n}")))).collect();
+    assert!(futures_util::future::join_all(more).await.iter().all(Result::is_ok));
+    assert_eq!(world.sim.state().tokens_issued, 2);
 }
 
 #[tokio::test]
