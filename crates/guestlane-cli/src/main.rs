@@ -26,6 +26,10 @@ fn main() -> ExitCode {
     let ended = runtime.block_on(run(&args));
     // Not to wait for somebody to close standard input.
     runtime.shutdown_background();
+    if screen::data_was_lost() {
+        screen::note("error: standard output could not be written; what was done is done, and the same command shows it again");
+        return ExitCode::FAILURE;
+    }
     match ended {
         Ok(code) => code,
         Err(error) => failure::report(&error, args.global.json),

@@ -1,13 +1,28 @@
 //! The only place that prints: data to stdout, all else to stderr. Whoever reads may go away at any time.
 
-use std::{fmt::Display, io::Write};
+use std::{
+    fmt::Display,
+    io::{self, Write},
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use comfy_table::{Cell, Table, presets};
 use serde::Serialize;
 
-/// A line of data.
+static LOST: AtomicBool = AtomicBool::new(false);
+
+/// A line of data. Who goes away before the end (`| head`) wanted no more; any other failure is [told at the end](data_was_lost).
 pub(crate) fn data(line: impl Display) {
-    let _ = writeln!(anstream::stdout(), "{line}");
+    if let Err(error) = writeln!(anstream::stdout(), "{line}")
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        LOST.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Whether some data could not be written.
+pub(crate) fn data_was_lost() -> bool {
+    LOST.load(Ordering::Relaxed)
 }
 
 /// Data as one line of JSON.

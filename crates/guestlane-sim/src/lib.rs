@@ -25,7 +25,12 @@ mod route;
 mod server;
 mod world;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 pub use crm::CrmCounts;
 pub use fault::{Fault, FaultKind, InvalidFault, When};
@@ -63,6 +68,8 @@ impl Simulator {
         let listener = server::bind(listen).await.map_err(|error| StartError::Listen(listen, error))?;
         let address = listener.local_addr().map_err(|error| StartError::Listen(listen, error))?;
         let world = Arc::new(World::new(options).map_err(StartError::Option)?);
+        // Listening everywhere includes here, and here is where it is told to be.
+        let address = if address.ip().is_unspecified() { (Ipv4Addr::LOCALHOST, address.port()).into() } else { address };
         let serving = tokio::spawn(server::serve(listener, Arc::clone(&world)));
         Ok(Self { world, address, serving })
     }

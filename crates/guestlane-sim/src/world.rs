@@ -61,6 +61,8 @@ pub(crate) struct World {
 #[derive(Debug, Default)]
 struct Faults {
     wanted: Vec<Fault>,
+    /// Calls by route before these faults were wanted: `nth` and `first` count from then.
+    before: [u64; Route::ALL.len()],
     hits: BTreeMap<&'static str, u64>,
 }
 
@@ -99,7 +101,7 @@ impl World {
         Ok(Self {
             crm: Mutex::new(Crm::new(options.crm_secret.as_deref())?),
             journal: Mutex::default(),
-            faults: Mutex::new(Faults { wanted: options.faults.clone(), hits: BTreeMap::new() }),
+            faults: Mutex::new(Faults { wanted: options.faults.clone(), ..Faults::default() }),
             calls: std::array::from_fn(|_| AtomicU64::new(0)),
             requests: AtomicU64::new(0),
             hanging: AtomicU64::new(0),
@@ -120,7 +122,9 @@ impl World {
     }
 
     pub(crate) fn set_faults(&self, faults: Vec<Fault>) {
-        lock(&self.faults).wanted = faults;
+        let mut known = lock(&self.faults);
+        known.wanted = faults;
+        known.before = std::array::from_fn(|route| self.calls[route].load(Ordering::Relaxed));
     }
 
     pub(crate) fn faults(&self) -> Vec<Fault> {
@@ -184,6 +188,7 @@ impl World {
     fn fault(&self, route: Route) -> Option<Fault> {
         let nth = self.calls[route as usize].fetch_add(1, Ordering::Relaxed) + 1;
         let mut faults = lock(&self.faults);
+        let nth = nth.saturating_sub(faults.before[route as usize]);
         let hit = (0_u64..).zip(&faults.wanted).find(|(salt, fault)| fault.hits(route, nth, self.seed, *salt));
         let fault = *hit?.1;
         *faults.hits.entry(fault.kind.name()).or_default() += 1;

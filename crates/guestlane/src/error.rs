@@ -69,7 +69,7 @@ pub enum Error {
         failed: CallFailed,
     },
     /// A guest token could not be made, or did not verify.
-    #[error("the guest token was not made")]
+    #[error("the guest token cannot be used")]
     Token(#[from] TokenError),
     /// The key ring cannot be opened.
     #[error("the signing keys cannot be used")]
@@ -226,12 +226,7 @@ impl Error {
                 )
             }
             Self::Platform { failed, then, .. } => platform_advice(failed, *then),
-            Self::Token(error) => Advice::new(
-                "token_validation",
-                false,
-                error.to_string(),
-                "check that this process uses the key that `guestlane keys list` shows, and that its public half is registered",
-            ),
+            Self::Token(error) => Advice::new("token_validation", false, error.to_string(), token_fix(error)),
             Self::Keyring(error) => Advice::new(
                 "keys_unusable",
                 false,
@@ -240,12 +235,7 @@ impl Error {
             ),
             Self::MasterKey(error) => Advice::new("master_key", false, error.to_string(), master_key_fix(error)),
             Self::Store(error) => store_advice(error),
-            Self::Audit(error) => Advice::new(
-                "audit_unavailable",
-                true,
-                chain(error),
-                "make the file writable, or set GUESTLANE_AUDIT_LOG to another; then ask again with the same key",
-            ),
+            Self::Audit(error) => Advice::new("audit_unavailable", true, chain(error), audit_fix(error)),
             Self::Trust(error) => Advice::new(
                 "no_trust_roots",
                 false,
@@ -256,12 +246,36 @@ impl Error {
     }
 }
 
+fn audit_fix(error: &AuditError) -> &'static str {
+    match error {
+        AuditError::Foreign(..) => {
+            "move the file away (a whole one is written from the store), or set GUESTLANE_AUDIT_LOG to another; then ask again with the same key"
+        }
+        AuditError::Write(..) | AuditError::Store(..) => {
+            "make the file writable, or set GUESTLANE_AUDIT_LOG to another; then ask again with the same key"
+        }
+    }
+}
+
+fn token_fix(error: &TokenError) -> &'static str {
+    match error {
+        TokenError::Malformed => "give the whole token: three parts joined by dots",
+        TokenError::Expired => "a token lives five minutes: ask for a new one",
+        TokenError::NotYet => "set the clocks of both machines",
+        TokenError::Algorithm | TokenError::Type | TokenError::IdentityMismatch => "it was not made here: do not trust it",
+        TokenError::UnknownKey(_) | TokenError::Signature | TokenError::Key(_) => {
+            "use the state directory whose key signed it (`guestlane keys list`); otherwise do not trust it"
+        }
+    }
+}
+
 fn master_key_fix(error: &MasterKeyError) -> String {
     match error {
         MasterKeyError::Damaged(_) => {
             "restore it from a backup; a new one for a new state directory is made by `openssl rand -base64 32`".to_owned()
         }
         MasterKeyError::Open(path, _) => format!("run `chmod 600 {}`", path.display()),
+        MasterKeyError::Missing(path) => format!("restore {} from a backup, or set GUESTLANE_MASTER_KEY", path.display()),
         MasterKeyError::File(path, _) => format!("make {} readable for this user, or set GUESTLANE_MASTER_KEY", path.display()),
         MasterKeyError::Wrong(_) | MasterKeyError::Unusable => {
             "use the master key that encrypted the store; with a lost master key, start a new state directory".to_owned()
@@ -317,6 +331,30 @@ fn platform_advice(failed: &CallFailed, then: Then) -> Advice {
                 false,
                 format!("OAuth authentication failed: {said}"),
                 format!("verify client credentials and scopes (GENESYS_CLIENT_ID, GENESYS_CLIENT_SECRET){later}"),
+            );
+        }
+        if refusal.is_expired_guest_token() {
+            return Advice::new(
+                "token_refused",
+                false,
+                format!("the platform took a fresh guest token for an expired one: {said}"),
+                format!("set this machine's clock (a token lives five minutes){later}"),
+            );
+        }
+        if refusal.status == StatusCode::UNPROCESSABLE_ENTITY && refusal.code.contains("idempotency") {
+            return Advice::new(
+                "key_taken",
+                false,
+                format!("the platform knows this key from another state directory or program: {said}"),
+                "the session exists: use the state directory that created it; for a new session use a new key",
+            );
+        }
+        if refusal.status.is_redirection() {
+            return Advice::new(
+                "refused",
+                false,
+                format!("the platform redirects: {said}"),
+                format!("check GENESYS_ORG_DOMAIN (or GENESYS_BASE_URL): redirects are not followed{later}"),
             );
         }
         if refusal.is_guest_token() {

@@ -26,7 +26,7 @@ use crate::{
     outbox::{Crm, Networks, Outbox, WebhookSecret},
     request::{Invalid, QueueId, SessionRequest},
     store::{Admission, Store, StoreError, Transition},
-    token::{Keyring, MasterKey, TokenIdentity},
+    token::{Keyring, MasterKey, MasterKeyError, TokenIdentity},
 };
 
 /// Where a lane keeps what it knows.
@@ -119,8 +119,11 @@ impl State {
         // A damaged master key must be told before anything is made.
         let given = places.master_key.as_ref().map(|text| MasterKey::parse(text, "GUESTLANE_MASTER_KEY")).transpose()?;
         let store = Store::open(&places.database, AuditFile::new(places.audit_log.clone()), clock)?;
-        let master = given.map_or_else(|| MasterKey::from_file(&places.master_key_file), Ok)?;
         let mut keys = store.signing_keys().await?;
+        if given.is_none() && !keys.is_empty() && !places.master_key_file.exists() {
+            return Err(MasterKeyError::Missing(places.master_key_file.clone()).into()); // a new one would open nothing
+        }
+        let master = given.map_or_else(|| MasterKey::from_file(&places.master_key_file), Ok)?;
         if keys.is_empty() {
             store.add_signing_key(Keyring::first_key(&master, clock.now())?).await?;
             keys = store.signing_keys().await?;

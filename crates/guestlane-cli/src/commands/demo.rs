@@ -38,7 +38,7 @@ pub(crate) async fn run(global: &Global, args: &Demo) -> anyhow::Result<ExitCode
     let queues = options.queues.clone();
     let guests = read_guests(args.guests.as_deref(), &queues)?;
     // The conversation of one guest is made, and the platform's answer is lost on its way: the classic way to make a second one.
-    let lost = guests.len().min(5) as u64;
+    let lost = wishes(&guests).min(5);
     options.faults = vec![Fault { route: Some(Route::Conversation), kind: FaultKind::AnswerLost, when: When::Nth(lost) }];
     let client = options.clients.first().cloned().context("the simulator has no OAuth client")?;
     let simulator = Simulator::start(options).await?;
@@ -111,6 +111,10 @@ async fn create_all(lane: &Arc<Lane>, guests: &[SessionRequest]) -> Vec<Result<O
         .await
 }
 
+fn wishes(guests: &[SessionRequest]) -> u64 {
+    guests.iter().map(|guest| guest.key.as_str()).collect::<HashSet<_>>().len() as u64
+}
+
 fn what_is_wrong(guests: &[SessionRequest], created: &[Result<Opened, Error>], state: &State) -> Vec<String> {
     let mut wrong = Vec::new();
     let opened = created.iter().filter(|created| created.is_ok()).count();
@@ -118,7 +122,7 @@ fn what_is_wrong(guests: &[SessionRequest], created: &[Result<Opened, Error>], s
         wrong.push(format!("{} of {} guests have no session", guests.len() - opened, guests.len()));
     }
     // Equal rows are one wish, and have one session.
-    let wishes = guests.iter().map(|guest| guest.key.as_str()).collect::<HashSet<_>>().len() as u64;
+    let wishes = wishes(guests);
     if (state.contacts, state.conversations) != (wishes, wishes) {
         wrong.push(format!(
             "{wishes} sessions were asked for; there are {} contacts and {} conversations",

@@ -25,6 +25,7 @@ pub(crate) async fn run(global: &Global) -> anyhow::Result<ExitCode> {
         ("rateLimit", errors.rate_limit),
         ("auth", errors.auth),
         ("network", errors.network),
+        ("other", errors.total - errors.token_validation - errors.rate_limit - errors.auth - errors.network),
     ] {
         screen::data(format!("  {name:<20} {count}"));
     }

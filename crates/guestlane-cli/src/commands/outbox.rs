@@ -107,6 +107,9 @@ async fn replay(global: &Global, id: &str) -> anyhow::Result<ExitCode> {
     if !state.store.replay_event(id.to_owned(), Clock::system().now()).await? {
         return Err(unknown().into());
     }
+    if global.json {
+        screen::json(&json!({"id": id, "state": "pending"}));
+    }
     screen::note("The event is pending again; `guestlane outbox deliver` tries it now.");
     Ok(ExitCode::SUCCESS)
 }
@@ -114,6 +117,10 @@ async fn replay(global: &Global, id: &str) -> anyhow::Result<ExitCode> {
 async fn secret(global: &Global) -> anyhow::Result<ExitCode> {
     let given = settings::load(global)?.crm()?.and_then(|crm| crm.secret);
     let secret = open_state(global).await?.webhook_secret(given.as_ref()).await?;
-    screen::data(secret.expose());
+    if global.json {
+        screen::json(&json!({"webhookSecret": secret.expose()}));
+    } else {
+        screen::data(secret.expose());
+    }
     Ok(ExitCode::SUCCESS)
 }

@@ -85,7 +85,13 @@ fn a_master_key_file_that_is_damaged_or_open_to_others_is_told() {
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     let good = fs::read_to_string(&path).unwrap();
 
+    fs::remove_file(&path).unwrap();
+    let ended = office.run(&["create", "--guest", "ann"]);
+    assert!(ended.code == 2 && ended.stderr.contains("is missing, and the store has keys"), "{}", ended.stderr);
+    assert!(!path.exists(), "no new one stands in for it");
+
     fs::write(&path, "damaged").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     let ended = office.run(&["create", "--guest", "ann"]);
     assert!(ended.code == 2 && ended.stderr.contains("is damaged"), "{}", ended.stderr);
 
@@ -99,4 +105,13 @@ fn a_master_key_file_that_is_damaged_or_open_to_others_is_told() {
     let ended = office.run(&["create", "--guest", "ann"]);
     assert!(ended.code == 2 && ended.stderr.contains("chmod 600"), "{}", ended.stderr);
     assert_eq!(office.state()["calls"]["token"], 0);
+}
+
+#[test]
+fn data_that_cannot_be_written_is_not_a_success() {
+    let office = Office::open(&[]);
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let ended = office.command(&["create", "--guest", "ann", "--json"]).stdout(full).output().unwrap();
+    let stderr = String::from_utf8(ended.stderr).unwrap();
+    assert!(ended.status.code() == Some(1) && stderr.contains("standard output could not be written"), "{stderr}");
 }

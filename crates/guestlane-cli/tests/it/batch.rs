@@ -136,3 +136,17 @@ fn a_mismatch_is_told_again_on_every_run_although_its_key_is_done() {
     }
     office.assert_each_guest_once(1);
 }
+
+#[test]
+fn a_quotation_mark_that_is_not_closed_loses_nobody_without_a_word() {
+    let office = Office::open(&[]);
+    office.write("guests.csv", "guest_id,attr.note\nann,x\nbob,\"half\ncy,x\ndee,x\n");
+    let ended = office.run(&["batch", "guests.csv"]);
+    assert_eq!(ended.code, 3, "{}", ended.stdout);
+    assert!(
+        ended.stderr.contains("takes the lines 3 to 5: a quotation mark is not closed; none of these lines was used"),
+        "{}",
+        ended.stderr
+    );
+    office.assert_each_guest_once(1);
+}

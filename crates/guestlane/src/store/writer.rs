@@ -80,7 +80,10 @@ impl Thread {
     fn run(&mut self) {
         // Records that a process left behind when it died between the commit and the file.
         if let Err(error) = self.audit.catch_up(&StoredLines(&self.connection)) {
-            warn!(%error, "the audit log could not be brought up to the store; it is tried again with the next record");
+            warn!(
+                error = crate::error::chain(&error),
+                "the audit log is behind the store; it is tried again with the next record"
+            );
         }
         while let Some(first) = self.receiver.blocking_recv() {
             let mut jobs = vec![first];
@@ -127,7 +130,10 @@ impl Thread {
 
     fn bring_up_audit(&mut self) -> Result<(), Arc<AuditError>> {
         self.audit.catch_up(&StoredLines(&self.connection)).map_err(|error| {
-            warn!(%error, cause = ?std::error::Error::source(&error), "the audit log is behind the store; it is tried again with the next record");
+            warn!(
+                error = crate::error::chain(&error),
+                "the audit log is behind the store; it is tried again with the next record"
+            );
             Arc::new(error)
         })
     }

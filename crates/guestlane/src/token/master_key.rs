@@ -34,6 +34,9 @@ pub enum MasterKeyError {
     /// The file can be read by others than its owner.
     #[error("the master key file {0} can be read by others (mode {1:o})")]
     Open(PathBuf, u32),
+    /// There is no file, but there are keys that were encrypted by what was in it.
+    #[error("the master key file {0} is missing, and the store has keys that it encrypted")]
+    Missing(PathBuf),
     /// The file cannot be read or made.
     #[error("the master key file {0} cannot be used")]
     File(PathBuf, #[source] io::Error),

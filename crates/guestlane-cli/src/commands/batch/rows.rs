@@ -105,6 +105,9 @@ pub(super) fn read(
     let mut source = BufReader::new(source);
     let unreadable =
         |error| Invalid::new("FILE", format!("{} cannot be read: {error}", path.display()), "name a CSV or JSON lines file");
+    if source.fill_buf().map_err(unreadable)?.starts_with(b"\xef\xbb\xbf") {
+        source.consume(3); // a byte order mark says nothing here
+    }
     let json = source.fill_buf().map_err(unreadable)?.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
     let common = Common { queue, batch_key };
     let (sender, receiver) = mpsc::channel(AHEAD);
@@ -198,12 +201,25 @@ impl Headings {
 fn read_csv(reader: csv::Reader<impl Read>, headings: &Headings, common: &Common, sender: &Sender) {
     for (number, record) in (1..).zip(reader.into_records()) {
         let row = record
-            .map_err(|error| Invalid::new("row", error.to_string(), "give it as many columns as the heading has"))
+            .map_err(|error| Invalid::new("row", error.to_string(), "write UTF-8, and as many columns as the heading has"))
+            .and_then(|record| one_line(&record).map(|()| record))
             .and_then(|record| common.request(headings.raw(&record)));
         if !send(sender, number, row) {
             return;
         }
     }
+}
+
+/// A quotation mark that is not closed makes one row of all that follow it: guests would be lost without a word.
+fn one_line(record: &csv::StringRecord) -> Result<(), Invalid> {
+    let breaks = record.iter().map(|cell| cell.matches('\n').count()).sum::<usize>() as u64;
+    if breaks == 0 {
+        return Ok(());
+    }
+    let first = record.position().map_or(0, csv::Position::line);
+    let reason =
+        format!("takes the lines {first} to {}: a quotation mark is not closed; none of these lines was used", first + breaks);
+    Err(Invalid::new("row", reason, "close or double the quotation mark; a cell cannot have a line break"))
 }
 
 fn send(sender: &Sender, number: u64, row: Result<SessionRequest, Invalid>) -> bool {
