@@ -80,40 +80,42 @@ pub(crate) fn report(error: &anyhow::Error, json: bool) -> ExitCode {
         return report_ours(error, json);
     }
     let message = format!("{error:#}");
-    if json {
-        let (cause, fix) = (message.clone(), String::new());
-        let error = ErrorJson {
-            code: "failed".to_owned(),
-            message: message.clone(),
-            field: None,
-            cause,
-            fix,
-            retryable: false,
-            session_id: None,
-            idempotency_key: None,
-            correlation_id: None,
-        };
-        screen::json(&serde_json::json!({ "error": error }));
-    }
-    screen::note(format!("error: {message}"));
+    let data = ErrorJson {
+        code: "failed".to_owned(),
+        message: message.clone(),
+        field: None,
+        cause: message.clone(),
+        fix: String::new(),
+        retryable: false,
+        session_id: None,
+        idempotency_key: None,
+        correlation_id: None,
+    };
+    tell(data, format!("error: {message}"), json);
     ExitCode::from(REFUSED)
 }
 
 /// A failure of one session: with the key under which to ask again, for it may have been made here.
 pub(crate) fn report_session(error: &Error, key: &IdempotencyKey, json: bool) -> ExitCode {
-    if json {
-        screen::json(&serde_json::json!({ "error": ErrorJson::from(error).under(key) }));
-    }
-    screen::note(format!("{}\n  key:   {key}", text(error)));
-    ExitCode::from(if error.is_usage() { USAGE } else { REFUSED })
+    tell(ErrorJson::from(error).under(key), format!("{}\n  key:   {key}", text(error)), json);
+    exit_code(error)
 }
 
 fn report_ours(error: &Error, json: bool) -> ExitCode {
-    if json {
-        screen::json(&serde_json::json!({ "error": ErrorJson::from(error) }));
-    }
-    screen::note(text(error));
+    tell(ErrorJson::from(error), text(error), json);
+    exit_code(error)
+}
+
+fn exit_code(error: &Error) -> ExitCode {
     ExitCode::from(if error.is_usage() { USAGE } else { REFUSED })
+}
+
+/// As data where data is wanted, and always to the person.
+fn tell(data: ErrorJson, text: String, json: bool) {
+    if json {
+        screen::json(&serde_json::json!({ "error": data }));
+    }
+    screen::note(text);
 }
 
 /// Message, cause, fix: what went wrong, and what do I do now.

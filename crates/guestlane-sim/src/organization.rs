@@ -262,10 +262,9 @@ impl Organization {
         }
         let key = headers.get("idempotency-key").and_then(|value| value.to_str().ok()).filter(|key| !key.is_empty());
         let key = key.ok_or_else(|| Refusal::bad_request("The header Idempotency-Key is missing."))?;
-        // Of the organization, whichever of its clients asks.
-        let key = key.to_owned();
         let request = hash(route, body);
-        if let Some(known) = self.keys.get(&key)
+        // The memory is the organization's, whichever of its clients asks.
+        if let Some(known) = self.keys.get(key)
             && now.since(known.at) < KEY_LIFE
         {
             if known.request != request {
@@ -275,7 +274,7 @@ impl Organization {
             return Ok(answer::bytes(StatusCode::OK, "application/json", known.body.clone()));
         }
         let made = Bytes::from(create(self, body, now)?.to_string());
-        self.keys.insert(key, Remembered { request, body: made.clone(), at: now });
+        self.keys.insert(key.to_owned(), Remembered { request, body: made.clone(), at: now });
         Ok(answer::bytes(StatusCode::OK, "application/json", made))
     }
 

@@ -15,7 +15,6 @@ use http::StatusCode;
 use secrecy::SecretString;
 use tracing::{info, warn};
 use url::Url;
-use uuid::Uuid;
 
 use crate::{
     audit::{AuditFile, Entry, Status},
@@ -25,7 +24,7 @@ use crate::{
     orchestrator::Opened,
     outbox::{Crm, Networks, Outbox, WebhookSecret},
     request::{Invalid, QueueId, SessionRequest},
-    store::{Admission, Store, StoreError, Transition},
+    store::{Admission, Store},
     token::{Keyring, MasterKey, MasterKeyError, TokenIdentity},
 };
 
@@ -229,7 +228,7 @@ impl Lane {
         if matches!(known, Some(KnownQueue::Exists { until }) if now < until) {
             return Ok(());
         }
-        if self.store.peek(request.clone()).await?.is_some() {
+        if self.store.peek(request.key.clone()).await?.is_some() {
             return Ok(());
         }
         match self.look_up(request.queue).await {
@@ -280,11 +279,8 @@ impl Lane {
         match (admitted.value, admitted.audit) {
             (Admission::Drive(session), Err(error)) if session.contact_id.is_none() && !session.uncertain => {
                 let failure = Failure { code: "audit_unavailable".to_owned(), message: crate::error::chain(&*error) };
-                let after = session.clone().refused(failure, 0).map_err(StoreError::from)?;
-                let record = Entry::of(&after, Status::Failed, self.errors.totals(), self.clock.now());
-                let transition =
-                    Transition { before: session, after, audit: Some(record), event: None, errors: self.errors.take() };
-                self.store.advance(transition).await?;
+                let after = session.clone().refused(failure, 0)?;
+                self.commit(self.transition(&session, after, Some(Status::Failed), None)).await?;
                 Err(Error::Audit(error))
             }
             (admission, _) => Ok(admission),
@@ -381,11 +377,4 @@ fn queue_error(queue: QueueId, failed: CallFailed) -> Error {
         return Error::UnknownQueue { queue, correlation_id };
     }
     Error::Platform { session: None, then: Then::NothingCreated, failed }
-}
-
-/// The queue of a [`Uuid`], for callers who have one.
-impl From<Uuid> for QueueId {
-    fn from(id: Uuid) -> Self {
-        Self(id)
-    }
 }

@@ -121,9 +121,7 @@ impl Lane {
 
     /// The token that a session's guest is vouched for by.
     pub fn sign_for(&self, session: &Session) -> Result<GuestToken, token::TokenError> {
-        let kid = &session.token.kid;
-        let key = self.keyring.by_kid(kid).ok_or_else(|| token::KeyError::Missing(kid.clone()))?;
-        token::sign(key, &session.request.guest, &session.request.attributes, &session.token)
+        self.keyring.sign(&session.request.guest, &session.request.attributes, &session.token)
     }
 
     pub(crate) fn opened(&self, session: Session, replayed: bool) -> Result<Opened, Error> {

@@ -82,7 +82,7 @@ async fn tell_crm(lane: &Lane) -> anyhow::Result<()> {
 }
 
 async fn tell_unfinished(lane: &Lane) -> anyhow::Result<()> {
-    match lane.store().unfinished().await?.0 {
+    match lane.store().unfinished().await? {
         0 => {}
         1 => screen::note("note: 1 unfinished session waits; `guestlane sessions resume` finishes it"),
         n => screen::note(format!("note: {n} unfinished sessions wait; `guestlane sessions resume` finishes them")),

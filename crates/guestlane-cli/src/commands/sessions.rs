@@ -64,9 +64,7 @@ async fn show(global: &Global, id: &str, show_token: bool) -> anyhow::Result<Exi
     let session = state.store.session(id).await?.ok_or_else(|| unknown(id))?;
     let mut shown = SessionJson::stored(&session);
     if show_token {
-        let kid = &session.token.kid;
-        let key = state.keyring.by_kid(kid).ok_or_else(|| guestlane::token::KeyError::Missing(kid.clone()))?;
-        let token = guestlane::token::sign(key, &session.request.guest, &session.request.attributes, &session.token)?;
+        let token = state.keyring.sign(&session.request.guest, &session.request.attributes, &session.token)?;
         shown = shown.with_token(token.expose().to_owned());
     }
     if global.json {

@@ -18,7 +18,7 @@ pub(crate) async fn run(global: &Global, args: &Token) -> anyhow::Result<ExitCod
             let (guest, attributes): (GuestId, _) = (guest.parse()?, attributes(pairs)?);
             let keyring = open_state(global).await?.keyring;
             let identity = token::TokenIdentity::new(keyring.active().kid(), now);
-            let token = token::sign(keyring.active(), &guest, &attributes, &identity)?;
+            let token = keyring.sign(&guest, &attributes, &identity)?;
             if global.json {
                 screen::json(&json!({"guestToken": token.expose(), "kid": identity.kid, "expiresAt": identity.expires_at()}));
             } else {

@@ -3,11 +3,11 @@
 use guestlane_genesys::{ErrorCounts, Timestamp};
 use rusqlite::{Connection, OptionalExtension};
 
-use super::{Committed, Store, StoreError, audit, rows};
+use super::{Committed, Store, StoreError, audit, rows, sessions};
 use crate::{
     audit::{Entry, Status},
     ledger::{Session, State},
-    request::SessionRequest,
+    request::{IdempotencyKey, SessionRequest},
     token::TokenIdentity,
 };
 
@@ -38,9 +38,9 @@ impl Store {
         self.writer.run(move |connection| admit(connection, Session::admitted(request, token, now), rates, now)).await
     }
 
-    /// What asking under the key of `request` would come to, without asking: nothing is taken.
-    pub async fn peek(&self, request: SessionRequest) -> Result<Option<Session>, StoreError> {
-        self.reader.ask(move |connection| by_key(connection, request.key.as_str())).await
+    /// The session that has the key, if one has; nothing is taken.
+    pub async fn peek(&self, key: IdempotencyKey) -> Result<Option<Session>, StoreError> {
+        self.reader.ask(move |connection| by_key(connection, key.as_str())).await
     }
 }
 
@@ -60,9 +60,7 @@ fn admit(connection: &Connection, new: Session, rates: ErrorCounts, now: Timesta
         // What was refused may be mended by now, and what rests need not wait for its turn when somebody asks. Whoever
         // drove it can write nothing from here on.
         State::Admitted | State::ContactCreated | State::Parked | State::Failed => {
-            let epoch = known.epoch;
-            let taken = known.taken_up(now)?;
-            rows::update(connection, &taken, epoch)?;
+            let taken = sessions::take(connection, known, now)?;
             audit::append(connection, &Entry::of(&taken, Status::Pending, rates, now), Some(taken.id))?;
             Admission::Drive(taken)
         }

@@ -125,21 +125,19 @@ impl Store {
             .await
     }
 
-    /// How many sessions are unfinished, and when the next of them may be taken up.
-    pub async fn unfinished(&self) -> Result<(u64, Option<Timestamp>), StoreError> {
+    /// How many sessions are unfinished.
+    pub async fn unfinished(&self) -> Result<u64, StoreError> {
         self.reader
             .ask(|connection| {
-                let mut statement = connection.prepare_cached(
-                    "SELECT count(*), min(due_at) FROM session WHERE state IN ('admitted', 'contact_created', 'parked')",
-                )?;
-                let read = statement.query_row([], |row| Ok((row.get(0)?, row.get::<_, Option<i64>>(1)?)))?;
-                Ok((read.0, read.1.map(Timestamp::from_unix_micros)))
+                let sql = "SELECT count(*) FROM session WHERE state IN ('admitted', 'contact_created', 'parked')";
+                Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
             })
             .await
     }
 }
 
-fn take(connection: &Connection, session: Session, now: Timestamp) -> Result<Session, StoreError> {
+/// Takes a session up, whoever drove it before.
+pub(super) fn take(connection: &Connection, session: Session, now: Timestamp) -> Result<Session, StoreError> {
     let epoch = session.epoch;
     let taken = session.taken_up(now)?;
     rows::update(connection, &taken, epoch)?;

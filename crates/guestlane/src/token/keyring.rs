@@ -7,9 +7,12 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
+    claims::{GuestToken, TokenIdentity},
     master_key::{MasterKey, MasterKeyError},
-    signer::SigningKey,
+    signer::{self, SigningKey},
+    verify::TokenError,
 };
+use crate::request::{Attributes, GuestId};
 
 /// A key cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -83,6 +86,12 @@ impl Keyring {
     /// A key that is believed.
     pub fn by_kid(&self, kid: &str) -> Option<&Arc<SigningKey>> {
         self.keys.iter().map(|(key, _)| key).find(|key| key.kid() == kid)
+    }
+
+    /// Signs the token of that identity, or signs it again: the same bytes.
+    pub fn sign(&self, guest: &GuestId, attributes: &Attributes, identity: &TokenIdentity) -> Result<GuestToken, TokenError> {
+        let key = self.by_kid(&identity.kid).ok_or_else(|| KeyError::Missing(identity.kid.clone()))?;
+        signer::sign(key, guest, attributes, identity)
     }
 
     /// What may be told of the keys.

@@ -128,7 +128,7 @@ async fn end(lane: &Arc<Lane>, known: &results::Known, row: Result<Row, RowError
     match row {
         Err(bad) => (bad.number, Ended::Bad(bad)),
         // Done by the result file's word, unless the ledger knows better: then it is asked, which costs no call.
-        Ok(row) if known.has(&row.request) && matches!(lane.store().peek(row.request.clone()).await, Ok(None)) => {
+        Ok(row) if known.has(&row.request) && matches!(lane.store().peek(row.request.key.clone()).await, Ok(None)) => {
             (row.number, Ended::Known)
         }
         Ok(row) => {
