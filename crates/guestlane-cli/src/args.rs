@@ -54,9 +54,12 @@ pub(crate) enum Command {
     /// Sign, verify and look into guest tokens
     #[command(subcommand)]
     Token(Token),
-    /// Look at the audit log
+    /// Look at the audit log, and prove it
     #[command(subcommand)]
     Audit(Audit),
+    /// Forget guests
+    #[command(subcommand)]
+    Guests(Guests),
     /// Errors by category, latency, sessions and events by state
     Metrics,
     /// Look at settings
@@ -174,7 +177,7 @@ pub(crate) enum Sessions {
 pub(crate) enum Outbox {
     /// Events, newest first
     List {
-        /// Only those in this state: pending, delivered, dead
+        /// Only those in this state: pending, delivered, dead, erased
         #[arg(long, value_name = "STATE")]
         state: Option<String>,
         /// At most so many
@@ -189,11 +192,23 @@ pub(crate) enum Outbox {
     },
     /// Try all that wait, now
     Deliver,
-    /// Start one event over: the same id, the same body
+    /// Start events over, with the same ids and bodies: one, or those of a time
     Replay {
         /// The event's id
-        #[arg(value_name = "ID")]
-        id: String,
+        #[arg(value_name = "ID", required_unless_present = "since", conflicts_with_all = ["since", "until", "state"])]
+        id: Option<String>,
+        /// Those written from then on: 2026-11-22T15:00:00Z
+        #[arg(long, value_name = "TIME")]
+        since: Option<String>,
+        /// Those written before [default: now]
+        #[arg(long, value_name = "TIME", requires = "since")]
+        until: Option<String>,
+        /// Only those in this state: delivered, dead [default: both]
+        #[arg(long, value_name = "STATE", requires = "since")]
+        state: Option<String>,
+        /// Send them; without it they are only counted
+        #[arg(long, requires = "since")]
+        yes: bool,
     },
     /// Print the secret shared with the CRM
     Secret,
@@ -251,9 +266,45 @@ pub(crate) enum Audit {
         /// Only this session's
         #[arg(long, value_name = "ID")]
         session: Option<String>,
+        /// Only this guest's, also where the log has a pseudonym
+        #[arg(long, value_name = "ID")]
+        guest: Option<String>,
         /// The last so many
         #[arg(long, value_name = "N", default_value_t = 50)]
         limit: u32,
+    },
+    /// Check that nothing in the log was changed, dropped or added: by files and a public key alone
+    Verify {
+        /// Files of lines; their checkpoints and hashes stand beside them [default: all logs of the state directory]
+        #[arg(value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// The public key, as `audit key` prints it, or a file that has it [default: that of the state directory]
+        #[arg(long, value_name = "KEY")]
+        key: Option<String>,
+        /// A checkpoint that somebody kept: the log must still agree with it; may be repeated
+        #[arg(long, value_name = "FILE")]
+        checkpoint: Vec<PathBuf>,
+        /// Check a proof of `audit prove` instead
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["files", "checkpoint"])]
+        proof: Option<PathBuf>,
+    },
+    /// Print the proof that a session's records are in the log, for somebody who has neither the log nor us
+    Prove {
+        /// The session's id
+        #[arg(value_name = "SESSION")]
+        session: String,
+    },
+    /// Print the public key that the log is checked with
+    Key,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Guests {
+    /// Make a guest unreadable: in sessions, events, dead letters and, where it has pseudonyms, in the audit log
+    Erase {
+        /// The id under which the CRM knows the guest
+        #[arg(value_name = "ID")]
+        id: String,
     },
 }
 

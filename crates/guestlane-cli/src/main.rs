@@ -48,6 +48,7 @@ async fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Command::Keys(keys) => commands::keys::run(global, keys).await,
         Command::Token(token) => commands::token::run(global, token).await,
         Command::Audit(audit) => commands::audit::run(global, audit).await,
+        Command::Guests(guests) => commands::guests::run(global, guests).await,
         Command::Metrics => commands::metrics::run(global).await,
         Command::Config(config) => commands::config::run(global, config),
         Command::Completions { shell } => commands::completions(*shell),

@@ -9,6 +9,7 @@ use std::{
     collections::BinaryHeap,
     fmt,
     future::Future,
+    str::FromStr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -69,6 +70,21 @@ impl fmt::Display for Timestamp {
             Ok(moment) => write!(f, "{moment:.6}"),
             Err(_) => write!(f, "{}us", self.0),
         }
+    }
+}
+
+/// Not a moment in RFC 3339.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a moment like 2026-11-22T15:23:49Z")]
+pub struct InvalidTimestamp;
+
+/// RFC 3339, with any offset.
+impl FromStr for Timestamp {
+    type Err = InvalidTimestamp;
+
+    fn from_str(text: &str) -> Result<Self, InvalidTimestamp> {
+        let moment: jiff::Timestamp = text.parse().map_err(|_| InvalidTimestamp)?;
+        Ok(Self(moment.as_microsecond()))
     }
 }
 
@@ -306,6 +322,8 @@ mod tests {
     fn a_timestamp_reads_as_rfc_3339_with_microseconds() {
         let moment = Timestamp::from_unix_micros(1_795_361_029_123_456);
         assert_eq!(moment.to_string(), "2026-11-22T15:23:49.123456Z");
+        assert_eq!("2026-11-22T16:23:49.123456+01:00".parse(), Ok(moment));
+        assert_eq!("yesterday".parse::<Timestamp>(), Err(InvalidTimestamp));
         assert_eq!(Timestamp::from_unix_micros(0).to_string(), "1970-01-01T00:00:00.000000Z");
     }
 

@@ -18,10 +18,11 @@ use tokio::sync::Mutex;
 use tracing::{debug, warn};
 
 use crate::{
-    base_url::BaseUrl,
     clock::{Clock, Timestamp},
     error::{CallError, CallFailed, Operation},
+    platform::Credentials,
     retry::{self, Effort, RetryPolicy},
+    seam::{Seam, Seams},
     stats::CallStats,
     transport::Transport,
 };
@@ -63,6 +64,7 @@ pub(crate) struct TokenSource {
     policy: RetryPolicy,
     clock: Clock,
     stats: Arc<CallStats>,
+    seams: Seams,
     current: ArcSwapOption<AccessToken>,
     /// Held by the one who asks; keeps the reason when asking failed.
     asking: Mutex<Option<CallFailed>>,
@@ -79,26 +81,26 @@ struct TokenAnswer {
 
 impl TokenSource {
     pub(crate) fn new(
-        base: &BaseUrl,
-        client_id: &str,
-        client_secret: &SecretString,
+        credentials: &Credentials,
         transport: Transport,
         policy: RetryPolicy,
         clock: Clock,
         stats: Arc<CallStats>,
+        seams: Seams,
     ) -> Self {
         let form = url::form_urlencoded::Serializer::new(String::new())
             .append_pair("grant_type", "client_credentials")
-            .append_pair("client_id", client_id)
-            .append_pair("client_secret", client_secret.expose_secret())
+            .append_pair("client_id", &credentials.client_id)
+            .append_pair("client_secret", credentials.client_secret.expose_secret())
             .finish();
         Self {
-            url: base.route("/api/v2/oauth/token"),
+            url: credentials.base.route("/api/v2/oauth/token"),
             form: form.into(),
             transport,
             policy,
             clock,
             stats,
+            seams,
             current: ArcSwapOption::empty(),
             asking: Mutex::new(None),
             asked: AtomicU64::new(0),
@@ -157,11 +159,12 @@ impl TokenSource {
         {
             return Ok(token);
         }
-        let effort = Effort { policy: &self.policy, clock: &self.clock, stats: &self.stats, deadline };
+        let effort = Effort { policy: &self.policy, clock: &self.clock, stats: &self.stats, seams: &self.seams, deadline };
         let asked = retry::run(effort, Operation::Token, || self.request(deadline)).await;
         self.asked.fetch_add(1, Ordering::Release);
         match asked {
             Ok(done) => {
+                self.seams.pass(Seam::SignedIn).await;
                 *failure = None;
                 let token = Arc::new(done.value);
                 self.current.store(Some(Arc::clone(&token)));

@@ -15,6 +15,7 @@ use crate::{
     oauth::TokenSource,
     quota::{Quota, Rate},
     retry::{self, Done, Effort, RetryPolicy},
+    seam::Seams,
     stats::CallStats,
     transport::{Answer, NoTrustRoots, Transport},
 };
@@ -57,6 +58,7 @@ pub struct Platform {
     policy: RetryPolicy,
     stats: Arc<CallStats>,
     clock: Clock,
+    seams: Seams,
 }
 
 /// A request as it is repeated: the same bytes each time. Not `Debug`: the body may hold a guest token.
@@ -70,20 +72,19 @@ pub(crate) struct Call {
 
 impl Platform {
     /// Nothing is sent yet; the first call signs in.
-    pub fn new(credentials: &Credentials, patience: Patience, clock: Clock) -> Result<Self, NoTrustRoots> {
+    pub fn new(credentials: &Credentials, patience: Patience, clock: Clock, seams: Seams) -> Result<Self, NoTrustRoots> {
         let transport = Transport::new(clock.clone(), patience.call_timeout)?;
         let stats = Arc::new(CallStats::default());
         let oauth = Arc::new(TokenSource::new(
-            &credentials.base,
-            &credentials.client_id,
-            &credentials.client_secret,
+            credentials,
             transport.clone(),
             patience.retry,
             clock.clone(),
             Arc::clone(&stats),
+            seams.clone(),
         ));
         let quota = Quota::new(patience.quota, clock.clone());
-        Ok(Self { base: credentials.base.clone(), transport, oauth, quota, policy: patience.retry, stats, clock })
+        Ok(Self { base: credentials.base.clone(), transport, oauth, quota, policy: patience.retry, stats, clock, seams })
     }
 
     /// What the calls came to so far.
@@ -93,7 +94,7 @@ impl Platform {
 
     /// Makes a call, repeating it as [`retry`] says, until `deadline`. An answer that cannot be read counts as none.
     pub(crate) async fn call<T: DeserializeOwned>(&self, call: &Call, deadline: Timestamp) -> Result<Done<T>, CallFailed> {
-        let effort = Effort { policy: &self.policy, clock: &self.clock, stats: &self.stats, deadline };
+        let effort = Effort { policy: &self.policy, clock: &self.clock, stats: &self.stats, seams: &self.seams, deadline };
         retry::run(effort, call.operation, || async { self.attempt(call, deadline).await?.json() }).await
     }
 

@@ -7,6 +7,7 @@ use tracing::debug;
 use crate::{
     clock::{Clock, Timestamp},
     error::{CallError, CallFailed, Next, Operation},
+    seam::{Seam, Seams},
     stats::CallStats,
 };
 
@@ -71,6 +72,7 @@ pub(crate) struct Effort<'a> {
     pub(crate) policy: &'a RetryPolicy,
     pub(crate) clock: &'a Clock,
     pub(crate) stats: &'a CallStats,
+    pub(crate) seams: &'a Seams,
     pub(crate) deadline: Timestamp,
 }
 
@@ -104,6 +106,7 @@ where
             Err(error) => error,
         };
         effort.stats.failed(&error, operation);
+        effort.seams.pass(Seam::AttemptFailed).await;
         may_exist |= matches!(error, CallError::OutcomeUnknown { .. });
         let now = effort.clock.now();
         let decision = effort.policy.decide(tries, renewed, &error, effort.deadline.since(now), fastrand::f64());

@@ -2,15 +2,17 @@
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
-use guestlane_genesys::{BaseUrl, Credentials, Patience, Rate, RetryPolicy, is_loopback};
+use guestlane_genesys::{BaseUrl, Credentials, Patience, Rate, RetryPolicy, Seams, is_loopback};
 use secrecy::SecretString;
 use url::Url;
 
 use crate::{
     error::Error,
-    lane::{CrmSettings, LaneConfig, Places},
+    lane::{CrmSettings, LaneConfig},
     outbox::{Networks, WebhookSecret},
     request::{Invalid, QueueId, shorten},
+    state::Places,
+    store::{AuditSettings, GuestIds},
 };
 
 /// One setting.
@@ -46,7 +48,7 @@ settings! {
     CLIENT_ID: "GENESYS_CLIENT_ID", "genesys.client_id", None, false, "The OAuth client's id.";
     CLIENT_SECRET: "GENESYS_CLIENT_SECRET", "genesys.client_secret", None, true, "The OAuth client's secret.";
     QUEUE_ID: "GENESYS_QUEUE_ID", "genesys.queue_id", None, false, "The queue of sessions that name none.";
-    WEBHOOK_URL: "CRM_WEBHOOK_URL", "crm.webhook_url", None, false, "Where the CRM takes events; without it the CRM is not told.";
+    WEBHOOK_URL: "CRM_WEBHOOK_URL", "crm.webhook_url", None, false, "Where the CRM takes events; several, with spaces between, are each told by themselves; without it nobody is told.";
     WEBHOOK_SECRET: "CRM_WEBHOOK_SECRET", "crm.webhook_secret", None, true,
         "The secret shared with the CRM, whsec_…; without it one is made and kept (`guestlane outbox secret`).";
     ALLOW_PRIVATE: "CRM_ALLOW_PRIVATE_NETWORKS", "crm.allow_private_networks", Some("false"), false,
@@ -56,6 +58,10 @@ settings! {
     DATABASE_URL: "GUESTLANE_DATABASE_URL", "database_url", None, false, "The store, as sqlite:PATH; by default in the state directory.";
     AUDIT_LOG: "GUESTLANE_AUDIT_LOG", "audit_log", None, false,
         "The audit log; by default audit/session-audit.jsonl, here or in the state directory that was chosen.";
+    AUDIT_GUEST_IDS: "GUESTLANE_AUDIT_GUEST_IDS", "audit.guest_ids", Some("plain"), false,
+        "How the audit log calls guests: plain, or pseudonym, which can be erased.";
+    AUDIT_ROTATE_AT: "GUESTLANE_AUDIT_ROTATE_AT", "audit.rotate_at", Some("64MiB"), false,
+        "How large a file of the audit log becomes before the next one is begun: like 64MiB, or off.";
     MASTER_KEY: "GUESTLANE_MASTER_KEY", "master_key", None, true,
         "What the signing keys are encrypted with, base64 of 32 bytes; by default a file in the state directory.";
     QUOTA: "GUESTLANE_QUOTA", "quota", Some("100/s"), false, "How many calls the platform allows: N/s, N/min or off.";
@@ -344,24 +350,28 @@ impl Reader<'_> {
         let private = self.parsed(ALLOW_PRIVATE, "write true or false", |text| text.parse().ok())?;
         let networks = if private { Networks::Any } else { Networks::Public };
         let text = self.settings.value(WEBHOOK_URL)?.to_owned();
-        let url = match Url::parse(&text) {
-            Ok(url) if url.host().is_some() && url.scheme() == "https" => url,
-            Ok(url) if url.scheme() == "http" && is_loopback(&url) => url,
-            Ok(url) if url.scheme() == "http" => {
-                self.refuse(WEBHOOK_URL, "is plain http to another machine, which would show guests to the network", "use https");
-                return None;
+        let mut urls = Vec::new();
+        for text in text.split_whitespace() {
+            match Url::parse(text) {
+                Ok(url) if url.host().is_some() && url.scheme() == "https" => urls.push(url),
+                Ok(url) if url.scheme() == "http" && is_loopback(&url) => urls.push(url),
+                Ok(url) if url.scheme() == "http" => {
+                    let reason = "is plain http to another machine, which would show guests to the network";
+                    self.refuse(WEBHOOK_URL, reason, "use https");
+                    return None;
+                }
+                _ => {
+                    self.refuse(WEBHOOK_URL, "is not an https URL", "write it like https://crm.example.com/hooks/guestlane");
+                    return None;
+                }
             }
-            _ => {
-                self.refuse(WEBHOOK_URL, "is not an https URL", "write it like https://crm.example.com/hooks/guestlane");
-                return None;
-            }
-        };
+        }
         let secret: Option<SecretString> = self.settings.value(WEBHOOK_SECRET).map(|text| text.to_owned().into());
         if let Some(Err(error)) = secret.as_ref().map(WebhookSecret::parse) {
             self.refuse(WEBHOOK_SECRET, error.to_string(), "leave it out to have one made, or copy it from the CRM's settings");
             return None;
         }
-        Some(CrmSettings { url, secret, networks })
+        Some(CrmSettings { urls, secret, networks })
     }
 
     fn places(&mut self) -> Option<Places> {
@@ -384,12 +394,40 @@ impl Reader<'_> {
             None => state_dir.join(LOG),
         };
         let master_key = self.settings.value(MASTER_KEY).map(|text| text.to_owned().into());
-        Some(Places { database, audit_log, master_key_file: state_dir.join("master.key"), master_key })
+        let guest_ids = self.parsed(AUDIT_GUEST_IDS, "write plain or pseudonym", |text| match text {
+            "plain" => Some(GuestIds::Plain),
+            "pseudonym" => Some(GuestIds::Pseudonym),
+            _ => None,
+        })?;
+        let rotate_at = self.parsed(AUDIT_ROTATE_AT, "write it like 500KiB, 64MiB or 1GiB, or off", parse_size)?;
+        Some(Places {
+            database,
+            audit: AuditSettings { path: audit_log, guest_ids, rotate_at },
+            master_key_file: state_dir.join("master.key"),
+            master_key,
+            seams: Seams::default(),
+        })
     }
 }
 
 /// Far within the time in which the platform remembers a key.
 const LONGEST_DEADLINE: Duration = Duration::from_secs(1800);
+
+/// `500KiB`, `64MiB`, `1GiB`; `off` is `None`.
+fn parse_size(text: &str) -> Option<Option<u64>> {
+    if text == "off" {
+        return Some(None);
+    }
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let number: u64 = text[..digits].parse().ok().filter(|number| *number > 0)?;
+    let unit: u64 = match &text[digits..] {
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return None,
+    };
+    unit.checked_mul(number).map(Some)
+}
 
 /// `500ms`, `5s`, `2min`.
 fn parse_duration(text: &str) -> Option<Duration> {
@@ -473,6 +511,9 @@ mod tests {
             (ALLOW_PRIVATE, "maybe"),
             (WEBHOOK_URL, "crm"),
             (DATABASE_URL, "postgres://x"),
+            (AUDIT_GUEST_IDS, "secret"),
+            (AUDIT_ROTATE_AT, "64"),
+            (AUDIT_ROTATE_AT, "0MiB"),
         ] {
             let invalid = refused(&but(name, value));
             assert!(invalid.len() == 1 && invalid[0].field.contains(name), "{name}: {invalid:?}");
@@ -513,8 +554,8 @@ mod tests {
 
     #[test]
     fn the_audit_log_follows_a_state_directory_that_was_chosen() {
-        assert_eq!(settings(&GOOD).places().unwrap().audit_log, PathBuf::from("audit/session-audit.jsonl"));
+        assert_eq!(settings(&GOOD).places().unwrap().audit.path, PathBuf::from("audit/session-audit.jsonl"));
         let places = settings(&but(STATE_DIR, "/var/lib/g")).places().unwrap();
-        assert_eq!(places.audit_log, PathBuf::from("/var/lib/g/audit/session-audit.jsonl"));
+        assert_eq!(places.audit.path, PathBuf::from("/var/lib/g/audit/session-audit.jsonl"));
     }
 }

@@ -306,7 +306,7 @@ fn store_advice(error: &StoreError) -> Advice {
             chain(error),
             "check the disk and whether another process holds the database; then ask again with the same key",
         ),
-        StoreError::Row(_) | StoreError::IllegalMove(_) => {
+        StoreError::Row(_) | StoreError::IllegalMove(_) | StoreError::NoAuditLog => {
             Advice::new("defect", false, chain(error), "this should not happen: please report it with this line")
         }
     }

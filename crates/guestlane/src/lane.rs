@@ -2,50 +2,37 @@
 
 use std::{
     collections::HashMap,
-    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, future::Shared, stream};
 use guestlane_genesys::{
-    BaseUrl, CallError, CallFailed, CallStats, Clock, Credentials, Operation, Patience, Platform, Timestamp,
+    CallError, CallFailed, CallStats, Clock, Credentials, Operation, Patience, Platform, Seam, Seams, Timestamp,
 };
 use http::StatusCode;
 use secrecy::SecretString;
-use tracing::{info, warn};
+use tracing::warn;
 use url::Url;
 
 use crate::{
-    audit::{AuditFile, Entry, Status},
+    audit::{Entry, Status},
     error::{Error, Then},
     ledger::{Driving, Failure, RENEW_EVERY, Session},
     metrics::ErrorTally,
     orchestrator::Opened,
-    outbox::{Crm, Networks, Outbox, WebhookSecret},
-    request::{Invalid, QueueId, SessionRequest},
+    outbox::{Crm, Networks, Outbox},
+    request::{QueueId, SessionRequest},
+    state::{Places, State},
     store::{Admission, Store},
-    token::{Keyring, MasterKey, MasterKeyError, TokenIdentity},
+    token::{Keyring, TokenIdentity},
 };
-
-/// Where a lane keeps what it knows.
-#[derive(Debug, Clone)]
-pub struct Places {
-    /// The SQLite file.
-    pub database: PathBuf,
-    /// `session-audit.jsonl`.
-    pub audit_log: PathBuf,
-    /// The master key's file, used when no key is given.
-    pub master_key_file: PathBuf,
-    /// `GUESTLANE_MASTER_KEY`.
-    pub master_key: Option<SecretString>,
-}
 
 /// Whom to tell.
 #[derive(Debug, Clone)]
 pub struct CrmSettings {
-    /// Where events go.
-    pub url: Url,
+    /// Where events go: to each of these.
+    pub urls: Vec<Url>,
     /// `whsec_…`; without one, one is made and kept in the store.
     pub secret: Option<SecretString>,
     /// Which addresses are allowed.
@@ -67,16 +54,6 @@ pub struct LaneConfig {
     pub crm: Option<CrmSettings>,
 }
 
-/// What a lane keeps on this machine, without the platform: enough to look at sessions, keys and records.
-#[derive(Debug)]
-pub struct State {
-    /// Sessions, records, events.
-    pub store: Store,
-    /// The keys, opened.
-    pub keyring: Keyring,
-    master: MasterKey,
-}
-
 /// Creates sessions. Everything in here lives as long as the process does.
 #[derive(Debug)]
 pub struct Lane {
@@ -88,6 +65,7 @@ pub struct Lane {
     pub(crate) errors: ErrorTally,
     pub(crate) outbox: Option<Outbox>,
     pub(crate) driving: Driving,
+    pub(crate) seams: Seams,
     queues: Mutex<HashMap<QueueId, KnownQueue>>,
     heartbeat: tokio::task::JoinHandle<()>,
 }
@@ -107,86 +85,33 @@ const QUEUE_KNOWN_FOR: Duration = Duration::from_secs(300);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// How often abandoned sessions are looked for.
-const RECOVER_EVERY: Duration = Duration::from_secs(3);
+const RECOVER_EVERY: Duration = Duration::from_millis(500);
 
 /// How many abandoned sessions are driven at once.
 const RECOVER_AT_ONCE: u32 = 32;
-
-impl State {
-    /// Opens the store and the keys, making both on first use.
-    pub async fn open(places: &Places, clock: &Clock) -> Result<Self, Error> {
-        // A damaged master key must be told before anything is made.
-        let given = places.master_key.as_ref().map(|text| MasterKey::parse(text, "GUESTLANE_MASTER_KEY")).transpose()?;
-        let store = Store::open(&places.database, AuditFile::new(places.audit_log.clone()), clock)?;
-        let mut keys = store.signing_keys().await?;
-        if given.is_none() && !keys.is_empty() && !places.master_key_file.exists() {
-            return Err(MasterKeyError::Missing(places.master_key_file.clone()).into()); // a new one would open nothing
-        }
-        let master = given.map_or_else(|| MasterKey::from_file(&places.master_key_file), Ok)?;
-        if keys.is_empty() {
-            store.add_signing_key(Keyring::first_key(&master, clock.now())?).await?;
-            keys = store.signing_keys().await?;
-            info!(kid = Keyring::FIRST_KID, "made the first signing key");
-        }
-        let keyring = Keyring::open(&master, &keys)?;
-        Ok(Self { store, keyring, master })
-    }
-
-    /// A store's keys and ids mean nothing to another platform: the first one that it is used with is the only one.
-    async fn belongs_to(&self, base: &BaseUrl) -> Result<(), Error> {
-        let known = self.store.platform_or(base.as_str().to_owned()).await?;
-        if known == base.as_str() {
-            return Ok(());
-        }
-        let reason = format!("belongs to the platform at {known}, not to {base}");
-        let fix = "choose another state directory for this platform; sessions of one are not sessions of the other";
-        Err(Error::Settings(vec![Invalid::new("GUESTLANE_STATE_DIR", reason, fix)]))
-    }
-
-    /// The secret shared with the CRM: the one given, else the one in the store, made on first use.
-    pub async fn webhook_secret(&self, given: Option<&SecretString>) -> Result<WebhookSecret, Error> {
-        const NAME: &str = "the CRM's webhook secret";
-        let invalid = |error: crate::outbox::InvalidSecret| {
-            Invalid::new(
-                "CRM_WEBHOOK_SECRET",
-                error.to_string(),
-                "leave it out to have one made, or see `guestlane outbox secret`",
-            )
-        };
-        if let Some(given) = given {
-            return WebhookSecret::parse(given).map_err(|error| invalid(error).into());
-        }
-        let kept = match self.store.secret_or(NAME, None).await? {
-            Some(kept) => Some(kept),
-            None => {
-                let new = WebhookSecret::generate().map_err(invalid)?;
-                let sealed = self.master.seal(NAME, secrecy::ExposeSecret::expose_secret(&new).as_bytes())?;
-                self.store.secret_or(NAME, Some(sealed)).await?
-            }
-        };
-        let opened = self.master.open(NAME, &kept.unwrap_or_default())?;
-        let text: SecretString = String::from_utf8_lossy(&opened).into_owned().into();
-        WebhookSecret::parse(&text).map_err(|error| invalid(error).into())
-    }
-}
 
 impl Lane {
     /// Opens store, keys, platform and CRM. Must be called within a tokio runtime; nothing is sent yet.
     pub async fn open(config: LaneConfig, clock: Clock) -> Result<Arc<Self>, Error> {
         let state = State::open(&config.places, &clock).await?;
         state.belongs_to(&config.credentials.base).await?;
-        let platform = Arc::new(Platform::new(&config.credentials, config.patience, clock.clone())?);
+        let seams = config.places.seams.clone();
+        seams.pass(Seam::PlatformStored).await;
+        let platform = Platform::new(&config.credentials, config.patience, clock.clone(), seams.clone())?;
+        let platform = Arc::new(platform);
         let outbox = match config.crm {
             Some(crm) => {
                 let secret = state.webhook_secret(crm.secret.as_ref()).await?;
-                let crm = Crm::new(crm.url, crm.networks, secret, clock.clone())?;
-                Some(Outbox::new(crm, state.store.clone(), clock.clone()))
+                seams.pass(Seam::WebhookSecretStored).await;
+                let receiver = |url| Crm::new(url, crm.networks, secret.clone(), clock.clone());
+                let receivers = crm.urls.into_iter().map(receiver).collect::<Result<_, _>>()?;
+                Some(Outbox::new(receivers, state.store.clone(), clock.clone()))
             }
             None => None,
         };
         let errors = ErrorTally::new(state.store.error_counts().await?, Arc::clone(platform.stats()));
         let driving = Driving::default();
-        let heartbeat = tokio::spawn(renew_leases(driving.clone(), state.store.clone(), clock.clone()));
+        let heartbeat = tokio::spawn(renew_leases(driving.clone(), state.store.clone(), clock.clone(), seams.clone()));
         Ok(Arc::new(Self {
             clock,
             deadline: config.deadline,
@@ -196,6 +121,7 @@ impl Lane {
             errors,
             outbox,
             driving,
+            seams,
             queues: Mutex::default(),
             heartbeat,
         }))
@@ -232,13 +158,17 @@ impl Lane {
             return Ok(());
         }
         match self.look_up(request.queue).await {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.seams.pass(Seam::QueueLookedUp).await;
+                Ok(())
+            }
             Err(failed) => {
                 let error = queue_error(request.queue, failed);
                 let advice = error.advice();
                 let text = format!("{}: {}", advice.code, error.record());
                 let entry = Entry::refused(&request.guest, request.queue, text, self.errors.totals(), self.clock.now());
                 self.store.record_refusal(entry, self.errors.take()).await?;
+                self.seams.pass(Seam::RefusalStored).await;
                 Err(error)
             }
         }
@@ -280,10 +210,13 @@ impl Lane {
             (Admission::Drive(session), Err(error)) if session.contact_id.is_none() && !session.uncertain => {
                 let failure = Failure { code: "audit_unavailable".to_owned(), message: crate::error::chain(&*error) };
                 let after = session.clone().refused(failure, 0)?;
-                self.commit(self.transition(&session, after, Some(Status::Failed), None)).await?;
+                self.commit(self.transition(&session, after, Some(Status::Failed))).await?;
                 Err(Error::Audit(error))
             }
-            (admission, _) => Ok(admission),
+            (admission, _) => {
+                self.seams.pass(Seam::Admitted).await;
+                Ok(admission)
+            }
         }
     }
 
@@ -306,6 +239,9 @@ impl Lane {
     /// Takes up sessions that nobody drives any more, and drives each to its end. Says what came of them; nothing, when there are none.
     pub async fn recover(self: &Arc<Self>) -> Result<Vec<Result<Opened, Error>>, Error> {
         let taken = self.store.take_up(RECOVER_AT_ONCE, self.clock.now()).await?;
+        if !taken.is_empty() {
+            self.seams.pass(Seam::TakenUp).await;
+        }
         let driven = stream::iter(taken).map(|session| {
             let lane = Arc::clone(self);
             async move { lane.resume(session).await }
@@ -350,14 +286,16 @@ impl Drop for Lane {
 }
 
 /// A driver that lives keeps its sessions.
-async fn renew_leases(driving: Driving, store: Store, clock: Clock) {
+async fn renew_leases(driving: Driving, store: Store, clock: Clock, seams: Seams) {
     loop {
         clock.sleep(RENEW_EVERY).await;
         let leases = driving.leases();
-        if !leases.is_empty()
-            && let Err(error) = store.renew(leases, clock.now()).await
-        {
-            warn!(%error, "leases could not be renewed; another process may take these sessions over");
+        if leases.is_empty() {
+            continue;
+        }
+        match store.renew(leases, clock.now()).await {
+            Ok(()) => seams.pass(Seam::LeasesRenewed).await,
+            Err(error) => warn!(%error, "leases could not be renewed; another process may take these sessions over"),
         }
     }
 }

@@ -29,6 +29,7 @@
 
 pub mod audit;
 pub mod config;
+mod disk;
 pub mod error;
 mod lane;
 pub mod ledger;
@@ -37,13 +38,15 @@ mod orchestrator;
 pub mod outbox;
 pub mod request;
 mod settle;
+mod state;
 mod steps;
 pub mod store;
 pub mod token;
 
 pub use error::Error;
 pub use guestlane_genesys::{
-    BaseUrl, CallStats, Clock, Credentials, ErrorCounts, ManualClock, Patience, Rate, RetryPolicy, Timestamp,
+    BaseUrl, CallStats, Clock, Credentials, ErrorCounts, ManualClock, Patience, Rate, RetryPolicy, Seam, Seams, Timestamp,
 };
-pub use lane::{CrmSettings, Lane, LaneConfig, Places, State};
+pub use lane::{CrmSettings, Lane, LaneConfig};
 pub use orchestrator::Opened;
+pub use state::{Places, State};

@@ -8,7 +8,7 @@ use crate::{
     ledger::Session,
     request::SessionRequest,
     settle::{mismatch, needs_attention},
-    store::Admission,
+    store::{Admission, StoreError},
     token::{GuestToken, TokenIdentity},
 };
 
@@ -33,7 +33,11 @@ impl Lane {
         loop {
             let admission = self.admit(&request).await?;
             match admission {
-                Admission::Drive(session) => return self.drive(session, asked_at, deadline).await,
+                Admission::Drive(session) => match self.drive(session, asked_at, deadline).await {
+                    // Somebody took us for dead, and drives it now: their answer is ours.
+                    Err(Error::Store(StoreError::LeaseLost)) if self.clock.now() < deadline => {}
+                    driven => return driven,
+                },
                 Admission::Done(session) => return self.opened(session, true),
                 Admission::Running(session) => self.wait_for(&session, deadline).await?,
                 Admission::Mismatch(session) => return Err(mismatch(&session, &request)),

@@ -1,5 +1,7 @@
 //! How a session that did not get through is left: what becomes of it, and what the caller is told.
 
+use guestlane_genesys::Seam;
+
 use crate::{
     audit::Status,
     error::{Error, Then},
@@ -16,6 +18,7 @@ impl Lane {
             StepFailed::Call(failed) => failed,
             StepFailed::Move(illegal) => return Err(illegal.into()),
         };
+        self.seams.pass(Seam::StepFailed).await;
         let now = self.clock.now();
         let uncertain = session.uncertain || failed.may_exist;
         let then = match failed.cause.refusal() {
@@ -35,7 +38,7 @@ impl Lane {
             (_, None) => session.gave_up(failure, failed.tries, now),
         };
         let after = after?;
-        self.commit(self.transition(&before, after, Some(Status::Failed), None)).await?;
+        self.commit(self.transition(&before, after, Some(Status::Failed))).await?;
         Ok(error)
     }
 
@@ -46,7 +49,7 @@ impl Lane {
         };
         let error = needs_attention(&session);
         let after = session.clone().expired(failure)?;
-        self.commit(self.transition(&session, after, Some(Status::Failed), None)).await?;
+        self.commit(self.transition(&session, after, Some(Status::Failed))).await?;
         Ok(error)
     }
 }

@@ -1,15 +1,14 @@
 //! The steps of a session: what each sends, and what it writes.
 
-use guestlane_genesys::{CallError, CallFailed, Category, NewContact, NewConversation, Timestamp};
+use guestlane_genesys::{CallError, CallFailed, Category, NewContact, NewConversation, Seam, Timestamp};
 
 use crate::{
     audit::{Entry, Status},
     error::Error,
     lane::Lane,
-    ledger::{Failure, IllegalMove, Session},
+    ledger::{Failure, IllegalMove, Session, State},
     orchestrator::Opened,
-    outbox::Event,
-    store::Transition,
+    store::{Advanced, Transition},
     token::{self, GuestToken, TokenIdentity},
 };
 
@@ -63,7 +62,8 @@ impl Lane {
         let key = format!("{}-contact", request.key.upstream());
         let done = self.platform.register_contact(&contact, key, deadline).await?;
         let after = session.clone().contact_created(done.value.id, done.tries, self.clock.now())?;
-        Ok(self.transition(session, after, None, None))
+        self.seams.pass(Seam::ContactMade).await;
+        Ok(self.transition(session, after, None))
     }
 
     /// Step B (R5). Its transition carries the audit record «success» and the CRM's event.
@@ -78,29 +78,26 @@ impl Lane {
         let conversation = NewConversation::new(request.guest.as_str(), request.queue.0, token.expose());
         let key = format!("{}-conversation", request.key.upstream());
         let done = self.platform.open_conversation(&conversation, key, deadline).await?;
+        self.seams.pass(Seam::ConversationOpened).await;
         let now = self.clock.now();
         let after = session.clone().opened(done.value.id, done.tries, since, now)?;
-        let event = self.outbox.is_some().then(|| Event::session_created(&after, now));
-        Ok(self.transition(session, after, Some(Status::Success), event))
+        let events = self.outbox.as_ref().map(|outbox| outbox.session_created(&after, now)).unwrap_or_default();
+        Ok(Transition { events, ..self.transition(session, after, Some(Status::Success)) })
     }
 
-    pub(crate) fn transition(
-        &self,
-        before: &Session,
-        after: Session,
-        status: Option<Status>,
-        event: Option<Event>,
-    ) -> Transition {
+    pub(crate) fn transition(&self, before: &Session, after: Session, status: Option<Status>) -> Transition {
         let audit = status.map(|status| Entry::of(&after, status, self.errors.totals(), self.clock.now()));
-        Transition { before: before.clone(), after, audit, event, errors: self.errors.take() }
+        Transition { before: before.clone(), after, audit, events: Vec::new(), errors: self.errors.take() }
     }
 
     /// The session as it is from now on. An audit file that lags behind hides nothing: the record is in the store.
     pub(crate) async fn commit(&self, transition: Transition) -> Result<Session, Error> {
-        let event = transition.event.clone();
-        let session = self.store.advance(transition).await?.value;
-        if let (Some(outbox), Some(event)) = (&self.outbox, event) {
-            outbox.send_soon(event);
+        let Advanced { session, first } = self.store.advance(transition).await?.value;
+        if let Some(seam) = seam_after(&session) {
+            self.seams.pass(seam).await;
+        }
+        if let Some(outbox) = &self.outbox {
+            first.into_iter().for_each(|event| outbox.send_soon(event));
         }
         Ok(session)
     }
@@ -113,7 +110,7 @@ impl Lane {
                 self.platform.stats().count(Category::TokenValidation);
                 let failure = Failure { code: "token_validation".to_owned(), message: error.to_string() };
                 let after = session.clone().gave_up(failure, 0, self.clock.now())?;
-                self.commit(self.transition(session, after, Some(Status::Failed), None)).await?;
+                self.commit(self.transition(session, after, Some(Status::Failed))).await?;
                 Err(error.into())
             }
         }
@@ -134,6 +131,20 @@ impl Lane {
         let now = self.clock.now();
         let identity = TokenIdentity::new(self.keyring.active().kid(), now);
         let after = session.clone().token_renewed(identity, tries, now)?;
-        self.commit(self.transition(&session, after, None, None)).await
+        let renewed = self.commit(self.transition(&session, after, None)).await?;
+        self.seams.pass(Seam::TokenRenewed).await;
+        Ok(renewed)
+    }
+}
+
+/// Where the process may die once a session stands in the ledger as it is.
+fn seam_after(session: &Session) -> Option<Seam> {
+    match session.state {
+        State::Open => Some(Seam::OpenStored),
+        State::NeedsAttention => Some(Seam::SetAside),
+        State::Failed | State::Parked => Some(Seam::FailureStored),
+        State::Admitted | State::ContactCreated if session.failure.is_some() => Some(Seam::FailureStored),
+        State::ContactCreated => Some(Seam::ContactStored),
+        State::Admitted => None, // its token was renewed, and that has a seam of its own
     }
 }

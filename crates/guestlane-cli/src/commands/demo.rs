@@ -45,7 +45,8 @@ pub(crate) async fn run(global: &Global, args: &Demo) -> anyhow::Result<ExitCode
 
     // Kept after the demo ends, so that there is something to look at.
     let directory = tempfile::Builder::new().prefix("guestlane-demo-").tempdir()?.keep();
-    let audit_log = directory.join("audit/session-audit.jsonl");
+    let places = Places::in_directory(&directory);
+    let audit_log = places.audit.path.clone();
     let config = LaneConfig {
         credentials: Credentials {
             base: simulator.base_url().parse()?,
@@ -54,13 +55,8 @@ pub(crate) async fn run(global: &Global, args: &Demo) -> anyhow::Result<ExitCode
         },
         patience: Patience::default(),
         deadline: Duration::from_secs(60),
-        places: Places {
-            database: directory.join("guestlane.db"),
-            audit_log: audit_log.clone(),
-            master_key_file: directory.join("master.key"),
-            master_key: None,
-        },
-        crm: Some(CrmSettings { url: simulator.crm_url().parse()?, secret: Some(secret), networks: Networks::Any }),
+        places,
+        crm: Some(CrmSettings { urls: vec![simulator.crm_url().parse()?], secret: Some(secret), networks: Networks::Any }),
     };
     let lane = Lane::open(config, Clock::system()).await?;
     simulator.register_guest_keys(&lane.keyring().jwks().to_string()).map_err(anyhow::Error::msg)?;

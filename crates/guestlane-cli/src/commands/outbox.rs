@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 
 use guestlane::{
-    Clock,
+    Clock, Timestamp,
     outbox::{Crm, Outbox as Deliverer},
     request::Invalid,
-    store::{Delivery, DeliveryState},
+    store::{Delivery, DeliveryState, Replay},
 };
 use serde_json::json;
 
@@ -21,7 +21,10 @@ pub(crate) async fn run(global: &Global, args: &Outbox) -> anyhow::Result<ExitCo
         Outbox::List { state, limit } => list(global, state.as_deref(), *limit).await,
         Outbox::Show { id } => show(global, id).await,
         Outbox::Deliver => deliver(global).await,
-        Outbox::Replay { id } => replay(global, id).await,
+        Outbox::Replay { id, since, until, state, yes } => {
+            let replayed = which(id.as_deref(), since.as_deref(), until.as_deref(), state.as_deref())?;
+            replay(global, replayed, *yes || id.is_some()).await
+        }
         Outbox::Secret => secret(global).await,
     }
 }
@@ -29,22 +32,18 @@ pub(crate) async fn run(global: &Global, args: &Outbox) -> anyhow::Result<ExitCo
 fn as_json(delivery: &Delivery) -> serde_json::Value {
     let pending = delivery.state == DeliveryState::Pending;
     json!({
-        "id": delivery.event.id, "sessionId": delivery.event.session.to_string(), "state": delivery.state,
+        "id": delivery.event.id, "receiver": delivery.event.receiver, "sessionId": delivery.event.session.to_string(), "state": delivery.state,
         "tries": delivery.event.tries, "createdAt": delivery.created_at, "nextTryAt": pending.then_some(delivery.event.due_at),
         "settledAt": delivery.settled_at, "lastError": delivery.last_error,
     })
 }
 
 async fn list(global: &Global, state: Option<&str>, limit: u32) -> anyhow::Result<ExitCode> {
-    let state = match state {
-        None => None,
-        Some("pending") => Some(DeliveryState::Pending),
-        Some("delivered") => Some(DeliveryState::Delivered),
-        Some("dead") => Some(DeliveryState::Dead),
-        Some(other) => {
-            return Err(Invalid::new("--state", format!("`{other}` is no state"), "use pending, delivered or dead").into());
-        }
+    let parse = |name: &str| {
+        let invalid = || Invalid::new("--state", format!("`{name}` is no state"), "use pending, delivered, dead or erased");
+        DeliveryState::from_name(name).ok_or_else(invalid)
     };
+    let state = state.map(parse).transpose()?;
     let events = open_state(global).await?.store.events(state, limit).await?;
     if global.json {
         events.iter().for_each(|delivery| screen::json(&as_json(delivery)));
@@ -54,13 +53,14 @@ async fn list(global: &Global, state: Option<&str>, limit: u32) -> anyhow::Resul
         let row = |delivery: &Delivery| {
             vec![
                 delivery.event.id.clone(),
+                delivery.event.receiver.to_string(),
                 delivery.state.name().to_owned(),
                 delivery.event.tries.to_string(),
                 delivery.created_at.to_string(),
                 delivery.last_error.clone().unwrap_or_default(),
             ]
         };
-        screen::data(screen::table(&["event", "state", "tries", "written", "last error"], events.iter().map(row)));
+        screen::data(screen::table(&["event", "receiver", "state", "tries", "written", "last error"], events.iter().map(row)));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -70,10 +70,15 @@ fn unknown() -> Invalid {
 }
 
 async fn show(global: &Global, id: &str) -> anyhow::Result<ExitCode> {
-    let delivery = open_state(global).await?.store.event(id.to_owned()).await?.ok_or_else(unknown)?;
-    let mut shown = as_json(&delivery);
-    shown["body"] = serde_json::from_str(&delivery.event.body)?;
-    screen::data(if global.json { shown.to_string() } else { serde_json::to_string_pretty(&shown)? });
+    let deliveries = open_state(global).await?.store.event(id.to_owned()).await?;
+    if deliveries.is_empty() {
+        return Err(unknown().into());
+    }
+    for delivery in deliveries {
+        let mut shown = as_json(&delivery);
+        shown["body"] = serde_json::from_str(&delivery.event.body).unwrap_or_default();
+        screen::data(if global.json { shown.to_string() } else { serde_json::to_string_pretty(&shown)? });
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -84,7 +89,9 @@ async fn deliver(global: &Global) -> anyhow::Result<ExitCode> {
     let clock = Clock::system();
     let state = open_state(global).await?;
     let secret = state.webhook_secret(crm.secret.as_ref()).await?;
-    let outbox = Deliverer::new(Crm::new(crm.url, crm.networks, secret, clock.clone())?, state.store.clone(), clock.clone());
+    let receiver = |url| Crm::new(url, crm.networks, secret.clone(), clock.clone());
+    let receivers = crm.urls.into_iter().map(receiver).collect::<Result<_, _>>()?;
+    let outbox = Deliverer::new(receivers, state.store.clone(), clock.clone());
     state.store.make_events_due(clock.now()).await?;
     let round = outbox.deliver_due().await?;
     let left = state.store.pending_events().await?;
@@ -102,16 +109,48 @@ async fn deliver(global: &Global) -> anyhow::Result<ExitCode> {
     Ok(if round.failed + round.dead == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn replay(global: &Global, id: &str) -> anyhow::Result<ExitCode> {
+async fn replay(global: &Global, replay: Replay, send: bool) -> anyhow::Result<ExitCode> {
     let state = open_state(global).await?;
-    if !state.store.replay_event(id.to_owned(), Clock::system().now()).await? {
+    let count = state.store.replayable(replay.clone()).await?;
+    if count == 0 && matches!(replay, Replay::Event(_)) {
         return Err(unknown().into());
     }
-    if global.json {
-        screen::json(&json!({"id": id, "state": "pending"}));
+    if send && count > 0 {
+        let pending = state.store.replay(replay, Clock::system().now()).await?;
+        if global.json {
+            screen::json(&json!({"events": pending, "state": "pending"}));
+        } else {
+            screen::data(format!("{pending} pending again; `guestlane outbox deliver` sends what is pending now."));
+        }
+    } else if global.json {
+        screen::json(&json!({"events": count, "state": "unchanged"}));
+    } else if count == 0 {
+        screen::note("There are no such events.");
+    } else {
+        screen::data(format!("{count} would be sent again; add --yes to do it."));
     }
-    screen::note("The event is pending again; `guestlane outbox deliver` tries it now.");
     Ok(ExitCode::SUCCESS)
+}
+
+fn which(id: Option<&str>, since: Option<&str>, until: Option<&str>, state: Option<&str>) -> Result<Replay, Invalid> {
+    if let Some(id) = id {
+        return Ok(Replay::Event(id.to_owned()));
+    }
+    let time = |flag: &str, text: &str| {
+        let invalid =
+            |_| Invalid::new(flag, format!("`{}` is no time", screen::printable(text)), "write it like 2026-11-22T15:00:00Z");
+        text.parse::<Timestamp>().map_err(invalid)
+    };
+    let state = match state.map(|name| (name, DeliveryState::from_name(name))) {
+        None => None,
+        Some((_, Some(state @ (DeliveryState::Delivered | DeliveryState::Dead)))) => Some(state),
+        Some((name, _)) => {
+            return Err(Invalid::new("--state", format!("`{name}` cannot be sent again"), "use delivered or dead"));
+        }
+    };
+    let since = time("--since", since.unwrap_or_default())?;
+    let until = until.map_or_else(|| Ok(Clock::system().now()), |text| time("--until", text))?;
+    Ok(Replay::Written { since, until, state })
 }
 
 async fn secret(global: &Global) -> anyhow::Result<ExitCode> {

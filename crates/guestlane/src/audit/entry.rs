@@ -1,11 +1,11 @@
 //! One record of the audit log.
 
 use guestlane_genesys::{ErrorCounts, Timestamp};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{
-    ledger::Session,
+    ledger::{Session, SessionId},
     request::{GuestId, QueueId},
     token,
 };
@@ -22,24 +22,52 @@ pub enum Status {
     Failed,
 }
 
-/// One record: all fields of R11. Never a token, a secret or an attribute's value.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Entry {
+/// One record. Never a token, a secret or an attribute's value.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Entry {
+    /// An attempt at a session (R11).
+    Session(Box<SessionEntry>),
+    /// A guest was made unreadable.
+    Erasure(Erasure),
+    /// This log goes on where another one was closed.
+    Rotation(Rotation),
+}
+
+/// An attempt at a session: all fields of R11.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SessionEntry {
     timestamp: Timestamp,
-    action: &'static str,
     status: Status,
-    session_id: Option<Uuid>,
-    #[serde(serialize_with = "plain")]
-    guest_identifier: GuestId,
-    queue_id: Uuid,
-    routing_target: Uuid,
+    session_id: Option<SessionId>,
+    guest: GuestId,
+    queue: QueueId,
     contact_id: Option<String>,
     conversation_id: Option<String>,
     latency_ms: Option<f64>,
     error: Option<String>,
-    token_expiry_policy: &'static str,
-    error_rates: ErrorRates,
+    rates: ErrorRates,
+}
+
+/// What was made unreadable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Erasure {
+    /// When.
+    pub timestamp: Timestamp,
+    /// The pseudonym by which the guest's records stay known; none where records have ids in plain.
+    pub pseudonym: Option<String>,
+    /// Sessions of the guest.
+    pub sessions: u64,
+    /// Events for the CRM.
+    pub events: u64,
+}
+
+/// The end of the log before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rotation {
+    /// When.
+    pub timestamp: Timestamp,
+    /// The log before, and its last checkpoint: whoever has this log can tell whether that one is whole.
+    pub continues: String,
 }
 
 /// The counters of R12 as they stood.
@@ -73,59 +101,136 @@ impl From<ErrorCounts> for ErrorRates {
     }
 }
 
-fn plain<S: Serializer>(guest: &GuestId, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(guest.as_str())
-}
+/// R3's five minutes, as ISO 8601 has them.
+const EXPIRY_POLICY: &str = "PT5M";
 
 impl Entry {
-    /// R3's five minutes, as ISO 8601 has them.
-    const EXPIRY_POLICY: &'static str = "PT5M";
-
-    fn new(status: Status, guest: &GuestId, queue: QueueId, rates: ErrorCounts, now: Timestamp) -> Self {
+    fn new(status: Status, guest: &GuestId, queue: QueueId, rates: ErrorCounts, now: Timestamp) -> SessionEntry {
         debug_assert_eq!(token::LIFE.as_secs(), 300);
-        Self {
+        SessionEntry {
             timestamp: now,
-            action: "session.create",
             status,
             session_id: None,
-            guest_identifier: guest.clone(),
-            queue_id: queue.0,
-            routing_target: queue.0,
+            guest: guest.clone(),
+            queue,
             contact_id: None,
             conversation_id: None,
             latency_ms: None,
             error: None,
-            token_expiry_policy: Self::EXPIRY_POLICY,
-            error_rates: rates.into(),
+            rates: rates.into(),
         }
     }
 
     /// An attempt at a session begins, goes on, or has ended.
     pub fn of(session: &Session, status: Status, rates: ErrorCounts, now: Timestamp) -> Self {
         let request = &session.request;
-        Self {
-            session_id: Some(session.id.0),
+        Self::Session(Box::new(SessionEntry {
+            session_id: Some(session.id),
             contact_id: session.contact_id.clone(),
             conversation_id: session.conversation_id.clone(),
             latency_ms: session.latency.map(|latency| latency.as_secs_f64() * 1000.0),
             error: session.failure.as_ref().map(|failure| format!("{}: {}", failure.code, failure.message)),
             ..Self::new(status, &request.guest, request.queue, rates, now)
-        }
+        }))
     }
 
     /// An attempt that ended before there was a session: the queue does not exist, or we could not sign in.
     pub fn refused(guest: &GuestId, queue: QueueId, error: String, rates: ErrorCounts, now: Timestamp) -> Self {
-        Self { error: Some(error), ..Self::new(Status::Failed, guest, queue, rates, now) }
+        Self::Session(Box::new(SessionEntry { error: Some(error), ..Self::new(Status::Failed, guest, queue, rates, now) }))
     }
 
-    /// The line that stands at `index` in the log, without its end.
-    pub fn line(&self, index: u64) -> String {
-        #[derive(Serialize)]
-        struct Indexed<'a> {
-            index: u64,
-            #[serde(flatten)]
-            entry: &'a Entry,
+    /// The guest that the record names.
+    pub(crate) fn guest(&self) -> Option<&GuestId> {
+        match self {
+            Self::Session(entry) => Some(&entry.guest),
+            Self::Erasure(_) | Self::Rotation(_) => None,
         }
-        serde_json::to_string(&Indexed { index, entry: self }).unwrap_or_default()
     }
+
+    /// The session that the record is about.
+    pub(crate) fn session(&self) -> Option<SessionId> {
+        match self {
+            Self::Session(entry) => entry.session_id,
+            Self::Erasure(_) | Self::Rotation(_) => None,
+        }
+    }
+
+    /// The line that stands at `index` in a log, without its end. `guest` is how the log calls the guest.
+    pub(crate) fn line(&self, index: u64, guest: &str) -> String {
+        let line = match self {
+            Self::Session(entry) => serde_json::to_string(&SessionLine {
+                index,
+                timestamp: entry.timestamp,
+                action: "session.create",
+                status: entry.status,
+                session_id: entry.session_id.map(|id| id.0),
+                guest_identifier: guest,
+                queue_id: entry.queue.0,
+                routing_target: entry.queue.0,
+                contact_id: entry.contact_id.as_deref(),
+                conversation_id: entry.conversation_id.as_deref(),
+                latency_ms: entry.latency_ms,
+                error: entry.error.as_deref(),
+                token_expiry_policy: EXPIRY_POLICY,
+                error_rates: &entry.rates,
+            }),
+            Self::Erasure(erasure) => serde_json::to_string(&ErasureLine {
+                index,
+                timestamp: erasure.timestamp,
+                action: "guest.erase",
+                status: Status::Success,
+                guest_identifier: erasure.pseudonym.as_deref(),
+                sessions: erasure.sessions,
+                events: erasure.events,
+            }),
+            Self::Rotation(rotation) => serde_json::to_string(&RotationLine {
+                index,
+                timestamp: rotation.timestamp,
+                action: "audit.rotate",
+                status: Status::Success,
+                continues: &rotation.continues,
+            }),
+        };
+        line.unwrap_or_default()
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SessionLine<'a> {
+    index: u64,
+    timestamp: Timestamp,
+    action: &'static str,
+    status: Status,
+    session_id: Option<Uuid>,
+    guest_identifier: &'a str,
+    queue_id: Uuid,
+    routing_target: Uuid,
+    contact_id: Option<&'a str>,
+    conversation_id: Option<&'a str>,
+    latency_ms: Option<f64>,
+    error: Option<&'a str>,
+    token_expiry_policy: &'static str,
+    error_rates: &'a ErrorRates,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ErasureLine<'a> {
+    index: u64,
+    timestamp: Timestamp,
+    action: &'static str,
+    status: Status,
+    guest_identifier: Option<&'a str>,
+    sessions: u64,
+    events: u64,
+}
+
+#[derive(Serialize)]
+struct RotationLine<'a> {
+    index: u64,
+    timestamp: Timestamp,
+    action: &'static str,
+    status: Status,
+    continues: &'a str,
 }

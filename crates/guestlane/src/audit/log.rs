@@ -1,16 +1,20 @@
-//! The audit log as a file: `session-audit.jsonl`, one line per record.
+//! A log as files: its lines, their hashes and the checkpoint over them.
 //!
-//! The store is where a record is safe; this file is where people and programs read it. After each commit the file is brought up to the
-//! store, whoever wrote last and wherever it stopped: a line that broke off is cut away and written again.
+//! The store is where a record is safe; the files are where people and programs read it. After each commit they are brought up to the store,
+//! wherever a process stopped that wrote them before: a line that broke off is cut away and written again. A log belongs to one process at
+//! a time, so nobody else writes them.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
+use guestlane_genesys::{Seam, Seams};
 use serde::Deserialize;
+
+use super::tree::{Hash, leaf_hash};
 
 /// The audit log cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +30,7 @@ pub enum AuditError {
     Foreign(PathBuf, &'static str),
 }
 
-/// What the file is brought up to: the lines of a store, by index.
+/// What the files are brought up to: the lines of a log, by index.
 pub trait Lines {
     /// The line at `index`.
     fn line(&self, index: u64) -> Result<Option<String>, String>;
@@ -35,59 +39,89 @@ pub trait Lines {
     fn append_from(&self, index: u64, text: &mut Vec<u8>) -> Result<u64, String>;
 }
 
-/// The file, and what we know of its end.
+/// The file of a log's lines: that of the first log has the name that was chosen, the others have their number in front of its extension.
+pub fn lines_path(first: &Path, log: u32) -> PathBuf {
+    if log <= 1 {
+        return first.to_owned();
+    }
+    let stem = first.file_stem().unwrap_or_default().to_string_lossy();
+    let extension = first.extension().map(|extension| format!(".{}", extension.to_string_lossy())).unwrap_or_default();
+    first.with_file_name(format!("{stem}.{log}{extension}"))
+}
+
+/// The file of the hashes of a log's lines: 32 bytes each (level 0 of C2SP `tlog-tiles`, in one piece).
+pub fn hashes_path(lines: &Path) -> PathBuf {
+    beside(lines, ".hashes")
+}
+
+/// The file of the newest checkpoint over a log's lines.
+pub fn checkpoint_path(lines: &Path) -> PathBuf {
+    beside(lines, ".checkpoint")
+}
+
+fn beside(lines: &Path, ending: &str) -> PathBuf {
+    let mut name = lines.file_name().unwrap_or_default().to_owned();
+    name.push(ending);
+    lines.with_file_name(name)
+}
+
+/// The files of one log, and what we know of their end.
 #[derive(Debug)]
-pub struct AuditFile {
+pub struct LogFiles {
     path: PathBuf,
     open: Option<Open>,
 }
 
 #[derive(Debug)]
 struct Open {
-    file: File,
+    lines: File,
+    hashes: File,
+    checkpoint: File,
     inode: u64,
     length: u64,
     /// The index that comes next.
     next: u64,
+    /// The checkpoint as it stands in its file.
+    sealed: String,
 }
 
-impl AuditFile {
-    /// Touches nothing yet.
+impl LogFiles {
+    /// Touches nothing yet. `path` is the file of the lines.
     pub fn new(path: PathBuf) -> Self {
         Self { path, open: None }
     }
 
-    /// Where it is.
+    /// The file of the lines.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Brings the file up to the store. Several processes may do so at once.
-    pub fn catch_up(&mut self, lines: &dyn Lines) -> Result<(), AuditError> {
-        let caught_up = self.try_catch_up(lines);
+    /// How long the file of the lines is, as far as it is known.
+    pub fn length(&self) -> u64 {
+        self.open.as_ref().map_or(0, |open| open.length)
+    }
+
+    /// Brings the files up to the store, and the checkpoint to `note`, which must be over all its lines.
+    pub fn catch_up(&mut self, lines: &dyn Lines, note: &str, seams: &Seams) -> Result<(), AuditError> {
+        let caught_up = self.try_catch_up(lines, note, seams);
         if caught_up.is_err() {
-            self.open = None; // whatever we believed of its end, we look again
+            self.open = None; // whatever we believed of their end, we look again
         }
         caught_up
     }
 
-    fn try_catch_up(&mut self, lines: &dyn Lines) -> Result<(), AuditError> {
+    fn try_catch_up(&mut self, lines: &dyn Lines, note: &str, seams: &Seams) -> Result<(), AuditError> {
         let path = &self.path;
         let failed = |error| AuditError::Write(path.clone(), error);
-        let known = match self.open.take() {
-            Some(open) if fs::metadata(path).is_ok_and(|now| now.ino() == open.inode) => Some(open),
-            _ => None, // never opened, or moved away under us
+        let open = match &mut self.open {
+            Some(open) if fs::metadata(path).is_ok_and(|now| now.ino() == open.inode) => open,
+            stale => stale.insert(Open::new(path).map_err(failed)?), // never opened, or moved away under us
         };
-        let mut open = match known {
-            Some(open) => open,
-            None => Open::new(path).map_err(failed)?,
-        };
-        open.file.lock().map_err(failed)?;
-        let written = open.write(path, lines);
-        open.file.unlock().map_err(failed)?;
-        written?;
-        self.open = Some(open);
-        Ok(())
+        let added = open.append_lines(path, lines)?;
+        seams.pass_blocking(Seam::LinesAppended);
+        open.append_hashes(path, lines, &added)?;
+        seams.pass_blocking(Seam::HashesAppended);
+        open.seal(note).map_err(failed)
     }
 }
 
@@ -96,22 +130,55 @@ impl Open {
         if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
             DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         }
-        let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
-        let inode = file.metadata()?.ino();
+        let open = |path: &Path, append: bool| {
+            OpenOptions::new().read(true).write(true).append(append).create(true).truncate(false).mode(0o600).open(path)
+        };
+        let lines = open(path, true)?;
+        let inode = lines.metadata()?.ino();
+        let (hashes, mut checkpoint) = (open(&hashes_path(path), true)?, open(&checkpoint_path(path), false)?);
+        let mut sealed = Vec::new();
+        checkpoint.read_to_end(&mut sealed)?;
+        let sealed = String::from_utf8(sealed).unwrap_or_default();
         // A length that no file has: the end is read before the first write.
-        Ok(Self { file, inode, length: u64::MAX, next: 0 })
+        Ok(Self { lines, hashes, checkpoint, inode, length: u64::MAX, next: 0, sealed })
     }
 
-    fn write(&mut self, path: &Path, lines: &dyn Lines) -> Result<(), AuditError> {
+    /// Appends the lines that the file does not have, and gives them back.
+    fn append_lines(&mut self, path: &Path, lines: &dyn Lines) -> Result<Vec<u8>, AuditError> {
         let failed = |error| AuditError::Write(path.to_owned(), error);
-        if self.file.metadata().map_err(failed)?.len() != self.length {
+        if self.lines.metadata().map_err(failed)?.len() != self.length {
             self.read_end(path, lines)?;
         }
         let mut text = Vec::new();
         let added = lines.append_from(self.next, &mut text).map_err(|reason| AuditError::Store(path.to_owned(), reason))?;
-        self.file.write_all(&text).map_err(failed)?;
+        self.lines.write_all(&text).map_err(failed)?;
         self.length += text.len() as u64;
         self.next += added;
+        Ok(text)
+    }
+
+    /// Appends the hashes of the lines that were added, or writes all anew when those before them are not all there.
+    fn append_hashes(&mut self, path: &Path, lines: &dyn Lines, added: &[u8]) -> Result<(), AuditError> {
+        let failed = |error| AuditError::Write(path.to_owned(), error);
+        let hashes: Vec<u8> = leaves(added).flatten().collect();
+        let before = self.next * 32 - hashes.len() as u64;
+        if self.hashes.metadata().map_err(failed)?.len() == before {
+            return self.hashes.write_all(&hashes).map_err(failed);
+        }
+        let mut text = Vec::new();
+        lines.append_from(0, &mut text).map_err(|reason| AuditError::Store(path.to_owned(), reason))?;
+        self.hashes.set_len(0).map_err(failed)?;
+        self.hashes.write_all(&leaves(&text).flatten().collect::<Vec<_>>()).map_err(failed)
+    }
+
+    /// Writes the checkpoint in the place of the one before. It is as long, or longer: only the size grows.
+    fn seal(&mut self, note: &str) -> io::Result<()> {
+        if self.sealed == note {
+            return Ok(());
+        }
+        self.checkpoint.write_all_at(note.as_bytes(), 0)?;
+        self.checkpoint.set_len(note.len() as u64)?;
+        note.clone_into(&mut self.sealed);
         Ok(())
     }
 
@@ -120,8 +187,8 @@ impl Open {
         let failed = |error| AuditError::Write(path.to_owned(), error);
         let foreign = |why| AuditError::Foreign(path.to_owned(), why);
         let line_at = |index| lines.line(index).map_err(|reason| AuditError::Store(path.to_owned(), reason));
-        let length = self.file.metadata().map_err(failed)?.len();
-        let end = last_lines(&mut self.file, length).map_err(failed)?;
+        let length = self.lines.metadata().map_err(failed)?.len();
+        let end = last_lines(&mut self.lines, length).map_err(failed)?;
         let whole = end.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         let torn = (end.len() - whole) as u64;
         if whole == 0 && length > torn {
@@ -147,11 +214,16 @@ impl Open {
             if !ours {
                 return Err(foreign("it ends in something that is no part of a record"));
             }
-            self.file.set_len(length - torn).map_err(failed)?;
+            self.lines.set_len(length - torn).map_err(failed)?;
         }
         self.length = length - torn;
         Ok(())
     }
+}
+
+/// The hashes of the lines of a text.
+fn leaves(text: &[u8]) -> impl Iterator<Item = Hash> {
+    text.split_inclusive(|byte| *byte == b'\n').map(|line| leaf_hash(line.strip_suffix(b"\n").unwrap_or(line)))
 }
 
 /// The end of the file: far more than a record has.
@@ -179,6 +251,10 @@ mod tests {
         fn text(&self) -> String {
             self.0.iter().map(|line| format!("{line}\n")).collect()
         }
+
+        fn note(&self) -> String {
+            format!("{} lines", self.0.len())
+        }
     }
 
     impl Lines for Store {
@@ -193,32 +269,35 @@ mod tests {
         }
     }
 
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-        /// Wherever a process died while it wrote, the next one leaves the file whole.
-        #[test]
-        fn a_file_cut_anywhere_is_made_whole_again(before in 0_usize..6, more in 0_usize..4, cut in 0.0_f64..1.0) {
-            let directory = tempfile::tempdir().unwrap();
-            let path = directory.path().join("audit/log.jsonl");
-            AuditFile::new(path.clone()).catch_up(&Store::of(before)).unwrap();
-            let length = fs::metadata(&path).unwrap().len();
-            OpenOptions::new().write(true).open(&path).unwrap().set_len((length as f64 * cut) as u64).unwrap();
-            let store = Store::of(before + more);
-            AuditFile::new(path.clone()).catch_up(&store).unwrap();
-            prop_assert_eq!(fs::read_to_string(&path).unwrap(), store.text());
-        }
+    fn catch_up(files: &mut LogFiles, store: &Store) -> Result<(), AuditError> {
+        files.catch_up(store, &store.note(), &Seams::default())
     }
 
-    #[test]
-    fn two_processes_write_each_record_once() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("log.jsonl");
-        let (mut one, mut two) = (AuditFile::new(path.clone()), AuditFile::new(path.clone()));
-        for count in 0..20 {
-            one.catch_up(&Store::of(count)).unwrap();
-            two.catch_up(&Store::of(count + 1)).unwrap();
+    #[track_caller]
+    fn assert_is(path: &Path, store: &Store) {
+        assert_eq!(fs::read_to_string(path).unwrap(), store.text());
+        assert_eq!(fs::read(hashes_path(path)).unwrap(), leaves(store.text().as_bytes()).flatten().collect::<Vec<_>>());
+        assert_eq!(fs::read_to_string(checkpoint_path(path)).unwrap(), store.note());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+        /// Wherever a process died while it wrote, whatever of it reached the disk, the next one leaves the files whole.
+        #[test]
+        fn files_cut_anywhere_are_made_whole_again(
+            before in 0_usize..6, more in 0_usize..4, cuts in [0.0_f64..1.0, 0.0_f64..1.0, 0.0_f64..1.0],
+        ) {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("audit/log.jsonl");
+            catch_up(&mut LogFiles::new(path.clone()), &Store::of(before)).unwrap();
+            for (path, cut) in [path.clone(), hashes_path(&path), checkpoint_path(&path)].iter().zip(cuts) {
+                let length = fs::metadata(path).unwrap().len();
+                OpenOptions::new().write(true).open(path).unwrap().set_len((length as f64 * cut) as u64).unwrap();
+            }
+            let store = Store::of(before + more);
+            catch_up(&mut LogFiles::new(path.clone()), &store).unwrap();
+            assert_is(&path, &store);
         }
-        assert_eq!(fs::read_to_string(&path).unwrap(), Store::of(20).text());
     }
 
     #[test]
@@ -227,20 +306,29 @@ mod tests {
         let path = directory.path().join("log.jsonl");
         for content in ["not json", "not json\n", "{\"index\":0,\"of\":\"another store\"}\n", "{\"index\":99}\n"] {
             fs::write(&path, content).unwrap();
-            let refused = AuditFile::new(path.clone()).catch_up(&Store::of(3));
+            let refused = catch_up(&mut LogFiles::new(path.clone()), &Store::of(3));
             assert!(matches!(refused, Err(AuditError::Foreign(..))), "{content}");
             assert_eq!(fs::read_to_string(&path).unwrap(), content);
         }
     }
 
     #[test]
-    fn a_file_that_was_moved_away_is_begun_again() {
+    fn files_that_were_moved_away_are_begun_again() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log.jsonl");
-        let mut file = AuditFile::new(path.clone());
-        file.catch_up(&Store::of(2)).unwrap();
+        let mut files = LogFiles::new(path.clone());
+        catch_up(&mut files, &Store::of(2)).unwrap();
         fs::rename(&path, directory.path().join("old.jsonl")).unwrap();
-        file.catch_up(&Store::of(3)).unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), Store::of(3).text());
+        catch_up(&mut files, &Store::of(3)).unwrap();
+        assert_is(&path, &Store::of(3));
+    }
+
+    #[test]
+    fn each_log_has_a_file_of_its_own() {
+        let first = Path::new("audit/session-audit.jsonl");
+        assert_eq!(lines_path(first, 1), first);
+        assert_eq!(lines_path(first, 2), Path::new("audit/session-audit.2.jsonl"));
+        assert_eq!(lines_path(Path::new("log"), 3), Path::new("log.3"));
+        assert_eq!(checkpoint_path(first), Path::new("audit/session-audit.jsonl.checkpoint"));
     }
 }

@@ -9,10 +9,10 @@ use std::{
 use super::session::{Session, SessionId};
 
 /// How long a driver that died holds a session back.
-pub const LEASE: Duration = Duration::from_secs(10);
+pub const LEASE: Duration = Duration::from_secs(4);
 
 /// How often a living driver renews its leases.
-pub const RENEW_EVERY: Duration = Duration::from_secs(3);
+pub const RENEW_EVERY: Duration = Duration::from_secs(1);
 
 /// The sessions that this process drives now, with their epochs.
 #[derive(Debug, Clone, Default)]

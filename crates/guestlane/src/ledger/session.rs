@@ -42,6 +42,19 @@ impl FromStr for SessionId {
     }
 }
 
+/// What whoever asks for a session under its key may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It is open: there is nothing to do.
+    Done,
+    /// Nothing: a person must look.
+    NeedsAttention,
+    /// Wait: somebody else drives it, or the platform asked for patience.
+    Held,
+    /// Take it up.
+    Free,
+}
+
 /// Why the last attempt did not end well.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
@@ -96,7 +109,7 @@ impl Session {
     const REST: Duration = Duration::from_secs(15);
 
     /// The longest rest.
-    const LONGEST_REST: Duration = Duration::from_secs(300);
+    pub(crate) const LONGEST_REST: Duration = Duration::from_secs(300);
 
     /// Admitted and leased to whoever asked, now.
     pub fn admitted(request: SessionRequest, token: TokenIdentity, now: Timestamp) -> Self {
@@ -121,9 +134,27 @@ impl Session {
     }
 
     /// Whether others must keep away for now: somebody drives it, or the platform asked to wait. One that was given up for now may be
-    /// taken up by whoever asks for it.
+    /// taken up by whoever asks for it. A lease that would end later than any lease can was given by a clock that was set back since.
     pub fn is_held_at(&self, now: Timestamp) -> bool {
-        self.due_at > now && (self.failure.is_none() || self.state == State::Parked)
+        let waits = self.due_at > now;
+        match (self.state, &self.failure) {
+            (State::Parked, _) => waits,
+            (_, Some(_)) => false,
+            (_, None) => waits && self.due_at <= now + LEASE,
+        }
+    }
+
+    /// What whoever asks for it under its key may do.
+    #[deny(clippy::wildcard_enum_match_arm)]
+    pub fn standing_at(&self, now: Timestamp) -> Standing {
+        match self.state {
+            State::Open => Standing::Done,
+            State::NeedsAttention => Standing::NeedsAttention,
+            State::Admitted | State::ContactCreated | State::Parked if self.is_held_at(now) => Standing::Held,
+            // What was refused may be mended by now, and what rests need not wait for its turn when somebody asks. Whoever
+            // drove it can write nothing from here on.
+            State::Admitted | State::ContactCreated | State::Parked | State::Failed => Standing::Free,
+        }
     }
 
     /// Whether the platform may have forgotten the key of the present step, so that repeating it may make a second one.

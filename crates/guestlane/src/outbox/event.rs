@@ -13,8 +13,12 @@ use crate::ledger::{Session, SessionId};
 pub struct Event {
     /// The `webhook-id` of every try.
     pub id: String,
+    /// Which receiver it is for: from 1.
+    pub receiver: u32,
     /// The session it is about.
     pub session: SessionId,
+    /// The guest whose events keep their order.
+    pub guest: String,
     /// The bytes of every try.
     pub body: String,
     /// Tries so far.
@@ -30,6 +34,7 @@ impl fmt::Debug for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Event")
             .field("id", &self.id)
+            .field("receiver", &self.receiver)
             .field("session", &self.session)
             .field("tries", &self.tries)
             .finish_non_exhaustive()
@@ -57,7 +62,7 @@ impl Event {
     pub const LEASE: Duration = Duration::from_secs(10);
 
     /// A session was opened. The event's id is the session's, so that nothing can make a second event of one session.
-    pub fn session_created(session: &Session, now: Timestamp) -> Self {
+    pub fn session_created(session: &Session, receiver: u32, now: Timestamp) -> Self {
         let body = Body {
             event: "webchat.session.created",
             timestamp: now,
@@ -70,7 +75,9 @@ impl Event {
         };
         Self {
             id: event_id(session.id.0),
+            receiver,
             session: session.id,
+            guest: session.request.guest.as_str().to_owned(),
             body: serde_json::to_string(&body).unwrap_or_default(),
             tries: 0,
             created_at: now,

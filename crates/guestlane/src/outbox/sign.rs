@@ -9,6 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 /// The secret shared with the CRM: `whsec_` and the base64 of 24 to 64 bytes.
+#[derive(Clone)]
 pub struct WebhookSecret {
     text: SecretString,
     key: hmac::Key,

@@ -2,17 +2,22 @@
 
 use std::{sync::Arc, time::Duration};
 
-use guestlane_genesys::Clock;
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use guestlane_genesys::{Clock, Seam, Seams, Timestamp};
 use tokio::sync::{Semaphore, watch};
 use tracing::{debug, warn};
 
 use super::{
     deliver::{Crm, Settlement, TRY_LIMIT},
     event::Event,
+    sign::WebhookSecret,
 };
-use crate::store::{Store, StoreError};
+use crate::{
+    ledger::Session,
+    store::{Store, StoreError},
+};
 
-/// How many tries are under way at once.
+/// How many tries are under way at once to one receiver.
 const AT_ONCE: usize = 64;
 
 /// How often the store is asked for events whose time has come.
@@ -21,17 +26,26 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The outbox of one process. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Outbox {
-    crm: Arc<Crm>,
+    receivers: Arc<[Receiver]>,
     store: Store,
     clock: Clock,
-    room: Arc<Semaphore>,
+    seams: Seams,
     first_tries: Arc<watch::Sender<usize>>,
+}
+
+/// Each receiver has its own room: one that is slow or down keeps nobody else waiting.
+#[derive(Debug)]
+struct Receiver {
+    /// From 1.
+    number: u32,
+    crm: Crm,
+    room: Semaphore,
 }
 
 /// What a round of deliveries came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Round {
-    /// The CRM has them.
+    /// Their receivers have them.
     pub delivered: usize,
     /// They are tried again.
     pub failed: usize,
@@ -40,15 +54,21 @@ pub struct Round {
 }
 
 impl Outbox {
-    /// Nothing is sent until somebody asks.
-    pub fn new(crm: Crm, store: Store, clock: Clock) -> Self {
-        let room = Arc::new(Semaphore::new(AT_ONCE));
-        Self { crm: Arc::new(crm), store, clock, room, first_tries: Arc::new(watch::channel(0).0) }
+    /// Nothing is sent until somebody asks. The receivers are numbered in their order, from 1.
+    pub fn new(receivers: Vec<Crm>, store: Store, clock: Clock) -> Self {
+        let receiver = |(number, crm)| Receiver { number, crm, room: Semaphore::new(AT_ONCE) };
+        let receivers = (1..).zip(receivers).map(receiver).collect();
+        Self { receivers, seams: store.seams.clone(), store, clock, first_tries: Arc::new(watch::channel(0).0) }
     }
 
-    /// The CRM.
-    pub fn crm(&self) -> &Crm {
-        &self.crm
+    /// The secret shared with the receivers.
+    pub fn secret(&self) -> Option<&WebhookSecret> {
+        self.receivers.first().map(|receiver| receiver.crm.secret())
+    }
+
+    /// The event that a session was opened, once for each receiver.
+    pub(crate) fn session_created(&self, session: &Session, now: Timestamp) -> Vec<Event> {
+        self.receivers.iter().map(|receiver| Event::session_created(session, receiver.number, now)).collect()
     }
 
     /// Tries an event that was just written, in the background. Must be called within a tokio runtime.
@@ -56,10 +76,12 @@ impl Outbox {
         self.first_tries.send_modify(|count| *count += 1);
         let outbox = self.clone();
         tokio::spawn(async move {
-            // Its lease must outlast the try. When there is no room in time, the event is found in the store later.
-            let room = outbox.clock.timeout(Event::LEASE - 2 * TRY_LIMIT, outbox.room.acquire()).await;
-            if let Ok(Ok(_room)) = room {
-                outbox.try_once(event).await;
+            if let Some(receiver) = outbox.receivers.iter().find(|receiver| receiver.number == event.receiver) {
+                // Its lease must outlast the try. When there is no room in time, the event is found in the store later.
+                let room = outbox.clock.timeout(Event::LEASE - 2 * TRY_LIMIT, receiver.room.acquire()).await;
+                if let Ok(Ok(_room)) = room {
+                    outbox.try_once(receiver, event).await;
+                }
             }
             outbox.first_tries.send_modify(|count| *count -= 1);
         });
@@ -72,51 +94,67 @@ impl Outbox {
         self.clock.timeout(TRY_LIMIT + Duration::from_millis(100), done).await.unwrap_or(false)
     }
 
-    /// Delivers what is due, until nothing is.
+    /// Delivers what is due, to all receivers at once, until nothing is.
     pub async fn deliver_due(&self) -> Result<Round, StoreError> {
+        let rounds = self.receivers.iter().map(|receiver| self.deliver_due_to(receiver));
+        let rounds = futures_util::future::try_join_all(rounds).await?;
+        Ok(rounds.into_iter().fold(Round::default(), |all, one| Round {
+            delivered: all.delivered + one.delivered,
+            failed: all.failed + one.failed,
+            dead: all.dead + one.dead,
+        }))
+    }
+
+    async fn deliver_due_to(&self, receiver: &Receiver) -> Result<Round, StoreError> {
         let mut round = Round::default();
+        let mut tries = FuturesUnordered::new();
         loop {
-            let now = self.clock.now();
-            let events = self.store.claim_events(u32::try_from(AT_ONCE).unwrap_or(1), now, now + Event::LEASE).await?;
-            if events.is_empty() {
-                return Ok(round);
+            // As soon as one try is over the next event is taken: a slow answer holds up nothing but itself.
+            let room = AT_ONCE - tries.len();
+            let events = self.store.claim_events(receiver.number, u32::try_from(room).unwrap_or(1), self.clock.now()).await?;
+            if !events.is_empty() {
+                self.seams.pass(Seam::EventsClaimed).await;
             }
-            let mut tries = tokio::task::JoinSet::new();
-            for event in events {
-                let outbox = self.clone();
-                tries.spawn(async move { outbox.try_once(event).await });
-            }
-            while let Some(settled) = tries.join_next().await {
-                match settled {
-                    Ok(Settlement::Delivered) => round.delivered += 1,
-                    Ok(Settlement::Again { .. }) | Err(_) => round.failed += 1,
-                    Ok(Settlement::Dead { .. }) => round.dead += 1,
-                }
+            tries.extend(events.into_iter().map(|event| self.try_once(receiver, event)));
+            match tries.next().await {
+                None => return Ok(round),
+                Some(Settlement::Delivered) => round.delivered += 1,
+                Some(Settlement::Again { .. }) => round.failed += 1,
+                Some(Settlement::Dead { .. }) => round.dead += 1,
             }
         }
     }
 
-    /// Delivers what becomes due, for ever.
+    /// Delivers what becomes due, for ever; each receiver by itself.
     pub(crate) async fn run(&self) {
-        loop {
-            if let Err(error) = self.deliver_due().await {
-                warn!(%error, "the outbox could not be read; it is tried again");
+        let deliver = |receiver| async move {
+            loop {
+                if let Err(error) = self.deliver_due_to(receiver).await {
+                    warn!(%error, "the outbox could not be read; it is tried again");
+                }
+                self.clock.sleep(LOOK_EVERY).await;
             }
-            self.clock.sleep(LOOK_EVERY).await;
-        }
+        };
+        futures_util::future::join_all(self.receivers.iter().map(deliver)).await;
     }
 
-    async fn try_once(&self, event: Event) -> Settlement {
-        let settlement = self.crm.deliver(&event).await;
+    async fn try_once(&self, receiver: &Receiver, event: Event) -> Settlement {
+        let settlement = receiver.crm.deliver(&event).await;
+        self.seams.pass(Seam::EventSent).await;
         match &settlement {
-            Settlement::Delivered => debug!(event = event.id, "the CRM was told"),
-            Settlement::Again { at, error } => warn!(event = event.id, error, again = %at, "the CRM could not be told"),
-            Settlement::Dead { error } => warn!(event = event.id, error, "the CRM was not told, and all tries are used up"),
+            Settlement::Delivered => debug!(event = event.id, receiver = receiver.number, "the CRM was told"),
+            Settlement::Again { at, error } => {
+                warn!(event = event.id, receiver = receiver.number, error, again = %at, "the CRM could not be told");
+            }
+            Settlement::Dead { error } => {
+                warn!(event = event.id, receiver = receiver.number, error, "the CRM was not told, and all tries are used up");
+            }
         }
         // When this fails the event is due again after its lease: told twice under one id, never lost.
         if let Err(error) = self.store.settle_event(event, settlement.clone(), self.clock.now()).await {
             warn!(%error, "a delivery could not be written down; the CRM will be told again under the same id");
         }
+        self.seams.pass(Seam::EventSettled).await;
         settlement
     }
 }

@@ -3,10 +3,10 @@
 use guestlane_genesys::{ErrorCounts, Timestamp};
 use rusqlite::{Connection, OptionalExtension};
 
-use super::{Committed, Store, StoreError, audit, rows, sessions};
+use super::{Committed, Store, StoreError, Tx, rows, sessions};
 use crate::{
     audit::{Entry, Status},
-    ledger::{Session, State},
+    ledger::{Session, Standing},
     request::{IdempotencyKey, SessionRequest},
     token::TokenIdentity,
 };
@@ -35,7 +35,7 @@ impl Store {
         rates: ErrorCounts,
         now: Timestamp,
     ) -> Result<Committed<Admission>, StoreError> {
-        self.writer.run(move |connection| admit(connection, Session::admitted(request, token, now), rates, now)).await
+        self.writer.run(move |tx| admit(tx, Session::admitted(request, token, now), rates, now)).await
     }
 
     /// The session that has the key, if one has; nothing is taken.
@@ -44,24 +44,22 @@ impl Store {
     }
 }
 
-fn admit(connection: &Connection, new: Session, rates: ErrorCounts, now: Timestamp) -> Result<Admission, StoreError> {
-    if rows::insert(connection, &new)? {
-        audit::append(connection, &Entry::of(&new, Status::Pending, rates, now), Some(new.id))?;
+fn admit(tx: &Tx<'_>, new: Session, rates: ErrorCounts, now: Timestamp) -> Result<Admission, StoreError> {
+    if rows::insert(tx, &new)? {
+        tx.record(Entry::of(&new, Status::Pending, rates, now));
         return Ok(Admission::Drive(new));
     }
-    let known = by_key(connection, new.request.key.as_str())?.ok_or(StoreError::Row("idempotency_key"))?;
+    let known = by_key(tx, new.request.key.as_str())?.ok_or(StoreError::Row("idempotency_key"))?;
     if known.request.fingerprint() != new.request.fingerprint() {
         return Ok(Admission::Mismatch(known));
     }
-    Ok(match known.state {
-        State::Open => Admission::Done(known),
-        State::NeedsAttention => Admission::NeedsAttention(known),
-        State::Admitted | State::ContactCreated | State::Parked if known.is_held_at(now) => Admission::Running(known),
-        // What was refused may be mended by now, and what rests need not wait for its turn when somebody asks. Whoever
-        // drove it can write nothing from here on.
-        State::Admitted | State::ContactCreated | State::Parked | State::Failed => {
-            let taken = sessions::take(connection, known, now)?;
-            audit::append(connection, &Entry::of(&taken, Status::Pending, rates, now), Some(taken.id))?;
+    Ok(match known.standing_at(now) {
+        Standing::Done => Admission::Done(known),
+        Standing::NeedsAttention => Admission::NeedsAttention(known),
+        Standing::Held => Admission::Running(known),
+        Standing::Free => {
+            let taken = sessions::take(tx, known, now)?;
+            tx.record(Entry::of(&taken, Status::Pending, rates, now));
             Admission::Drive(taken)
         }
     })

@@ -1,39 +1,230 @@
-//! The audit log's rows: each has its index from the moment it is written.
+//! The audit logs: which one is this process's, each record's place in it, and its files.
 
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use guestlane_genesys::{Clock, Seam, Seams};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Store, StoreError};
-use crate::{audit::Entry, ledger::SessionId};
+use super::{Store, StoreError, Tx, guests};
+use crate::{
+    audit::{AuditError, Checkpoint, Entry, Frontier, Lines, LogFiles, NoteSigner, Rotation, VerifierKey, leaf_hash, lines_path},
+    ledger::SessionId,
+};
 
-/// Adds a record at the end.
-pub(super) fn append(connection: &Connection, entry: &Entry, session: Option<SessionId>) -> Result<(), StoreError> {
-    let next: i64 =
-        connection.prepare_cached("SELECT coalesce(max(idx) + 1, 0) FROM audit_entry")?.query_row([], |row| row.get(0))?;
-    let line = entry.line(next.unsigned_abs());
-    connection.prepare_cached("INSERT INTO audit_entry (idx, session_id, line) VALUES (?1, ?2, ?3)")?.execute(params![
-        next,
-        session.map(|id| id.0.into_bytes()),
-        line
-    ])?;
+/// How the audit log calls guests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GuestIds {
+    /// By their ids (R11).
+    Plain,
+    /// By a keyed hash, with a key for each guest that can be thrown away.
+    Pseudonym,
+}
+
+/// What the audit log must know.
+#[derive(Debug, Clone)]
+pub struct AuditSettings {
+    /// The file of the first log's lines; the others stand beside it.
+    pub path: PathBuf,
+    /// How guests are called.
+    pub guest_ids: GuestIds,
+    /// A file of this many bytes is full; `None`: never.
+    pub rotate_at: Option<u64>,
+}
+
+/// The logs, as the writing thread keeps them.
+#[derive(Debug)]
+pub(super) struct Logs {
+    pub(super) settings: AuditSettings,
+    pub(super) signer: Arc<NoteSigner>,
+    pub(super) database: PathBuf,
+    pub(super) clock: Clock,
+    pub(super) seams: Seams,
+    ours: Option<Log>,
+}
+
+/// A log that is this process's for as long as it lives.
+#[derive(Debug)]
+struct Log {
+    number: u32,
+    files: LogFiles,
+    lock: PathBuf,
+    /// Locked; let go of by the operating system, however the process ends.
+    _held: File,
+}
+
+impl Logs {
+    pub(super) fn new(settings: AuditSettings, signer: Arc<NoteSigner>, database: PathBuf, clock: Clock, seams: Seams) -> Self {
+        Self { settings, signer, database, clock, seams, ours: None }
+    }
+
+    /// Gives each record its place: in the transaction of what it tells of.
+    pub(super) fn append(&mut self, connection: &Connection, records: Vec<Entry>) -> Result<(), StoreError> {
+        let full = match (&self.ours, self.settings.rotate_at) {
+            (Some(log), Some(limit)) => log.files.length() >= limit,
+            _ => false,
+        };
+        let rotation = if full { Some(self.close(connection)?) } else { None };
+        let number = self.ours(connection)?.number;
+        let mut tree = tree(connection, number)?;
+        let insert = "INSERT INTO audit_entry (log, idx, session_id, line) VALUES (?1, ?2, ?3, ?4)";
+        let mut insert = connection.prepare_cached(insert)?;
+        for entry in rotation.into_iter().chain(records) {
+            let guest = match entry.guest() {
+                None => String::new(),
+                Some(guest) if self.settings.guest_ids == GuestIds::Plain => guest.as_str().to_owned(),
+                Some(guest) => guests::pseudonym_or_new(connection, guest)?,
+            };
+            let line = entry.line(tree.size(), &guest);
+            insert.execute(params![number, tree.size(), entry.session().map(|id| id.0.into_bytes()), line])?;
+            tree.push(leaf_hash(line.as_bytes()));
+        }
+        let update = "UPDATE audit_log SET size = ?2, frontier = ?3 WHERE log = ?1";
+        connection.prepare_cached(update)?.execute(params![number, tree.size(), tree.to_bytes()])?;
+        Ok(())
+    }
+
+    /// The transaction was lost, and with it, perhaps, the log that it began.
+    pub(super) fn lost(&mut self) {
+        self.ours = None;
+    }
+
+    /// Brings the files of our log up to the store.
+    pub(super) fn catch_up(&mut self, connection: &Connection) -> Result<(), AuditError> {
+        let Some(log) = &mut self.ours else { return Ok(()) };
+        bring_up(log, connection, &self.signer, &self.seams)
+    }
+
+    /// Brings up the files of all logs that are nobody's: what a process left behind when it died between the commit and the files.
+    pub(super) fn catch_up_all(&mut self, connection: &Connection) -> Result<(), AuditError> {
+        let failed = |error: StoreError| AuditError::Store(self.settings.path.clone(), crate::error::chain(&error));
+        for number in open_logs(connection).map_err(failed)? {
+            if let Some(mut log) = self.claim(number).map_err(failed)? {
+                bring_up(&mut log, connection, &self.signer, &self.seams)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Our log: the first one that is nobody's, else a new one.
+    fn ours(&mut self, connection: &Connection) -> Result<&Log, StoreError> {
+        if self.ours.is_none() {
+            let free = open_logs(connection)?.into_iter().find_map(|number| self.claim(number).transpose()).transpose()?;
+            self.ours = match free {
+                Some(log) => Some(log),
+                None => self.begin(connection)?,
+            };
+        }
+        self.ours.as_ref().ok_or(StoreError::Row("audit_log"))
+    }
+
+    fn begin(&self, connection: &Connection) -> Result<Option<Log>, StoreError> {
+        let insert =
+            "INSERT INTO audit_log (log, size, frontier) SELECT coalesce(max(log), 0) + 1, 0, x'' FROM audit_log RETURNING log";
+        let number = connection.query_row(insert, [], |row| row.get(0))?;
+        // Nobody else can know of it before the transaction ends.
+        self.claim(number)
+    }
+
+    /// `None` when another process has it.
+    fn claim(&self, number: u32) -> Result<Option<Log>, StoreError> {
+        let mut lock = self.database.clone().into_os_string();
+        lock.push(format!(".log-{number}.lock"));
+        let lock = PathBuf::from(lock);
+        let failed = |error: io::Error| StoreError::Open(lock.clone(), error);
+        let held = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&lock).map_err(failed)?;
+        match held.try_lock() {
+            Ok(()) => {
+                let files = LogFiles::new(lines_path(&self.settings.path, number));
+                Ok(Some(Log { number, files, lock, _held: held }))
+            }
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(error)) => Err(failed(error)),
+        }
+    }
+
+    /// Ends our log, whose files are up to date, and says what the next one begins with.
+    fn close(&mut self, connection: &Connection) -> Result<Entry, StoreError> {
+        let log = self.ours.take().ok_or(StoreError::Row("audit_log"))?;
+        self.seams.pass_blocking(Seam::LogSealed);
+        let now = self.clock.now();
+        let close = "UPDATE audit_log SET closed_at = ?2 WHERE log = ?1";
+        connection.execute(close, params![log.number, now.unix_micros()])?;
+        let continues = seal(connection, log.number, &self.signer)?;
+        let _ = fs::remove_file(&log.lock); // a closed log is claimed by nobody
+        Ok(Entry::Rotation(Rotation { timestamp: now, continues }))
+    }
+}
+
+fn bring_up(log: &mut Log, connection: &Connection, signer: &NoteSigner, seams: &Seams) -> Result<(), AuditError> {
+    let failed = |error: StoreError| AuditError::Store(log.files.path().to_owned(), crate::error::chain(&error));
+    let note = seal(connection, log.number, signer).map_err(failed)?;
+    log.files.catch_up(&StoredLines { connection, log: log.number }, &note, seams)
+}
+
+/// The checkpoint of a log as it stands.
+fn seal(connection: &Connection, log: u32, signer: &NoteSigner) -> Result<String, StoreError> {
+    let tree = tree(connection, log)?;
+    let origin = Checkpoint::origin_of(signer.public(), log);
+    Ok(Checkpoint { origin, size: tree.size(), root: tree.root() }.sign(signer))
+}
+
+fn tree(connection: &Connection, log: u32) -> Result<Frontier, StoreError> {
+    let mut select = connection.prepare_cached("SELECT size, frontier FROM audit_log WHERE log = ?1")?;
+    let (size, frontier): (u64, Vec<u8>) = select.query_row([log], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Frontier::from_bytes(size, &frontier).ok_or(StoreError::Row("audit_log.frontier"))
+}
+
+fn open_logs(connection: &Connection) -> Result<Vec<u32>, StoreError> {
+    let mut select = connection.prepare_cached("SELECT log FROM audit_log WHERE closed_at IS NULL ORDER BY log")?;
+    Ok(select.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?)
+}
+
+/// The tree over the lines of a store of format 1.
+pub(super) fn plant_first_tree(connection: &Connection) -> Result<(), StoreError> {
+    let tree: Frontier = leaves(connection, 1)?.into_iter().collect();
+    if tree.size() > 0 {
+        let insert = "INSERT INTO audit_log (log, size, frontier) VALUES (1, ?1, ?2)";
+        connection.execute(insert, params![tree.size(), tree.to_bytes()])?;
+    }
     Ok(())
 }
 
-/// The rows, as the file wants them.
-pub(super) struct StoredLines<'a>(pub(super) &'a Connection);
+fn leaves(connection: &Connection, log: u32) -> Result<Vec<crate::audit::Hash>, StoreError> {
+    let mut select = connection.prepare_cached("SELECT line FROM audit_entry WHERE log = ?1 ORDER BY idx")?;
+    let mut rows = select.query([log])?;
+    let mut leaves = Vec::new();
+    while let Some(row) = rows.next()? {
+        leaves.push(leaf_hash(row.get_ref(0)?.as_bytes().map_err(rusqlite::Error::from)?));
+    }
+    Ok(leaves)
+}
 
-impl crate::audit::Lines for StoredLines<'_> {
+/// A log's rows, as its file wants them.
+struct StoredLines<'a> {
+    connection: &'a Connection,
+    log: u32,
+}
+
+impl Lines for StoredLines<'_> {
     fn line(&self, index: u64) -> Result<Option<String>, String> {
         let line = || {
-            let mut statement = self.0.prepare_cached("SELECT line FROM audit_entry WHERE idx = ?1")?;
-            statement.query_row([index], |row| row.get(0)).optional()
+            let mut statement = self.connection.prepare_cached("SELECT line FROM audit_entry WHERE log = ?1 AND idx = ?2")?;
+            statement.query_row(params![self.log, index], |row| row.get(0)).optional()
         };
         line().map_err(|error: rusqlite::Error| error.to_string())
     }
 
     fn append_from(&self, index: u64, text: &mut Vec<u8>) -> Result<u64, String> {
         let mut append = || {
-            let mut statement = self.0.prepare_cached("SELECT line FROM audit_entry WHERE idx >= ?1 ORDER BY idx")?;
-            let mut rows = statement.query([index])?;
+            let select = "SELECT line FROM audit_entry WHERE log = ?1 AND idx >= ?2 ORDER BY idx";
+            let mut statement = self.connection.prepare_cached(select)?;
+            let mut rows = statement.query(params![self.log, index])?;
             let mut count = 0;
             while let Some(row) = rows.next()? {
                 text.extend_from_slice(row.get_ref(0)?.as_bytes()?);
@@ -46,27 +237,124 @@ impl crate::audit::Lines for StoredLines<'_> {
     }
 }
 
+/// A record as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredRecord {
+    /// Its log.
+    pub log: u32,
+    /// Its place in it.
+    pub index: u64,
+    /// Its line, without the end.
+    pub line: String,
+}
+
+/// Which records to look at.
+#[derive(Debug, Clone, Default)]
+pub struct RecordFilter {
+    /// Of this session.
+    pub session: Option<SessionId>,
+    /// Of this guest, whatever the log calls them.
+    pub guest: Option<crate::request::GuestId>,
+    /// At most so many: the last ones.
+    pub limit: u32,
+}
+
+/// A log as the store knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogInfo {
+    /// Its number.
+    pub log: u32,
+    /// The file of its lines.
+    pub path: PathBuf,
+    /// Its state, which its file must have.
+    pub checkpoint: Checkpoint,
+    /// Whether it is full.
+    pub closed: bool,
+}
+
 impl Store {
-    /// The last `limit` records, oldest first; of one session, or of all.
-    pub async fn audit_lines(&self, session: Option<SessionId>, limit: u32) -> Result<Vec<String>, StoreError> {
+    /// The last records, oldest first.
+    pub async fn records(&self, filter: RecordFilter) -> Result<Vec<StoredRecord>, StoreError> {
         self.reader
             .ask(move |connection| {
-                let mut statement = connection.prepare_cached(
-                    "SELECT line FROM (SELECT idx, line FROM audit_entry WHERE ?1 IS NULL OR session_id = ?1 ORDER BY idx DESC LIMIT ?2) ORDER BY idx",
-                )?;
-                let session = session.map(|id| id.0.into_bytes());
-                let lines = statement.query_map(params![session, limit], |row| row.get(0))?;
-                Ok(lines.collect::<Result<_, _>>()?)
+                let RecordFilter { session, guest, limit } = filter;
+                let names = guest.map(|guest| guests::names(connection, &guest)).transpose()?;
+                let mut found = Vec::new();
+                for log in logs(connection)? {
+                    found.extend(last_records(connection, log, session, names.as_ref(), limit)?);
+                }
+                // Each log is in order; among them time decides, which stands at the same place in every line.
+                found.sort_by(|a: &StoredRecord, b| timestamp(&a.line).cmp(timestamp(&b.line)));
+                found.drain(..found.len().saturating_sub(limit as usize));
+                Ok(found)
             })
             .await
     }
 
+    /// All logs of this store.
+    pub async fn logs(&self, first: &Path, key: &VerifierKey) -> Result<Vec<LogInfo>, StoreError> {
+        let (first, key) = (first.to_owned(), key.clone());
+        self.reader
+            .ask(move |connection| {
+                let info = |log| {
+                    let tree = tree(connection, log)?;
+                    let closed = "SELECT closed_at IS NOT NULL FROM audit_log WHERE log = ?1";
+                    let closed = connection.prepare_cached(closed)?.query_row([log], |row| row.get(0))?;
+                    let checkpoint =
+                        Checkpoint { origin: Checkpoint::origin_of(&key, log), size: tree.size(), root: tree.root() };
+                    Ok(LogInfo { log, path: lines_path(&first, log), checkpoint, closed })
+                };
+                logs(connection)?.into_iter().map(info).collect()
+            })
+            .await
+    }
+
+    /// The hashes of a log's lines, of which there are `size` at least.
+    pub async fn leaves(&self, log: u32) -> Result<Vec<crate::audit::Hash>, StoreError> {
+        self.reader.ask(move |connection| leaves(connection, log)).await
+    }
+
     /// An attempt that ended before there was a session is recorded too.
     pub async fn record_refusal(&self, entry: Entry, errors: guestlane_genesys::ErrorCounts) -> Result<(), StoreError> {
-        let write = self.writer.run(move |connection| {
-            append(connection, &entry, None)?;
-            super::counters::add(connection, &errors)
+        let write = self.writer.run(move |tx: &Tx<'_>| {
+            tx.record(entry);
+            super::counters::add(tx, &errors)
         });
         write.await.map(drop)
     }
+}
+
+fn logs(connection: &Connection) -> Result<Vec<u32>, StoreError> {
+    let mut select = connection.prepare_cached("SELECT log FROM audit_log ORDER BY log")?;
+    Ok(select.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?)
+}
+
+fn last_records(
+    connection: &Connection,
+    log: u32,
+    session: Option<SessionId>,
+    names: Option<&guests::Names>,
+    limit: u32,
+) -> Result<Vec<StoredRecord>, StoreError> {
+    // A guest's records are those of their sessions, and those of attempts that never became one.
+    let select = "SELECT idx, line FROM audit_entry WHERE log = ?1 AND (?2 IS NULL OR session_id = ?2) \
+         AND (?3 IS NULL OR session_id IN (SELECT id FROM session WHERE guest_id = ?3) OR session_id IS NULL) ORDER BY idx DESC";
+    let mut select = connection.prepare_cached(select)?;
+    let session = session.map(|id| id.0.into_bytes());
+    let mut rows = select.query(params![log, session, names.map(|names| names.plain.as_str())])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()?
+        && found.len() < limit as usize
+    {
+        let (index, line): (u64, String) = (row.get(0)?, row.get(1)?);
+        if names.is_none_or(|names| names.are_in(&line)) {
+            found.push(StoredRecord { log, index, line });
+        }
+    }
+    found.reverse();
+    Ok(found)
+}
+
+fn timestamp(line: &str) -> &str {
+    line.split_once(r#""timestamp":""#).and_then(|(_, rest)| rest.split('"').next()).unwrap_or_default()
 }

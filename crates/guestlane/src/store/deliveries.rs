@@ -1,7 +1,7 @@
 //! CRM events that wait to be delivered, and what became of them.
 
-use guestlane_genesys::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use guestlane_genesys::{Seam, Timestamp};
+use rusqlite::{Connection, Row, params, types::Value};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -17,24 +17,31 @@ use crate::{
 pub enum DeliveryState {
     /// It will be tried (again).
     Pending,
-    /// The CRM has it.
+    /// The receiver has it.
     Delivered,
-    /// All tries are used up.
+    /// All tries are used up: a dead letter.
     Dead,
+    /// Its guest was erased, and its body with them.
+    Erased,
 }
 
 impl DeliveryState {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Pending, Self::Delivered, Self::Dead, Self::Erased];
+
     /// The name in the store and on the screen.
     pub fn name(self) -> &'static str {
         match self {
             Self::Pending => "pending",
             Self::Delivered => "delivered",
             Self::Dead => "dead",
+            Self::Erased => "erased",
         }
     }
 
-    fn from_name(name: &str) -> Option<Self> {
-        [Self::Pending, Self::Delivered, Self::Dead].into_iter().find(|state| state.name() == name)
+    /// The state of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
     }
 }
 
@@ -53,21 +60,44 @@ pub struct Delivery {
     pub last_error: Option<String>,
 }
 
-const COLUMNS: &str = "id, session_id, body, state, tries, created_at, due_at, settled_at, last_error";
+/// Which events to send again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Replay {
+    /// This one, to all its receivers, also when it is still on its way.
+    Event(String),
+    /// Those that were written in this time and are settled.
+    Written {
+        /// From then on.
+        since: Timestamp,
+        /// Up to then, without that moment.
+        until: Timestamp,
+        /// Only those in this state; `None`: delivered ones and dead letters.
+        state: Option<DeliveryState>,
+    },
+}
 
-/// Leased to whoever wrote it: the first try is theirs.
-pub(super) fn insert(connection: &Connection, event: &Event) -> Result<(), StoreError> {
+const COLUMNS: &str = "id, session_id, body, state, tries, created_at, due_at, settled_at, last_error, receiver, guest_id";
+
+/// Says whether the first try is due: not while an earlier event of the same guest waits for the same receiver. Then it is leased to whoever
+/// wrote it.
+pub(super) fn insert(connection: &Connection, event: &Event) -> Result<bool, StoreError> {
+    let waits = "SELECT 1 FROM outbox WHERE guest_id = ?1 AND receiver = ?2 AND state = 'pending' LIMIT 1";
+    let waits = connection.prepare_cached(waits)?.exists(params![event.guest.as_str(), event.receiver])?;
     let mut statement = connection.prepare_cached(
-        "INSERT INTO outbox (id, session_id, body, state, tries, created_at, due_at) VALUES (?1, ?2, ?3, 'pending', 0, ?4, ?5)",
+        "INSERT INTO outbox (id, receiver, session_id, guest_id, body, state, tries, created_at, due_at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, 'pending', 0, ?6, ?7)",
     )?;
+    let due_at = if waits { event.created_at } else { event.due_at };
     statement.execute(params![
         event.id,
+        event.receiver,
         event.session.0.into_bytes(),
+        event.guest.as_str(),
         event.body,
         event.created_at.unix_micros(),
-        event.due_at.unix_micros()
+        due_at.unix_micros()
     ])?;
-    Ok(())
+    Ok(!waits)
 }
 
 fn read(row: &Row<'_>) -> Result<Delivery, StoreError> {
@@ -75,7 +105,9 @@ fn read(row: &Row<'_>) -> Result<Delivery, StoreError> {
     Ok(Delivery {
         event: Event {
             id: row.get(0)?,
+            receiver: row.get(9)?,
             session: SessionId(Uuid::from_bytes(row.get(1)?)),
+            guest: row.get(10)?,
             body: row.get(2)?,
             tries: row.get(4)?,
             created_at,
@@ -89,14 +121,21 @@ fn read(row: &Row<'_>) -> Result<Delivery, StoreError> {
 }
 
 impl Store {
-    /// Takes up to `limit` events whose time has come, leased until `lease_until`.
-    pub async fn claim_events(&self, limit: u32, now: Timestamp, lease_until: Timestamp) -> Result<Vec<Event>, StoreError> {
+    /// Takes up to `limit` events for a receiver whose time has come, leased from now. Of each guest only the first that waits: their order is
+    /// kept. A lease that would end later than any lease can was given by a clock that was set back since.
+    pub async fn claim_events(&self, receiver: u32, limit: u32, now: Timestamp) -> Result<Vec<Event>, StoreError> {
         let claimed = self.writer.run(move |connection| {
             let mut statement = connection.prepare_cached(&format!(
-                "UPDATE outbox SET due_at = ?2 WHERE id IN \
-                 (SELECT id FROM outbox WHERE state = 'pending' AND due_at <= ?1 ORDER BY due_at LIMIT ?3) RETURNING {COLUMNS}"
+                "UPDATE outbox SET due_at = ?3 WHERE seq IN \
+                 (SELECT seq FROM outbox o WHERE state = 'pending' AND receiver = ?1 \
+                  AND (due_at <= ?2 OR (last_error IS NULL AND due_at > ?3)) \
+                  AND NOT EXISTS (SELECT 1 FROM outbox e WHERE e.guest_id = o.guest_id AND e.receiver = o.receiver \
+                                  AND e.state = 'pending' AND e.seq < o.seq) \
+                  ORDER BY due_at LIMIT ?4) RETURNING {COLUMNS}"
             ))?;
-            let rows = statement.query_map(params![now.unix_micros(), lease_until.unix_micros(), limit], |row| Ok(read(row)))?;
+            let lease_until = now + Event::LEASE;
+            let parameters = params![receiver, now.unix_micros(), lease_until.unix_micros(), limit];
+            let rows = statement.query_map(parameters, |row| Ok(read(row)))?;
             rows.map(|row| Ok(row??.event)).collect()
         });
         claimed.await.map(|committed| committed.value)
@@ -122,29 +161,47 @@ impl Store {
             let settled_at = (state != DeliveryState::Pending).then(|| now.unix_micros());
             let mut statement = connection.prepare_cached(
                 "UPDATE outbox SET state = ?2, tries = tries + 1, due_at = coalesce(?3, due_at), last_error = ?4, settled_at = ?5 \
-                 WHERE id = ?1 AND state = 'pending'",
+                 WHERE id = ?1 AND receiver = ?6 AND state = 'pending'",
             )?;
             let due_at = due_at.map(Timestamp::unix_micros);
-            statement.execute(params![event.id, state.name(), due_at, error, settled_at])?;
+            statement.execute(params![event.id, state.name(), due_at, error, settled_at, event.receiver])?;
             Ok(())
         });
         settled.await.map(drop)
     }
 
-    /// Starts an event over, whatever became of it: the same id and the same body. False when there is no such event.
-    pub async fn replay_event(&self, id: String, now: Timestamp) -> Result<bool, StoreError> {
+    /// How many events [`replay`](Self::replay) would send again: one for each receiver.
+    pub async fn replayable(&self, replay: Replay) -> Result<u64, StoreError> {
+        self.reader
+            .ask(move |connection| {
+                let (condition, parameters) = replay.condition();
+                let sql = format!("SELECT count(*) FROM outbox WHERE {condition}");
+                Ok(connection.prepare_cached(&sql)?.query_row(rusqlite::params_from_iter(parameters), |row| row.get(0))?)
+            })
+            .await
+    }
+
+    /// Starts events over, whatever became of them: the same ids and the same bodies. Says how many.
+    pub async fn replay(&self, replay: Replay, now: Timestamp) -> Result<usize, StoreError> {
         let replayed = self.writer.run(move |connection| {
-            let sql = "UPDATE outbox SET state = 'pending', tries = 0, due_at = ?2, settled_at = NULL WHERE id = ?1";
-            Ok(connection.execute(sql, params![id, now.unix_micros()])? == 1)
+            let (condition, mut parameters) = replay.condition();
+            let due_at = parameters.len() + 1;
+            parameters.push(now.unix_micros().into());
+            let sql = format!(
+                "UPDATE outbox SET state = 'pending', tries = 0, due_at = ?{due_at}, settled_at = NULL WHERE {condition}"
+            );
+            Ok(connection.execute(&sql, rusqlite::params_from_iter(parameters))?)
         });
-        replayed.await.map(|committed| committed.value)
+        let replayed = replayed.await?.value;
+        self.seams.pass(Seam::EventsReplayed).await;
+        Ok(replayed)
     }
 
     /// Events, newest first.
     pub async fn events(&self, state: Option<DeliveryState>, limit: u32) -> Result<Vec<Delivery>, StoreError> {
         self.reader
             .ask(move |connection| {
-                let sql = format!("SELECT {COLUMNS} FROM outbox WHERE ?1 IS NULL OR state = ?1 ORDER BY id DESC LIMIT ?2");
+                let sql = format!("SELECT {COLUMNS} FROM outbox WHERE ?1 IS NULL OR state = ?1 ORDER BY seq DESC LIMIT ?2");
                 let mut statement = connection.prepare_cached(&sql)?;
                 let rows = statement.query_map(params![state.map(DeliveryState::name), limit], |row| Ok(read(row)))?;
                 rows.map(|row| row?).collect()
@@ -152,12 +209,14 @@ impl Store {
             .await
     }
 
-    /// One event.
-    pub async fn event(&self, id: String) -> Result<Option<Delivery>, StoreError> {
+    /// One event, as it stands with each of its receivers.
+    pub async fn event(&self, id: String) -> Result<Vec<Delivery>, StoreError> {
         self.reader
             .ask(move |connection| {
-                let mut statement = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM outbox WHERE id = ?1"))?;
-                statement.query_row([id], |row| Ok(read(row))).optional()?.transpose()
+                let mut statement =
+                    connection.prepare_cached(&format!("SELECT {COLUMNS} FROM outbox WHERE id = ?1 ORDER BY receiver"))?;
+                let rows = statement.query_map([id], |row| Ok(read(row)))?;
+                rows.map(|row| row?).collect()
             })
             .await
     }
@@ -170,5 +229,18 @@ impl Store {
                 Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
             })
             .await
+    }
+}
+
+impl Replay {
+    /// As SQL. An erased event has no body any more: nobody can send it.
+    fn condition(&self) -> (&'static str, Vec<Value>) {
+        match self {
+            Self::Event(id) => ("id = ?1 AND state != 'erased'", vec![id.clone().into()]),
+            Self::Written { since, until, state } => (
+                "created_at >= ?1 AND created_at < ?2 AND state IN ('delivered', 'dead') AND (?3 IS NULL OR state = ?3)",
+                vec![since.unix_micros().into(), until.unix_micros().into(), state.map(|state| state.name().to_owned()).into()],
+            ),
+        }
     }
 }

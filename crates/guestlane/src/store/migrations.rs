@@ -4,10 +4,19 @@ use std::path::Path;
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::StoreError;
+use super::{StoreError, audit};
 
 /// Never changed once released; a new format is a new entry.
-const FORMATS: &[&str] = &[include_str!("format_1.sql")];
+const FORMATS: &[Format] = &[
+    Format { sql: include_str!("format_1.sql"), and_then: |_| Ok(()) },
+    Format { sql: include_str!("format_2.sql"), and_then: audit::plant_first_tree },
+];
+
+/// A format: what is changed by SQL, and what SQL cannot do.
+struct Format {
+    sql: &'static str,
+    and_then: fn(&Connection) -> Result<(), StoreError>,
+}
 
 pub(super) fn run(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     // WAL is a property of the file, FULL of the connection: a commit that was answered survives the power cut.
@@ -21,7 +30,8 @@ pub(super) fn run(connection: &mut Connection, path: &Path) -> Result<(), StoreE
         return Err(StoreError::Newer { path: path.to_owned(), found, known });
     }
     for format in FORMATS.iter().skip(found as usize) {
-        transaction.execute_batch(format)?;
+        transaction.execute_batch(format.sql)?;
+        (format.and_then)(&transaction)?;
     }
     transaction.pragma_update(None, "user_version", known)?;
     transaction.commit()?;

@@ -7,6 +7,7 @@ mod admission;
 mod audit;
 mod counters;
 mod deliveries;
+mod guests;
 mod keys;
 mod migrations;
 mod rows;
@@ -17,25 +18,36 @@ use std::{
     fs, io,
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
-use guestlane_genesys::Clock;
+use guestlane_genesys::{Clock, Seams};
 use rusqlite::{Connection, OpenFlags};
 
 pub use admission::Admission;
+pub use audit::{AuditSettings, GuestIds, LogInfo, RecordFilter, StoredRecord};
 pub use counters::{LatencySummary, Summary};
-pub use deliveries::{Delivery, DeliveryState};
-pub use sessions::{SessionFilter, Transition};
+pub use deliveries::{Delivery, DeliveryState, Replay};
+pub use guests::{Done, Erased};
+pub use sessions::{Advanced, SessionFilter, Transition};
 
-use crate::{audit::AuditError, audit::AuditFile, ledger::IllegalMove};
-use writer::{Reader, Writer};
+use crate::{
+    audit::{AuditError, NoteSigner},
+    disk::sync_directory,
+    ledger::IllegalMove,
+};
+use audit::Logs;
+use writer::{Reader, Tx, Writer};
 
 /// The store. Cheap to clone; closed when the last clone is dropped.
 #[derive(Debug, Clone)]
 pub struct Store {
     writer: Writer,
     reader: Reader,
+    path: PathBuf,
+    clock: Clock,
+    pub(crate) seams: Seams,
 }
 
 /// The store cannot do what it should.
@@ -69,6 +81,9 @@ pub enum StoreError {
     /// A defect of ours.
     #[error(transparent)]
     IllegalMove(#[from] IllegalMove),
+    /// A record has no place to go to: the store was opened for looking only. A defect of ours.
+    #[error("the store was opened without its audit log")]
+    NoAuditLog,
     /// The thread that writes is gone.
     #[error("the store is closed")]
     Closed,
@@ -87,14 +102,15 @@ pub struct Committed<T> {
 const BUSY: Duration = Duration::from_secs(5);
 
 impl Store {
-    /// Opens `path`, making it and its directory when missing, and brings the audit file up to it.
-    pub fn open(path: &Path, audit: AuditFile, clock: &Clock) -> Result<Self, StoreError> {
+    /// Opens `path`, making it and its directory when missing.
+    pub fn open(path: &Path, clock: &Clock, seams: &Seams) -> Result<Self, StoreError> {
         let open = |error| StoreError::Open(path.to_owned(), error);
         if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(open)?;
         }
         // SQLite's own message for a directory that cannot be written is «attempt to write a readonly database».
         fs::OpenOptions::new().read(true).append(true).create(true).open(path).map_err(open)?;
+        sync_directory(path).map_err(open)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(open)?;
 
         let mut connection = Connection::open(path)?;
@@ -104,6 +120,15 @@ impl Store {
         reader.busy_timeout(BUSY)?;
         connection.set_prepared_statement_cache_capacity(64);
         reader.set_prepared_statement_cache_capacity(64);
-        Ok(Self { writer: Writer::start(connection, audit, clock.clone())?, reader: Reader::start(reader, clock.clone())? })
+        let writer = Writer::start(connection, clock.clone(), seams.clone())?;
+        let reader = Reader::start(reader, clock.clone())?;
+        Ok(Self { writer, reader, path: path.to_owned(), clock: clock.clone(), seams: seams.clone() })
+    }
+
+    /// Keeps the audit log from now on, and ends what a process before began: records that are not in the files, bytes that must go.
+    pub async fn keep_audit_log(&self, settings: AuditSettings, signer: Arc<NoteSigner>) -> Result<(), StoreError> {
+        let logs = Logs::new(settings, signer, self.path.clone(), self.clock.clone(), self.seams.clone());
+        self.writer.keep(logs).await?;
+        self.end_chores().await.map(drop)
     }
 }

@@ -3,7 +3,7 @@
 use guestlane_genesys::{ErrorCounts, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params, types::Value};
 
-use super::{Committed, Store, StoreError, audit, counters, deliveries, rows};
+use super::{Committed, Store, StoreError, counters, deliveries, rows};
 use crate::{
     audit::Entry,
     ledger::{LEASE, Session, SessionId, State},
@@ -20,9 +20,18 @@ pub struct Transition {
     /// What the audit log says of it.
     pub audit: Option<Entry>,
     /// What the CRM shall be told.
-    pub event: Option<Event>,
+    pub events: Vec<Event>,
     /// Errors that were counted since the last transition.
     pub errors: ErrorCounts,
+}
+
+/// What a transition came to.
+#[derive(Debug, Clone)]
+pub struct Advanced {
+    /// The session as it is from now on.
+    pub session: Session,
+    /// Events whose first try is ours, at once. Others wait for an earlier event of the same guest.
+    pub first: Vec<Event>,
 }
 
 /// Which sessions to list.
@@ -38,19 +47,22 @@ pub struct SessionFilter {
 
 impl Store {
     /// Writes a transition, unless somebody has taken the session over.
-    pub async fn advance(&self, transition: Transition) -> Result<Committed<Session>, StoreError> {
+    pub async fn advance(&self, transition: Transition) -> Result<Committed<Advanced>, StoreError> {
         self.writer
-            .run(move |connection| {
-                let Transition { before, after, audit, event, errors } = transition;
-                rows::update(connection, &after, before.epoch)?;
+            .run(move |tx| {
+                let Transition { before, after, audit, events, errors } = transition;
+                rows::update(tx, &after, before.epoch)?;
                 if let Some(entry) = audit {
-                    audit::append(connection, &entry, Some(after.id))?;
+                    tx.record(entry);
                 }
-                if let Some(event) = event {
-                    deliveries::insert(connection, &event)?;
+                let mut first = Vec::new();
+                for event in events {
+                    if deliveries::insert(tx, &event)? {
+                        first.push(event);
+                    }
                 }
-                counters::add(connection, &errors)?;
-                Ok(after)
+                counters::add(tx, &errors)?;
+                Ok(Advanced { session: after, first })
             })
             .await
     }
@@ -73,12 +85,15 @@ impl Store {
     /// Takes up to `limit` unfinished sessions that nobody drives any more.
     pub async fn take_up(&self, limit: u32, now: Timestamp) -> Result<Vec<Session>, StoreError> {
         let taken = self.writer.run(move |connection| {
+            // A lease or a rest that would end later than any can was given by a clock that was set back since.
             let sql = format!(
-                "SELECT {} FROM session WHERE state IN ('admitted', 'contact_created', 'parked') \
-                 AND due_at <= ?1 ORDER BY due_at LIMIT ?2",
+                "SELECT {} FROM session WHERE state IN ('admitted', 'contact_created', 'parked') AND (due_at <= ?1 \
+                 OR (state != 'parked' AND due_at > iif(failure_code IS NULL, ?2, ?3))) ORDER BY due_at LIMIT ?4",
                 rows::COLUMNS
             );
-            let due = select(connection, &sql, &[Value::from(now.unix_micros()), Value::from(limit)])?;
+            let moments = [now, now + LEASE, now + Session::LONGEST_REST].map(|moment| Value::from(moment.unix_micros()));
+            let [now_, lease, rest] = moments;
+            let due = select(connection, &sql, &[now_, lease, rest, Value::from(limit)])?;
             due.into_iter().map(|session| take(connection, session, now)).collect()
         });
         taken.await.map(|committed| committed.value)

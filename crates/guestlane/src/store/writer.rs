@@ -1,18 +1,20 @@
 //! The threads that own the database connections. One writes: it commits together whatever is waiting (group commit). One reads.
 
 use std::{
+    cell::RefCell,
     io,
+    ops::Deref,
     sync::{Arc, mpsc as std_mpsc},
     thread,
 };
 
-use guestlane_genesys::Clock;
+use guestlane_genesys::{Clock, Seam, Seams};
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
-use super::{Committed, StoreError, audit::StoredLines};
-use crate::audit::{AuditError, AuditFile};
+use super::{Committed, StoreError, audit::Logs};
+use crate::audit::{AuditError, Entry};
 
 /// The most writes in one transaction.
 const MOST: usize = 512;
@@ -20,14 +22,42 @@ const MOST: usize = 512;
 /// The most writes that wait; who comes then waits for room.
 const WAITING: usize = 1024;
 
-/// A write, and afterwards the word to whoever asked for it. Without a connection there is no write: its transaction is lost.
-type Job = Box<dyn FnOnce(Option<&Connection>) -> (bool, Settle) + Send>;
+/// A write, and afterwards the word to whoever asked for it. Without a transaction there is no write: its transaction is lost.
+type Write = Box<dyn FnOnce(Option<&Tx<'_>>) -> (bool, Settle) + Send>;
 type Settle = Box<dyn FnOnce(Outcome) + Send>;
+
+enum Job {
+    /// A part of a transaction.
+    Write(Write),
+    /// What no transaction may be around.
+    Alone(Box<dyn FnOnce(&mut Thread) + Send>),
+}
 
 #[derive(Clone)]
 enum Outcome {
     Committed(Result<(), Arc<AuditError>>),
     Lost(String),
+}
+
+/// A transaction, as the one who writes in it sees it.
+pub(super) struct Tx<'a> {
+    connection: &'a Connection,
+    records: RefCell<Vec<Entry>>,
+}
+
+impl Tx<'_> {
+    /// What the audit log shall say of this: it gets its place when the transaction ends.
+    pub(super) fn record(&self, entry: Entry) {
+        self.records.borrow_mut().push(entry);
+    }
+}
+
+impl Deref for Tx<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        self.connection
+    }
 }
 
 /// The way to the writing thread.
@@ -38,9 +68,9 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection, audit: AuditFile, clock: Clock) -> Result<Self, StoreError> {
+    pub(super) fn start(connection: Connection, clock: Clock, seams: Seams) -> Result<Self, StoreError> {
         let (jobs, receiver) = mpsc::channel(WAITING);
-        let mut thread = Thread { connection, audit, receiver };
+        let mut thread = Thread { connection, logs: None, receiver, seams };
         spawn("guestlane-write", move || thread.run())?;
         Ok(Self { jobs, clock })
     }
@@ -49,12 +79,12 @@ impl Writer {
     pub(super) async fn run<T, F>(&self, job: F) -> Result<Committed<T>, StoreError>
     where
         T: Send + 'static,
-        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+        F: FnOnce(&Tx<'_>) -> Result<T, StoreError> + Send + 'static,
     {
         let _busy = self.clock.busy();
         let (answer, answered) = oneshot::channel();
-        let job: Job = Box::new(move |connection| {
-            let done = connection.map_or(Err(StoreError::Closed), job);
+        let job: Write = Box::new(move |tx| {
+            let done = tx.map_or(Err(StoreError::Closed), job);
             let good = done.is_ok();
             let settle: Settle = Box::new(move |outcome| {
                 let answered = match outcome {
@@ -65,78 +95,140 @@ impl Writer {
             });
             (good, settle)
         });
-        self.jobs.send(job).await.map_err(|_| StoreError::Closed)?;
+        self.jobs.send(Job::Write(job)).await.map_err(|_| StoreError::Closed)?;
         answered.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Runs `job` between two transactions.
+    pub(super) async fn run_alone<T, F>(&self, job: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        self.alone(move |thread| job(&thread.connection)).await?
+    }
+
+    /// From now on records have a place to go to. What other processes left out of the files is in them when this returns.
+    pub(super) async fn keep(&self, mut logs: Logs) -> Result<(), StoreError> {
+        let keep = move |thread: &mut Thread| {
+            let _ = told(logs.catch_up_all(&thread.connection)); // a record that must be in the file finds out for itself
+            thread.logs = Some(logs);
+        };
+        self.alone(keep).await
+    }
+
+    async fn alone<T: Send + 'static>(&self, job: impl FnOnce(&mut Thread) -> T + Send + 'static) -> Result<T, StoreError> {
+        let _busy = self.clock.busy();
+        let (answer, answered) = oneshot::channel();
+        let job = Job::Alone(Box::new(move |thread| {
+            let _ = answer.send(job(thread));
+        }));
+        self.jobs.send(job).await.map_err(|_| StoreError::Closed)?;
+        answered.await.map_err(|_| StoreError::Closed)
     }
 }
 
 struct Thread {
     connection: Connection,
-    audit: AuditFile,
+    logs: Option<Logs>,
     receiver: mpsc::Receiver<Job>,
+    seams: Seams,
 }
 
 impl Thread {
     fn run(&mut self) {
-        // Records that a process left behind when it died between the commit and the file.
-        if let Err(error) = self.audit.catch_up(&StoredLines(&self.connection)) {
-            warn!(
-                error = crate::error::chain(&error),
-                "the audit log is behind the store; it is tried again with the next record"
-            );
-        }
-        while let Some(first) = self.receiver.blocking_recv() {
-            let mut jobs = vec![first];
-            while jobs.len() < MOST
+        while let Some(job) = self.receiver.blocking_recv() {
+            let mut alone = None;
+            let mut writes = Vec::new();
+            match job {
+                Job::Write(write) => writes.push(write),
+                Job::Alone(job) => alone = Some(job),
+            }
+            while alone.is_none()
+                && writes.len() < MOST
                 && let Ok(next) = self.receiver.try_recv()
             {
-                jobs.push(next);
+                match next {
+                    Job::Write(write) => writes.push(write),
+                    Job::Alone(job) => alone = Some(job),
+                }
             }
-            let mut waiting = Vec::with_capacity(jobs.len());
-            let outcome = match self.commit(jobs, &mut waiting) {
-                Ok(()) => Outcome::Committed(self.bring_up_audit()),
-                Err(error) => Outcome::Lost(error.to_string()),
-            };
-            waiting.into_iter().for_each(|settle| settle(outcome.clone()));
+            if !writes.is_empty() {
+                self.write(writes);
+            }
+            if let Some(job) = alone {
+                job(self);
+            }
         }
     }
 
-    fn commit(&mut self, jobs: Vec<Job>, waiting: &mut Vec<Settle>) -> Result<(), rusqlite::Error> {
-        let mut jobs = jobs.into_iter();
-        let committed = self.run_together(&mut jobs, waiting);
-        waiting.extend(jobs.map(|job| job(None).1)); // only after an error: each must hear of it
+    fn write(&mut self, writes: Vec<Write>) {
+        let mut waiting = Vec::with_capacity(writes.len());
+        let outcome = match self.commit(writes, &mut waiting) {
+            Ok(()) => {
+                self.seams.pass_blocking(Seam::Committed);
+                let in_files = self.logs.as_mut().map_or(Ok(()), |logs| logs.catch_up(&self.connection));
+                let outcome = Outcome::Committed(told(in_files));
+                self.seams.pass_blocking(Seam::CheckpointWritten);
+                outcome
+            }
+            Err(error) => {
+                if let Some(logs) = &mut self.logs {
+                    logs.lost();
+                }
+                Outcome::Lost(crate::error::chain(&error))
+            }
+        };
+        waiting.into_iter().for_each(|settle| settle(outcome.clone()));
+    }
+
+    fn commit(&mut self, writes: Vec<Write>, waiting: &mut Vec<Settle>) -> Result<(), StoreError> {
+        let mut writes = writes.into_iter();
+        let committed = self.run_together(&mut writes, waiting);
+        waiting.extend(writes.map(|write| write(None).1)); // only after an error: each must hear of it
         committed
     }
 
-    fn run_together(&mut self, jobs: &mut dyn Iterator<Item = Job>, waiting: &mut Vec<Settle>) -> Result<(), rusqlite::Error> {
+    fn run_together(&mut self, writes: &mut dyn Iterator<Item = Write>, waiting: &mut Vec<Settle>) -> Result<(), StoreError> {
         let mut transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        for job in jobs {
+        let mut records = Vec::new();
+        for write in writes {
             let mut savepoint = match transaction.savepoint() {
                 Ok(savepoint) => savepoint,
                 Err(error) => {
-                    waiting.push(job(None).1);
-                    return Err(error);
+                    waiting.push(write(None).1);
+                    return Err(error.into());
                 }
             };
-            let (good, settle) = job(Some(&savepoint));
+            let tx = Tx { connection: &savepoint, records: RefCell::default() };
+            let (good, settle) = write(Some(&tx));
+            let recorded = tx.records.into_inner();
             waiting.push(settle);
-            if !good {
+            if good {
+                records.extend(recorded);
+            } else {
                 savepoint.rollback()?;
             }
             savepoint.commit()?;
         }
-        transaction.commit()
+        self.seams.pass_blocking(Seam::RowsWritten);
+        if !records.is_empty() {
+            let logs = self.logs.as_mut().ok_or(StoreError::NoAuditLog)?;
+            logs.append(&transaction, records)?;
+        }
+        self.seams.pass_blocking(Seam::RecordsWritten);
+        Ok(transaction.commit()?)
     }
+}
 
-    fn bring_up_audit(&mut self) -> Result<(), Arc<AuditError>> {
-        self.audit.catch_up(&StoredLines(&self.connection)).map_err(|error| {
-            warn!(
-                error = crate::error::chain(&error),
-                "the audit log is behind the store; it is tried again with the next record"
-            );
-            Arc::new(error)
-        })
-    }
+fn told(in_files: Result<(), AuditError>) -> Result<(), Arc<AuditError>> {
+    in_files.map_err(|error| {
+        warn!(
+            error = crate::error::chain(&error),
+            "the audit log's files are behind the store; it is tried again with the next record"
+        );
+        Arc::new(error)
+    })
 }
 
 type Question = Box<dyn FnOnce(&Connection) + Send>;

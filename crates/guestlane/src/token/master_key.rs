@@ -12,8 +12,11 @@ use aws_lc_rs::{
     rand,
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
+use guestlane_genesys::{Seam, Seams};
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
+
+use crate::disk::sync_directory;
 
 /// 32 bytes that encrypt what is secret in the store: AES-256-GCM, with the secret's name as associated data, so that one cannot stand
 /// in for another.
@@ -62,7 +65,7 @@ impl MasterKey {
     }
 
     /// From a file that only its owner can read; made on first use.
-    pub fn from_file(path: &Path) -> Result<Self, MasterKeyError> {
+    pub fn from_file(path: &Path, seams: &Seams) -> Result<Self, MasterKeyError> {
         let failed = |error| MasterKeyError::File(path.to_owned(), error);
         match fs::metadata(path) {
             Ok(metadata) => {
@@ -71,7 +74,7 @@ impl MasterKey {
                     return Err(MasterKeyError::Open(path.to_owned(), mode));
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => make_file(path).map_err(failed)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => make_file(path, seams).map_err(failed)?,
             Err(error) => return Err(failed(error)),
         }
         let text: SecretString = fs::read_to_string(path).map_err(failed)?.into();
@@ -100,7 +103,7 @@ impl MasterKey {
 
 /// Written whole under another name, then linked: two processes that start at once end up with one key, and nobody ever reads half of
 /// one.
-fn make_file(path: &Path) -> io::Result<()> {
+fn make_file(path: &Path, seams: &Seams) -> io::Result<()> {
     let mut key = Zeroizing::new([0; LENGTH]);
     rand::fill(key.as_mut()).map_err(|_| io::Error::other("no randomness"))?;
     let text = Zeroizing::new(format!("{}\n", BASE64_STANDARD.encode(*key)));
@@ -112,12 +115,17 @@ fn make_file(path: &Path) -> io::Result<()> {
         file.write_all(text.as_bytes())?;
         file.sync_all()
     });
+    seams.pass_blocking(Seam::MasterKeyDrafted);
     let linked = written.and_then(|()| match fs::hard_link(&draft, path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()), // another process was quicker: its key is the key
         other => other,
     });
     let _ = fs::remove_file(&draft);
-    linked
+    linked?;
+    // A name is safe once its directory is: without this, a power cut could leave keys in the store that nothing opens.
+    sync_directory(path)?;
+    seams.pass_blocking(Seam::MasterKeyMade);
+    Ok(())
 }
 
 #[cfg(test)]
@@ -143,12 +151,12 @@ mod tests {
     fn a_file_is_made_once_for_its_owner_alone() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("master.key");
-        let sealed = MasterKey::from_file(&path).unwrap().seal("x", b"secret").unwrap();
+        let sealed = MasterKey::from_file(&path, &Seams::default()).unwrap().seal("x", b"secret").unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(MasterKey::from_file(&path).unwrap().open("x", &sealed).unwrap().as_slice(), b"secret");
+        assert_eq!(MasterKey::from_file(&path, &Seams::default()).unwrap().open("x", &sealed).unwrap().as_slice(), b"secret");
 
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(matches!(MasterKey::from_file(&path), Err(MasterKeyError::Open(_, 0o644))));
+        assert!(matches!(MasterKey::from_file(&path, &Seams::default()), Err(MasterKeyError::Open(_, 0o644))));
     }
 
     #[test]

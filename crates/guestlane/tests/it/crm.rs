@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use guestlane::{outbox::Networks, store::DeliveryState};
+use guestlane::{
+    outbox::Networks,
+    store::{DeliveryState, Replay},
+};
 
 use crate::world::{CRM_SECRET, World, request};
 
@@ -73,7 +76,8 @@ async fn a_replayed_event_is_the_same_event() {
     lane.outbox().unwrap().first_tries_done().await;
     let [event] = &lane.store().events(None, 10).await.unwrap()[..] else { panic!() };
     assert_eq!(event.state, DeliveryState::Delivered);
-    assert!(lane.store().replay_event(event.event.id.clone(), world.clock.now()).await.unwrap());
+    let replay = Replay::Event(event.event.id.clone());
+    assert_eq!(lane.store().replay(replay, world.clock.now()).await.unwrap(), 1);
     lane.outbox().unwrap().deliver_due().await.unwrap();
     let crm = world.sim.state().crm;
     assert_eq!((crm.events, crm.repeated), (1, 1));
@@ -85,7 +89,7 @@ async fn a_crm_in_a_private_network_is_not_called_unless_that_is_allowed() {
     let crm = world.config.crm.as_mut().unwrap();
     crm.networks = Networks::Public;
     for host in ["127.0.0.1", "localhost"] {
-        world.config.crm.as_mut().unwrap().url = world.sim.crm_url().replace("127.0.0.1", host).parse().unwrap();
+        world.config.crm.as_mut().unwrap().urls = vec![world.sim.crm_url().replace("127.0.0.1", host).parse().unwrap()];
         let lane = world.lane().await;
         lane.create(request(host)).await.unwrap();
         assert!(lane.outbox().unwrap().first_tries_done().await);
@@ -99,7 +103,7 @@ async fn a_crm_in_a_private_network_is_not_called_unless_that_is_allowed() {
 async fn without_a_secret_one_is_made_and_kept() {
     let mut world = World::new().await;
     world.config.crm.as_mut().unwrap().secret = None;
-    let secret = |lane: &guestlane::Lane| lane.outbox().unwrap().crm().secret().expose().to_owned();
+    let secret = |lane: &guestlane::Lane| lane.outbox().unwrap().secret().unwrap().expose().to_owned();
     let first = secret(&*world.lane().await);
     assert!(first.starts_with("whsec_"));
     assert_eq!(secret(&*world.lane().await), first);

@@ -37,12 +37,7 @@ impl World {
         let client = options.clients[0].clone();
         let sim = Simulator::start(options).await.unwrap();
         let directory = tempfile::tempdir().unwrap();
-        let places = Places {
-            database: directory.path().join("guestlane.db"),
-            audit_log: directory.path().join("audit/session-audit.jsonl"),
-            master_key_file: directory.path().join("master.key"),
-            master_key: None,
-        };
+        let places = Places::in_directory(directory.path());
         let config = LaneConfig {
             credentials: Credentials {
                 base: sim.base_url().parse().unwrap(),
@@ -53,7 +48,7 @@ impl World {
             deadline: Duration::from_secs(60),
             places,
             crm: Some(CrmSettings {
-                url: sim.crm_url().parse().unwrap(),
+                urls: vec![sim.crm_url().parse().unwrap()],
                 secret: Some(CRM_SECRET.to_owned().into()),
                 networks: Networks::Any,
             }),
@@ -96,7 +91,7 @@ impl World {
     }
 
     pub(crate) fn audit_path(&self) -> &Path {
-        &self.config.places.audit_log
+        &self.config.places.audit.path
     }
 
     /// One contact and one conversation for each guest, and nothing twice.

@@ -1,0 +1,202 @@
+//! Seams: every place between two durable writes or calls, by name, where the process may die.
+//!
+//! In debug builds a test says which seam is the last one that is passed. In release builds a seam is nothing: [`Seams`] has no size, and
+//! passing one is no code.
+
+use std::fmt;
+
+macro_rules! seams {
+    ($($(#[doc = $about:literal])+ $seam:ident = $name:literal,)+) => {
+        /// A place between two durable writes or calls.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Seam {
+            $($(#[doc = $about])+ $seam,)+
+        }
+
+        impl Seam {
+            /// All of them, in the order of a session's life.
+            pub const ALL: &'static [Self] = &[$(Self::$seam),+];
+
+            /// The name in tests and in tables.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$seam => $name),+ }
+            }
+        }
+    };
+}
+
+seams! {
+    /// The master key is written, and is not yet in its place.
+    MasterKeyDrafted = "master-key-drafted",
+    /// The master key is in its place; nothing is encrypted with it.
+    MasterKeyMade = "master-key-made",
+    /// The first signing key is in the store.
+    SigningKeyStored = "signing-key-stored",
+    /// The audit log's key is in the store.
+    AuditKeyStored = "audit-key-stored",
+    /// The store knows its platform.
+    PlatformStored = "platform-stored",
+    /// The CRM's secret is in the store.
+    WebhookSecretStored = "webhook-secret-stored",
+    /// The platform gave an access token; the call that needed it is not yet sent.
+    SignedIn = "signed-in",
+    /// An attempt at a call failed; the next one is not yet made.
+    AttemptFailed = "attempt-failed",
+    /// The queue exists; nobody has the key.
+    QueueLookedUp = "queue-looked-up",
+    /// A refusal is on record; nobody was told.
+    RefusalStored = "refusal-stored",
+    /// A transaction's rows are written, its audit records are not.
+    RowsWritten = "rows-written",
+    /// A transaction is written, and not yet committed.
+    RecordsWritten = "records-written",
+    /// A transaction is committed; the audit log's files know nothing of it.
+    Committed = "committed",
+    /// The audit log's lines are in the file, their hashes are not.
+    LinesAppended = "lines-appended",
+    /// The hashes are in the file, the checkpoint is still the old one.
+    HashesAppended = "hashes-appended",
+    /// All is in the files; nobody was told.
+    CheckpointWritten = "checkpoint-written",
+    /// The session has the key; nothing is sent.
+    Admitted = "admitted",
+    /// The platform made the contact; the ledger does not know it.
+    ContactMade = "contact-made",
+    /// The contact is in the ledger; the conversation is not asked for.
+    ContactStored = "contact-stored",
+    /// The platform opened the conversation; the ledger does not know it.
+    ConversationOpened = "conversation-opened",
+    /// The session is open; nobody was told, and nor was the CRM.
+    OpenStored = "open-stored",
+    /// A step failed for good or for now; the ledger does not know it.
+    StepFailed = "step-failed",
+    /// The failure is in the ledger; nobody was told.
+    FailureStored = "failure-stored",
+    /// A fresh guest token is in the ledger; it was not sent.
+    TokenRenewed = "token-renewed",
+    /// A session that was left behind is leased; nothing is sent.
+    TakenUp = "taken-up",
+    /// A session that is too old is set aside; nobody was told.
+    SetAside = "set-aside",
+    /// The leases of living drivers are renewed.
+    LeasesRenewed = "leases-renewed",
+    /// Events for the CRM are leased; nothing is sent.
+    EventsClaimed = "events-claimed",
+    /// The CRM was told; the outbox does not know it.
+    EventSent = "event-sent",
+    /// The outbox knows that the CRM was told.
+    EventSettled = "event-settled",
+    /// Events are to be sent again; nobody was told.
+    EventsReplayed = "events-replayed",
+    /// A full log is sealed; the next one is not begun.
+    LogSealed = "log-sealed",
+    /// A guest is erased in the store; the store's file still has the bytes.
+    GuestErased = "guest-erased",
+    /// The bytes are gone; that they had to go is still noted.
+    StoreVacuumed = "store-vacuumed",
+}
+
+impl fmt::Display for Seam {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(debug_assertions)]
+pub use in_debug_builds::Seams;
+#[cfg(not(debug_assertions))]
+pub use in_release_builds::Seams;
+
+#[cfg(debug_assertions)]
+mod in_debug_builds {
+    use std::{
+        fmt,
+        panic::resume_unwind,
+        sync::{Arc, atomic::AtomicBool, atomic::Ordering},
+    };
+
+    use super::Seam;
+
+    /// Told of every seam; says whether the process dies there.
+    type Hook = dyn Fn(Seam) -> bool + Send + Sync;
+
+    /// Who is told of the seams that are passed.
+    #[derive(Clone, Default)]
+    pub struct Seams(Option<Arc<(Box<Hook>, AtomicBool)>>);
+
+    impl fmt::Debug for Seams {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("Seams")
+        }
+    }
+
+    impl Seams {
+        /// `dies_at` is told of every seam, and says whether the process dies there. Once it is dead, it passes no seam any more.
+        pub fn new(dies_at: impl Fn(Seam) -> bool + Send + Sync + 'static) -> Self {
+            Self(Some(Arc::new((Box::new(dies_at), AtomicBool::new(false)))))
+        }
+
+        fn die(&self, seam: Seam) -> bool {
+            self.0.as_ref().is_some_and(|hook| {
+                if !hook.1.load(Ordering::SeqCst) && hook.0(seam) {
+                    hook.1.store(true, Ordering::SeqCst);
+                }
+                hook.1.load(Ordering::SeqCst)
+            })
+        }
+
+        /// Passes a seam. A task that dies here is never heard of again.
+        pub async fn pass(&self, seam: Seam) {
+            if self.die(seam) {
+                std::future::pending::<()>().await;
+            }
+        }
+
+        /// Passes a seam on a thread that may wait. A thread that dies here unwinds: what it had not committed is undone, as it would be.
+        pub fn pass_blocking(&self, seam: Seam) {
+            if self.die(seam) {
+                resume_unwind(Box::new(seam));
+            }
+        }
+    }
+}
+
+#[cfg(not(debug_assertions))]
+mod in_release_builds {
+    use super::Seam;
+
+    /// Nothing.
+    #[derive(Debug, Clone, Copy, Default)]
+    pub struct Seams;
+
+    impl Seams {
+        /// Nothing.
+        #[inline(always)]
+        pub async fn pass(&self, _: Seam) {}
+
+        /// Nothing.
+        #[inline(always)]
+        pub fn pass_blocking(&self, _: Seam) {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_seam_has_a_name_of_its_own() {
+        let names: HashSet<_> = Seam::ALL.iter().map(|seam| seam.name()).collect();
+        assert_eq!(names.len(), Seam::ALL.len());
+    }
+
+    #[tokio::test]
+    async fn who_died_at_one_seam_passes_no_other() {
+        let seams = Seams::new(|seam| seam == Seam::Admitted);
+        seams.pass(Seam::QueueLookedUp).await;
+        assert!(futures_util::FutureExt::now_or_never(seams.pass(Seam::Admitted)).is_none());
+        assert!(futures_util::FutureExt::now_or_never(seams.pass(Seam::ContactMade)).is_none());
+    }
+}

@@ -1,0 +1,89 @@
+//! Checkpoints (C2SP `tlog-checkpoint`): how large a log is and what its root is, signed.
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+
+use super::{
+    note::{NoteSigner, VerifierKey},
+    tree::Hash,
+};
+
+/// A log's state at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Which log: the key's name, and the log's number behind a slash.
+    pub origin: String,
+    /// How many records it has.
+    pub size: u64,
+    /// The root over them.
+    pub root: Hash,
+}
+
+/// What was given as a checkpoint is none that this key signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidCheckpoint {
+    /// The note does not verify.
+    #[error("it was not signed by this key, or was changed since")]
+    Signature,
+    /// The note verifies, and is no checkpoint of one of this key's logs.
+    #[error("it is signed, but it is no checkpoint of a log of this key")]
+    Format,
+}
+
+impl Checkpoint {
+    /// The origin of a key's log.
+    pub fn origin_of(key: &VerifierKey, log: u32) -> String {
+        format!("{}/{log}", key.name())
+    }
+
+    /// The log's number.
+    pub fn log(&self) -> u32 {
+        self.origin.rsplit('/').next().and_then(|number| number.parse().ok()).unwrap_or(0)
+    }
+
+    /// The root as the checkpoint writes it.
+    pub fn root_base64(&self) -> String {
+        BASE64_STANDARD.encode(self.root)
+    }
+
+    /// As a signed note.
+    pub fn sign(&self, signer: &NoteSigner) -> String {
+        signer.sign(&format!("{}\n{}\n{}\n", self.origin, self.size, self.root_base64()))
+    }
+
+    /// From a note that `key` signed.
+    pub fn open(note: &str, key: &VerifierKey) -> Result<Self, InvalidCheckpoint> {
+        let text = key.open(note).ok_or(InvalidCheckpoint::Signature)?;
+        Self::parse(text)
+            .filter(|checkpoint| checkpoint.origin == Self::origin_of(key, checkpoint.log()))
+            .ok_or(InvalidCheckpoint::Format)
+    }
+
+    /// Extension lines are passed over, as the format wants it.
+    fn parse(text: &str) -> Option<Self> {
+        let mut lines = text.split('\n');
+        let (origin, size, root) = (lines.next()?, lines.next()?, lines.next()?);
+        let number: u64 = size.parse().ok()?;
+        let root = BASE64_STANDARD.decode(root).ok()?.try_into().ok()?;
+        (number.to_string() == size).then(|| Self { origin: origin.to_owned(), size: number, root })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_is_opened_as_it_was_signed_and_only_under_its_own_key() {
+        let (signer, other) = (NoteSigner::from_seed(&[1; 32]).unwrap(), NoteSigner::from_seed(&[2; 32]).unwrap());
+        let checkpoint = Checkpoint { origin: Checkpoint::origin_of(signer.public(), 3), size: 12, root: [9; 32] };
+        let note = checkpoint.sign(&signer);
+        assert_eq!(Checkpoint::open(&note, signer.public()), Ok(checkpoint.clone()));
+        assert_eq!(checkpoint.log(), 3);
+        assert_eq!(Checkpoint::open(&note, other.public()), Err(InvalidCheckpoint::Signature));
+        let foreign = Checkpoint { origin: "example.com/log".to_owned(), ..checkpoint };
+        assert_eq!(Checkpoint::open(&foreign.sign(&signer), signer.public()), Err(InvalidCheckpoint::Format));
+        for text in ["a\n", "a\n01\nAAAA\n", "a\nx\nAAAA\n"] {
+            assert_eq!(Checkpoint::open(&signer.sign(text), signer.public()), Err(InvalidCheckpoint::Format), "{text}");
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! Checks a log by its file and a public key alone.
+
+use std::io::{self, BufRead};
+
+use super::{
+    checkpoint::Checkpoint,
+    tree::{Frontier, Hash, leaf_hash, root},
+};
+
+/// What is wrong with a log. Lines are counted from 1.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Tampered {
+    /// A line is not the one that was written there.
+    #[error("line {line} was changed")]
+    Changed {
+        /// The first such line.
+        line: u64,
+    },
+    /// A line stands where another one was written: lines were dropped, inserted or swapped.
+    #[error("line {line} is not in its place: the record that was written as line {written_as} stands there")]
+    Misplaced {
+        /// The first such line.
+        line: u64,
+        /// Where its record belongs.
+        written_as: u64,
+    },
+    /// The file ends too early.
+    #[error("line {line} is missing: the log had {size} records")]
+    Missing {
+        /// The first line that is missing.
+        line: u64,
+        /// How many there were.
+        size: u64,
+    },
+    /// The last line has no end.
+    #[error("line {line} is not whole")]
+    Torn {
+        /// The line.
+        line: u64,
+    },
+    /// There is more than was signed.
+    #[error("line {line} is not covered by the checkpoint, which was signed for {size} records")]
+    Unsigned {
+        /// The first such line.
+        line: u64,
+        /// How many were signed.
+        size: u64,
+    },
+    /// Something was changed, and without the hashes of the lines nobody can say where.
+    #[error("one of the lines {from} to {to} was changed (which one can be told only with the file of hashes, unchanged)")]
+    Somewhere {
+        /// The first line in question.
+        from: u64,
+        /// The last one.
+        to: u64,
+    },
+}
+
+impl Tampered {
+    /// The first line that is not as it was written, or the first in question.
+    pub fn line(&self) -> u64 {
+        match self {
+            Self::Changed { line }
+            | Self::Misplaced { line, .. }
+            | Self::Missing { line, .. }
+            | Self::Torn { line }
+            | Self::Unsigned { line, .. }
+            | Self::Somewhere { from: line, .. } => *line,
+        }
+    }
+}
+
+/// Checks the lines against checkpoints of their log: each must hold at its own size, and the largest must cover them all. `hashes` are the
+/// leaf hashes that were written beside the log; they need not be trusted, and only help to name the line.
+pub fn verify(lines: impl BufRead, checkpoints: &[Checkpoint], hashes: &[Hash]) -> io::Result<Result<u64, Tampered>> {
+    let (leaves, whole) = read(lines)?;
+    let mut sorted: Vec<_> = checkpoints.iter().collect();
+    sorted.sort_by_key(|checkpoint| checkpoint.size);
+    let mut proven = 0;
+    let mut tree = Frontier::default();
+    for checkpoint in sorted {
+        let size = usize::try_from(checkpoint.size).unwrap_or(usize::MAX);
+        let known = leaves.get(proven..size.min(leaves.len())).unwrap_or_default();
+        known.iter().for_each(|leaf| tree.push(*leaf));
+        if leaves.len() < size || tree.root() != checkpoint.root {
+            return Ok(Err(first_bad(&leaves, whole, checkpoint, proven, hashes)));
+        }
+        proven = size;
+    }
+    let (line, size) = (proven as u64 + 1, proven as u64);
+    Ok(match leaves.len() {
+        count if count > proven => Err(Tampered::Unsigned { line, size }),
+        _ if !whole => Err(Tampered::Torn { line }),
+        _ => Ok(size),
+    })
+}
+
+/// The leaves of all whole lines, and whether the text ends with a line's end.
+fn read(mut lines: impl BufRead) -> io::Result<(Vec<Hash>, bool)> {
+    let mut leaves = Vec::new();
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        if lines.read_until(b'\n', &mut line)? == 0 {
+            return Ok((leaves, true));
+        }
+        match line.strip_suffix(b"\n") {
+            Some(line) => leaves.push(leaf_hash(line)),
+            None => return Ok((leaves, false)),
+        }
+    }
+}
+
+/// The lines up to `proven` are good; those up to the checkpoint's size are not.
+fn first_bad(leaves: &[Hash], whole: bool, checkpoint: &Checkpoint, proven: usize, hashes: &[Hash]) -> Tampered {
+    let size = usize::try_from(checkpoint.size).unwrap_or(usize::MAX);
+    let number = |at: usize| at as u64 + 1;
+    let end = |at: usize| {
+        if whole { Tampered::Missing { line: number(at), size: checkpoint.size } } else { Tampered::Torn { line: number(at) } }
+    };
+    // Hashes that lead to the signed root are the true ones, whoever wrote them.
+    let Some(written) = hashes.get(..size).filter(|written| root(written) == checkpoint.root) else {
+        return if leaves.len() < size && proven == leaves.len() {
+            end(proven)
+        } else {
+            Tampered::Somewhere { from: number(proven), to: number(size.max(leaves.len()).saturating_sub(1)) }
+        };
+    };
+    let Some(at) = (0..size.min(leaves.len())).find(|at| leaves[*at] != written[*at]) else { return end(leaves.len()) };
+    match written.iter().position(|hash| *hash == leaves[at]) {
+        Some(elsewhere) => Tampered::Misplaced { line: number(at), written_as: number(elsewhere) },
+        None => Tampered::Changed { line: number(at) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn lines(count: usize) -> Vec<String> {
+        (0..count).map(|n| format!(r#"{{"index":{n},"guestIdentifier":"guest-{n}","status":"success"}}"#)).collect()
+    }
+
+    fn text(lines: &[String]) -> Vec<u8> {
+        lines.iter().flat_map(|line| [line.as_bytes(), b"\n"].concat()).collect()
+    }
+
+    fn hashes(lines: &[String]) -> Vec<Hash> {
+        lines.iter().map(|line| leaf_hash(line.as_bytes())).collect()
+    }
+
+    fn checkpoint(lines: &[String]) -> Checkpoint {
+        Checkpoint { origin: "guestlane/00000000/1".to_owned(), size: lines.len() as u64, root: root(&hashes(lines)) }
+    }
+
+    /// What somebody may do to a file.
+    #[derive(Debug, Clone)]
+    enum Change {
+        Flip { byte: usize, bit: u32 },
+        Drop { line: usize },
+        Swap { one: usize, other: usize },
+        Truncate { bytes: usize },
+        Insert { at: usize, copy_of: usize },
+        Append { copy_of: usize },
+        RollBack { to: usize },
+    }
+
+    fn change() -> impl Strategy<Value = Change> {
+        let n = 0_usize..100_000;
+        prop_oneof![
+            (n.clone(), 0_u32..8).prop_map(|(byte, bit)| Change::Flip { byte, bit }),
+            n.clone().prop_map(|line| Change::Drop { line }),
+            (n.clone(), n.clone()).prop_map(|(one, other)| Change::Swap { one, other }),
+            n.clone().prop_map(|bytes| Change::Truncate { bytes }),
+            (n.clone(), n.clone()).prop_map(|(at, copy_of)| Change::Insert { at, copy_of }),
+            n.clone().prop_map(|copy_of| Change::Append { copy_of }),
+            n.prop_map(|to| Change::RollBack { to }),
+        ]
+    }
+
+    /// The changed file, and the first line that differs (from 1).
+    fn apply(change: &Change, original: &[String]) -> (Vec<u8>, u64) {
+        let count = original.len();
+        let mut lines = original.to_vec();
+        match change {
+            Change::Flip { byte, bit } => {
+                let mut bytes = text(&lines);
+                let byte = byte % bytes.len();
+                bytes[byte] ^= 1 << bit;
+                let line = text(original)[..byte].iter().filter(|byte| **byte == b'\n').count() as u64 + 1;
+                return (bytes, line);
+            }
+            Change::Drop { line } => drop(lines.remove(line % count)),
+            Change::Swap { one, other } => lines.swap(one % count, other % count),
+            Change::Truncate { bytes } => {
+                let mut left = text(&lines);
+                left.truncate(bytes % left.len());
+                let line = left.iter().filter(|byte| **byte == b'\n').count() as u64 + 1;
+                return (left, line);
+            }
+            Change::Insert { at, copy_of } => lines.insert(at % count, original[copy_of % count].clone()),
+            Change::Append { copy_of } => lines.push(original[copy_of % count].clone()),
+            Change::RollBack { to } => lines.truncate(to % count),
+        }
+        let same = lines.iter().zip(original).take_while(|(now, before)| now == before).count() as u64;
+        (text(&lines), same + 1)
+    }
+
+    proptest! {
+        // The gate runs all of them: 12,000 changed files.
+        #![proptest_config(ProptestConfig { cases: 12_000, ..ProptestConfig::default() })]
+        #[test]
+        fn every_change_is_found_and_its_first_line_is_named(count in 1_usize..24, change in change(), with_hashes: bool) {
+            let original = lines(count);
+            let (changed, line) = apply(&change, &original);
+            let known = if with_hashes { hashes(&original) } else { Vec::new() };
+            let found = verify(&changed[..], &[checkpoint(&original)], &known).unwrap();
+            if changed == text(&original) {
+                prop_assert_eq!(found, Ok(count as u64)); // a line swapped with itself
+                return Ok(());
+            }
+            match found {
+                Ok(_) => prop_assert!(false, "not found: {:?}", change),
+                Err(Tampered::Somewhere { from, to }) => prop_assert!(!with_hashes && from <= line && line <= to),
+                Err(tampered) => prop_assert_eq!(tampered.line(), line, "{:?}", change),
+            }
+        }
+    }
+
+    #[test]
+    fn a_log_that_was_rolled_back_with_its_checkpoint_is_told_by_a_later_checkpoint_that_somebody_kept() {
+        let all = lines(9);
+        let (early, late) = (checkpoint(&all[..5]), checkpoint(&all));
+        assert_eq!(verify(&text(&all[..5])[..], std::slice::from_ref(&early), &[]).unwrap(), Ok(5), "by itself it is a good log");
+        assert_eq!(
+            verify(&text(&all[..5])[..], &[early.clone(), late.clone()], &[]).unwrap(),
+            Err(Tampered::Missing { line: 6, size: 9 })
+        );
+        assert_eq!(verify(&text(&all)[..], &[late, early], &[]).unwrap(), Ok(9), "an old checkpoint holds for ever");
+    }
+
+    #[test]
+    fn a_log_that_was_written_anew_and_signed_anew_does_not_agree_with_a_checkpoint_that_somebody_kept() {
+        let before = lines(5);
+        let mut after = before.clone();
+        after[2] = "forged".to_owned();
+        let found = verify(&text(&after)[..], &[checkpoint(&after), checkpoint(&before)], &hashes(&after)).unwrap();
+        assert!(found.is_err(), "{found:?}");
+    }
+
+    #[test]
+    fn forged_hashes_do_not_mislead() {
+        let original = lines(6);
+        let mut changed = original.clone();
+        changed[3] = "forged".to_owned();
+        let found = verify(&text(&changed)[..], &[checkpoint(&original)], &hashes(&changed)).unwrap();
+        assert_eq!(found, Err(Tampered::Somewhere { from: 1, to: 6 }));
+    }
+
+    #[test]
+    fn an_empty_log_is_good_where_nothing_was_signed_but_emptiness() {
+        assert_eq!(verify(&b""[..], &[checkpoint(&[])], &[]).unwrap(), Ok(0));
+        assert_eq!(verify(&b"x\n"[..], &[checkpoint(&[])], &[]).unwrap(), Err(Tampered::Unsigned { line: 1, size: 0 }));
+    }
+}

@@ -1,0 +1,172 @@
+//! What is kept on this machine: the store, the keys, the audit log. Enough to look at sessions, without the platform.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use guestlane_genesys::{BaseUrl, Clock, Seam, Seams};
+use secrecy::{ExposeSecret, SecretString};
+use tracing::info;
+use zeroize::Zeroizing;
+
+use crate::{
+    audit::{
+        self, Checkpoint, Hash, NoteSigner, VerifierKey,
+        proof::{ProvenRecord, SessionProof},
+    },
+    error::Error,
+    ledger::SessionId,
+    outbox::WebhookSecret,
+    request::Invalid,
+    store::{AuditSettings, GuestIds, RecordFilter, Store, StoreError},
+    token::{Keyring, MasterKey, MasterKeyError},
+};
+
+/// Where a lane keeps what it knows.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// The SQLite file.
+    pub database: PathBuf,
+    /// `session-audit.jsonl`, and how it is kept.
+    pub audit: AuditSettings,
+    /// The master key's file, used when no key is given.
+    pub master_key_file: PathBuf,
+    /// `GUESTLANE_MASTER_KEY`.
+    pub master_key: Option<SecretString>,
+    /// Where this process dies: for tests. Nothing in release builds.
+    pub seams: Seams,
+}
+
+impl Places {
+    /// All in one directory, guests in plain, no rotation, a master key of its own.
+    pub fn in_directory(directory: &Path) -> Self {
+        Self {
+            database: directory.join("guestlane.db"),
+            audit: AuditSettings {
+                path: directory.join("audit/session-audit.jsonl"),
+                guest_ids: GuestIds::Plain,
+                rotate_at: None,
+            },
+            master_key_file: directory.join("master.key"),
+            master_key: None,
+            seams: Seams::default(),
+        }
+    }
+}
+
+/// What a lane keeps on this machine, without the platform: enough to look at sessions, keys and records.
+#[derive(Debug)]
+pub struct State {
+    /// Sessions, records, events.
+    pub store: Store,
+    /// The keys, opened.
+    pub keyring: Keyring,
+    audit_signer: Arc<NoteSigner>,
+    master: MasterKey,
+}
+
+impl State {
+    /// Opens the store and the keys, making both on first use.
+    pub async fn open(places: &Places, clock: &Clock) -> Result<Self, Error> {
+        // A damaged master key must be told before anything is made.
+        let given = places.master_key.as_ref().map(|text| MasterKey::parse(text, "GUESTLANE_MASTER_KEY")).transpose()?;
+        let store = Store::open(&places.database, clock, &places.seams)?;
+        let mut keys = store.signing_keys().await?;
+        if given.is_none() && !keys.is_empty() && !places.master_key_file.exists() {
+            return Err(MasterKeyError::Missing(places.master_key_file.clone()).into()); // a new one would open nothing
+        }
+        let master = given.map_or_else(|| MasterKey::from_file(&places.master_key_file, &places.seams), Ok)?;
+        if keys.is_empty() {
+            store.add_signing_key(Keyring::first_key(&master, clock.now())?).await?;
+            places.seams.pass(Seam::SigningKeyStored).await;
+            keys = store.signing_keys().await?;
+            info!(kid = Keyring::FIRST_KID, "made the first signing key");
+        }
+        let keyring = Keyring::open(&master, &keys)?;
+        let audit_signer = Arc::new(audit_signer(&store, &master).await?);
+        places.seams.pass(Seam::AuditKeyStored).await;
+        store.keep_audit_log(places.audit.clone(), Arc::clone(&audit_signer)).await?;
+        Ok(Self { store, keyring, audit_signer, master })
+    }
+
+    /// Who vouches for the audit log.
+    pub fn audit_key(&self) -> &VerifierKey {
+        self.audit_signer.public()
+    }
+
+    /// Proof that a session's records are in the log. Without records, `None`.
+    pub async fn prove(&self, session: SessionId) -> Result<Option<SessionProof>, Error> {
+        let filter = RecordFilter { session: Some(session), guest: None, limit: u32::MAX };
+        let mut trees: HashMap<u32, (Vec<Hash>, String)> = HashMap::new();
+        let mut records = Vec::new();
+        for record in self.store.records(filter).await? {
+            if !trees.contains_key(&record.log) {
+                let leaves = self.store.leaves(record.log).await?;
+                let origin = Checkpoint::origin_of(self.audit_key(), record.log);
+                let checkpoint = Checkpoint { origin, size: leaves.len() as u64, root: audit::root(&leaves) };
+                trees.insert(record.log, (leaves, checkpoint.sign(&self.audit_signer)));
+            }
+            let path = |(leaves, note): &(Vec<Hash>, String)| {
+                let path = audit::inclusion(leaves, usize::try_from(record.index).ok()?)?;
+                Some(audit::proof::write(record.index, &path, note))
+            };
+            let proof = trees.get(&record.log).and_then(path).ok_or(StoreError::Row("audit_entry.idx"))?;
+            records.push(ProvenRecord { line: record.line, proof });
+        }
+        Ok((!records.is_empty()).then(|| SessionProof { session_id: session.to_string(), records }))
+    }
+
+    /// A store's keys and ids mean nothing to another platform: the first one that it is used with is the only one.
+    pub(crate) async fn belongs_to(&self, base: &BaseUrl) -> Result<(), Error> {
+        let known = self.store.platform_or(base.as_str().to_owned()).await?;
+        if known == base.as_str() {
+            return Ok(());
+        }
+        let reason = format!("belongs to the platform at {known}, not to {base}");
+        let fix = "choose another state directory for this platform; sessions of one are not sessions of the other";
+        Err(Error::Settings(vec![Invalid::new("GUESTLANE_STATE_DIR", reason, fix)]))
+    }
+
+    /// The secret shared with the CRM: the one given, else the one in the store, made on first use.
+    pub async fn webhook_secret(&self, given: Option<&SecretString>) -> Result<WebhookSecret, Error> {
+        const NAME: &str = "the CRM's webhook secret";
+        let invalid = |error: crate::outbox::InvalidSecret| {
+            Invalid::new(
+                "CRM_WEBHOOK_SECRET",
+                error.to_string(),
+                "leave it out to have one made, or see `guestlane outbox secret`",
+            )
+        };
+        if let Some(given) = given {
+            return WebhookSecret::parse(given).map_err(|error| invalid(error).into());
+        }
+        let new = || Ok(WebhookSecret::generate().map_err(invalid)?.expose_secret().as_bytes().to_vec().into());
+        let opened = kept_secret(&self.store, &self.master, NAME, new).await?;
+        let text: SecretString = String::from_utf8_lossy(&opened).into_owned().into();
+        WebhookSecret::parse(&text).map_err(|error| invalid(error).into())
+    }
+}
+
+/// A secret of the store, opened; made on first use.
+async fn kept_secret(
+    store: &Store,
+    master: &MasterKey,
+    name: &'static str,
+    new: impl FnOnce() -> Result<Zeroizing<Vec<u8>>, Error>,
+) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let kept = match store.secret_or(name, None).await? {
+        Some(kept) => kept,
+        // Of two processes that start at once, the first one's secret is the secret.
+        None => store.secret_or(name, Some(master.seal(name, &new()?)?)).await?.unwrap_or_default(),
+    };
+    Ok(master.open(name, &kept)?)
+}
+
+async fn audit_signer(store: &Store, master: &MasterKey) -> Result<NoteSigner, Error> {
+    const NAME: &str = "the audit log's key";
+    let new = || NoteSigner::generate().map(|seed| seed.to_vec().into()).ok_or(MasterKeyError::Unusable.into());
+    let seed = kept_secret(store, master, NAME, new).await?;
+    NoteSigner::from_seed(&seed).ok_or_else(|| MasterKeyError::Wrong(NAME.to_owned()).into())
+}

@@ -1,0 +1,171 @@
+//! Guests: how the audit log calls them, and how they are erased.
+
+use aws_lc_rs::{hmac, rand};
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use guestlane_genesys::{Seam, Timestamp};
+use rusqlite::{Connection, OptionalExtension, params};
+use uuid::Uuid;
+
+use super::{Store, StoreError, Tx};
+use crate::{
+    audit::{Entry, Erasure},
+    ledger::SessionId,
+    request::GuestId,
+};
+
+/// What a guest may be called in a log.
+#[derive(Debug)]
+pub(super) struct Names {
+    pub(super) plain: String,
+    /// As JSON texts.
+    quoted: Vec<String>,
+}
+
+impl Names {
+    /// Whether a record names the guest.
+    pub(super) fn are_in(&self, line: &str) -> bool {
+        let Some((_, rest)) = line.split_once(r#""guestIdentifier":"#) else { return false };
+        self.quoted.iter().any(|name| rest.starts_with(name.as_str()))
+    }
+}
+
+/// All that a guest may be called.
+pub(super) fn names(connection: &Connection, guest: &GuestId) -> Result<Names, StoreError> {
+    let quoted = [Some(guest.as_str().to_owned()), pseudonym(connection, guest)?];
+    let quoted = quoted.into_iter().flatten().map(|name| serde_json::Value::from(name).to_string()).collect();
+    Ok(Names { plain: guest.as_str().to_owned(), quoted })
+}
+
+/// The guest's pseudonym, if one was ever made.
+fn pseudonym(connection: &Connection, guest: &GuestId) -> Result<Option<String>, StoreError> {
+    let mut select = connection.prepare_cached("SELECT key FROM guest_key WHERE guest_id = ?1")?;
+    let key: Option<Vec<u8>> = select.query_row([guest.as_str()], |row| row.get(0)).optional()?;
+    Ok(key.map(|key| keyed_hash(&key, guest)))
+}
+
+/// The guest's pseudonym, made on first use.
+pub(super) fn pseudonym_or_new(connection: &Connection, guest: &GuestId) -> Result<String, StoreError> {
+    if let Some(known) = pseudonym(connection, guest)? {
+        return Ok(known);
+    }
+    let mut key = [0; 32];
+    rand::fill(&mut key).map_err(|_| StoreError::Row("guest_key: no randomness"))?;
+    let insert = "INSERT INTO guest_key (guest_id, key) VALUES (?1, ?2)";
+    connection.prepare_cached(insert)?.execute(params![guest.as_str(), key])?;
+    Ok(keyed_hash(&key, guest))
+}
+
+/// 128 bits of HMAC-SHA-256: nobody without the key can find the guest by trying ids.
+fn keyed_hash(key: &[u8], guest: &GuestId) -> String {
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), guest.as_str().as_bytes());
+    format!("pseudonym:{}", BASE64_URL_SAFE_NO_PAD.encode(&tag.as_ref()[..16]))
+}
+
+/// What became of a guest who shall be erased.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Erased {
+    /// These sessions are unfinished: who ends them needs to know the guest.
+    Unfinished(Vec<SessionId>),
+    /// Nobody knows this guest.
+    Unknown,
+    /// The guest cannot be read any more, but for what is told here.
+    Done(Done),
+}
+
+/// What was erased, and what could not be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Done {
+    /// Sessions.
+    pub sessions: u64,
+    /// Events for the CRM.
+    pub events: u64,
+    /// Of those, events that the CRM will not be told any more.
+    pub untold: u64,
+    /// The name under which the guest's records stay in the audit log.
+    pub pseudonym: Option<String>,
+    /// Records that have the guest's id in plain: how many in which log. They cannot be changed without breaking the proof.
+    pub plain_records: Vec<(u32, u64)>,
+    /// Whether the bytes are gone from the store's files, too. If not, another process has them open: it is done at the next start.
+    pub bytes_gone: bool,
+}
+
+/// The note that the store's file still has bytes that must go.
+const VACUUM: &str = "vacuum";
+
+impl Store {
+    /// Makes a guest unreadable: in sessions, events, dead letters, and, where it has pseudonyms, in the audit log.
+    pub async fn erase_guest(&self, guest: GuestId, now: Timestamp) -> Result<Erased, StoreError> {
+        let erased = self.writer.run(move |tx| erase(tx, &guest, now)).await?.value;
+        let Erased::Done(mut done) = erased else { return Ok(erased) };
+        self.seams.pass(Seam::GuestErased).await;
+        done.bytes_gone = self.end_chores().await?;
+        Ok(Erased::Done(done))
+    }
+
+    /// Ends what was begun before: an erased guest's bytes leave the file, too. False when another process must close the store first.
+    pub(super) async fn end_chores(&self) -> Result<bool, StoreError> {
+        let due = self.reader.ask(|connection| is_due(connection)).await?;
+        if !due {
+            return Ok(true);
+        }
+        let seams = self.seams.clone();
+        self.writer
+            .run_alone(move |connection| {
+                // The file is written anew without what was deleted, and the write-ahead log, which may still have it, is emptied.
+                connection.execute_batch("VACUUM")?;
+                seams.pass_blocking(Seam::StoreVacuumed);
+                let busy: bool = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+                if !busy {
+                    connection.execute("DELETE FROM chore WHERE name = ?1", [VACUUM])?;
+                }
+                Ok(!busy)
+            })
+            .await
+    }
+}
+
+fn is_due(connection: &Connection) -> Result<bool, StoreError> {
+    Ok(connection.query_row("SELECT count(*) FROM chore WHERE name = ?1", [VACUUM], |row| row.get::<_, u32>(0))? > 0)
+}
+
+fn erase(tx: &Tx<'_>, guest: &GuestId, now: Timestamp) -> Result<Erased, StoreError> {
+    let name = guest.as_str();
+    let unfinished = "SELECT id FROM session WHERE guest_id = ?1 AND state IN ('admitted', 'contact_created', 'parked')";
+    let mut unfinished = tx.prepare(unfinished)?;
+    let unfinished: Vec<_> =
+        unfinished.query_map([name], |row| row.get(0).map(|id| SessionId(Uuid::from_bytes(id))))?.collect::<Result<_, _>>()?;
+    if !unfinished.is_empty() {
+        return Ok(Erased::Unfinished(unfinished));
+    }
+    let plain_records = plain_records(tx, guest)?;
+    let pseudonym = pseudonym(tx, guest)?;
+    let untold = "SELECT count(*) FROM outbox WHERE guest_id = ?1 AND state IN ('pending', 'dead')";
+    let untold = tx.query_row(untold, [name], |row| row.get(0))?;
+    let events = tx.execute(
+        "UPDATE outbox SET guest_id = '', body = '', state = 'erased', settled_at = coalesce(settled_at, ?2), last_error = NULL WHERE guest_id = ?1",
+        params![name, now.unix_micros()],
+    )?;
+    // The key may have been made of the guest's id, and the fingerprint is found by trying: both go.
+    let sessions = tx.execute(
+        "UPDATE session SET guest_id = 'erased-' || lower(hex(id)), attributes = '{}', idempotency_key = 'erased-' || lower(hex(id)), \
+         fingerprint = randomblob(32), failure_message = NULL, failure_code = CASE WHEN failure_code IS NULL THEN NULL ELSE 'erased' END \
+         WHERE guest_id = ?1",
+        [name],
+    )?;
+    let keys = tx.execute("DELETE FROM guest_key WHERE guest_id = ?1", [name])?;
+    if sessions + events + keys + plain_records.len() == 0 {
+        return Ok(Erased::Unknown);
+    }
+    tx.execute("INSERT INTO chore (name) VALUES (?1) ON CONFLICT DO NOTHING", [VACUUM])?;
+    let (sessions, events) = (sessions as u64, events as u64);
+    tx.record(Entry::Erasure(Erasure { timestamp: now, pseudonym: pseudonym.clone(), sessions, events }));
+    Ok(Erased::Done(Done { sessions, events, untold, pseudonym, plain_records, bytes_gone: false }))
+}
+
+fn plain_records(connection: &Connection, guest: &GuestId) -> Result<Vec<(u32, u64)>, StoreError> {
+    let select = "SELECT log, count(*) FROM audit_entry WHERE instr(line, ?1) > 0 GROUP BY log ORDER BY log";
+    let quoted = format!(r#""guestIdentifier":{}"#, serde_json::Value::from(guest.as_str()));
+    let mut select = connection.prepare(select)?;
+    let found = select.query_map([quoted], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(found.collect::<Result<_, _>>()?)
+}
