@@ -125,7 +125,7 @@ pub(crate) struct Simulate {
     /// Calls allowed to each OAuth client: N/s, N/min or off
     #[arg(long, value_name = "RATE", default_value = "100/s")]
     pub(crate) quota: String,
-    /// What goes wrong: ROUTE:KIND[:WHEN], like conversation:answer-lost:p=0.05; may be repeated
+    /// What goes wrong: ROUTE:KIND[:WHEN], like conversation:answer-lost:p=0.05; 28 kinds in docs/simulator.md; may be repeated
     #[arg(long = "fault", value_name = "SPEC")]
     pub(crate) faults: Vec<Fault>,
     /// How long every answer takes at least, in milliseconds

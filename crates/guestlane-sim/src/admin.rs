@@ -16,6 +16,8 @@ use crate::{
 #[serde(deny_unknown_fields)]
 struct NewFaults {
     faults: Vec<String>,
+    /// Else it stays.
+    seed: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -32,7 +34,7 @@ pub(crate) fn handle(world: &World, request: &Incoming) -> Response<Body> {
         (&Method::GET, "/_sim/faults") => Ok(faults(world)),
         (&Method::PUT, "/_sim/faults") => parse::<NewFaults>(request).and_then(|new| {
             let parsed: Result<Vec<Fault>, _> = new.faults.iter().map(|spec| spec.parse()).collect();
-            world.set_faults(parsed.map_err(|error| Refusal::bad_request(error.to_string()))?);
+            world.set_faults(parsed.map_err(|error| Refusal::bad_request(error.to_string()))?, new.seed);
             Ok(faults(world))
         }),
         (&Method::PUT, "/_sim/guest-keys") => register_keys(world, request),
@@ -50,8 +52,9 @@ pub(crate) fn handle(world: &World, request: &Incoming) -> Response<Body> {
 }
 
 fn faults(world: &World) -> Response<Body> {
-    let specs: Vec<_> = world.faults().iter().map(Fault::to_string).collect();
-    answer::json(StatusCode::OK, &json!({"faults": specs}))
+    let (faults, seed) = world.faults();
+    let specs: Vec<_> = faults.iter().map(Fault::to_string).collect();
+    answer::json(StatusCode::OK, &json!({"faults": specs, "seed": seed}))
 }
 
 /// A JWK set takes the place of all keys; a PEM with `?kid=` adds one.

@@ -1,13 +1,16 @@
 //! The platform's answers: JSON bodies, and its error body (reference, section 3.1).
 
+use std::io;
+
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
-use http_body_util::Full;
+use http_body_util::{Either, Full, combinators::BoxBody};
 use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
-pub(crate) type Body = Full<Bytes>;
+/// Whole, but for the bodies of some faults.
+pub(crate) type Body = Either<Full<Bytes>, BoxBody<Bytes, io::Error>>;
 
 /// A refusal, before it has its correlation id.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,14 +61,14 @@ pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Response<Body> 
 }
 
 pub(crate) fn bytes(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Body> {
-    let mut response = Response::new(Full::new(body));
+    let mut response = Response::new(Either::Left(Full::new(body)));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 
 pub(crate) fn empty(status: StatusCode) -> Response<Body> {
-    let mut response = Response::new(Full::default());
+    let mut response = Response::new(Either::Left(Full::default()));
     *response.status_mut() = status;
     response
 }

@@ -8,38 +8,60 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use crate::route::Route;
 
-/// What goes wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FaultKind {
-    /// 429 with this `Retry-After`; nothing is done.
-    TooManyRequests {
-        /// `None`: the answer has no such header.
-        retry_after: Option<Duration>,
-    },
-    /// 500; nothing is done.
-    InternalError,
-    /// The work is done, and the connection is closed without an answer.
-    AnswerLost,
-    /// The connection is closed before anything is done.
-    Reset,
-    /// No answer, ever; nothing is done.
-    Hang,
-    /// 302 to another path of this server; nothing is done.
-    Redirect,
+macro_rules! kinds {
+    ($($kind:ident = $name:literal, $about:literal;)*) => {
+        /// What goes wrong.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum FaultKind {
+            $(#[doc = $about] $kind,)*
+        }
+
+        impl FaultKind {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$kind),*];
+
+            /// The name in fault specs.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$kind => $name),* }
+            }
+
+            /// What happens.
+            pub fn about(self) -> &'static str {
+                match self { $(Self::$kind => $about),* }
+            }
+        }
+    };
 }
 
-impl FaultKind {
-    /// The name in fault specs.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::TooManyRequests { .. } => "429",
-            Self::InternalError => "500",
-            Self::AnswerLost => "answer-lost",
-            Self::Reset => "reset",
-            Self::Hang => "hang",
-            Self::Redirect => "redirect",
-        }
-    }
+kinds! {
+    TooManyRequests = "429", "refused, nothing is done; `retry-after=S` sets the header, else there is none";
+    TooManyRequestsDate = "429-date", "as 429, with a date in `Retry-After`, 1 s or `retry-after=S` from now";
+    BadRequest = "400", "refused, nothing is done";
+    Unauthorized = "401", "refused, nothing is done; the access token stays good";
+    Forbidden = "403", "refused, nothing is done";
+    NotFound = "404", "refused, nothing is done";
+    Conflict = "409", "refused, nothing is done";
+    InternalError = "500", "refused, nothing is done";
+    BadGateway = "502", "a gateway's page in HTML; nothing is done";
+    Unavailable = "503", "refused, nothing is done; `retry-after=S` sets the header";
+    Redirect = "redirect", "302 to another path of this server; nothing is done";
+    Reset = "reset", "the connection is reset (RST), nothing is done";
+    Hang = "hang", "no answer, ever; nothing is done";
+    Stale = "stale", "a read that does not see the newest: a queue is 404, a conversation's contact is not known; nothing is done";
+    TokenRevoked = "token-revoked", "all access tokens are revoked, then the call is looked at; of a sign-in, the token it gives";
+    ClockSkew = "clock-skew", "for this call the platform's clock is ahead by an hour, or `seconds=N` (which may be negative)";
+    BadGatewayAfter = "502-after", "the work is done, and a gateway's page is the answer";
+    GatewayTimeoutAfter = "504-after", "the work is done, and the gateway says that it took too long";
+    AnswerLost = "answer-lost", "the work is done, then the connection is closed without an answer";
+    ResetAfter = "reset-after", "the work is done, then the connection is reset (RST)";
+    HangAfter = "hang-after", "the work is done, and there is no answer, ever";
+    Slow = "slow", "the work is done, and the answer's body comes in pieces over 3 s, or `seconds=N`";
+    Truncated = "truncated", "the work is done, and the answer breaks off in the middle of its body";
+    NotHttp = "not-http", "the work is done, and the answer is not HTTP";
+    NotJson = "not-json", "the work is done, and the answer is 200 with a page in HTML";
+    Empty = "empty", "the work is done, and the answer is 200 without a body";
+    WrongTypes = "wrong-types", "the work is done, and in the answer's JSON texts are numbers and numbers are texts";
+    Huge = "huge", "the work is done, and the answer's body has 1 GB";
 }
 
 /// Which calls are hit.
@@ -64,6 +86,10 @@ pub struct Fault {
     pub kind: FaultKind,
     /// At which calls.
     pub when: When,
+    /// Of kinds that have one.
+    pub retry_after: Option<Duration>,
+    /// Of kinds that take time.
+    pub seconds: Option<i64>,
 }
 
 /// Not a fault spec.
@@ -71,73 +97,80 @@ pub struct Fault {
 #[error("`{spec}` is not a fault: {reason}; write ROUTE:KIND[:WHEN], for example conversation:answer-lost:nth=3")]
 pub struct InvalidFault {
     spec: String,
-    reason: &'static str,
+    reason: String,
 }
 
 impl FromStr for Fault {
     type Err = InvalidFault;
 
     fn from_str(spec: &str) -> Result<Self, InvalidFault> {
-        let invalid = |reason| InvalidFault { spec: spec.to_owned(), reason };
+        let invalid = |reason: &str| InvalidFault { spec: spec.to_owned(), reason: reason.to_owned() };
         let mut parts = spec.splitn(3, ':');
         let route = match parts.next() {
             Some("any") => None,
             Some(name) => Some(name.parse().map_err(|()| invalid("ROUTE is any, token, queue, contact, conversation or crm"))?),
             None => return Err(invalid("it is empty")),
         };
-        let kind = parts.next().unwrap_or_default();
-        let (mut when, mut retry_after) = (When::Always, None);
+        let name = parts.next().unwrap_or_default();
+        let kind = FaultKind::ALL.iter().find(|kind| kind.name() == name).ok_or_else(|| {
+            let names: Vec<_> = FaultKind::ALL.iter().map(|kind| kind.name()).collect();
+            invalid(&format!("KIND is one of {}", names.join(", ")))
+        })?;
+        let mut fault = Self { route, kind: *kind, when: When::Always, retry_after: None, seconds: None };
         for setting in parts.next().into_iter().flat_map(|settings| settings.split(',')) {
             let (name, value) = setting.split_once('=').ok_or_else(|| invalid("WHEN is name=value, separated by commas"))?;
             let count = || value.parse::<u64>().ok().filter(|n| *n > 0).ok_or_else(|| invalid("a count is a number from 1"));
             match name {
-                "nth" => when = When::Nth(count()?),
-                "first" => when = When::First(count()?),
+                "nth" => fault.when = When::Nth(count()?),
+                "first" => fault.when = When::First(count()?),
                 "p" => {
                     let p = value.parse().ok().filter(|p| (0.0..=1.0).contains(p));
-                    when = When::Probability(p.ok_or_else(|| invalid("p is a number from 0 to 1"))?);
+                    fault.when = When::Probability(p.ok_or_else(|| invalid("p is a number from 0 to 1"))?);
                 }
-                "retry-after" => {
-                    retry_after = Some(Duration::from_secs(value.parse().map_err(|_| invalid("retry-after is in seconds"))?));
+                "retry-after" if kind.has_retry_after() => {
+                    let seconds: u32 = value.parse().map_err(|_| invalid("retry-after is in seconds"))?;
+                    fault.retry_after = Some(Duration::from_secs(seconds.into()));
                 }
-                _ => return Err(invalid("WHEN knows nth, first, p and (with 429) retry-after")),
+                "retry-after" => return Err(invalid("only 429, 429-date and 503 have a retry-after")),
+                "seconds" if kind.takes_time() => {
+                    let seconds: i32 = value.parse().map_err(|_| invalid("seconds is a whole number"))?;
+                    fault.seconds = Some(seconds.into());
+                }
+                "seconds" => return Err(invalid("only slow and clock-skew have seconds")),
+                _ => return Err(invalid("WHEN knows nth, first, p, retry-after and seconds")),
             }
         }
-        let kind = match kind {
-            "429" => FaultKind::TooManyRequests { retry_after },
-            "500" => FaultKind::InternalError,
-            "answer-lost" => FaultKind::AnswerLost,
-            "reset" => FaultKind::Reset,
-            "hang" => FaultKind::Hang,
-            "redirect" => FaultKind::Redirect,
-            _ => return Err(invalid("KIND is 429, 500, answer-lost, reset, hang or redirect")),
-        };
-        if retry_after.is_some() && kind.name() != "429" {
-            return Err(invalid("only 429 has a retry-after"));
+        let reads = [None, Some(Route::Queue), Some(Route::Conversation)];
+        if *kind == FaultKind::Stale && !reads.contains(&route) {
+            return Err(invalid("stale is for queue and conversation: the others read nothing"));
         }
-        Ok(Self { route, kind, when })
+        Ok(fault)
     }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.route.map_or("any", Route::name), self.kind.name())?;
-        let mut separator = ':';
-        let mut setting = |f: &mut fmt::Formatter<'_>, name: &str, value: &dyn fmt::Display| {
-            write!(f, "{separator}{name}={value}")?;
-            separator = ',';
-            Ok(())
+        let when = match self.when {
+            When::Always => None,
+            When::Nth(n) => Some(format!("nth={n}")),
+            When::First(n) => Some(format!("first={n}")),
+            When::Probability(p) => Some(format!("p={p}")),
         };
-        match self.when {
-            When::Always => {}
-            When::Nth(n) => setting(f, "nth", &n)?,
-            When::First(n) => setting(f, "first", &n)?,
-            When::Probability(p) => setting(f, "p", &p)?,
-        }
-        if let FaultKind::TooManyRequests { retry_after: Some(wait) } = self.kind {
-            setting(f, "retry-after", &wait.as_secs())?;
-        }
-        Ok(())
+        let retry_after = self.retry_after.map(|wait| format!("retry-after={}", wait.as_secs()));
+        let seconds = self.seconds.map(|seconds| format!("seconds={seconds}"));
+        let settings: Vec<_> = [when, retry_after, seconds].into_iter().flatten().collect();
+        if settings.is_empty() { Ok(()) } else { write!(f, ":{}", settings.join(",")) }
+    }
+}
+
+impl FaultKind {
+    fn has_retry_after(self) -> bool {
+        matches!(self, Self::TooManyRequests | Self::TooManyRequestsDate | Self::Unavailable)
+    }
+
+    fn takes_time(self) -> bool {
+        matches!(self, Self::Slow | Self::ClockSkew)
     }
 }
 
@@ -182,6 +215,9 @@ mod tests {
             "crm:redirect:first=2",
             "token:hang",
             "queue:reset:nth=1",
+            "any:slow:p=0.5,seconds=20",
+            "token:clock-skew:seconds=-60",
+            "queue:503:retry-after=9",
         ] {
             assert_eq!(spec.parse::<Fault>().unwrap().to_string(), spec);
         }
@@ -189,9 +225,19 @@ mod tests {
 
     #[test]
     fn a_bad_spec_says_what_is_wrong() {
-        for spec in
-            ["", "contact", "contact:boom", "x:500", "any:500:nth=0", "any:500:p=2", "any:500:nth", "any:500:retry-after=1"]
-        {
+        for spec in [
+            "",
+            "contact",
+            "contact:boom",
+            "x:500",
+            "any:500:nth=0",
+            "any:500:p=2",
+            "any:500:nth",
+            "any:500:retry-after=1",
+            "any:hang:seconds=2",
+            "any:slow:seconds=x",
+            "contact:stale",
+        ] {
             let message = spec.parse::<Fault>().unwrap_err().to_string();
             assert!(message.contains(&format!("`{spec}`")) && message.contains("ROUTE:KIND"), "{message}");
         }

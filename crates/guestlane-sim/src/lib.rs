@@ -16,6 +16,7 @@
 mod admin;
 mod answer;
 mod crm;
+mod effect;
 mod fault;
 mod guest_token;
 mod journal;
@@ -101,7 +102,7 @@ impl Simulator {
 
     /// From now on these faults, and no others.
     pub fn set_faults(&self, faults: Vec<Fault>) {
-        self.world.set_faults(faults);
+        self.world.set_faults(faults, None);
     }
 
     /// Registers the public keys of guest tokens, in the place of all before.

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
@@ -11,25 +11,21 @@ use std::{
 
 use bytes::Bytes;
 use guestlane_genesys::{Clock, Timestamp};
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{
     admin,
-    answer::{self, Body, Refusal},
+    answer::{Body, Refusal},
     crm::{Crm, CrmCounts},
+    effect::{self, After, Before, Ending},
     fault::{Fault, FaultKind},
     journal::{Journal, Record},
     options::Options,
     organization::{Duplicates, Organization, RateHeaders},
     route::{Door, Route, Target, door},
 };
-
-/// The connection shall be closed without an answer.
-#[derive(Debug, thiserror::Error)]
-#[error("closed on purpose")]
-pub(crate) struct Closed;
 
 /// A request, read whole.
 #[derive(Debug)]
@@ -50,7 +46,7 @@ pub(crate) struct World {
     faults: Mutex<Faults>,
     calls: [AtomicU64; Route::ALL.len()],
     requests: AtomicU64,
-    hanging: AtomicU64,
+    hanging: Arc<AtomicU64>,
     clock: Clock,
     /// Microseconds the pretended time is ahead of the clock.
     ahead: AtomicI64,
@@ -61,6 +57,7 @@ pub(crate) struct World {
 #[derive(Debug, Default)]
 struct Faults {
     wanted: Vec<Fault>,
+    seed: u64,
     /// Calls by route before these faults were wanted: `nth` and `first` count from then.
     before: [u64; Route::ALL.len()],
     hits: BTreeMap<&'static str, u64>,
@@ -101,10 +98,10 @@ impl World {
         Ok(Self {
             crm: Mutex::new(Crm::new(options.crm_secret.as_deref())?),
             journal: Mutex::default(),
-            faults: Mutex::new(Faults { wanted: options.faults.clone(), ..Faults::default() }),
+            faults: Mutex::new(Faults { wanted: options.faults.clone(), seed: options.seed, ..Faults::default() }),
             calls: std::array::from_fn(|_| AtomicU64::new(0)),
             requests: AtomicU64::new(0),
-            hanging: AtomicU64::new(0),
+            hanging: Arc::default(),
             clock: options.clock.clone(),
             ahead: AtomicI64::new(0),
             seed: options.seed,
@@ -121,14 +118,17 @@ impl World {
         self.ahead.fetch_add(i64::try_from(by.as_micros()).unwrap_or(i64::MAX), Ordering::Relaxed);
     }
 
-    pub(crate) fn set_faults(&self, faults: Vec<Fault>) {
+    pub(crate) fn set_faults(&self, faults: Vec<Fault>, seed: Option<u64>) {
         let mut known = lock(&self.faults);
         known.wanted = faults;
+        known.seed = seed.unwrap_or(known.seed);
         known.before = std::array::from_fn(|route| self.calls[route].load(Ordering::Relaxed));
     }
 
-    pub(crate) fn faults(&self) -> Vec<Fault> {
-        lock(&self.faults).wanted.clone()
+    /// The faults that are wanted, and their seed.
+    pub(crate) fn faults(&self) -> (Vec<Fault>, u64) {
+        let known = lock(&self.faults);
+        (known.wanted.clone(), known.seed)
     }
 
     pub(crate) fn state(&self) -> State {
@@ -148,7 +148,7 @@ impl World {
     }
 
     /// Answers a request, or says that the connection shall be closed without an answer.
-    pub(crate) async fn handle(&self, request: Incoming) -> Result<Response<Body>, Closed> {
+    pub(crate) async fn handle(&self, request: Incoming) -> Result<Response<Body>, Ending> {
         let door = door(&request.method, &request.path);
         if door == Door::Admin {
             return Ok(admin::handle(self, &request));
@@ -178,7 +178,7 @@ impl World {
             fault,
             correlation_id,
         });
-        let answer = self.answer(door, fault.map(|fault| fault.kind), &request, correlation_id).await;
+        let answer = self.answer(door, fault.as_ref(), &request, correlation_id).await;
         if let Ok(response) = &answer {
             lock(&self.journal).answered(n, response.status().as_u16());
         }
@@ -189,7 +189,7 @@ impl World {
         let nth = self.calls[route as usize].fetch_add(1, Ordering::Relaxed) + 1;
         let mut faults = lock(&self.faults);
         let nth = nth.saturating_sub(faults.before[route as usize]);
-        let hit = (0_u64..).zip(&faults.wanted).find(|(salt, fault)| fault.hits(route, nth, self.seed, *salt));
+        let hit = (0_u64..).zip(&faults.wanted).find(|(salt, fault)| fault.hits(route, nth, faults.seed, *salt));
         let fault = *hit?.1;
         *faults.hits.entry(fault.kind.name()).or_default() += 1;
         Some(fault)
@@ -198,46 +198,50 @@ impl World {
     async fn answer(
         &self,
         door: Door,
-        fault: Option<FaultKind>,
+        fault: Option<&Fault>,
         request: &Incoming,
         correlation_id: Uuid,
-    ) -> Result<Response<Body>, Closed> {
+    ) -> Result<Response<Body>, Ending> {
         let refuse = |refusal: Refusal| Ok(tagged(refusal.answer(correlation_id), correlation_id, RateHeaders::default()));
-        match fault {
-            Some(FaultKind::TooManyRequests { retry_after }) => {
-                let mut refusal = Refusal::too_many_requests(retry_after.map_or(1, |wait| wait.as_secs()));
-                refusal.retry_after = retry_after.map(|wait| wait.as_secs());
-                return refuse(refusal);
-            }
-            Some(FaultKind::InternalError) => {
-                let message = "The server encountered an unexpected condition.";
-                return refuse(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal.server.error", message));
-            }
-            Some(FaultKind::Redirect) => {
-                let mut response = answer::empty(StatusCode::FOUND);
-                response.headers_mut().insert(header::LOCATION, HeaderValue::from_static("/crm/elsewhere"));
-                return Ok(tagged(response, correlation_id, RateHeaders::default()));
-            }
-            Some(FaultKind::Reset) => return Err(Closed),
-            Some(FaultKind::Hang) => {
-                let _held = Held::new(&self.hanging);
-                std::future::pending::<()>().await;
-            }
-            Some(FaultKind::AnswerLost) | None => {}
-        }
-        let answer = match door {
-            Door::Route(route, target) => self.work(route, target, request, correlation_id),
+        let (route, target) = match door {
+            Door::Route(route, target) => (route, target),
             Door::WrongMethod => {
                 let message = "The method is not allowed on this path.";
                 return refuse(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method.not.allowed", message));
             }
             Door::Unknown | Door::Admin => return refuse(Refusal::not_found()),
         };
-        if fault == Some(FaultKind::AnswerLost) { Err(Closed) } else { Ok(answer) }
+        let Some(fault) = fault else { return Ok(self.work(route, target, request, self.now(), correlation_id)) };
+        match effect::before(fault, route, self.now()) {
+            Before::Work => {}
+            Before::Refuse(refusal) => return refuse(refusal),
+            Before::Answer(response) => return Ok(tagged(response, correlation_id, RateHeaders::default())),
+            Before::End(ending) => return Err(ending),
+            Before::Hang => return self.hang().await,
+        }
+        let revoked = fault.kind == FaultKind::TokenRevoked;
+        if revoked && route != Route::Token {
+            lock(&self.organization).revoke_tokens();
+        }
+        let skew = if fault.kind == FaultKind::ClockSkew { fault.seconds.unwrap_or(3600) } else { 0 };
+        let now = Timestamp::from_unix_micros(self.now().unix_micros() + skew * 1_000_000);
+        let answer = self.work(route, target, request, now, correlation_id);
+        if revoked && route == Route::Token {
+            lock(&self.organization).revoke_tokens();
+        }
+        match effect::after(fault, answer, &self.clock, Held::new(&self.hanging)).await {
+            After::Answer(response) => Ok(tagged(response, correlation_id, RateHeaders::default())),
+            After::End(ending) => Err(ending),
+            After::Hang => self.hang().await,
+        }
     }
 
-    fn work(&self, route: Route, target: Target, request: &Incoming, correlation_id: Uuid) -> Response<Body> {
-        let now = self.now();
+    async fn hang(&self) -> Result<Response<Body>, Ending> {
+        let _held = Held::new(&self.hanging);
+        std::future::pending().await
+    }
+
+    fn work(&self, route: Route, target: Target, request: &Incoming, now: Timestamp, correlation_id: Uuid) -> Response<Body> {
         let (answer, rate) = match route {
             Route::Token => {
                 let answer = lock(&self.organization).token(&request.headers, &request.body, now);
@@ -271,16 +275,16 @@ fn tagged(mut response: Response<Body>, correlation_id: Uuid, rate: RateHeaders)
 }
 
 /// Counts a request that is held, for as long as it is.
-struct Held<'a>(&'a AtomicU64);
+struct Held(Arc<AtomicU64>);
 
-impl<'a> Held<'a> {
-    fn new(count: &'a AtomicU64) -> Self {
+impl Held {
+    fn new(count: &Arc<AtomicU64>) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
+        Self(Arc::clone(count))
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for Held {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

@@ -1,7 +1,7 @@
 //! What is kept on this machine: the store, the keys, the audit log. Enough to look at sessions, without the platform.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -102,20 +102,24 @@ impl State {
         let mut trees: HashMap<u32, (Vec<Hash>, String)> = HashMap::new();
         let mut records = Vec::new();
         for record in self.store.records(filter).await? {
-            if !trees.contains_key(&record.log) {
-                let leaves = self.store.leaves(record.log).await?;
-                let origin = Checkpoint::origin_of(self.audit_key(), record.log);
-                let checkpoint = Checkpoint { origin, size: leaves.len() as u64, root: audit::root(&leaves) };
-                trees.insert(record.log, (leaves, checkpoint.sign(&self.audit_signer)));
-            }
-            let path = |(leaves, note): &(Vec<Hash>, String)| {
-                let path = audit::inclusion(leaves, usize::try_from(record.index).ok()?)?;
-                Some(audit::proof::write(record.index, &path, note))
+            let (leaves, note) = match trees.entry(record.log) {
+                hash_map::Entry::Occupied(known) => known.into_mut(),
+                hash_map::Entry::Vacant(new) => new.insert(self.tree(record.log).await?),
             };
-            let proof = trees.get(&record.log).and_then(path).ok_or(StoreError::Row("audit_entry.idx"))?;
+            let index = usize::try_from(record.index).map_err(|_| StoreError::Row("audit_entry.idx"))?;
+            let path = audit::inclusion(leaves, index).ok_or(StoreError::Row("audit_entry.idx"))?;
+            let proof = audit::proof::write(record.index, &path, note);
             records.push(ProvenRecord { line: record.line, proof });
         }
         Ok((!records.is_empty()).then(|| SessionProof { session_id: session.to_string(), records }))
+    }
+
+    /// A log's leaves, and a checkpoint over them.
+    async fn tree(&self, log: u32) -> Result<(Vec<Hash>, String), Error> {
+        let leaves = self.store.leaves(log).await?;
+        let origin = Checkpoint::origin_of(self.audit_key(), log);
+        let note = Checkpoint { origin, size: leaves.len() as u64, root: audit::root(&leaves) }.sign(&self.audit_signer);
+        Ok((leaves, note))
     }
 
     /// A store's keys and ids mean nothing to another platform: the first one that it is used with is the only one.

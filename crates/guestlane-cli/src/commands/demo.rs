@@ -16,7 +16,7 @@ use guestlane::{
     request::{Attributes, IdempotencyKey, Invalid, QueueId, SessionRequest},
 };
 use guestlane_genesys::Queue;
-use guestlane_sim::{Fault, FaultKind, Options, Route, Simulator, State, When};
+use guestlane_sim::{Options, Simulator, State};
 use serde_json::json;
 
 use crate::{
@@ -39,7 +39,7 @@ pub(crate) async fn run(global: &Global, args: &Demo) -> anyhow::Result<ExitCode
     let guests = read_guests(args.guests.as_deref(), &queues)?;
     // The conversation of one guest is made, and the platform's answer is lost on its way: the classic way to make a second one.
     let lost = wishes(&guests).min(5);
-    options.faults = vec![Fault { route: Some(Route::Conversation), kind: FaultKind::AnswerLost, when: When::Nth(lost) }];
+    options.faults = vec![format!("conversation:answer-lost:nth={lost}").parse()?];
     let client = options.clients.first().cloned().context("the simulator has no OAuth client")?;
     let simulator = Simulator::start(options).await?;
 

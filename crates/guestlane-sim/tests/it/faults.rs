@@ -1,4 +1,10 @@
-use guestlane_genesys::transport::NoAnswer;
+use std::time::Duration;
+
+use guestlane_genesys::{
+    Created,
+    transport::{Answer, NoAnswer},
+};
+use guestlane_sim::FaultKind;
 use serde_json::json;
 
 use crate::client::Client;
@@ -7,7 +13,7 @@ async fn with_faults(specs: &[&str]) -> (Client, String) {
     let client = Client::new(|options| options.quota = None).await;
     let bearer = client.sign_in().await;
     let body = json!({"faults": specs}).to_string();
-    assert_eq!(client.send("PUT", "/_sim/faults", &[], &body).await, (200, json!({"faults": specs})));
+    assert_eq!(client.send("PUT", "/_sim/faults", &[], &body).await, (200, json!({"faults": specs, "seed": 0})));
     (client, bearer)
 }
 
@@ -58,6 +64,79 @@ async fn a_bad_fault_is_refused_and_the_old_ones_stay() {
     let (client, _) = with_faults(&["any:500"]).await;
     let (status, body) = client.send("PUT", "/_sim/faults", &[], r#"{"faults":["any:boom"]}"#).await;
     assert_eq!(status, 400);
-    assert!(body["message"].as_str().unwrap().contains("KIND is 429, 500, answer-lost"));
-    assert_eq!(client.send("GET", "/_sim/faults", &[], "").await.1, json!({"faults": ["any:500"]}));
+    assert!(body["message"].as_str().unwrap().contains("KIND is one of 429, 429-date, 400"));
+    assert_eq!(client.send("GET", "/_sim/faults", &[], "").await.1, json!({"faults": ["any:500"], "seed": 0}));
+}
+
+/// Which of the two a fault is, for each of them: whether the work is done is what a client must not get wrong.
+#[tokio::test]
+async fn each_fault_does_the_work_or_does_not_as_its_name_says() {
+    for kind in FaultKind::ALL {
+        let done = kind.about().starts_with("the work is done");
+        let route = if *kind == FaultKind::Stale { "conversation" } else { "contact" };
+        let (client, bearer) = with_faults(&[&format!("{route}:{}:nth=1", kind.name())]).await;
+        let body = client.new_contact("ann");
+        let headers = [("authorization", bearer.as_str()), ("content-type", "application/json"), ("idempotency-key", "k")];
+        let text = body.to_string();
+        let sent = client.try_send("POST", "/api/v2/externalcontacts/contacts", &headers, &text);
+        // Nobody waits for an answer that does not come, and a slow one needs time to pass.
+        let meanwhile = async {
+            loop {
+                tokio::task::yield_now().await;
+                match client.sim.state().hanging {
+                    0 => {}
+                    _ if *kind == FaultKind::Slow => client.clock.advance(Duration::from_secs(1)),
+                    _ => break,
+                }
+            }
+        };
+        let answered = tokio::select! { answered = sent => Some(answered), () = meanwhile => None };
+        assert_eq!(answered.is_none(), kind.name().starts_with("hang"), "{}", kind.name());
+        if *kind != FaultKind::Stale {
+            let good = |answer: &Answer| answer.status == 200 && answer.json::<Created>().is_ok();
+            let good = answered.is_some_and(|answered| answered.is_ok_and(|answer| good(&answer)));
+            assert_eq!(good, *kind == FaultKind::Slow, "{}", kind.name());
+            let state = client.sim.state();
+            assert_eq!(state.contacts == 1, done, "{}", kind.name());
+            assert_eq!(state.faults[kind.name()], 1);
+        }
+        let bearer = client.sign_in().await;
+        assert_eq!(client.contact(&bearer, "k", &body).await.0, 200, "{}: afterwards all is well", kind.name());
+        assert_eq!(client.sim.state().contacts, 1, "{}", kind.name());
+    }
+}
+
+#[tokio::test]
+async fn the_same_seed_gives_the_same_run_and_another_one_another() {
+    let run = async |seed: u64| {
+        let (client, bearer) = with_faults(&[]).await;
+        let body = json!({"faults": ["queue:404:p=0.3"], "seed": seed}).to_string();
+        assert_eq!(client.send("PUT", "/_sim/faults", &[], &body).await.1["seed"], seed);
+        let path = "/api/v2/routing/queues/5e0c0000-0000-4000-8000-000000000001";
+        let mut answers = Vec::new();
+        for _ in 0..60 {
+            answers.push(client.send("GET", path, &[("authorization", &bearer)], "").await.0);
+        }
+        answers
+    };
+    assert_eq!(run(7).await, run(7).await);
+    assert_ne!(run(7).await, run(8).await);
+}
+
+#[tokio::test]
+async fn a_queue_that_a_stale_read_does_not_see_is_there_at_the_next() {
+    let (client, bearer) = with_faults(&["queue:stale:nth=1"]).await;
+    let path = "/api/v2/routing/queues/5e0c0000-0000-4000-8000-000000000001";
+    assert_eq!(client.send("GET", path, &[("authorization", &bearer)], "").await.0, 404);
+    assert_eq!(client.send("GET", path, &[("authorization", &bearer)], "").await.0, 200);
+}
+
+#[test]
+fn the_documentation_tells_of_every_fault() {
+    let documentation = include_str!("../../../../docs/simulator.md");
+    for kind in FaultKind::ALL {
+        let row = format!("| `{}` | {} |", kind.name(), kind.about());
+        assert!(documentation.contains(&row), "docs/simulator.md lacks: {row}");
+    }
+    assert!(documentation.contains(&format!("The {} kinds:", FaultKind::ALL.len())));
 }

@@ -104,10 +104,10 @@ impl From<ErrorCounts> for ErrorRates {
 /// R3's five minutes, as ISO 8601 has them.
 const EXPIRY_POLICY: &str = "PT5M";
 
-impl Entry {
-    fn new(status: Status, guest: &GuestId, queue: QueueId, rates: ErrorCounts, now: Timestamp) -> SessionEntry {
+impl SessionEntry {
+    fn new(status: Status, guest: &GuestId, queue: QueueId, rates: ErrorCounts, now: Timestamp) -> Self {
         debug_assert_eq!(token::LIFE.as_secs(), 300);
-        SessionEntry {
+        Self {
             timestamp: now,
             status,
             session_id: None,
@@ -120,7 +120,9 @@ impl Entry {
             rates: rates.into(),
         }
     }
+}
 
+impl Entry {
     /// An attempt at a session begins, goes on, or has ended.
     pub fn of(session: &Session, status: Status, rates: ErrorCounts, now: Timestamp) -> Self {
         let request = &session.request;
@@ -130,13 +132,16 @@ impl Entry {
             conversation_id: session.conversation_id.clone(),
             latency_ms: session.latency.map(|latency| latency.as_secs_f64() * 1000.0),
             error: session.failure.as_ref().map(|failure| format!("{}: {}", failure.code, failure.message)),
-            ..Self::new(status, &request.guest, request.queue, rates, now)
+            ..SessionEntry::new(status, &request.guest, request.queue, rates, now)
         }))
     }
 
     /// An attempt that ended before there was a session: the queue does not exist, or we could not sign in.
     pub fn refused(guest: &GuestId, queue: QueueId, error: String, rates: ErrorCounts, now: Timestamp) -> Self {
-        Self::Session(Box::new(SessionEntry { error: Some(error), ..Self::new(Status::Failed, guest, queue, rates, now) }))
+        Self::Session(Box::new(SessionEntry {
+            error: Some(error),
+            ..SessionEntry::new(Status::Failed, guest, queue, rates, now)
+        }))
     }
 
     /// The guest that the record names.

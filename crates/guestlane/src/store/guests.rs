@@ -104,7 +104,7 @@ impl Store {
 
     /// Ends what was begun before: an erased guest's bytes leave the file, too. False when another process must close the store first.
     pub(super) async fn end_chores(&self) -> Result<bool, StoreError> {
-        let due = self.reader.ask(|connection| is_due(connection)).await?;
+        let due = self.reader.ask(is_due).await?;
         if !due {
             return Ok(true);
         }
