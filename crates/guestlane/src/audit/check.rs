@@ -39,12 +39,13 @@ pub fn check(path: &Path, key: &VerifierKey, kept: &[Checkpoint]) -> Result<Chec
     let read = |path: PathBuf| move |error| Unproven::Read(path, error);
     // First the checkpoint: a log that is being written while we look is never behind it.
     let beside = checkpoint_path(path);
-    let note = match fs::read_to_string(&beside) {
+    let note = match fs::read(&beside) {
         Err(error) if error.kind() == io::ErrorKind::NotFound && path.exists() => return Err(Unproven::NoCheckpoint(beside)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Unproven::Read(path.to_owned(), error)),
         note => note.map_err(read(beside.clone()))?,
     };
-    let newest = Checkpoint::open(&note, key).map_err(|invalid| Unproven::Checkpoint(beside, invalid))?;
+    let newest =
+        Checkpoint::open(&String::from_utf8_lossy(&note), key).map_err(|invalid| Unproven::Checkpoint(beside, invalid))?;
     // They only help to name the line: without them the log is checked none the less.
     let hashes = fs::read(hashes_path(path)).unwrap_or_default();
     let hashes: Vec<Hash> = hashes.as_chunks::<32>().0.to_vec();

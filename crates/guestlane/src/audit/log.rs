@@ -15,6 +15,7 @@ use guestlane_genesys::{Seam, Seams};
 use serde::Deserialize;
 
 use super::tree::{Hash, leaf_hash};
+use crate::disk::sync_directory;
 
 /// The audit log cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -108,6 +109,16 @@ impl LogFiles {
             self.open = None; // whatever we believed of their end, we look again
         }
         caught_up
+    }
+
+    /// Makes all that was written survive a power cut: for a log that is closed, which nobody brings up any more.
+    pub fn sync(&self) -> Result<(), AuditError> {
+        let failed = |error| AuditError::Write(self.path.clone(), error);
+        let Some(open) = &self.open else { return Ok(()) };
+        for file in [&open.lines, &open.hashes, &open.checkpoint] {
+            file.sync_all().map_err(failed)?;
+        }
+        sync_directory(&self.path).map_err(failed)
     }
 
     fn try_catch_up(&mut self, lines: &dyn Lines, note: &str, seams: &Seams) -> Result<(), AuditError> {
@@ -210,7 +221,9 @@ impl Open {
             }
         };
         if torn > 0 {
-            let ours = line_at(self.next)?.is_some_and(|line| line.as_bytes().starts_with(&end[whole..]));
+            // After a power cut there may be zeros where bytes were on their way.
+            let begun = without_zeros(&end[whole..]);
+            let ours = begun.is_empty() || line_at(self.next)?.is_some_and(|line| line.as_bytes().starts_with(begun));
             if !ours {
                 return Err(foreign("it ends in something that is no part of a record"));
             }
@@ -224,6 +237,12 @@ impl Open {
 /// The hashes of the lines of a text.
 fn leaves(text: &[u8]) -> impl Iterator<Item = Hash> {
     text.split_inclusive(|byte| *byte == b'\n').map(|line| leaf_hash(line.strip_suffix(b"\n").unwrap_or(line)))
+}
+
+/// What comes before the zeros at the end.
+fn without_zeros(bytes: &[u8]) -> &[u8] {
+    let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    &bytes[..end]
 }
 
 /// The end of the file: far more than a record has.

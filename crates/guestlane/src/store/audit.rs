@@ -65,8 +65,9 @@ impl Logs {
 
     /// Gives each record its place: in the transaction of what it tells of.
     pub(super) fn append(&mut self, connection: &Connection, records: Vec<Entry>) -> Result<(), StoreError> {
+        // A log that cannot be made safe is not closed; the next record tries again.
         let full = match (&self.ours, self.settings.rotate_at) {
-            (Some(log), Some(limit)) => log.files.length() >= limit,
+            (Some(log), Some(limit)) => log.files.length() >= limit && log.files.sync().is_ok(),
             _ => false,
         };
         let rotation = if full { Some(self.close(connection)?) } else { None };
@@ -148,7 +149,7 @@ impl Logs {
         }
     }
 
-    /// Ends our log, whose files are up to date, and says what the next one begins with.
+    /// Ends our log, whose files are up to date and safe, and says what the next one begins with.
     fn close(&mut self, connection: &Connection) -> Result<Entry, StoreError> {
         let log = self.ours.take().ok_or(StoreError::Row("audit_log"))?;
         self.seams.pass_blocking(Seam::LogSealed);

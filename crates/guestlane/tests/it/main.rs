@@ -5,4 +5,6 @@ mod crm;
 mod defects;
 mod flow;
 mod recovery;
+#[cfg(debug_assertions)]
+mod seams;
 mod world;

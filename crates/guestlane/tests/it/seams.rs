@@ -1,0 +1,381 @@
+//! The process dies at every seam, at each of its passings, and with every fault at every step; the next one drives to rest.
+//!
+//! What is asserted is what the platform and the CRM count, never our own store alone.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use guestlane::{
+    Lane, Seam, Seams, State as StateDirectory, audit,
+    ledger::State,
+    store::{GuestIds, Replay, SessionFilter},
+};
+use guestlane_sim::FaultKind;
+
+use crate::world::{World, request};
+
+/// Who dies, and where.
+#[derive(Clone)]
+struct Death {
+    at: Option<(Seam, usize)>,
+    passed: Arc<AtomicUsize>,
+    died: Arc<AtomicBool>,
+}
+
+impl Death {
+    /// At the n-th passing of a seam, counted from 1.
+    fn at(seam: Seam, nth: usize) -> Self {
+        Self { at: Some((seam, nth)), passed: Arc::default(), died: Arc::default() }
+    }
+
+    fn never() -> Self {
+        Self { at: None, passed: Arc::default(), died: Arc::default() }
+    }
+
+    fn seams(&self, last_words: impl Fn() + Send + Sync + 'static) -> Seams {
+        let death = self.clone();
+        Seams::new(move |seam| {
+            let Some((at, nth)) = death.at else { return false };
+            let dies = seam == at && death.passed.fetch_add(1, Ordering::SeqCst) + 1 == nth;
+            if dies {
+                last_words();
+                death.died.store(true, Ordering::SeqCst);
+            }
+            dies
+        })
+    }
+
+    fn died(&self) -> bool {
+        self.died.load(Ordering::SeqCst)
+    }
+}
+
+/// One process: it opens all, creates a session, and does what else a process does, for as long as it lives.
+async fn live(world: &World, death: &Death, guest: &str, erase: Option<&str>) {
+    live_until(world, death, guest, erase, || ()).await;
+}
+
+/// As [`live`]; `last_words` run at the seam, before anything else can happen.
+async fn live_until(
+    world: &World,
+    death: &Death,
+    guest: &str,
+    erase: Option<&str>,
+    last_words: impl Fn() + Send + Sync + 'static,
+) {
+    let mut config = world.config.clone();
+    config.places.seams = death.seams(last_words);
+    let (clock, hands) = (world.clock(), world.clock.clone());
+    let (guest, erase) = (guest.to_owned(), erase.map(str::to_owned));
+    let mut life = tokio::spawn(async move {
+        let Ok(lane) = Lane::open(config, clock.clone()).await else { return };
+        let _ = lane.create(request(&guest)).await;
+        lane.outbox().unwrap().first_tries_done().await;
+        for _ in 0..3 {
+            hands.advance(Duration::from_secs(301));
+            let _ = lane.recover().await;
+            let _ = lane.outbox().unwrap().deliver_due().await;
+        }
+        if let Some(erase) = erase {
+            let _ = lane.store().erase_guest(erase.parse().unwrap(), clock.now()).await;
+        }
+        if let Some(session) = session(&lane, &guest).await {
+            let event = Replay::Event(format!("msg_{}", session.id.0.simple()));
+            let _ = lane.store().replay(event, clock.now()).await;
+            let _ = lane.outbox().unwrap().deliver_due().await;
+        }
+    });
+    while !death.died() && !life.is_finished() {
+        time_passes(world);
+        tokio::task::yield_now().await;
+    }
+    life.abort();
+    let _ = (&mut life).await;
+}
+
+/// Who waits for an answer that does not come waits until the time limit.
+fn time_passes(world: &World) {
+    if world.sim.state().hanging > 0 {
+        world.clock.advance(Duration::from_secs(1));
+    }
+}
+
+async fn session(lane: &Lane, guest: &str) -> Option<guestlane::ledger::Session> {
+    let filter = SessionFilter { guest: Some(guest.to_owned()), state: None, limit: 2 };
+    let mut sessions = lane.store().sessions(filter).await.ok()?;
+    assert!(sessions.len() < 2, "one wish is one session");
+    sessions.pop()
+}
+
+/// The next process: the caller asks again, and what was left behind is finished.
+async fn drive_to_rest(world: &World, guest: &str) {
+    world.faults(&[]);
+    let lane = world.lane().await;
+    for round in 0.. {
+        let _ = lane.create(request(guest)).await;
+        lane.recover().await.unwrap();
+        lane.outbox().unwrap().deliver_due().await.unwrap();
+        let open = session(&lane, guest).await.is_some_and(|session| session.state == State::Open);
+        if open && lane.store().pending_events().await.unwrap() == 0 && lane.store().unfinished().await.unwrap() == 0 {
+            break;
+        }
+        assert!(round < 10, "{guest} does not come to rest: {:?}", session(&lane, guest).await);
+        world.clock.advance(Duration::from_secs(301));
+    }
+    lane.finish().await.unwrap();
+}
+
+/// Each guest has one contact, one conversation and one event; and the audit log is as it was written.
+async fn assert_at_rest(world: &World, guests: u64) {
+    world.assert_each_guest_once(guests);
+    let crm = world.sim.state().crm;
+    // A signature may be refused: five minutes can pass while an event is on its way. Then it is signed anew and sent again.
+    assert_eq!((crm.events, crm.guests_told_twice), (guests, 0));
+    assert_audit_is_proven(world).await;
+}
+
+async fn assert_audit_is_proven(world: &World) {
+    let state = StateDirectory::open(&world.config.places, &world.clock()).await.unwrap();
+    let logs = state.store.logs(world.audit_path(), state.audit_key()).await.unwrap();
+    assert!(!logs.is_empty());
+    let mut kept: Vec<_> = logs.iter().map(|log| log.checkpoint.clone()).collect();
+    kept.extend(logs.iter().flat_map(|log| audit::continued(&log.path, state.audit_key())));
+    for log in &logs {
+        audit::check(&log.path, state.audit_key(), &kept).unwrap();
+    }
+}
+
+fn copy_files(from: &Path, to: &Path) {
+    let _ = std::fs::remove_dir_all(to);
+    std::fs::create_dir_all(to.join("audit")).unwrap();
+    for directory in ["", "audit"] {
+        for file in std::fs::read_dir(from.join(directory)).into_iter().flatten().flatten() {
+            if file.file_type().unwrap().is_file() {
+                std::fs::copy(file.path(), to.join(directory).join(file.file_name())).unwrap();
+            }
+        }
+    }
+}
+
+/// A world whose logs are full after a few records, and whose guests can be erased.
+async fn world() -> World {
+    let mut world = World::new().await;
+    world.config.places.audit.rotate_at = Some(900);
+    world.config.places.audit.guest_ids = GuestIds::Pseudonym;
+    // In memory where there is such a place: it is processes that die here, thousands of them, and not the disk.
+    if let Ok(directory) = tempfile::tempdir_in("/dev/shm") {
+        world.directory = directory;
+    }
+    keep_state_in(&mut world, "state");
+    world
+}
+
+/// A directory of its own, so that a copy can take its place.
+fn keep_state_in(world: &mut World, name: &str) {
+    let places = guestlane::Places::in_directory(&world.directory.path().join(name));
+    world.config.places.database = places.database;
+    world.config.places.master_key_file = places.master_key_file;
+    world.config.places.audit.path = places.audit.path;
+}
+
+/// What must go wrong for a life to come to a seam.
+fn fault_on_the_way_to(seam: Seam) -> &'static str {
+    match seam {
+        Seam::AttemptFailed | Seam::LeasesRenewed => "contact:500:first=2",
+        Seam::RefusalStored => "queue:404:nth=1",
+        Seam::StepFailed | Seam::FailureStored | Seam::TakenUp => "conversation:500:first=4",
+        Seam::TokenRenewed => "conversation:429:nth=1,retry-after=400",
+        Seam::EventsClaimed => "crm:500:nth=1",
+        _ => "contact:500:nth=99",
+    }
+}
+
+/// Runs what needs a runtime of its own: what is left of the dead ends with it.
+fn run<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+}
+
+/// Every seam but the one for which 24 hours must pass.
+fn seams() -> impl Iterator<Item = Seam> {
+    Seam::ALL.iter().copied().filter(|seam| *seam != Seam::SetAside)
+}
+
+/// Seams that only the very first process passes.
+fn is_first_use(seam: Seam) -> bool {
+    matches!(seam, Seam::MasterKeyDrafted | Seam::MasterKeyMade | Seam::SigningKeyStored)
+}
+
+/// How often each seam was the last one that a process passed.
+fn die_at_each_passing(seam: Seam) -> usize {
+    let mut deaths = 0;
+    loop {
+        let died = run(async {
+            let world = world().await;
+            // A guest who is done, and can be erased.
+            let before = if is_first_use(seam) { None } else { Some("before") };
+            if let Some(before) = before {
+                drive_to_rest(&world, before).await;
+            }
+            world.faults(&[fault_on_the_way_to(seam)]);
+            let death = Death::at(seam, deaths + 1);
+            live(&world, &death, "ann", before).await;
+            drive_to_rest(&world, "ann").await;
+            assert_at_rest(&world, 1 + u64::from(before.is_some())).await;
+            death.died()
+        });
+        if !died {
+            return deaths;
+        }
+        deaths += 1;
+    }
+}
+
+#[test]
+fn a_process_that_dies_at_any_passing_of_any_seam_loses_nobody_and_makes_nobody_twice() {
+    let deaths: BTreeMap<_, _> = seams().map(|seam| (seam, die_at_each_passing(seam))).collect();
+    let unreached: Vec<_> = deaths.iter().filter(|(_, deaths)| **deaths == 0).map(|(seam, _)| seam.name()).collect();
+    assert!(unreached.is_empty(), "no test reaches {unreached:?}");
+    tell(&format!("{} seams, {} deaths, one at each passing", deaths.len(), deaths.values().sum::<usize>()));
+    for (seam, deaths) in deaths {
+        tell(&format!("  {seam:<24} {deaths}"));
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the table that `--nocapture` shows")]
+fn tell(line: &str) {
+    println!("{line}");
+}
+
+const STEPS: [&str; 5] = ["token", "queue", "contact", "conversation", "crm"];
+
+/// Every fault at every step, with a death at the first passing of a seam; each case has a guest of its own.
+fn die_with_every_fault(seam: Seam) -> (usize, usize) {
+    run(async {
+        let world = world().await;
+        drive_to_rest(&world, "guest-0").await;
+        let (mut cases, mut deaths) = (0, 0);
+        for step in STEPS {
+            for kind in FaultKind::ALL {
+                if *kind == FaultKind::Stale && !["queue", "conversation"].contains(&step) {
+                    continue;
+                }
+                cases += 1;
+                let fault = format!("{step}:{}:nth=1", kind.name());
+                world.faults(&[fault.as_str(), fault_on_the_way_to(seam)]);
+                let death = Death::at(seam, 1);
+                let (guest, erase) = (format!("guest-{cases}"), format!("guest-{}", cases - 1));
+                live(&world, &death, &guest, Some(&erase)).await;
+                drive_to_rest(&world, &guest).await;
+                let state = world.sim.state();
+                assert_eq!((state.contacts, state.conversations), (cases as u64 + 1, cases as u64 + 1), "{seam} {fault}");
+                deaths += usize::from(death.died());
+            }
+        }
+        assert_at_rest(&world, cases as u64 + 1).await;
+        (cases, deaths)
+    })
+}
+
+fn die_everywhere_with_every_fault(part: usize) {
+    let seams: Vec<_> = seams().filter(|seam| !is_first_use(*seam)).skip(part).step_by(2).collect();
+    let mut all = 0;
+    for seam in seams {
+        let (cases, deaths) = die_with_every_fault(seam);
+        tell(&format!("  {seam:<24} {cases} faults at their steps, died in {deaths}"));
+        assert!(deaths > 0, "{seam}");
+        all += cases;
+    }
+    tell(&format!("{all} cases"));
+}
+
+// In two halves, for two processors.
+#[test]
+fn every_fault_at_every_step_with_a_death_at_every_seam_first_half() {
+    die_everywhere_with_every_fault(0);
+}
+
+#[test]
+fn every_fault_at_every_step_with_a_death_at_every_seam_second_half() {
+    die_everywhere_with_every_fault(1);
+}
+
+#[test]
+fn a_process_that_dies_when_it_set_a_session_aside_leaves_it_for_a_person() {
+    for death in [Death::at(Seam::SetAside, 1), Death::never()] {
+        run(async {
+            let world = world().await;
+            world.faults(&["conversation:answer-lost"]);
+            world.lane().await.create(request("ann")).await.unwrap_err();
+            world.clock.advance(Duration::from_secs(24 * 3600));
+            world.faults(&[]);
+            live(&world, &death, "bob", None).await;
+            let lane = world.lane().await;
+            assert_eq!(session(&lane, "ann").await.unwrap().state, State::NeedsAttention);
+            assert_eq!(death.died(), death.at.is_some());
+            drive_to_rest(&world, "bob").await;
+            world.assert_each_guest_once(2); // ann's was opened once, and the answer was lost
+            assert_audit_is_proven(&world).await;
+        });
+    }
+}
+
+/// The machine's power is cut at a seam: what was committed is on the disk, of the rest there is what the disk happens to have.
+#[test]
+fn a_power_cut_at_any_seam_of_the_writing_thread_loses_nothing() {
+    let writing = [
+        Seam::RowsWritten,
+        Seam::RecordsWritten,
+        Seam::Committed,
+        Seam::LinesAppended,
+        Seam::HashesAppended,
+        Seam::CheckpointWritten,
+        Seam::LogSealed,
+    ];
+    let mut cuts = 0;
+    for seam in writing {
+        for nth in 1..9 {
+            let mut chance = fastrand::Rng::with_seed(nth as u64 * 31 + seam as u64);
+            run(async {
+                let mut world = world().await;
+                drive_to_rest(&world, "before").await;
+                let death = Death::at(seam, nth);
+                let (state, copy) = (world.directory.path().join("state"), world.directory.path().join("at-the-seam"));
+                let copied = copy.clone();
+                live_until(&world, &death, "ann", None, move || copy_files(&state, &copied)).await;
+                if death.died() {
+                    cuts += 1;
+                    drop_what_was_not_synced(&copy, &mut chance);
+                    keep_state_in(&mut world, "at-the-seam");
+                }
+                drive_to_rest(&world, "ann").await;
+                assert_at_rest(&world, 2).await;
+            });
+        }
+    }
+    assert!(cuts > 30, "{cuts}");
+    tell(&format!("{cuts} power cuts"));
+}
+
+/// The files of a log that is open are not synced: a crash may leave them shorter, or with zeros at the end, each by itself.
+fn drop_what_was_not_synced(state: &Path, chance: &mut fastrand::Rng) {
+    let store = rusqlite::Connection::open(state.join("guestlane.db")).unwrap();
+    let mut open = store.prepare("SELECT log FROM audit_log WHERE closed_at IS NULL").unwrap();
+    let first = state.join("audit/session-audit.jsonl");
+    let open = open.query_map([], |row| row.get(0)).unwrap().map(|log| audit::lines_path(&first, log.unwrap()));
+    for path in open.flat_map(|lines| [audit::hashes_path(&lines), audit::checkpoint_path(&lines), lines]) {
+        let Ok(file) = std::fs::OpenOptions::new().write(true).open(path) else { continue };
+        let length = file.metadata().unwrap().len();
+        let kept = chance.u64(0..=length);
+        file.set_len(kept).unwrap();
+        if chance.bool() {
+            file.set_len(length).unwrap(); // zeros where the bytes were
+        }
+    }
+}
