@@ -11,7 +11,7 @@ use std::{
     future::Future,
     str::FromStr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -134,6 +134,20 @@ impl Clock {
         }
     }
 
+    /// A time that only goes forward, at a second each second, whatever becomes of the machine's clock. It begins with the time of its
+    /// first use, and means nothing to anybody else.
+    pub fn monotonic(&self) -> Timestamp {
+        static FIRST: OnceLock<(std::time::Instant, Timestamp)> = OnceLock::new();
+        match &self.0 {
+            #[expect(clippy::disallowed_methods, reason = "this is the place")]
+            Kind::System => {
+                let (began, then) = FIRST.get_or_init(|| (std::time::Instant::now(), self.now()));
+                *then + began.elapsed()
+            }
+            Kind::Manual(manual) => manual.state().now,
+        }
+    }
+
     /// Waits for `duration`.
     pub async fn sleep(&self, duration: Duration) {
         match &self.0 {
@@ -203,7 +217,10 @@ struct Hands {
 
 #[derive(Debug)]
 struct State {
+    /// As time goes by.
     now: Timestamp,
+    /// How far what it shows is off, in microseconds.
+    stepped: i64,
     sleepers: BinaryHeap<Reverse<Sleeper>>,
     seq: u64,
 }
@@ -235,7 +252,7 @@ impl Ord for Sleeper {
 impl ManualClock {
     /// Stands at `now` until moved.
     pub fn new(now: Timestamp) -> Self {
-        let state = State { now, sleepers: BinaryHeap::new(), seq: 0 };
+        let state = State { now, stepped: 0, sleepers: BinaryHeap::new(), seq: 0 };
         Self(Arc::new(Hands { state: Mutex::new(state), busy: AtomicUsize::new(0) }))
     }
 
@@ -245,12 +262,18 @@ impl ManualClock {
 
     /// The time it shows.
     pub fn now(&self) -> Timestamp {
-        self.state().now
+        let state = self.state();
+        Timestamp(state.now.0 + state.stepped)
+    }
+
+    /// Somebody sets it: it shows another time from now on. Who waits, waits as long as before.
+    pub fn step(&self, seconds: i64) {
+        self.state().stepped += seconds * 1_000_000;
     }
 
     /// Moves forward by `duration`, waking in order all who wait for a moment on the way.
     pub fn advance(&self, duration: Duration) {
-        let target = self.now() + duration;
+        let target = self.state().now + duration;
         while self.wake_next(Some(target)) {}
         let mut state = self.state();
         state.now = state.now.max(target);
@@ -360,6 +383,22 @@ mod tests {
         assert!(!waiting.is_finished());
         drop(busy);
         waiting.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_is_set_changes_what_it_shows_and_not_how_long_anybody_waits() {
+        let (manual, clock) = clock();
+        let waiting = tokio::spawn({
+            let clock = clock.clone();
+            async move { clock.sleep(Duration::from_secs(10)).await }
+        });
+        tokio::task::yield_now().await;
+        manual.step(-3600);
+        assert_eq!((clock.now().unix_seconds(), clock.monotonic().unix_seconds()), (-3599, 1));
+        manual.advance(Duration::from_secs(10));
+        waiting.await.unwrap();
+        let system = Clock::system();
+        assert!(system.monotonic() <= system.monotonic());
     }
 
     #[tokio::test]

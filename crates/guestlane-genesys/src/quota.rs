@@ -117,15 +117,17 @@ impl Quota {
         Self { clock, pace: rate.map(Pace::new), schedule }
     }
 
-    /// Waits for the moment at which a call may be sent. False when that is after `deadline`.
+    /// Waits for the moment at which a call may be sent. False when that is after `deadline`. The pace is kept by a clock that nobody sets.
     pub(crate) async fn acquire(&self, deadline: Timestamp) -> bool {
         let Some(pace) = self.pace else { return true };
         loop {
-            let at = self.schedule.lock().unwrap_or_else(PoisonError::into_inner).reserve(pace, self.clock.now(), deadline);
+            let now = self.clock.monotonic();
+            let deadline = now + deadline.since(self.clock.now());
+            let at = self.schedule.lock().unwrap_or_else(PoisonError::into_inner).reserve(pace, now, deadline);
             let Some(at) = at else { return false };
-            self.clock.sleep_until(at).await;
+            self.clock.sleep(at.since(now)).await;
             // While we waited, a 429 may have closed the way for everybody.
-            if self.schedule.lock().unwrap_or_else(PoisonError::into_inner).closed_until <= self.clock.now() {
+            if self.schedule.lock().unwrap_or_else(PoisonError::into_inner).closed_until <= self.clock.monotonic() {
                 return true;
             }
         }
@@ -137,7 +139,7 @@ impl Quota {
         const LONGEST: Duration = Duration::from_secs(60);
         let retry_after = retry_after.min(LONGEST);
         let mut schedule = self.schedule.lock().unwrap_or_else(PoisonError::into_inner);
-        schedule.closed_until = schedule.closed_until.max(self.clock.now() + retry_after);
+        schedule.closed_until = schedule.closed_until.max(self.clock.monotonic() + retry_after);
     }
 }
 

@@ -1,10 +1,12 @@
 //! The flow against the simulator: real sockets, a real database, a clock that waits an hour in a millisecond.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
+mod bad_day;
 mod crm;
 mod defects;
 mod flow;
 mod recovery;
 #[cfg(debug_assertions)]
 mod seams;
+mod set_clock;
 mod world;

@@ -1,0 +1,136 @@
+//! The machine's clock is set an hour ahead or back, in the middle of things.
+
+use std::{sync::Arc, time::Duration};
+
+use guestlane::{Error, ManualClock, Timestamp, ledger::State};
+
+use crate::world::{World, request};
+
+const HOUR: i64 = 3600;
+
+/// A world whose platform has a clock of its own.
+async fn world(change: impl FnOnce(&mut guestlane_sim::Options)) -> World {
+    World::with(|options| {
+        options.clock = ManualClock::new(Timestamp::from_unix_micros(1_795_361_029_000_000)).into();
+        change(options);
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_session_that_is_under_way_when_the_clock_is_set_ahead_is_completed_once() {
+    let world = world(|_| {}).await;
+    let lane = world.lane().await;
+    world.faults(&["conversation:500:first=2"]);
+    let creating = tokio::spawn({
+        let lane = Arc::clone(&lane);
+        async move { lane.create(request("ann")).await }
+    });
+    while world.sim.state().calls["conversation"] == 0 {
+        tokio::task::yield_now().await;
+    }
+    world.clock.step(HOUR);
+    // To others its lease is over: they take it up, and whoever is late writes nothing.
+    let other = world.lane().await;
+    let _ = other.recover().await.unwrap();
+    let _ = creating.await.unwrap();
+    world.clock.advance(Duration::from_secs(301));
+    let _ = other.recover().await.unwrap();
+    assert!(lane.create(request("ann")).await.unwrap().replayed);
+    world.assert_each_guest_once(1);
+}
+
+#[tokio::test]
+async fn a_driver_who_was_taken_for_dead_answers_what_the_other_one_made() {
+    let world = world(|_| {}).await;
+    let (lane, other) = (world.lane().await, world.lane().await);
+    world.faults(&["contact:slow:nth=1,seconds=3"]);
+    let creating = tokio::spawn({
+        let lane = Arc::clone(&lane);
+        async move { lane.create(request("ann")).await }
+    });
+    world.hanging().await;
+    world.clock.step(30); // the lease is over, the caller's patience is not
+    assert!(matches!(&other.recover().await.unwrap()[..], [Ok(_)]));
+    while !creating.is_finished() {
+        world.clock.advance(Duration::from_millis(300));
+        tokio::task::yield_now().await;
+    }
+    let opened = creating.await.unwrap().unwrap();
+    assert!(opened.replayed, "it is the other one's session: the same one");
+    world.assert_each_guest_once(1);
+}
+
+#[tokio::test]
+async fn what_a_killed_process_left_behind_is_taken_up_within_5_seconds_of_the_next_start_whatever_the_clock_shows() {
+    for step in [0, HOUR, -HOUR] {
+        let world = world(|_| {}).await;
+        world.faults(&["conversation:hang:nth=1"]);
+        let dying = world.lane().await;
+        let creating = tokio::spawn(async move { dying.create(request("ann")).await });
+        world.hanging().await;
+        creating.abort();
+        let _ = creating.await;
+
+        world.clock.step(step);
+        let lane = world.lane().await;
+        let started = lane_time(&world);
+        let id = lane.store().unfinished_sessions(1).await.unwrap()[0].id;
+        let working = tokio::spawn(Arc::clone(&lane).work());
+        // Refused for its token's time, it is not open, and yet it was taken up.
+        while lane.store().session(id).await.unwrap().unwrap().epoch == 1 {
+            world.clock().sleep(Duration::from_millis(100)).await;
+        }
+        let waited = lane_time(&world) - started;
+        assert!(waited <= 5_000_000, "{step}: {waited} µs");
+        while lane.store().session(id).await.unwrap().unwrap().state != State::Open {
+            assert!(lane_time(&world) - started < 600_000_000, "{:?}", lane.store().session(id).await);
+            world.clock().sleep(Duration::from_secs(1)).await;
+        }
+        working.abort();
+        world.assert_each_guest_once(1);
+    }
+}
+
+fn lane_time(world: &World) -> i64 {
+    world.clock().monotonic().unix_micros()
+}
+
+#[tokio::test]
+async fn an_event_of_a_killed_process_is_delivered_soon_although_the_clock_was_set_back() {
+    let world = world(|_| {}).await;
+    world.faults(&["crm:hang:nth=1"]);
+    let dying = world.lane().await;
+    dying.create(request("ann")).await.unwrap();
+    drop(dying);
+    world.clock.step(-HOUR);
+    world.lane().await.outbox().unwrap().deliver_due().await.unwrap();
+    assert_eq!(world.journal("crm").len(), 2, "not an hour later");
+}
+
+#[tokio::test]
+async fn the_pace_of_calls_is_not_changed_by_a_clock_that_is_set() {
+    for step in [HOUR, -HOUR] {
+        let mut world = world(|_| {}).await;
+        world.config.patience.quota = Some("60/min".parse().unwrap());
+        let lane = world.lane().await;
+        lane.create(request("ann")).await.unwrap();
+        let before = lane_time(&world);
+        world.clock.step(step);
+        let _ = lane.create(request("bob")).await;
+        let waited = lane_time(&world) - before;
+        assert!((1_000_000..10_000_000).contains(&waited), "{step}: {waited} µs");
+    }
+}
+
+#[tokio::test]
+async fn with_a_clock_an_hour_behind_the_platforms_the_refusal_names_the_clock_and_the_key_works_once_it_is_right() {
+    let world = world(|_| {}).await;
+    world.clock.step(-HOUR);
+    let lane = world.lane().await;
+    let error = lane.create(request("ann")).await.unwrap_err();
+    assert!(matches!(error, Error::Platform { .. }) && error.advice().fix.contains("clock"), "{:?}", error.advice());
+    world.clock.step(HOUR);
+    lane.create(request("ann")).await.unwrap();
+    world.assert_each_guest_once(1);
+}
