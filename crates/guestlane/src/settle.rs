@@ -6,7 +6,7 @@ use crate::{
     audit::Status,
     error::{Error, Then},
     lane::Lane,
-    ledger::{Failure, Session},
+    ledger::{Failure, Session, Setback},
     request::SessionRequest,
     steps::StepFailed,
 };
@@ -20,24 +20,16 @@ impl Lane {
         };
         self.seams.pass(Seam::StepFailed).await;
         let now = self.clock.now();
-        let uncertain = session.uncertain || failed.may_exist;
-        let then = match failed.cause.refusal() {
-            // A later «no» does not undo what an earlier attempt may have done, and a session that was promised to be completed is not
-            // given up because somebody's credentials are wrong today.
-            Some(_) if uncertain || (session.owed && failed.cause.is_about_us()) => Then::Completes,
-            Some(_) => Then::Refused,
-            None => Then::Completes,
+        let setback = match (failed.cause.refusal(), failed.wait) {
+            (Some(_), _) => Setback::Refused { about_us: failed.cause.is_about_us() },
+            (None, Some(wait)) => Setback::Wait(wait),
+            (None, None) => Setback::GaveUp,
         };
+        let then = if session.is_ended_by(setback, failed.may_exist) { Then::Refused } else { Then::Completes };
         let error = Error::Platform { session: Some(session.id), then, failed: failed.clone() };
         let failure = Failure { code: error.advice().code.to_owned(), message: error.record() };
         let before = session.clone();
-        let session = Session { uncertain, ..session };
-        let after = match (then, failed.wait) {
-            (Then::Refused, _) => session.refused(failure, failed.tries),
-            (_, Some(wait)) => session.parked(failure, failed.tries, now + wait),
-            (_, None) => session.gave_up(failure, failed.tries, now),
-        };
-        let after = after?;
+        let after = session.set_back(setback, failed.may_exist, failure, failed.tries, now)?;
         self.commit(self.transition(&before, after, Some(Status::Failed))).await?;
         Ok(error)
     }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use guestlane::{
     Clock, Timestamp,
-    outbox::{Crm, Outbox as Deliverer},
+    outbox::{Crm, Event, Outbox as Deliverer},
     request::Invalid,
     store::{Delivery, DeliveryState, Replay},
 };
@@ -93,7 +93,15 @@ async fn deliver(global: &Global) -> anyhow::Result<ExitCode> {
     let receivers = crm.urls.into_iter().map(receiver).collect::<Result<_, _>>()?;
     let outbox = Deliverer::new(receivers, state.store.clone(), clock.clone());
     state.store.make_events_due(clock.now()).await?;
-    let round = outbox.deliver_due().await?;
+    let mut round = outbox.deliver_due().await?;
+    // A process that was killed holds its events for one lease more: worth waiting for.
+    let give_up_at = clock.now() + Event::LEASE;
+    while let Some(due) = state.store.first_tries_due(clock.now()).await?.filter(|due| *due <= give_up_at) {
+        let wait = due.since(clock.now());
+        screen::note(format!("Waiting {:.0} s for events that another process held.", wait.as_secs_f32().ceil()));
+        clock.sleep(wait).await;
+        round = round + outbox.deliver_due().await?;
+    }
     let left = state.store.pending_events().await?;
     if global.json {
         screen::json(&json!({"delivered": round.delivered, "failed": round.failed, "dead": round.dead, "pending": left}));

@@ -5,5 +5,5 @@ mod session;
 mod state;
 
 pub use lease::{Driving, LEASE, RENEW_EVERY};
-pub use session::{Failure, Session, SessionId, Standing};
+pub use session::{Failure, Session, SessionId, Setback, Standing};
 pub use state::{IllegalMove, Move, State};

@@ -55,6 +55,20 @@ pub enum Standing {
     Free,
 }
 
+/// How a step failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Setback {
+    /// The platform said no.
+    Refused {
+        /// To us (credentials, permissions), not to the request.
+        about_us: bool,
+    },
+    /// The platform said: not before so long.
+    Wait(Duration),
+    /// We stopped trying for now.
+    GaveUp,
+}
+
 /// Why the last attempt did not end well.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
@@ -197,6 +211,34 @@ impl Session {
             failure: None,
             ..next
         })
+    }
+
+    /// Whether a setback ends it for good. A «no» does not undo what an earlier attempt may have done; and a session that was promised to
+    /// be completed is not given up because somebody's credentials are wrong today.
+    pub fn is_ended_by(&self, setback: Setback, may_exist: bool) -> bool {
+        match setback {
+            Setback::Refused { about_us } => !(self.uncertain || may_exist || (self.owed && about_us)),
+            Setback::Wait(_) | Setback::GaveUp => false,
+        }
+    }
+
+    /// A step failed. `may_exist`: one of its attempts may have done the work.
+    pub fn set_back(
+        self,
+        setback: Setback,
+        may_exist: bool,
+        failure: Failure,
+        tries: u32,
+        now: Timestamp,
+    ) -> Result<Self, IllegalMove> {
+        let ends = self.is_ended_by(setback, may_exist);
+        let uncertain = self.uncertain || may_exist;
+        let session = Self { uncertain, ..self };
+        match setback {
+            Setback::Refused { .. } if ends => session.refused(failure, tries),
+            Setback::Wait(wait) => session.parked(failure, tries, now + wait),
+            Setback::Refused { .. } | Setback::GaveUp => session.gave_up(failure, tries, now),
+        }
     }
 
     /// The platform refused.

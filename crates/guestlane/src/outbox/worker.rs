@@ -1,6 +1,6 @@
 //! Delivers in the background: nothing that happens here delays or fails a session.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Add, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use guestlane_genesys::{Clock, Seam, Seams, Timestamp};
@@ -53,6 +53,14 @@ pub struct Round {
     pub dead: usize,
 }
 
+impl Add for Round {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { delivered: self.delivered + other.delivered, failed: self.failed + other.failed, dead: self.dead + other.dead }
+    }
+}
+
 impl Outbox {
     /// Nothing is sent until somebody asks. The receivers are numbered in their order, from 1.
     pub fn new(receivers: Vec<Crm>, store: Store, clock: Clock) -> Self {
@@ -98,11 +106,7 @@ impl Outbox {
     pub async fn deliver_due(&self) -> Result<Round, StoreError> {
         let rounds = self.receivers.iter().map(|receiver| self.deliver_due_to(receiver));
         let rounds = futures_util::future::try_join_all(rounds).await?;
-        Ok(rounds.into_iter().fold(Round::default(), |all, one| Round {
-            delivered: all.delivered + one.delivered,
-            failed: all.failed + one.failed,
-            dead: all.dead + one.dead,
-        }))
+        Ok(rounds.into_iter().fold(Round::default(), Round::add))
     }
 
     async fn deliver_due_to(&self, receiver: &Receiver) -> Result<Round, StoreError> {

@@ -221,6 +221,17 @@ impl Store {
             .await
     }
 
+    /// When the next event that was never tried may be: its first try is somebody else's until then, or was, if they died.
+    pub async fn first_tries_due(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        self.reader
+            .ask(move |connection| {
+                let sql = "SELECT min(due_at) FROM outbox WHERE state = 'pending' AND last_error IS NULL AND due_at > ?1";
+                let due: Option<i64> = connection.prepare_cached(sql)?.query_row([now.unix_micros()], |row| row.get(0))?;
+                Ok(due.map(Timestamp::from_unix_micros))
+            })
+            .await
+    }
+
     /// How many events wait.
     pub async fn pending_events(&self) -> Result<u64, StoreError> {
         self.reader

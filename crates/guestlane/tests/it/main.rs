@@ -5,6 +5,7 @@ mod bad_day;
 mod crm;
 mod defects;
 mod flow;
+mod model;
 mod recovery;
 #[cfg(debug_assertions)]
 mod seams;

@@ -1,0 +1,367 @@
+//! Every interleaving of two callers, two workers and one crash, on the ledger's own transition table and leases.
+//!
+//! The walk is exhaustive: from one wish and an empty platform it visits every state that can be reached, with so many faults and so
+//! many leaps of time. The session's moves are the product's own ([`Session`]); what is modelled here is the store (a row that a driver with
+//! an older epoch cannot write) and the platform (which remembers a key for 24 hours). The invariants stand in ARCHITECTURE.md.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    time::Duration,
+};
+
+use guestlane::{
+    Timestamp,
+    ledger::{Failure, LEASE, Session, Setback, Standing, State},
+    token::TokenIdentity,
+};
+
+use crate::world::request;
+
+const START: Timestamp = Timestamp::from_unix_micros(1_795_361_029_000_000);
+
+/// The platform remembers a key so long (R6).
+const PLATFORM_KEY_LIFE: Duration = Duration::from_secs(24 * 3600);
+
+#[derive(Clone)]
+struct Model {
+    now: Timestamp,
+    row: Option<Session>,
+    platform: Platform,
+    /// Records «success», and events for the CRM: written with the row.
+    successes: u8,
+    events: u8,
+    actors: [Actor; 4],
+    crashes: u8,
+    faults: u8,
+    leaps: u8,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Platform {
+    contacts: u8,
+    conversations: u8,
+    contact_key: Option<Timestamp>,
+    conversation_key: Option<Timestamp>,
+    /// A request whose sender gave up, and which may still be done.
+    late: Option<Step>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Step {
+    Contact,
+    Conversation,
+}
+
+#[derive(Clone)]
+enum Actor {
+    /// A caller who asks, or asks again.
+    Asking,
+    /// A caller who was answered.
+    Answered(State),
+    /// A worker who looks for work.
+    Idle,
+    /// About to make the next call.
+    Driving(Session),
+    /// With an answer that is not in the ledger.
+    Holding {
+        before: Box<Session>,
+        after: Box<Session>,
+    },
+    Dead,
+}
+
+impl Platform {
+    /// The same key is the same thing, for as long as it is remembered.
+    fn perform(&mut self, step: Step, now: Timestamp) {
+        let (count, key) = match step {
+            Step::Contact => (&mut self.contacts, &mut self.contact_key),
+            Step::Conversation => (&mut self.conversations, &mut self.conversation_key),
+        };
+        if key.is_none_or(|used| now.since(used) >= PLATFORM_KEY_LIFE) {
+            *count += 1;
+            *key = Some(now);
+        }
+    }
+}
+
+fn failure() -> Failure {
+    Failure { code: "test".to_owned(), message: String::new() }
+}
+
+impl Model {
+    fn new(faults: u8, leaps: u8) -> Self {
+        Self {
+            now: START,
+            row: None,
+            platform: Platform::default(),
+            successes: 0,
+            events: 0,
+            actors: [Actor::Asking, Actor::Asking, Actor::Idle, Actor::Idle],
+            crashes: 1,
+            faults,
+            leaps,
+        }
+    }
+
+    /// What tells two states apart. Times are told by what they mean now.
+    fn key(&self) -> Vec<u8> {
+        let mut key = Vec::with_capacity(96);
+        key.extend([self.successes, self.events, self.crashes, self.faults, self.leaps]);
+        key.extend([self.platform.contacts, self.platform.conversations]);
+        key.extend([self.platform.late.map_or(0, |step| 1 + step as u8)]);
+        for used in [self.platform.contact_key, self.platform.conversation_key] {
+            key.extend(used.map_or(-1, Timestamp::unix_micros).to_le_bytes());
+        }
+        key.extend(self.now.unix_micros().to_le_bytes());
+        key_of(self.row.as_ref(), &mut key);
+        // Two of a kind may change places.
+        let mut actors: Vec<Vec<u8>> = self.actors.iter().map(Actor::key).collect();
+        actors[..2].sort();
+        actors[2..].sort();
+        actors.into_iter().for_each(|actor| key.extend(actor));
+        key
+    }
+
+    fn with(&self, index: usize, actor: Actor) -> Self {
+        let mut next = self.clone();
+        next.actors[index] = actor;
+        next
+    }
+
+    /// All that can happen next.
+    fn next(&self, into: &mut Vec<Self>) {
+        for index in 0..self.actors.len() {
+            self.act(index, into);
+            if self.crashes > 0 && !matches!(self.actors[index], Actor::Dead | Actor::Answered(_)) {
+                into.push(Self { crashes: 0, ..self.with(index, Actor::Dead) });
+            }
+        }
+        if self.leaps > 0 {
+            for leap in [LEASE, Duration::from_secs(301), Session::KEY_LIFE + Duration::from_secs(7200)] {
+                // A request does not stay under way for hours.
+                let late = self.platform.late.filter(|_| leap < Duration::from_secs(3600));
+                into.push(Self {
+                    now: self.now + leap,
+                    leaps: self.leaps - 1,
+                    platform: Platform { late, ..self.platform },
+                    ..self.clone()
+                });
+            }
+        }
+        if let Some(step) = self.platform.late {
+            let mut next = self.clone();
+            next.platform.late = None;
+            next.platform.perform(step, self.now);
+            into.push(next);
+        }
+    }
+
+    fn act(&self, index: usize, into: &mut Vec<Self>) {
+        match &self.actors[index] {
+            Actor::Asking => self.ask(index, into),
+            Actor::Idle => {
+                // `take_up` of the store: unfinished, and due.
+                if let Some(row) = self.row.as_ref().filter(|row| row.state.is_unfinished() && row.due_at <= self.now) {
+                    self.take_up(index, row, into);
+                }
+            }
+            Actor::Driving(session) => self.drive(index, session, into),
+            Actor::Holding { before, after } => self.commit(index, before, after, into),
+            Actor::Answered(_) | Actor::Dead => {}
+        }
+    }
+
+    fn ask(&self, index: usize, into: &mut Vec<Self>) {
+        let Some(row) = &self.row else {
+            let new = Session::admitted(request("ann"), TokenIdentity::new("k", self.now), self.now);
+            into.push(Self { row: Some(new.clone()), ..self.with(index, Actor::Driving(new)) });
+            return;
+        };
+        match row.standing_at(self.now) {
+            Standing::Done | Standing::NeedsAttention => into.push(self.with(index, Actor::Answered(row.state))),
+            Standing::Held => {}
+            Standing::Free => self.take_up(index, row, into),
+        }
+    }
+
+    fn take_up(&self, index: usize, row: &Session, into: &mut Vec<Self>) {
+        let taken = row.clone().taken_up(self.now).unwrap();
+        into.push(Self { row: Some(taken.clone()), ..self.with(index, Actor::Driving(taken)) });
+    }
+
+    /// One call, with all that can come of it; or none, when it is too late to make one.
+    fn drive(&self, index: usize, session: &Session, into: &mut Vec<Self>) {
+        let hold = |after: Session| Actor::Holding { before: Box::new(session.clone()), after: Box::new(after) };
+        if session.is_too_old_at(self.now) {
+            into.push(self.with(index, hold(session.clone().expired(failure()).unwrap())));
+            return;
+        }
+        let step = if session.contact_id.is_none() { Step::Contact } else { Step::Conversation };
+        let done = match step {
+            Step::Contact => session.clone().contact_created("contact".to_owned(), 1, self.now),
+            Step::Conversation => session.clone().opened("conversation".to_owned(), 1, self.now, self.now),
+        };
+        let mut went_well = self.with(index, hold(done.unwrap()));
+        went_well.platform.perform(step, self.now);
+        into.push(went_well);
+
+        let Some(faults) = self.faults.checked_sub(1) else { return };
+        let set_back = |setback, may_exist| {
+            let after = session.clone().set_back(setback, may_exist, failure(), 1, self.now).unwrap();
+            Self { faults, ..self.with(index, hold(after)) }
+        };
+        let given_up = set_back(Setback::GaveUp, true); // a 500: nothing was done, and nobody can know
+        let mut lost = given_up.clone(); // the answer is lost
+        lost.platform.perform(step, self.now);
+        let mut late = given_up.clone(); // the sender gives up, and the platform does it later
+        late.platform.late = Some(step);
+        into.extend([given_up, lost, late]);
+        into.push(set_back(Setback::GaveUp, false)); // nothing was sent
+        into.push(set_back(Setback::Wait(Duration::from_secs(100)), false));
+        into.extend([true, false].map(|about_us| set_back(Setback::Refused { about_us }, false)));
+    }
+
+    /// `advance` of the store: only a driver of the present epoch writes.
+    fn commit(&self, index: usize, before: &Session, after: &Session, into: &mut Vec<Self>) {
+        let is_caller = index < 2;
+        let free = if is_caller { Actor::Asking } else { Actor::Idle };
+        if self.row.as_ref().is_none_or(|row| row.epoch != before.epoch) {
+            into.push(self.with(index, free)); // the lease is lost
+            return;
+        }
+        let ends = after.failure.is_some() || after.state == State::Open;
+        let next = match (ends, is_caller) {
+            (false, _) => Actor::Driving(after.clone()),
+            (true, true) => Actor::Answered(after.state),
+            (true, false) => Actor::Idle,
+        };
+        let mut next = Self { row: Some(after.clone()), ..self.with(index, next) };
+        if after.state == State::Open {
+            next.successes += 1;
+            next.events += 1;
+        }
+        into.push(next);
+    }
+
+    fn assert_invariants(&self) {
+        let Platform { contacts, conversations, .. } = self.platform;
+        assert!(contacts <= 1 && conversations <= 1, "I1: nothing exists twice");
+        assert!(conversations <= contacts, "I2: no conversation without a contact");
+        assert!(self.successes <= 1 && self.events == self.successes, "I3: one success, one event, written together");
+        let Some(row) = &self.row else {
+            assert_eq!((contacts, conversations, self.events), (0, 0, 0), "I4: nothing is created before it is in the ledger");
+            return;
+        };
+        assert!(row.contact_id.is_none() || contacts == 1, "I5: the ledger does not say more than is true");
+        assert_eq!(row.state == State::Open, self.successes == 1, "I6: open, success and event are one");
+        assert!(row.state != State::Open || conversations == 1, "I6: open means that the conversation exists");
+        let rests = matches!(row.state, State::Failed | State::Parked | State::NeedsAttention);
+        assert!(!rests || row.failure.is_some(), "I7: what is not open says why");
+        for actor in &self.actors {
+            if let Actor::Answered(State::Open) = actor {
+                assert_eq!(row.state, State::Open, "I8: who was told that it is open was told the truth, for ever");
+            }
+            assert!(
+                actor.epoch().is_none_or(|epoch| epoch <= row.epoch),
+                "I9: no driver has an epoch that the ledger does not know"
+            );
+        }
+        let drivers = self.actors.iter().filter(|actor| actor.epoch() == Some(row.epoch)).count();
+        assert!(drivers <= 1, "I9: at most one driver can write");
+    }
+
+    /// I10: nobody is lost. Whatever happened, once faults and crashes are over, whoever is left brings the session to rest.
+    fn comes_to_rest(mut self) -> bool {
+        self.faults = 0;
+        self.crashes = 0;
+        self.leaps = 0;
+        for _ in 0..100 {
+            let Some(row) = &self.row else { return true };
+            if matches!(row.state, State::Open | State::Failed | State::NeedsAttention) {
+                return true;
+            }
+            let mut next = Vec::new();
+            for index in 0..self.actors.len() {
+                self.act(index, &mut next);
+            }
+            match next.pop() {
+                Some(moved) => self = moved,
+                None => self.now = self.now + Duration::from_secs(100), // all wait
+            }
+        }
+        false
+    }
+}
+
+impl Actor {
+    fn epoch(&self) -> Option<u32> {
+        match self {
+            Self::Driving(session) => Some(session.epoch),
+            Self::Holding { before, .. } => Some(before.epoch),
+            Self::Asking | Self::Answered(_) | Self::Idle | Self::Dead => None,
+        }
+    }
+
+    fn key(&self) -> Vec<u8> {
+        let mut key = Vec::with_capacity(64);
+        match self {
+            Self::Asking => key.push(0),
+            Self::Answered(state) => key.extend([1, *state as u8]),
+            Self::Idle => key.push(2),
+            Self::Driving(session) => {
+                key.push(3);
+                key_of(Some(session), &mut key);
+            }
+            Self::Holding { before, after } => {
+                key.push(4);
+                key_of(Some(before), &mut key);
+                key_of(Some(after), &mut key);
+            }
+            Self::Dead => key.push(5),
+        }
+        key
+    }
+}
+
+fn key_of(session: Option<&Session>, key: &mut Vec<u8>) {
+    let Some(session) = session else { return key.push(255) };
+    let flags = [session.contact_id.is_some(), session.uncertain, session.owed, session.failure.is_some()];
+    key.push(session.state as u8);
+    key.extend(flags.map(u8::from));
+    key.extend(session.epoch.to_le_bytes());
+    key.extend(session.step_since.unix_micros().to_le_bytes());
+    key.extend(session.due_at.unix_micros().to_le_bytes());
+}
+
+/// Visits every state that can be reached, and says how many there are.
+fn walk(faults: u8, leaps: u8) -> usize {
+    let mut seen = HashSet::new();
+    let mut queue = VecDeque::from([Model::new(faults, leaps)]);
+    seen.insert(queue[0].key());
+    let mut next = Vec::new();
+    while let Some(state) = queue.pop_front() {
+        state.assert_invariants();
+        state.next(&mut next);
+        for state in next.drain(..) {
+            if seen.insert(state.key()) {
+                queue.push_back(state);
+            }
+        }
+        assert!(state.comes_to_rest(), "I10: somebody is lost");
+    }
+    seen.len()
+}
+
+#[test]
+fn two_callers_two_workers_and_a_crash_keep_every_invariant_in_every_interleaving() {
+    for (faults, leaps) in [(0, 2), (1, 2), (2, 1)] {
+        let states = walk(faults, leaps);
+        assert!(states > 1000, "{states}");
+        tell(&format!("{faults} faults, {leaps} leaps of time: {states} states"));
+    }
+}
+
+#[expect(clippy::disallowed_macros, reason = "the line that `--nocapture` shows")]
+fn tell(line: &str) {
+    println!("{line}");
+}
