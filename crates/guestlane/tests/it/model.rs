@@ -137,7 +137,7 @@ impl Model {
             }
         }
         if self.leaps > 0 {
-            for leap in [LEASE, Duration::from_secs(301), Session::KEY_LIFE + Duration::from_secs(7200)] {
+            for leap in [LEASE, Duration::from_secs(301), PLATFORM_KEY_LIFE + Duration::from_secs(1800)] {
                 // A request does not stay under way for hours.
                 let late = self.platform.late.filter(|_| leap < Duration::from_secs(3600));
                 into.push(Self {
@@ -257,20 +257,25 @@ impl Model {
         assert!(row.state != State::Open || conversations == 1, "I6: open means that the conversation exists");
         let rests = matches!(row.state, State::Failed | State::Parked | State::NeedsAttention);
         assert!(!rests || row.failure.is_some(), "I7: what is not open says why");
+        if row.state == State::Failed {
+            let known = (u8::from(row.contact_id.is_some()), 0);
+            assert_eq!((contacts, conversations), known, "I8: refused means that it was surely not done");
+            assert_eq!(self.platform.late, None, "I8: and that it will not be");
+        }
         for actor in &self.actors {
             if let Actor::Answered(State::Open) = actor {
-                assert_eq!(row.state, State::Open, "I8: who was told that it is open was told the truth, for ever");
+                assert_eq!(row.state, State::Open, "I9: who was told that it is open was told the truth, for ever");
             }
             assert!(
                 actor.epoch().is_none_or(|epoch| epoch <= row.epoch),
-                "I9: no driver has an epoch that the ledger does not know"
+                "I10: no driver has an epoch that the ledger does not know"
             );
         }
         let drivers = self.actors.iter().filter(|actor| actor.epoch() == Some(row.epoch)).count();
-        assert!(drivers <= 1, "I9: at most one driver can write");
+        assert!(drivers <= 1, "I10: at most one driver can write");
     }
 
-    /// I10: nobody is lost. Whatever happened, once faults and crashes are over, whoever is left brings the session to rest.
+    /// I11: nobody is lost. Whatever happened, once faults and crashes are over, whoever is left brings the session to rest.
     fn comes_to_rest(mut self) -> bool {
         self.faults = 0;
         self.crashes = 0;
@@ -347,7 +352,7 @@ fn walk(faults: u8, leaps: u8) -> usize {
                 queue.push_back(state);
             }
         }
-        assert!(state.comes_to_rest(), "I10: somebody is lost");
+        assert!(state.comes_to_rest(), "I11: somebody is lost");
     }
     seen.len()
 }
