@@ -260,7 +260,9 @@ impl Model {
         if row.state == State::Failed {
             let known = (u8::from(row.contact_id.is_some()), 0);
             assert_eq!((contacts, conversations), known, "I8: refused means that it was surely not done");
-            assert_eq!(self.platform.late, None, "I8: and that it will not be");
+            // A contact that is there already is not made by a late request under its key.
+            let harmless = self.platform.late.is_none_or(|late| late == Step::Contact && row.contact_id.is_some());
+            assert!(harmless, "I8: and that it will not be");
         }
         for actor in &self.actors {
             if let Actor::Answered(State::Open) = actor {
