@@ -118,8 +118,13 @@ impl State {
     async fn tree(&self, log: u32) -> Result<(Vec<Hash>, String), Error> {
         let leaves = self.store.leaves(log).await?;
         let origin = Checkpoint::origin_of(self.audit_key(), log);
-        let note = Checkpoint { origin, size: leaves.len() as u64, root: audit::root(&leaves) }.sign(&self.audit_signer);
+        let note = self.sign(&Checkpoint { origin, size: leaves.len() as u64, root: audit::root(&leaves) });
         Ok((leaves, note))
+    }
+
+    /// Signs a checkpoint as the audit log's own.
+    pub fn sign(&self, checkpoint: &Checkpoint) -> String {
+        checkpoint.sign(&self.audit_signer)
     }
 
     /// A store's keys and ids mean nothing to another platform: the first one that it is used with is the only one.

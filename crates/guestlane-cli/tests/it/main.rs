@@ -6,6 +6,7 @@ mod bad_input;
 mod batch;
 mod create;
 mod demo;
+mod interop;
 mod killed;
 mod kills;
 mod office;

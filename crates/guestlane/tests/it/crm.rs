@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use guestlane::{
     outbox::Networks,
+    request::SessionRequest,
     store::{DeliveryState, Replay},
 };
 
-use crate::world::{CRM_SECRET, World, request};
+use crate::world::{CRM_SECRET, World, crowd, request};
 
 #[tokio::test]
 async fn an_event_is_signed_so_that_the_reference_library_accepts_it() {
@@ -116,4 +117,102 @@ async fn without_a_crm_there_are_no_events() {
     let lane = world.lane().await;
     lane.create(request("ann")).await.unwrap();
     assert!(lane.store().events(None, 1).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn events_of_one_guest_arrive_in_their_order_and_hold_up_no_other_guest() {
+    let world = World::new().await;
+    let lane = world.lane().await;
+    let outbox = lane.outbox().unwrap();
+    world.faults(&["crm:500:first=1"]);
+    let create = async |guest: &str, key: &str| {
+        let opened = lane.create(SessionRequest { key: key.parse().unwrap(), ..request(guest) }).await.unwrap();
+        outbox.first_tries_done().await;
+        opened.session.conversation_id.unwrap()
+    };
+    let first = create("ann", "one").await;
+    let (second, third) = (create("ann", "two").await, create("ann", "three").await);
+    let other = create("bob", "bob").await;
+    let told = || -> Vec<String> {
+        world.sim.crm_events().iter().map(|event| event["data"]["conversationId"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(told(), [other.as_str()], "the first of ann's failed, so the others wait");
+    outbox.deliver_due().await.unwrap();
+    assert_eq!(told().len(), 1, "also for a worker");
+    world.clock.advance(Duration::from_secs(6));
+    outbox.deliver_due().await.unwrap();
+    assert_eq!(told(), [other, first, second, third]);
+}
+
+#[tokio::test]
+async fn a_dead_letter_makes_way_for_the_guests_next_event_and_can_be_replayed() {
+    let world = World::new().await;
+    let lane = world.lane().await;
+    let outbox = lane.outbox().unwrap();
+    world.faults(&["crm:500:first=10"]);
+    for key in ["one", "two"] {
+        lane.create(SessionRequest { key: key.parse().unwrap(), ..request("ann") }).await.unwrap();
+    }
+    outbox.first_tries_done().await;
+    for _ in 0..9 {
+        world.clock.advance(Duration::from_secs(27 * 3600));
+        outbox.deliver_due().await.unwrap();
+    }
+    let [dead] = &lane.store().events(Some(DeliveryState::Dead), 10).await.unwrap()[..] else { panic!() };
+    assert_eq!((dead.event.tries, world.sim.state().crm.events), (10, 1), "after ten tries the second one is told");
+    assert_eq!(dead.last_error.as_deref(), Some("the CRM answered HTTP 500"));
+    lane.store().replay(Replay::Event(dead.event.id.clone()), world.clock.now()).await.unwrap();
+    outbox.deliver_due().await.unwrap();
+    assert_eq!(world.sim.state().crm.events, 2);
+}
+
+#[tokio::test]
+async fn events_of_a_time_are_counted_and_replayed() {
+    let world = World::new().await;
+    let lane = world.lane().await;
+    let mut times = Vec::new();
+    for guest in ["ann", "bob", "cy"] {
+        times.push(world.clock.now());
+        lane.create(request(guest)).await.unwrap();
+        lane.outbox().unwrap().first_tries_done().await;
+        world.clock.advance(Duration::from_secs(60));
+    }
+    let of = |since, until, state| Replay::Written { since, until, state };
+    let count = async |replay| lane.store().replayable(replay).await.unwrap();
+    assert_eq!(count(of(times[0], world.clock.now(), None)).await, 3);
+    assert_eq!(count(of(times[1], times[2], None)).await, 1);
+    assert_eq!(count(of(times[0], world.clock.now(), Some(DeliveryState::Dead))).await, 0);
+    assert_eq!(world.sim.state().crm.repeated, 0, "counting sends nothing");
+    assert_eq!(lane.store().replay(of(times[1], world.clock.now(), None), world.clock.now()).await.unwrap(), 2);
+    lane.outbox().unwrap().deliver_due().await.unwrap();
+    let crm = world.sim.state().crm;
+    assert_eq!((crm.events, crm.repeated), (3, 2));
+}
+
+/// One receiver answers nothing, or only failures; the other one must not notice.
+#[tokio::test]
+async fn a_receiver_that_fails_does_not_slow_another_one() {
+    for fault in ["crm:hang", "crm:500", "crm:429:retry-after=3600"] {
+        let mut world = World::new().await;
+        let (bad, good) = (World::new().await, World::new().await);
+        bad.faults(&[fault]);
+        world.config.crm.as_mut().unwrap().urls = [&bad, &good].map(|receiver| receiver.sim.crm_url().parse().unwrap()).to_vec();
+        let lane = world.lane().await;
+        let before = world.clock.now();
+        assert!(crowd(&lane, 200, 64).await.iter().all(Result::is_ok), "{fault}");
+        // The clock stands still while the bad one hangs: the good one needs none of its time.
+        let waiting = async || lane.store().events(Some(DeliveryState::Pending), 1000).await.unwrap();
+        while waiting().await.iter().any(|delivery| delivery.event.receiver == 2) {}
+        let took = world.clock.now().since(before);
+        assert!(took < Duration::from_secs(1), "{fault}: {took:?}");
+        assert_eq!(bad.sim.state().crm.events, 0, "{fault}");
+        assert_eq!((good.sim.state().crm.events, waiting().await.len()), (200, 200), "{fault}");
+
+        if fault != "crm:hang" {
+            bad.faults(&[]);
+            [&world, &bad].map(|world| world.clock.advance(Duration::from_secs(3700)));
+            lane.outbox().unwrap().deliver_due().await.unwrap();
+            assert_eq!((bad.sim.state().crm.events, good.sim.state().crm.events), (200, 200), "{fault}");
+        }
+    }
 }

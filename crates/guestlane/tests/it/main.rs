@@ -1,6 +1,7 @@
 //! The flow against the simulator: real sockets, a real database, a clock that waits an hour in a millisecond.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
+mod audit;
 mod bad_day;
 mod crm;
 mod defects;

@@ -1,0 +1,329 @@
+//! The audit log proves itself: across processes, files, formats and erasures.
+
+use std::{fs, path::Path, time::Duration};
+
+use guestlane::{
+    Error, Lane, State as StateDirectory,
+    audit::{self, Checkpoint, Tampered, Unproven},
+    request::SessionRequest,
+    store::{DeliveryState, Done, Erased, GuestIds, LogInfo, RecordFilter, Replay, SessionFilter},
+};
+use serde_json::Value;
+
+use crate::world::{World, fresh, request};
+
+async fn state(world: &World) -> StateDirectory {
+    StateDirectory::open(&world.config.places, &world.clock()).await.unwrap()
+}
+
+/// All logs, each checked by its files, the key, and what the others know of it.
+async fn proven_logs(world: &World) -> Vec<LogInfo> {
+    let state = state(world).await;
+    let logs = state.store.logs(world.audit_path(), state.audit_key()).await.unwrap();
+    let kept: Vec<Checkpoint> = logs.iter().flat_map(|log| audit::continued(&log.path, state.audit_key())).collect();
+    for log in &logs {
+        assert_eq!(audit::check(&log.path, state.audit_key(), &kept).unwrap(), log.checkpoint);
+    }
+    logs
+}
+
+fn lines(path: &Path) -> Vec<Value> {
+    fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn processes_that_run_at_once_have_a_log_each_and_the_next_one_goes_on_with_the_first_that_is_free() {
+    let world = World::new().await;
+    let (one, two) = (world.lane().await, world.lane().await);
+    for guest in ["ann", "bob"] {
+        one.create(fresh(guest)).await.unwrap();
+        two.create(fresh(guest)).await.unwrap();
+    }
+    let logs = proven_logs(&world).await;
+    let origins: Vec<_> = logs.iter().map(|log| log.checkpoint.origin.rsplit('/').next().unwrap()).collect();
+    assert_eq!(origins, ["1", "2"]);
+    assert!(logs.iter().all(|log| log.checkpoint.size == 4));
+    for lane in [one, two] {
+        assert!(lane.outbox().unwrap().first_tries_done().await);
+        drop(lane);
+    }
+    // The threads of the processes end on their own time.
+    while proven_logs(&world).await[0].checkpoint.size == 4 {
+        world.lane().await.create(fresh("cy")).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_full_log_is_closed_and_the_next_one_knows_how_it_ended() {
+    let mut world = World::new().await;
+    world.config.places.audit.rotate_at = Some(4000);
+    let lane = world.lane().await;
+    for _ in 0..30 {
+        lane.create(fresh("ann")).await.unwrap();
+    }
+    let logs = proven_logs(&world).await;
+    assert!(logs.len() > 4 && logs[..logs.len() - 1].iter().all(|log| log.closed), "{logs:?}");
+    let records: u64 = logs.iter().map(|log| log.checkpoint.size).sum();
+    assert_eq!(records, 60 + logs.len() as u64 - 1, "two for each session, one for each log that goes on");
+    for pair in logs.windows(2) {
+        let first = &lines(&pair[1].path)[0];
+        assert_eq!(first["action"], "audit.rotate");
+        assert!(
+            first["continues"]
+                .as_str()
+                .unwrap()
+                .starts_with(&format!("{}\n{}\n", pair[0].checkpoint.origin, pair[0].checkpoint.size))
+        );
+    }
+
+    // Rolled back to an earlier state of itself, signed checkpoint and all: alone it is a good log, and the next one tells.
+    let state = state(&world).await;
+    let elsewhere = tempfile::tempdir().unwrap();
+    let path = elsewhere.path().join("log.jsonl");
+    let early: Vec<String> = fs::read_to_string(&logs[0].path).unwrap().lines().take(3).map(str::to_owned).collect();
+    let leaves: Vec<_> = early.iter().map(|line| audit::leaf_hash(line.as_bytes())).collect();
+    fs::write(&path, early.join("\n") + "\n").unwrap();
+    let rolled_back = Checkpoint { size: 3, root: audit::root(&leaves), ..logs[0].checkpoint.clone() };
+    fs::write(audit::checkpoint_path(&path), state.sign(&rolled_back)).unwrap();
+    assert!(audit::check(&path, state.audit_key(), &[]).is_ok());
+    let kept = audit::continued(&logs[1].path, state.audit_key());
+    let told = audit::check(&path, state.audit_key(), &kept);
+    assert!(matches!(told, Err(Unproven::Tampered(_, Tampered::Missing { line: 4, .. }))), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_store_of_the_first_format_goes_on_where_it_was() {
+    let world = World::new().await;
+    drop(world.lane().await); // keys
+    let database = &world.config.places.database;
+    fs::remove_file(database).unwrap();
+    for ending in ["-wal", "-shm"] {
+        let _ = fs::remove_file(format!("{}{ending}", database.display()));
+    }
+    fs::remove_file(&world.config.places.master_key_file).unwrap();
+    let old = rusqlite::Connection::open(database).unwrap();
+    old.execute_batch(include_str!("../../src/store/format_1.sql")).unwrap();
+    let line = |index: u64| format!(r#"{{"index":{index},"timestamp":"2026-11-22T15:00:00.000000Z","status":"success"}}"#);
+    for index in 0..5 {
+        old.execute("INSERT INTO audit_entry (idx, line) VALUES (?1, ?2)", (index, line(index))).unwrap();
+    }
+    let event = "INSERT INTO outbox (id, session_id, body, state, tries, created_at, due_at) VALUES ('msg_1', x'00000000000000000000000000000001', '{}', 'pending', 3, 1, 1)";
+    old.execute(event, []).unwrap();
+    old.pragma_update(None, "user_version", 1).unwrap();
+    drop(old);
+    fs::create_dir_all(world.audit_path().parent().unwrap()).unwrap();
+    fs::write(world.audit_path(), (0..5).map(|index| line(index) + "\n").collect::<String>()).unwrap();
+
+    let lane = world.lane().await;
+    lane.create(request("ann")).await.unwrap();
+    let logs = proven_logs(&world).await;
+    assert_eq!(logs[0].checkpoint.size, 7);
+    let written = lines(world.audit_path());
+    assert_eq!(written.iter().map(|line| line["index"].as_u64().unwrap()).collect::<Vec<_>>(), (0..7).collect::<Vec<_>>());
+    let event = lane.store().event("msg_1".to_owned()).await.unwrap().remove(0);
+    assert_eq!((event.event.tries, event.event.receiver), (3, 1));
+}
+
+#[tokio::test]
+async fn the_proof_of_a_session_holds_for_its_records_in_every_log_and_for_no_other() {
+    let mut world = World::new().await;
+    world.config.places.audit.rotate_at = Some(400);
+    let lane = world.lane().await;
+    let (ann, bob) = (lane.create(request("ann")).await.unwrap(), lane.create(request("bob")).await.unwrap());
+    let state = state(&world).await;
+    let key = state.audit_key();
+    let proof = state.prove(ann.session.id).await.unwrap().unwrap();
+    let places = proof.verify(key).unwrap();
+    assert_eq!(places.len(), 2);
+    assert_ne!(places[0].1.origin, places[1].1.origin, "in two logs");
+    let mut other = state.prove(bob.session.id).await.unwrap().unwrap();
+    other.session_id = proof.session_id.clone();
+    assert!(other.verify(key).is_err());
+    let somebody = audit::NoteSigner::from_seed(&[1; 32]).unwrap();
+    assert!(proof.verify(somebody.public()).is_err());
+    let nobody = uuid_of("01a20456-5ef0-7960-b447-2fcf8756fb41");
+    assert_eq!(state.prove(nobody).await.unwrap(), None);
+}
+
+fn uuid_of(text: &str) -> guestlane::ledger::SessionId {
+    text.parse().unwrap()
+}
+
+#[tokio::test]
+async fn with_pseudonyms_the_log_names_nobody_and_whoever_has_the_store_finds_each_guests_records() {
+    let mut world = World::new().await;
+    world.config.places.audit.guest_ids = GuestIds::Pseudonym;
+    let lane = world.lane().await;
+    for guest in ["ann", "bob", "ann"] {
+        lane.create(fresh(guest)).await.unwrap();
+    }
+    world.faults(&["queue:404"]);
+    world.lane().await.create(fresh("ann")).await.unwrap_err(); // a refusal is on record, too
+    let text = fs::read_to_string(world.audit_path()).unwrap();
+    assert!(!text.contains("ann") && !text.contains("bob"), "{text}");
+    let records = |guest: &str| {
+        let filter = RecordFilter { session: None, guest: Some(guest.parse().unwrap()), limit: 100 };
+        lane.store().records(filter)
+    };
+    let names = |records: Vec<guestlane::store::StoredRecord>| {
+        let name = |line: &str| serde_json::from_str::<Value>(line).unwrap()["guestIdentifier"].as_str().unwrap().to_owned();
+        records.iter().map(|record| name(&record.line)).collect::<Vec<_>>()
+    };
+    let (ann, bob) = (names(records("ann").await.unwrap()), names(records("bob").await.unwrap()));
+    assert_eq!((ann.len(), bob.len()), (5, 2));
+    assert!(ann.iter().all(|name| *name == ann[0]) && ann[0] != bob[0] && ann[0].starts_with("pseudonym:"), "{ann:?}");
+    assert_eq!(records("nobody").await.unwrap(), []);
+}
+
+const CANARY: &str = "canary-7f3a";
+
+fn canary(key: &str) -> SessionRequest {
+    SessionRequest {
+        key: format!("{CANARY}-{key}").parse().unwrap(),
+        attributes: guestlane::request::Attributes::from_pairs([("note", format!("{CANARY}-note"))]).unwrap(),
+        ..request(CANARY)
+    }
+}
+
+/// The files of the state directory that have the canary in them.
+fn files_with_the_canary(directory: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(files_with_the_canary(&path));
+        } else if fs::read(&path).unwrap().windows(CANARY.len()).any(|window| window == CANARY.as_bytes()) {
+            found.push(path.file_name().unwrap().to_string_lossy().into_owned());
+        }
+    }
+    found
+}
+
+/// A guest of whom there is everything: sessions that are open, failed and set aside, events that are delivered, waiting and dead.
+async fn guest_with_a_past(world: &World) -> std::sync::Arc<Lane> {
+    let lane = world.lane().await;
+    lane.create(request("bob")).await.unwrap();
+    lane.outbox().unwrap().first_tries_done().await;
+    world.faults(&["crm:500"]);
+    lane.create(canary("dead")).await.unwrap();
+    lane.outbox().unwrap().first_tries_done().await;
+    for _ in 0..9 {
+        world.clock.advance(Duration::from_secs(27 * 3600));
+        lane.outbox().unwrap().deliver_due().await.unwrap();
+    }
+    assert_eq!(lane.store().events(Some(DeliveryState::Dead), 10).await.unwrap().len(), 1);
+    world.faults(&[]);
+    lane.create(canary("delivered")).await.unwrap();
+    lane.outbox().unwrap().first_tries_done().await;
+    world.faults(&["conversation:403:first=1", "crm:500"]);
+    lane.create(canary("refused")).await.unwrap_err();
+    lane.create(canary("waiting")).await.unwrap();
+    lane.outbox().unwrap().first_tries_done().await;
+    world.faults(&["conversation:answer-lost", "crm:500"]);
+    lane.create(canary("set-aside")).await.unwrap_err();
+    world.clock.advance(Duration::from_secs(24 * 3600));
+    world.faults(&["crm:500"]);
+    let _ = lane.recover().await.unwrap();
+    lane
+}
+
+async fn erase(lane: &Lane, world: &World) -> Done {
+    match lane.store().erase_guest(CANARY.parse().unwrap(), world.clock.now()).await.unwrap() {
+        Erased::Done(done) => done,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn an_erased_guest_is_in_no_file_any_more_and_every_proof_still_holds() {
+    let mut world = World::new().await;
+    world.config.places.audit.guest_ids = GuestIds::Pseudonym;
+    let lane = guest_with_a_past(&world).await;
+    let sessions = lane.store().sessions(SessionFilter { guest: Some(CANARY.to_owned()), state: None, limit: 10 }).await.unwrap();
+    let state = state(&world).await;
+    let proof = state.prove(sessions[0].id).await.unwrap().unwrap();
+    assert!(!files_with_the_canary(world.directory.path()).is_empty());
+
+    let done = erase(&lane, &world).await;
+    assert_eq!((done.sessions, done.events, done.untold), (5, 3, 2));
+    assert!(done.bytes_gone && done.plain_records.is_empty() && done.pseudonym.is_some(), "{done:?}");
+    assert_eq!(files_with_the_canary(world.directory.path()), [""; 0]);
+
+    assert!(proof.verify(state.audit_key()).is_ok(), "a proof that somebody has still holds");
+    assert!(state.prove(sessions[0].id).await.unwrap().unwrap().verify(state.audit_key()).is_ok(), "and can be made");
+    proven_logs(&world).await;
+    let record = lines(world.audit_path()).pop().unwrap();
+    assert_eq!((&record["action"], record["guestIdentifier"].as_str()), (&"guest.erase".into(), done.pseudonym.as_deref()));
+
+    // Nobody sends what was erased, nobody finds the guest, and the others are as they were.
+    let event = lane.store().events(Some(DeliveryState::Erased), 1).await.unwrap().remove(0);
+    assert_eq!(lane.store().replay(Replay::Event(event.event.id), world.clock.now()).await.unwrap(), 0);
+    assert_eq!(lane.store().erase_guest(CANARY.parse().unwrap(), world.clock.now()).await.unwrap(), Erased::Unknown);
+    assert!(lane.create(request("bob")).await.unwrap().replayed);
+    let listed = lane.store().sessions(SessionFilter { guest: None, state: None, limit: 10 }).await.unwrap();
+    assert_eq!(listed.len(), 6, "the sessions are counted as before");
+}
+
+#[tokio::test]
+async fn with_ids_in_plain_it_says_which_records_cannot_be_erased() {
+    let world = World::new().await;
+    let lane = guest_with_a_past(&world).await;
+    let records = fs::read_to_string(world.audit_path()).unwrap().matches(CANARY).count();
+    let done = erase(&lane, &world).await;
+    assert_eq!(done.plain_records, [(1, records as u64)]);
+    let database = world.config.places.database.file_name().unwrap().to_str().unwrap();
+    let found = files_with_the_canary(world.directory.path());
+    // The store keeps the log's lines, as they were signed.
+    assert!(found.iter().all(|file| file == "session-audit.jsonl" || file == database), "{found:?}");
+    let listed = lane.store().sessions(SessionFilter { guest: Some(CANARY.to_owned()), state: None, limit: 10 }).await.unwrap();
+    assert!(listed.is_empty());
+    proven_logs(&world).await;
+    assert_eq!(
+        lines(world.audit_path()).pop().unwrap()["guestIdentifier"],
+        Value::Null,
+        "the record of the erasure does not name them"
+    );
+}
+
+#[tokio::test]
+async fn a_guest_with_an_unfinished_session_is_not_erased() {
+    let world = World::new().await;
+    let lane = world.lane().await;
+    world.faults(&["conversation:500:first=4"]);
+    let error = lane.create(request("ann")).await.unwrap_err();
+    let erased = lane.store().erase_guest("ann".parse().unwrap(), world.clock.now()).await.unwrap();
+    assert_eq!(erased, Erased::Unfinished(vec![error.session().unwrap()]));
+    lane.create(request("ann")).await.unwrap();
+}
+
+#[tokio::test]
+async fn bytes_that_another_reader_holds_are_gone_after_the_next_start() {
+    let mut world = World::new().await;
+    world.config.places.audit.guest_ids = GuestIds::Pseudonym;
+    let lane = world.lane().await;
+    lane.create(canary("one")).await.unwrap();
+    lane.outbox().unwrap().first_tries_done().await;
+    let reader = rusqlite::Connection::open(&world.config.places.database).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM session").unwrap();
+    assert!(!erase(&lane, &world).await.bytes_gone);
+    assert!(!files_with_the_canary(world.directory.path()).is_empty(), "somebody still reads them");
+    drop(reader);
+    world.lane().await;
+    assert_eq!(files_with_the_canary(world.directory.path()), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_log_that_cannot_be_written_is_told_before_anything_is_created_and_catches_up_later() {
+    let world = World::new().await;
+    let lane = world.lane().await;
+    lane.create(request("ann")).await.unwrap();
+    let aside = world.directory.path().join("aside");
+    fs::rename(world.audit_path().parent().unwrap(), &aside).unwrap();
+    fs::write(world.audit_path().parent().unwrap(), "in the way").unwrap();
+    let refused = lane.create(request("bob")).await;
+    assert!(matches!(refused, Err(Error::Audit(_))), "{refused:?}");
+    world.assert_each_guest_once(1);
+    fs::remove_file(world.audit_path().parent().unwrap()).unwrap();
+    lane.create(request("bob")).await.unwrap();
+    proven_logs(&world).await;
+}
