@@ -16,7 +16,7 @@ use tracing::warn;
 use url::Url;
 
 use crate::{
-    audit::{Entry, Status},
+    audit::{Entry, Status, VerifierKey},
     error::{Error, Then},
     ledger::{Driving, Failure, RENEW_EVERY, Session},
     metrics::ErrorTally,
@@ -66,6 +66,7 @@ pub struct Lane {
     pub(crate) outbox: Option<Outbox>,
     pub(crate) driving: Driving,
     pub(crate) seams: Seams,
+    audit_key: VerifierKey,
     queues: Mutex<HashMap<QueueId, KnownQueue>>,
     heartbeat: tokio::task::JoinHandle<()>,
 }
@@ -109,6 +110,8 @@ impl Lane {
             }
             None => None,
         };
+        state.store.release_first_tries(clock.now()).await?;
+        let audit_key = state.audit_key().clone();
         let errors = ErrorTally::new(state.store.error_counts().await?, Arc::clone(platform.stats()));
         let driving = Driving::default();
         let heartbeat = tokio::spawn(renew_leases(driving.clone(), state.store.clone(), clock.clone(), seams.clone()));
@@ -122,6 +125,7 @@ impl Lane {
             outbox,
             driving,
             seams,
+            audit_key,
             queues: Mutex::default(),
             heartbeat,
         }))
@@ -135,6 +139,11 @@ impl Lane {
     /// The keys.
     pub fn keyring(&self) -> &Keyring {
         &self.keyring
+    }
+
+    /// Who vouches for the audit log.
+    pub fn audit_key(&self) -> &VerifierKey {
+        &self.audit_key
     }
 
     /// Events to the CRM, if there is one.

@@ -11,7 +11,7 @@ use std::{
 use anyhow::Context;
 use futures_util::{StreamExt, stream};
 use guestlane::{
-    Clock, Credentials, CrmSettings, Error, Lane, LaneConfig, Opened, Patience, Places,
+    Clock, Credentials, CrmSettings, Error, Lane, LaneConfig, Opened, Patience, Places, audit,
     outbox::{Networks, WebhookSecret},
     request::{Attributes, IdempotencyKey, Invalid, QueueId, SessionRequest},
 };
@@ -76,12 +76,21 @@ pub(crate) async fn run(global: &Global, args: &Demo) -> anyhow::Result<ExitCode
     lane.finish().await?;
 
     let state = simulator.state();
-    let records = std::fs::read_to_string(&audit_log)?.lines().count();
+    let proven = audit::check(&audit_log, lane.audit_key(), &[]);
     let wrong = what_is_wrong(&guests, &created, &state);
     if global.json {
         tell_json(&created, &state, &audit_log, &wrong);
     } else {
-        tell(&queues, &created, &state, &audit_log, records);
+        tell(&queues, &created, &state);
+        match &proven {
+            Ok(checkpoint) => screen::data(format!(
+                "The audit log has {} records, as they were written: {}\nCheck it again: guestlane audit verify --state-dir {}",
+                checkpoint.size,
+                audit_log.display(),
+                directory.display()
+            )),
+            Err(unproven) => screen::note(format!("error: {}", guestlane::error::chain(unproven))),
+        }
     }
     for error in created.iter().filter_map(|created| created.as_ref().err()) {
         screen::note(failure::text(error));
@@ -89,7 +98,7 @@ pub(crate) async fn run(global: &Global, args: &Demo) -> anyhow::Result<ExitCode
     for wrong in &wrong {
         screen::note(format!("error: {wrong}"));
     }
-    Ok(if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if wrong.is_empty() && proven.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn secrecy_text(secret: &secrecy::SecretString) -> String {
@@ -137,7 +146,7 @@ fn what_is_wrong(guests: &[SessionRequest], created: &[Result<Opened, Error>], s
     wrong
 }
 
-fn tell(queues: &[Queue], created: &[Result<Opened, Error>], state: &State, audit_log: &Path, records: usize) {
+fn tell(queues: &[Queue], created: &[Result<Opened, Error>], state: &State) {
     let names: HashMap<_, _> = queues.iter().map(|queue| (queue.id, queue.name.as_str())).collect();
     let rows = created.iter().filter_map(|created| created.as_ref().ok()).map(|opened| {
         let session = &opened.session;
@@ -170,7 +179,6 @@ fn tell(queues: &[Queue], created: &[Result<Opened, Error>], state: &State, audi
         "The CRM was told of {} sessions, and refused {} signatures.",
         state.crm.events, state.crm.bad_signature
     ));
-    screen::data(format!("The audit log has {records} records: {}", audit_log.display()));
 }
 
 fn tell_json(created: &[Result<Opened, Error>], state: &State, audit_log: &Path, wrong: &[String]) {

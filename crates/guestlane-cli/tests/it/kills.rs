@@ -78,7 +78,7 @@ fn pause(milliseconds: u64) {
     std::thread::sleep(Duration::from_millis(milliseconds));
 }
 
-#[expect(clippy::disallowed_macros, reason = "the line that `--nocapture` shows")]
+#[expect(clippy::disallowed_macros, clippy::print_stdout, reason = "the line that `--nocapture` shows")]
 fn tell(line: &str) {
     println!("{line}");
 }

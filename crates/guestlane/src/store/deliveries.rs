@@ -122,13 +122,13 @@ fn read(row: &Row<'_>) -> Result<Delivery, StoreError> {
 
 impl Store {
     /// Takes up to `limit` events for a receiver whose time has come, leased from now. Of each guest only the first that waits: their order is
-    /// kept. A lease that would end later than any lease can was given by a clock that was set back since.
+    /// kept.
     pub async fn claim_events(&self, receiver: u32, limit: u32, now: Timestamp) -> Result<Vec<Event>, StoreError> {
         let claimed = self.writer.run(move |connection| {
             let mut statement = connection.prepare_cached(&format!(
                 "UPDATE outbox SET due_at = ?3 WHERE seq IN \
                  (SELECT seq FROM outbox o WHERE state = 'pending' AND receiver = ?1 \
-                  AND (due_at <= ?2 OR (last_error IS NULL AND due_at > ?3)) \
+                  AND due_at <= ?2 \
                   AND NOT EXISTS (SELECT 1 FROM outbox e WHERE e.guest_id = o.guest_id AND e.receiver = o.receiver \
                                   AND e.state = 'pending' AND e.seq < o.seq) \
                   ORDER BY due_at LIMIT ?4) RETURNING {COLUMNS}"
@@ -139,6 +139,14 @@ impl Store {
             rows.map(|row| Ok(row??.event)).collect()
         });
         claimed.await.map(|committed| committed.value)
+    }
+
+    /// First tries whose lease would end later than any lease can: it was given by a clock that was set back since, and holds nobody.
+    pub async fn release_first_tries(&self, now: Timestamp) -> Result<(), StoreError> {
+        let release = "UPDATE outbox SET due_at = ?1 WHERE state = 'pending' AND last_error IS NULL AND due_at > ?2";
+        let parameters = [now, now + Event::LEASE].map(Timestamp::unix_micros);
+        let released = self.writer.run(move |connection| Ok(connection.prepare_cached(release)?.execute(parameters)?));
+        released.await.map(drop)
     }
 
     /// Makes all pending events due now, and says how many: for a person who says «now».

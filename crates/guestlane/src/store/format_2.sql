@@ -1,4 +1,44 @@
 -- Audit logs that prove themselves, events by receiver and in order, guests that can be erased.
+--
+-- No list of values behind IN stands in a CHECK or in an index's condition: SQLite would build a table of it for each row that is written.
+
+ALTER TABLE session RENAME TO session_1;
+DROP INDEX session_unfinished;
+DROP INDEX session_guest;
+CREATE TABLE session (
+    id              BLOB    PRIMARY KEY,           -- UUID version 7
+    idempotency_key TEXT    NOT NULL UNIQUE,
+    fingerprint     BLOB    NOT NULL,              -- SHA-256 of the canonical request
+    guest_id        TEXT    NOT NULL,
+    queue_id        BLOB    NOT NULL,
+    attributes      TEXT    NOT NULL,              -- JSON object
+    state           TEXT    NOT NULL CHECK (
+        state = 'admitted' OR state = 'contact_created' OR state = 'open' OR state = 'failed' OR state = 'parked' OR state = 'needs_attention'
+    ),
+    token_kid       TEXT    NOT NULL,
+    token_jti       BLOB    NOT NULL,
+    token_iat       INTEGER NOT NULL,              -- seconds
+    contact_id      TEXT,
+    conversation_id TEXT,
+    attempts        INTEGER NOT NULL,
+    epoch           INTEGER NOT NULL,              -- fences off drivers that come late
+    admitted_at     INTEGER NOT NULL,
+    step_since      INTEGER NOT NULL,
+    uncertain       INTEGER NOT NULL,              -- whether the present step may have been done
+    due_at          INTEGER NOT NULL,              -- nobody else takes it up before
+    opened_at       INTEGER,
+    latency_us      INTEGER,
+    failure_code    TEXT,
+    failure_message TEXT
+) STRICT, WITHOUT ROWID;
+INSERT INTO session
+    (id, idempotency_key, fingerprint, guest_id, queue_id, attributes, state, token_kid, token_jti, token_iat, contact_id, conversation_id,
+     attempts, epoch, admitted_at, step_since, uncertain, due_at, opened_at, latency_us, failure_code, failure_message)
+    SELECT id, idempotency_key, fingerprint, guest_id, queue_id, attributes, state, token_kid, token_jti, token_iat, contact_id, conversation_id,
+     attempts, epoch, admitted_at, step_since, uncertain, due_at, opened_at, latency_us, failure_code, failure_message FROM session_1;
+DROP TABLE session_1;
+CREATE INDEX session_unfinished ON session (due_at) WHERE state != 'open' AND state != 'failed' AND state != 'needs_attention';
+CREATE INDEX session_guest ON session (guest_id);
 
 CREATE TABLE audit_log (
     log       INTEGER PRIMARY KEY,                 -- from 1; each belongs to one process at a time
@@ -27,7 +67,7 @@ CREATE TABLE outbox (
     session_id  BLOB    NOT NULL,
     guest_id    TEXT    NOT NULL,
     body        TEXT    NOT NULL,
-    state       TEXT    NOT NULL CHECK (state IN ('pending', 'delivered', 'dead', 'erased')),
+    state       TEXT    NOT NULL CHECK (state = 'pending' OR state = 'delivered' OR state = 'dead' OR state = 'erased'),
     tries       INTEGER NOT NULL,
     created_at  INTEGER NOT NULL,
     due_at      INTEGER NOT NULL,                  -- the next try, or the end of the lease of the present one

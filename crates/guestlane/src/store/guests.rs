@@ -6,7 +6,7 @@ use guestlane_genesys::{Seam, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
-use super::{Store, StoreError, Tx};
+use super::{Store, StoreError, Tx, sessions};
 use crate::{
     audit::{Entry, Erasure},
     ledger::SessionId,
@@ -130,8 +130,7 @@ fn is_due(connection: &Connection) -> Result<bool, StoreError> {
 
 fn erase(tx: &Tx<'_>, guest: &GuestId, now: Timestamp) -> Result<Erased, StoreError> {
     let name = guest.as_str();
-    let unfinished = "SELECT id FROM session WHERE guest_id = ?1 AND state IN ('admitted', 'contact_created', 'parked')";
-    let mut unfinished = tx.prepare(unfinished)?;
+    let mut unfinished = tx.prepare(&format!("SELECT id FROM session WHERE guest_id = ?1 AND {}", sessions::UNFINISHED))?;
     let unfinished: Vec<_> =
         unfinished.query_map([name], |row| row.get(0).map(|id| SessionId(Uuid::from_bytes(id))))?.collect::<Result<_, _>>()?;
     if !unfinished.is_empty() {

@@ -10,6 +10,9 @@ use crate::{
     outbox::Event,
 };
 
+/// The sessions that somebody must still drive: [`State::is_unfinished`] in SQL, word by word the condition of the index over them.
+pub(super) const UNFINISHED: &str = "state != 'open' AND state != 'failed' AND state != 'needs_attention'";
+
 /// One step of a session with all that must be said of it: committed together.
 #[derive(Debug, Clone)]
 pub struct Transition {
@@ -72,7 +75,7 @@ impl Store {
         let renewed = self.writer.run(move |connection| {
             let mut statement = connection.prepare_cached(
                 "UPDATE session SET due_at = ?3 WHERE id = ?1 AND epoch = ?2 AND failure_code IS NULL \
-                 AND state IN ('admitted', 'contact_created')",
+                 AND (state = 'admitted' OR state = 'contact_created')",
             )?;
             for (id, epoch) in leases {
                 statement.execute(params![id.0.into_bytes(), epoch, (now + LEASE).unix_micros()])?;
@@ -87,7 +90,7 @@ impl Store {
         let taken = self.writer.run(move |connection| {
             // A lease or a rest that would end later than any can was given by a clock that was set back since.
             let sql = format!(
-                "SELECT {} FROM session WHERE state IN ('admitted', 'contact_created', 'parked') AND (due_at <= ?1 \
+                "SELECT {} FROM session WHERE {UNFINISHED} AND (due_at <= ?1 \
                  OR (state != 'parked' AND due_at > iif(failure_code IS NULL, ?2, ?3))) ORDER BY due_at LIMIT ?4",
                 rows::COLUMNS
             );
@@ -131,10 +134,7 @@ impl Store {
     pub async fn unfinished_sessions(&self, limit: u32) -> Result<Vec<Session>, StoreError> {
         self.reader
             .ask(move |connection| {
-                let sql = format!(
-                    "SELECT {} FROM session WHERE state IN ('admitted', 'contact_created', 'parked') ORDER BY due_at LIMIT ?1",
-                    rows::COLUMNS
-                );
+                let sql = format!("SELECT {} FROM session WHERE {UNFINISHED} ORDER BY due_at LIMIT ?1", rows::COLUMNS);
                 select(connection, &sql, &[Value::from(limit)])
             })
             .await
@@ -144,8 +144,8 @@ impl Store {
     pub async fn unfinished(&self) -> Result<u64, StoreError> {
         self.reader
             .ask(|connection| {
-                let sql = "SELECT count(*) FROM session WHERE state IN ('admitted', 'contact_created', 'parked')";
-                Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
+                let sql = format!("SELECT count(*) FROM session WHERE {UNFINISHED}");
+                Ok(connection.prepare_cached(&sql)?.query_row([], |row| row.get(0))?)
             })
             .await
     }
@@ -168,4 +168,19 @@ fn select(connection: &Connection, sql: &str, parameters: &[Value]) -> Result<Ve
     let mut statement = connection.prepare_cached(sql)?;
     let rows = statement.query_map(rusqlite::params_from_iter(parameters), |row| Ok(rows::read(row)))?;
     rows.map(|row| row?).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_condition_in_sql_is_the_one_of_the_table_of_states() {
+        let connection = Connection::open_in_memory().unwrap();
+        for state in State::ALL {
+            let sql = format!("SELECT {UNFINISHED} FROM (SELECT ?1 AS state)");
+            let unfinished: bool = connection.query_row(&sql, [state.name()], |row| row.get(0)).unwrap();
+            assert_eq!(unfinished, state.is_unfinished(), "{state}");
+        }
+    }
 }

@@ -210,7 +210,7 @@ async fn a_receiver_that_fails_does_not_slow_another_one() {
 
         if fault != "crm:hang" {
             bad.faults(&[]);
-            [&world, &bad].map(|world| world.clock.advance(Duration::from_secs(3700)));
+            [&world, &bad].iter().for_each(|world| world.clock.advance(Duration::from_secs(3700)));
             lane.outbox().unwrap().deliver_due().await.unwrap();
             assert_eq!((bad.sim.state().crm.events, good.sim.state().crm.events), (200, 200), "{fault}");
         }

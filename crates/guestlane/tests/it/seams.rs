@@ -248,7 +248,7 @@ fn a_process_that_dies_at_any_passing_of_any_seam_loses_nobody_and_makes_nobody_
     }
 }
 
-#[expect(clippy::disallowed_macros, reason = "the table that `--nocapture` shows")]
+#[expect(clippy::disallowed_macros, clippy::print_stdout, reason = "the table that `--nocapture` shows")]
 fn tell(line: &str) {
     println!("{line}");
 }
