@@ -195,7 +195,7 @@ fn tell(global: &Global, path: &Path, checkpoint: &Checkpoint) {
     if global.json {
         screen::json(&json!({"file": path, "proven": true, "origin": origin, "records": records, "root": root}));
     } else {
-        let records = if records == 1 { "1 record".to_owned() } else { format!("{records} records") };
+        let records = screen::count(records, "record");
         screen::data(format!("{}: {records}, as they were written\n  log {origin}, root {root}", path.display()));
     }
 }

@@ -45,19 +45,21 @@ fn tell(global: &Global, done: &Done) -> anyhow::Result<ExitCode> {
             "stillReadable": plain, "bytesGone": done.bytes_gone,
         }));
     } else {
-        screen::data(format!("The guest was erased from {} sessions and {} events.", done.sessions, done.events));
+        let (sessions, events) = (screen::count(done.sessions, "session"), screen::count(done.events, "event"));
+        screen::data(format!("The guest was erased from {sessions} and {events}."));
     }
     if done.untold > 0 {
-        screen::note(format!("note: {} of the events had not been delivered, and never will be", done.untold));
+        screen::note(format!("note: not delivered, and never to be: {}", screen::count(done.untold, "event")));
     }
     if let Some(pseudonym) = &done.pseudonym {
         screen::note(format!("note: in the audit log the guest stays {pseudonym}, and nobody can tell any more who that was"));
     }
     for (file, records) in &plain {
         screen::note(format!(
-            "warning: {} has {records} records with the guest's id in plain, which cannot be changed without breaking the proof.\n  \
+            "warning: {} has {} with the guest's id in plain, which cannot be changed without breaking the proof.\n  \
              Keep the file only as long as you must, then delete it; with audit.guest_ids = \"pseudonym\" new records can be erased.",
-            file.display()
+            file.display(),
+            screen::count(*records, "record")
         ));
     }
     if !done.bytes_gone {

@@ -128,14 +128,16 @@ async fn replay(global: &Global, replay: Replay, send: bool) -> anyhow::Result<E
         if global.json {
             screen::json(&json!({"events": pending, "state": "pending"}));
         } else {
-            screen::data(format!("{pending} pending again; `guestlane outbox deliver` sends what is pending now."));
+            let are = if pending == 1 { "is" } else { "are" };
+            let events = screen::count(pending as u64, "event");
+            screen::data(format!("{events} {are} pending again; `guestlane outbox deliver` sends what is pending now."));
         }
     } else if global.json {
         screen::json(&json!({"events": count, "state": "unchanged"}));
     } else if count == 0 {
         screen::note("There are no such events.");
     } else {
-        screen::data(format!("{count} would be sent again; add --yes to do it."));
+        screen::data(format!("{} would be sent again; add --yes to do it.", screen::count(count, "event")));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,6 +1,7 @@
 //! The executable as its users run it: real processes, real sockets, what is on the screen and with which exit code it ends.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
+mod audit;
 mod bad_disk;
 mod bad_input;
 mod batch;
