@@ -94,6 +94,23 @@ async fn what_a_killed_process_left_behind_is_taken_up_within_5_seconds_of_the_n
     }
 }
 
+#[tokio::test]
+async fn a_caller_need_not_wait_for_the_lease_of_a_dead_process_that_a_clock_an_hour_ahead_gave() {
+    let world = world(|_| {}).await;
+    world.clock.step(HOUR);
+    world.faults(&["contact:hang:nth=1"]);
+    let dying = world.lane().await;
+    let creating = tokio::spawn(async move { dying.create(request("ann")).await });
+    world.hanging().await;
+    creating.abort();
+    let _ = creating.await;
+    world.clock.step(-HOUR); // now it is right
+    let before = lane_time(&world);
+    world.lane().await.create(request("ann")).await.unwrap();
+    assert!(lane_time(&world) - before < 1_000_000);
+    world.assert_each_guest_once(1);
+}
+
 fn lane_time(world: &World) -> i64 {
     world.clock().monotonic().unix_micros()
 }
