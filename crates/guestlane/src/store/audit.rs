@@ -9,12 +9,13 @@ use std::{
 };
 
 use guestlane_genesys::{Clock, Seam, Seams};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 
 use super::{Store, StoreError, Tx, guests};
 use crate::{
     audit::{AuditError, Checkpoint, Entry, Frontier, Lines, LogFiles, NoteSigner, Rotation, VerifierKey, leaf_hash, lines_path},
     ledger::SessionId,
+    request::GuestId,
 };
 
 /// How the audit log calls guests.
@@ -255,7 +256,7 @@ pub struct RecordFilter {
     /// Of this session.
     pub session: Option<SessionId>,
     /// Of this guest, whatever the log calls them.
-    pub guest: Option<crate::request::GuestId>,
+    pub guest: Option<GuestId>,
     /// At most so many: the last ones.
     pub limit: u32,
 }
@@ -278,15 +279,14 @@ impl Store {
     pub async fn records(&self, filter: RecordFilter) -> Result<Vec<StoredRecord>, StoreError> {
         self.reader
             .ask(move |connection| {
-                let RecordFilter { session, guest, limit } = filter;
-                let names = guest.map(|guest| guests::names(connection, &guest)).transpose()?;
-                let mut found = Vec::new();
-                for log in logs(connection)? {
-                    found.extend(last_records(connection, log, session, names.as_ref(), limit)?);
-                }
-                // Each log is in order; among them time decides, which stands at the same place in every line.
-                found.sort_by(|a: &StoredRecord, b| timestamp(&a.line).cmp(timestamp(&b.line)));
-                found.drain(..found.len().saturating_sub(limit as usize));
+                let mut found = match (filter.session, filter.guest) {
+                    (Some(session), None) => of_session(connection, session)?,
+                    (session, Some(guest)) => of_guest(connection, &guest, session)?,
+                    (None, None) => last(connection, filter.limit)?,
+                };
+                // Each log is in order; among them time decides, which every line has.
+                found.sort_by(|a, b| timestamp(&a.line).cmp(timestamp(&b.line)));
+                found.drain(..found.len().saturating_sub(filter.limit as usize));
                 Ok(found)
             })
             .await
@@ -330,30 +330,39 @@ fn logs(connection: &Connection) -> Result<Vec<u32>, StoreError> {
     Ok(select.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?)
 }
 
-fn last_records(
-    connection: &Connection,
-    log: u32,
-    session: Option<SessionId>,
-    names: Option<&guests::Names>,
-    limit: u32,
-) -> Result<Vec<StoredRecord>, StoreError> {
-    // A guest's records are those of their sessions, and those of attempts that never became one.
-    let select = "SELECT idx, line FROM audit_entry WHERE log = ?1 AND (?2 IS NULL OR session_id = ?2) \
-         AND (?3 IS NULL OR session_id IN (SELECT id FROM session WHERE guest_id = ?3) OR session_id IS NULL) ORDER BY idx DESC";
-    let mut select = connection.prepare_cached(select)?;
-    let session = session.map(|id| id.0.into_bytes());
-    let mut rows = select.query(params![log, session, names.map(|names| names.plain.as_str())])?;
-    let mut found = Vec::new();
-    while let Some(row) = rows.next()?
-        && found.len() < limit as usize
-    {
-        let (index, line): (u64, String) = (row.get(0)?, row.get(1)?);
-        if names.is_none_or(|names| names.are_in(&line)) {
-            found.push(StoredRecord { log, index, line });
-        }
-    }
-    found.reverse();
+fn of_session(connection: &Connection, session: SessionId) -> Result<Vec<StoredRecord>, StoreError> {
+    let select = "SELECT log, idx, line FROM audit_entry WHERE session_id = ?1 ORDER BY log, idx";
+    select_records(connection, select, params![session.0.into_bytes()])
+}
+
+/// Those of the guest's sessions, and those of attempts that never became one.
+fn of_guest(connection: &Connection, guest: &GuestId, session: Option<SessionId>) -> Result<Vec<StoredRecord>, StoreError> {
+    let names = guests::names(connection, guest)?;
+    let select = "SELECT log, idx, line FROM audit_entry \
+         WHERE session_id IN (SELECT id FROM session WHERE guest_id = ?1 AND (?2 IS NULL OR id = ?2)) \
+         UNION ALL SELECT log, idx, line FROM audit_entry WHERE session_id IS NULL AND ?2 IS NULL";
+    let mut found = select_records(connection, select, params![names.plain, session.map(|id| id.0.into_bytes())])?;
+    found.retain(|record| names.are_in(&record.line));
+    found.sort_by_key(|record| (record.log, record.index));
     Ok(found)
+}
+
+/// The last records of each log.
+fn last(connection: &Connection, limit: u32) -> Result<Vec<StoredRecord>, StoreError> {
+    let mut found = Vec::new();
+    for log in logs(connection)? {
+        let select = "SELECT log, idx, line FROM audit_entry WHERE log = ?1 ORDER BY idx DESC LIMIT ?2";
+        let mut last = select_records(connection, select, params![log, limit])?;
+        last.reverse();
+        found.extend(last);
+    }
+    Ok(found)
+}
+
+fn select_records(connection: &Connection, sql: &str, parameters: impl Params) -> Result<Vec<StoredRecord>, StoreError> {
+    let mut select = connection.prepare_cached(sql)?;
+    let record = |row: &Row<'_>| Ok(StoredRecord { log: row.get(0)?, index: row.get(1)?, line: row.get(2)? });
+    Ok(select.query_map(parameters, record)?.collect::<Result<_, _>>()?)
 }
 
 fn timestamp(line: &str) -> &str {

@@ -24,6 +24,7 @@ use std::{
 
 use guestlane_genesys::{Clock, Seams};
 use rusqlite::{Connection, OpenFlags};
+use tracing::warn;
 
 pub use admission::Admission;
 pub use audit::{AuditSettings, GuestIds, LogInfo, RecordFilter, StoredRecord};
@@ -129,6 +130,12 @@ impl Store {
     pub async fn keep_audit_log(&self, settings: AuditSettings, signer: Arc<NoteSigner>) -> Result<(), StoreError> {
         let logs = Logs::new(settings, signer, self.path.clone(), self.clock.clone(), self.seams.clone());
         self.writer.keep(logs).await?;
-        self.end_chores().await.map(drop)
+        if let Err(error) = self.end_chores().await {
+            warn!(
+                error = crate::error::chain(&error),
+                "an erased guest's bytes are still in the store's file; the next start tries again"
+            );
+        }
+        Ok(())
     }
 }
