@@ -294,6 +294,12 @@ pub(crate) enum Audit {
         #[arg(value_name = "SESSION")]
         session: String,
     },
+    /// Write the files of a log anew from the store, after they were moved away
+    Restore {
+        /// The log's number: 2 is session-audit.2.jsonl
+        #[arg(value_name = "LOG")]
+        log: u32,
+    },
     /// Print the public key that the log is checked with
     Key,
 }

@@ -74,5 +74,6 @@ fn register_keys(world: &World, request: &Incoming) -> Result<Response<Body>, Re
 }
 
 fn parse<T: serde::de::DeserializeOwned>(request: &Incoming) -> Result<T, Refusal> {
-    serde_json::from_slice(&request.body).map_err(|error| Refusal::bad_request(error.to_string()))
+    serde_json::from_slice(&request.body)
+        .map_err(|error| Refusal::bad_request(format!("The body is not what this takes: {error}")))
 }

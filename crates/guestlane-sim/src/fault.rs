@@ -117,9 +117,11 @@ impl FromStr for Fault {
             invalid(&format!("KIND is one of {}", names.join(", ")))
         })?;
         let mut fault = Self { route, kind: *kind, when: When::Always, retry_after: None, seconds: None };
+        let mut whens = 0;
         for setting in parts.next().into_iter().flat_map(|settings| settings.split(',')) {
             let (name, value) = setting.split_once('=').ok_or_else(|| invalid("WHEN is name=value, separated by commas"))?;
             let count = || value.parse::<u64>().ok().filter(|n| *n > 0).ok_or_else(|| invalid("a count is a number from 1"));
+            whens += u32::from(matches!(name, "nth" | "first" | "p"));
             match name {
                 "nth" => fault.when = When::Nth(count()?),
                 "first" => fault.when = When::First(count()?),
@@ -139,6 +141,12 @@ impl FromStr for Fault {
                 "seconds" => return Err(invalid("only slow and clock-skew have seconds")),
                 _ => return Err(invalid("WHEN knows nth, first, p, retry-after and seconds")),
             }
+        }
+        if whens > 1 {
+            return Err(invalid("nth, first and p exclude each other"));
+        }
+        if *kind == FaultKind::Slow && fault.seconds.is_some_and(|seconds| seconds < 0) {
+            return Err(invalid("only clock-skew goes back in time"));
         }
         let reads = [None, Some(Route::Queue), Some(Route::Conversation)];
         if *kind == FaultKind::Stale && !reads.contains(&route) {
@@ -237,6 +245,8 @@ mod tests {
             "any:hang:seconds=2",
             "any:slow:seconds=x",
             "contact:stale",
+            "any:500:nth=1,first=2",
+            "any:slow:seconds=-1",
         ] {
             let message = spec.parse::<Fault>().unwrap_err().to_string();
             assert!(message.contains(&format!("`{spec}`")) && message.contains("ROUTE:KIND"), "{message}");

@@ -351,6 +351,10 @@ impl Reader<'_> {
         let networks = if private { Networks::Any } else { Networks::Public };
         let text = self.settings.value(WEBHOOK_URL)?.to_owned();
         let mut urls = Vec::new();
+        if text.contains(",http") {
+            self.refuse(WEBHOOK_URL, "has commas between its addresses", "write spaces between them");
+            return None;
+        }
         for text in text.split_whitespace() {
             match Url::parse(text) {
                 Ok(url) if url.host().is_some() && url.scheme() == "https" => urls.push(url),
@@ -510,6 +514,7 @@ mod tests {
             (SURFACE, "carrier-pigeon"),
             (ALLOW_PRIVATE, "maybe"),
             (WEBHOOK_URL, "crm"),
+            (WEBHOOK_URL, "https://a.example/x,https://b.example/y"),
             (DATABASE_URL, "postgres://x"),
             (AUDIT_GUEST_IDS, "secret"),
             (AUDIT_ROTATE_AT, "64"),

@@ -306,6 +306,12 @@ fn store_advice(error: &StoreError) -> Advice {
             chain(error),
             "check the disk and whether another process holds the database; then ask again with the same key",
         ),
+        StoreError::RecordsChanged(_) => Advice::new(
+            "records_changed",
+            false,
+            chain(error),
+            "find out who wrote to the database; the files of the log and checkpoints kept elsewhere tell what was there",
+        ),
         StoreError::Row(_) | StoreError::IllegalMove(_) | StoreError::NoAuditLog => {
             Advice::new("defect", false, chain(error), "this should not happen: please report it with this line")
         }
@@ -345,7 +351,9 @@ fn platform_advice(failed: &CallFailed, then: Then) -> Advice {
             return Advice::new(
                 "key_taken",
                 false,
-                format!("the platform knows this key from another state directory or program: {said}"),
+                format!(
+                    "the platform knows this key from another state directory or program, or from a guest who was erased here: {said}"
+                ),
                 "the session exists: use the state directory that created it; for a new session use a new key",
             );
         }

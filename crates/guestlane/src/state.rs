@@ -68,8 +68,21 @@ pub struct State {
 }
 
 impl State {
-    /// Opens the store and the keys, making both on first use.
+    /// Opens the store and the keys, making both on first use, and mends what a process that was killed left behind.
     pub async fn open(places: &Places, clock: &Clock) -> Result<Self, Error> {
+        Self::open_to(places, clock, true).await
+    }
+
+    /// Opens the store and the keys to look at them: they must be there, and the files of the audit log stay as they are.
+    pub async fn look(places: &Places, clock: &Clock) -> Result<Self, Error> {
+        if !places.database.exists() {
+            let reason = format!("has no store: there is no {}", places.database.display());
+            return Err(Invalid::new("the state directory", reason, "name it by --state-dir, or create a session first").into());
+        }
+        Self::open_to(places, clock, false).await
+    }
+
+    async fn open_to(places: &Places, clock: &Clock, mend: bool) -> Result<Self, Error> {
         // A damaged master key must be told before anything is made.
         let given = places.master_key.as_ref().map(|text| MasterKey::parse(text, "GUESTLANE_MASTER_KEY")).transpose()?;
         let store = Store::open(&places.database, clock, &places.seams)?;
@@ -87,7 +100,7 @@ impl State {
         let keyring = Keyring::open(&master, &keys)?;
         let audit_signer = Arc::new(audit_signer(&store, &master).await?);
         places.seams.pass(Seam::AuditKeyStored).await;
-        store.keep_audit_log(places.audit.clone(), Arc::clone(&audit_signer)).await?;
+        store.keep_audit_log(places.audit.clone(), Arc::clone(&audit_signer), mend).await?;
         Ok(Self { store, keyring, audit_signer, master })
     }
 

@@ -1,6 +1,7 @@
 //! `guestlane audit`: what happened, and proof of it.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -9,14 +10,14 @@ use std::{
 
 use anyhow::Context;
 use guestlane::{
-    Clock, State,
+    Clock,
     audit::{self, Checkpoint, Tampered, Unproven, VerifierKey, proof::SessionProof},
     request::{GuestId, Invalid},
-    store::{RecordFilter, StoredRecord},
+    store::{RecordFilter, Restored, StoredRecord},
 };
 use serde_json::{Value, json};
 
-use super::open_state;
+use super::look_at_state;
 use crate::{
     args::{Audit, Global},
     screen, settings,
@@ -29,16 +30,17 @@ pub(crate) async fn run(global: &Global, args: &Audit) -> anyhow::Result<ExitCod
         Audit::Verify { files, key, checkpoint, .. } => verify(global, files, key.as_deref(), checkpoint).await,
         Audit::Prove { session } => prove(global, session).await,
         Audit::Key => {
-            screen::data(open_state(global).await?.audit_key());
+            screen::data(look_at_state(global).await?.audit_key());
             Ok(ExitCode::SUCCESS)
         }
+        Audit::Restore { log } => restore(global, *log).await,
     }
 }
 
 async fn show(global: &Global, session: Option<&str>, guest: Option<&str>, limit: u32) -> anyhow::Result<ExitCode> {
     let guest: Option<GuestId> = guest.map(str::parse).transpose()?;
     let filter = RecordFilter { session: session.map(str::parse).transpose()?, guest, limit };
-    let records = open_state(global).await?.store.records(filter).await?;
+    let records = look_at_state(global).await?.store.records(filter).await?;
     if global.json {
         records.iter().for_each(|record| screen::data(&record.line));
     } else if records.is_empty() {
@@ -52,27 +54,58 @@ async fn show(global: &Global, session: Option<&str>, guest: Option<&str>, limit
                 other => other.to_string(),
             };
             let place = format!("{}/{}", record.log, record.index);
-            let told = ["timestamp", "action", "status", "guestIdentifier", "conversationId", "error"].map(text);
+            let told = ["timestamp", "action", "status", "guestIdentifier", "sessionId", "error"].map(text);
             std::iter::once(place).chain(told).collect()
         };
-        let headings = ["record", "time", "action", "status", "guest", "conversation", "error"];
+        let headings = ["record", "time", "action", "status", "guest", "session", "error"];
         screen::data(screen::table(&headings, records.iter().map(row)));
     }
     Ok(ExitCode::SUCCESS)
 }
 
 async fn prove(global: &Global, session: &str) -> anyhow::Result<ExitCode> {
-    let unknown = || Invalid::new("SESSION", "the log has no record of it", "see `guestlane sessions list`");
-    let proof = open_state(global).await?.prove(session.parse()?).await?.ok_or_else(unknown)?;
+    let unknown = || Invalid::new("SESSION", "has no record in the audit log", "see `guestlane sessions list`");
+    let proof = look_at_state(global).await?.prove(session.parse()?).await?.ok_or_else(unknown)?;
     screen::json(&proof);
     Ok(ExitCode::SUCCESS)
 }
 
 /// The key that was given, as itself or in a file; else the state directory's.
 async fn key(global: &Global, given: Option<&str>) -> anyhow::Result<VerifierKey> {
-    let Some(given) = given else { return Ok(open_state(global).await?.audit_key().clone()) };
-    let text = if Path::new(given).is_file() { fs::read_to_string(given)? } else { given.to_owned() };
-    Ok(text.parse().map_err(|error| Invalid::new("--key", format!("{error}"), "give it as `guestlane audit key` prints it"))?)
+    let Some(given) = given else { return Ok(look_at_state(global).await?.audit_key().clone()) };
+    let is_file = Path::new(given).is_file();
+    let text = if is_file { fs::read_to_string(given)? } else { given.to_owned() };
+    let invalid = |_| {
+        let reason = if is_file {
+            format!("the file {given} has no verifier key")
+        } else {
+            format!("`{}` is neither a verifier key nor a file that is there", screen::printable(given))
+        };
+        Invalid::new("--key", reason, "give what `guestlane audit key` prints, or a file that has it")
+    };
+    Ok(text.parse().map_err(invalid)?)
+}
+
+/// Writes the files of a log anew from the store.
+async fn restore(global: &Global, log: u32) -> anyhow::Result<ExitCode> {
+    let refused = |reason: String, fix: &str| Err(Invalid::new("LOG", reason, fix).into());
+    match look_at_state(global).await?.store.restore_log(log).await? {
+        Restored::Done { path, records } => {
+            if global.json {
+                screen::json(&json!({"file": path, "records": records}));
+            } else {
+                screen::data(format!("{}: {}, written anew from the store", path.display(), screen::count(records, "record")));
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Restored::Unknown => refused(format!("{log} is no log of this store"), "`guestlane audit verify` lists them"),
+        Restored::InTheWay(file) => refused(
+            format!("{log} cannot be written: {} is there", file.display()),
+            "move the file and its companions away, they may be evidence; then ask again",
+        ),
+        Restored::Busy => refused(format!("{log} is being written by another process"), "wait until it has ended"),
+        Restored::Failed(error) => Err(anyhow::Error::new(guestlane::Error::Audit(error))),
+    }
 }
 
 async fn verify_proof(global: &Global, file: &Path, given: Option<&str>) -> anyhow::Result<ExitCode> {
@@ -86,7 +119,7 @@ async fn verify_proof(global: &Global, file: &Path, given: Option<&str>) -> anyh
         Ok(places) => {
             for (record, (index, checkpoint)) in proof.records.iter().zip(places) {
                 if global.json {
-                    let place = json!({"origin": checkpoint.origin, "index": index, "records": checkpoint.size, "proven": true});
+                    let place = json!({"origin": checkpoint.origin, "index": index, "records": checkpoint.size, "line": record.line, "proven": true});
                     screen::json(&place);
                 } else {
                     screen::data(format!(
@@ -108,15 +141,15 @@ async fn verify_proof(global: &Global, file: &Path, given: Option<&str>) -> anyh
     }
 }
 
-/// A log to be checked, and what this machine's store knows of it.
-struct Log {
-    path: PathBuf,
-    known: Option<Checkpoint>,
-    /// It is full: somebody may have put it into an archive.
-    closed: bool,
-}
-
 async fn verify(global: &Global, files: &[PathBuf], given: Option<&str>, kept: &[PathBuf]) -> anyhow::Result<ExitCode> {
+    // Its companions stand beside it: who names them all by a pattern means the log.
+    let is_companion =
+        |path: &&PathBuf| ["checkpoint", "hashes"].iter().any(|ending| path.extension().is_some_and(|have| have == *ending));
+    let named: Vec<&PathBuf> = files.iter().filter(|path| !is_companion(path)).collect();
+    if let Some(missing) = named.iter().find(|path| !path.is_file()) {
+        let reason = format!("{} is no file", missing.display());
+        return Err(Invalid::new("FILE", reason, "name files of lines, like audit/session-audit.jsonl").into());
+    }
     let key = key(global, given).await?;
     let mut checkpoints = Vec::new();
     for path in kept {
@@ -125,63 +158,91 @@ async fn verify(global: &Global, files: &[PathBuf], given: Option<&str>, kept: &
         let note = fs::read_to_string(path).map_err(|error| refuse(format!("cannot be read: {error}")))?;
         checkpoints.push(Checkpoint::open(&note, &key).map_err(|error| refuse(error.to_string()))?);
     }
-    let mut logs: Vec<_> = files.iter().map(|path| Log { path: path.clone(), known: None, closed: false }).collect();
     if files.is_empty() {
-        logs = logs_of(global, &open_state(global).await?).await?;
+        verify_ours(global, checkpoints, &key).await
+    } else {
+        verify_files(global, &named, checkpoints, &key).await
     }
-    if logs.is_empty() {
-        screen::note("There are no records yet.");
-    }
-    // Each log knows how those before it ended.
-    checkpoints.extend(logs.iter().flat_map(|log| audit::continued(&log.path, &key)));
-    checkpoints.extend(logs.iter().filter_map(|log| log.known.clone()));
+}
 
+/// By files and a key alone.
+async fn verify_files(
+    global: &Global,
+    files: &[&PathBuf],
+    mut kept: Vec<Checkpoint>,
+    key: &VerifierKey,
+) -> anyhow::Result<ExitCode> {
+    kept.extend(files.iter().flat_map(|path| audit::continued(path, key))); // each log knows how those before it ended
     let mut origins = Vec::new();
     let mut good = true;
-    for log in &logs {
-        match check(log, &key, &checkpoints).await {
+    for path in files {
+        match looking_again(async || audit::check(path, key, &kept)).await {
             Ok(checkpoint) => {
-                tell(global, &log.path, &checkpoint);
+                tell(global, path, &checkpoint);
                 origins.push(checkpoint.origin);
-            }
-            Err(Unproven::Read(path, error)) if log.closed && error.kind() == std::io::ErrorKind::NotFound => {
-                screen::note(format!(
-                    "note: {} is full and is not here any more: give the file from its archive to check it",
-                    path.display()
-                ));
-                origins.extend(log.known.iter().map(|known| known.origin.clone()));
             }
             Err(unproven) => {
                 good = false;
-                tell_unproven(global, &log.path, &unproven);
+                tell_unproven(global, path, &unproven);
             }
         }
     }
-    let absent: std::collections::BTreeSet<_> =
-        checkpoints.iter().map(|checkpoint| &checkpoint.origin).filter(|origin| !origins.contains(origin)).collect();
+    let absent: BTreeSet<_> =
+        kept.iter().map(|checkpoint| &checkpoint.origin).filter(|origin| !origins.contains(origin)).collect();
     if good {
-        for origin in absent {
-            screen::note(format!("note: the log {origin} is known, and was not given: it was not checked"));
+        absent
+            .iter()
+            .for_each(|origin| screen::note(format!("note: the log {origin} is known, and was not given: it was not checked")));
+    }
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// All logs of this state directory, against the store that wrote them.
+async fn verify_ours(global: &Global, mut kept: Vec<Checkpoint>, key: &VerifierKey) -> anyhow::Result<ExitCode> {
+    let state = look_at_state(global).await?;
+    let first = settings::load(global)?.places()?.audit.path;
+    let numbers: Vec<_> = state.store.logs(&first, key).await.context("the store cannot be read")?;
+    if numbers.is_empty() {
+        screen::note("There are no records yet.");
+    }
+    kept.extend(numbers.iter().flat_map(|log| audit::continued(&log.path, key)));
+    let mut good = true;
+    for log in &numbers {
+        // What the store has is asked anew at each look: the log may be written meanwhile.
+        let look = async || {
+            let logs = state.store.logs(&first, key).await.map_err(|error| Unproven::Store(Box::new(error)))?;
+            let known = logs
+                .into_iter()
+                .find(|known| known.log == log.log)
+                .map_or_else(|| log.checkpoint.clone(), |known| known.checkpoint);
+            audit::check_known(&log.path, key, &known, &kept, state.store.leaves(log.log)).await
+        };
+        match looking_again(look).await {
+            Ok(checkpoint) => tell(global, &log.path, &checkpoint),
+            Err(unproven) => {
+                good = false;
+                tell_unproven(global, &log.path, &unproven);
+                if !log.path.exists() {
+                    let whole =
+                        if log.closed { " It was full, and may be in an archive: give the files from there." } else { "" };
+                    screen::note(format!(
+                        "  {}{whole} `guestlane audit restore {}` writes it anew from the store.",
+                        "The file is not here.", log.log
+                    ));
+                }
+            }
         }
     }
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn logs_of(global: &Global, state: &State) -> anyhow::Result<Vec<Log>> {
-    let first = settings::load(global)?.places()?.audit.path;
-    let logs = state.store.logs(&first, state.audit_key()).await.context("the store cannot be read")?;
-    Ok(logs.into_iter().map(|log| Log { path: log.path, known: Some(log.checkpoint), closed: log.closed }).collect())
-}
-
-/// A log that is being written may be ahead of its checkpoint for a moment: then it is looked at again.
-async fn check(log: &Log, key: &VerifierKey, kept: &[Checkpoint]) -> Result<Checkpoint, Unproven> {
+/// A log that is being written may be ahead of its checkpoint, or behind the store, for a moment: then it is looked at again.
+async fn looking_again(look: impl AsyncFn() -> Result<Checkpoint, Unproven>) -> Result<Checkpoint, Unproven> {
     const LOOKS: u32 = 5;
     let mut looks = 1;
     loop {
-        match audit::check(&log.path, key, kept) {
-            Err(Unproven::Tampered(_, Tampered::Missing { .. } | Tampered::Unsigned { .. } | Tampered::Torn { .. }))
-                if looks < LOOKS =>
-            {
+        match look().await {
+            Err(Unproven::Tampered(..) | Unproven::Behind { .. } | Unproven::Checkpoint(..)) if looks < LOOKS => {
                 looks += 1;
                 Clock::system().sleep(Duration::from_millis(50)).await;
             }
@@ -204,15 +265,28 @@ fn tell_unproven(global: &Global, path: &Path, unproven: &Unproven) {
     let problem = guestlane::error::chain(unproven);
     let line = match unproven {
         Unproven::Tampered(_, tampered) => Some(tampered.line()),
-        Unproven::Read(..) | Unproven::NoCheckpoint(_) | Unproven::Checkpoint(..) => None,
+        Unproven::Behind { has, .. } => Some(has + 1),
+        Unproven::Read(..)
+        | Unproven::NoCheckpoint(_)
+        | Unproven::Checkpoint(..)
+        | Unproven::OtherLog { .. }
+        | Unproven::OtherHistory(_)
+        | Unproven::Store(_) => None,
     };
     if global.json {
         screen::json(&json!({"file": path, "proven": false, "line": line, "problem": problem}));
     }
     screen::note(format!("error: {problem}"));
-    if let Unproven::Tampered(_, Tampered::Unsigned { .. }) = unproven {
-        screen::note(
-            "  Somebody added it, or a process was killed before it signed: then the next start of guestlane with this state directory signs it.",
-        );
+    match unproven {
+        Unproven::Tampered(_, Tampered::Unsigned { .. }) => screen::note(
+            "  Somebody added it; or a process was killed, or had no room, before it signed: then the next `create` or `batch` signs it. When that says that \
+             the log is not this store's, move the file away.",
+        ),
+        Unproven::Behind { .. } => {
+            screen::note(
+                "  The next `create`, `batch` or `sessions resume` writes what is missing, and says so. Copy the files first, if they may be evidence.",
+            );
+        }
+        _ => {}
     }
 }

@@ -10,7 +10,7 @@ use guestlane::{
 };
 use serde_json::json;
 
-use super::open_state;
+use super::look_at_state;
 use crate::{
     args::{Global, Guests},
     screen, settings,
@@ -19,17 +19,23 @@ use crate::{
 pub(crate) async fn run(global: &Global, args: &Guests) -> anyhow::Result<ExitCode> {
     let Guests::Erase { id } = args;
     let guest: GuestId = id.parse()?;
-    let erased = open_state(global).await?.store.erase_guest(guest, Clock::system().now()).await?;
+    let erased = look_at_state(global).await?.store.erase_guest(guest, Clock::system().now()).await?;
     match erased {
-        Erased::Unknown => {
-            Err(Invalid::new("ID", "there is no such guest", "see `guestlane sessions list`; who was erased is not found again")
-                .into())
-        }
+        Erased::Unknown => Err(Invalid::new(
+            "ID",
+            "is no guest of this store",
+            "see `guestlane sessions list`; who was erased is not found again",
+        )
+        .into()),
         Erased::Unfinished(sessions) => {
             let sessions: Vec<_> = sessions.iter().map(ToString::to_string).collect();
             let reason = format!("the guest has unfinished sessions: {}", sessions.join(", "));
             let fix = "end them by `guestlane sessions resume`, then ask again: who completes them must know the guest";
             Err(Invalid::new("ID", reason, fix).into())
+        }
+        Erased::UnderWay => {
+            let reason = "is the guest of an event that is on its way to the CRM";
+            Err(Invalid::new("ID", reason, "ask again in ten seconds, or after `guestlane outbox deliver`").into())
         }
         Erased::Done(done) => tell(global, &done),
     }
@@ -56,8 +62,9 @@ fn tell(global: &Global, done: &Done) -> anyhow::Result<ExitCode> {
     }
     for (file, records) in &plain {
         screen::note(format!(
-            "warning: {} has {} with the guest's id in plain, which cannot be changed without breaking the proof.\n  \
-             Keep the file only as long as you must, then delete it; with audit.guest_ids = \"pseudonym\" new records can be erased.",
+            "warning: {} and the store have {} with the guest's id in plain, which cannot be changed without breaking the proof.\n  \
+             Keep both only as long as you must, then delete the state directory and its logs; with audit.guest_ids = \"pseudonym\" new\n  \
+             records can be erased.",
             file.display(),
             screen::count(*records, "record")
         ));

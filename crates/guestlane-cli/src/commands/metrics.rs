@@ -5,11 +5,11 @@ use std::process::ExitCode;
 use guestlane::audit::ErrorRates;
 use serde_json::json;
 
-use super::open_state;
+use super::look_at_state;
 use crate::{args::Global, screen};
 
 pub(crate) async fn run(global: &Global) -> anyhow::Result<ExitCode> {
-    let summary = open_state(global).await?.store.summary().await?;
+    let summary = look_at_state(global).await?.store.summary().await?;
     let errors = ErrorRates::from(summary.errors);
     if global.json {
         screen::json(&json!({

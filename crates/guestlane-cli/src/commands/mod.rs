@@ -31,10 +31,16 @@ pub(crate) fn completions(shell: clap_complete::Shell) -> anyhow::Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-/// Store and keys, without the platform's settings.
+/// Store and keys, made on first use, without the platform's settings.
 pub(crate) async fn open_state(global: &Global) -> anyhow::Result<State> {
     let places = settings::load(global)?.places()?;
     Ok(State::open(&places, &Clock::system()).await?)
+}
+
+/// Store and keys as they are: nothing is made, nothing is mended.
+pub(crate) async fn look_at_state(global: &Global) -> anyhow::Result<State> {
+    let places = settings::load(global)?.places()?;
+    Ok(State::look(&places, &Clock::system()).await?)
 }
 
 /// `NAME=VALUE`, as often as it was given.

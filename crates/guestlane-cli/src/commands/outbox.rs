@@ -10,7 +10,7 @@ use guestlane::{
 };
 use serde_json::json;
 
-use super::open_state;
+use super::{look_at_state, open_state};
 use crate::{
     args::{Global, Outbox},
     screen, settings,
@@ -44,7 +44,7 @@ async fn list(global: &Global, state: Option<&str>, limit: u32) -> anyhow::Resul
         DeliveryState::from_name(name).ok_or_else(invalid)
     };
     let state = state.map(parse).transpose()?;
-    let events = open_state(global).await?.store.events(state, limit).await?;
+    let events = look_at_state(global).await?.store.events(state, limit).await?;
     if global.json {
         events.iter().for_each(|delivery| screen::json(&as_json(delivery)));
     } else if events.is_empty() {
@@ -66,11 +66,11 @@ async fn list(global: &Global, state: Option<&str>, limit: u32) -> anyhow::Resul
 }
 
 fn unknown() -> Invalid {
-    Invalid::new("ID", "there is no such event", "see `guestlane outbox list`")
+    Invalid::new("ID", "is no event of this store", "see `guestlane outbox list`")
 }
 
 async fn show(global: &Global, id: &str) -> anyhow::Result<ExitCode> {
-    let deliveries = open_state(global).await?.store.event(id.to_owned()).await?;
+    let deliveries = look_at_state(global).await?.store.event(id.to_owned()).await?;
     if deliveries.is_empty() {
         return Err(unknown().into());
     }
@@ -87,9 +87,10 @@ async fn deliver(global: &Global) -> anyhow::Result<ExitCode> {
     let missing = || Invalid::new("CRM_WEBHOOK_URL", "is missing", "set it to where the CRM takes events");
     let crm = settings.crm()?.ok_or_else(missing)?;
     let clock = Clock::system();
-    let state = open_state(global).await?;
+    let state = look_at_state(global).await?;
     let secret = state.webhook_secret(crm.secret.as_ref()).await?;
     let receiver = |url| Crm::new(url, crm.networks, secret.clone(), clock.clone());
+    let receivers_count = u32::try_from(crm.urls.len()).unwrap_or(u32::MAX);
     let receivers = crm.urls.into_iter().map(receiver).collect::<Result<_, _>>()?;
     let outbox = Deliverer::new(receivers, state.store.clone(), clock.clone());
     state.store.make_events_due(clock.now()).await?;
@@ -103,6 +104,13 @@ async fn deliver(global: &Global) -> anyhow::Result<ExitCode> {
         round = round + outbox.deliver_due().await?;
     }
     let left = state.store.pending_events().await?;
+    let nobodys = state.store.pending_events_after(receivers_count).await?;
+    if nobodys > 0 {
+        screen::note(format!(
+            "note: {} for a receiver that CRM_WEBHOOK_URL does not name any more",
+            screen::count(nobodys, "event")
+        ));
+    }
     if global.json {
         screen::json(&json!({"delivered": round.delivered, "failed": round.failed, "dead": round.dead, "pending": left}));
     } else {
@@ -118,10 +126,14 @@ async fn deliver(global: &Global) -> anyhow::Result<ExitCode> {
 }
 
 async fn replay(global: &Global, replay: Replay, send: bool) -> anyhow::Result<ExitCode> {
-    let state = open_state(global).await?;
+    let state = look_at_state(global).await?;
     let count = state.store.replayable(replay.clone()).await?;
-    if count == 0 && matches!(replay, Replay::Event(_)) {
-        return Err(unknown().into());
+    if let Replay::Event(id) = &replay
+        && count == 0
+    {
+        let erased = !state.store.event(id.clone()).await?.is_empty();
+        let gone = || Invalid::new("ID", "is an event of a guest who was erased", "there is nothing left to send");
+        return Err(if erased { gone() } else { unknown() }.into());
     }
     if send && count > 0 {
         let pending = state.store.replay(replay, Clock::system().now()).await?;
@@ -160,6 +172,9 @@ fn which(id: Option<&str>, since: Option<&str>, until: Option<&str>, state: Opti
     };
     let since = time("--since", since.unwrap_or_default())?;
     let until = until.map_or_else(|| Ok(Clock::system().now()), |text| time("--until", text))?;
+    if until <= since {
+        return Err(Invalid::new("--until", "is not after --since", "name the earlier time by --since"));
+    }
     Ok(Replay::Written { since, until, state })
 }
 

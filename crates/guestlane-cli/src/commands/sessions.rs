@@ -10,7 +10,7 @@ use guestlane::{
     store::SessionFilter,
 };
 
-use super::{close, open_state};
+use super::{close, look_at_state};
 use crate::{
     args::{Global, Sessions},
     failure::{self, ErrorJson},
@@ -34,7 +34,7 @@ async fn list(global: &Global, guest: Option<String>, state: Option<&str>, limit
         ledger::State::from_name(name).ok_or_else(invalid)
     };
     let filter = SessionFilter { guest, state: state.map(parse).transpose()?, limit };
-    let sessions = open_state(global).await?.store.sessions(filter).await?;
+    let sessions = look_at_state(global).await?.store.sessions(filter).await?;
     if global.json {
         sessions.iter().for_each(|session| screen::json(&SessionJson::stored(session)));
     } else if sessions.is_empty() {
@@ -55,12 +55,12 @@ async fn list(global: &Global, guest: Option<String>, state: Option<&str>, limit
 }
 
 fn unknown(id: SessionId) -> Invalid {
-    Invalid::new("sessionId", format!("there is no session {id}"), "see `guestlane sessions list`")
+    Invalid::new("sessionId", format!("{id} is no session of this store"), "see `guestlane sessions list`")
 }
 
 async fn show(global: &Global, id: &str, show_token: bool) -> anyhow::Result<ExitCode> {
     let id: SessionId = id.parse()?;
-    let state = open_state(global).await?;
+    let state = look_at_state(global).await?;
     let session = state.store.session(id).await?.ok_or_else(|| unknown(id))?;
     let mut shown = SessionJson::stored(&session);
     if show_token {
@@ -102,12 +102,22 @@ async fn resume(global: &Global, id: Option<&str>) -> anyhow::Result<ExitCode> {
     let mut held = 0;
     if let Some(id) = id {
         let session = lane.store().session(id).await?.ok_or_else(|| unknown(id))?;
+        if session.is_erased() {
+            let reason = format!("{id} is a session of a guest who was erased");
+            return Err(Invalid::new("sessionId", reason, "nobody can go on with it").into());
+        }
         match session.state {
             ledger::State::Open => screen::note("The session is open already."),
             ledger::State::NeedsAttention => {
                 return Err(guestlane::Error::NeedsAttention { session: id, contact_id: session.contact_id }.into());
             }
             ledger::State::Admitted | ledger::State::ContactCreated | ledger::State::Failed | ledger::State::Parked => {
+                // A process that was killed holds it for one lease more: worth waiting for.
+                let give_up_at = clock.now() + ledger::LEASE;
+                if session.is_held_at(clock.now()) && session.due_at <= give_up_at {
+                    screen::note("Waiting for a session that another process held.");
+                    clock.sleep_until(session.due_at).await;
+                }
                 match lane.store().take_up_one(id, clock.now()).await? {
                     Some(session) => tell(&lane.resume(session).await),
                     None => held = 1,

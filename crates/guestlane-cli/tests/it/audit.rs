@@ -94,7 +94,7 @@ fn a_proof_is_checked_offline_and_a_changed_one_proves_nothing() {
     assert!(changed.code == 1 && changed.stderr.contains("the line is not in the log"), "{}", changed.stderr);
     assert_eq!(check("no proof").code, 2);
     let unknown = office.run(&["audit", "prove", "01a20456-5ef0-7960-b447-2fcf8756fb41"]);
-    assert!(unknown.code == 2 && unknown.stderr.contains("no record of it"), "{}", unknown.stderr);
+    assert!(unknown.code == 2 && unknown.stderr.contains("has no record in the audit log"), "{}", unknown.stderr);
 }
 
 #[test]
@@ -106,7 +106,9 @@ fn what_cannot_be_checked_is_told_by_its_name() {
     let other = office_with_sessions(&["ann"]).run(&["audit", "key"]).ok().stdout;
     for (arguments, code, told) in [
         (vec![log, "--key", "nonsense"], 2, "--key"),
-        (vec!["gone.jsonl", "--key", key], 1, "gone.jsonl"),
+        (vec!["gone.jsonl", "--key", key], 2, "gone.jsonl is no file"),
+        (vec![log, "--key", "gone.key"], 2, "neither a verifier key nor a file"),
+        (vec![log], 2, "has no store"),
         (vec![log, "--key", other.trim()], 1, "not signed by this key"),
         (vec![log, "--key", key, "--checkpoint", "gone"], 2, "--checkpoint gone"),
         (vec![log, "--key", key, "--checkpoint", log], 2, "not signed by this key"),
@@ -120,31 +122,112 @@ fn what_cannot_be_checked_is_told_by_its_name() {
 }
 
 #[test]
-fn files_that_were_moved_away_are_written_anew_and_an_archive_is_missed_by_name() {
+fn on_the_machine_that_wrote_it_verify_mends_nothing_and_finds_what_files_alone_cannot_know() {
     let office = office_with_sessions(&["ann"]);
-    fs::write(office.directory.path().join(LOG), "ruined\n").unwrap();
-    let told = office.run(&["audit", "verify"]);
-    assert_eq!(told.code, 1);
-    let aside = office.directory.path().join("aside");
-    fs::rename(office.directory.path().join("audit"), aside).unwrap();
+    let early = handed_over(&office);
+    office.run(&["create", "--guest", "bob"]).ok();
+    let here = |name: &str| office.directory.path().join("audit").join(name);
+    // Rolled back with its checkpoint: by itself a good log.
+    for name in ["session-audit.jsonl", "session-audit.jsonl.checkpoint", "session-audit.jsonl.hashes"] {
+        fs::copy(early.path().join(name), here(name)).unwrap();
+    }
+    for look in [
+        vec!["audit", "verify", "--json"],
+        vec!["audit", "key"],
+        vec!["audit", "show"],
+        vec!["sessions", "list"],
+        vec!["audit", "verify", "--json"],
+    ] {
+        let looked = office.run(&look);
+        assert_eq!(looked.code, i32::from(look[1] == "verify"), "{look:?} {}", looked.stderr);
+        assert_eq!(office.read(LOG).lines().count(), 2, "{look:?} changed the file");
+        if look[1] == "verify" {
+            assert!(looked.stderr.contains("ends with record 2, the store has 4"), "{}", looked.stderr);
+            assert_eq!(looked.json()["line"], 3);
+        }
+    }
+    // Who writes mends, and says so.
+    let mended = office.run(&["create", "--guest", "cy"]).ok();
+    assert!(mended.stderr.contains("were behind the store"), "{}", mended.stderr);
     office.run(&["audit", "verify"]).ok();
 
+    // Another log of the same key in its place.
+    office.write("rows.csv", "guest_id\ndan\neve\nfay\n");
+    Ended::of(
+        office.command(&["batch", "rows.csv", "--concurrency", "1"]).env("GUESTLANE_AUDIT_ROTATE_AT", "1KiB").output().unwrap(),
+    )
+    .ok();
+    for ending in ["", ".checkpoint", ".hashes"] {
+        fs::copy(here(&format!("session-audit.2.jsonl{ending}")), here(&format!("session-audit.jsonl{ending}"))).unwrap();
+    }
+    let told = office.run(&["audit", "verify"]);
+    assert!(told.code == 1 && told.stderr.contains("/2, not guestlane/"), "{}", told.stderr);
+}
+
+#[test]
+fn a_record_that_was_changed_in_the_store_is_proven_to_nobody() {
+    let office = office_with_sessions(&["ann"]);
+    let session = office.run(&["sessions", "list", "--json"]).ok().json();
+    let store = rusqlite::Connection::open(office.directory.path().join(".guestlane/guestlane.db")).unwrap();
+    store.execute("UPDATE audit_entry SET line = replace(line, 'ann', 'eve')", []).unwrap();
+    for command in [vec!["audit", "prove", session["sessionId"].as_str().unwrap()], vec!["audit", "verify"]] {
+        let refused = office.run(&command);
+        assert!(refused.code == 1 && refused.stderr.contains("somebody changed them"), "{command:?}: {}", refused.stderr);
+    }
+}
+
+#[test]
+fn files_that_were_moved_away_are_restored_from_the_store() {
+    let office = office_with_sessions(&["ann"]);
     let rotating =
         |arguments: &[&str]| Ended::of(office.command(arguments).env("GUESTLANE_AUDIT_ROTATE_AT", "1KiB").output().unwrap());
     office.write("rows.csv", "guest_id\nbob\ncy\ndan\neve\n");
     rotating(&["batch", "rows.csv", "--concurrency", "1"]).ok();
-    assert!(office.directory.path().join("audit/session-audit.2.jsonl").exists());
+    let written = office.read(LOG);
     office.run(&["audit", "verify"]).ok();
-    fs::remove_file(office.directory.path().join(LOG)).unwrap();
-    let missed = rotating(&["audit", "verify"]).ok();
-    assert!(missed.stderr.contains("session-audit.jsonl is full and is not here any more"), "{}", missed.stderr);
+
+    // A closed one: no start touches it.
+    fs::write(office.directory.path().join(LOG), written.replace("ann", "eve")).unwrap();
+    rotating(&["create", "--guest", "fay"]).ok();
+    let told = office.run(&["audit", "verify"]);
+    assert!(told.code == 1 && told.stderr.contains("line 1 was changed"), "{}", told.stderr);
+    let in_the_way = office.run(&["audit", "restore", "1"]);
+    assert!(in_the_way.code == 2 && in_the_way.stderr.contains("is there"), "{}", in_the_way.stderr);
+    for ending in ["", ".checkpoint", ".hashes"] {
+        let file = office.directory.path().join(format!("{LOG}{ending}"));
+        fs::rename(&file, file.with_extension("evidence")).unwrap();
+    }
+    let missed = office.run(&["audit", "verify", "--json"]);
+    assert!(missed.code == 1 && missed.stderr.contains("audit restore 1"), "{}", missed.stderr);
+    assert!(missed.stdout.contains(r#""proven":false"#), "{}", missed.stdout);
+    office.run(&["audit", "restore", "1"]).ok();
+    assert_eq!(office.read(LOG), written);
+    office.run(&["audit", "verify"]).ok();
+    assert_eq!(office.run(&["audit", "restore", "99"]).code, 2);
+}
+
+#[test]
+fn who_looks_where_there_is_no_store_makes_none() {
+    let directory = tempfile::tempdir().unwrap();
+    for command in [
+        vec!["audit", "verify"],
+        vec!["audit", "key"],
+        vec!["sessions", "list"],
+        vec!["outbox", "list"],
+        vec!["metrics"],
+        vec!["guests", "erase", "ann"],
+    ] {
+        let refused = run_in(directory.path(), &command, &[]);
+        assert!(refused.code == 2 && refused.stderr.contains("has no store"), "{command:?}: {}", refused.stderr);
+    }
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
 }
 
 #[test]
 fn a_guest_is_erased_by_name_and_what_stays_is_said() {
     let office = office_with_sessions(&["ann", "bob"]);
     let unknown = office.run(&["guests", "erase", "nobody"]);
-    assert!(unknown.code == 2 && unknown.stderr.contains("no such guest"), "{}", unknown.stderr);
+    assert!(unknown.code == 2 && unknown.stderr.contains("is no guest of this store"), "{}", unknown.stderr);
     let erased = office.run(&["guests", "erase", "ann"]).ok();
     assert!(erased.stdout.contains("erased from 1 session and 1 event"), "{}", erased.stdout);
     assert!(erased.stderr.contains("2 records with the guest's id in plain"), "{}", erased.stderr);
@@ -154,6 +237,17 @@ fn a_guest_is_erased_by_name_and_what_stays_is_said() {
         (&json!(1), &json!(2), &json!(true))
     );
     office.run(&["audit", "verify"]).ok();
+
+    // A refused session of an erased guest: nobody goes on with it.
+    office.faults(&["conversation:403"]);
+    office.run(&["create", "--guest", "dan"]);
+    let session = office.run(&["sessions", "list", "--guest", "dan", "--json"]).ok().json();
+    office.run(&["guests", "erase", "dan"]).ok();
+    office.faults(&[]);
+    let before = office.state()["contacts"].clone();
+    let refused = office.run(&["sessions", "resume", session["sessionId"].as_str().unwrap()]);
+    assert!(refused.code == 2 && refused.stderr.contains("who was erased"), "{}", refused.stderr);
+    assert_eq!(office.state()["contacts"], before);
 
     office.faults(&["conversation:500"]);
     let settings = [("GUESTLANE_RETRIES", "0")];

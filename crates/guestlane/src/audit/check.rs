@@ -12,8 +12,8 @@ use super::{
     checkpoint::{Checkpoint, InvalidCheckpoint},
     log::{checkpoint_path, hashes_path},
     note::VerifierKey,
-    tree::Hash,
-    verify::{Tampered, verify},
+    tree::{Hash, root},
+    verify::{LeafReader, Tampered},
 };
 
 /// Why a log is not proven.
@@ -28,34 +28,111 @@ pub enum Unproven {
     /// The checkpoint is not good.
     #[error("{}: {}", .0.display(), .1)]
     Checkpoint(PathBuf, InvalidCheckpoint),
+    /// The file is that of another log.
+    #[error("{} is the log {found}, not {wanted}", .path.display())]
+    OtherLog {
+        /// The file.
+        path: PathBuf,
+        /// What should stand there.
+        wanted: String,
+        /// What does.
+        found: String,
+    },
+    /// The file ends before the store does.
+    #[error("{} ends with record {has}, the store has {store}: it was rolled back or cut, or the process that wrote it was killed or had no room on the disk", .path.display())]
+    Behind {
+        /// The file.
+        path: PathBuf,
+        /// How many records it has.
+        has: u64,
+        /// How many there are.
+        store: u64,
+    },
+    /// The file is good by itself, and not what the store has.
+    #[error("{} is signed, but it is not what the store has: one of them was changed", .0.display())]
+    OtherHistory(PathBuf),
+    /// The store cannot be asked.
+    #[error("the store cannot be read")]
+    Store(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The lines are not what was signed.
     #[error("{}: {}", .0.display(), .1)]
     Tampered(PathBuf, Tampered),
 }
 
 /// Checks the lines of `path` against the checkpoint beside it, and against those of `kept` that are of the same log: a log that was rolled
-/// back together with its checkpoint is found by one that somebody kept.
+/// back together with its checkpoint is found by one that somebody kept. A log that is being written while we look is checked as far
+/// as it is signed.
 pub fn check(path: &Path, key: &VerifierKey, kept: &[Checkpoint]) -> Result<Checkpoint, Unproven> {
-    let read = |path: PathBuf| move |error| Unproven::Read(path, error);
-    // First the checkpoint: a log that is being written while we look is never behind it.
-    let beside = checkpoint_path(path);
-    let note = match fs::read(&beside) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound && path.exists() => return Err(Unproven::NoCheckpoint(beside)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Unproven::Read(path.to_owned(), error)),
-        note => note.map_err(read(beside.clone()))?,
-    };
-    let newest =
-        Checkpoint::open(&String::from_utf8_lossy(&note), key).map_err(|invalid| Unproven::Checkpoint(beside, invalid))?;
+    const LOOKS: u32 = 8;
+    let read = |error| Unproven::Read(path.to_owned(), error);
+    let lines = File::open(path).map_err(read)?;
     // They only help to name the line: without them the log is checked none the less.
     let hashes = fs::read(hashes_path(path)).unwrap_or_default();
-    let hashes: Vec<Hash> = hashes.as_chunks::<32>().0.to_vec();
-    let lines = BufReader::new(File::open(path).map_err(read(path.to_owned()))?);
+    let hashes = hashes.as_chunks::<32>().0;
+    let mut newest = newest_checkpoint(path, key)?;
+    let mut lines = LeafReader::new(BufReader::new(lines));
+    let mut grows = false;
+    for _ in 0..LOOKS {
+        lines.read_to(newest.size).map_err(read)?;
+        if !lines.has_more().map_err(read)? {
+            break;
+        }
+        let now = newest_checkpoint(path, key)?;
+        if now.size <= newest.size {
+            grows = false; // nobody signs what there is more
+            break;
+        }
+        (newest, grows) = (now, true);
+    }
+    if grows {
+        lines.read_to(newest.size).map_err(read)?;
+    } else {
+        lines.read_to(u64::MAX).map_err(read)?;
+    }
     let mut known: Vec<_> = kept.iter().filter(|kept| kept.origin == newest.origin).cloned().collect();
     known.push(newest.clone());
-    match verify(lines, &known, &hashes).map_err(read(path.to_owned()))? {
+    match lines.verify(&known, hashes) {
         Ok(_) => Ok(newest),
         Err(tampered) => Err(Unproven::Tampered(path.to_owned(), tampered)),
     }
+}
+
+fn newest_checkpoint(path: &Path, key: &VerifierKey) -> Result<Checkpoint, Unproven> {
+    let beside = checkpoint_path(path);
+    match fs::read(&beside) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Unproven::NoCheckpoint(beside)),
+        Err(error) => Err(Unproven::Read(beside, error)),
+        Ok(note) => {
+            let opened = Checkpoint::open(&String::from_utf8_lossy(&note), key);
+            opened.map_err(|invalid| Unproven::Checkpoint(beside, invalid))
+        }
+    }
+}
+
+/// As [`check`], for a log that a store knows: it must be that log, have all that the store had before we looked, and the store must have
+/// written it. `leaves` gives the hashes of the store's lines when it is asked, after the files were read.
+pub async fn check_known<F, E>(
+    path: &Path,
+    key: &VerifierKey,
+    known: &Checkpoint,
+    kept: &[Checkpoint],
+    leaves: F,
+) -> Result<Checkpoint, Unproven>
+where
+    F: Future<Output = Result<Vec<Hash>, E>>,
+    E: std::error::Error + Send + Sync + 'static,
+{
+    let newest = check(path, key, kept)?;
+    if newest.origin != known.origin {
+        let (wanted, found) = (known.origin.clone(), newest.origin);
+        return Err(Unproven::OtherLog { path: path.to_owned(), wanted, found });
+    }
+    if newest.size < known.size {
+        return Err(Unproven::Behind { path: path.to_owned(), has: newest.size, store: known.size });
+    }
+    let leaves = leaves.await.map_err(|error| Unproven::Store(Box::new(error)))?;
+    let written = usize::try_from(newest.size).ok().and_then(|size| leaves.get(..size)).map(root);
+    if written == Some(newest.root) { Ok(newest) } else { Err(Unproven::OtherHistory(path.to_owned())) }
 }
 
 /// The last checkpoints of the logs that the log at `path` continues: whoever has it knows how those must end.

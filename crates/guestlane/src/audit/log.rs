@@ -31,12 +31,24 @@ pub enum AuditError {
     Foreign(PathBuf, &'static str),
 }
 
+/// As much as is read from the store and written at once.
+pub const ONE_WRITE: usize = 1024 * 1024;
+
+/// What had to be put into the files.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Added {
+    /// Lines.
+    pub lines: u64,
+    /// Whether there is another checkpoint.
+    pub checkpoint: bool,
+}
+
 /// What the files are brought up to: the lines of a log, by index.
 pub trait Lines {
     /// The line at `index`.
     fn line(&self, index: u64) -> Result<Option<String>, String>;
 
-    /// Adds the lines from `index` on, each with its end, and says how many there were.
+    /// Adds lines from `index` on, each with its end, until there are no more or the text is long enough for one write; says how many.
     fn append_from(&self, index: u64, text: &mut Vec<u8>) -> Result<u64, String>;
 }
 
@@ -78,7 +90,7 @@ struct Open {
     lines: File,
     hashes: File,
     checkpoint: File,
-    inode: u64,
+    inodes: [u64; 3],
     length: u64,
     /// The index that comes next.
     next: u64,
@@ -103,7 +115,7 @@ impl LogFiles {
     }
 
     /// Brings the files up to the store, and the checkpoint to `note`, which must be over all its lines.
-    pub fn catch_up(&mut self, lines: &dyn Lines, note: &str, seams: &Seams) -> Result<(), AuditError> {
+    pub fn catch_up(&mut self, lines: &dyn Lines, note: &str, seams: &Seams) -> Result<Added, AuditError> {
         let caught_up = self.try_catch_up(lines, note, seams);
         if caught_up.is_err() {
             self.open = None; // whatever we believed of their end, we look again
@@ -121,23 +133,33 @@ impl LogFiles {
         sync_directory(&self.path).map_err(failed)
     }
 
-    fn try_catch_up(&mut self, lines: &dyn Lines, note: &str, seams: &Seams) -> Result<(), AuditError> {
+    fn try_catch_up(&mut self, lines: &dyn Lines, note: &str, seams: &Seams) -> Result<Added, AuditError> {
         let path = &self.path;
         let failed = |error| AuditError::Write(path.clone(), error);
         let open = match &mut self.open {
-            Some(open) if fs::metadata(path).is_ok_and(|now| now.ino() == open.inode) => open,
-            stale => stale.insert(Open::new(path).map_err(failed)?), // never opened, or moved away under us
+            Some(open) if inodes(path).is_ok_and(|now| now == open.inodes) => open,
+            stale => stale.insert(Open::new(path)?), // never opened, or moved away under us
         };
+        let before = open.find_end(path, lines)?;
         let added = open.append_lines(path, lines)?;
         seams.pass_blocking(Seam::LinesAppended);
-        open.append_hashes(path, lines, &added)?;
+        open.append_hashes(path, lines, before, &added)?;
         seams.pass_blocking(Seam::HashesAppended);
-        open.seal(note).map_err(failed)
+        let checkpoint = open.seal(note).map_err(failed)?;
+        Ok(Added { lines: open.next - before, checkpoint })
     }
 }
 
 impl Open {
-    fn new(path: &Path) -> io::Result<Self> {
+    fn new(path: &Path) -> Result<Self, AuditError> {
+        // What is no file (a terminal, /dev/null) keeps no record.
+        if fs::metadata(path).is_ok_and(|known| !known.is_file()) {
+            return Err(AuditError::Foreign(path.to_owned(), "it is no regular file"));
+        }
+        Self::open_files(path).map_err(|error| AuditError::Write(path.to_owned(), error))
+    }
+
+    fn open_files(path: &Path) -> io::Result<Self> {
         if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
             DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         }
@@ -145,52 +167,67 @@ impl Open {
             OpenOptions::new().read(true).write(true).append(append).create(true).truncate(false).mode(0o600).open(path)
         };
         let lines = open(path, true)?;
-        let inode = lines.metadata()?.ino();
         let (hashes, mut checkpoint) = (open(&hashes_path(path), true)?, open(&checkpoint_path(path), false)?);
         let mut sealed = Vec::new();
         checkpoint.read_to_end(&mut sealed)?;
         let sealed = String::from_utf8(sealed).unwrap_or_default();
         // A length that no file has: the end is read before the first write.
-        Ok(Self { lines, hashes, checkpoint, inode, length: u64::MAX, next: 0, sealed })
+        Ok(Self { lines, hashes, checkpoint, inodes: inodes(path)?, length: u64::MAX, next: 0, sealed })
     }
 
-    /// Appends the lines that the file does not have, and gives them back.
-    fn append_lines(&mut self, path: &Path, lines: &dyn Lines) -> Result<Vec<u8>, AuditError> {
-        let failed = |error| AuditError::Write(path.to_owned(), error);
-        if self.lines.metadata().map_err(failed)?.len() != self.length {
+    /// The index that comes next in the file.
+    fn find_end(&mut self, path: &Path, lines: &dyn Lines) -> Result<u64, AuditError> {
+        let length = self.lines.metadata().map_err(|error| AuditError::Write(path.to_owned(), error))?.len();
+        if length != self.length {
             self.read_end(path, lines)?;
         }
-        let mut text = Vec::new();
-        let added = lines.append_from(self.next, &mut text).map_err(|reason| AuditError::Store(path.to_owned(), reason))?;
-        self.lines.write_all(&text).map_err(failed)?;
-        self.length += text.len() as u64;
-        self.next += added;
-        Ok(text)
+        Ok(self.next)
     }
 
-    /// Appends the hashes of the lines that were added, or writes all anew when those before them are not all there.
-    fn append_hashes(&mut self, path: &Path, lines: &dyn Lines, added: &[u8]) -> Result<(), AuditError> {
-        let failed = |error| AuditError::Write(path.to_owned(), error);
-        let hashes: Vec<u8> = leaves(added).flatten().collect();
-        let before = self.next * 32 - hashes.len() as u64;
-        if self.hashes.metadata().map_err(failed)?.len() == before {
-            return self.hashes.write_all(&hashes).map_err(failed);
+    /// Appends the lines that the file does not have, and gives back their hashes.
+    fn append_lines(&mut self, path: &Path, lines: &dyn Lines) -> Result<Vec<Hash>, AuditError> {
+        let mut hashes = Vec::new();
+        let mut text = Vec::new();
+        loop {
+            text.clear();
+            let added = lines.append_from(self.next, &mut text).map_err(|reason| AuditError::Store(path.to_owned(), reason))?;
+            if added == 0 {
+                return Ok(hashes);
+            }
+            self.lines.write_all(&text).map_err(|error| AuditError::Write(path.to_owned(), error))?;
+            self.length += text.len() as u64;
+            self.next += added;
+            hashes.extend(leaves(&text));
         }
-        let mut text = Vec::new();
-        lines.append_from(0, &mut text).map_err(|reason| AuditError::Store(path.to_owned(), reason))?;
-        self.hashes.set_len(0).map_err(failed)?;
-        self.hashes.write_all(&leaves(&text).flatten().collect::<Vec<_>>()).map_err(failed)
     }
 
-    /// Writes the checkpoint in the place of the one before. It is as long, or longer: only the size grows.
-    fn seal(&mut self, note: &str) -> io::Result<()> {
+    /// Appends the hashes of the lines that were added to `before` others, or writes all anew when those are not all there.
+    fn append_hashes(&mut self, path: &Path, lines: &dyn Lines, before: u64, added: &[Hash]) -> Result<(), AuditError> {
+        let failed = |error| AuditError::Write(path.to_owned(), error);
+        if self.hashes.metadata().map_err(failed)?.len() == before * 32 {
+            return self.hashes.write_all(added.as_flattened()).map_err(failed);
+        }
+        self.hashes.set_len(0).map_err(failed)?;
+        let (mut next, mut text) = (0, Vec::new());
+        while next < self.next {
+            text.clear();
+            let count = lines.append_from(next, &mut text).map_err(|reason| AuditError::Store(path.to_owned(), reason))?;
+            let hashes: Vec<Hash> = leaves(&text).collect();
+            self.hashes.write_all(hashes.as_flattened()).map_err(failed)?;
+            next += count;
+        }
+        Ok(())
+    }
+
+    /// Writes the checkpoint in the place of the one before, if it is another one.
+    fn seal(&mut self, note: &str) -> io::Result<bool> {
         if self.sealed == note {
-            return Ok(());
+            return Ok(false);
         }
         self.checkpoint.write_all_at(note.as_bytes(), 0)?;
         self.checkpoint.set_len(note.len() as u64)?;
         note.clone_into(&mut self.sealed);
-        Ok(())
+        Ok(true)
     }
 
     /// Finds the last whole line, cuts away what follows it, and makes sure that the line is the store's.
@@ -198,7 +235,9 @@ impl Open {
         let failed = |error| AuditError::Write(path.to_owned(), error);
         let foreign = |why| AuditError::Foreign(path.to_owned(), why);
         let line_at = |index| lines.line(index).map_err(|reason| AuditError::Store(path.to_owned(), reason));
-        let length = self.lines.metadata().map_err(failed)?.len();
+        let full = self.lines.metadata().map_err(failed)?.len();
+        // After a power cut there may be zeros where bytes were on their way, any number of them.
+        let length = without_zeros(&self.lines, full).map_err(failed)?;
         let end = last_lines(&mut self.lines, length).map_err(failed)?;
         let whole = end.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         let torn = (end.len() - whole) as u64;
@@ -221,12 +260,12 @@ impl Open {
             }
         };
         if torn > 0 {
-            // After a power cut there may be zeros where bytes were on their way.
-            let begun = without_zeros(&end[whole..]);
-            let ours = begun.is_empty() || line_at(self.next)?.is_some_and(|line| line.as_bytes().starts_with(begun));
+            let ours = line_at(self.next)?.is_some_and(|line| line.as_bytes().starts_with(&end[whole..]));
             if !ours {
                 return Err(foreign("it ends in something that is no part of a record"));
             }
+        }
+        if full > length - torn {
             self.lines.set_len(length - torn).map_err(failed)?;
         }
         self.length = length - torn;
@@ -239,18 +278,34 @@ fn leaves(text: &[u8]) -> impl Iterator<Item = Hash> {
     text.split_inclusive(|byte| *byte == b'\n').map(|line| leaf_hash(line.strip_suffix(b"\n").unwrap_or(line)))
 }
 
-/// What comes before the zeros at the end.
-fn without_zeros(bytes: &[u8]) -> &[u8] {
-    let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-    &bytes[..end]
+/// The length of a file without the zeros at its end.
+fn without_zeros(file: &File, length: u64) -> io::Result<u64> {
+    let mut block = [0; 4096];
+    let mut end = length;
+    while end > 0 {
+        let from = end.saturating_sub(block.len() as u64);
+        let block = &mut block[..usize::try_from(end - from).unwrap_or(0)];
+        file.read_exact_at(block, from)?;
+        match block.iter().rposition(|byte| *byte != 0) {
+            Some(last) => return Ok(from + last as u64 + 1),
+            None => end = from,
+        }
+    }
+    Ok(0)
 }
 
-/// The end of the file: far more than a record has.
+/// What the three files are, whatever they are called.
+fn inodes(path: &Path) -> io::Result<[u64; 3]> {
+    let inode = |path: &Path| fs::metadata(path).map(|known| known.ino());
+    Ok([inode(path)?, inode(&hashes_path(path))?, inode(&checkpoint_path(path))?])
+}
+
+/// The end of the first `length` bytes of the file: far more than a record has.
 fn last_lines(file: &mut File, length: u64) -> io::Result<Vec<u8>> {
     const ENOUGH: u64 = 64 * 1024;
     file.seek(SeekFrom::Start(length.saturating_sub(ENOUGH)))?;
     let mut end = Vec::new();
-    file.take(ENOUGH).read_to_end(&mut end)?;
+    file.take(ENOUGH.min(length)).read_to_end(&mut end)?;
     Ok(end)
 }
 
@@ -283,12 +338,13 @@ mod tests {
 
         fn append_from(&self, index: u64, text: &mut Vec<u8>) -> Result<u64, String> {
             let lines = self.0.get(index as usize..).unwrap_or_default();
+            let lines = &lines[..lines.len().min(2)]; // in pieces
             lines.iter().for_each(|line| text.extend_from_slice(format!("{line}\n").as_bytes()));
             Ok(lines.len() as u64)
         }
     }
 
-    fn catch_up(files: &mut LogFiles, store: &Store) -> Result<(), AuditError> {
+    fn catch_up(files: &mut LogFiles, store: &Store) -> Result<Added, AuditError> {
         files.catch_up(store, &store.note(), &Seams::default())
     }
 
@@ -340,6 +396,36 @@ mod tests {
         fs::rename(&path, directory.path().join("old.jsonl")).unwrap();
         catch_up(&mut files, &Store::of(3)).unwrap();
         assert_is(&path, &Store::of(3));
+    }
+
+    #[test]
+    fn a_checkpoint_or_hashes_that_were_moved_away_under_a_process_are_written_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log.jsonl");
+        let mut files = LogFiles::new(path.clone());
+        catch_up(&mut files, &Store::of(5)).unwrap();
+        fs::remove_file(checkpoint_path(&path)).unwrap();
+        fs::remove_file(hashes_path(&path)).unwrap();
+        let added = catch_up(&mut files, &Store::of(6)).unwrap();
+        assert_eq!(added, Added { lines: 1, checkpoint: true });
+        assert_is(&path, &Store::of(6));
+        assert_eq!(catch_up(&mut files, &Store::of(6)).unwrap(), Added::default());
+    }
+
+    #[test]
+    fn zeros_that_a_power_cut_left_are_cut_away_however_many() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log.jsonl");
+        catch_up(&mut LogFiles::new(path.clone()), &Store::of(5)).unwrap();
+        OpenOptions::new().write(true).open(&path).unwrap().set_len(300_000).unwrap();
+        catch_up(&mut LogFiles::new(path.clone()), &Store::of(7)).unwrap();
+        assert_is(&path, &Store::of(7));
+    }
+
+    #[test]
+    fn what_is_no_file_keeps_no_record() {
+        let refused = catch_up(&mut LogFiles::new("/dev/null".into()), &Store::of(1));
+        assert!(matches!(refused, Err(AuditError::Foreign(..))), "{refused:?}");
     }
 
     #[test]

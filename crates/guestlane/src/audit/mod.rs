@@ -9,10 +9,10 @@ pub mod proof;
 mod tree;
 mod verify;
 
-pub use check::{Unproven, check, continued};
+pub use check::{Unproven, check, check_known, continued};
 pub use checkpoint::{Checkpoint, InvalidCheckpoint};
 pub use entry::{Entry, Erasure, ErrorRates, Rotation, Status};
-pub use log::{AuditError, Lines, LogFiles, checkpoint_path, hashes_path, lines_path};
+pub use log::{Added, AuditError, Lines, LogFiles, ONE_WRITE, checkpoint_path, hashes_path, lines_path};
 pub use note::{InvalidVerifierKey, NoteSigner, VerifierKey};
 pub use tree::{Frontier, Hash, inclusion, leaf_hash, root};
 pub use verify::{Tampered, verify};

@@ -1,6 +1,6 @@
 //! Checks a log by its file and a public key alone.
 
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, Read as _};
 
 use super::{
     checkpoint::Checkpoint,
@@ -70,10 +70,59 @@ impl Tampered {
     }
 }
 
+/// The longest line that is read: far more than a record has.
+const LONGEST: u64 = 1024 * 1024;
+
+/// The hashes of a log's lines, read as far as somebody wants them.
+#[derive(Debug)]
+pub(super) struct LeafReader<R> {
+    lines: R,
+    leaves: Vec<Hash>,
+    /// Whether what was read ends with a line's end.
+    whole: bool,
+}
+
+impl<R: BufRead> LeafReader<R> {
+    pub(super) fn new(lines: R) -> Self {
+        Self { lines, leaves: Vec::new(), whole: true }
+    }
+
+    /// Reads on until there are `count` lines, or no more.
+    pub(super) fn read_to(&mut self, count: u64) -> io::Result<()> {
+        let mut line = Vec::new();
+        while self.whole && (self.leaves.len() as u64) < count {
+            line.clear();
+            if (&mut self.lines).take(LONGEST).read_until(b'\n', &mut line)? == 0 {
+                break;
+            }
+            match line.strip_suffix(b"\n") {
+                Some(line) => self.leaves.push(leaf_hash(line)),
+                None => self.whole = false,
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether there is something behind what was read.
+    pub(super) fn has_more(&mut self) -> io::Result<bool> {
+        Ok(!self.whole || !self.lines.fill_buf()?.is_empty())
+    }
+
+    /// Checks what was read.
+    pub(super) fn verify(&self, checkpoints: &[Checkpoint], hashes: &[Hash]) -> Result<u64, Tampered> {
+        verify_leaves(&self.leaves, self.whole, checkpoints, hashes)
+    }
+}
+
 /// Checks the lines against checkpoints of their log: each must hold at its own size, and the largest must cover them all. `hashes` are the
 /// leaf hashes that were written beside the log; they need not be trusted, and only help to name the line.
 pub fn verify(lines: impl BufRead, checkpoints: &[Checkpoint], hashes: &[Hash]) -> io::Result<Result<u64, Tampered>> {
-    let (leaves, whole) = read(lines)?;
+    let mut reader = LeafReader::new(lines);
+    reader.read_to(u64::MAX)?;
+    Ok(reader.verify(checkpoints, hashes))
+}
+
+fn verify_leaves(leaves: &[Hash], whole: bool, checkpoints: &[Checkpoint], hashes: &[Hash]) -> Result<u64, Tampered> {
     let mut sorted: Vec<_> = checkpoints.iter().collect();
     sorted.sort_by_key(|checkpoint| checkpoint.size);
     let mut proven = 0;
@@ -83,31 +132,15 @@ pub fn verify(lines: impl BufRead, checkpoints: &[Checkpoint], hashes: &[Hash]) 
         let known = leaves.get(proven..size.min(leaves.len())).unwrap_or_default();
         known.iter().for_each(|leaf| tree.push(*leaf));
         if leaves.len() < size || tree.root() != checkpoint.root {
-            return Ok(Err(first_bad(&leaves, whole, checkpoint, proven, hashes)));
+            return Err(first_bad(leaves, whole, checkpoint, proven, hashes));
         }
         proven = size;
     }
     let (line, size) = (proven as u64 + 1, proven as u64);
-    Ok(match leaves.len() {
+    match leaves.len() {
         count if count > proven => Err(Tampered::Unsigned { line, size }),
         _ if !whole => Err(Tampered::Torn { line }),
         _ => Ok(size),
-    })
-}
-
-/// The leaves of all whole lines, and whether the text ends with a line's end.
-fn read(mut lines: impl BufRead) -> io::Result<(Vec<Hash>, bool)> {
-    let mut leaves = Vec::new();
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        if lines.read_until(b'\n', &mut line)? == 0 {
-            return Ok((leaves, true));
-        }
-        match line.strip_suffix(b"\n") {
-            Some(line) => leaves.push(leaf_hash(line)),
-            None => return Ok((leaves, false)),
-        }
     }
 }
 

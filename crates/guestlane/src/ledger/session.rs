@@ -158,6 +158,11 @@ impl Session {
         }
     }
 
+    /// Whether its guest was erased: then nobody can go on with it.
+    pub fn is_erased(&self) -> bool {
+        self.request.key.as_str().strip_prefix("erased-").is_some_and(|id| id == self.id.0.simple().to_string())
+    }
+
     /// What whoever asks for it under its key may do.
     #[deny(clippy::wildcard_enum_match_arm)]
     pub fn standing_at(&self, now: Timestamp) -> Standing {

@@ -54,10 +54,8 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 fn is_public_v6(address: Ipv6Addr) -> bool {
     let segments = address.segments();
     let embedded = match segments {
-        // mapped, compatible, translated (RFC 6052, RFC 8215)
-        [0, 0, 0, 0, 0, 0 | 0xffff, hi, lo] | [0x64, 0xff9b, 0, 0, 0, 0, hi, lo] | [0x64, 0xff9b, 1, _, _, _, hi, lo] => {
-            Some((hi, lo))
-        }
+        // mapped (RFC 4291), translated (RFC 6052). The translators' own prefix (RFC 8215) and the old compatible addresses lead nowhere public.
+        [0, 0, 0, 0, 0, 0xffff, hi, lo] | [0x64, 0xff9b, 0, 0, 0, 0, hi, lo] => Some((hi, lo)),
         [0x2002, hi, lo, ..] => Some((hi, lo)), // 6to4
         _ => None,
     };
@@ -198,6 +196,8 @@ mod tests {
                 "[64:ff9b::a9fe:a9fe]",
                 "[64:ff9b:1::a00:1]",
                 "[64:ff9b:1:2:3:4:7f00:1]",
+                "[64:ff9b:1:a9fe:a9:fe00:808:808]",
+                "[64:ff9b:1::808:808]",
             ],
         ),
         ("IPv4 in IPv6, by 6to4 (RFC 3056)", &["[2002:7f00:1::]", "[2002:a00:1::1]", "[2002:a9fe:a9fe::]", "[2002:c0a8:101::1]"]),

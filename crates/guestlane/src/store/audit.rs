@@ -10,10 +10,14 @@ use std::{
 
 use guestlane_genesys::{Clock, Seam, Seams};
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
+use tracing::warn;
 
 use super::{Store, StoreError, Tx, guests};
 use crate::{
-    audit::{AuditError, Checkpoint, Entry, Frontier, Lines, LogFiles, NoteSigner, Rotation, VerifierKey, leaf_hash, lines_path},
+    audit::{
+        Added, AuditError, Checkpoint, Entry, Frontier, Hash, Lines, LogFiles, NoteSigner, ONE_WRITE, Rotation, VerifierKey,
+        checkpoint_path, hashes_path, leaf_hash, lines_path,
+    },
     ledger::SessionId,
     request::GuestId,
 };
@@ -99,7 +103,7 @@ impl Logs {
     /// Brings the files of our log up to the store.
     pub(super) fn catch_up(&mut self, connection: &Connection) -> Result<(), AuditError> {
         let Some(log) = &mut self.ours else { return Ok(()) };
-        bring_up(log, connection, &self.signer, &self.seams)
+        bring_up(log, connection, &self.signer, &self.seams).map(drop)
     }
 
     /// Brings up the files of all logs that are nobody's: what a process left behind when it died between the commit and the files.
@@ -107,10 +111,30 @@ impl Logs {
         let failed = |error: StoreError| AuditError::Store(self.settings.path.clone(), crate::error::chain(&error));
         for number in open_logs(connection).map_err(failed)? {
             if let Some(mut log) = self.claim(number).map_err(failed)? {
-                bring_up(&mut log, connection, &self.signer, &self.seams)?;
+                let added = bring_up(&mut log, connection, &self.signer, &self.seams)?;
+                if added != Added::default() {
+                    let (file, lines) = (log.files.path().display(), added.lines);
+                    warn!(%file, lines, "the audit log's files were behind the store (a process was killed, or somebody changed them) and are brought up to it");
+                }
             }
         }
         Ok(())
+    }
+
+    /// Writes the files of a log anew, closed or not. They must have been moved away, and no other process may write them.
+    pub(super) fn restore(&mut self, connection: &Connection, number: u32) -> Result<Restored, StoreError> {
+        let path = lines_path(&self.settings.path, number);
+        if !logs(connection)?.contains(&number) {
+            return Ok(Restored::Unknown);
+        }
+        if let Some(there) = [checkpoint_path(&path), hashes_path(&path), path.clone()].into_iter().find(|file| file.exists()) {
+            return Ok(Restored::InTheWay(there));
+        }
+        let Some(mut log) = self.claim(number)? else { return Ok(Restored::Busy) };
+        match bring_up(&mut log, connection, &self.signer, &self.seams) {
+            Ok(added) => Ok(Restored::Done { path, records: added.lines }),
+            Err(error) => Ok(Restored::Failed(Arc::new(error))),
+        }
     }
 
     /// Our log: the first one that is nobody's, else a new one.
@@ -163,7 +187,27 @@ impl Logs {
     }
 }
 
-fn bring_up(log: &mut Log, connection: &Connection, signer: &NoteSigner, seams: &Seams) -> Result<(), AuditError> {
+/// What came of writing a log's files anew.
+#[derive(Debug, Clone)]
+pub enum Restored {
+    /// They are there.
+    Done {
+        /// The file of the lines.
+        path: PathBuf,
+        /// How many.
+        records: u64,
+    },
+    /// There is no such log.
+    Unknown,
+    /// This file must be moved away first.
+    InTheWay(PathBuf),
+    /// Another process writes it.
+    Busy,
+    /// They cannot be written.
+    Failed(Arc<AuditError>),
+}
+
+fn bring_up(log: &mut Log, connection: &Connection, signer: &NoteSigner, seams: &Seams) -> Result<Added, AuditError> {
     let failed = |error: StoreError| AuditError::Store(log.files.path().to_owned(), crate::error::chain(&error));
     let note = seal(connection, log.number, signer).map_err(failed)?;
     log.files.catch_up(&StoredLines { connection, log: log.number }, &note, seams)
@@ -197,7 +241,7 @@ pub(super) fn plant_first_tree(connection: &Connection) -> Result<(), StoreError
     Ok(())
 }
 
-fn leaves(connection: &Connection, log: u32) -> Result<Vec<crate::audit::Hash>, StoreError> {
+fn leaves(connection: &Connection, log: u32) -> Result<Vec<Hash>, StoreError> {
     let mut select = connection.prepare_cached("SELECT line FROM audit_entry WHERE log = ?1 ORDER BY idx")?;
     let mut rows = select.query([log])?;
     let mut leaves = Vec::new();
@@ -228,7 +272,9 @@ impl Lines for StoredLines<'_> {
             let mut statement = self.connection.prepare_cached(select)?;
             let mut rows = statement.query(params![self.log, index])?;
             let mut count = 0;
-            while let Some(row) = rows.next()? {
+            while text.len() < ONE_WRITE
+                && let Some(row) = rows.next()?
+            {
                 text.extend_from_slice(row.get_ref(0)?.as_bytes()?);
                 text.push(b'\n');
                 count += 1;
@@ -310,9 +356,21 @@ impl Store {
             .await
     }
 
-    /// The hashes of a log's lines, of which there are `size` at least.
-    pub async fn leaves(&self, log: u32) -> Result<Vec<crate::audit::Hash>, StoreError> {
-        self.reader.ask(move |connection| leaves(connection, log)).await
+    /// The hashes of a log's lines. They must lead to the root that was kept with them: nobody may have changed a row since.
+    pub async fn leaves(&self, log: u32) -> Result<Vec<Hash>, StoreError> {
+        self.reader
+            .ask(move |connection| {
+                let connection = connection.unchecked_transaction()?; // one moment for both
+                let (leaves, tree) = (leaves(&connection, log)?, tree(&connection, log)?);
+                let true_ones = leaves.iter().copied().collect::<Frontier>() == tree;
+                if true_ones { Ok(leaves) } else { Err(StoreError::RecordsChanged(log)) }
+            })
+            .await
+    }
+
+    /// Writes the files of a log anew.
+    pub async fn restore_log(&self, log: u32) -> Result<Restored, StoreError> {
+        self.writer.with_logs(move |logs, connection| logs.restore(connection, log)).await
     }
 
     /// An attempt that ended before there was a session is recorded too.
@@ -335,11 +393,13 @@ fn of_session(connection: &Connection, session: SessionId) -> Result<Vec<StoredR
     select_records(connection, select, params![session.0.into_bytes()])
 }
 
-/// Those of the guest's sessions, and those of attempts that never became one.
+/// Those of the guest's sessions, and those of attempts that never became one. Sessions of guests who were erased are looked at, too: a log with ids
+/// in plain still has them.
 fn of_guest(connection: &Connection, guest: &GuestId, session: Option<SessionId>) -> Result<Vec<StoredRecord>, StoreError> {
     let names = guests::names(connection, guest)?;
     let select = "SELECT log, idx, line FROM audit_entry \
-         WHERE session_id IN (SELECT id FROM session WHERE guest_id = ?1 AND (?2 IS NULL OR id = ?2)) \
+         WHERE session_id IN (SELECT id FROM session WHERE (guest_id = ?1 OR (guest_id >= 'erased-' AND guest_id < 'erased.')) \
+                             AND (?2 IS NULL OR id = ?2)) \
          UNION ALL SELECT log, idx, line FROM audit_entry WHERE session_id IS NULL AND ?2 IS NULL";
     let mut found = select_records(connection, select, params![names.plain, session.map(|id| id.0.into_bytes())])?;
     found.retain(|record| names.are_in(&record.line));

@@ -158,7 +158,7 @@ impl Store {
         hurried.await.map(|committed| committed.value)
     }
 
-    /// Writes what a try came to.
+    /// Writes what a try came to, unless the event was started over, or tried by somebody else, since.
     pub async fn settle_event(&self, event: Event, settlement: Settlement, now: Timestamp) -> Result<(), StoreError> {
         let settled = self.writer.run(move |connection| {
             let (state, due_at, error) = match settlement {
@@ -169,10 +169,10 @@ impl Store {
             let settled_at = (state != DeliveryState::Pending).then(|| now.unix_micros());
             let mut statement = connection.prepare_cached(
                 "UPDATE outbox SET state = ?2, tries = tries + 1, due_at = coalesce(?3, due_at), last_error = ?4, settled_at = ?5 \
-                 WHERE id = ?1 AND receiver = ?6 AND state = 'pending'",
+                 WHERE id = ?1 AND receiver = ?6 AND state = 'pending' AND tries = ?7",
             )?;
             let due_at = due_at.map(Timestamp::unix_micros);
-            statement.execute(params![event.id, state.name(), due_at, error, settled_at, event.receiver])?;
+            statement.execute(params![event.id, state.name(), due_at, error, settled_at, event.receiver, event.tries])?;
             Ok(())
         });
         settled.await.map(drop)
@@ -236,6 +236,16 @@ impl Store {
                 let sql = "SELECT min(due_at) FROM outbox WHERE state = 'pending' AND last_error IS NULL AND due_at > ?1";
                 let due: Option<i64> = connection.prepare_cached(sql)?.query_row([now.unix_micros()], |row| row.get(0))?;
                 Ok(due.map(Timestamp::from_unix_micros))
+            })
+            .await
+    }
+
+    /// How many events wait for receivers with a higher number than that: nobody delivers them.
+    pub async fn pending_events_after(&self, receivers: u32) -> Result<u64, StoreError> {
+        self.reader
+            .ask(move |connection| {
+                let sql = "SELECT count(*) FROM outbox WHERE state = 'pending' AND receiver > ?1";
+                Ok(connection.prepare_cached(sql)?.query_row([receivers], |row| row.get(0))?)
             })
             .await
     }

@@ -80,7 +80,7 @@ INSERT INTO outbox (id, receiver, session_id, guest_id, body, state, tries, crea
     FROM outbox_1 o LEFT JOIN session s ON s.id = o.session_id ORDER BY o.created_at, o.id;
 DROP TABLE outbox_1;
 CREATE INDEX outbox_due ON outbox (receiver, due_at) WHERE state = 'pending';
-CREATE INDEX outbox_guest ON outbox (guest_id, receiver, seq) WHERE state = 'pending';
+CREATE INDEX outbox_guest ON outbox (guest_id, receiver, seq);
 
 -- What a guest's pseudonym in the audit log is made with. Without it, nobody can tell whose records they were.
 CREATE TABLE guest_key (

@@ -11,6 +11,7 @@ use super::{Store, StoreError, Tx, sessions};
 use crate::{
     audit::{Entry, Erasure},
     ledger::SessionId,
+    outbox::Event,
     request::GuestId,
 };
 
@@ -67,6 +68,8 @@ fn keyed_hash(key: &[u8], guest: &GuestId) -> String {
 pub enum Erased {
     /// These sessions are unfinished: who ends them needs to know the guest.
     Unfinished(Vec<SessionId>),
+    /// An event about the guest is on its way to the CRM, or was a moment ago: nobody can say whether it will arrive.
+    UnderWay,
     /// Nobody knows this guest.
     Unknown,
     /// The guest cannot be read any more, but for what is told here.
@@ -140,6 +143,11 @@ fn erase(tx: &Tx<'_>, guest: &GuestId, now: Timestamp) -> Result<Erased, StoreEr
         unfinished.query_map([name], |row| row.get(0).map(|id| SessionId(Uuid::from_bytes(id))))?.collect::<Result<_, _>>()?;
     if !unfinished.is_empty() {
         return Ok(Erased::Unfinished(unfinished));
+    }
+    let soon = (now + Event::LEASE).unix_micros();
+    let under_way = "SELECT 1 FROM outbox WHERE guest_id = ?1 AND state = 'pending' AND due_at > ?2 AND due_at <= ?3";
+    if tx.prepare(under_way)?.exists(params![name, now.unix_micros(), soon])? {
+        return Ok(Erased::UnderWay);
     }
     let plain_records = plain_records(tx, guest)?;
     let pseudonym = pseudonym(tx, guest)?;

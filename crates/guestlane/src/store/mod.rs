@@ -27,7 +27,7 @@ use rusqlite::{Connection, OpenFlags};
 use tracing::warn;
 
 pub use admission::Admission;
-pub use audit::{AuditSettings, GuestIds, LogInfo, RecordFilter, StoredRecord};
+pub use audit::{AuditSettings, GuestIds, LogInfo, RecordFilter, Restored, StoredRecord};
 pub use counters::{LatencySummary, Summary};
 pub use deliveries::{Delivery, DeliveryState, Replay};
 pub use guests::{Done, Erased};
@@ -82,6 +82,9 @@ pub enum StoreError {
     /// A defect of ours.
     #[error(transparent)]
     IllegalMove(#[from] IllegalMove),
+    /// Somebody changed records in the store, past guestlane.
+    #[error("the records of audit log {0} in the store are not those that were written: somebody changed them")]
+    RecordsChanged(u32),
     /// A record has no place to go to: the store was opened for looking only. A defect of ours.
     #[error("the store was opened without its audit log")]
     NoAuditLog,
@@ -126,10 +129,14 @@ impl Store {
         Ok(Self { writer, reader, path: path.to_owned(), clock: clock.clone(), seams: seams.clone() })
     }
 
-    /// Keeps the audit log from now on, and ends what a process before began: records that are not in the files, bytes that must go.
-    pub async fn keep_audit_log(&self, settings: AuditSettings, signer: Arc<NoteSigner>) -> Result<(), StoreError> {
+    /// Keeps the audit log from now on. With `mend`, ends what a process before began: records that are not in the files, bytes that must go.
+    /// Who only looks, mends nothing: what somebody did to the files must be seen.
+    pub async fn keep_audit_log(&self, settings: AuditSettings, signer: Arc<NoteSigner>, mend: bool) -> Result<(), StoreError> {
         let logs = Logs::new(settings, signer, self.path.clone(), self.clock.clone(), self.seams.clone());
-        self.writer.keep(logs).await?;
+        self.writer.keep(logs, mend).await?;
+        if !mend {
+            return Ok(());
+        }
         if let Err(error) = self.end_chores().await {
             warn!(
                 error = crate::error::chain(&error),

@@ -102,10 +102,10 @@ impl Store {
         taken.await.map(|committed| committed.value)
     }
 
-    /// Takes up one session that is unfinished or was refused, unless somebody drives it: `None`.
+    /// Takes up one session that is unfinished or was refused, unless somebody drives it or its guest was erased: `None`.
     pub async fn take_up_one(&self, id: SessionId, now: Timestamp) -> Result<Option<Session>, StoreError> {
         let taken = self.writer.run(move |connection| match by_id(connection, id)? {
-            Some(session) if !session.is_held_at(now) => take(connection, session, now).map(Some),
+            Some(session) if !session.is_held_at(now) && !session.is_erased() => take(connection, session, now).map(Some),
             _ => Ok(None),
         });
         taken.await.map(|committed| committed.value)

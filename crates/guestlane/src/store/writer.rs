@@ -108,13 +108,28 @@ impl Writer {
         self.alone(move |thread| job(&thread.connection)).await?
     }
 
-    /// From now on records have a place to go to. What other processes left out of the files is in them when this returns.
-    pub(super) async fn keep(&self, mut logs: Logs) -> Result<(), StoreError> {
+    /// From now on records have a place to go to. With `mend`, what other processes left out of the files is in them when this returns.
+    pub(super) async fn keep(&self, mut logs: Logs, mend: bool) -> Result<(), StoreError> {
         let keep = move |thread: &mut Thread| {
-            let _ = told(logs.catch_up_all(&thread.connection)); // a record that must be in the file finds out for itself
+            if mend {
+                let _ = told(logs.catch_up_all(&thread.connection)); // a record that must be in the file finds out for itself
+            }
             thread.logs = Some(logs);
         };
         self.alone(keep).await
+    }
+
+    /// Runs `job` on the logs, between two transactions.
+    pub(super) async fn with_logs<T, F>(&self, job: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Logs, &Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        let job = move |thread: &mut Thread| match &mut thread.logs {
+            Some(logs) => job(logs, &thread.connection),
+            None => Err(StoreError::NoAuditLog),
+        };
+        self.alone(job).await?
     }
 
     async fn alone<T: Send + 'static>(&self, job: impl FnOnce(&mut Thread) -> T + Send + 'static) -> Result<T, StoreError> {
