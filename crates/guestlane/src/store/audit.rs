@@ -109,16 +109,19 @@ impl Logs {
     /// Brings up the files of all logs that are nobody's: what a process left behind when it died between the commit and the files.
     pub(super) fn catch_up_all(&mut self, connection: &Connection) -> Result<(), AuditError> {
         let failed = |error: StoreError| AuditError::Store(self.settings.path.clone(), crate::error::chain(&error));
+        let mut outcome = Ok(());
         for number in open_logs(connection).map_err(failed)? {
-            if let Some(mut log) = self.claim(number).map_err(failed)? {
-                let added = bring_up(&mut log, connection, &self.signer, &self.seams)?;
-                if added != Added::default() {
-                    let (file, lines) = (log.files.path().display(), added.lines);
+            let Some(mut log) = self.claim(number).map_err(failed)? else { continue };
+            match bring_up(&mut log, connection, &self.signer, &self.seams) {
+                Ok(added) if added == Added::default() => {}
+                Ok(Added { lines, .. }) => {
+                    let file = log.files.path().display();
                     warn!(%file, lines, "the audit log's files were behind the store (a process was killed, or somebody changed them) and are brought up to it");
                 }
+                Err(error) => outcome = Err(error), // the others none the less
             }
         }
-        Ok(())
+        outcome
     }
 
     /// Writes the files of a log anew, closed or not. They must have been moved away, and no other process may write them.
