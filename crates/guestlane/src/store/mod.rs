@@ -10,6 +10,7 @@ mod deliveries;
 mod guests;
 mod keys;
 mod migrations;
+mod records;
 mod rows;
 mod sessions;
 mod writer;
@@ -27,10 +28,11 @@ use rusqlite::{Connection, OpenFlags};
 use tracing::warn;
 
 pub use admission::Admission;
-pub use audit::{AuditSettings, GuestIds, LogInfo, RecordFilter, Restored, StoredRecord};
+pub use audit::{AuditSettings, GuestIds, Restored};
 pub use counters::{LatencySummary, Summary};
 pub use deliveries::{Delivery, DeliveryState, Replay};
 pub use guests::{Done, Erased};
+pub use records::{LogInfo, RecordFilter, StoredRecord};
 pub use sessions::{Advanced, SessionFilter, Transition};
 
 use crate::{
