@@ -120,7 +120,7 @@ async fn resume(global: &Global, id: Option<&str>) -> anyhow::Result<ExitCode> {
                 }
                 match lane.store().take_up_one(id, clock.now()).await? {
                     Some(session) => tell(&lane.resume(session).await),
-                    None => held = 1,
+                    None => tell(&Err(guestlane::Error::InProgress { session: id, retry_at: session.due_at })),
                 }
             }
         }
