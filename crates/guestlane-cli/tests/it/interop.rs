@@ -25,6 +25,7 @@ fn gos_checksum_database_agrees_with_every_log_and_every_proof() {
     };
     let rows: String = (0..150).map(|row| format!("guest-{row}\n")).collect();
     office.write("rows.csv", &format!("guest_id\n{rows}"));
+    office.run(&["keys", "list"]).ok(); // the store is made on first use
     let key = office.run(&["audit", "key"]).ok().stdout;
     let lines = "audit/session-audit.jsonl";
     for (file, records) in [("one.csv", 2), ("rows.csv", 302)] {
