@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::Context;
 use guestlane::{
-    Clock,
+    Clock, State,
     audit::{self, Checkpoint, Tampered, Unproven, VerifierKey, proof::SessionProof},
     request::{GuestId, Invalid},
     store::{RecordFilter, Restored, StoredRecord},
@@ -150,7 +150,12 @@ async fn verify(global: &Global, files: &[PathBuf], given: Option<&str>, kept: &
         let reason = format!("{} is no file", missing.display());
         return Err(Invalid::new("FILE", reason, "name files of lines, like audit/session-audit.jsonl").into());
     }
-    let key = key(global, given).await?;
+    // Without files it is the state directory's logs that are meant.
+    let state = if files.is_empty() { Some(look_at_state(global).await?) } else { None };
+    let key = match (&state, given) {
+        (Some(state), None) => state.audit_key().clone(),
+        _ => key(global, given).await?,
+    };
     let mut checkpoints = Vec::new();
     for path in kept {
         let refuse =
@@ -158,10 +163,9 @@ async fn verify(global: &Global, files: &[PathBuf], given: Option<&str>, kept: &
         let note = fs::read_to_string(path).map_err(|error| refuse(format!("cannot be read: {error}")))?;
         checkpoints.push(Checkpoint::open(&note, &key).map_err(|error| refuse(error.to_string()))?);
     }
-    if files.is_empty() {
-        verify_ours(global, checkpoints, &key).await
-    } else {
-        verify_files(global, &named, checkpoints, &key).await
+    match state {
+        Some(state) => verify_ours(global, &state, checkpoints, &key).await,
+        None => verify_files(global, &named, checkpoints, &key).await,
     }
 }
 
@@ -198,25 +202,17 @@ async fn verify_files(
 }
 
 /// All logs of this state directory, against the store that wrote them.
-async fn verify_ours(global: &Global, mut kept: Vec<Checkpoint>, key: &VerifierKey) -> anyhow::Result<ExitCode> {
-    let state = look_at_state(global).await?;
+async fn verify_ours(global: &Global, state: &State, mut kept: Vec<Checkpoint>, key: &VerifierKey) -> anyhow::Result<ExitCode> {
     let first = settings::load(global)?.places()?.audit.path;
-    let numbers: Vec<_> = state.store.logs(&first, key).await.context("the store cannot be read")?;
-    if numbers.is_empty() {
+    // What the store has before the files are looked at: they must have at least that.
+    let logs = state.store.logs(&first, key).await.context("the store cannot be read")?;
+    if logs.is_empty() {
         screen::note("There are no records yet.");
     }
-    kept.extend(numbers.iter().flat_map(|log| audit::continued(&log.path, key)));
+    kept.extend(logs.iter().flat_map(|log| audit::continued(&log.path, key)));
     let mut good = true;
-    for log in &numbers {
-        // What the store has is asked anew at each look: the log may be written meanwhile.
-        let look = async || {
-            let logs = state.store.logs(&first, key).await.map_err(|error| Unproven::Store(Box::new(error)))?;
-            let known = logs
-                .into_iter()
-                .find(|known| known.log == log.log)
-                .map_or_else(|| log.checkpoint.clone(), |known| known.checkpoint);
-            audit::check_known(&log.path, key, &known, &kept, state.store.leaves(log.log)).await
-        };
+    for log in &logs {
+        let look = async || audit::check_known(&log.path, key, &log.checkpoint, &kept, state.store.leaves(log.log)).await;
         match looking_again(look).await {
             Ok(checkpoint) => tell(global, &log.path, &checkpoint),
             Err(unproven) => {
@@ -226,8 +222,8 @@ async fn verify_ours(global: &Global, mut kept: Vec<Checkpoint>, key: &VerifierK
                     let whole =
                         if log.closed { " It was full, and may be in an archive: give the files from there." } else { "" };
                     screen::note(format!(
-                        "  {}{whole} `guestlane audit restore {}` writes it anew from the store.",
-                        "The file is not here.", log.log
+                        "  The file is not here.{whole} `guestlane audit restore {}` writes it anew from the store.",
+                        log.log
                     ));
                 }
             }

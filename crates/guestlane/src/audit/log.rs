@@ -5,9 +5,9 @@
 //! a time, so nobody else writes them.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt},
+    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -15,7 +15,7 @@ use guestlane_genesys::{Seam, Seams};
 use serde::Deserialize;
 
 use super::tree::{Hash, leaf_hash};
-use crate::disk::sync_directory;
+use crate::disk::{make_directory, sync_directory};
 
 /// The audit log cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -160,9 +160,7 @@ impl Open {
     }
 
     fn open_files(path: &Path) -> io::Result<Self> {
-        if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
-            DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-        }
+        make_directory(path)?;
         let open = |path: &Path, append: bool| {
             OpenOptions::new().read(true).write(true).append(append).create(true).truncate(false).mode(0o600).open(path)
         };
@@ -179,7 +177,7 @@ impl Open {
     fn find_end(&mut self, path: &Path, lines: &dyn Lines) -> Result<u64, AuditError> {
         let length = self.lines.metadata().map_err(|error| AuditError::Write(path.to_owned(), error))?.len();
         if length != self.length {
-            self.read_end(path, lines)?;
+            self.read_end(path, length, lines)?;
         }
         Ok(self.next)
     }
@@ -231,11 +229,10 @@ impl Open {
     }
 
     /// Finds the last whole line, cuts away what follows it, and makes sure that the line is the store's.
-    fn read_end(&mut self, path: &Path, lines: &dyn Lines) -> Result<(), AuditError> {
+    fn read_end(&mut self, path: &Path, full: u64, lines: &dyn Lines) -> Result<(), AuditError> {
         let failed = |error| AuditError::Write(path.to_owned(), error);
         let foreign = |why| AuditError::Foreign(path.to_owned(), why);
         let line_at = |index| lines.line(index).map_err(|reason| AuditError::Store(path.to_owned(), reason));
-        let full = self.lines.metadata().map_err(failed)?.len();
         // After a power cut there may be zeros where bytes were on their way, any number of them.
         let length = without_zeros(&self.lines, full).map_err(failed)?;
         let end = last_lines(&mut self.lines, length).map_err(failed)?;

@@ -17,7 +17,7 @@ mod writer;
 
 use std::{
     fs, io,
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -37,7 +37,7 @@ pub use sessions::{Advanced, SessionFilter, Transition};
 
 use crate::{
     audit::{AuditError, NoteSigner},
-    disk::sync_directory,
+    disk::{make_directory, sync_directory},
     ledger::IllegalMove,
 };
 use audit::Logs;
@@ -111,9 +111,7 @@ impl Store {
     /// Opens `path`, making it and its directory when missing.
     pub fn open(path: &Path, clock: &Clock, seams: &Seams) -> Result<Self, StoreError> {
         let open = |error| StoreError::Open(path.to_owned(), error);
-        if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(open)?;
-        }
+        make_directory(path).map_err(open)?;
         // SQLite's own message for a directory that cannot be written is «attempt to write a readonly database».
         fs::OpenOptions::new().read(true).append(true).create(true).open(path).map_err(open)?;
         sync_directory(path).map_err(open)?;

@@ -3,29 +3,14 @@
 use std::{fs, path::Path, time::Duration};
 
 use guestlane::{
-    Error, Lane, State as StateDirectory,
+    Error, Lane,
     audit::{self, Checkpoint, Tampered, Unproven},
     request::SessionRequest,
-    store::{DeliveryState, Done, Erased, GuestIds, LogInfo, RecordFilter, Replay, SessionFilter},
+    store::{DeliveryState, Done, Erased, GuestIds, RecordFilter, Replay, SessionFilter},
 };
 use serde_json::Value;
 
 use crate::world::{World, fresh, request};
-
-async fn state(world: &World) -> StateDirectory {
-    StateDirectory::open(&world.config.places, &world.clock()).await.unwrap()
-}
-
-/// All logs, each checked by its files, the key, and what the others know of it.
-async fn proven_logs(world: &World) -> Vec<LogInfo> {
-    let state = state(world).await;
-    let logs = state.store.logs(world.audit_path(), state.audit_key()).await.unwrap();
-    let kept: Vec<Checkpoint> = logs.iter().flat_map(|log| audit::continued(&log.path, state.audit_key())).collect();
-    for log in &logs {
-        assert_eq!(audit::check(&log.path, state.audit_key(), &kept).unwrap(), log.checkpoint);
-    }
-    logs
-}
 
 fn lines(path: &Path) -> Vec<Value> {
     fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -39,7 +24,7 @@ async fn processes_that_run_at_once_have_a_log_each_and_the_next_one_goes_on_wit
         one.create(fresh(guest)).await.unwrap();
         two.create(fresh(guest)).await.unwrap();
     }
-    let logs = proven_logs(&world).await;
+    let logs = world.proven_logs().await;
     let origins: Vec<_> = logs.iter().map(|log| log.checkpoint.origin.rsplit('/').next().unwrap()).collect();
     assert_eq!(origins, ["1", "2"]);
     assert!(logs.iter().all(|log| log.checkpoint.size == 4));
@@ -48,7 +33,7 @@ async fn processes_that_run_at_once_have_a_log_each_and_the_next_one_goes_on_wit
         drop(lane);
     }
     // The threads of the processes end on their own time.
-    while proven_logs(&world).await[0].checkpoint.size == 4 {
+    while world.proven_logs().await[0].checkpoint.size == 4 {
         world.lane().await.create(fresh("cy")).await.unwrap();
     }
 }
@@ -61,7 +46,7 @@ async fn a_full_log_is_closed_and_the_next_one_knows_how_it_ended() {
     for _ in 0..30 {
         lane.create(fresh("ann")).await.unwrap();
     }
-    let logs = proven_logs(&world).await;
+    let logs = world.proven_logs().await;
     assert!(logs.len() > 4 && logs[..logs.len() - 1].iter().all(|log| log.closed), "{logs:?}");
     let records: u64 = logs.iter().map(|log| log.checkpoint.size).sum();
     assert_eq!(records, 60 + logs.len() as u64 - 1, "two for each session, one for each log that goes on");
@@ -77,7 +62,7 @@ async fn a_full_log_is_closed_and_the_next_one_knows_how_it_ended() {
     }
 
     // Rolled back to an earlier state of itself, signed checkpoint and all: alone it is a good log, and the next one tells.
-    let state = state(&world).await;
+    let state = world.state().await;
     let elsewhere = tempfile::tempdir().unwrap();
     let path = elsewhere.path().join("log.jsonl");
     let early: Vec<String> = fs::read_to_string(&logs[0].path).unwrap().lines().take(3).map(str::to_owned).collect();
@@ -116,7 +101,7 @@ async fn a_store_of_the_first_format_goes_on_where_it_was() {
 
     let lane = world.lane().await;
     lane.create(request("ann")).await.unwrap();
-    let logs = proven_logs(&world).await;
+    let logs = world.proven_logs().await;
     assert_eq!(logs[0].checkpoint.size, 7);
     let written = lines(world.audit_path());
     assert_eq!(written.iter().map(|line| line["index"].as_u64().unwrap()).collect::<Vec<_>>(), (0..7).collect::<Vec<_>>());
@@ -130,7 +115,7 @@ async fn the_proof_of_a_session_holds_for_its_records_in_every_log_and_for_no_ot
     world.config.places.audit.rotate_at = Some(400);
     let lane = world.lane().await;
     let (ann, bob) = (lane.create(request("ann")).await.unwrap(), lane.create(request("bob")).await.unwrap());
-    let state = state(&world).await;
+    let state = world.state().await;
     let key = state.audit_key();
     let proof = state.prove(ann.session.id).await.unwrap().unwrap();
     let places = proof.verify(key).unwrap();
@@ -240,7 +225,7 @@ async fn an_erased_guest_is_in_no_file_any_more_and_every_proof_still_holds() {
     world.config.places.audit.guest_ids = GuestIds::Pseudonym;
     let lane = guest_with_a_past(&world).await;
     let sessions = lane.store().sessions(SessionFilter { guest: Some(CANARY.to_owned()), state: None, limit: 10 }).await.unwrap();
-    let state = state(&world).await;
+    let state = world.state().await;
     let proof = state.prove(sessions[0].id).await.unwrap().unwrap();
     assert!(!files_with_the_canary(world.directory.path()).is_empty());
 
@@ -251,7 +236,7 @@ async fn an_erased_guest_is_in_no_file_any_more_and_every_proof_still_holds() {
 
     assert!(proof.verify(state.audit_key()).is_ok(), "a proof that somebody has still holds");
     assert!(state.prove(sessions[0].id).await.unwrap().unwrap().verify(state.audit_key()).is_ok(), "and can be made");
-    proven_logs(&world).await;
+    world.proven_logs().await;
     let record = lines(world.audit_path()).pop().unwrap();
     assert_eq!((&record["action"], record["guestIdentifier"].as_str()), (&"guest.erase".into(), done.pseudonym.as_deref()));
 
@@ -277,7 +262,7 @@ async fn with_ids_in_plain_it_says_which_records_cannot_be_erased() {
     assert!(found.iter().all(|file| file == "session-audit.jsonl" || file == database), "{found:?}");
     let listed = lane.store().sessions(SessionFilter { guest: Some(CANARY.to_owned()), state: None, limit: 10 }).await.unwrap();
     assert!(listed.is_empty());
-    proven_logs(&world).await;
+    world.proven_logs().await;
     assert_eq!(
         lines(world.audit_path()).pop().unwrap()["guestIdentifier"],
         Value::Null,
@@ -325,5 +310,5 @@ async fn a_log_that_cannot_be_written_is_told_before_anything_is_created_and_cat
     world.assert_each_guest_once(1);
     fs::remove_file(world.audit_path().parent().unwrap()).unwrap();
     lane.create(request("bob")).await.unwrap();
-    proven_logs(&world).await;
+    world.proven_logs().await;
 }

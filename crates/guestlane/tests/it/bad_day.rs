@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use guestlane::{Lane, ledger::State, store::SessionFilter};
 use guestlane_sim::{FaultKind, Route};
 
-use crate::world::{World, crowd, request};
+use crate::world::{World, crowd, request, tell};
 
 /// `GUESTLANE_TEST_SESSIONS=10000` makes the day longer.
 #[expect(clippy::disallowed_methods, reason = "a test's own setting")]
@@ -111,9 +111,4 @@ async fn drive_to_rest(world: &World, lane: &Arc<Lane>, guests: usize) {
         }
         assert!(round < 10, "{left} sessions do not come to rest");
     }
-}
-
-#[expect(clippy::disallowed_macros, clippy::print_stdout, reason = "the line that `--nocapture` shows")]
-fn tell(line: &str) {
-    println!("{line}");
 }

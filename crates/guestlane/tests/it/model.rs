@@ -15,7 +15,7 @@ use guestlane::{
     token::TokenIdentity,
 };
 
-use crate::world::request;
+use crate::world::{request, tell};
 
 const START: Timestamp = Timestamp::from_unix_micros(1_795_361_029_000_000);
 
@@ -366,9 +366,4 @@ fn two_callers_two_workers_and_a_crash_keep_every_invariant_in_every_interleavin
         assert!(states > 1000, "{states}");
         tell(&format!("{faults} faults, {leaps} leaps of time: {states} states"));
     }
-}
-
-#[expect(clippy::disallowed_macros, clippy::print_stdout, reason = "the line that `--nocapture` shows")]
-fn tell(line: &str) {
-    println!("{line}");
 }

@@ -13,13 +13,13 @@ use std::{
 };
 
 use guestlane::{
-    Lane, Seam, Seams, State as StateDirectory, audit,
+    Lane, Seam, Seams, audit,
     ledger::State,
     store::{GuestIds, Replay, SessionFilter},
 };
 use guestlane_sim::FaultKind;
 
-use crate::world::{World, request};
+use crate::world::{World, request, tell};
 
 /// Who dies, and where.
 #[derive(Clone)]
@@ -142,14 +142,7 @@ async fn assert_at_rest(world: &World, guests: u64) {
 }
 
 async fn assert_audit_is_proven(world: &World) {
-    let state = StateDirectory::open(&world.config.places, &world.clock()).await.unwrap();
-    let logs = state.store.logs(world.audit_path(), state.audit_key()).await.unwrap();
-    assert!(!logs.is_empty());
-    let mut kept: Vec<_> = logs.iter().map(|log| log.checkpoint.clone()).collect();
-    kept.extend(logs.iter().flat_map(|log| audit::continued(&log.path, state.audit_key())));
-    for log in &logs {
-        audit::check(&log.path, state.audit_key(), &kept).unwrap();
-    }
+    assert!(!world.proven_logs().await.is_empty());
 }
 
 fn copy_files(from: &Path, to: &Path) {
@@ -246,11 +239,6 @@ fn a_process_that_dies_at_any_passing_of_any_seam_loses_nobody_and_makes_nobody_
     for (seam, deaths) in deaths {
         tell(&format!("  {seam:<24} {deaths}"));
     }
-}
-
-#[expect(clippy::disallowed_macros, clippy::print_stdout, reason = "the table that `--nocapture` shows")]
-fn tell(line: &str) {
-    println!("{line}");
 }
 
 const STEPS: [&str; 5] = ["token", "queue", "contact", "conversation", "crm"];

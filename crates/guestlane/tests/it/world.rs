@@ -4,9 +4,10 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream};
 use guestlane::{
-    Clock, Credentials, CrmSettings, Error, Lane, LaneConfig, ManualClock, Opened, Patience, Places, Timestamp,
+    Clock, Credentials, CrmSettings, Error, Lane, LaneConfig, ManualClock, Opened, Patience, Places, State, Timestamp, audit,
     outbox::Networks,
     request::{Attributes, IdempotencyKey, SessionRequest},
+    store::LogInfo,
 };
 use guestlane_sim::{Entry, Options, Simulator};
 use tempfile::TempDir;
@@ -94,6 +95,22 @@ impl World {
         &self.config.places.audit.path
     }
 
+    /// What is kept, as a process that starts finds it.
+    pub(crate) async fn state(&self) -> State {
+        State::open(&self.config.places, &self.clock()).await.unwrap()
+    }
+
+    /// All logs, each checked by its files, the key, and what the others know of it; and each has all that the store has.
+    pub(crate) async fn proven_logs(&self) -> Vec<LogInfo> {
+        let state = self.state().await;
+        let logs = state.store.logs(self.audit_path(), state.audit_key()).await.unwrap();
+        let kept: Vec<_> = logs.iter().flat_map(|log| audit::continued(&log.path, state.audit_key())).collect();
+        for log in &logs {
+            assert_eq!(audit::check(&log.path, state.audit_key(), &kept).unwrap(), log.checkpoint);
+        }
+        logs
+    }
+
     /// One contact and one conversation for each guest, and nothing twice.
     pub(crate) fn assert_each_guest_once(&self, guests: u64) {
         let state = self.sim.state();
@@ -125,4 +142,10 @@ pub(crate) async fn crowd(lane: &Arc<Lane>, guests: usize, at_once: usize) -> Ve
         .buffer_unordered(at_once)
         .collect()
         .await
+}
+
+/// A line that `--nocapture` shows.
+#[expect(clippy::disallowed_macros, clippy::print_stdout, reason = "a test may, and here it does")]
+pub(crate) fn tell(line: &str) {
+    println!("{line}");
 }
