@@ -12,6 +12,7 @@ mod clock;
 mod contacts;
 mod conversations;
 mod error;
+pub mod guest;
 mod oauth;
 mod platform;
 mod queues;
