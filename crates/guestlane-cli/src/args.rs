@@ -62,6 +62,8 @@ pub(crate) enum Command {
     Guests(Guests),
     /// Errors by category, latency, sessions and events by state
     Metrics,
+    /// Check settings, platform, CRM and this machine, and say what to do; changes nothing
+    Doctor,
     /// Look at settings
     #[command(subcommand)]
     Config(Config),
@@ -87,6 +89,18 @@ pub(crate) struct Create {
     /// What is known of the guest; may be repeated
     #[arg(long = "attr", value_name = "NAME=VALUE")]
     pub(crate) attributes: Vec<String>,
+    /// The contact's first name (official surfaces)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) first_name: Option<String>,
+    /// The contact's last name (official surfaces)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) last_name: Option<String>,
+    /// The contact's e-mail address (official surfaces)
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) email: Option<String>,
+    /// The contact's telephone number, like +31 20 555 0100 (official surfaces)
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) phone: Option<String>,
     /// The name of this wish: the same key is the same session [default: a new one]
     #[arg(long, value_name = "KEY")]
     pub(crate) idempotency_key: Option<String>,
@@ -100,7 +114,7 @@ pub(crate) struct Create {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Batch {
-    /// CSV (guest_id,queue_id,idempotency_key,attr.NAME…) or JSON lines; - is standard input
+    /// CSV (guest_id,queue_id,idempotency_key,first_name,last_name,email,phone,attr.NAME…) or JSON lines; - is standard input
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
     /// Write one JSON line for each row; what it holds already is not done again
@@ -140,6 +154,35 @@ pub(crate) struct Simulate {
     /// The secret with which the CRM checks signatures, whsec_… [default: any signature will do]
     #[arg(long, value_name = "SECRET")]
     pub(crate) crm_secret: Option<String>,
+    /// Serve https with a certificate authority of its own, which is written to this file
+    #[arg(long, value_name = "CA_FILE")]
+    pub(crate) tls: Option<PathBuf>,
+    /// The region whose host names the certificate has: login., api., webmessaging., api-cdn.
+    #[arg(long, value_name = "DOMAIN", default_value = "localhost", requires = "tls")]
+    pub(crate) region: String,
+    /// What the inbound flow does with a first message
+    #[arg(long, value_enum, default_value_t = InboundFlow::ReadsRoutingTarget)]
+    pub(crate) flow: InboundFlow,
+    /// How long after a message its details cannot be read yet, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    pub(crate) details_delay: u64,
+    /// Whether Open Messaging tells the conversation when it is asked to
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub(crate) prefetch: bool,
+    /// Whether a Presence event alone opens a conversation
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub(crate) join_opens: bool,
+    /// Push frames of the guest socket in an unexpected order
+    #[arg(long)]
+    pub(crate) out_of_order: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum InboundFlow {
+    /// To the queue that the attribute routingTarget names
+    ReadsRoutingTarget,
+    /// To the first queue, whatever is asked for
+    Ignores,
 }
 
 #[derive(Debug, Subcommand)]

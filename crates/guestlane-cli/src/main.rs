@@ -50,6 +50,7 @@ async fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Command::Audit(audit) => commands::audit::run(global, audit).await,
         Command::Guests(guests) => commands::guests::run(global, guests).await,
         Command::Metrics => commands::metrics::run(global).await,
+        Command::Doctor => commands::doctor::run(global).await,
         Command::Config(config) => commands::config::run(global, config),
         Command::Completions { shell } => commands::completions(*shell),
     }

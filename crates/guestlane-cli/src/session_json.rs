@@ -1,6 +1,9 @@
 //! A session as data: what `create --json` prints, and each line of `batch --out`.
 
-use guestlane::{Opened, ledger::Session};
+use guestlane::{
+    Opened, SessionToken,
+    ledger::{Session, Way},
+};
 use serde::Serialize;
 
 #[derive(Debug, Serialize)]
@@ -12,6 +15,11 @@ pub(crate) struct SessionJson {
     state: &'static str,
     contact_id: Option<String>,
     conversation_id: Option<String>,
+    /// Absent on `rest`, which has nothing to tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    surface: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    guest_session: Option<GuestSession>,
     #[serde(skip_serializing_if = "Option::is_none")]
     guest_token: Option<String>,
     idempotency_key: String,
@@ -23,11 +31,33 @@ pub(crate) struct SessionJson {
     error: Option<String>,
 }
 
+/// What a browser or an app takes a web messaging session over with.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct GuestSession {
+    deployment_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
+    expires_at: Option<String>,
+}
+
+impl GuestSession {
+    fn of(session: &Session, token: Option<&SessionToken>) -> Option<Self> {
+        let Way::WebMessaging { deployment, .. } = &session.way else { return None };
+        Some(Self {
+            deployment_id: deployment.to_string(),
+            token: token.map(|token| token.expose().to_owned()),
+            expires_at: session.guest_session_ends.map(|end| end.to_string()),
+        })
+    }
+}
+
 impl SessionJson {
     /// With its token: only for those who asked for data.
     pub(crate) fn opened(opened: &Opened) -> Self {
         Self {
             guest_token: Some(opened.guest_token.expose().to_owned()),
+            guest_session: GuestSession::of(&opened.session, opened.guest_session.as_ref()),
             replayed: Some(opened.replayed),
             ..Self::stored(&opened.session)
         }
@@ -42,6 +72,8 @@ impl SessionJson {
             state: session.state.name(),
             contact_id: session.contact_id.clone(),
             conversation_id: session.conversation_id.clone(),
+            surface: (session.way != Way::Rest).then(|| session.way.surface().name()),
+            guest_session: GuestSession::of(session, None),
             guest_token: None,
             idempotency_key: session.request.key.to_string(),
             replayed: None,
@@ -51,7 +83,7 @@ impl SessionJson {
         }
     }
 
-    pub(crate) fn with_token(self, token: String) -> Self {
-        Self { guest_token: Some(token), ..self }
+    pub(crate) fn with_tokens(self, session: &Session, token: String, guest: Option<&SessionToken>) -> Self {
+        Self { guest_token: Some(token), guest_session: GuestSession::of(session, guest), ..self }
     }
 }

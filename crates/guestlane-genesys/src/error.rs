@@ -4,6 +4,8 @@ use std::{fmt, time::Duration};
 
 use http::StatusCode;
 
+use crate::guest::connection::GUEST_CODE;
+
 /// Why one attempt at a call did not end well, sorted by what the platform may have done.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CallError {
@@ -39,6 +41,10 @@ pub enum CallError {
     #[error("the platform refused: {0}")]
     Refused(Refusal),
 
+    /// 404 of something that will be there in a while: it is asked for again.
+    #[error("it is not there yet: {0}")]
+    NotThereYet(Refusal),
+
     /// Our own pace leaves no room for the call before the caller's deadline: it was not sent.
     #[error("the quota leaves no room for the call before the deadline")]
     NoRoom,
@@ -71,9 +77,13 @@ pub struct Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "HTTP {}", self.status.as_u16())?;
+        // What was refused over the guest socket has a code of its own, and no HTTP status.
+        if !self.is_of_guest_api() {
+            write!(f, "HTTP {}", self.status.as_u16())?;
+        }
         if !self.code.is_empty() {
-            write!(f, " {}", self.code)?;
+            let space = if self.is_of_guest_api() { "" } else { " " };
+            write!(f, "{space}{}", self.code)?;
         }
         if !self.message.is_empty() {
             write!(f, ": {}", self.message)?;
@@ -97,6 +107,11 @@ impl Refusal {
         self.code == "guest.token.expired"
     }
 
+    /// Whether it was refused over the guest socket.
+    pub fn is_of_guest_api(&self) -> bool {
+        self.code.starts_with(GUEST_CODE)
+    }
+
     /// Whether the platform refused the guest token, for whatever reason.
     pub fn is_guest_token(&self) -> bool {
         self.code.starts_with("guest.token.")
@@ -111,6 +126,8 @@ pub enum Next {
         /// The platform's own wish, a lower bound of the wait.
         at_least: Duration,
     },
+    /// Ask again in a while, as often as there is time.
+    Poll,
     /// Get a new access token, and send the same again, once.
     RenewToken,
     /// Nothing: the answer is final.
@@ -135,8 +152,8 @@ pub enum Category {
 impl CallError {
     /// The next move. No catch-all: a new variant must choose.
     ///
-    /// An unknown outcome is repeated because every call that creates something carries an `Idempotency-Key` that is the same
-    /// for every attempt.
+    /// An unknown outcome is repeated because a call that creates something carries a key that is the same for every attempt, or finds what
+    /// an earlier attempt made. The few that do neither say so ([`Repeat`](crate::platform::Repeat)).
     #[deny(clippy::wildcard_enum_match_arm)]
     pub fn next(&self) -> Next {
         match self {
@@ -145,6 +162,7 @@ impl CallError {
                 Next::Retry { at_least: retry_after.unwrap_or_default() }
             }
             Self::Unauthorized(_) => Next::RenewToken,
+            Self::NotThereYet(_) => Next::Poll,
             // The sign-in has been retried by itself already.
             Self::Refused(_) | Self::SignIn(_) | Self::NoRoom => Next::Stop,
         }
@@ -154,7 +172,7 @@ impl CallError {
     /// platform's doing.
     pub fn category(&self, operation: Operation) -> Option<Category> {
         Some(match self {
-            Self::SignIn(_) | Self::NoRoom => return None,
+            Self::SignIn(_) | Self::NoRoom | Self::NotThereYet(_) => return None,
             Self::NotSent(_) | Self::OutcomeUnknown { .. } => Category::Network,
             Self::Throttled { .. } => Category::RateLimit,
             Self::Unauthorized(_) => Category::Auth,
@@ -170,7 +188,9 @@ impl CallError {
         match self {
             Self::NotSent(_) | Self::NoRoom => None,
             Self::Throttled { correlation_id, .. } | Self::OutcomeUnknown { correlation_id, .. } => correlation_id.as_deref(),
-            Self::Unauthorized(refusal) | Self::Refused(refusal) => refusal.correlation_id.as_deref(),
+            Self::Unauthorized(refusal) | Self::Refused(refusal) | Self::NotThereYet(refusal) => {
+                refusal.correlation_id.as_deref()
+            }
             Self::SignIn(cause) => cause.correlation_id(),
         }
     }
@@ -180,7 +200,7 @@ impl CallError {
         match self {
             Self::Unauthorized(refusal) | Self::Refused(refusal) => Some(refusal),
             Self::SignIn(cause) => cause.refusal(),
-            Self::NotSent(_) | Self::NoRoom | Self::Throttled { .. } | Self::OutcomeUnknown { .. } => None,
+            Self::NotSent(_) | Self::NoRoom | Self::Throttled { .. } | Self::OutcomeUnknown { .. } | Self::NotThereYet(_) => None,
         }
     }
 
@@ -189,7 +209,9 @@ impl CallError {
         match self {
             Self::SignIn(_) | Self::Unauthorized(_) => true,
             Self::Refused(refusal) => refusal.status == StatusCode::FORBIDDEN,
-            Self::NotSent(_) | Self::NoRoom | Self::Throttled { .. } | Self::OutcomeUnknown { .. } => false,
+            Self::NotSent(_) | Self::NoRoom | Self::Throttled { .. } | Self::OutcomeUnknown { .. } | Self::NotThereYet(_) => {
+                false
+            }
         }
     }
 
@@ -198,6 +220,7 @@ impl CallError {
         match self {
             Self::Unauthorized(refusal) | Self::Refused(refusal) => refusal.brief(),
             Self::SignIn(cause) => format!("no access token: {}", cause.record()),
+            Self::NotThereYet(refusal) => format!("it is not there yet: {}", refusal.brief()),
             Self::NotSent(_) | Self::NoRoom | Self::Throttled { .. } | Self::OutcomeUnknown { .. } => self.to_string(),
         }
     }
@@ -206,14 +229,34 @@ impl CallError {
 /// Which of the platform's operations a call is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Operation {
-    /// `POST /api/v2/oauth/token`
+    /// `POST /oauth/token`, or the brief's `/api/v2/oauth/token`
     Token,
     /// `GET /api/v2/routing/queues/{queueId}`
     Queue,
-    /// `POST /api/v2/externalcontacts/contacts`
+    /// `POST /api/v2/externalcontacts/contacts`, as the brief has it
     Contact,
+    /// `POST /api/v2/externalcontacts/contacts/enrich`
+    EnrichContact,
+    /// `POST /api/v2/externalcontacts/contacts`, as the public platform has it
+    CreateContact,
+    /// `POST /api/v2/externalcontacts/identifierlookup/contacts`
+    FindContact,
     /// `POST /api/v2/conversations/messaging`
+    OpenConversation,
+    /// The guest socket: connect, configure, say something
+    FirstMessage,
+    /// `POST /api/v2/conversations/messages/{integrationId}/inbound/open/message`
+    OpenMessage,
+    /// `GET /api/v2/conversations/messages/{messageId}/details`
+    Details,
+    /// `GET /api/v2/conversations/{conversationId}`
     Conversation,
+    /// `PUT /api/v2/externalcontacts/conversations/{conversationId}`
+    LinkContact,
+    /// `POST /api/v2/conversations/{conversationId}/participants/{participantId}/replace/queue`
+    MoveToQueue,
+    /// Anything that is only looked at
+    Look,
 }
 
 impl fmt::Display for Operation {
@@ -222,7 +265,17 @@ impl fmt::Display for Operation {
             Self::Token => "sign in",
             Self::Queue => "look up the queue",
             Self::Contact => "register the contact",
-            Self::Conversation => "open the conversation",
+            Self::EnrichContact => "find or make the contact",
+            Self::CreateContact => "make the contact",
+            Self::FindContact => "find the contact",
+            Self::OpenConversation => "open the conversation",
+            Self::FirstMessage => "send the guest's first message",
+            Self::OpenMessage => "bring in the guest's message",
+            Self::Details => "find the conversation of the first message",
+            Self::Conversation => "look into the conversation",
+            Self::LinkContact => "link the contact to the conversation",
+            Self::MoveToQueue => "move the conversation to its queue",
+            Self::Look => "look at the platform",
         })
     }
 }
@@ -244,6 +297,38 @@ pub struct CallFailed {
     pub may_exist: bool,
     /// When the platform said that it may be tried again, if that is later than the caller could wait.
     pub wait: Option<Duration>,
+}
+
+impl Operation {
+    /// The permissions of the public platform of which any one will do (`contract/rest.json`). The brief's calls have names of their own.
+    pub fn permissions(self) -> &'static [&'static str] {
+        match self {
+            Self::Token | Self::FirstMessage | Self::Look => &[],
+            Self::Queue => &["routing:queue:view"],
+            Self::Contact => &["externalcontacts:create"],
+            Self::OpenConversation => &["conversations:messaging"],
+            Self::EnrichContact => &["externalContacts:contact:enrich"],
+            Self::CreateContact => &["externalContacts:contact:add", "relate:contact:add"],
+            Self::FindContact => &["externalContacts:contact:view"],
+            Self::OpenMessage => &["conversation:message:receive"],
+            Self::Details => &["conversation:message:view", "conversation:webmessaging:view"],
+            Self::Conversation => &["conversation:communication:view"],
+            Self::LinkContact => &["externalContacts:conversation:associate", "relate:conversation:associate"],
+            Self::MoveToQueue => &["conversation:communication:blindTransfer", "conversation:communication:blindTransferQueue"],
+        }
+    }
+}
+
+impl CallFailed {
+    /// Something that shall be unique is taken (409).
+    pub fn is_conflict(&self) -> bool {
+        matches!(&self.cause, CallError::Refused(refusal) if refusal.status == StatusCode::CONFLICT)
+    }
+
+    /// There is no such thing (404).
+    pub fn is_not_found(&self) -> bool {
+        matches!(&self.cause, CallError::Refused(refusal) if refusal.status == StatusCode::NOT_FOUND)
+    }
 }
 
 struct Tries(u32);

@@ -9,28 +9,42 @@
 
 mod base_url;
 mod clock;
-mod contacts;
-mod conversations;
+mod cloud;
 mod error;
 pub mod guest;
 mod oauth;
 mod platform;
 mod queues;
 mod quota;
+mod regions;
+mod resolver;
+mod rest;
 mod retry;
 mod seam;
 mod stats;
 pub mod transport;
+mod trust;
 pub mod wire_log;
 
 pub use base_url::{BaseUrl, InvalidBaseUrl, is_loopback};
 pub use clock::{Busy, Clock, InvalidTimestamp, ManualClock, TimedOut, Timestamp};
-pub use contacts::{ContactAttributes, Created, NewContact, guest_address};
-pub use conversations::{ConversationAttributes, NewConversation, RoutingData};
+pub use cloud::{
+    contacts::{ContactIdentifier, Enrich, ExternalContact, ExternalId, IdentifierKind, PhoneNumber, SourceRef, WouldBe},
+    conversations::{Communication, Conversation, Participant},
+    doors::Seen,
+    open_messaging::{AcceptedMessage, InboundMessage, OpenChannel, OpenMetadata, OpenSender},
+};
 pub use error::{CallError, CallFailed, Category, Next, Operation, Refusal};
-pub use platform::{Credentials, Patience, Platform};
+pub use guest::session::{Arrived, GuestSession};
+pub use platform::{Credentials, Patience, Platform, SignIn};
 pub use queues::Queue;
 pub use quota::{InvalidRate, Rate};
+pub use regions::{Hosts, REGIONS, Region};
+pub use rest::{
+    contacts::{ContactAttributes, Created, NewContact, guest_address},
+    conversations::{ConversationAttributes, NewConversation, RoutingData},
+};
 pub use retry::{Done, RetryPolicy};
 pub use seam::{Seam, Seams};
 pub use stats::{CallStats, ErrorCounts};
+pub use trust::{InvalidTrust, Trust};

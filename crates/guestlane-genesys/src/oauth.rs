@@ -9,6 +9,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
+use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use http::{HeaderValue, Request, header};
 use http_body_util::Full;
@@ -19,8 +20,8 @@ use tracing::{debug, warn};
 
 use crate::{
     clock::{Clock, Timestamp},
-    error::{CallError, CallFailed, Operation},
-    platform::Credentials,
+    error::{CallError, CallFailed, Operation, Refusal},
+    platform::{Credentials, Repeat, SignIn},
     retry::{self, Effort, RetryPolicy},
     seam::{Seam, Seams},
     stats::CallStats,
@@ -60,6 +61,7 @@ impl AccessToken {
 pub(crate) struct TokenSource {
     url: String,
     form: SecretString,
+    basic: Option<HeaderValue>, // marked sensitive: `Debug` hides it
     transport: Transport,
     policy: RetryPolicy,
     clock: Clock,
@@ -88,14 +90,27 @@ impl TokenSource {
         stats: Arc<CallStats>,
         seams: Seams,
     ) -> Self {
-        let form = url::form_urlencoded::Serializer::new(String::new())
-            .append_pair("grant_type", "client_credentials")
-            .append_pair("client_id", &credentials.client_id)
-            .append_pair("client_secret", credentials.client_secret.expose_secret())
-            .finish();
+        let (id, secret) = (&credentials.client_id, credentials.client_secret.expose_secret());
+        let mut form = url::form_urlencoded::Serializer::new(String::new());
+        form.append_pair("grant_type", "client_credentials");
+        let (path, basic) = match credentials.sign_in {
+            SignIn::Form => {
+                form.append_pair("client_id", id).append_pair("client_secret", secret);
+                ("/api/v2/oauth/token", None)
+            }
+            SignIn::Basic => {
+                let basic = HeaderValue::try_from(format!("Basic {}", BASE64_STANDARD.encode(format!("{id}:{secret}"))));
+                let basic = basic.ok().map(|mut basic| {
+                    basic.set_sensitive(true);
+                    basic
+                });
+                ("/oauth/token", basic)
+            }
+        };
         Self {
-            url: credentials.base.route("/api/v2/oauth/token"),
-            form: form.into(),
+            url: credentials.hosts.login.route(path),
+            form: form.finish().into(),
+            basic,
             transport,
             policy,
             clock,
@@ -160,7 +175,7 @@ impl TokenSource {
             return Ok(token);
         }
         let effort = Effort { policy: &self.policy, clock: &self.clock, stats: &self.stats, seams: &self.seams, deadline };
-        let asked = retry::run(effort, Operation::Token, || self.request(deadline)).await;
+        let asked = retry::run(effort, Operation::Token, Repeat::Always, || self.request(deadline)).await;
         self.asked.fetch_add(1, Ordering::Release);
         match asked {
             Ok(done) => {
@@ -179,23 +194,25 @@ impl TokenSource {
 
     async fn request(&self, deadline: Timestamp) -> Result<AccessToken, CallError> {
         let body = Bytes::copy_from_slice(self.form.expose_secret().as_bytes());
-        let request = Request::post(&self.url)
+        let mut request = Request::post(&self.url)
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .body(Full::new(body))
-            .map_err(|error| CallError::NotSent(error.to_string()))?;
+            .header(header::ACCEPT, "application/json");
+        if let Some(basic) = &self.basic {
+            request = request.header(header::AUTHORIZATION, basic);
+        }
+        let request = request.body(Full::new(body)).map_err(|error| CallError::NotSent(error.to_string()))?;
         self.stats.sent();
         self.stats.token_requested();
         let asked_at = self.clock.now();
         let answer = self.transport.send(request, deadline).await?;
-        let answer = answer.accepted(self.clock.now()).map_err(|error| match error {
+        let answer = answer.accepted(self.clock.now(), false).map_err(|error| match error {
             // Here a 401 means that the credentials are wrong: renewing what we do not have yet would not help.
             CallError::Unauthorized(refusal) => CallError::Refused(refusal),
-            CallError::NotSent(_)
-            | CallError::NoRoom
-            | CallError::Throttled { .. }
-            | CallError::OutcomeUnknown { .. }
-            | CallError::Refused(_)
-            | CallError::SignIn(_) => error,
+            // The public platform throttles sign-ins by a 400 (reference, section 2).
+            CallError::Refused(refusal) if is_throttled(&refusal) => {
+                CallError::Throttled { retry_after: None, correlation_id: refusal.correlation_id }
+            }
+            other => other,
         })?;
         let TokenAnswer { access_token, expires_in } = answer.json()?;
         let mut bearer = HeaderValue::try_from(format!("Bearer {}", access_token.expose_secret()))
@@ -205,5 +222,29 @@ impl TokenSource {
         debug!(expires_in, "signed in");
         // Counted from when we asked: the answer took its time.
         Ok(AccessToken { bearer, expires_at: asked_at + life, life })
+    }
+}
+
+fn is_throttled(refusal: &Refusal) -> bool {
+    refusal.code == "invalid_request" && refusal.message.to_ascii_lowercase().starts_with("rate limit exceeded")
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+
+    use super::*;
+
+    #[test]
+    fn a_throttled_sign_in_is_known_by_its_sentence() {
+        let refusal = |code: &str, message: &str| Refusal {
+            status: StatusCode::BAD_REQUEST,
+            code: code.to_owned(),
+            message: message.to_owned(),
+            correlation_id: None,
+        };
+        assert!(is_throttled(&refusal("invalid_request", "rate limit exceeded; try again in 60 seconds")));
+        assert!(!is_throttled(&refusal("invalid_request", "grant_type is missing")));
+        assert!(!is_throttled(&refusal("invalid_client", "rate limit exceeded")));
     }
 }

@@ -1,14 +1,12 @@
 //! `GET /api/v2/routing/queues/{queueId}` (R14).
 
-use bytes::Bytes;
-use http::Method;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
     clock::Timestamp,
     error::{CallFailed, Operation},
-    platform::{Call, Platform},
+    platform::{Call, Platform, Repeat},
 };
 
 /// A queue, as far as it matters here.
@@ -24,13 +22,7 @@ pub struct Queue {
 impl Platform {
     /// Looks a queue up. A queue that does not exist is a refusal with status 404.
     pub async fn queue(&self, id: Uuid, deadline: Timestamp) -> Result<Queue, CallFailed> {
-        let call = Call {
-            operation: Operation::Queue,
-            method: Method::GET,
-            path: format!("/api/v2/routing/queues/{id}"),
-            idempotency_key: None,
-            body: Bytes::new(),
-        };
+        let call = Call::get(Operation::Queue, format!("/api/v2/routing/queues/{id}"), Repeat::Always);
         Ok(self.call(&call, deadline).await?.value)
     }
 }

@@ -27,6 +27,9 @@ impl Rate {
     /// The brief's limit of the `rest` surface.
     pub const REST: Self = Self { calls: 100, window: Duration::from_secs(1) };
 
+    /// The public platform's limit of one access token (reference, section 3.2).
+    pub const CLOUD: Self = Self { calls: 300, window: Duration::from_secs(60) };
+
     /// `off` is `None`.
     pub fn parse(text: &str) -> Result<Option<Self>, InvalidRate> {
         if text == "off" { Ok(None) } else { text.parse().map(Some) }
@@ -133,6 +136,15 @@ impl Quota {
         }
     }
 
+    /// What the platform says of its own count: who has no call left waits for the next window (`inin-ratelimit-…`, reference, section 3.2).
+    pub(crate) fn observed(&self, count: u32, allowed: u32, reset: Duration) {
+        // Whole seconds say nothing of a window that ends within one: there our own pace is the better clock.
+        const COARSE: Duration = Duration::from_secs(1);
+        if allowed > 0 && count >= allowed && reset > COARSE {
+            self.throttled(reset);
+        }
+    }
+
     /// The platform said 429: nobody sends anything for that long.
     pub(crate) fn throttled(&self, retry_after: Duration) {
         /// The one call that was told to wait longer does; the others find out for themselves.
@@ -190,6 +202,19 @@ mod tests {
         let mut schedule = Schedule { next_due: START, closed_until: START };
         let last = (0..3000).map(|_| schedule.reserve(pace, START, NEVER).unwrap()).last().unwrap();
         assert!(last.since(START) <= Duration::from_secs_f64(30.0 / 0.97));
+    }
+
+    #[tokio::test]
+    async fn a_window_that_is_used_up_is_waited_for() {
+        let manual = crate::clock::ManualClock::new(START);
+        manual.run_by_itself();
+        let quota = Quota::new(Some(Rate::CLOUD), manual.clone().into());
+        quota.observed(299, 300, Duration::from_secs(40));
+        assert!(quota.acquire(NEVER).await);
+        assert!(manual.now().since(START) < Duration::from_secs(1));
+        quota.observed(300, 300, Duration::from_secs(40));
+        assert!(quota.acquire(NEVER).await);
+        assert!(manual.now().since(START) >= Duration::from_secs(40));
     }
 
     #[tokio::test]

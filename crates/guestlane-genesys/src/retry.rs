@@ -7,6 +7,7 @@ use tracing::debug;
 use crate::{
     clock::{Clock, Timestamp},
     error::{CallError, CallFailed, Next, Operation},
+    platform::Repeat,
     seam::{Seam, Seams},
     stats::CallStats,
 };
@@ -33,11 +34,24 @@ impl Default for RetryPolicy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Decision {
     Wait(Duration),
+    Ask(Duration),
     Again,
     GiveUp { wait: Option<Duration> },
 }
 
+/// Attempts that do not count against the retries.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Free {
+    /// The one after the access token was renewed.
+    renewed: bool,
+    /// Those that found nothing yet.
+    polls: u32,
+}
+
 impl RetryPolicy {
+    /// How soon something that is not there yet is asked for again; twice as long each time.
+    const POLL: Duration = Duration::from_millis(500);
+
     /// The wait before retry `n` (from 1), spread by `spread` (0 to 1) over all from `min` to the exponential bound: full jitter
     /// between the two bounds.
     fn backoff(&self, n: u32, spread: f64) -> Duration {
@@ -45,14 +59,21 @@ impl RetryPolicy {
         self.min + (ceiling - self.min).mul_f64(spread)
     }
 
-    fn decide(&self, tries: u32, renewed: bool, error: &CallError, left: Duration, spread: f64) -> Decision {
+    /// `free`: attempts that do not count against the retries.
+    fn decide(&self, tries: u32, free: Free, error: &CallError, left: Duration, spread: f64) -> Decision {
+        let renewed = free.renewed;
         match error.next() {
+            Next::Poll => {
+                let wait = Self::POLL.saturating_mul(2_u32.saturating_pow(free.polls)).min(self.max).max(Self::POLL);
+                let wait = wait.mul_f64(0.5 + spread / 2.0);
+                if wait >= left { Decision::GiveUp { wait: None } } else { Decision::Ask(wait) }
+            }
             Next::Stop => Decision::GiveUp { wait: None },
             Next::RenewToken if renewed => Decision::GiveUp { wait: None },
             Next::RenewToken => Decision::Again,
             Next::Retry { at_least } => {
-                // A renewed token's attempt is extra: it is not one of the retries.
-                let retries_done = tries - 1 - u32::from(renewed);
+                // A renewed token's attempt is extra, and so is looking whether something is there: they are none of the retries.
+                let retries_done = tries - 1 - u32::from(renewed) - free.polls;
                 let backoff = self.backoff(retries_done + 1, spread);
                 // `Retry-After` is a floor, and all who were told the same moment must not come back at the same moment.
                 let wait = if at_least > backoff { at_least + (backoff - self.min).min(self.min) } else { backoff };
@@ -90,13 +111,14 @@ pub struct Done<T> {
 pub(crate) async fn run<T, F>(
     effort: Effort<'_>,
     operation: Operation,
+    repeat: Repeat,
     mut attempt: impl FnMut() -> F,
 ) -> Result<Done<T>, CallFailed>
 where
     F: Future<Output = Result<T, CallError>>,
 {
     let started = effort.clock.now();
-    let mut renewed = false;
+    let mut free = Free::default();
     let mut may_exist = false;
     let mut tries = 0;
     loop {
@@ -109,11 +131,18 @@ where
         effort.seams.pass(Seam::AttemptFailed).await;
         may_exist |= matches!(error, CallError::OutcomeUnknown { .. });
         let now = effort.clock.now();
-        let decision = effort.policy.decide(tries, renewed, &error, effort.deadline.since(now), fastrand::f64());
+        let decision = match &error {
+            CallError::OutcomeUnknown { .. } if repeat == Repeat::UnlessUnknown => Decision::GiveUp { wait: None },
+            _ => effort.policy.decide(tries, free, &error, effort.deadline.since(now), fastrand::f64()),
+        };
         debug!(%operation, tries, error = error.record(), ?decision, "attempt failed");
         match decision {
             Decision::Wait(wait) => effort.clock.sleep(wait).await,
-            Decision::Again => renewed = true,
+            Decision::Ask(wait) => {
+                free.polls += 1;
+                effort.clock.sleep(wait).await;
+            }
+            Decision::Again => free.renewed = true,
             Decision::GiveUp { wait } => {
                 return Err(CallFailed { operation, tries, elapsed: now.since(started), cause: error, may_exist, wait });
             }
@@ -130,6 +159,8 @@ mod tests {
     use crate::error::Refusal;
 
     const FAR: Duration = Duration::from_secs(3600);
+    const NONE: Free = Free { renewed: false, polls: 0 };
+    const RENEWED: Free = Free { renewed: true, polls: 0 };
 
     fn refusal(status: StatusCode) -> Refusal {
         Refusal { status, code: String::new(), message: String::new(), correlation_id: None }
@@ -147,7 +178,7 @@ mod tests {
     fn a_refusal_is_final() {
         for status in [StatusCode::BAD_REQUEST, StatusCode::FORBIDDEN, StatusCode::NOT_FOUND] {
             let error = CallError::Refused(refusal(status));
-            let decision = RetryPolicy::default().decide(1, false, &error, FAR, 0.5);
+            let decision = RetryPolicy::default().decide(1, NONE, &error, FAR, 0.5);
             assert_eq!(decision, Decision::GiveUp { wait: None }, "{status}");
         }
     }
@@ -156,23 +187,37 @@ mod tests {
     fn a_401_costs_one_extra_attempt_and_not_two() {
         let policy = RetryPolicy::default();
         let error = CallError::Unauthorized(refusal(StatusCode::UNAUTHORIZED));
-        assert_eq!(policy.decide(1, false, &error, FAR, 0.5), Decision::Again);
-        assert_eq!(policy.decide(2, true, &error, FAR, 0.5), Decision::GiveUp { wait: None });
+        assert_eq!(policy.decide(1, NONE, &error, FAR, 0.5), Decision::Again);
+        assert_eq!(policy.decide(2, RENEWED, &error, FAR, 0.5), Decision::GiveUp { wait: None });
         // It is not counted against the retries.
-        assert!(matches!(policy.decide(4, true, &lost(), FAR, 0.5), Decision::Wait(_)));
-        assert!(matches!(policy.decide(5, true, &lost(), FAR, 0.5), Decision::GiveUp { .. }));
+        assert!(matches!(policy.decide(4, RENEWED, &lost(), FAR, 0.5), Decision::Wait(_)));
+        assert!(matches!(policy.decide(5, RENEWED, &lost(), FAR, 0.5), Decision::GiveUp { .. }));
     }
 
     #[test]
     fn there_are_three_retries_and_no_fourth() {
         let policy = RetryPolicy::default();
-        assert!((1..=3).all(|tries| matches!(policy.decide(tries, false, &lost(), FAR, 0.5), Decision::Wait(_))));
-        assert_eq!(policy.decide(4, false, &lost(), FAR, 0.5), Decision::GiveUp { wait: None });
+        assert!((1..=3).all(|tries| matches!(policy.decide(tries, NONE, &lost(), FAR, 0.5), Decision::Wait(_))));
+        assert_eq!(policy.decide(4, NONE, &lost(), FAR, 0.5), Decision::GiveUp { wait: None });
+    }
+
+    #[test]
+    fn what_is_not_there_yet_is_asked_for_as_long_as_there_is_time_and_costs_no_retry() {
+        let policy = RetryPolicy::default();
+        let not_yet = CallError::NotThereYet(refusal(StatusCode::NOT_FOUND));
+        for polls in 0..50 {
+            let Decision::Ask(wait) = policy.decide(polls + 1, Free { renewed: false, polls }, &not_yet, FAR, 1.0) else {
+                panic!("gave up after {polls}");
+            };
+            assert!(wait >= Duration::from_millis(250) && wait <= policy.max, "{wait:?}");
+        }
+        assert!(matches!(policy.decide(53, Free { renewed: false, polls: 50 }, &lost(), FAR, 0.5), Decision::Wait(_)));
+        assert_eq!(policy.decide(9, NONE, &not_yet, Duration::from_millis(1), 0.5), Decision::GiveUp { wait: None });
     }
 
     #[test]
     fn a_wait_longer_than_the_callers_patience_is_told_and_not_slept() {
-        let decision = RetryPolicy::default().decide(1, false, &throttled(90), Duration::from_secs(60), 0.0);
+        let decision = RetryPolicy::default().decide(1, NONE, &throttled(90), Duration::from_secs(60), 0.0);
         assert_eq!(decision, Decision::GiveUp { wait: Some(Duration::from_secs(90)) });
     }
 
@@ -183,7 +228,7 @@ mod tests {
         ) {
             let (min, max) = (Duration::from_millis(min_ms), Duration::from_millis(min_ms + more_ms));
             let policy = RetryPolicy { retries: 3, min, max };
-            let Decision::Wait(wait) = policy.decide(tries, false, &throttled(after_s), FAR, spread) else {
+            let Decision::Wait(wait) = policy.decide(tries, NONE, &throttled(after_s), FAR, spread) else {
                 return Err(TestCaseError::fail("gave up"));
             };
             let floor = Duration::from_secs(after_s);

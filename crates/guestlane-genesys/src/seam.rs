@@ -64,6 +64,22 @@ seams! {
     ContactMade = "contact-made",
     /// The contact is in the ledger; the conversation is not asked for.
     ContactStored = "contact-stored",
+    /// The guest socket is open; no session is begun.
+    GuestConnected = "guest-connected",
+    /// The guest's session is there; nothing is said.
+    GuestConfigured = "guest-configured",
+    /// The platform has the first message; the ledger does not know it.
+    MessageSent = "message-sent",
+    /// The first message is in the ledger; its conversation is not known.
+    MessageStored = "message-stored",
+    /// The first message's conversation is found; the ledger does not know it.
+    ConversationFound = "conversation-found",
+    /// The conversation is in the ledger; contact and queue are not seen to.
+    ConversationStored = "conversation-stored",
+    /// The contact is linked; the queue is not seen to.
+    ContactLinked = "contact-linked",
+    /// The conversation is in its queue; the ledger does not know it.
+    QueueReached = "queue-reached",
     /// The platform opened the conversation; the ledger does not know it.
     ConversationOpened = "conversation-opened",
     /// The session is open; nobody was told, and nor was the CRM.

@@ -10,6 +10,7 @@ pub struct CallStats {
     calls: AtomicU64,
     token_requests: AtomicU64,
     throttled: AtomicU64,
+    unknown_frames: AtomicU64,
     errors: ErrorCounts<AtomicU64>,
 }
 
@@ -56,6 +57,10 @@ impl CallStats {
         self.token_requests.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(crate) fn unknown_frame(&self) {
+        self.unknown_frames.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn failed(&self, error: &CallError, operation: Operation) {
         if matches!(error, CallError::Throttled { .. }) {
             self.throttled.fetch_add(1, Ordering::Relaxed);
@@ -91,6 +96,11 @@ impl CallStats {
     /// Calls answered 429.
     pub fn throttled(&self) -> u64 {
         self.throttled.load(Ordering::Relaxed)
+    }
+
+    /// Frames of the guest socket whose class nobody here knows.
+    pub fn unknown_frames(&self) -> u64 {
+        self.unknown_frames.load(Ordering::Relaxed)
     }
 
     /// Failed attempts by category.

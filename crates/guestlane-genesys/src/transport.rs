@@ -10,10 +10,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{
         Client,
-        connect::{
-            HttpConnector,
-            dns::{GaiResolver, Name},
-        },
+        connect::{HttpConnector, dns::Name},
     },
     rt::{TokioExecutor, TokioTimer},
 };
@@ -23,13 +20,13 @@ use tracing::{Level, enabled, trace};
 use crate::{
     clock::{Clock, Timestamp},
     error::{CallError, Refusal},
+    resolver::SystemResolver,
+    trust::Trust,
     wire_log,
 };
 
-/// 4xx that say nothing of what an earlier attempt did: the request was too slow, a request under the same key is still being worked on, or
-/// was sent too early.
-const MAY_BE_UNDER_WAY: [StatusCode; 4] =
-    [StatusCode::REQUEST_TIMEOUT, StatusCode::CONFLICT, StatusCode::LOCKED, StatusCode::TOO_EARLY];
+/// 4xx that say nothing of what an earlier attempt did: the request was too slow, or was sent too early.
+const MAY_BE_UNDER_WAY: [StatusCode; 3] = [StatusCode::REQUEST_TIMEOUT, StatusCode::LOCKED, StatusCode::TOO_EARLY];
 
 /// The longest answer that is read.
 pub const MAX_ANSWER: usize = 1024 * 1024;
@@ -43,7 +40,7 @@ const IDLE_LIMIT: Duration = Duration::from_secs(30);
 
 /// A pool of connections and the way to use one. `R` resolves host names.
 #[derive(Debug, Clone)]
-pub struct Transport<R = GaiResolver> {
+pub struct Transport<R = SystemResolver> {
     client: Client<HttpsConnector<HttpConnector<R>>, Full<Bytes>>,
     clock: Clock,
     limit: Duration,
@@ -81,10 +78,19 @@ mod rustls_error {
     pub(super) type Error = Box<dyn std::error::Error + Send + Sync>;
 }
 
-impl Transport<GaiResolver> {
+/// What asking for another protocol came to.
+#[derive(Debug)]
+pub(crate) enum Upgrade {
+    /// The connection is ours.
+    Done(HeaderMap, hyper::upgrade::Upgraded),
+    /// It is not.
+    Refused(Answer),
+}
+
+impl Transport<SystemResolver> {
     /// Connects to whatever the system's resolver says. `limit` bounds each request with its answer.
-    pub fn new(clock: Clock, limit: Duration) -> Result<Self, NoTrustRoots> {
-        Self::with_resolver(clock, limit, GaiResolver::new())
+    pub fn new(clock: Clock, limit: Duration, trust: &Trust) -> Result<Self, NoTrustRoots> {
+        Self::with_resolver(clock, limit, SystemResolver::new(), trust)
     }
 }
 
@@ -105,17 +111,17 @@ where
         + 'static,
 {
     /// As [`Transport::new`], with a resolver that may refuse addresses.
-    pub fn with_resolver(clock: Clock, limit: Duration, resolver: R) -> Result<Self, NoTrustRoots> {
+    pub fn with_resolver(clock: Clock, limit: Duration, resolver: R, trust: &Trust) -> Result<Self, NoTrustRoots> {
         let mut tcp = HttpConnector::new_with_resolver(resolver);
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(CONNECT_LIMIT));
-        let tls = HttpsConnectorBuilder::new()
-            .try_with_platform_verifier()
-            .map_err(|error| NoTrustRoots(Box::new(error)))?
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(tcp);
+        let tls = HttpsConnectorBuilder::new();
+        let tls = match trust.own_roots().map_err(|error| NoTrustRoots(Box::new(error)))? {
+            Some(config) => tls.with_tls_config(config),
+            None => tls.try_with_platform_verifier().map_err(|error| NoTrustRoots(Box::new(error)))?,
+        };
+        let tls = tls.https_or_http().enable_http1().wrap_connector(tcp);
         let client = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE_LIMIT).build(tls);
         Ok(Self { client, clock, limit })
     }
@@ -139,18 +145,49 @@ where
         answer
     }
 
+    /// The bound of a request with its answer.
+    pub(crate) fn limit(&self) -> Duration {
+        self.limit
+    }
+
+    /// Asks for another protocol on the connection, within the time limit or until `deadline`.
+    pub(crate) async fn upgrade(&self, request: Request<Full<Bytes>>, deadline: Timestamp) -> Result<Upgrade, NoAnswer> {
+        let limit = self.limit.min(deadline.since(self.clock.now()));
+        if limit.is_zero() {
+            return Err(NoAnswer::NotSent("no time left".to_owned()));
+        }
+        let _busy = self.clock.busy();
+        let ask = async {
+            let mut response = self.request(request).await?;
+            if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                return read(response).await.map(Upgrade::Refused);
+            }
+            let upgraded = hyper::upgrade::on(&mut response).await.map_err(|error| NoAnswer::Lost(chain(&error)))?;
+            Ok(Upgrade::Done(response.into_parts().0.headers, upgraded))
+        };
+        self.clock.timeout(limit, ask).await.unwrap_or_else(|timed_out| Err(NoAnswer::Lost(timed_out.to_string())))
+    }
+
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Answer, NoAnswer> {
-        let response = self.client.request(request).await.map_err(|error| {
+        read(self.request(request).await?).await
+    }
+
+    async fn request(&self, request: Request<Full<Bytes>>) -> Result<Response<hyper::body::Incoming>, NoAnswer> {
+        self.client.request(request).await.map_err(|error| {
             let reason = chain(&error);
             if error.is_connect() { NoAnswer::NotSent(reason) } else { NoAnswer::Lost(reason) }
-        })?;
-        let (head, body) = Response::into_parts(response);
-        let body = Limited::new(body, MAX_ANSWER)
-            .collect()
-            .await
-            .map_err(|error| NoAnswer::Lost(format!("the answer broke off: {error}")))?;
-        Ok(Answer { status: head.status, headers: head.headers, body: body.to_bytes() })
+        })
     }
+}
+
+/// The answer, whole.
+async fn read(response: Response<hyper::body::Incoming>) -> Result<Answer, NoAnswer> {
+    let (head, body) = Response::into_parts(response);
+    let body = Limited::new(body, MAX_ANSWER)
+        .collect()
+        .await
+        .map_err(|error| NoAnswer::Lost(format!("the answer broke off: {error}")))?;
+    Ok(Answer { status: head.status, headers: head.headers, body: body.to_bytes() })
 }
 
 /// What of an exchange may stand in a log (R18).
@@ -202,8 +239,9 @@ impl From<NoAnswer> for CallError {
 }
 
 impl Answer {
-    /// Sorts a platform answer by its status: 2xx is `Ok`.
-    pub fn accepted(self, now: Timestamp) -> Result<Self, CallError> {
+    /// Sorts a platform answer by its status: 2xx is `Ok`. A 409 of a call that carried a key says that one under the same key is being worked on;
+    /// any other 409 says that something is taken.
+    pub fn accepted(self, now: Timestamp, carried_key: bool) -> Result<Self, CallError> {
         let status = self.status;
         if status.is_success() {
             return Ok(self);
@@ -213,7 +251,8 @@ impl Answer {
             return Err(CallError::Throttled { retry_after, correlation_id: self.correlation_id() });
         }
         let refusal = self.refusal();
-        Err(if status.is_server_error() || MAY_BE_UNDER_WAY.contains(&status) {
+        let under_way = MAY_BE_UNDER_WAY.contains(&status) || (carried_key && status == StatusCode::CONFLICT);
+        Err(if status.is_server_error() || under_way {
             let correlation_id = refusal.correlation_id.clone();
             CallError::OutcomeUnknown { reason: refusal.brief(), retry_after, correlation_id }
         } else if status == StatusCode::UNAUTHORIZED {
@@ -238,11 +277,18 @@ impl Answer {
         header.map(str::to_owned).or_else(|| self.error_body().context_id)
     }
 
+    /// How many calls were made in this window, how many may be, and how long it lasts yet (`inin-ratelimit-…`, reference, section 3.2).
+    pub(crate) fn rate(&self) -> Option<(u32, u32, Duration)> {
+        let number = |name| self.headers.get(name)?.to_str().ok()?.trim().parse::<u32>().ok();
+        let (count, allowed) = (number("inin-ratelimit-count")?, number("inin-ratelimit-allowed")?);
+        Some((count, allowed, Duration::from_secs(number("inin-ratelimit-reset").unwrap_or(1).into())))
+    }
+
     fn error_body(&self) -> ErrorBody {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
-    fn refusal(&self) -> Refusal {
+    pub(crate) fn refusal(&self) -> Refusal {
         let body = self.error_body();
         Refusal {
             status: self.status,
@@ -294,7 +340,7 @@ mod tests {
 
     #[test]
     fn a_status_is_sorted_by_what_the_platform_may_have_done() {
-        let sort = |status| answer(status, &[], "").accepted(NOW);
+        let sort = |status| answer(status, &[], "").accepted(NOW, true);
         assert!(sort(200).is_ok() && sort(201).is_ok() && sort(202).is_ok());
         assert!(matches!(sort(429), Err(CallError::Throttled { .. })));
         for status in [408, 409, 423, 425, 500, 502, 503, 504] {
@@ -304,6 +350,7 @@ mod tests {
         for status in [301, 302, 307, 400, 403, 404, 413, 415, 422] {
             assert!(matches!(sort(status), Err(CallError::Refused(_))), "{status}");
         }
+        assert!(matches!(answer(409, &[], "").accepted(NOW, false), Err(CallError::Refused(_))), "something is taken");
     }
 
     #[test]
@@ -319,12 +366,12 @@ mod tests {
     #[test]
     fn both_error_shapes_are_understood() {
         let platform = r#"{"message":"The requested resource was not found.","code":"not.found","status":404,"contextId":"c-1"}"#;
-        let Err(CallError::Refused(refusal)) = answer(404, &[], platform).accepted(NOW) else { unreachable!() };
+        let Err(CallError::Refused(refusal)) = answer(404, &[], platform).accepted(NOW, false) else { unreachable!() };
         assert_eq!(refusal.code, "not.found");
         assert_eq!(refusal.correlation_id.as_deref(), Some("c-1"));
 
         let oauth = r#"{"error":"invalid_client","description":"d","error_description":"authentication failed"}"#;
-        let Err(CallError::Refused(refusal)) = answer(400, &[("inin-correlation-id", "c-2")], oauth).accepted(NOW) else {
+        let Err(CallError::Refused(refusal)) = answer(400, &[("inin-correlation-id", "c-2")], oauth).accepted(NOW, false) else {
             unreachable!()
         };
         assert_eq!((refusal.code.as_str(), refusal.message.as_str()), ("invalid_client", "authentication failed"));

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, sync::Arc};
 
-use guestlane_genesys::{CallError, CallFailed, Operation, Timestamp, transport::NoTrustRoots};
+use guestlane_genesys::{CallError, CallFailed, Operation, Refusal, Timestamp, transport::NoTrustRoots};
 use http::StatusCode;
 use serde::Serialize;
 
@@ -365,6 +365,9 @@ fn platform_advice(failed: &CallFailed, then: Then) -> Advice {
                 format!("check GENESYS_ORG_DOMAIN (or GENESYS_BASE_URL): redirects are not followed{later}"),
             );
         }
+        if let Some((code, cause, fix)) = official_refusal(refusal, failed.operation) {
+            return Advice::new(code, false, format!("{cause}: {said}"), format!("{fix}{later}"));
+        }
         if refusal.is_guest_token() {
             return Advice::new(
                 "token_refused",
@@ -380,9 +383,15 @@ fn platform_advice(failed: &CallFailed, then: Then) -> Advice {
                 "forbidden",
                 false,
                 said,
-                format!(
-                    "give the OAuth client the scopes externalcontacts:create and conversations:messaging, and check the queue id{later}"
-                ),
+                match failed.operation {
+                    Operation::Queue | Operation::Contact | Operation::OpenConversation => format!(
+                        "give the OAuth client the scopes externalcontacts:create and conversations:messaging, and check the queue id{later}"
+                    ),
+                    operation => format!(
+                        "give a role of the OAuth client {}, in the division concerned; `guestlane doctor` checks all{later}",
+                        operation.permissions().join(" or ")
+                    ),
+                },
             );
         }
         return Advice::new(
@@ -409,7 +418,15 @@ fn platform_advice(failed: &CallFailed, then: Then) -> Advice {
             "unreachable",
             true,
             format!("the platform cannot be reached: {reason}"),
-            format!("check GENESYS_ORG_DOMAIN (or GENESYS_BASE_URL), DNS, firewall and proxy{later}"),
+            format!("check GENESYS_ORG_DOMAIN or GENESYS_REGION (or GENESYS_BASE_URL), DNS, firewall and proxy{later}"),
+        ),
+        CallError::NotThereYet(_) => Advice::new(
+            "not_there_yet",
+            true,
+            "the platform has the guest's first message, and has not yet said in which conversation it is",
+            format!(
+                "if it never does: the deployment or integration needs an inbound message flow, and a conversation may need more than a Presence event (GENESYS_FIRST_MESSAGE){later}"
+            ),
         ),
         CallError::OutcomeUnknown { reason, .. } => {
             Advice::new("platform_failing", true, reason.clone(), format!("nothing needs to be changed here{later}"))
@@ -417,6 +434,45 @@ fn platform_advice(failed: &CallFailed, then: Then) -> Advice {
         CallError::Unauthorized(_) | CallError::Refused(_) | CallError::SignIn(_) => {
             Advice::new("refused", false, cause.to_string(), format!("correct the request{later}"))
         }
+    }
+}
+
+/// What only the public platform's surfaces refuse: code, cause and fix.
+fn official_refusal(refusal: &Refusal, operation: Operation) -> Option<(&'static str, &'static str, &'static str)> {
+    const DEPLOYMENT: &str = "check GENESYS_DEPLOYMENT_ID, its status and GENESYS_REGION (`guestlane doctor`)";
+    if refusal.is_of_guest_api() {
+        return Some(match refusal.code.rsplit('-').next().unwrap_or_default() {
+            "4006" | "4007" => {
+                ("session_expired", "the guest's session on the platform is over", "create the session under a new key")
+            }
+            "409" => ("session_ended", "the guest's conversation was ended", "create the session under a new key"),
+            "4013" => ("refused", "the platform takes fewer bytes of attributes", "shorten the attributes"),
+            "4011" => ("refused", "the first message is too long for the platform", "shorten GENESYS_FIRST_MESSAGE"),
+            "403" => ("forbidden", "the deployment does not allow it", DEPLOYMENT),
+            _ => ("refused", "the guest API refused", DEPLOYMENT),
+        });
+    }
+    match (operation, refusal.status) {
+        (Operation::FirstMessage, StatusCode::FORBIDDEN) => Some((
+            "forbidden",
+            "the deployment does not allow this origin",
+            "set GENESYS_ORIGIN to one of its allowed domains, or allow the domain in Admin > Message > Messenger Deployments",
+        )),
+        (Operation::FirstMessage, _) => Some(("refused", "the guest socket refused", DEPLOYMENT)),
+        (Operation::OpenMessage, StatusCode::NOT_FOUND) => {
+            Some(("refused", "there is no such integration", "check GENESYS_INTEGRATION_ID (`guestlane doctor`)"))
+        }
+        (Operation::EnrichContact | Operation::CreateContact, StatusCode::CONFLICT) => Some((
+            "contact_conflict",
+            "an identifier of the guest belongs to another contact",
+            "look for the guest's id, e-mail and telephone in External Contacts, and merge the contacts or release the identifier",
+        )),
+        (Operation::EnrichContact, _) if refusal.message.to_ascii_lowercase().contains("source") => Some((
+            "refused",
+            "the external source is not known",
+            "check GENESYS_EXTERNAL_SOURCE_ID: the id of a source in Admin > External Contacts > External Sources",
+        )),
+        _ => None,
     }
 }
 

@@ -18,14 +18,15 @@ use url::Url;
 use crate::{
     audit::{Entry, Status, VerifierKey},
     error::{Error, Then},
-    ledger::{Driving, Failure, RENEW_EVERY, Session},
+    ledger::{Driving, Failure, RENEW_EVERY, Session, Way},
     metrics::ErrorTally,
     orchestrator::Opened,
     outbox::{Crm, Networks, Outbox},
     request::{QueueId, SessionRequest},
-    state::{Places, State},
+    state::{Places, State, new_guest_session},
     store::{Admission, Store},
-    token::{Keyring, TokenIdentity},
+    surface::{CloudSettings, Surface},
+    token::{Keyring, MasterKey, TokenIdentity},
 };
 
 /// Whom to tell.
@@ -48,6 +49,10 @@ pub struct LaneConfig {
     pub patience: Patience,
     /// How long a caller waits for a session.
     pub deadline: Duration,
+    /// Which of the platform's APIs opens conversations.
+    pub surface: Surface,
+    /// What the public platform's surfaces need to be told.
+    pub cloud: CloudSettings,
     /// Where things are kept.
     pub places: Places,
     /// Whom to tell, if anybody.
@@ -60,6 +65,9 @@ pub struct Lane {
     pub(crate) clock: Clock,
     pub(crate) deadline: Duration,
     pub(crate) platform: Arc<Platform>,
+    pub(crate) surface: Surface,
+    pub(crate) cloud: CloudSettings,
+    pub(crate) master: MasterKey,
     pub(crate) keyring: Keyring,
     pub(crate) store: Store,
     pub(crate) errors: ErrorTally,
@@ -95,7 +103,7 @@ impl Lane {
     /// Opens store, keys, platform and CRM. Must be called within a tokio runtime; nothing is sent yet.
     pub async fn open(config: LaneConfig, clock: Clock) -> Result<Arc<Self>, Error> {
         let state = State::open(&config.places, &clock).await?;
-        state.belongs_to(&config.credentials.base).await?;
+        state.belongs_to(&config.credentials.hosts.api).await?;
         let seams = config.places.seams.clone();
         seams.pass(Seam::PlatformStored).await;
         let platform = Platform::new(&config.credentials, config.patience, clock.clone(), seams.clone())?;
@@ -119,6 +127,9 @@ impl Lane {
             clock,
             deadline: config.deadline,
             platform,
+            surface: config.surface,
+            cloud: config.cloud,
+            master: state.master,
             keyring: state.keyring,
             store: state.store,
             errors,
@@ -214,7 +225,7 @@ impl Lane {
     pub(crate) async fn admit(&self, request: &SessionRequest) -> Result<Admission, Error> {
         let now = self.clock.now();
         let identity = TokenIdentity::new(self.keyring.active().kid(), now);
-        let admitted = self.store.admit(request.clone(), identity, self.errors.totals(), now).await?;
+        let admitted = self.store.admit(request.clone(), self.new_way()?, identity, self.errors.totals(), now).await?;
         match (admitted.value, admitted.audit) {
             (Admission::Drive(session), Err(error)) if session.contact_id.is_none() && !session.uncertain => {
                 let failure = Failure { code: "audit_unavailable".to_owned(), message: crate::error::chain(&*error) };
@@ -227,6 +238,15 @@ impl Lane {
                 Ok(admission)
             }
         }
+    }
+
+    /// How a new session goes, with what must be recorded before its first call.
+    fn new_way(&self) -> Result<Way, Error> {
+        Ok(match self.surface {
+            Surface::Rest => Way::Rest,
+            Surface::WebMessaging { deployment } => Way::WebMessaging { deployment, token: new_guest_session(&self.master)? },
+            Surface::OpenMessaging { integration } => Way::OpenMessaging { integration },
+        })
     }
 
     /// Waits until the session is done, or free to be taken up.

@@ -12,12 +12,13 @@
 //!
 //! ```no_run
 //! # async fn example(config: guestlane::LaneConfig) -> Result<(), Box<dyn std::error::Error>> {
-//! use guestlane::{Clock, Lane, request::{Attributes, IdempotencyKey, SessionRequest}};
+//! use guestlane::{Clock, Lane, request::{Attributes, IdempotencyKey, Person, SessionRequest}};
 //!
 //! let lane = Lane::open(config, Clock::system()).await?;
 //! let opened = lane
 //!     .create(SessionRequest {
 //!         guest: "user-8842-xyz".parse()?,
+//!         person: Person::default(),
 //!         queue: "5e0c0000-0000-4000-8000-000000000001".parse()?,
 //!         attributes: Attributes::from_pairs([("source", "web-portal"), ("tier", "premium")])?,
 //!         key: IdempotencyKey::generate(),
@@ -30,6 +31,7 @@
 pub mod audit;
 pub mod config;
 mod disk;
+pub mod doctor;
 pub mod error;
 mod lane;
 pub mod ledger;
@@ -41,11 +43,13 @@ mod settle;
 mod state;
 mod steps;
 pub mod store;
+pub mod surface;
 pub mod token;
 
 pub use error::Error;
 pub use guestlane_genesys::{
-    BaseUrl, CallStats, Clock, Credentials, ErrorCounts, ManualClock, Patience, Rate, RetryPolicy, Seam, Seams, Timestamp,
+    BaseUrl, CallStats, Clock, Credentials, ErrorCounts, Hosts, ManualClock, Patience, Rate, RetryPolicy, Seam, Seams, SignIn,
+    Timestamp, Trust, guest::frame::SessionToken,
 };
 pub use lane::{CrmSettings, Lane, LaneConfig};
 pub use orchestrator::Opened;

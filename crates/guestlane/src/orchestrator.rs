@@ -1,13 +1,14 @@
 //! The order of things.
 
-use guestlane_genesys::Timestamp;
+use guestlane_genesys::{Timestamp, guest::frame::SessionToken};
 
 use crate::{
     error::Error,
     lane::Lane,
-    ledger::Session,
+    ledger::{Session, State, Way},
     request::SessionRequest,
     settle::{mismatch, needs_attention},
+    state::open_guest_session,
     store::{Admission, StoreError},
     token::{GuestToken, TokenIdentity},
 };
@@ -19,6 +20,8 @@ pub struct Opened {
     pub session: Session,
     /// The token that the platform was given.
     pub guest_token: GuestToken,
+    /// The token of the guest's session on the guest API: with it and the deployment, a browser or an app takes over. Of web messaging.
+    pub guest_session: Option<SessionToken>,
     /// Whether it was open already when it was asked for.
     pub replayed: bool,
 }
@@ -29,6 +32,7 @@ impl Lane {
         let asked_at = self.clock.now();
         let deadline = asked_at + self.deadline;
 
+        self.surface.check(&request)?;
         self.check_queue(&request).await?;
         loop {
             let admission = self.admit(&request).await?;
@@ -53,7 +57,7 @@ impl Lane {
         self.drive(session, since, deadline).await
     }
 
-    /// Drives a session that is ours: contact, then conversation, each repeated alone and each on record before the next.
+    /// Drives a session that is ours: contact, then conversation, in two steps or more, each repeated alone and each on record before the next.
     async fn drive(&self, mut session: Session, since: Timestamp, deadline: Timestamp) -> Result<Opened, Error> {
         let _driving = self.driving.start(&session);
         if session.is_too_old_at(self.clock.now()) {
@@ -61,29 +65,27 @@ impl Lane {
         }
         let mut signed: Option<(TokenIdentity, GuestToken)> = None;
         loop {
-            if !session.uncertain && session.token.is_expired_at(self.clock.now()) {
-                // Nobody can have taken the key with it: the platform need not be asked to refuse it.
+            // Where no key comes with the token, or nobody can have taken it: the platform need not be asked to refuse it.
+            let may_renew = session.way != Way::Rest || !session.uncertain;
+            if may_renew && session.message_id.is_none() && session.token.is_expired_at(self.clock.now()) {
                 session = self.renew_token(session, 0).await?;
             }
-            // Once for both steps: a signature is most of a session's processor time.
+            // Once for all steps: a signature is most of a session's processor time.
             let token = match signed.take_if(|(identity, _)| *identity == session.token) {
                 Some((_, token)) => token,
                 None => self.sign(&session).await?,
             };
             let identity = session.token.clone();
-            let step = match &session.contact_id {
-                None => self.create_contact(&session, &token, deadline).await,
-                Some(_) => self.open_conversation(&session, &token, since, deadline).await,
-            };
-            session = match step {
+            session = match self.next_step(&session, &token, since, deadline).await {
                 Ok(transition) => self.commit(transition).await?,
                 Err(failed) if failed.is_of_expired_token() && !token_is_fresh(&session, self.clock.now()) => {
                     self.renew_token(session, failed.tries()).await?
                 }
                 Err(failed) => return Err(self.settle(session, failed).await?),
             };
-            if session.conversation_id.is_some() {
-                return Ok(Opened { session, guest_token: token, replayed: false });
+            if session.state == State::Open {
+                let guest_session = open_guest_session(&self.master, &session)?;
+                return Ok(Opened { session, guest_token: token, guest_session, replayed: false });
             }
             signed = Some((identity, token));
         }

@@ -16,6 +16,8 @@ impl Lane {
     pub(crate) async fn settle(&self, session: Session, failed: StepFailed) -> Result<Error, Error> {
         let failed = match failed {
             StepFailed::Call(failed) => failed,
+            StepFailed::Store(error) => return Err(error.into()),
+            StepFailed::MasterKey(error) => return Err(error.into()),
             StepFailed::Move(illegal) => return Err(illegal.into()),
         };
         self.seams.pass(Seam::StepFailed).await;

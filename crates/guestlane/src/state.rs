@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use guestlane_genesys::{BaseUrl, Clock, Seam, Seams};
+use guestlane_genesys::{BaseUrl, Clock, Seam, Seams, guest::frame::SessionToken};
 use secrecy::{ExposeSecret, SecretString};
 use tracing::info;
 use zeroize::Zeroizing;
@@ -17,7 +17,7 @@ use crate::{
         proof::{ProvenRecord, SessionProof},
     },
     error::Error,
-    ledger::SessionId,
+    ledger::{Session, SessionId, Way},
     outbox::WebhookSecret,
     request::Invalid,
     store::{AuditSettings, GuestIds, RecordFilter, Store, StoreError},
@@ -64,7 +64,7 @@ pub struct State {
     /// The keys, opened.
     pub keyring: Keyring,
     audit_signer: Arc<NoteSigner>,
-    master: MasterKey,
+    pub(crate) master: MasterKey,
 }
 
 impl State {
@@ -135,6 +135,11 @@ impl State {
         Ok((leaves, note))
     }
 
+    /// The token of a session's guest on the guest API; `None` where there is none, or where the guest was erased.
+    pub fn guest_session(&self, session: &Session) -> Result<Option<SessionToken>, MasterKeyError> {
+        open_guest_session(&self.master, session)
+    }
+
     /// Signs a checkpoint as the audit log's own.
     pub fn sign(&self, checkpoint: &Checkpoint) -> String {
         checkpoint.sign(&self.audit_signer)
@@ -168,6 +173,24 @@ impl State {
         let opened = kept_secret(&self.store, &self.master, NAME, new).await?;
         let text: SecretString = String::from_utf8_lossy(&opened).into_owned().into();
         WebhookSecret::parse(&text).map_err(|error| invalid(error).into())
+    }
+}
+
+/// The name under which tokens of guest sessions are encrypted.
+const GUEST_SESSION: &str = "a guest session's token";
+
+/// A fresh token for a guest's session, encrypted: it is recorded before it is used.
+pub(crate) fn new_guest_session(master: &MasterKey) -> Result<Vec<u8>, MasterKeyError> {
+    master.seal(GUEST_SESSION, SessionToken::generate().expose().as_bytes())
+}
+
+pub(crate) fn open_guest_session(master: &MasterKey, session: &Session) -> Result<Option<SessionToken>, MasterKeyError> {
+    match &session.way {
+        Way::WebMessaging { token, .. } if !token.is_empty() => {
+            let opened = master.open(GUEST_SESSION, token)?;
+            Ok(Some(SessionToken::new(String::from_utf8_lossy(&opened))))
+        }
+        Way::WebMessaging { .. } | Way::Rest | Way::OpenMessaging { .. } => Ok(None),
     }
 }
 

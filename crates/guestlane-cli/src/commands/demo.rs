@@ -11,9 +11,10 @@ use std::{
 use anyhow::Context;
 use futures_util::{StreamExt, stream};
 use guestlane::{
-    Clock, Credentials, CrmSettings, Error, Lane, LaneConfig, Opened, Patience, Places, audit,
+    Clock, Credentials, CrmSettings, Error, Hosts, Lane, LaneConfig, Opened, Patience, Places, SignIn, Trust, audit,
     outbox::{Networks, WebhookSecret},
-    request::{Attributes, IdempotencyKey, Invalid, QueueId, SessionRequest},
+    request::{Attributes, IdempotencyKey, Invalid, Person, QueueId, SessionRequest},
+    surface::{CloudSettings, Surface},
 };
 use guestlane_genesys::Queue;
 use guestlane_sim::{Options, Simulator, State};
@@ -49,10 +50,14 @@ pub(crate) async fn run(global: &Global, args: &Demo) -> anyhow::Result<ExitCode
     let audit_log = places.audit.path.clone();
     let config = LaneConfig {
         credentials: Credentials {
-            base: simulator.base_url().parse()?,
+            hosts: Hosts::one_origin(simulator.base_url().parse()?),
+            sign_in: SignIn::Form,
             client_id: client.id,
             client_secret: client.secret.into(),
+            trust: Trust::System,
         },
+        surface: Surface::Rest,
+        cloud: CloudSettings::default(),
         patience: Patience::default(),
         deadline: Duration::from_secs(60),
         places,
@@ -225,6 +230,7 @@ fn guest(headings: &csv::StringRecord, record: &csv::StringRecord, queues: &[Que
     let pairs = headings.iter().zip(record.iter()).filter_map(|(heading, value)| Some((heading.strip_prefix("attr.")?, value)));
     let attributes = Attributes::from_pairs(pairs.filter(|(_, value)| !value.is_empty()))?;
     let guest = column("guest_id").parse()?;
-    let key = IdempotencyKey::of_row("demo", &guest, queue, &attributes);
-    Ok(SessionRequest { guest, queue, attributes, key })
+    let person = Person::default();
+    let key = IdempotencyKey::of_row("demo", &guest, &person, queue, &attributes);
+    Ok(SessionRequest { guest, person, queue, attributes, key })
 }

@@ -5,6 +5,7 @@ pub(crate) mod batch;
 pub(crate) mod config;
 pub(crate) mod create;
 pub(crate) mod demo;
+pub(crate) mod doctor;
 pub(crate) mod guests;
 pub(crate) mod keys;
 pub(crate) mod metrics;

@@ -65,7 +65,7 @@ async fn show(global: &Global, id: &str, show_token: bool) -> anyhow::Result<Exi
     let mut shown = SessionJson::stored(&session);
     if show_token {
         let token = state.keyring.sign(&session.request.guest, &session.request.attributes, &session.token)?;
-        shown = shown.with_token(token.expose().to_owned());
+        shown = shown.with_tokens(&session, token.expose().to_owned(), state.guest_session(&session)?.as_ref());
     }
     if global.json {
         screen::json(&shown);

@@ -29,7 +29,7 @@ impl Client {
         let mut options = Options { clock: clock.clone().into(), ..Options::default() };
         change(&mut options);
         let sim = Simulator::start(options).await.unwrap();
-        let transport = Transport::new(Clock::system(), Duration::from_secs(5)).unwrap();
+        let transport = Transport::new(Clock::system(), Duration::from_secs(5), &guestlane_genesys::Trust::System).unwrap();
         let key = signature::RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
         Self { sim, clock, transport, key }
     }

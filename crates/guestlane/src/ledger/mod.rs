@@ -3,7 +3,9 @@
 mod lease;
 mod session;
 mod state;
+mod way;
 
 pub use lease::{Driving, LEASE, RENEW_EVERY};
 pub use session::{Failure, Session, SessionId, Setback, Standing};
 pub use state::{IllegalMove, Move, State};
+pub use way::Way;

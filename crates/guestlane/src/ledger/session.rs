@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::{
     lease::LEASE,
     state::{IllegalMove, Move, State},
+    way::Way,
 };
 use crate::{
     request::{Invalid, SessionRequest, shorten},
@@ -89,10 +90,18 @@ pub struct Session {
     pub state: State,
     /// What its guest token is made of.
     pub token: TokenIdentity,
+    /// By which of the platform's APIs its conversation is opened.
+    pub way: Way,
     /// The contact, once it exists.
     pub contact_id: Option<String>,
-    /// The conversation, once it exists.
+    /// Whether a contact may exist whose id nobody knows: it had no identifier, and the answer was lost. It is not asked for again.
+    pub contact_unknown: bool,
+    /// The guest's first message, once the platform has it. Of the official surfaces.
+    pub message_id: Option<String>,
+    /// The conversation, once it is known to exist.
     pub conversation_id: Option<String>,
+    /// When the guest's session on the platform ends if nothing is said. Of web messaging.
+    pub guest_session_ends: Option<Timestamp>,
     /// Calls sent for the contact and the conversation: 2 when nothing had to be repeated.
     pub attempts: u32,
     /// Counts who drove it: a driver with an older number can write nothing.
@@ -126,14 +135,18 @@ impl Session {
     pub(crate) const LONGEST_REST: Duration = Duration::from_secs(300);
 
     /// Admitted and leased to whoever asked, now.
-    pub fn admitted(request: SessionRequest, token: TokenIdentity, now: Timestamp) -> Self {
+    pub fn admitted(request: SessionRequest, way: Way, token: TokenIdentity, now: Timestamp) -> Self {
         Self {
             id: SessionId::new(now),
             request,
             state: State::Admitted,
             token,
+            way,
             contact_id: None,
+            contact_unknown: false,
+            message_id: None,
             conversation_id: None,
+            guest_session_ends: None,
             attempts: 0,
             epoch: 1,
             admitted_at: now,
@@ -182,24 +195,39 @@ impl Session {
     }
 
     fn step(mut self, step: Move) -> Result<Self, IllegalMove> {
-        self.state = self.state.after(step, self.contact_id.is_some())?;
+        self.state = self.state.after(step, self.contact_id.is_some() || self.contact_unknown)?;
         Ok(self)
     }
 
-    /// The contact exists.
-    pub fn contact_created(self, contact_id: String, tries: u32, now: Timestamp) -> Result<Self, IllegalMove> {
-        let next = self.step(Move::ContactCreated)?;
-        let attempts = next.attempts + tries;
-        Ok(Self {
-            contact_id: Some(contact_id),
-            attempts,
-            step_since: now,
-            uncertain: false,
-            owed: false,
-            due_at: now + LEASE,
-            failure: None,
-            ..next
-        })
+    /// The contact exists; or, without an id, one may exist that nobody can find.
+    pub fn contact_created(self, contact_id: Option<String>, tries: u32, now: Timestamp) -> Result<Self, IllegalMove> {
+        let next = self.step(Move::ContactCreated)?.begins_step(tries, now);
+        Ok(Self { contact_unknown: contact_id.is_none(), contact_id, ..next })
+    }
+
+    /// The platform has the guest's first message, and perhaps says at once in which conversation.
+    pub fn message_sent(
+        self,
+        message_id: String,
+        conversation_id: Option<String>,
+        guest_session_ends: Option<Timestamp>,
+        tries: u32,
+        now: Timestamp,
+    ) -> Result<Self, IllegalMove> {
+        let next = self.step(Move::MessageSent)?.begins_step(tries, now);
+        Ok(Self { message_id: Some(message_id), conversation_id, guest_session_ends, ..next })
+    }
+
+    /// The first message's conversation is known.
+    pub fn conversation_found(self, conversation_id: String, tries: u32, now: Timestamp) -> Result<Self, IllegalMove> {
+        let next = self.step(Move::ConversationFound)?.begins_step(tries, now);
+        Ok(Self { conversation_id: Some(conversation_id), ..next })
+    }
+
+    /// A step is done; with the next one nothing has happened yet.
+    fn begins_step(self, tries: u32, now: Timestamp) -> Self {
+        let attempts = self.attempts + tries;
+        Self { attempts, step_since: now, uncertain: false, owed: false, due_at: now + LEASE, failure: None, ..self }
     }
 
     /// The conversation exists.
@@ -218,11 +246,13 @@ impl Session {
         })
     }
 
-    /// Whether a setback ends it for good. A «no» does not undo what an earlier attempt may have done; and a session that was promised to
-    /// be completed is not given up because somebody's credentials are wrong today.
+    /// Whether a setback ends it for good. A «no» does not undo what an earlier attempt may have done, nor what the guest has said already; and
+    /// a session that was promised to be completed is not given up because somebody's credentials are wrong today.
     pub fn is_ended_by(&self, setback: Setback, may_exist: bool) -> bool {
         match setback {
-            Setback::Refused { about_us } => !(self.uncertain || may_exist || (self.owed && about_us)),
+            Setback::Refused { about_us } => {
+                !(self.uncertain || may_exist || self.message_id.is_some() || (self.owed && about_us))
+            }
             Setback::Wait(_) | Setback::GaveUp => false,
         }
     }

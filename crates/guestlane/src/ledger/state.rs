@@ -24,7 +24,11 @@ pub enum State {
 pub enum Move {
     /// The platform made the contact.
     ContactCreated,
-    /// The platform made the conversation.
+    /// The platform has the guest's first message; its conversation is not known yet.
+    MessageSent,
+    /// The first message's conversation is known; it is not yet where it shall be.
+    ConversationFound,
+    /// The conversation is there, and where it shall be.
     Opened,
     /// The platform said no.
     Refused,
@@ -53,6 +57,8 @@ impl State {
             (Self::Admitted, Move::ContactCreated) => Self::ContactCreated,
             (Self::ContactCreated, Move::Opened) => Self::Open,
 
+            (Self::ContactCreated, Move::MessageSent | Move::ConversationFound) => self,
+
             (Self::Admitted | Self::ContactCreated, Move::Refused) => Self::Failed,
             (Self::Admitted | Self::ContactCreated, Move::Park) => Self::Parked,
             (Self::Admitted | Self::ContactCreated, Move::GaveUp | Move::TokenRenewed | Move::TakenUp) => self,
@@ -63,6 +69,8 @@ impl State {
             (
                 Self::Admitted | Self::ContactCreated | Self::Open | Self::Failed | Self::Parked | Self::NeedsAttention,
                 Move::ContactCreated
+                | Move::MessageSent
+                | Move::ConversationFound
                 | Move::Opened
                 | Move::Refused
                 | Move::Park
@@ -117,8 +125,10 @@ pub struct IllegalMove {
 mod tests {
     use super::*;
 
-    const MOVES: [Move; 8] = [
+    const MOVES: [Move; 10] = [
         Move::ContactCreated,
+        Move::MessageSent,
+        Move::ConversationFound,
         Move::Opened,
         Move::Refused,
         Move::Park,

@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use bytes::Bytes;
 use guestlane_genesys::{
-    Clock, Timestamp,
+    Clock, Timestamp, Trust,
     transport::{Answer, NoAnswer, NoTrustRoots, Transport, retry_after},
 };
 use http::{Request, StatusCode, header};
@@ -67,7 +67,7 @@ pub struct Crm {
 impl Crm {
     /// Nothing is sent yet.
     pub fn new(url: Url, networks: Networks, secret: WebhookSecret, clock: Clock) -> Result<Self, NoTrustRoots> {
-        let transport = Transport::with_resolver(clock.clone(), TRY_LIMIT, VettingResolver(networks))?;
+        let transport = Transport::with_resolver(clock.clone(), TRY_LIMIT, VettingResolver(networks), &Trust::System)?;
         Ok(Self { url, networks, secret, transport, clock })
     }
 

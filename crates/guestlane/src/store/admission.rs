@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::{Committed, Store, StoreError, Tx, rows, sessions};
 use crate::{
     audit::{Entry, Status},
-    ledger::{Session, Standing},
+    ledger::{Session, Standing, Way},
     request::{IdempotencyKey, SessionRequest},
     token::TokenIdentity,
 };
@@ -31,11 +31,12 @@ impl Store {
     pub async fn admit(
         &self,
         request: SessionRequest,
+        way: Way,
         token: TokenIdentity,
         rates: ErrorCounts,
         now: Timestamp,
     ) -> Result<Committed<Admission>, StoreError> {
-        self.writer.run(move |tx| admit(tx, Session::admitted(request, token, now), rates, now)).await
+        self.writer.run(move |tx| admit(tx, Session::admitted(request, way, token, now), rates, now)).await
     }
 
     /// The session that has the key, if one has; nothing is taken.

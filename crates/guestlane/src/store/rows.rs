@@ -8,14 +8,16 @@ use uuid::Uuid;
 
 use super::StoreError;
 use crate::{
-    ledger::{Failure, Session, SessionId, State},
-    request::{Attributes, QueueId, SessionRequest},
+    ledger::{Failure, Session, SessionId, State, Way},
+    request::{Attributes, Person, QueueId, SessionRequest},
+    surface::Surface,
     token::TokenIdentity,
 };
 
 /// All columns but the fingerprint, in the order of [`read`].
 pub(super) const COLUMNS: &str = "id, idempotency_key, guest_id, queue_id, attributes, state, token_kid, token_jti, token_iat, \
-     contact_id, conversation_id, attempts, epoch, admitted_at, step_since, due_at, opened_at, latency_us, failure_code, failure_message, uncertain";
+     contact_id, conversation_id, attempts, epoch, admitted_at, step_since, due_at, opened_at, latency_us, failure_code, failure_message, uncertain, \
+     surface, door, guest_session, guest_session_ends, message_id, contact_unknown, person";
 
 pub(super) fn read(row: &Row<'_>) -> Result<Session, StoreError> {
     let time = |index| row.get(index).map(Timestamp::from_unix_micros);
@@ -29,13 +31,18 @@ pub(super) fn read(row: &Row<'_>) -> Result<Session, StoreError> {
         request: SessionRequest {
             key: row.get::<_, String>(1)?.parse().map_err(bad("idempotency_key"))?,
             guest: row.get::<_, String>(2)?.parse().map_err(bad("guest_id"))?,
+            person: person(row)?,
             queue: QueueId(Uuid::from_bytes(row.get(3)?)),
             attributes: Attributes::from_pairs(attributes).map_err(bad("attributes"))?,
         },
         state: State::from_name(row.get_ref(5)?.as_str().map_err(rusqlite::Error::from)?).ok_or(StoreError::Row("state"))?,
         token: TokenIdentity { kid: row.get(6)?, jti: Uuid::from_bytes(row.get(7)?), issued_at: row.get(8)? },
+        way: way(row)?,
         contact_id: row.get(9)?,
+        contact_unknown: row.get(26)?,
+        message_id: row.get(25)?,
         conversation_id: row.get(10)?,
+        guest_session_ends: row.get::<_, Option<i64>>(24)?.map(Timestamp::from_unix_micros),
         attempts: row.get(11)?,
         epoch: row.get(12)?,
         admitted_at: time(13)?,
@@ -49,15 +56,45 @@ pub(super) fn read(row: &Row<'_>) -> Result<Session, StoreError> {
     })
 }
 
+fn person(row: &Row<'_>) -> Result<Person, StoreError> {
+    match row.get_ref(27)?.as_str_or_null().map_err(rusqlite::Error::from)? {
+        None => Ok(Person::default()),
+        Some(text) => serde_json::from_str(text).map_err(|_| StoreError::Row("person")),
+    }
+}
+
+fn way(row: &Row<'_>) -> Result<Way, StoreError> {
+    let door = || Ok::<_, StoreError>(Uuid::from_bytes(row.get::<_, Option<[u8; 16]>>(22)?.ok_or(StoreError::Row("door"))?));
+    let surface = row.get_ref(21)?.as_str().map_err(rusqlite::Error::from)?;
+    let [rest, web_messaging, open_messaging] = Surface::NAMES;
+    Ok(match surface {
+        _ if surface == rest => Way::Rest,
+        _ if surface == web_messaging => {
+            Way::WebMessaging { deployment: door()?, token: row.get::<_, Option<_>>(23)?.unwrap_or_default() }
+        }
+        _ if surface == open_messaging => Way::OpenMessaging { integration: door()? },
+        _ => return Err(StoreError::Row("surface")),
+    })
+}
+
 /// False when the key is taken.
 pub(super) fn insert(connection: &Connection, session: &Session) -> Result<bool, StoreError> {
     let request = &session.request;
     let attributes = serde_json::to_string(request.attributes.as_map()).map_err(|_| StoreError::Row("attributes"))?;
     let mut statement = connection.prepare_cached(
         "INSERT INTO session (id, idempotency_key, fingerprint, guest_id, queue_id, attributes, state, token_kid, token_jti, token_iat, \
-         attempts, epoch, admitted_at, step_since, due_at, uncertain) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16) ON CONFLICT (idempotency_key) DO NOTHING",
+         attempts, epoch, admitted_at, step_since, due_at, uncertain, surface, door, guest_session, person) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20) ON CONFLICT (idempotency_key) DO NOTHING",
     )?;
+    let (door, guest_session) = match &session.way {
+        Way::Rest => (None, None),
+        Way::WebMessaging { deployment, token } => (Some(deployment.into_bytes()), Some(token)),
+        Way::OpenMessaging { integration } => (Some(integration.into_bytes()), None),
+    };
+    let person = match &request.person {
+        nobody if nobody.is_empty() => None,
+        person => Some(serde_json::to_string(person).map_err(|_| StoreError::Row("person"))?),
+    };
     let inserted = statement.execute(params![
         session.id.0.into_bytes(),
         request.key.as_str(),
@@ -75,6 +112,10 @@ pub(super) fn insert(connection: &Connection, session: &Session) -> Result<bool,
         session.step_since.unix_micros(),
         session.due_at.unix_micros(),
         session.uncertain,
+        session.way.surface().name(),
+        door,
+        guest_session,
+        person,
     ])?;
     Ok(inserted == 1)
 }
@@ -84,7 +125,7 @@ pub(super) fn update(connection: &Connection, session: &Session, epoch: u32) -> 
     let mut statement = connection.prepare_cached(
         "UPDATE session SET state = ?3, token_kid = ?4, token_jti = ?5, token_iat = ?6, contact_id = ?7, conversation_id = ?8, \
          attempts = ?9, epoch = ?10, step_since = ?11, due_at = ?12, opened_at = ?13, latency_us = ?14, failure_code = ?15, \
-         failure_message = ?16, uncertain = ?17 WHERE id = ?1 AND epoch = ?2",
+         failure_message = ?16, uncertain = ?17, message_id = ?18, contact_unknown = ?19, guest_session_ends = ?20 WHERE id = ?1 AND epoch = ?2",
     )?;
     let latency = session.latency.map(|latency| u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
     let failure = session.failure.as_ref();
@@ -106,6 +147,9 @@ pub(super) fn update(connection: &Connection, session: &Session, epoch: u32) -> 
         failure.map(|failure| &failure.code),
         failure.map(|failure| &failure.message),
         session.uncertain,
+        session.message_id,
+        session.contact_unknown,
+        session.guest_session_ends.map(Timestamp::unix_micros),
     ])?;
     if updated == 1 { Ok(()) } else { Err(StoreError::LeaseLost) }
 }

@@ -8,6 +8,7 @@ use crate::{
     audit::Entry,
     ledger::{LEASE, Session, SessionId, State},
     outbox::Event,
+    request::GuestId,
 };
 
 /// The sessions that somebody must still drive: [`State::is_unfinished`] in SQL, word by word the condition of the index over them.
@@ -109,6 +110,18 @@ impl Store {
             _ => Ok(None),
         });
         taken.await.map(|committed| committed.value)
+    }
+
+    /// The contact of a guest, as the latest session other than `except` knows it.
+    pub async fn contact_of(&self, guest: GuestId, except: SessionId) -> Result<Option<String>, StoreError> {
+        self.reader
+            .ask(move |connection| {
+                let sql = "SELECT contact_id FROM session WHERE guest_id = ?1 AND id != ?2 AND contact_id IS NOT NULL \
+                     AND surface != 'rest' ORDER BY id DESC LIMIT 1";
+                let mut statement = connection.prepare_cached(sql)?;
+                Ok(statement.query_row(params![guest.as_str(), except.0.into_bytes()], |row| row.get(0)).optional()?)
+            })
+            .await
     }
 
     /// One session.

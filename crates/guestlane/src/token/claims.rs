@@ -51,6 +51,17 @@ impl GuestToken {
         Self(token.into())
     }
 
+    /// What stands in the place of a token that is not signed: as long as one for these would be.
+    pub fn stand_in(guest: &GuestId, attributes: &Attributes, kid: &str) -> Self {
+        const SIGNATURE: usize = 256; // RSA, 2048 bits
+        let base64 = |bytes: usize| (bytes * 4).div_ceil(3);
+        let identity = TokenIdentity { kid: kid.to_owned(), jti: Uuid::nil(), issued_at: 1_800_000_000 };
+        let json = |value| serde_json::to_vec::<serde_json::Value>(value).map_or(0, |json| json.len());
+        let header = serde_json::to_value(Header { alg: "RS256", kid }).unwrap_or_default();
+        let claims = serde_json::to_value(Claims::new(guest, attributes, &identity)).unwrap_or_default();
+        Self("x".repeat(base64(json(&header)) + 1 + base64(json(&claims)) + 1 + base64(SIGNATURE)).into())
+    }
+
     /// The token itself.
     pub fn expose(&self) -> &str {
         &self.0

@@ -11,7 +11,7 @@ use std::{
 
 use guestlane::{
     Timestamp,
-    ledger::{Failure, LEASE, Session, Setback, Standing, State},
+    ledger::{Failure, LEASE, Session, Setback, Standing, State, Way},
     token::TokenIdentity,
 };
 
@@ -173,7 +173,7 @@ impl Model {
 
     fn ask(&self, index: usize, into: &mut Vec<Self>) {
         let Some(row) = &self.row else {
-            let new = Session::admitted(request("ann"), TokenIdentity::new("k", self.now), self.now);
+            let new = Session::admitted(request("ann"), Way::Rest, TokenIdentity::new("k", self.now), self.now);
             into.push(Self { row: Some(new.clone()), ..self.with(index, Actor::Driving(Box::new(new))) });
             return;
         };
@@ -198,7 +198,7 @@ impl Model {
         }
         let step = if session.contact_id.is_none() { Step::Contact } else { Step::Conversation };
         let done = match step {
-            Step::Contact => session.clone().contact_created("contact".to_owned(), 1, self.now),
+            Step::Contact => session.clone().contact_created(Some("contact".to_owned()), 1, self.now),
             Step::Conversation => session.clone().opened("conversation".to_owned(), 1, self.now, self.now),
         };
         let mut went_well = self.with(index, hold(done.unwrap()));

@@ -222,7 +222,7 @@ async fn a_state_directory_belongs_to_one_platform() {
     let (world, elsewhere) = (World::new().await, World::new().await);
     world.lane().await.create(request("ann")).await.unwrap();
     let mut config = world.config.clone();
-    config.credentials.base = elsewhere.sim.base_url().parse().unwrap();
+    config.credentials.hosts.api = elsewhere.sim.base_url().parse().unwrap();
     let error = guestlane::Lane::open(config, world.clock()).await.unwrap_err();
     assert!(matches!(&error, Error::Settings(invalid) if invalid[0].field == "GUESTLANE_STATE_DIR"), "{error}");
 }

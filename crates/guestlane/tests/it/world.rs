@@ -4,10 +4,12 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream};
 use guestlane::{
-    Clock, Credentials, CrmSettings, Error, Lane, LaneConfig, ManualClock, Opened, Patience, Places, State, Timestamp, audit,
+    Clock, Credentials, CrmSettings, Error, Hosts, Lane, LaneConfig, ManualClock, Opened, Patience, Places, SignIn, State,
+    Timestamp, Trust, audit,
     outbox::Networks,
-    request::{Attributes, IdempotencyKey, SessionRequest},
+    request::{Attributes, IdempotencyKey, Person, SessionRequest},
     store::LogInfo,
+    surface::{CloudSettings, Surface},
 };
 use guestlane_sim::{Entry, Options, Simulator};
 use tempfile::TempDir;
@@ -41,10 +43,14 @@ impl World {
         let places = Places::in_directory(directory.path());
         let config = LaneConfig {
             credentials: Credentials {
-                base: sim.base_url().parse().unwrap(),
+                hosts: Hosts::one_origin(sim.base_url().parse().unwrap()),
+                sign_in: SignIn::Form,
                 client_id: client.id,
                 client_secret: client.secret.into(),
+                trust: Trust::System,
             },
+            surface: Surface::Rest,
+            cloud: CloudSettings::default(),
             patience: Patience { quota: None, ..Patience::default() },
             deadline: Duration::from_secs(60),
             places,
@@ -122,6 +128,7 @@ impl World {
 pub(crate) fn request(guest: &str) -> SessionRequest {
     SessionRequest {
         guest: guest.parse().unwrap(),
+        person: Person::default(),
         queue: SALES.parse().unwrap(),
         attributes: Attributes::from_pairs([("source", "web-portal"), ("tier", "premium")]).unwrap(),
         key: format!("key-of-{guest}").parse().unwrap(),

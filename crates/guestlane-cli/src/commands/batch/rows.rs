@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use guestlane::request::{Attributes, IdempotencyKey, Invalid, QueueId, SessionRequest};
+use guestlane::request::{Attributes, IdempotencyKey, Invalid, Person, QueueId, SessionRequest};
 use serde::Deserialize;
 use tokio::sync::mpsc;
 
@@ -40,12 +40,16 @@ struct Common {
 }
 
 /// A row as it stands in the file.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Raw {
     guest_id: String,
     queue_id: Option<String>,
     idempotency_key: Option<String>,
+    first_name: Option<String>,
+    last_name: Option<String>,
+    email: Option<String>,
+    phone: Option<String>,
     #[serde(default, deserialize_with = "pairs")]
     attributes: Vec<(String, String)>,
 }
@@ -80,11 +84,12 @@ impl Common {
         let missing = || Invalid::new("queueId", "is missing", "give the row a queue_id or set GENESYS_QUEUE_ID");
         let queue = named.or(self.queue).ok_or_else(missing)?;
         let attributes = Attributes::from_pairs(raw.attributes)?;
+        let person = Person::new(raw.first_name, raw.last_name, raw.email, raw.phone)?;
         let key = match raw.idempotency_key.filter(|key| !key.is_empty()) {
             Some(key) => key.parse()?,
-            None => IdempotencyKey::of_row(&self.batch_key, &guest, queue, &attributes),
+            None => IdempotencyKey::of_row(&self.batch_key, &guest, &person, queue, &attributes),
         };
-        Ok(SessionRequest { guest, queue, attributes, key })
+        Ok(SessionRequest { guest, person, queue, attributes, key })
     }
 }
 
@@ -131,7 +136,7 @@ fn read_json(source: impl BufRead, common: &Common, sender: &Sender) {
             Ok(text) => serde_json::from_str::<Raw>(&text).map_err(|error| {
                 Invalid::new(
                     "row",
-                    format!("is not an object with guestId, queueId, idempotencyKey, attributes: {error}"),
+                    format!("is not an object with guestId, queueId, idempotencyKey, firstName, lastName, email, phone, attributes: {error}"),
                     "correct the line",
                 )
             }),
@@ -151,16 +156,24 @@ enum Column {
     Guest,
     Queue,
     Key,
+    FirstName,
+    LastName,
+    Email,
+    Phone,
     Attribute(String),
 }
 
 impl Headings {
     fn new(headings: &csv::StringRecord) -> Result<Self, Invalid> {
-        let fix = "the columns are guest_id, queue_id, idempotency_key and attr.NAME";
+        let fix = "the columns are guest_id, queue_id, idempotency_key, first_name, last_name, email, phone and attr.NAME";
         let column = |heading: &str| match heading {
             "guest_id" => Ok(Column::Guest),
             "queue_id" => Ok(Column::Queue),
             "idempotency_key" => Ok(Column::Key),
+            "first_name" => Ok(Column::FirstName),
+            "last_name" => Ok(Column::LastName),
+            "email" => Ok(Column::Email),
+            "phone" => Ok(Column::Phone),
             _ => match heading.strip_prefix("attr.") {
                 Some(name) => Ok(Column::Attribute(name.to_owned())),
                 None => {
@@ -181,12 +194,16 @@ impl Headings {
     }
 
     fn raw(&self, record: &csv::StringRecord) -> Raw {
-        let mut raw = Raw { guest_id: String::new(), queue_id: None, idempotency_key: None, attributes: Vec::new() };
+        let mut raw = Raw::default();
         for (column, value) in self.0.iter().zip(record) {
             match column {
                 Column::Guest => raw.guest_id = value.to_owned(),
                 Column::Queue => raw.queue_id = Some(value.to_owned()),
                 Column::Key => raw.idempotency_key = Some(value.to_owned()),
+                Column::FirstName => raw.first_name = Some(value.to_owned()),
+                Column::LastName => raw.last_name = Some(value.to_owned()),
+                Column::Email => raw.email = Some(value.to_owned()),
+                Column::Phone => raw.phone = Some(value.to_owned()),
                 // An empty cell is no attribute.
                 Column::Attribute(_) if value.is_empty() => {}
                 Column::Attribute(name) => {

@@ -1,8 +1,10 @@
 //! Settings: from a file, the environment and flags; the later wins. Every setting is one row of [`SETTINGS`].
 
+mod platform;
+
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
-use guestlane_genesys::{BaseUrl, Credentials, Patience, Rate, RetryPolicy, Seams, is_loopback};
+use guestlane_genesys::{Patience, Rate, RetryPolicy, Seams, is_loopback};
 use secrecy::SecretString;
 use url::Url;
 
@@ -13,6 +15,7 @@ use crate::{
     request::{Invalid, QueueId, shorten},
     state::Places,
     store::{AuditSettings, GuestIds},
+    surface::Surface,
 };
 
 /// One setting.
@@ -43,8 +46,18 @@ macro_rules! settings {
 settings! {
     ORG_DOMAIN: "GENESYS_ORG_DOMAIN", "genesys.org_domain", None, false,
         "The organization's domain, like acme.mygenesyscloud.com.";
+    REGION: "GENESYS_REGION", "genesys.region", None, false,
+        "The region of the public platform: its domain, like mypurecloud.ie, or its AWS name, like eu-west-1. Of the official surfaces.";
     BASE_URL: "GENESYS_BASE_URL", "genesys.base_url", None, false,
-        "One origin for all calls in the place of https://GENESYS_ORG_DOMAIN: the simulator, a gateway.";
+        "One origin for all calls in the place of https://GENESYS_ORG_DOMAIN or the region's hosts: the simulator, a gateway.";
+    LOGIN_URL: "GENESYS_LOGIN_URL", "genesys.login_url", None, false, "Where to sign in, in the place of https://login.GENESYS_REGION.";
+    API_URL: "GENESYS_API_URL", "genesys.api_url", None, false, "Where calls go, in the place of https://api.GENESYS_REGION.";
+    WEBMESSAGING_URL: "GENESYS_WEBMESSAGING_URL", "genesys.webmessaging_url", None, false,
+        "Where the guest socket is, in the place of wss://webmessaging.GENESYS_REGION.";
+    CDN_URL: "GENESYS_CDN_URL", "genesys.cdn_url", None, false,
+        "Where configurations of deployments are, in the place of https://api-cdn.GENESYS_REGION.";
+    CA_FILE: "GENESYS_CA_FILE", "genesys.ca_file", None, false,
+        "Certificates in PEM that the platform's must be signed by; by default those that the system believes.";
     CLIENT_ID: "GENESYS_CLIENT_ID", "genesys.client_id", None, false, "The OAuth client's id.";
     CLIENT_SECRET: "GENESYS_CLIENT_SECRET", "genesys.client_secret", None, true, "The OAuth client's secret.";
     QUEUE_ID: "GENESYS_QUEUE_ID", "genesys.queue_id", None, false, "The queue of sessions that name none.";
@@ -53,7 +66,22 @@ settings! {
         "The secret shared with the CRM, whsec_…; without it one is made and kept (`guestlane outbox secret`).";
     ALLOW_PRIVATE: "CRM_ALLOW_PRIVATE_NETWORKS", "crm.allow_private_networks", Some("false"), false,
         "Whether the CRM may be in a private network or on this machine.";
-    SURFACE: "GUESTLANE_SURFACE", "surface", Some("rest"), false, "Which of the platform's APIs opens the conversation.";
+    SURFACE: "GUESTLANE_SURFACE", "surface", Some("rest"), false,
+        "Which of the platform's APIs opens the conversation: rest, web-messaging or open-messaging.";
+    DEPLOYMENT_ID: "GENESYS_DEPLOYMENT_ID", "genesys.deployment_id", None, false, "The web deployment. Of web-messaging.";
+    ORIGIN: "GENESYS_ORIGIN", "genesys.origin", None, false,
+        "The Origin that the deployment allows; by default that of the guest socket. Of web-messaging.";
+    INTEGRATION_ID: "GENESYS_INTEGRATION_ID", "genesys.integration_id", None, false, "The Open Messaging integration. Of open-messaging.";
+    EXTERNAL_SOURCE_ID: "GENESYS_EXTERNAL_SOURCE_ID", "genesys.external_source_id", None, false,
+        "The external source in which a guest id is a contact's external id: without it, only e-mail or telephone keep a contact from being made twice.";
+    FIRST_MESSAGE: "GENESYS_FIRST_MESSAGE", "genesys.first_message", Some("Hello"), false,
+        "What the guest says first, which opens the conversation; join sends a Presence event instead. Of the official surfaces.";
+    LINK_CONTACT: "GENESYS_LINK_CONTACT", "genesys.link_contact", Some("true"), false,
+        "Whether the contact is linked to the conversation: two calls. Of the official surfaces.";
+    MOVE_TO_QUEUE: "GENESYS_MOVE_TO_QUEUE", "genesys.move_to_queue", Some("false"), false,
+        "Whether the conversation is moved to its queue, for inbound flows that do not read routingTarget. Of the official surfaces.";
+    SEND_GUEST_TOKEN: "GENESYS_SEND_GUEST_TOKEN", "genesys.send_guest_token", Some("false"), false,
+        "Whether the inbound flow gets the guest token as an attribute, where it fits into 2,048 bytes. Of the official surfaces.";
     STATE_DIR: "GUESTLANE_STATE_DIR", "state_dir", Some(".guestlane"), false, "Where the store and the master key are.";
     DATABASE_URL: "GUESTLANE_DATABASE_URL", "database_url", None, false, "The store, as sqlite:PATH; by default in the state directory.";
     AUDIT_LOG: "GUESTLANE_AUDIT_LOG", "audit_log", None, false,
@@ -64,7 +92,8 @@ settings! {
         "How large a file of the audit log becomes before the next one is begun: like 64MiB, or off.";
     MASTER_KEY: "GUESTLANE_MASTER_KEY", "master_key", None, true,
         "What the signing keys are encrypted with, base64 of 32 bytes; by default a file in the state directory.";
-    QUOTA: "GUESTLANE_QUOTA", "quota", Some("100/s"), false, "How many calls the platform allows: N/s, N/min or off.";
+    QUOTA: "GUESTLANE_QUOTA", "quota", Some("100/s"), false,
+        "How many calls the platform allows: N/s, N/min or off; 300/min by default on the official surfaces.";
     RETRIES: "GUESTLANE_RETRIES", "retry.retries", Some("3"), false, "How often a failed call is repeated.";
     RETRY_MIN: "GUESTLANE_RETRY_MIN", "retry.min", Some("1s"), false, "The shortest wait before a call is repeated.";
     RETRY_MAX: "GUESTLANE_RETRY_MAX", "retry.max", Some("5s"), false, "The longest wait, unless the platform asks for more.";
@@ -162,6 +191,8 @@ impl Settings {
             return Some((value, origin.clone()));
         }
         let default = SETTINGS.iter().find(|setting| setting.env == env)?.default?;
+        // The public platform allows less than the brief.
+        let default = if env == QUOTA && self.is_official() { "300/min" } else { default };
         Some((default, Origin::Default))
     }
 
@@ -181,6 +212,11 @@ impl Settings {
             _ => value.to_owned(),
         };
         Some((shown, origin))
+    }
+
+    /// Whether the surface is one that the public platform has.
+    fn is_official(&self) -> bool {
+        self.value(SURFACE).is_some_and(|name| Surface::NAMES[1..].contains(&name))
     }
 
     fn value(&self, env: &str) -> Option<&str> {
@@ -210,8 +246,9 @@ impl Settings {
     /// Everything a lane needs, or everything that is wrong, at once. `needs_queue`: a caller has none of their own.
     pub fn lane(&self, needs_queue: bool) -> Result<LaneConfig, Error> {
         let mut reader = Reader { settings: self, refused: Vec::new() };
-        reader.surface();
+        let surface = reader.surface();
         let credentials = reader.credentials();
+        let cloud = reader.cloud(credentials.as_ref().map(|credentials| &credentials.hosts));
         let patience = reader.patience();
         let deadline = reader.parsed(DEADLINE, "write it like 500ms, 5s or 2min, at most 30min", |text| {
             parse_duration(text).filter(|deadline| *deadline <= LONGEST_DEADLINE)
@@ -224,9 +261,9 @@ impl Settings {
         if let Err(Error::Settings(invalid)) = self.default_queue() {
             reader.refused.extend(invalid);
         }
-        let config = match (credentials, patience, deadline, places) {
-            (Some(credentials), Some(patience), Some(deadline), Some(places)) => {
-                Some(LaneConfig { credentials, patience, deadline, places, crm })
+        let config = match (credentials, patience, deadline, surface.zip(cloud), places) {
+            (Some(credentials), Some(patience), Some(deadline), Some((surface, cloud)), Some(places)) => {
+                Some(LaneConfig { credentials, patience, deadline, surface, cloud, places, crm })
             }
             _ => None,
         };
@@ -279,54 +316,6 @@ impl Reader<'_> {
             self.refuse(env, format!("`{}` cannot be used", shorten(&text)), fix);
         }
         parsed
-    }
-
-    fn surface(&mut self) {
-        self.parsed(SURFACE, "this version knows rest only (see the README's table of surfaces)", |text| {
-            (text == "rest").then_some(())
-        });
-    }
-
-    fn credentials(&mut self) -> Option<Credentials> {
-        let base = self.base();
-        let required = |reader: &mut Self, env, fix: &str| {
-            let value = reader.settings.value(env).map(str::to_owned);
-            if value.is_none() {
-                reader.missing(env, fix);
-            }
-            value
-        };
-        let fix = "it is in Admin > Integrations > OAuth (grant type: client credentials)";
-        let client_id = required(self, CLIENT_ID, fix);
-        let client_secret = required(self, CLIENT_SECRET, fix);
-        Some(Credentials { base: base?, client_id: client_id?, client_secret: client_secret?.into() })
-    }
-
-    fn base(&mut self) -> Option<BaseUrl> {
-        if let Some(url) = self.settings.value(BASE_URL).map(str::to_owned) {
-            let parsed = url.parse::<BaseUrl>();
-            return parsed.map_err(|error| self.refuse(BASE_URL, error.to_string(), "give an https origin")).ok();
-        }
-        let Some(domain) = self.settings.value(ORG_DOMAIN).map(str::to_owned) else {
-            self.missing(ORG_DOMAIN, "set it to the organization's domain, like acme.mygenesyscloud.com");
-            return None;
-        };
-        let fix = "give the domain alone, like acme.mygenesyscloud.com; for a whole origin use GENESYS_BASE_URL";
-        let reason = if domain.contains("://") {
-            Some("has a scheme")
-        } else if domain.contains('/') {
-            Some("has a path")
-        } else if !domain.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':')) {
-            Some("has a character that no domain has")
-        } else {
-            None
-        };
-        if let Some(reason) = reason {
-            self.refuse(ORG_DOMAIN, format!("`{}` {reason}", shorten(&domain)), fix);
-            return None;
-        }
-        let parsed = format!("https://{domain}").parse::<BaseUrl>();
-        parsed.map_err(|_| self.refuse(ORG_DOMAIN, format!("`{}` is not a domain", shorten(&domain)), fix)).ok()
     }
 
     fn duration(&mut self, env: &str) -> Option<Duration> {
@@ -512,6 +501,14 @@ mod tests {
             (DEADLINE, "5"),
             (DEADLINE, "31min"),
             (SURFACE, "carrier-pigeon"),
+            (LINK_CONTACT, "perhaps"),
+            (MOVE_TO_QUEUE, "perhaps"),
+            (SEND_GUEST_TOKEN, "perhaps"),
+            (EXTERNAL_SOURCE_ID, "crm"),
+            (FIRST_MESSAGE, " "),
+            (ORIGIN, "www.example.com"),
+            (ORIGIN, "https://www.example.com/shop"),
+            (CA_FILE, "/nowhere.pem"),
             (ALLOW_PRIVATE, "maybe"),
             (WEBHOOK_URL, "crm"),
             (WEBHOOK_URL, "https://a.example/x,https://b.example/y"),
@@ -523,6 +520,54 @@ mod tests {
             let invalid = refused(&but(name, value));
             assert!(invalid.len() == 1 && invalid[0].field.contains(name), "{name}: {invalid:?}");
         }
+    }
+
+    const CLOUD: [(&str, &str); 6] = [
+        (SURFACE, "web-messaging"),
+        (REGION, "eu-west-1"),
+        (DEPLOYMENT_ID, "dddd0000-0000-4000-8000-000000000001"),
+        (CLIENT_ID, "id"),
+        (CLIENT_SECRET, "secret"),
+        (QUEUE_ID, "5e0c0000-0000-4000-8000-000000000001"),
+    ];
+
+    #[test]
+    fn a_region_and_a_deployment_are_all_that_web_messaging_needs() {
+        let config = settings(&CLOUD).lane(true).unwrap();
+        let hosts = &config.credentials.hosts;
+        assert_eq!(hosts.login.as_str(), "https://login.mypurecloud.ie");
+        assert_eq!(config.credentials.sign_in, guestlane_genesys::SignIn::Basic);
+        assert_eq!(config.patience.quota, Some(Rate::CLOUD));
+        assert_eq!(config.cloud.origin, "https://webmessaging.mypurecloud.ie");
+        assert_eq!(config.surface.name(), "web-messaging");
+    }
+
+    #[test]
+    fn each_host_can_be_another_one() {
+        let own = [
+            (LOGIN_URL, "https://login.gw.example"),
+            (API_URL, "https://gw.example/genesys"),
+            (WEBMESSAGING_URL, "wss://socket.gw.example/v1"),
+            (CDN_URL, "http://127.0.0.1:9"),
+        ];
+        let hosts = settings(&[CLOUD.as_slice(), &own].concat()).lane(true).unwrap().credentials.hosts;
+        assert_eq!(hosts.login.as_str(), "https://login.gw.example");
+        assert_eq!(hosts.api.as_str(), "https://gw.example/genesys");
+        assert_eq!(hosts.webmessaging.as_str(), "https://socket.gw.example");
+        assert_eq!(hosts.cdn.as_str(), "http://127.0.0.1:9");
+    }
+
+    #[test]
+    fn what_an_official_surface_lacks_is_told_by_its_name() {
+        let fields = |values: &[(&str, &str)]| refused(values).into_iter().map(|invalid| invalid.field).collect::<Vec<_>>();
+        assert_eq!(fields(&[(SURFACE, "web-messaging")]), [DEPLOYMENT_ID, REGION, CLIENT_ID, CLIENT_SECRET, QUEUE_ID]);
+        assert_eq!(fields(&[(SURFACE, "open-messaging")])[0], INTEGRATION_ID);
+        let but = |name, value| {
+            fields(&CLOUD.into_iter().filter(|(known, _)| *known != name).chain([(name, value)]).collect::<Vec<_>>())
+        };
+        assert_eq!(but(REGION, "https://mypurecloud.ie"), [REGION]);
+        assert_eq!(but(DEPLOYMENT_ID, "shop"), [DEPLOYMENT_ID]);
+        assert_eq!(but(API_URL, "http://api.mypurecloud.ie"), [API_URL]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     clock::Timestamp,
     error::{CallFailed, Operation},
-    platform::{Call, Platform},
+    platform::{Call, Platform, Repeat},
     retry::Done,
 };
 
@@ -85,6 +85,7 @@ impl Platform {
             path: "/api/v2/externalcontacts/contacts".to_owned(),
             idempotency_key: Some(idempotency_key),
             body: to_json(contact),
+            repeat: Repeat::Always,
         };
         self.call(&call, deadline).await
     }

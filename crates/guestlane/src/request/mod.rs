@@ -1,10 +1,14 @@
 //! What a caller asks for. Parsed once, at the door: whoever holds a [`SessionRequest`] holds one that cannot be malformed.
 
+mod person;
+
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use aws_lc_rs::digest;
 use serde::Serialize;
 use uuid::Uuid;
+
+pub use person::Person;
 
 /// A value that cannot be used: which, why, and what to do instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize)]
@@ -211,8 +215,9 @@ impl IdempotencyKey {
 
     /// The key of a row that names none: it depends on the batch's name and on what the row says, so that the same row of the same batch
     /// is the same session, wherever in the file it stands.
-    pub fn of_row(batch: &str, guest: &GuestId, queue: QueueId, attributes: &Attributes) -> Self {
-        let row = SessionRequest { guest: guest.clone(), queue, attributes: attributes.clone(), key: Self("-".into()) };
+    pub fn of_row(batch: &str, guest: &GuestId, person: &Person, queue: QueueId, attributes: &Attributes) -> Self {
+        let (guest, person, attributes) = (guest.clone(), person.clone(), attributes.clone());
+        let row = SessionRequest { guest, person, queue, attributes, key: Self("-".into()) };
         let text = [b"guestlane batch row\n".as_slice(), batch.as_bytes(), b"\n", &row.fingerprint()].concat();
         let hash = digest::digest(&digest::SHA256, &text);
         let hex: String = hash.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
@@ -274,6 +279,8 @@ impl fmt::Debug for IdempotencyKey {
 pub struct SessionRequest {
     /// Who.
     pub guest: GuestId,
+    /// How the contact is called and reached.
+    pub person: Person,
     /// To whom.
     pub queue: QueueId,
     /// What is known.
@@ -291,8 +298,16 @@ impl SessionRequest {
             guest_id: &'a str,
             queue_id: Uuid,
             attributes: &'a BTreeMap<String, String>,
+            // Absent where there is none: requests of before it existed keep their fingerprint.
+            #[serde(skip_serializing_if = "Person::is_empty")]
+            person: &'a Person,
         }
-        let canonical = Canonical { guest_id: self.guest.as_str(), queue_id: self.queue.0, attributes: self.attributes.as_map() };
+        let canonical = Canonical {
+            guest_id: self.guest.as_str(),
+            queue_id: self.queue.0,
+            attributes: self.attributes.as_map(),
+            person: &self.person,
+        };
         let canonical = serde_json::to_vec(&canonical).unwrap_or_default();
         let mut fingerprint = [0; 32];
         fingerprint.copy_from_slice(digest::digest(&digest::SHA256, &canonical).as_ref());
@@ -308,6 +323,7 @@ impl SessionRequest {
         if self.queue != other.queue {
             fields.push("queueId".to_owned());
         }
+        fields.extend(self.person.differences(&other.person).map(str::to_owned));
         let (mine, theirs) = (self.attributes.as_map(), other.attributes.as_map());
         let names: std::collections::BTreeSet<_> = mine.keys().chain(theirs.keys()).collect();
         fields.extend(
@@ -383,6 +399,7 @@ mod tests {
     fn request(guest: &str, attributes: &[(&str, &str)]) -> SessionRequest {
         SessionRequest {
             guest: guest.parse().unwrap(),
+            person: Person::default(),
             queue: "5e0c0000-0000-4000-8000-000000000001".parse().unwrap(),
             attributes: Attributes::from_pairs(attributes.iter().copied()).unwrap(),
             key: "k".parse().unwrap(),
@@ -395,6 +412,10 @@ mod tests {
         let other = request("bob", &[("tier", "gold"), ("source", "app"), ("lang", "en")]);
         assert_eq!(first.differences(&other), ["guestId", "attributes.lang", "attributes.source"]);
         assert!(first.differences(&first).is_empty());
+        let person = Person::new(Some("Ann".into()), None, Some("ann@example.org".into()), None).unwrap();
+        let named = SessionRequest { person, ..first.clone() };
+        assert_eq!(first.differences(&named), ["firstName", "email"]);
+        assert_ne!(first.fingerprint(), named.fingerprint());
     }
 
     proptest! {

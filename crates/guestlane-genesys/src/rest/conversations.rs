@@ -9,9 +9,9 @@ use uuid::Uuid;
 
 use crate::{
     clock::Timestamp,
-    contacts::{Created, guest_address, to_json},
     error::{CallFailed, Operation},
-    platform::{Call, Platform},
+    platform::{Call, Platform, Repeat},
+    rest::contacts::{Created, guest_address, to_json},
     retry::Done,
 };
 
@@ -67,11 +67,12 @@ impl Platform {
         deadline: Timestamp,
     ) -> Result<Done<Created>, CallFailed> {
         let call = Call {
-            operation: Operation::Conversation,
+            operation: Operation::OpenConversation,
             method: Method::POST,
             path: "/api/v2/conversations/messaging".to_owned(),
             idempotency_key: Some(idempotency_key),
             body: to_json(conversation),
+            repeat: Repeat::Always,
         };
         self.call(&call, deadline).await
     }
@@ -82,7 +83,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::contacts::NewContact;
+    use crate::rest::contacts::NewContact;
 
     const QUEUE: &str = "7a1f0000-0000-4000-8000-000000000001";
 

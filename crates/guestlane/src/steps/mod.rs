@@ -1,21 +1,29 @@
 //! The steps of a session: what each sends, and what it writes.
 
-use guestlane_genesys::{CallError, CallFailed, Category, NewContact, NewConversation, Seam, Timestamp};
+mod cloud;
+mod rest;
+
+use guestlane_genesys::{CallError, CallFailed, Category, Seam, Timestamp};
 
 use crate::{
     audit::{Entry, Status},
     error::Error,
     lane::Lane,
-    ledger::{Failure, IllegalMove, Session, State},
+    ledger::{Failure, IllegalMove, Session, State, Way},
     orchestrator::Opened,
-    store::{Advanced, Transition},
-    token::{self, GuestToken, TokenIdentity},
+    state::open_guest_session,
+    store::{Advanced, StoreError, Transition},
+    token::{self, GuestToken, MasterKeyError, TokenIdentity},
 };
 
 /// A step did not end well.
 pub(crate) enum StepFailed {
     /// The call was given up.
     Call(CallFailed),
+    /// The store could not be asked.
+    Store(StoreError),
+    /// The guest's session cannot be opened.
+    MasterKey(MasterKeyError),
     /// A defect of ours.
     Move(IllegalMove),
 }
@@ -24,7 +32,7 @@ impl StepFailed {
     pub(crate) fn tries(&self) -> u32 {
         match self {
             Self::Call(failed) => failed.tries,
-            Self::Move(_) => 0,
+            Self::Store(_) | Self::MasterKey(_) | Self::Move(_) => 0,
         }
     }
 
@@ -32,7 +40,7 @@ impl StepFailed {
     pub(crate) fn is_of_expired_token(&self) -> bool {
         match self {
             Self::Call(failed) => matches!(&failed.cause, CallError::Refused(refusal) if refusal.is_expired_guest_token()),
-            Self::Move(_) => false,
+            Self::Store(_) | Self::MasterKey(_) | Self::Move(_) => false,
         }
     }
 }
@@ -43,6 +51,12 @@ impl From<CallFailed> for StepFailed {
     }
 }
 
+impl From<StoreError> for StepFailed {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
 impl From<IllegalMove> for StepFailed {
     fn from(illegal: IllegalMove) -> Self {
         Self::Move(illegal)
@@ -50,37 +64,37 @@ impl From<IllegalMove> for StepFailed {
 }
 
 impl Lane {
-    /// Step A (R4).
-    pub(crate) async fn create_contact(
-        &self,
-        session: &Session,
-        token: &GuestToken,
-        deadline: Timestamp,
-    ) -> Result<Transition, StepFailed> {
-        let request = &session.request;
-        let contact = NewContact::new(request.guest.as_str(), token.expose(), request.attributes.as_map());
-        let key = format!("{}-contact", request.key.upstream());
-        let done = self.platform.register_contact(&contact, key, deadline).await?;
-        let after = session.clone().contact_created(done.value.id, done.tries, self.clock.now())?;
-        self.seams.pass(Seam::ContactMade).await;
-        Ok(self.transition(session, after, None))
-    }
-
-    /// Step B (R5). Its transition carries the audit record «success» and the CRM's event.
-    pub(crate) async fn open_conversation(
+    /// The next step of a session, and what it writes.
+    pub(crate) async fn next_step(
         &self,
         session: &Session,
         token: &GuestToken,
         since: Timestamp,
         deadline: Timestamp,
     ) -> Result<Transition, StepFailed> {
-        let request = &session.request;
-        let conversation = NewConversation::new(request.guest.as_str(), request.queue.0, token.expose());
-        let key = format!("{}-conversation", request.key.upstream());
-        let done = self.platform.open_conversation(&conversation, key, deadline).await?;
-        self.seams.pass(Seam::ConversationOpened).await;
+        let has_contact = session.state != State::Admitted;
+        match (&session.way, &session.message_id, &session.conversation_id) {
+            (Way::Rest, ..) if has_contact => self.open_conversation(session, token, since, deadline).await,
+            (Way::Rest, ..) => self.create_contact(session, token, deadline).await,
+            (Way::WebMessaging { .. } | Way::OpenMessaging { .. }, message, conversation) => match (message, conversation) {
+                _ if !has_contact => self.find_or_make_contact(session, deadline).await,
+                (None, _) => self.send_first_message(session, token, deadline).await,
+                (Some(message), None) => self.find_conversation(session, message, deadline).await,
+                (Some(_), Some(conversation)) => self.arrange(session, conversation, since, deadline).await,
+            },
+        }
+    }
+
+    /// The last transition: it carries the audit record «success» and the CRM's event.
+    fn now_open(
+        &self,
+        session: &Session,
+        conversation_id: String,
+        tries: u32,
+        since: Timestamp,
+    ) -> Result<Transition, StepFailed> {
         let now = self.clock.now();
-        let after = session.clone().opened(done.value.id, done.tries, since, now)?;
+        let after = session.clone().opened(conversation_id, tries, since, now)?;
         let events = self.outbox.as_ref().map(|outbox| outbox.session_created(&after, now)).unwrap_or_default();
         Ok(Transition { events, ..self.transition(session, after, Some(Status::Success)) })
     }
@@ -123,7 +137,8 @@ impl Lane {
 
     pub(crate) fn opened(&self, session: Session, replayed: bool) -> Result<Opened, Error> {
         let guest_token = self.sign_for(&session)?;
-        Ok(Opened { session, guest_token, replayed })
+        let guest_session = open_guest_session(&self.master, &session)?;
+        Ok(Opened { session, guest_token, guest_session, replayed })
     }
 
     /// The platform has not taken the key with this token (it refused it as expired, or never saw it): a fresh one may go under it.
@@ -144,6 +159,8 @@ fn seam_after(session: &Session) -> Option<Seam> {
         State::NeedsAttention => Some(Seam::SetAside),
         State::Failed | State::Parked => Some(Seam::FailureStored),
         State::Admitted | State::ContactCreated if session.failure.is_some() => Some(Seam::FailureStored),
+        State::ContactCreated if session.conversation_id.is_some() => Some(Seam::ConversationStored),
+        State::ContactCreated if session.message_id.is_some() => Some(Seam::MessageStored),
         State::ContactCreated => Some(Seam::ContactStored),
         State::Admitted => None, // its token was renewed, and that has a seam of its own
     }

@@ -1,0 +1,260 @@
+//! `guestlane create --dry-run`: the calls, as they would be made; in the place of each secret, and of what only the platform can tell, stands its name.
+
+use guestlane::{
+    Clock, LaneConfig, Seams,
+    request::{Attributes, SessionRequest},
+    surface::{CloudSettings, Surface},
+    token::{GuestToken, Keyring},
+};
+use guestlane_genesys::{
+    Enrich, NewContact, NewConversation, Platform, WouldBe,
+    guest::{
+        event::attribute_bytes,
+        frame::{Action, ClientFrame, Configure, SessionToken},
+    },
+};
+use serde::Serialize;
+use serde_json::{
+    json,
+    value::{RawValue, to_raw_value},
+};
+
+use crate::screen;
+
+/// One call.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Call {
+    method: &'static str,
+    url: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idempotency_key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<Box<RawValue>>, // as it would be sent, byte for byte
+    /// When it is not made, or whether it counts against the quota.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<&'static str>,
+    #[serde(skip)]
+    costs: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DryRun<'a> {
+    dry_run: bool,
+    surface: &'static str,
+    attribute_bytes: usize,
+    attribute_bytes_allowed: usize,
+    /// Calls of a session for which nothing must be repeated; the access token and the queue are asked for once for many.
+    quota_cost: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    contact: Option<Contact>,
+    calls: &'a [Call],
+}
+
+/// What would happen to the contact, as the platform says.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Contact {
+    Would(WouldBe),
+    Unknown { unknown: String },
+}
+
+pub(super) async fn run(config: &LaneConfig, request: &SessionRequest, json: bool) -> anyhow::Result<()> {
+    config.surface.check(request)?;
+    let token = GuestToken::stand_in(&request.guest, &request.attributes, Keyring::FIRST_KID);
+    let mut calls = calls(config, request, &token);
+    for call in &mut calls {
+        let named = call.body.as_ref().map(|body| body.get().replace(token.expose(), "<guest token>"));
+        call.body = named.and_then(|body| RawValue::from_string(body).ok());
+    }
+    let attributes = match config.surface {
+        Surface::Rest => request.attributes.as_map().clone(),
+        Surface::WebMessaging { .. } | Surface::OpenMessaging { .. } => config.cloud.attributes(request, &token),
+    };
+    let run = DryRun {
+        dry_run: true,
+        surface: config.surface.name(),
+        attribute_bytes: attribute_bytes(&attributes),
+        attribute_bytes_allowed: Attributes::MAX_BYTES,
+        quota_cost: calls.iter().filter(|call| call.costs).count(),
+        contact: contact(config, request).await,
+        calls: &calls,
+    };
+    if json {
+        screen::json(&run);
+        return Ok(());
+    }
+    screen::data("Nothing was created. These calls would be made:\n");
+    for call in &calls {
+        screen::data(format!("{} {}", call.method, call.url));
+        if let Some(key) = &call.idempotency_key {
+            screen::data(format!("  Idempotency-Key: {key}"));
+        }
+        if let Some(body) = &call.body {
+            screen::data(format!("  {body}"));
+        }
+        if let Some(note) = call.note {
+            screen::data(format!("  ({note})"));
+        }
+    }
+    screen::data(format!("\nAttributes: {} of {} bytes.", run.attribute_bytes, run.attribute_bytes_allowed));
+    screen::data(format!("Quota: {} for the session.", screen::count(run.quota_cost as u64, "call")));
+    match &run.contact {
+        Some(Contact::Would(WouldBe::Make)) => screen::data("Contact: there is none yet, it would be made."),
+        Some(Contact::Would(WouldBe::Update { id })) => {
+            let id = id.as_deref().map(|id| format!(" {}", screen::printable(id))).unwrap_or_default();
+            screen::data(format!("Contact: it is there{id}, and would be brought up to date."));
+        }
+        Some(Contact::Unknown { unknown }) => {
+            screen::note(format!("note: the platform could not be asked about the contact: {unknown}"))
+        }
+        None => {}
+    }
+    Ok(())
+}
+
+/// Asks the platform what it would do, where it can be asked.
+async fn contact(config: &LaneConfig, request: &SessionRequest) -> Option<Contact> {
+    let identifiers = config.cloud.identifiers(request);
+    if !config.surface.is_official() || identifiers.is_empty() {
+        return None;
+    }
+    let clock = Clock::system();
+    let deadline = clock.now() + config.deadline;
+    let asked = async {
+        let platform = Platform::new(&config.credentials, config.patience, clock, Seams::default())?;
+        Ok::<_, anyhow::Error>(platform.try_upsert_contact(&identifiers, &config.cloud.contact(request), deadline).await?)
+    };
+    Some(match asked.await {
+        Ok(would) => Contact::Would(would),
+        Err(error) => Contact::Unknown { unknown: format!("{error:#}") },
+    })
+}
+
+fn calls(config: &LaneConfig, request: &SessionRequest, token: &GuestToken) -> Vec<Call> {
+    let api = &config.credentials.hosts.api;
+    let call =
+        |method, path: &str, body| Call { method, url: api.route(path), idempotency_key: None, body, note: None, costs: true };
+    let queue = Call {
+        note: Some("once for many sessions"),
+        costs: false,
+        ..call("GET", &format!("/api/v2/routing/queues/{}", request.queue), None)
+    };
+    let mut calls = Vec::new();
+    match &config.surface {
+        Surface::Rest => {
+            let upstream = request.key.upstream();
+            let contact = NewContact::new(request.guest.as_str(), token.expose(), request.attributes.as_map());
+            let conversation = NewConversation::new(request.guest.as_str(), request.queue.0, token.expose());
+            let keyed = |path, key, body| Call { idempotency_key: Some(format!("{upstream}-{key}")), ..call("POST", path, body) };
+            calls.push(Call { note: Some("once for many sessions"), costs: false, ..call("POST", "/api/v2/oauth/token", None) });
+            calls.push(queue);
+            calls.push(keyed("/api/v2/externalcontacts/contacts", "contact", to_raw_value(&contact).ok()));
+            calls.push(keyed("/api/v2/conversations/messaging", "conversation", to_raw_value(&conversation).ok()));
+        }
+        surface @ (Surface::WebMessaging { .. } | Surface::OpenMessaging { .. }) => {
+            let url = config.credentials.hosts.login.route("/oauth/token");
+            calls.push(Call { url, note: Some("once for many sessions"), costs: false, ..call("POST", "", None) });
+            calls.push(queue);
+            calls.push(contact_call(&config.cloud, request, call));
+            calls.extend(first_message(config, surface, request, token));
+            let prefetched = matches!(surface, Surface::OpenMessaging { .. });
+            let details = call("GET", "/api/v2/conversations/messages/{messageId}/details", None);
+            let note = if prefetched {
+                "only if the platform did not tell the conversation at once"
+            } else {
+                "until the platform knows the message"
+            };
+            calls.push(Call { note: Some(note), costs: !prefetched, ..details });
+            calls.extend(arrangements(&config.cloud, request, call));
+        }
+    }
+    calls
+}
+
+fn contact_call(
+    cloud: &CloudSettings,
+    request: &SessionRequest,
+    call: impl Fn(&'static str, &str, Option<Box<RawValue>>) -> Call,
+) -> Call {
+    let (identifiers, contact) = (cloud.identifiers(request), cloud.contact(request));
+    if identifiers.is_empty() {
+        let note = "unless an earlier session of the guest knows the contact; without GENESYS_EXTERNAL_SOURCE_ID, e-mail or telephone nothing identifies it";
+        let create = call("POST", "/api/v2/externalcontacts/contacts", to_raw_value(&contact).ok());
+        return Call { note: Some(note), ..create };
+    }
+    call("POST", "/api/v2/externalcontacts/contacts/enrich", to_raw_value(&Enrich::upsert(&identifiers, &contact)).ok())
+}
+
+fn first_message(config: &LaneConfig, surface: &Surface, request: &SessionRequest, token: &GuestToken) -> Vec<Call> {
+    let hosts = &config.credentials.hosts;
+    match surface {
+        Surface::OpenMessaging { integration } => {
+            const ID: &str = "<session id>";
+            let message = config.cloud.inbound_message(request, token, ID, "<time>");
+            let path = format!("/api/v2/conversations/messages/{integration}/inbound/open/message?prefetchConversationId=true");
+            let (url, body) = (hosts.api.route(&path), to_raw_value(&message).ok());
+            vec![Call { method: "POST", url, idempotency_key: None, body, note: None, costs: true }]
+        }
+        Surface::WebMessaging { deployment } => {
+            let socket = hosts.webmessaging.route(&format!("/v1?deploymentId={deployment}")).replacen("http", "ws", 1);
+            let frame = |action, note| Call {
+                method: "FRAME",
+                url: socket.clone(),
+                idempotency_key: None,
+                body: to_raw_value(&ClientFrame {
+                    token: SessionToken::new("<guest session token>"),
+                    tracing_id: Some("<tracing id>".to_owned()),
+                    action,
+                })
+                .ok(),
+                note,
+                costs: false,
+            };
+            let configure = Configure { deployment_id: deployment.to_string(), ..Configure::default() };
+            let message = Box::new(config.cloud.first_message(request, token));
+            let open = Call {
+                method: "WEBSOCKET",
+                url: socket.clone(),
+                idempotency_key: None,
+                body: None,
+                note: Some("no call of the quota"),
+                costs: false,
+            };
+            vec![
+                open,
+                frame(Action::ConfigureSession(configure), None),
+                frame(
+                    Action::OnMessage { message, time: None, channel: None },
+                    Some("after a crash or a lost answer, the history is read first"),
+                ),
+            ]
+        }
+        Surface::Rest => Vec::new(),
+    }
+}
+
+fn arrangements(
+    cloud: &CloudSettings,
+    request: &SessionRequest,
+    call: impl Fn(&'static str, &str, Option<Box<RawValue>>) -> Call,
+) -> Vec<Call> {
+    let mut calls = Vec::new();
+    if cloud.link_contact || cloud.move_to_queue {
+        calls.push(call("GET", "/api/v2/conversations/{conversationId}", None));
+    }
+    if cloud.link_contact {
+        let link = json!({
+            "externalContactId": "{contactId}", "conversationId": "{conversationId}", "communicationId": "{communicationId}",
+            "mediaType": "MESSAGE",
+        });
+        calls.push(call("PUT", "/api/v2/externalcontacts/conversations/{conversationId}", to_raw_value(&link).ok()));
+    }
+    if cloud.move_to_queue {
+        let path = "/api/v2/conversations/{conversationId}/participants/{participantId}/replace/queue";
+        let body = to_raw_value(&json!({"queueId": request.queue.to_string()})).ok();
+        calls.push(Call { note: Some("unless it is there already"), ..call("POST", path, body) });
+    }
+    calls
+}

@@ -1,0 +1,84 @@
+//! `guestlane create`: one session.
+
+mod dry_run;
+
+use std::process::ExitCode;
+
+use guestlane::{
+    Clock, Lane, Opened,
+    config::Settings,
+    request::{IdempotencyKey, Person, QueueId, SessionRequest},
+};
+
+use super::{attributes, close};
+use crate::{
+    args::{Create, Global},
+    failure, screen,
+    session_json::SessionJson,
+    settings,
+};
+
+pub(crate) async fn run(global: &Global, args: &Create) -> anyhow::Result<ExitCode> {
+    let settings = settings::load(global)?;
+    let config = settings.lane(args.queue.is_none())?;
+    let request = request(args, &settings)?;
+    if args.dry_run {
+        dry_run::run(&config, &request, global.json).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let lane = Lane::open(config, Clock::system()).await?;
+    let key = request.key.clone();
+    let code = match lane.create(request).await {
+        Ok(opened) => {
+            show(&opened, global.json, args.show_token);
+            ExitCode::SUCCESS
+        }
+        Err(error) => failure::report_session(&error, &key, global.json),
+    };
+    close(&lane).await;
+    Ok(code)
+}
+
+fn request(args: &Create, settings: &Settings) -> anyhow::Result<SessionRequest> {
+    let queue: Option<QueueId> = match &args.queue {
+        Some(queue) => Some(queue.parse()?),
+        None => settings.default_queue()?,
+    };
+    let missing = || guestlane::request::Invalid::new("queueId", "is missing", "give --queue or set GENESYS_QUEUE_ID");
+    Ok(SessionRequest {
+        guest: args.guest.parse()?,
+        person: Person::new(args.first_name.clone(), args.last_name.clone(), args.email.clone(), args.phone.clone())?,
+        queue: queue.ok_or_else(missing)?,
+        attributes: attributes(&args.attributes)?,
+        key: args.idempotency_key.as_deref().map(str::parse).transpose()?.unwrap_or_else(IdempotencyKey::generate),
+    })
+}
+
+fn show(opened: &Opened, json: bool, show_token: bool) {
+    if json {
+        return screen::json(&SessionJson::opened(opened));
+    }
+    let session = &opened.session;
+    let how = if opened.replayed { "was open already" } else { "is open" };
+    screen::data(format!("The session of {} {how}.\n", session.request.guest));
+    let missing = || "–".to_owned();
+    let latency = session.latency.map_or_else(missing, |latency| format!("{:.1} ms", latency.as_secs_f64() * 1000.0));
+    let mut rows = vec![
+        ("queue", session.request.queue.to_string()),
+        ("contact", session.contact_id.clone().unwrap_or_else(missing)),
+        ("conversation", session.conversation_id.clone().unwrap_or_else(missing)),
+        ("session", session.id.to_string()),
+        ("key", session.request.key.to_string()),
+        ("latency", latency),
+    ];
+    if let Some(end) = session.guest_session_ends {
+        rows.push(("guest session", format!("ends {end} if nothing is said")));
+    }
+    if show_token {
+        rows.push(("guest token", opened.guest_token.expose().to_owned()));
+        rows.extend(opened.guest_session.as_ref().map(|token| ("session token", token.expose().to_owned())));
+    }
+    for (name, value) in rows {
+        screen::data(format!("  {name:<13} {}", screen::printable(&value)));
+    }
+}

@@ -1,0 +1,148 @@
+//! Conversations that exist: found by a message, looked into, moved to a queue (reference, sections 6.3 and 6.4).
+
+use http::Method;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{
+    clock::Timestamp,
+    error::{CallFailed, Operation},
+    platform::{Call, Platform, Repeat},
+    rest::contacts::to_json,
+    retry::Done,
+};
+
+/// A message, as far as we read it (`MessageData`).
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct MessageDetails {
+    /// Absent until the platform has routed the message.
+    conversation_id: Option<String>,
+}
+
+/// A conversation, as far as we read it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Conversation {
+    /// Its id.
+    pub id: String,
+    /// Who takes part, and who did.
+    #[serde(default)]
+    pub participants: Vec<Participant>,
+}
+
+/// Somebody in a conversation.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Participant {
+    /// The id.
+    pub id: String,
+    /// `customer`, `workflow`, `acd`, `agent`, …
+    pub purpose: String,
+    /// The queue, of those who wait or work in one.
+    pub queue_id: Option<Uuid>,
+    /// The contact that is linked.
+    pub external_contact_id: Option<String>,
+    /// When they left.
+    pub end_time: Option<String>,
+    /// Their communications.
+    pub messages: Vec<Communication>,
+}
+
+/// One communication of a participant.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Communication {
+    /// The communication id.
+    pub id: String,
+    /// `connected`, `disconnected`, …
+    pub state: Option<String>,
+}
+
+impl Participant {
+    fn is_guest(&self) -> bool {
+        matches!(self.purpose.as_str(), "customer" | "external")
+    }
+
+    fn is_there(&self) -> bool {
+        let gone = |communication: &Communication| {
+            communication.state.as_deref().is_some_and(|state| matches!(state, "disconnected" | "terminated"))
+        };
+        self.end_time.is_none() && (self.messages.is_empty() || !self.messages.iter().all(gone))
+    }
+}
+
+impl Conversation {
+    /// The guest's communication, which a contact is linked to.
+    pub fn guest_communication(&self) -> Option<&str> {
+        let guest = self.participants.iter().find(|participant| participant.is_guest())?;
+        guest.messages.first().map(|communication| communication.id.as_str())
+    }
+
+    /// Whether that contact is linked already.
+    pub fn is_linked_to(&self, contact_id: &str) -> bool {
+        self.participants.iter().any(|participant| participant.external_contact_id.as_deref() == Some(contact_id))
+    }
+
+    /// Who holds the conversation for the guest now: a flow, a queue or an agent. That one is replaced when it is moved.
+    pub fn holder(&self) -> Option<&Participant> {
+        self.participants.iter().rev().find(|participant| !participant.is_guest() && participant.is_there())
+    }
+}
+
+impl Platform {
+    /// The conversation of a message. It may take the platform a while to know it: it is asked until it does, or until `deadline`.
+    pub async fn conversation_of(&self, message_id: &str, deadline: Timestamp) -> Result<Done<String>, CallFailed> {
+        let path = format!("/api/v2/conversations/messages/{message_id}/details");
+        let call = Call::get(Operation::Details, path, Repeat::UntilThere);
+        self.call_until(&call, |details: MessageDetails| details.conversation_id.filter(|id| !id.is_empty()), deadline).await
+    }
+
+    /// A conversation with its participants, as soon as the guest is among them.
+    pub async fn conversation(&self, id: &str, deadline: Timestamp) -> Result<Done<Conversation>, CallFailed> {
+        let call = Call::get(Operation::Conversation, format!("/api/v2/conversations/{id}"), Repeat::UntilThere);
+        let there = |conversation: Conversation| conversation.guest_communication().is_some().then_some(conversation);
+        self.call_until(&call, there, deadline).await
+    }
+
+    /// Moves a conversation from `participant` to a queue. Sent again only when it surely was not done: look first.
+    pub async fn move_to_queue(
+        &self,
+        conversation_id: &str,
+        participant_id: &str,
+        queue: Uuid,
+        deadline: Timestamp,
+    ) -> Result<Done<()>, CallFailed> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Transfer {
+            queue_id: Uuid,
+        }
+        let path = format!("/api/v2/conversations/{conversation_id}/participants/{participant_id}/replace/queue");
+        let body = to_json(&Transfer { queue_id: queue });
+        let call = Call { method: Method::POST, ..Call::post(Operation::MoveToQueue, path, body, Repeat::UnlessUnknown) };
+        self.call_for_nothing(&call, deadline).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn conversation(participants: &str) -> Conversation {
+        serde_json::from_str(&format!(r#"{{"id":"c","participants":{participants}}}"#)).unwrap()
+    }
+
+    #[test]
+    fn the_holder_is_the_last_one_who_is_there_and_is_not_the_guest() {
+        let moved = conversation(
+            r#"[{"id":"1","purpose":"customer","messages":[{"id":"m1","state":"connected"}]},
+                {"id":"2","purpose":"workflow","endTime":"2026-07-01T10:00:00.000Z","messages":[{"id":"m2","state":"terminated"}]},
+                {"id":"3","purpose":"acd","queueId":"5e0c0000-0000-4000-8000-000000000001","messages":[{"id":"m3","state":"connected"}]}]"#,
+        );
+        assert_eq!(moved.holder().unwrap().id, "3");
+        assert_eq!(moved.guest_communication(), Some("m1"));
+        assert_eq!(conversation(r#"[{"id":"1","purpose":"customer"}]"#).holder(), None);
+        let ended = conversation(r#"[{"id":"2","purpose":"agent","messages":[{"id":"m","state":"disconnected"}]}]"#);
+        assert_eq!(ended.holder(), None);
+    }
+}

@@ -1,0 +1,93 @@
+//! Harmless looks at the platform's doors: does a call come through, and what is behind. Nothing in here changes anything.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, header};
+use http_body_util::Full;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::{
+    base_url::BaseUrl,
+    clock::Timestamp,
+    error::{CallError, CallFailed, Operation},
+    platform::{Call, Platform, Repeat},
+    transport::Answer,
+};
+
+/// What was behind a door.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// HTTP status, whatever it is.
+    pub status: StatusCode,
+    /// The platform's code of a refusal.
+    pub code: String,
+    /// The platform's sentence.
+    pub message: String,
+    /// To quote to the platform's support.
+    pub correlation_id: Option<String>,
+    /// `date`, `inin-ratelimit-…` and the like.
+    pub headers: BTreeMap<String, String>,
+    /// The body, if it is JSON.
+    pub body: Value,
+}
+
+impl Seen {
+    fn new(answer: &Answer) -> Self {
+        let refusal = answer.refusal();
+        let text = |value: &http::HeaderValue| value.to_str().unwrap_or_default().to_owned();
+        Self {
+            status: answer.status,
+            code: refusal.code,
+            message: refusal.message,
+            correlation_id: refusal.correlation_id,
+            headers: answer.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect(),
+            body: serde_json::from_slice(&answer.body).unwrap_or_default(),
+        }
+    }
+}
+
+impl Platform {
+    /// Signs in, or uses the token at hand.
+    pub async fn sign_in(&self, deadline: Timestamp) -> Result<(), CallError> {
+        self.access_token(deadline).await
+    }
+
+    /// Reads something with the access token, once. Every answer is a good one.
+    pub async fn look(&self, path: &str, deadline: Timestamp) -> Result<Seen, CallError> {
+        let call = Call::get(Operation::Look, path.to_owned(), Repeat::UnlessUnknown);
+        Ok(Seen::new(&self.answer_to(&call, deadline).await?))
+    }
+
+    /// As [`look`](Self::look), for operations that read by another method.
+    pub async fn look_with(&self, method: Method, path: &str, body: &Value, deadline: Timestamp) -> Result<Seen, CallError> {
+        let body = Bytes::from(body.to_string());
+        let call = Call { method, ..Call::post(Operation::Look, path.to_owned(), body, Repeat::UnlessUnknown) };
+        Ok(Seen::new(&self.answer_to(&call, deadline).await?))
+    }
+
+    /// Reads something that is open to everybody.
+    pub async fn look_openly(&self, base: &BaseUrl, path: &str, deadline: Timestamp) -> Result<Seen, CallError> {
+        let request = Request::get(base.route(path))
+            .header(header::ACCEPT, "application/json")
+            .body(Full::<Bytes>::default())
+            .map_err(|error| CallError::NotSent(error.to_string()))?;
+        Ok(Seen::new(&self.transport().send(request, deadline).await?))
+    }
+
+    /// Opens the guest socket of a deployment and closes it again, without a frame: no session begins.
+    pub async fn knock_at_guest_socket(
+        &self,
+        deployment: Uuid,
+        origin: &http::HeaderValue,
+        deadline: Timestamp,
+    ) -> Result<(), CallFailed> {
+        let token = crate::guest::frame::SessionToken::generate();
+        let knock = || async {
+            self.connect_guest(deployment, origin, &token, deadline).await?.close().await;
+            Ok(())
+        };
+        self.repeat(Operation::Look, Repeat::Always, deadline, knock).await.map(|done| done.value)
+    }
+}

@@ -1,0 +1,247 @@
+//! One connection to the guest socket: a request and its answer, with what is pushed in between (reference, sections 8.1 to 8.9).
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use http::{HeaderValue, Request, StatusCode, header};
+use http_body_util::Full;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        self, Message as WsMessage,
+        handshake::{client::generate_key, derive_accept_key},
+        protocol::{Role, WebSocketConfig},
+    },
+};
+use tracing::{debug, trace};
+use uuid::Uuid;
+
+use super::{
+    event::{Direction, Message},
+    frame::{Action, Body, ClientFrame, Configure, FrameKind, Jwt, ServerFrame, SessionResponse, SessionToken},
+};
+use crate::{
+    clock::{Clock, Timestamp},
+    error::{CallError, Refusal},
+    platform::Platform,
+    stats::CallStats,
+    transport::{MAX_ANSWER, Upgrade},
+    wire_log,
+};
+
+/// How often a client that waits shows that it lives (reference, section 8.9).
+const PING_EVERY: Duration = Duration::from_secs(15);
+
+/// The code prefix of a refusal that came over the socket.
+pub(crate) const GUEST_CODE: &str = "guest-api-";
+
+/// A connection that belongs to one guest's session.
+pub(crate) struct Connection {
+    socket: WebSocketStream<TokioIo<Upgraded>>,
+    token: SessionToken,
+    clock: Clock,
+    limit: Duration,
+    stats: Arc<CallStats>,
+}
+
+impl Platform {
+    /// Connects to the guest socket of a deployment. There is no bearer token: the session's own token is in each frame.
+    pub(crate) async fn connect_guest(
+        &self,
+        deployment: Uuid,
+        origin: &HeaderValue,
+        token: &SessionToken,
+        deadline: Timestamp,
+    ) -> Result<Connection, CallError> {
+        let key = generate_key();
+        let request = Request::get(self.hosts().webmessaging.route(&format!("/v1?deploymentId={deployment}")))
+            .header(header::CONNECTION, "Upgrade")
+            .header(header::UPGRADE, "websocket")
+            .header(header::SEC_WEBSOCKET_VERSION, "13")
+            .header(header::SEC_WEBSOCKET_KEY, &key)
+            .header(header::ORIGIN, origin)
+            .body(Full::<Bytes>::default())
+            .map_err(|error| CallError::NotSent(error.to_string()))?;
+        self.stats().sent();
+        let upgraded = match self.transport().upgrade(request, deadline).await? {
+            Upgrade::Done(head, upgraded) => {
+                let accept = head.get(header::SEC_WEBSOCKET_ACCEPT).map(HeaderValue::as_bytes);
+                if accept != Some(derive_accept_key(key.as_bytes()).as_bytes()) {
+                    return Err(lost("the other side is no WebSocket"));
+                }
+                upgraded
+            }
+            Upgrade::Refused(answer) => {
+                // Without a socket, nothing was said: whatever the status, it can be tried again without harm.
+                return Err(match answer.accepted(self.clock().now(), false) {
+                    Ok(_) => lost("the other side did not become a WebSocket"),
+                    // Nobody signs in here: it says nothing of our access token.
+                    Err(CallError::Unauthorized(refusal)) => CallError::Refused(refusal),
+                    Err(error) => error,
+                });
+            }
+        };
+        let config = WebSocketConfig::default().max_message_size(Some(MAX_ANSWER)).max_frame_size(Some(MAX_ANSWER));
+        let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, Some(config)).await;
+        let (clock, limit, stats) = (self.clock().clone(), self.transport().limit(), Arc::clone(self.stats()));
+        Ok(Connection { socket, token: token.clone(), clock, limit, stats })
+    }
+}
+
+impl Connection {
+    /// Begins the session, or resumes it: the same token is the same session.
+    pub(crate) async fn configure(&mut self, deployment: Uuid, deadline: Timestamp) -> Result<SessionResponse, CallError> {
+        let configure = Configure { deployment_id: deployment.to_string(), ..Configure::default() };
+        let answer = self.ask(Action::ConfigureSession(configure), deadline).await?;
+        match answer.body {
+            Body::Session(session) if session.connected => Ok(session),
+            other => Err(unexpected(other.class())),
+        }
+    }
+
+    /// The key to the history.
+    pub(crate) async fn jwt(&mut self, deadline: Timestamp) -> Result<Jwt, CallError> {
+        match self.ask(Action::GetJwt {}, deadline).await?.body {
+            Body::Jwt(jwt) => Ok(jwt),
+            other => Err(unexpected(other.class())),
+        }
+    }
+
+    /// Says something as the guest. The message that comes back is the acknowledgement, and has the platform's id.
+    pub(crate) async fn say(&mut self, message: Message, deadline: Timestamp) -> Result<Message, CallError> {
+        let action = Action::OnMessage { message: Box::new(message), time: None, channel: None };
+        match self.ask(action, deadline).await?.body {
+            Body::Structured(echo) if echo.direction == Some(Direction::Inbound) && echo.id.is_some() => Ok(*echo),
+            other => Err(unexpected(other.class())),
+        }
+    }
+
+    /// Ends the connection; the session lives on.
+    pub(crate) async fn close(mut self) {
+        // Who does not take leave is left without.
+        let _ = self.clock.timeout(Duration::from_secs(1), self.socket.close(None)).await;
+    }
+
+    /// Sends one frame and waits for the frame with its tracing id. Whatever comes in between is not for us; unknown classes are counted.
+    async fn ask(&mut self, action: Action, deadline: Timestamp) -> Result<ServerFrame, CallError> {
+        let limit = self.limit.min(deadline.since(self.clock.now()));
+        if limit.is_zero() {
+            return Err(CallError::NotSent("no time left".to_owned()));
+        }
+        let (clock, name) = (self.clock.clone(), action.name());
+        let _busy = clock.busy();
+        self.stats.sent();
+        let answer = clock.timeout(limit, self.exchange(action)).await;
+        let answer = answer.unwrap_or_else(|timed_out| Err(lost(timed_out.to_string())));
+        trace!(action = name, outcome = ?answer.as_ref().map(|frame| frame.body.class()), "frame");
+        answer
+    }
+
+    async fn exchange(&mut self, action: Action) -> Result<ServerFrame, CallError> {
+        let tracing_id = Uuid::new_v4().to_string();
+        let frame = ClientFrame { token: self.token.clone(), tracing_id: Some(tracing_id.clone()), action };
+        self.socket.send(WsMessage::text(frame.to_text())).await.map_err(|error| broken(&error))?;
+        loop {
+            let next = match self.clock.timeout(PING_EVERY, self.socket.next()).await {
+                Ok(next) => next,
+                Err(_) => {
+                    self.socket.send(WsMessage::Ping(Bytes::new())).await.map_err(|error| broken(&error))?;
+                    continue;
+                }
+            };
+            let text = match next {
+                Some(Ok(WsMessage::Text(text))) => text,
+                Some(Ok(WsMessage::Ping(_) | WsMessage::Pong(_) | WsMessage::Frame(_))) => continue,
+                Some(Ok(WsMessage::Binary(_))) => return Err(lost("a binary frame")),
+                Some(Ok(WsMessage::Close(_))) | None => return Err(lost("the platform closed the connection without an answer")),
+                Some(Err(error)) => return Err(broken(&error)),
+            };
+            let frame = ServerFrame::parse(text.as_str()).map_err(|error| lost(error.to_string()))?;
+            if let Body::Unknown { class, .. } = &frame.body {
+                debug!(class = wire_log::one_line(class.clone()), "a frame of an unknown class");
+                self.stats.unknown_frame();
+            }
+            let ours = match &frame.tracing_id {
+                Some(id) => *id == tracing_id,
+                None => frame.kind == FrameKind::Response, // some answers come without: we ask one thing at a time
+            };
+            if ours {
+                return accepted(frame);
+            }
+            match frame.body {
+                Body::ConnectionClosed(_) | Body::Logout(_) => return Err(lost("the platform ended the connection")),
+                Body::SessionExpired(_) => return Err(refused(4006, "Session has expired".to_owned())),
+                _ => {} // a message of the other side, come in between
+            }
+        }
+    }
+}
+
+/// Sorts an answer by its code (reference, section 8.7).
+fn accepted(frame: ServerFrame) -> Result<ServerFrame, CallError> {
+    let (code, message, retry_after) = match &frame.body {
+        Body::Text(text) => (frame.code, text.clone(), None),
+        Body::Error(error) | Body::TooManyRequests(error) | Body::GenerateUrlError(error) | Body::UploadFailure(error) => {
+            let message = error.error_message.clone().or_else(|| error.message.clone()).unwrap_or_default();
+            (error.error_code.unwrap_or(frame.code), message, error.retry_after)
+        }
+        Body::SessionExpired(_) => (4006, "Session has expired".to_owned(), None),
+        _ if frame.code == 200 => return Ok(frame),
+        other => (frame.code, other.class().to_owned(), None),
+    };
+    Err(match code {
+        429 | 4029 => CallError::Throttled { retry_after: retry_after.map(Duration::from_secs), correlation_id: None },
+        200 | 408 | 500..=599 | 5000.. => lost(format!("the guest API answered {code}: {}", wire_log::one_line(message))),
+        _ => refused(code, message),
+    })
+}
+
+fn refused(code: u16, message: String) -> CallError {
+    // 403 is about us (a feature or an origin that the deployment does not allow): somebody may mend it at any time.
+    let status = if code == 403 { StatusCode::FORBIDDEN } else { StatusCode::BAD_REQUEST };
+    let message = wire_log::one_line(message);
+    CallError::Refused(Refusal { status, code: format!("{GUEST_CODE}{code}"), message, correlation_id: None })
+}
+
+fn unexpected(class: &str) -> CallError {
+    lost(format!("an answer of class {} that does not fit", wire_log::one_line(class.to_owned())))
+}
+
+fn broken(error: &tungstenite::Error) -> CallError {
+    lost(error.to_string())
+}
+
+fn lost(reason: impl Into<String>) -> CallError {
+    CallError::OutcomeUnknown { reason: reason.into(), retry_after: None, correlation_id: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sorted(text: &str) -> Result<ServerFrame, CallError> {
+        accepted(ServerFrame::parse(text).unwrap())
+    }
+
+    #[test]
+    fn an_error_is_sorted_by_what_the_platform_may_have_done() {
+        let text = |code: u16| sorted(&format!(r#"{{"type":"response","class":"string","code":{code},"body":"x"}}"#));
+        for code in [429, 4029] {
+            assert!(matches!(text(code), Err(CallError::Throttled { .. })), "{code}");
+        }
+        for code in [408, 500, 503, 5000] {
+            assert!(matches!(text(code), Err(CallError::OutcomeUnknown { .. })), "{code}");
+        }
+        for code in [400, 401, 403, 404, 409, 4006, 4007, 4011, 4013, 4017, 4020] {
+            assert!(matches!(text(code), Err(CallError::Refused(_))), "{code}");
+        }
+        let slow =
+            r#"{"type":"response","class":"TooManyRequestsErrorMessage","code":429,"body":{"errorCode":4029,"retryAfter":3}}"#;
+        let Err(CallError::Throttled { retry_after, .. }) = sorted(slow) else { panic!("not throttled") };
+        assert_eq!(retry_after, Some(Duration::from_secs(3)));
+        assert!(sorted(r#"{"type":"response","class":"SessionResponse","code":200,"body":{"connected":true}}"#).is_ok());
+    }
+}

@@ -1,0 +1,152 @@
+//! A guest's session on the platform: begun once, and its first message sent once (reference, sections 8.8 and 9).
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, header};
+use http_body_util::Full;
+use serde::Deserialize;
+use tracing::debug;
+use uuid::Uuid;
+
+use super::{
+    event::{Direction, Message},
+    frame::{Jwt, SessionToken},
+};
+use crate::{
+    clock::Timestamp,
+    error::{CallError, CallFailed, Operation},
+    platform::{Platform, Repeat},
+    retry::Done,
+    seam::Seam,
+};
+
+/// Whose session, and where.
+#[derive(Debug, Clone)]
+pub struct GuestSession {
+    /// The web deployment.
+    pub deployment: Uuid,
+    /// The `Origin` that the deployment allows.
+    pub origin: HeaderValue,
+    /// The session's token, recorded before the first frame.
+    pub token: SessionToken,
+}
+
+/// The first message has arrived.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Arrived {
+    /// The platform's id of the message: the key of the details look-up.
+    pub message_id: String,
+    /// When the session ends if nothing is said any more.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// A page of the history.
+#[derive(Deserialize)]
+struct History {
+    #[serde(default)]
+    entities: Vec<Message>,
+}
+
+/// Messages on a page, as the platform's own client asks for them.
+const PAGE: usize = 25;
+
+/// A session that nobody but us has the token of holds one message of the guest, and perhaps some of a bot: so many pages are looked at.
+const PAGES: usize = 4;
+
+/// The history may not show the newest at once: before the message is repeated, it is looked at once more after this long.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+impl Platform {
+    /// Sends the first message of a session, once: a session that was there before is asked for its history first. Repeating this opens no
+    /// second session, because the same token is the same session; and should the history not know the newest, the message is repeated within it.
+    pub async fn send_first_message(
+        &self,
+        guest: &GuestSession,
+        message: &Message,
+        deadline: Timestamp,
+    ) -> Result<Done<Arrived>, CallFailed> {
+        self.repeat(Operation::FirstMessage, Repeat::Always, deadline, || self.first_message(guest, message, deadline)).await
+    }
+
+    async fn first_message(&self, guest: &GuestSession, message: &Message, deadline: Timestamp) -> Result<Arrived, CallError> {
+        let mut connection = self.connect_guest(guest.deployment, &guest.origin, &guest.token, deadline).await?;
+        self.seams().pass(Seam::GuestConnected).await;
+        let session = connection.configure(guest.deployment, deadline).await?;
+        self.seams().pass(Seam::GuestConfigured).await;
+        let expires_at =
+            session.expiration_date.and_then(|seconds| seconds.checked_mul(1_000_000)).map(Timestamp::from_unix_micros);
+        // Without a word about it, the session may have been there.
+        let message_id = if session.new_session == Some(true) {
+            None
+        } else {
+            let jwt = connection.jwt(deadline).await?;
+            match self.first_in_history(&jwt, &guest.origin, deadline).await? {
+                None => {
+                    self.clock().sleep(LOOK_AGAIN_AFTER).await;
+                    self.first_in_history(&jwt, &guest.origin, deadline).await?
+                }
+                found => found,
+            }
+        };
+        let message_id = match message_id {
+            Some(id) => {
+                debug!("the first message had arrived already");
+                id
+            }
+            None => connection.say(message.clone(), deadline).await?.id.unwrap_or_default(),
+        };
+        connection.close().await;
+        Ok(Arrived { message_id, expires_at })
+    }
+
+    /// The id of the guest's first message, if the platform knows one. Pages come newest first.
+    async fn first_in_history(&self, jwt: &Jwt, origin: &HeaderValue, deadline: Timestamp) -> Result<Option<String>, CallError> {
+        let mut bearer = HeaderValue::try_from(format!("bearer {}", jwt.jwt))
+            .map_err(|_| CallError::NotSent("the JWT of the history does not fit into a header".to_owned()))?;
+        bearer.set_sensitive(true);
+        for page in 1..=PAGES {
+            let messages = self.page_of_history(page, &bearer, origin, deadline).await?;
+            let whole = messages.len() == PAGE;
+            let ours = messages.into_iter().rev().find(|message| message.direction == Some(Direction::Inbound));
+            match ours.and_then(|message| message.id) {
+                Some(id) => return Ok(Some(id)),
+                None if whole => {}
+                None => break,
+            }
+        }
+        Ok(None)
+    }
+
+    async fn page_of_history(
+        &self,
+        page: usize,
+        bearer: &HeaderValue,
+        origin: &HeaderValue,
+        deadline: Timestamp,
+    ) -> Result<Vec<Message>, CallError> {
+        let path = format!("/api/v2/webmessaging/messages?pageNumber={page}&pageSize={PAGE}");
+        let request = Request::get(self.hosts().api.route(&path))
+            .header(header::AUTHORIZATION, bearer)
+            .header(header::ORIGIN, origin)
+            .header(header::ACCEPT, "application/json")
+            .body(Full::<Bytes>::default())
+            .map_err(|error| CallError::NotSent(error.to_string()))?;
+        self.stats().sent();
+        let answer = self.transport().send(request, deadline).await?;
+        let history: History = answer.accepted(self.clock().now(), false).map_err(about_the_jwt)?.json()?;
+        Ok(history.entities)
+    }
+}
+
+/// The JWT lives for a minute: one that is refused is asked for again with the next attempt. It says nothing of our OAuth client.
+fn about_the_jwt(error: CallError) -> CallError {
+    match error {
+        CallError::Unauthorized(refusal) => CallError::OutcomeUnknown {
+            reason: format!("the history did not accept the session's JWT: {}", refusal.brief()),
+            retry_after: None,
+            correlation_id: refusal.correlation_id,
+        },
+        other => other,
+    }
+}

@@ -1,0 +1,94 @@
+//! Where the public platform is: regions, and the hosts of each (reference, section 1).
+
+use crate::base_url::{BaseUrl, InvalidBaseUrl};
+
+/// A region of the public platform.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Region {
+    /// The name of the AWS region.
+    pub aws: &'static str,
+    /// The domain under which its hosts are.
+    pub domain: &'static str,
+}
+
+macro_rules! regions {
+    ($($aws:literal $domain:literal)*) => {
+        /// The regions that the platform's own clients know. The list is data, not a limit: any domain will do.
+        pub const REGIONS: &[Region] = &[$(Region { aws: $aws, domain: $domain }),*];
+    };
+}
+
+// `PureCloudRegionHosts` of the platform's JavaScript and Python clients.
+regions! {
+    "us-east-1" "mypurecloud.com"
+    "us-east-2" "use2.us-gov-pure.cloud"
+    "us-west-2" "usw2.pure.cloud"
+    "ca-central-1" "cac1.pure.cloud"
+    "sa-east-1" "sae1.pure.cloud"
+    "mx-central-1" "mxc1.pure.cloud"
+    "eu-west-1" "mypurecloud.ie"
+    "eu-west-2" "euw2.pure.cloud"
+    "eu-central-1" "mypurecloud.de"
+    "eu-central-2" "euc2.pure.cloud"
+    "ap-south-1" "aps1.pure.cloud"
+    "ap-northeast-1" "mypurecloud.jp"
+    "ap-northeast-2" "apne2.pure.cloud"
+    "ap-northeast-3" "apne3.pure.cloud"
+    "ap-southeast-1" "apse1.pure.cloud"
+    "ap-southeast-2" "mypurecloud.com.au"
+    "me-central-1" "mec1.pure.cloud"
+    "eusc-de-east-1" "edee1.eusc-pure.cloud"
+}
+
+/// The platform's origins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hosts {
+    /// OAuth.
+    pub login: BaseUrl,
+    /// REST.
+    pub api: BaseUrl,
+    /// The guest socket; `https` stands for `wss`.
+    pub webmessaging: BaseUrl,
+    /// The configuration of web deployments.
+    pub cdn: BaseUrl,
+}
+
+impl Hosts {
+    /// Everything behind one origin: the brief's surface, the simulator, a gateway.
+    pub fn one_origin(base: BaseUrl) -> Self {
+        Self { login: base.clone(), api: base.clone(), webmessaging: base.clone(), cdn: base }
+    }
+
+    /// The hosts of a region, given by its domain (`mypurecloud.ie`) or by the name of its AWS region (`eu-west-1`).
+    pub fn of_region(region: &str) -> Result<Self, InvalidBaseUrl> {
+        let domain = REGIONS.iter().find(|known| known.aws == region).map_or(region, |known| known.domain);
+        let host = |name: &str| format!("https://{name}.{domain}").parse();
+        Ok(Self { login: host("login")?, api: host("api")?, webmessaging: host("webmessaging")?, cdn: host("api-cdn")? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn there_are_18_regions_each_with_a_domain_of_its_own() {
+        let domains: HashSet<_> = REGIONS.iter().map(|region| region.domain).collect();
+        let names: HashSet<_> = REGIONS.iter().map(|region| region.aws).collect();
+        assert_eq!((REGIONS.len(), domains.len(), names.len()), (18, 18, 18));
+    }
+
+    #[test]
+    fn a_region_is_known_by_both_its_names_and_any_domain_will_do() {
+        let ireland = Hosts::of_region("mypurecloud.ie").unwrap();
+        assert_eq!(Hosts::of_region("eu-west-1").unwrap(), ireland);
+        assert_eq!(ireland.login.as_str(), "https://login.mypurecloud.ie");
+        assert_eq!(ireland.api.as_str(), "https://api.mypurecloud.ie");
+        assert_eq!(ireland.webmessaging.as_str(), "https://webmessaging.mypurecloud.ie");
+        assert_eq!(ireland.cdn.as_str(), "https://api-cdn.mypurecloud.ie");
+        assert_eq!(Hosts::of_region("new1.pure.cloud").unwrap().api.as_str(), "https://api.new1.pure.cloud");
+        assert_eq!(Hosts::of_region("localhost:8443").unwrap().api.as_str(), "https://api.localhost:8443");
+    }
+}

@@ -1,0 +1,199 @@
+//! Settings of the platform: which surface, where, as whom.
+
+use guestlane_genesys::{BaseUrl, Credentials, Hosts, SignIn, Trust};
+use http::HeaderValue;
+use url::Url;
+use uuid::Uuid;
+
+use super::*;
+use crate::surface::{CloudSettings, FirstMessage, Surface};
+
+impl Reader<'_> {
+    pub(super) fn surface(&mut self) -> Option<Surface> {
+        let name = self.settings.value(SURFACE).unwrap_or_default().to_owned();
+        let [rest, web_messaging, open_messaging] = Surface::NAMES;
+        match name.as_str() {
+            _ if name == rest => Some(Surface::Rest),
+            _ if name == web_messaging => {
+                let fix = "copy it from Admin > Message > Messenger Deployments; it is a UUID";
+                self.required_id(DEPLOYMENT_ID, fix).map(|deployment| Surface::WebMessaging { deployment })
+            }
+            _ if name == open_messaging => {
+                let fix = "copy it from Admin > Message > Platforms, the Open Messaging integration; it is a UUID";
+                self.required_id(INTEGRATION_ID, fix).map(|integration| Surface::OpenMessaging { integration })
+            }
+            _ => {
+                self.refuse(
+                    SURFACE,
+                    format!("`{}` is no surface", shorten(&name)),
+                    "write rest, web-messaging or open-messaging",
+                );
+                None
+            }
+        }
+    }
+
+    fn required_id(&mut self, env: &str, fix: &str) -> Option<Uuid> {
+        if self.settings.value(env).is_none() {
+            self.missing(env, fix);
+            return None;
+        }
+        self.parsed(env, fix, |text| Uuid::try_parse(text).ok().filter(|_| text.len() == 36))
+    }
+
+    pub(super) fn credentials(&mut self) -> Option<Credentials> {
+        let official = self.settings.is_official();
+        let (hosts, sign_in) =
+            if official { (self.cloud_hosts(), SignIn::Basic) } else { (self.base().map(Hosts::one_origin), SignIn::Form) };
+        let required = |reader: &mut Self, env, fix: &str| {
+            let value = reader.settings.value(env).map(str::to_owned);
+            if value.is_none() {
+                reader.missing(env, fix);
+            }
+            value
+        };
+        let fix = "it is in Admin > Integrations > OAuth (grant type: client credentials)";
+        let client_id = required(self, CLIENT_ID, fix);
+        let client_secret = required(self, CLIENT_SECRET, fix);
+        let trust = self.trust();
+        Some(Credentials { hosts: hosts?, sign_in, client_id: client_id?, client_secret: client_secret?.into(), trust: trust? })
+    }
+
+    fn trust(&mut self) -> Option<Trust> {
+        let Some(path) = self.settings.value(CA_FILE).map(str::to_owned) else { return Some(Trust::System) };
+        let fix = "name a file with the certificates of your authority in PEM";
+        let read = std::fs::read(&path).map_err(|error| format!("`{}` cannot be read: {error}", shorten(&path)));
+        let trust = read.and_then(|pem| Trust::from_pem(&pem).map_err(|error| format!("`{}` {error}", shorten(&path))));
+        trust.map_err(|reason| self.refuse(CA_FILE, reason, fix)).ok()
+    }
+
+    /// One origin for everything, or a region's hosts; each of them can be another one.
+    fn cloud_hosts(&mut self) -> Option<Hosts> {
+        let mut hosts = if self.settings.value(BASE_URL).is_some() {
+            Hosts::one_origin(self.url(BASE_URL)?)
+        } else if let Some(region) = self.settings.value(REGION).map(str::to_owned) {
+            let fix = "give the region's domain, like mypurecloud.ie, or its AWS name, like eu-west-1";
+            if !region.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':')) || region.is_empty() {
+                self.refuse(REGION, format!("`{}` has a character that no domain has", shorten(&region)), fix);
+                return None;
+            }
+            Hosts::of_region(&region).map_err(|error| self.refuse(REGION, error.to_string(), fix)).ok()?
+        } else {
+            self.missing(REGION, "set it to the region's domain, like mypurecloud.ie, or its AWS name, like eu-west-1");
+            return None;
+        };
+        for (env, host) in [
+            (LOGIN_URL, &mut hosts.login),
+            (API_URL, &mut hosts.api),
+            (WEBMESSAGING_URL, &mut hosts.webmessaging),
+            (CDN_URL, &mut hosts.cdn),
+        ] {
+            if self.settings.value(env).is_some() {
+                *host = self.url(env)?;
+            }
+        }
+        Some(hosts)
+    }
+
+    /// `wss` is how a socket's `https` is written.
+    fn url(&mut self, env: &str) -> Option<BaseUrl> {
+        let text = self.settings.value(env)?.to_owned();
+        let text = match text.strip_prefix("ws") {
+            Some(rest) if rest.starts_with("s://") || rest.starts_with("://") => format!("http{rest}"),
+            _ => text,
+        };
+        let text = if env == WEBMESSAGING_URL { text.trim_end_matches('/').trim_end_matches("/v1").to_owned() } else { text };
+        text.parse()
+            .map_err(|error: guestlane_genesys::InvalidBaseUrl| self.refuse(env, error.to_string(), "give an https origin"))
+            .ok()
+    }
+
+    fn base(&mut self) -> Option<BaseUrl> {
+        if self.settings.value(BASE_URL).is_some() {
+            return self.url(BASE_URL);
+        }
+        let Some(domain) = self.settings.value(ORG_DOMAIN).map(str::to_owned) else {
+            self.missing(ORG_DOMAIN, "set it to the organization's domain, like acme.mygenesyscloud.com");
+            return None;
+        };
+        let fix = "give the domain alone, like acme.mygenesyscloud.com; for a whole origin use GENESYS_BASE_URL";
+        let reason = if domain.contains("://") {
+            Some("has a scheme")
+        } else if domain.contains('/') {
+            Some("has a path")
+        } else if !domain.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':')) {
+            Some("has a character that no domain has")
+        } else {
+            None
+        };
+        if let Some(reason) = reason {
+            self.refuse(ORG_DOMAIN, format!("`{}` {reason}", shorten(&domain)), fix);
+            return None;
+        }
+        let parsed = format!("https://{domain}").parse::<BaseUrl>();
+        parsed.map_err(|_| self.refuse(ORG_DOMAIN, format!("`{}` is not a domain", shorten(&domain)), fix)).ok()
+    }
+
+    pub(super) fn cloud(&mut self, hosts: Option<&Hosts>) -> Option<CloudSettings> {
+        let yes_or_no = |reader: &mut Self, env| reader.parsed(env, "write true or false", |text| text.parse().ok());
+        let link_contact = yes_or_no(self, LINK_CONTACT);
+        let move_to_queue = yes_or_no(self, MOVE_TO_QUEUE);
+        let send_guest_token = yes_or_no(self, SEND_GUEST_TOKEN);
+        let external_source = match self.settings.value(EXTERNAL_SOURCE_ID) {
+            None => None,
+            Some(_) => {
+                let fix = "copy it from Admin > External Contacts > External Sources; it is a UUID";
+                Some(self.required_id(EXTERNAL_SOURCE_ID, fix)?)
+            }
+        };
+        let first_message = self.first_message();
+        let origin = self.origin(hosts);
+        Some(CloudSettings {
+            origin: origin?,
+            external_source,
+            first_message: first_message?,
+            link_contact: link_contact?,
+            move_to_queue: move_to_queue?,
+            send_guest_token: send_guest_token?,
+        })
+    }
+
+    fn first_message(&mut self) -> Option<FirstMessage> {
+        let text = self.settings.value(FIRST_MESSAGE)?.to_owned();
+        if text == "join" {
+            if self.settings.value(SURFACE) == Some(Surface::NAMES[2]) {
+                self.refuse(FIRST_MESSAGE, "`join` is an event that Open Messaging does not have", "write a text");
+                return None;
+            }
+            return Some(FirstMessage::Join);
+        }
+        let length = text.chars().count();
+        if length > FirstMessage::MAX {
+            self.refuse(FIRST_MESSAGE, format!("has {length} characters"), "the platform takes 4096: shorten it");
+            return None;
+        }
+        if text.trim().is_empty() || text.chars().any(|c| c.is_control() && c != '\n') {
+            self.refuse(FIRST_MESSAGE, "is empty or has a control character", "write a text, or join");
+            return None;
+        }
+        Some(FirstMessage::Text(text))
+    }
+
+    /// What the platform's own clients send when nothing else is known: the host of the socket.
+    fn origin(&mut self, hosts: Option<&Hosts>) -> Option<HeaderValue> {
+        let origin = match self.settings.value(ORIGIN) {
+            Some(origin) => origin.to_owned(),
+            None => match hosts.and_then(|hosts| Url::parse(hosts.webmessaging.as_str()).ok()) {
+                Some(url) => url.origin().ascii_serialization(),
+                None => return Some(CloudSettings::default().origin),
+            },
+        };
+        let whole = Url::parse(&origin).ok().filter(|url| url.host().is_some() && url.origin().ascii_serialization() == origin);
+        let header = whole.and_then(|_| HeaderValue::try_from(&origin).ok());
+        if header.is_none() {
+            let reason = format!("`{}` is no origin", shorten(&origin));
+            self.refuse(ORIGIN, reason, "write it like https://www.example.com, as a browser would send it");
+        }
+        header
+    }
+}

@@ -1,0 +1,103 @@
+//! This machine: the store, the disk, the keys. What is not there yet is not made.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use guestlane_genesys::Clock;
+
+use super::Finding;
+use crate::{
+    config::Settings,
+    error::{Error, chain},
+    state::{Places, State},
+};
+
+/// Some 400,000 sessions.
+const LITTLE_ROOM: u64 = 1 << 30;
+
+/// A key that is older is worth a thought: this version does not rotate keys by itself.
+const OLD_KEY: Duration = Duration::from_secs(365 * 24 * 3600);
+
+pub(super) async fn examine(settings: &Settings, clock: &Clock) -> Vec<Finding> {
+    let places = match settings.places() {
+        Ok(places) => places,
+        Err(Error::Settings(refused)) => return refused.into_iter().map(super::of_setting).collect(),
+        Err(error) => return vec![Finding::bad("state directory", error.to_string())],
+    };
+    let mut findings = vec![disk(&places)];
+    findings.extend(state(&places, clock).await);
+    findings
+}
+
+fn disk(places: &Places) -> Finding {
+    let wanted = places.database.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let absolute = std::path::absolute(wanted).unwrap_or_else(|_| wanted.to_owned());
+    let Some(place) = absolute.ancestors().find(|path| path.exists()).map(Path::to_owned) else {
+        return Finding::bad("disk", format!("there is no {}", absolute.display()));
+    };
+    let writable = rustix::fs::access(&place, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK);
+    if let Err(error) = writable {
+        return Finding::bad("disk", format!("{} cannot be written: {error}", place.display()))
+            .fix("give this user the right to write there, or choose another place by --state-dir");
+    }
+    match rustix::fs::statvfs(&place) {
+        Ok(room) => of_room(place, room.f_bavail.saturating_mul(room.f_frsize)),
+        Err(error) => Finding::warning("disk", format!("the room on {} is not known: {error}", place.display())),
+    }
+}
+
+fn of_room(place: PathBuf, free: u64) -> Finding {
+    let result = format!("{} MiB free on {}", free >> 20, place.display());
+    if free < LITTLE_ROOM {
+        return Finding::warning("disk", result)
+            .because("a full disk stops new sessions; none is lost")
+            .fix("make room, or choose another place by --state-dir");
+    }
+    Finding::good("disk", result)
+}
+
+async fn state(places: &Places, clock: &Clock) -> Vec<Finding> {
+    if !places.database.exists() {
+        let result = format!("none yet; the first session makes {}", places.database.display());
+        return vec![Finding::good("database", result)];
+    }
+    let state = match State::look(places, clock).await {
+        Ok(state) => state,
+        Err(error) => {
+            let advice = error.advice();
+            return vec![Finding::bad("database", chain(&error)).because(advice.cause).fix(advice.fix)];
+        }
+    };
+    vec![sessions(&state).await, events(&state).await, key(&state, clock)]
+}
+
+async fn sessions(state: &State) -> Finding {
+    match state.store.unfinished().await {
+        Ok(0) => Finding::good("database", "opens; no session is unfinished"),
+        Ok(n) => Finding::warning("database", format!("opens; {n} unfinished")).fix("guestlane sessions resume"),
+        Err(error) => {
+            Finding::bad("database", chain(&error)).fix("check the disk and whether another process holds the database")
+        }
+    }
+}
+
+async fn events(state: &State) -> Finding {
+    match state.store.pending_events().await {
+        Ok(0) => Finding::good("outbox", "no event waits"),
+        Ok(n) => Finding::warning("outbox", format!("{n} events wait")).fix("guestlane outbox deliver"),
+        Err(error) => Finding::bad("outbox", chain(&error)).fix("check the disk and whether another process holds the database"),
+    }
+}
+
+fn key(state: &State, clock: &Clock) -> Finding {
+    let active = state.keyring.active().kid();
+    let made = state.keyring.list().into_iter().find(|key| key.kid == active).map(|key| key.created_at);
+    let age = made.map(|made| clock.now().since(made)).unwrap_or_default();
+    let result = format!("{active}, {} days old", age.as_secs() / 86_400);
+    if age > OLD_KEY {
+        return Finding::warning("signing key", result).because("this version does not rotate keys by itself");
+    }
+    Finding::good("signing key", result)
+}

@@ -1,0 +1,103 @@
+//! What is right and what is wrong, before the first guest: settings, platform, CRM, this machine. Nothing is created, on the platform or here.
+
+mod crm;
+mod machine;
+mod platform;
+
+use guestlane_genesys::Clock;
+use serde::Serialize;
+
+use crate::{config::Settings, error::Error, request::Invalid};
+
+/// How a check ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Outcome {
+    /// As it should be.
+    Good,
+    /// It works, and may not for long.
+    Warning,
+    /// Sessions will fail.
+    Bad,
+    /// It could not be checked, because of another check.
+    Skipped,
+}
+
+/// One check: what was looked at, what was found, why, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Finding {
+    /// What was checked: a stable name.
+    pub check: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What was found.
+    pub result: String,
+    /// Why it is so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// The next command, or what to change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fix: Option<String>,
+    /// To quote to the platform's support.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<String>,
+}
+
+impl Finding {
+    fn new(check: impl Into<String>, outcome: Outcome, result: impl Into<String>) -> Self {
+        Self { check: check.into(), outcome, result: result.into(), cause: None, fix: None, correlation_id: None }
+    }
+
+    fn good(check: impl Into<String>, result: impl Into<String>) -> Self {
+        Self::new(check, Outcome::Good, result)
+    }
+
+    fn bad(check: impl Into<String>, result: impl Into<String>) -> Self {
+        Self::new(check, Outcome::Bad, result)
+    }
+
+    fn warning(check: impl Into<String>, result: impl Into<String>) -> Self {
+        Self::new(check, Outcome::Warning, result)
+    }
+
+    fn skipped(check: impl Into<String>, because: &str) -> Self {
+        Self::new(check, Outcome::Skipped, format!("not checked: {because}"))
+    }
+
+    fn because(self, cause: impl Into<String>) -> Self {
+        Self { cause: Some(cause.into()), ..self }
+    }
+
+    fn fix(self, fix: impl Into<String>) -> Self {
+        Self { fix: Some(fix.into()), ..self }
+    }
+
+    fn correlated(self, id: Option<&str>) -> Self {
+        Self { correlation_id: id.map(str::to_owned), ..self }
+    }
+}
+
+/// Checks everything, and goes on where something is wrong.
+pub async fn examine(settings: &Settings, clock: &Clock) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    match settings.lane(false) {
+        Ok(config) => {
+            findings.push(Finding::good("settings", format!("complete, for the surface {}", config.surface)));
+            let queue = settings.default_queue().ok().flatten();
+            findings.extend(platform::examine(&config, queue, clock).await);
+        }
+        Err(Error::Settings(refused)) => {
+            findings.extend(refused.into_iter().map(of_setting));
+            findings.push(Finding::skipped("platform", "its settings are not complete"));
+        }
+        Err(error) => findings.push(Finding::bad("settings", error.to_string())),
+    }
+    findings.extend(crm::examine(settings).await);
+    findings.extend(machine::examine(settings, clock).await);
+    findings
+}
+
+fn of_setting(invalid: Invalid) -> Finding {
+    Finding::bad("settings", format!("{} {}", invalid.field, invalid.reason)).fix(invalid.fix)
+}

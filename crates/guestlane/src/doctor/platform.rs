@@ -1,0 +1,403 @@
+//! The platform: hosts, clock, credentials, permissions, queue, deployment, integration, quota. Every call is one that changes nothing.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use guestlane_genesys::{BaseUrl, CallError, CallFailed, Clock, Operation, Platform, Seams, Seen, Timestamp};
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{Finding, Outcome};
+use crate::{
+    error::chain,
+    lane::LaneConfig,
+    request::QueueId,
+    surface::{CloudSettings, Surface},
+};
+
+/// What one look may take.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Guest tokens live for five minutes, signatures to the CRM are good for as long: this much off is worth a word.
+const SKEW: i64 = 30;
+
+/// An id that nothing has.
+const NOBODY: Uuid = Uuid::from_u128(0x00d0_c70f_0000_4000_8000_0000_0000_0000);
+
+struct Look<'a> {
+    config: &'a LaneConfig,
+    platform: Platform,
+    clock: &'a Clock,
+}
+
+pub(super) async fn examine(config: &LaneConfig, queue: Option<QueueId>, clock: &Clock) -> Vec<Finding> {
+    let platform = match Platform::new(&config.credentials, config.patience, clock.clone(), Seams::default()) {
+        Ok(platform) => platform,
+        Err(error) => {
+            return vec![Finding::bad("tls", chain(&error)).fix("install the operating system's package `ca-certificates`")];
+        }
+    };
+    let look = Look { config, platform, clock };
+    let mut findings = look.hosts().await;
+    if findings.iter().any(|finding| finding.outcome == Outcome::Bad) {
+        findings.push(Finding::skipped("credentials and all behind them", "a host cannot be reached"));
+        return findings;
+    }
+    if let Surface::WebMessaging { deployment } = config.surface {
+        findings.extend(look.deployment(deployment).await);
+    }
+    match look.platform.sign_in(look.deadline()).await {
+        Ok(()) => findings.push(Finding::good("credentials", "the OAuth client signs in")),
+        Err(error) => {
+            let fix = "copy GENESYS_CLIENT_ID and GENESYS_CLIENT_SECRET from Admin > Integrations > OAuth (grant type: client credentials), and check the region";
+            findings.push(of_error("credentials", &error).fix(fix));
+            findings.push(Finding::skipped("permissions, queue and quota", "nobody is signed in"));
+            return findings;
+        }
+    }
+    findings.push(look.queue(queue).await);
+    if config.surface.is_official() {
+        findings.extend(look.permissions().await);
+        findings.extend(look.external_source().await);
+    } else {
+        let result = "not looked at: the brief's surface has no call that changes nothing; it needs externalcontacts:create and conversations:messaging";
+        findings.push(Finding::new("permissions", Outcome::Skipped, result));
+    }
+    if let Surface::OpenMessaging { integration } = config.surface {
+        findings.push(look.integration(integration).await);
+    }
+    findings.push(look.quota().await);
+    findings
+}
+
+impl Look<'_> {
+    fn deadline(&self) -> Timestamp {
+        self.clock.now() + PATIENCE
+    }
+
+    /// DNS, TLS and an answer of each host, whatever it says; and what time it is there.
+    async fn hosts(&self) -> Vec<Finding> {
+        let hosts = &self.config.credentials.hosts;
+        let mut wanted = vec![("login", &hosts.login), ("api", &hosts.api)];
+        if matches!(self.config.surface, Surface::WebMessaging { .. }) {
+            wanted.extend([("webmessaging", &hosts.webmessaging), ("api-cdn", &hosts.cdn)]);
+        }
+        let mut seen = BTreeSet::new();
+        let mut findings = Vec::new();
+        for (name, host) in wanted.into_iter().filter(|(_, host)| seen.insert(host.as_str())) {
+            findings.extend(self.host(name, host).await);
+        }
+        findings
+    }
+
+    async fn host(&self, name: &str, host: &BaseUrl) -> Vec<Finding> {
+        let check = format!("host {name}");
+        match self.platform.look_openly(host, "/", self.deadline()).await {
+            Ok(seen) => {
+                let mut findings = vec![Finding::good(check, format!("{host} answers (HTTP {})", seen.status.as_u16()))];
+                if name == "api" || name == "login" {
+                    findings.extend(self.skew(name, &seen));
+                }
+                findings
+            }
+            Err(error) => {
+                let fix = "check GENESYS_REGION (or GENESYS_ORG_DOMAIN, GENESYS_BASE_URL), DNS, firewall, proxy, and for a private certificate authority GENESYS_CA_FILE";
+                vec![Finding::bad(check, format!("{host} cannot be reached")).because(error.record()).fix(fix)]
+            }
+        }
+    }
+
+    fn skew(&self, name: &str, seen: &Seen) -> Option<Finding> {
+        let date = httpdate::parse_http_date(seen.headers.get("date")?).ok()?;
+        let there = i64::try_from(date.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs()).ok()?;
+        let skew = self.clock.now().unix_seconds() - there;
+        let check = format!("clock against {name}");
+        Some(if skew.abs() <= SKEW {
+            Finding::good(check, format!("{} s apart", skew.abs()))
+        } else {
+            let way = if skew > 0 { "ahead of" } else { "behind" };
+            Finding::bad(check, format!("this machine is {} s {way} the platform", skew.abs()))
+                .because("guest tokens live for five minutes, and webhook signatures are good for as long")
+                .fix("set this machine's clock: `timedatectl set-ntp true`")
+        })
+    }
+
+    async fn queue(&self, queue: Option<QueueId>) -> Finding {
+        let check = "queue";
+        let id = queue.map_or(NOBODY, |queue| queue.0);
+        match self.platform.look(&format!("/api/v2/routing/queues/{id}"), self.deadline()).await {
+            Ok(seen) if seen.status.is_success() => {
+                let name = seen.body["name"].as_str().unwrap_or_default();
+                Finding::good(check, format!("{id} is there: {}", crate::request::shorten(name)))
+            }
+            Ok(seen) if queue.is_none() && seen.status == StatusCode::NOT_FOUND => {
+                Finding::good(check, "queues can be looked up; none is set")
+                    .fix("set GENESYS_QUEUE_ID, or name a queue with each session")
+            }
+            Ok(seen) if seen.status == StatusCode::NOT_FOUND => refused(check, &seen)
+                .because("no such queue, or the OAuth client may not see its division")
+                .fix("copy the id from Admin > Contact Center > Queues into GENESYS_QUEUE_ID"),
+            Ok(seen) if seen.status == StatusCode::FORBIDDEN => refused(check, &seen).fix(grant(Operation::Queue)),
+            Ok(seen) => refused(check, &seen),
+            Err(error) => of_error(check, &error),
+        }
+    }
+
+    /// Each permission by a call that finds nothing to do: 404 or 400 says that it is there, 403 that it is not.
+    async fn permissions(&self) -> Vec<Finding> {
+        let cloud = &self.config.cloud;
+        let mut wanted = vec![Operation::EnrichContact, Operation::FindContact];
+        if cloud.external_source.is_none() {
+            wanted.push(Operation::CreateContact);
+        }
+        if matches!(self.config.surface, Surface::OpenMessaging { .. }) {
+            wanted.push(Operation::OpenMessage);
+        }
+        wanted.push(Operation::Details);
+        if cloud.link_contact || cloud.move_to_queue {
+            wanted.push(Operation::Conversation);
+        }
+        if cloud.link_contact {
+            wanted.push(Operation::LinkContact);
+        }
+        if cloud.move_to_queue {
+            wanted.push(Operation::MoveToQueue);
+        }
+        let mut findings = Vec::new();
+        for operation in wanted {
+            findings.push(self.permission(operation).await);
+        }
+        findings
+    }
+
+    async fn permission(&self, operation: Operation) -> Finding {
+        let check = format!("permission to {operation}");
+        let names = operation.permissions().join(" or ");
+        let Some((method, path, body)) = harmless(operation, &self.config.cloud) else {
+            let result = format!("{names}: no call finds it out without creating something");
+            return Finding::new(check, Outcome::Skipped, result);
+        };
+        let seen = match method {
+            Method::GET => self.platform.look(&path, self.deadline()).await,
+            method => self.platform.look_with(method, &path, &body, self.deadline()).await,
+        };
+        match seen {
+            Ok(seen) if seen.status == StatusCode::FORBIDDEN => refused(&check, &seen).fix(grant(operation)),
+            Ok(seen) if seen.status.is_server_error() || seen.status == StatusCode::TOO_MANY_REQUESTS => {
+                Finding::new(check, Outcome::Skipped, format!("not known: {}", what_it_said(&seen)))
+                    .fix("guestlane doctor, again in a minute")
+                    .correlated(seen.correlation_id.as_deref())
+            }
+            Ok(seen) if seen.status == StatusCode::UNAUTHORIZED => refused(&check, &seen),
+            Ok(_) => Finding::good(check, names),
+            Err(error) => of_error(&check, &error),
+        }
+    }
+
+    async fn external_source(&self) -> Option<Finding> {
+        let check = "external source";
+        let Some(id) = self.config.cloud.external_source else {
+            let finding = Finding::warning(check, "none is set")
+                .because("a guest without e-mail and telephone has nothing by which their contact is found again")
+                .fix(
+                    "make a source in Admin > External Contacts > External Sources, and set GENESYS_EXTERNAL_SOURCE_ID to its id",
+                );
+            return Some(finding);
+        };
+        let path = format!("/api/v2/externalcontacts/externalsources/{id}");
+        Some(match self.platform.look(&path, self.deadline()).await {
+            Ok(seen) if seen.status.is_success() && seen.body["active"] == json!(false) => {
+                Finding::bad(check, format!("{id} is not active"))
+                    .fix("activate it in Admin > External Contacts > External Sources")
+            }
+            Ok(seen) if seen.status.is_success() => Finding::good(check, format!("{id} is there")),
+            Ok(seen) if seen.status == StatusCode::FORBIDDEN => {
+                Finding::new(check, Outcome::Skipped, format!("not known: {}", what_it_said(&seen)))
+                    .because("looking at it takes externalContacts:externalSource:view, which creating sessions does not")
+            }
+            Ok(seen) => refused(check, &seen)
+                .fix("copy the id from Admin > External Contacts > External Sources into GENESYS_EXTERNAL_SOURCE_ID"),
+            Err(error) => of_error(check, &error),
+        })
+    }
+
+    async fn integration(&self, integration: Uuid) -> Finding {
+        let check = "integration";
+        let path = format!("/api/v2/conversations/messaging/integrations/open/{integration}");
+        match self.platform.look(&path, self.deadline()).await {
+            Ok(seen) if seen.status.is_success() => {
+                let status = seen.body["status"].as_str().unwrap_or("Active");
+                if status == "Active" {
+                    Finding::good(check, format!("{integration} is active"))
+                } else {
+                    let result = format!("{integration} is {}", crate::request::shorten(status));
+                    Finding::bad(check, result).fix("activate it in Admin > Message > Platforms")
+                }
+            }
+            Ok(seen) if seen.status == StatusCode::FORBIDDEN => {
+                Finding::new(check, Outcome::Skipped, format!("not known: {}", what_it_said(&seen)))
+                    .because("looking at it takes messaging:integration:view, which creating sessions does not")
+            }
+            Ok(seen) => refused(check, &seen).fix("copy the id from Admin > Message > Platforms into GENESYS_INTEGRATION_ID"),
+            Err(error) => of_error(check, &error),
+        }
+    }
+
+    /// The deployment's configuration, the origins it allows, and whether its socket opens. No session is begun.
+    async fn deployment(&self, deployment: Uuid) -> Vec<Finding> {
+        let cdn = &self.config.credentials.hosts.cdn;
+        let path = |file: &str| format!("/webdeployments/v1/deployments/{deployment}/{file}");
+        let mut findings = Vec::new();
+        match self.platform.look_openly(cdn, &path("config.json"), self.deadline()).await {
+            Ok(seen) if seen.status.is_success() => findings.push(of_configuration(deployment, &seen.body)),
+            Ok(seen) => {
+                let fix =
+                    "copy the id from Admin > Message > Messenger Deployments into GENESYS_DEPLOYMENT_ID, and check the region";
+                findings
+                    .push(refused("deployment", &seen).because("the platform knows no such deployment in this region").fix(fix));
+                return findings;
+            }
+            Err(error) => {
+                findings.push(of_error("deployment", &error));
+                return findings;
+            }
+        }
+        let origin = self.config.cloud.origin.to_str().unwrap_or_default();
+        match self.platform.look_openly(cdn, &path("domains.json"), self.deadline()).await {
+            Ok(seen) if seen.status.is_success() => findings.push(of_domains(origin, &seen.body)),
+            Ok(seen) => findings.push(refused("allowed origins", &seen)),
+            Err(error) => findings.push(of_error("allowed origins", &error)),
+        }
+        let knocked = self.platform.knock_at_guest_socket(deployment, &self.config.cloud.origin, self.deadline()).await;
+        findings.push(match knocked {
+            Ok(()) => Finding::good("guest socket", "opens; no session was begun"),
+            Err(CallFailed { cause, .. }) => of_error("guest socket", &cause)
+                .fix(format!("allow the domain of {origin} in Admin > Message > Messenger Deployments, or set GENESYS_ORIGIN")),
+        });
+        findings
+    }
+
+    async fn quota(&self) -> Finding {
+        let check = "quota";
+        let seen = match self.platform.look("/api/v2/tokens/me", self.deadline()).await {
+            Ok(seen) => seen,
+            Err(error) => return of_error(check, &error),
+        };
+        let number = |name: &str| seen.headers.get(name).and_then(|text| text.parse::<u64>().ok());
+        let pace = self.config.patience.quota.map_or("off".to_owned(), |rate| rate.to_string());
+        match (number("inin-ratelimit-count"), number("inin-ratelimit-allowed")) {
+            (Some(count), Some(allowed)) if allowed > 0 && count * 10 >= allowed * 9 => {
+                Finding::warning(check, format!("{count} of {allowed} calls of this window are used"))
+                    .because("another program uses the same OAuth client, or this one did a moment ago")
+                    .fix("give guestlane an OAuth client of its own")
+            }
+            (Some(count), Some(allowed)) => {
+                Finding::good(check, format!("{count} of {allowed} calls of this window are used; guestlane's pace is {pace}"))
+            }
+            _ => Finding::good(check, format!("the platform does not tell; guestlane's pace is {pace}")),
+        }
+    }
+}
+
+/// A call that needs the operation's permission and finds nothing to do.
+fn harmless(operation: Operation, cloud: &CloudSettings) -> Option<(Method, String, Value)> {
+    const NOWHERE: &str = "guestlane-doctor@guestlane.invalid";
+    let nobody = NOBODY.to_string();
+    let identifier = json!({"type": "Email", "value": NOWHERE});
+    Some(match operation {
+        Operation::EnrichContact => {
+            let identifiers = match cloud.external_source {
+                Some(id) => json!([{"type": "ExternalId", "value": "guestlane-doctor", "externalSource": {"id": id}}]),
+                None => json!([identifier]),
+            };
+            let body = json!({"matchingIdentifiers": identifiers, "action": "Upsert", "contact": {}});
+            (Method::POST, "/api/v2/externalcontacts/contacts/enrich?dryRun=true".to_owned(), body)
+        }
+        Operation::FindContact => (Method::POST, "/api/v2/externalcontacts/identifierlookup/contacts".to_owned(), identifier),
+        Operation::OpenMessage => {
+            let path = format!("/api/v2/conversations/messages/{nobody}/inbound/open/message");
+            let from = json!({"id": nobody, "idType": "Opaque"});
+            let channel = json!({"from": from, "time": "2026-01-01T00:00:00.000Z", "messageId": nobody});
+            (Method::POST, path, json!({"channel": channel, "text": "guestlane doctor"}))
+        }
+        Operation::Details => {
+            let message = NOBODY.simple();
+            (Method::GET, format!("/api/v2/conversations/messages/{message}/details"), Value::Null)
+        }
+        Operation::Conversation => (Method::GET, format!("/api/v2/conversations/{nobody}"), Value::Null),
+        Operation::LinkContact => {
+            let body = json!({
+                "externalContactId": nobody, "conversationId": nobody, "communicationId": nobody, "mediaType": "MESSAGE",
+            });
+            (Method::PUT, format!("/api/v2/externalcontacts/conversations/{nobody}"), body)
+        }
+        Operation::MoveToQueue => {
+            let path = format!("/api/v2/conversations/{nobody}/participants/{nobody}/replace/queue");
+            (Method::POST, path, json!({"queueId": nobody}))
+        }
+        // Making a contact is nothing but making a contact.
+        Operation::CreateContact
+        | Operation::Token
+        | Operation::Queue
+        | Operation::Contact
+        | Operation::OpenConversation
+        | Operation::FirstMessage
+        | Operation::Look => return None,
+    })
+}
+
+fn of_configuration(deployment: Uuid, body: &Value) -> Finding {
+    let check = "deployment";
+    let fix = "set it to active, with Messenger and conversations enabled, in Admin > Message > Messenger Deployments";
+    let status = body["status"].as_str().unwrap_or("Active");
+    if status != "Active" {
+        return Finding::bad(check, format!("{deployment} is {}", crate::request::shorten(status))).fix(fix);
+    }
+    if body["messenger"]["enabled"] == json!(false) {
+        return Finding::bad(check, format!("Messenger is not enabled in {deployment}")).fix(fix);
+    }
+    if body["auth"]["enabled"] == json!(true) && body["auth"]["allowSessionUpgrade"] != json!(true) {
+        return Finding::warning(check, format!("{deployment} is active and asks guests to sign in"))
+            .because("guestlane begins sessions without a sign-in; whether this deployment takes them is not known")
+            .fix("try one session, or use a deployment without authentication");
+    }
+    Finding::good(check, format!("{deployment} is active"))
+}
+
+fn of_domains(origin: &str, body: &Value) -> Finding {
+    let check = "allowed origins";
+    if body["allowAllDomains"] == json!(true) {
+        return Finding::good(check, "all");
+    }
+    let host = url::Url::parse(origin).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default();
+    let allowed: Vec<_> = body["allowedDomains"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let fits = |domain: &&str| host == **domain || host.ends_with(&format!(".{domain}"));
+    if allowed.iter().any(|domain| fits(&domain)) {
+        return Finding::good(check, format!("{origin} is among them"));
+    }
+    let shown = allowed.iter().map(|domain| crate::request::shorten(domain)).collect::<Vec<_>>().join(", ");
+    Finding::bad(check, format!("{origin} is not among them: {shown}"))
+        .because("the guest socket refuses other origins with 403")
+        .fix("set GENESYS_ORIGIN to one of them, like https://www.example.com, or allow its domain in Admin > Message > Messenger Deployments")
+}
+
+fn grant(operation: Operation) -> String {
+    format!(
+        "give a role of the OAuth client {}, in the division concerned (Admin > Integrations > OAuth > Roles)",
+        operation.permissions().join(" or ")
+    )
+}
+
+fn what_it_said(seen: &Seen) -> String {
+    let code = if seen.code.is_empty() { String::new() } else { format!(" {}", seen.code) };
+    let message = if seen.message.is_empty() { String::new() } else { format!(": {}", seen.message) };
+    format!("HTTP {}{code}{message}", seen.status.as_u16())
+}
+
+fn refused(check: &str, seen: &Seen) -> Finding {
+    Finding::bad(check, what_it_said(seen)).correlated(seen.correlation_id.as_deref())
+}
+
+fn of_error(check: &str, error: &CallError) -> Finding {
+    Finding::bad(check, error.to_string()).correlated(error.correlation_id())
+}

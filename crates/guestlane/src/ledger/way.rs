@@ -1,0 +1,35 @@
+//! By which of the platform's APIs a session's conversation is opened, with what was chosen before the first call.
+
+use uuid::Uuid;
+
+use crate::surface::Surface;
+
+/// By which of the platform's APIs a session's conversation is opened. It stays what it was when the session was admitted, whatever the settings say by then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Way {
+    /// The brief's calls.
+    Rest,
+    /// The guest socket.
+    WebMessaging {
+        /// The web deployment.
+        deployment: Uuid,
+        /// The session's token on the guest API, encrypted under the master key. Empty once the guest is erased.
+        token: Vec<u8>,
+    },
+    /// Open Messaging: the session's own id is the sender's and the message's.
+    OpenMessaging {
+        /// The integration.
+        integration: Uuid,
+    },
+}
+
+impl Way {
+    /// The surface it belongs to.
+    pub fn surface(&self) -> Surface {
+        match self {
+            Self::Rest => Surface::Rest,
+            Self::WebMessaging { deployment, .. } => Surface::WebMessaging { deployment: *deployment },
+            Self::OpenMessaging { integration } => Surface::OpenMessaging { integration: *integration },
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! How a guest is called and reached: what the platform's contact has fields for.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::Invalid;
+
+/// How a guest is called and reached. Personal data: no log shows it.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Person {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    email: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    phone: Option<String>,
+}
+
+/// A field's name, the most characters it may have, and what else is asked of it.
+struct Field {
+    name: &'static str,
+    most: usize,
+    is_good: fn(&str) -> bool,
+    wanted: &'static str,
+}
+
+// The platform's lengths (`ExternalContact`); e-mail and telephone are identifiers, too, and those are shorter than the fields.
+const FIRST_NAME: Field = Field { name: "firstName", most: 1000, is_good: |_| true, wanted: "a name" };
+const LAST_NAME: Field = Field { name: "lastName", most: 1000, is_good: |_| true, wanted: "a name" };
+const EMAIL: Field = Field { name: "email", most: 255, is_good: is_email, wanted: "an e-mail address like ann@example.org" };
+const PHONE: Field =
+    Field { name: "phone", most: 255, is_good: is_phone, wanted: "an international number like +31 20 555 0100" };
+
+impl Person {
+    /// From what a caller gave; an empty text is none.
+    pub fn new(
+        first_name: Option<String>,
+        last_name: Option<String>,
+        email: Option<String>,
+        phone: Option<String>,
+    ) -> Result<Self, Invalid> {
+        Ok(Self {
+            first_name: FIRST_NAME.check(first_name)?,
+            last_name: LAST_NAME.check(last_name)?,
+            email: EMAIL.check(email)?,
+            phone: PHONE.check(phone)?,
+        })
+    }
+
+    /// Whether nothing is known.
+    pub fn is_empty(&self) -> bool {
+        self.fields().into_iter().all(|(_, value)| value.is_none())
+    }
+
+    /// If known.
+    pub fn first_name(&self) -> Option<&str> {
+        self.first_name.as_deref()
+    }
+
+    /// If known.
+    pub fn last_name(&self) -> Option<&str> {
+        self.last_name.as_deref()
+    }
+
+    /// If known.
+    pub fn email(&self) -> Option<&str> {
+        self.email.as_deref()
+    }
+
+    /// If known; as people write it, with the country's code.
+    pub fn phone(&self) -> Option<&str> {
+        self.phone.as_deref()
+    }
+
+    /// Each field with its name and value.
+    pub fn fields(&self) -> [(&'static str, Option<&str>); 4] {
+        [
+            (FIRST_NAME.name, self.first_name()),
+            (LAST_NAME.name, self.last_name()),
+            (EMAIL.name, self.email()),
+            (PHONE.name, self.phone()),
+        ]
+    }
+
+    /// The fields in which `other` is somebody else.
+    pub(super) fn differences<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'static str> + 'a {
+        let both = self.fields().into_iter().zip(other.fields());
+        both.filter(|((_, mine), (_, theirs))| mine != theirs).map(|((name, _), _)| name)
+    }
+}
+
+impl Field {
+    fn check(&self, text: Option<String>) -> Result<Option<String>, Invalid> {
+        let invalid = |reason: String, fix: &str| Err(Invalid::new(self.name, reason, fix));
+        let Some(text) = text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()) else { return Ok(None) };
+        let length = text.chars().count();
+        if length > self.most {
+            return invalid(format!("has {length} characters"), &format!("the platform takes {}: shorten it", self.most));
+        }
+        if let Some(at) = text.chars().position(char::is_control) {
+            return invalid(format!("has a control character at position {}", at + 1), "remove it");
+        }
+        if !(self.is_good)(&text) {
+            return invalid("cannot be used".to_owned(), &format!("write {}", self.wanted));
+        }
+        Ok(Some(text))
+    }
+}
+
+/// Enough to catch what is surely none; the platform has the last word.
+fn is_email(text: &str) -> bool {
+    let Some((local, domain)) = text.rsplit_once('@') else { return false };
+    let labels = domain.split('.').all(|label| !label.is_empty());
+    !local.is_empty() && !text.contains(char::is_whitespace) && !local.contains('@') && labels && domain.contains('.')
+}
+
+/// Without its country's code the platform takes a number for an American one.
+fn is_phone(text: &str) -> bool {
+    let digits = text.chars().filter(char::is_ascii_digit).count();
+    let punctuation = |c: char| c.is_ascii_digit() || matches!(c, ' ' | '-' | '.' | '(' | ')' | '/');
+    text.strip_prefix('+').is_some_and(|rest| rest.chars().all(punctuation)) && (5..=15).contains(&digits)
+}
+
+impl fmt::Debug for Person {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = self.fields().into_iter().filter(|(_, value)| value.is_some()).map(|(name, _)| name);
+        write!(f, "Person({})", known.collect::<Vec<_>>().join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(first: &str, email: &str, phone: &str) -> Invalid {
+        Person::new(Some(first.into()), None, Some(email.into()), Some(phone.into())).unwrap_err()
+    }
+
+    #[test]
+    fn a_field_that_the_platform_would_refuse_is_refused_by_its_name() {
+        assert_eq!(refused(&"x".repeat(1001), "", "").field, "firstName");
+        assert_eq!(refused("a\u{7}", "", "").reason, "has a control character at position 2");
+        for email in ["ann", "ann@", "@example.org", "ann@example", "a nn@example.org", "a@b@example.org", "ann@example..org"] {
+            assert_eq!(refused("", email, "").field, "email", "{email}");
+        }
+        for phone in ["5550100", "+", "+1234", "+31 20 555 x", "+1234567890123456"] {
+            assert_eq!(refused("", "", phone).field, "phone", "{phone}");
+        }
+    }
+
+    #[test]
+    fn what_is_good_is_kept_trimmed_and_shown_by_nobody() {
+        let person = Person::new(
+            Some(" Ann ".into()),
+            Some(String::new()),
+            Some("ann@example.org".into()),
+            Some("+31 20 555 0100".into()),
+        );
+        let person = person.unwrap();
+        assert_eq!((person.first_name(), person.last_name()), (Some("Ann"), None));
+        assert_eq!(format!("{person:?}"), "Person(firstName, email, phone)");
+    }
+}

@@ -1,0 +1,151 @@
+//! The steps of the public platform's surfaces: contact, first message, its conversation, and that it is where it shall be.
+//!
+//! None of the platform's calls takes an `Idempotency-Key`. What keeps each from being done twice is said at each.
+
+use guestlane_genesys::{
+    AcceptedMessage, CallError, CallFailed, Conversation, Done, GuestSession, Operation, Participant, Seam, Timestamp,
+};
+use uuid::Uuid;
+
+use super::StepFailed;
+use crate::{
+    lane::Lane,
+    ledger::{Session, Way},
+    state::open_guest_session,
+    store::Transition,
+    token::GuestToken,
+};
+
+impl Lane {
+    /// Finds the guest's contact or makes it: by an identifier, which belongs to one contact. A guest of whom nothing identifies a contact has
+    /// the one that an earlier session made; else one is made, and not asked for again once its answer was lost.
+    pub(super) async fn find_or_make_contact(&self, session: &Session, deadline: Timestamp) -> Result<Transition, StepFailed> {
+        let (request, contact) = (&session.request, self.cloud.contact(&session.request));
+        let identifiers = self.cloud.identifiers(request);
+        let (contact_id, tries) = if !identifiers.is_empty() {
+            let done = self.platform.upsert_contact(&identifiers, &contact, deadline).await?;
+            (Some(done.value.id), done.tries)
+        } else if let Some(known) = self.store.contact_of(request.guest.clone(), session.id).await? {
+            (Some(known), 0)
+        } else if session.uncertain {
+            (None, 0)
+        } else {
+            match self.platform.create_contact(&contact, deadline).await {
+                Ok(done) => (Some(done.value.id), done.tries),
+                Err(failed) if failed.may_exist => (None, failed.tries),
+                Err(failed) => return Err(failed.into()),
+            }
+        };
+        self.seams.pass(Seam::ContactMade).await;
+        let after = session.clone().contact_created(contact_id, tries, self.clock.now())?;
+        Ok(self.transition(session, after, None))
+    }
+
+    /// Lets the guest say the first words, which makes the platform open the conversation. The guest's session and sender were recorded at
+    /// admission: however often this is repeated, they are the same, and with them the conversation.
+    pub(super) async fn send_first_message(
+        &self,
+        session: &Session,
+        token: &GuestToken,
+        deadline: Timestamp,
+    ) -> Result<Transition, StepFailed> {
+        let (message_id, conversation_id, ends, tries) = match &session.way {
+            Way::OpenMessaging { integration } => {
+                let done = self.bring_in(session, *integration, token, deadline).await?;
+                (done.value.id, done.value.conversation_id.filter(|id| !id.is_empty()), None, done.tries)
+            }
+            Way::WebMessaging { .. } | Way::Rest => {
+                let guest = self.guest_session(session)?;
+                let message = self.cloud.first_message(&session.request, token);
+                let done = self.platform.send_first_message(&guest, &message, deadline).await?;
+                (done.value.message_id, None, done.value.expires_at, done.tries)
+            }
+        };
+        self.seams.pass(Seam::MessageSent).await;
+        let after = session.clone().message_sent(message_id, conversation_id, ends, tries, self.clock.now())?;
+        Ok(self.transition(session, after, None))
+    }
+
+    fn guest_session(&self, session: &Session) -> Result<GuestSession, StepFailed> {
+        let lost = || StepFailed::Call(nothing_sent(Operation::FirstMessage, "the guest was erased"));
+        let Way::WebMessaging { deployment, .. } = session.way else { return Err(lost()) };
+        let token = open_guest_session(&self.master, session).map_err(StepFailed::MasterKey)?.ok_or_else(lost)?;
+        Ok(GuestSession { deployment, origin: self.cloud.origin.clone(), token })
+    }
+
+    async fn bring_in(
+        &self,
+        session: &Session,
+        integration: Uuid,
+        token: &GuestToken,
+        deadline: Timestamp,
+    ) -> Result<Done<AcceptedMessage>, CallFailed> {
+        let message =
+            self.cloud.inbound_message(&session.request, token, &session.id.to_string(), &session.admitted_at.to_string());
+        self.platform.bring_in(integration, &message, deadline).await
+    }
+
+    /// Asks which conversation the first message is in, until the platform knows. It only reads.
+    pub(super) async fn find_conversation(
+        &self,
+        session: &Session,
+        message_id: &str,
+        deadline: Timestamp,
+    ) -> Result<Transition, StepFailed> {
+        let done = self.platform.conversation_of(message_id, deadline).await?;
+        self.seams.pass(Seam::ConversationFound).await;
+        let after = session.clone().conversation_found(done.value, done.tries, self.clock.now())?;
+        Ok(self.transition(session, after, None))
+    }
+
+    /// Links the contact, and moves the conversation to its queue, as far as that is asked for and not done yet: it looks before it acts.
+    pub(super) async fn arrange(
+        &self,
+        session: &Session,
+        conversation_id: &str,
+        since: Timestamp,
+        deadline: Timestamp,
+    ) -> Result<Transition, StepFailed> {
+        let contact = session.contact_id.as_deref().filter(|_| self.cloud.link_contact);
+        let mut tries = 0;
+        if contact.is_some() || self.cloud.move_to_queue {
+            let done = self.platform.conversation(conversation_id, deadline).await?;
+            tries += done.tries;
+            if let Some(contact) = contact {
+                tries += self.link(contact, &done.value, deadline).await?;
+                self.seams.pass(Seam::ContactLinked).await;
+            }
+            if self.cloud.move_to_queue {
+                tries += self.move_to_queue(session.request.queue.0, &done.value, deadline).await?;
+                self.seams.pass(Seam::QueueReached).await;
+            }
+        }
+        self.seams.pass(Seam::ConversationOpened).await;
+        self.now_open(session, conversation_id.to_owned(), tries, since)
+    }
+
+    async fn link(&self, contact: &str, conversation: &Conversation, deadline: Timestamp) -> Result<u32, StepFailed> {
+        match conversation.guest_communication() {
+            Some(communication) if !conversation.is_linked_to(contact) => {
+                Ok(self.platform.link_contact(contact, &conversation.id, communication, deadline).await?.tries)
+            }
+            _ => Ok(0),
+        }
+    }
+
+    async fn move_to_queue(&self, queue: Uuid, conversation: &Conversation, deadline: Timestamp) -> Result<u32, StepFailed> {
+        match conversation.holder() {
+            Some(Participant { queue_id: Some(there), .. }) if *there == queue => Ok(0),
+            Some(holder) => Ok(self.platform.move_to_queue(&conversation.id, &holder.id, queue, deadline).await?.tries),
+            None => {
+                Err(nothing_sent(Operation::MoveToQueue, "nobody holds the conversation for the guest yet, or it has ended")
+                    .into())
+            }
+        }
+    }
+}
+
+fn nothing_sent(operation: Operation, reason: &str) -> CallFailed {
+    let cause = CallError::NotSent(reason.to_owned());
+    CallFailed { operation, tries: 0, elapsed: std::time::Duration::ZERO, cause, may_exist: false, wait: None }
+}
