@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::{Method, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
+use uuid::Uuid;
 
 use crate::{
     answer::{self, Body, Refusal},
@@ -26,6 +27,26 @@ struct Advance {
     advance_seconds: u64,
 }
 
+/// What a pretended agent does: says something in a conversation, or ends one.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Agent {
+    say: Option<String>,
+    conversation_id: Option<Uuid>,
+    disconnect: Option<Uuid>,
+}
+
+fn act(world: &World, agent: &Agent) -> Result<Response<Body>, Refusal> {
+    let now = world.now();
+    let mut organization = lock(&world.organization);
+    match (&agent.say, agent.conversation_id, agent.disconnect) {
+        (Some(text), Some(conversation), None) => organization.agent_says(conversation, text, now)?,
+        (None, None, Some(conversation)) => organization.agent_leaves(conversation, now)?,
+        _ => return Err(Refusal::bad_request("An agent says something in a conversationId, or disconnects one.")),
+    }
+    Ok(answer::empty(StatusCode::NO_CONTENT))
+}
+
 pub(crate) fn handle(world: &World, request: &Incoming) -> Response<Body> {
     let answer = match (&request.method, request.path.as_str()) {
         (&Method::GET, "/_sim/state") => Ok(answer::json(StatusCode::OK, &world.state())),
@@ -39,16 +60,17 @@ pub(crate) fn handle(world: &World, request: &Incoming) -> Response<Body> {
         }),
         (&Method::PUT, "/_sim/guest-keys") => register_keys(world, request),
         (&Method::DELETE, "/_sim/tokens") => {
-            lock(&world.organization).revoke_tokens();
+            lock(&world.organization).sign_in.revoke_tokens();
             Ok(answer::empty(StatusCode::NO_CONTENT))
         }
         (&Method::POST, "/_sim/clock") => parse::<Advance>(request).map(|advance| {
             world.advance(Duration::from_secs(advance.advance_seconds));
             answer::json(StatusCode::OK, &json!({"now": world.now()}))
         }),
+        (&Method::POST, "/_sim/agent") => parse::<Agent>(request).and_then(|agent| act(world, &agent)),
         _ => Err(Refusal::not_found()),
     };
-    answer.unwrap_or_else(|refusal| refusal.answer(uuid::Uuid::nil()))
+    answer.unwrap_or_else(|refusal| refusal.answer(Uuid::nil()))
 }
 
 fn faults(world: &World) -> Response<Body> {

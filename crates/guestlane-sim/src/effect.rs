@@ -8,7 +8,7 @@ use guestlane_genesys::{Clock, Timestamp};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt, Either, StreamBody};
 use hyper::body::Frame;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     answer::{self, Body, Refusal},
@@ -86,9 +86,13 @@ pub(crate) fn before(fault: &Fault, route: Route, now: Timestamp) -> Before {
         FaultKind::Reset => Before::End(Ending::Reset),
         FaultKind::Hang => Before::Hang,
         FaultKind::Stale => match route {
-            Route::Queue => Before::Refuse(Refusal::not_found()),
             Route::Conversation => Before::Refuse(Refusal::bad_request("contactId is not the address of a contact.")),
-            Route::Token | Route::Contact | Route::Crm => Before::Work,
+            Route::History => {
+                let page = json!({"entities": [], "pageSize": 25, "pageNumber": 1, "total": 0, "pageCount": 0});
+                Before::Answer(answer::json(StatusCode::OK, &page))
+            }
+            route if route.reads() => Before::Refuse(Refusal::not_found()),
+            _ => Before::Work,
         },
         FaultKind::TokenRevoked
         | FaultKind::ClockSkew
@@ -107,6 +111,9 @@ pub(crate) fn before(fault: &Fault, route: Route, now: Timestamp) -> Before {
     }
 }
 
+/// Bytes that are neither HTTP nor a frame.
+pub(crate) const GARBAGE: &[u8] = b"\x15\x03\x01\x00\x02\x02\x28 this is no HTTP\r\n\r\n";
+
 /// What a fault makes of the answer once the work is done.
 pub(crate) enum After {
     /// This is sent.
@@ -120,6 +127,23 @@ pub(crate) enum After {
 /// Decides what becomes of the answer. `held` is kept for as long as the answer is under way.
 #[deny(clippy::wildcard_enum_match_arm)]
 pub(crate) async fn after<H: Send + Sync + 'static>(fault: &Fault, answer: Response<Body>, clock: &Clock, held: H) -> After {
+    // An agreed upgrade has no body to play with: what of the kinds below is about bodies, is about its head.
+    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+        match fault.kind {
+            FaultKind::Slow => {
+                clock.sleep(Duration::from_secs(u64::try_from(fault.seconds.unwrap_or(3)).unwrap_or(0))).await;
+                return After::Answer(answer);
+            }
+            FaultKind::WrongTypes => {
+                let mut answer = answer;
+                answer.headers_mut().insert(header::SEC_WEBSOCKET_ACCEPT, HeaderValue::from_static("23"));
+                answer.extensions_mut().clear();
+                return After::Answer(answer);
+            }
+            FaultKind::Truncated => return After::End(Ending::Closed),
+            _ => {}
+        }
+    }
     let (head, body) = answer.into_parts();
     let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let with = |body: Body| After::Answer(Response::from_parts(head.clone(), body));
@@ -204,7 +228,7 @@ fn huge() -> Response<Body> {
     response
 }
 
-fn wrong_types(value: Value) -> Value {
+pub(crate) fn wrong_types(value: Value) -> Value {
     match value {
         Value::String(text) => Value::from(text.len()),
         Value::Number(number) => Value::String(number.to_string()),

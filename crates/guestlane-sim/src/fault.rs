@@ -47,7 +47,7 @@ kinds! {
     Redirect = "redirect", "302 to another path of this server; nothing is done";
     Reset = "reset", "the connection is reset (RST), nothing is done";
     Hang = "hang", "no answer, ever; nothing is done";
-    Stale = "stale", "a read that does not see the newest: a queue is 404, a conversation's contact is not known; nothing is done";
+    Stale = "stale", "a read that does not see the newest: 404, an empty page of history, or of the brief's conversation a contact not known; nothing is done";
     TokenRevoked = "token-revoked", "all access tokens are revoked, then the call is looked at; of a sign-in, the token it gives";
     ClockSkew = "clock-skew", "for this call the platform's clock is ahead by an hour, or `seconds=N` (which may be negative)";
     BadGatewayAfter = "502-after", "the work is done, and a gateway's page is the answer";
@@ -108,7 +108,10 @@ impl FromStr for Fault {
         let mut parts = spec.splitn(3, ':');
         let route = match parts.next() {
             Some("any") => None,
-            Some(name) => Some(name.parse().map_err(|()| invalid("ROUTE is any, token, queue, contact, conversation or crm"))?),
+            Some(name) => Some(name.parse().map_err(|()| {
+                let names: Vec<_> = Route::ALL.iter().map(|route| route.name()).collect();
+                invalid(&format!("ROUTE is any or one of {}", names.join(", ")))
+            })?),
             None => return Err(invalid("it is empty")),
         };
         let name = parts.next().unwrap_or_default();
@@ -148,9 +151,9 @@ impl FromStr for Fault {
         if *kind == FaultKind::Slow && fault.seconds.is_some_and(|seconds| seconds < 0) {
             return Err(invalid("only clock-skew goes back in time"));
         }
-        let reads = [None, Some(Route::Queue), Some(Route::Conversation)];
-        if *kind == FaultKind::Stale && !reads.contains(&route) {
-            return Err(invalid("stale is for queue and conversation: the others read nothing"));
+        if *kind == FaultKind::Stale && !route.is_none_or(Route::reads) {
+            let reads: Vec<_> = Route::ALL.iter().filter(|route| route.reads()).map(|route| route.name()).collect();
+            return Err(invalid(&format!("stale is for {}: the others read nothing that may be new", reads.join(", "))));
         }
         Ok(fault)
     }

@@ -1,4 +1,4 @@
-//! Every request and what was answered, to be looked at.
+//! Every request and frame, and what was answered, to be looked at.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -19,15 +19,15 @@ pub struct Entry {
     pub at: Timestamp,
     /// Where it went; absent when nothing is there.
     pub route: Option<Route>,
-    /// HTTP method.
+    /// HTTP method; `FRAME` of what came over a guest socket.
     pub method: String,
-    /// Path with query.
+    /// Path with query; of a frame its action.
     pub path: String,
     /// HTTP headers, as sent.
     pub headers: BTreeMap<String, String>,
-    /// The body, as sent; the client secret of a sign-in is not shown.
+    /// The body, as sent; the client secret of a sign-in and the secrets of a frame are not shown, nor are files.
     pub body: String,
-    /// The answer's status; absent when the answer was withheld.
+    /// The answer's status, or code; absent when the answer was withheld.
     pub status: Option<u16>,
     /// The fault that hit it.
     pub fault: Option<String>,
@@ -88,13 +88,19 @@ impl Record {
             let to = body[from..].find('&').map_or(body.len(), |end| from + end);
             body.replace_range(from..to, "***");
         }
+        let mut headers: BTreeMap<_, _> = self.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
+        if self.route == Some(Route::Token)
+            && let Some(value) = headers.get_mut("authorization")
+        {
+            "***".clone_into(value);
+        }
         Entry {
             n: self.n,
             at: self.at,
             route: self.route,
             method: self.method.to_string(),
             path: self.path.clone(),
-            headers: self.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect(),
+            headers,
             body,
             status: self.status,
             fault: self.fault.map(|fault| fault.to_string()),

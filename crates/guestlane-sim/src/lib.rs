@@ -20,10 +20,13 @@ mod effect;
 mod fault;
 mod guest_token;
 mod journal;
+mod official;
 mod options;
 mod organization;
 mod route;
 mod server;
+mod tally;
+mod window;
 mod world;
 
 use std::{
@@ -36,9 +39,12 @@ use std::{
 pub use crm::CrmCounts;
 pub use fault::{Fault, FaultKind, InvalidFault, When};
 pub use journal::Entry;
-pub use options::{DEPLOYMENT_ID, OAuthClient, Options, SCOPE_CONTACTS, SCOPE_CONVERSATIONS};
-pub use organization::{Duplicates, GuestCounts};
+pub use options::{
+    DEPLOYMENT_ID, Deployment, EXTERNAL_SOURCE_ID, Flow, INTEGRATION_ID, OAuthClient, Options, PERMISSIONS, SCOPE_CONTACTS,
+    SCOPE_CONVERSATIONS, Tls, UnknownDeployment,
+};
 pub use route::Route;
+pub use tally::{Duplicates, GuestCounts};
 pub use world::State;
 
 use world::{World, lock};
@@ -47,7 +53,7 @@ use world::{World, lock};
 #[derive(Debug)]
 pub struct Simulator {
     world: Arc<World>,
-    address: SocketAddr,
+    origin: String,
     serving: tokio::task::JoinHandle<()>,
 }
 
@@ -68,21 +74,22 @@ impl Simulator {
         let listen = options.listen;
         let listener = server::bind(listen).await.map_err(|error| StartError::Listen(listen, error))?;
         let address = listener.local_addr().map_err(|error| StartError::Listen(listen, error))?;
-        let world = Arc::new(World::new(options).map_err(StartError::Option)?);
         // Listening everywhere includes here, and here is where it is told to be.
         let address = if address.ip().is_unspecified() { (Ipv4Addr::LOCALHOST, address.port()).into() } else { address };
+        let origin = format!("http://{address}");
+        let world = Arc::new(World::new(options, origin.clone()).map_err(StartError::Option)?);
         let serving = tokio::spawn(server::serve(listener, Arc::clone(&world)));
-        Ok(Self { world, address, serving })
+        Ok(Self { world, origin, serving })
     }
 
     /// The origin of everything: the platform's routes, `/crm/events` and `/_sim/…`.
     pub fn base_url(&self) -> String {
-        format!("http://{}", self.address)
+        self.origin.clone()
     }
 
     /// Where the CRM takes events.
     pub fn crm_url(&self) -> String {
-        format!("http://{}/crm/events", self.address)
+        format!("{}/crm/events", self.origin)
     }
 
     /// What exists and what was asked.
@@ -90,7 +97,7 @@ impl Simulator {
         self.world.state()
     }
 
-    /// The last 10,000 requests.
+    /// The last 10,000 requests and frames.
     pub fn journal(&self) -> Vec<Entry> {
         lock(&self.world.journal).entries()
     }
@@ -112,7 +119,7 @@ impl Simulator {
 
     /// Every access token issued so far is good no longer.
     pub fn revoke_tokens(&self) {
-        lock(&self.world.organization).revoke_tokens();
+        lock(&self.world.organization).sign_in.revoke_tokens();
     }
 
     /// Moves the simulator's time ahead of everybody else's.

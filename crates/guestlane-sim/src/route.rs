@@ -3,13 +3,12 @@
 use std::{fmt, str::FromStr};
 
 use http::Method;
-use uuid::Uuid;
 
 /// Where a request wants to go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Door {
-    /// A route of the platform or of the CRM.
-    Route(Route, Target),
+    /// A route of the platform or of the CRM: what is asked, and what stands in the place of ids.
+    Route(Op, Vec<String>),
     /// Under `/_sim/`.
     Admin,
     /// The path exists, the method does not.
@@ -18,43 +17,107 @@ pub(crate) enum Door {
     Unknown,
 }
 
-/// What the path names, on routes that name something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Target {
-    None,
-    Queue(Uuid),
-    /// In the place of an id stands something that is none.
-    NotAnId,
+macro_rules! routes {
+    ($($(#[doc = $about:literal])+ $route:ident = $name:literal,)+) => {
+        /// The routes that behave as the platform's, or as the CRM's.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Route {
+            $($(#[doc = $about])+ $route,)+
+        }
+
+        impl Route {
+            /// All of them.
+            pub const ALL: [Self; [$($name),+].len()] = [$(Self::$route),+];
+
+            /// The name in fault specs and counts.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$route => $name),+ }
+            }
+        }
+    };
 }
 
-/// The routes that behave as the platform's, or as the CRM's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Route {
-    /// `POST /api/v2/oauth/token` (the brief's; the public platform signs in elsewhere)
-    Token,
-    /// `GET /api/v2/routing/queues/{queueId}`
-    Queue,
-    /// `POST /api/v2/externalcontacts/contacts`
-    Contact,
+routes! {
+    /// `POST /oauth/token`, and the brief's `POST /api/v2/oauth/token`
+    Token = "token",
+    /// `GET /api/v2/routing/queues` and `/{queueId}`
+    Queue = "queue",
+    /// `POST /api/v2/externalcontacts/contacts` and `/enrich`
+    Contact = "contact",
     /// `POST /api/v2/conversations/messaging` (the brief's; the public platform has no such operation)
-    Conversation,
+    Conversation = "conversation",
     /// `POST /crm/events`
-    Crm,
+    Crm = "crm",
+    /// `POST /api/v2/externalcontacts/identifierlookup/contacts`
+    Lookup = "lookup",
+    /// `GET /api/v2/externalcontacts/contacts/{contactId}`
+    ContactRead = "contact-read",
+    /// `PUT /api/v2/externalcontacts/conversations/{conversationId}`
+    Link = "link",
+    /// `GET /api/v2/conversations/messages/{messageId}/details`
+    Details = "details",
+    /// `GET /api/v2/conversations/{conversationId}`
+    ConversationRead = "conversation-read",
+    /// `PATCH /api/v2/conversations/{conversationId}/participants/{participantId}/attributes`
+    Attributes = "attributes",
+    /// `POST /api/v2/conversations/{conversationId}/participants/{participantId}/replace/queue`
+    Transfer = "transfer",
+    /// `POST /api/v2/conversations/messages/{integrationId}/inbound/open/message`
+    OpenMessage = "open-message",
+    /// `GET /webdeployments/v1/deployments/{deploymentId}/config.json` and `/domains.json`
+    Deployment = "deployment",
+    /// `GET /api/v2/conversations/messaging/integrations/open/{integrationId}`
+    Integrations = "integrations",
+    /// `GET /api/v2/organizations/limits/namespaces/{namespaceName}`
+    Limits = "limits",
+    /// `GET /api/v2/externalcontacts/externalsources/{externalSourceId}`
+    Sources = "sources",
+    /// `GET` and `HEAD /api/v2/tokens/me`
+    TokenInfo = "token-info",
+    /// `GET /api/v2/webmessaging/messages`
+    History = "history",
+    /// `POST /api/v2/webdeployments/token/oauthcodegrantjwtexchange`, `/refresh`, `DELETE …/revoke`
+    Exchange = "exchange",
+    /// `PUT` and `GET /_upload/{attachmentId}`, the pretended storage of files
+    Upload = "upload",
+    /// `GET /v1?deploymentId=…`, the upgrade to the guest socket
+    Socket = "socket",
+    /// The frames `configureSession` and `configureAuthenticatedSession`
+    Configure = "configure",
+    /// The frame `onMessage`
+    Message = "message",
+    /// The frame `getJwt`
+    Jwt = "jwt",
+    /// The frame `echo`
+    Echo = "echo",
+    /// The frames `onAttachment`, `getAttachment` and `deleteAttachment`
+    Attachment = "attachment",
+    /// The frame `closeSession`
+    Close = "close",
+    /// The frame `getConfiguration`, those nobody knows, and what is no frame
+    Configuration = "configuration",
 }
 
 impl Route {
-    /// All of them.
-    pub const ALL: [Self; 5] = [Self::Token, Self::Queue, Self::Contact, Self::Conversation, Self::Crm];
+    /// Those of the brief: the first ones.
+    pub const BRIEF: [Self; 5] = [Self::Token, Self::Queue, Self::Contact, Self::Conversation, Self::Crm];
 
-    /// The name in fault specs and counts.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Token => "token",
-            Self::Queue => "queue",
-            Self::Contact => "contact",
-            Self::Conversation => "conversation",
-            Self::Crm => "crm",
+    /// The route of a frame with this action.
+    pub(crate) fn of_action(action: &str) -> Self {
+        match action {
+            "configureSession" | "configureAuthenticatedSession" => Self::Configure,
+            "onMessage" => Self::Message,
+            "getJwt" => Self::Jwt,
+            "echo" => Self::Echo,
+            "onAttachment" | "getAttachment" | "deleteAttachment" => Self::Attachment,
+            "closeSession" => Self::Close,
+            _ => Self::Configuration,
         }
+    }
+
+    /// Whether it reads something that may not be visible yet: what a stale read is for.
+    pub(crate) fn reads(self) -> bool {
+        matches!(self, Self::Queue | Self::Conversation | Self::Lookup | Self::Details | Self::ConversationRead | Self::History)
     }
 }
 
@@ -78,20 +141,79 @@ impl serde::Serialize for Route {
     }
 }
 
-pub(crate) fn door(method: &Method, path: &str) -> Door {
-    let post = |route| if method == Method::POST { Door::Route(route, Target::None) } else { Door::WrongMethod };
-    match path {
-        "/api/v2/oauth/token" => post(Route::Token),
-        "/api/v2/externalcontacts/contacts" => post(Route::Contact),
-        "/api/v2/conversations/messaging" => post(Route::Conversation),
-        "/crm/events" => post(Route::Crm),
-        _ if path.starts_with("/_sim/") => Door::Admin,
-        _ => match path.strip_prefix("/api/v2/routing/queues/") {
-            Some(id) if !id.is_empty() && !id.contains('/') => {
-                let target = Uuid::try_parse(id).map_or(Target::NotAnId, Target::Queue);
-                if method == Method::GET { Door::Route(Route::Queue, target) } else { Door::WrongMethod }
+macro_rules! doors {
+    ($($op:ident = $route:ident, $method:literal $path:literal;)+) => {
+        /// What is asked: a route may take several requests.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum Op {
+            $($op,)+
+        }
+
+        impl Op {
+            pub(crate) fn route(self) -> Route {
+                match self { $(Self::$op => Route::$route),+ }
             }
-            _ => Door::Unknown,
-        },
+        }
+
+        const DOORS: &[(Op, &str, &str)] = &[$((Op::$op, $method, $path)),+];
+    };
+}
+
+// The first pattern that fits a path is its door: the brief's `/messaging` comes before `{}`.
+doors! {
+    BriefToken = Token, "POST" "/api/v2/oauth/token";
+    Token = Token, "POST" "/oauth/token";
+    BriefConversation = Conversation, "POST" "/api/v2/conversations/messaging";
+    Crm = Crm, "POST" "/crm/events";
+    Queues = Queue, "GET" "/api/v2/routing/queues";
+    Queue = Queue, "GET" "/api/v2/routing/queues/{}";
+    Contact = Contact, "POST" "/api/v2/externalcontacts/contacts";
+    Enrich = Contact, "POST" "/api/v2/externalcontacts/contacts/enrich";
+    ContactRead = ContactRead, "GET" "/api/v2/externalcontacts/contacts/{}";
+    Lookup = Lookup, "POST" "/api/v2/externalcontacts/identifierlookup/contacts";
+    Link = Link, "PUT" "/api/v2/externalcontacts/conversations/{}";
+    Source = Sources, "GET" "/api/v2/externalcontacts/externalsources/{}";
+    Details = Details, "GET" "/api/v2/conversations/messages/{}/details";
+    OpenMessage = OpenMessage, "POST" "/api/v2/conversations/messages/{}/inbound/open/message";
+    Integration = Integrations, "GET" "/api/v2/conversations/messaging/integrations/open/{}";
+    ConversationRead = ConversationRead, "GET" "/api/v2/conversations/{}";
+    Attributes = Attributes, "PATCH" "/api/v2/conversations/{}/participants/{}/attributes";
+    Transfer = Transfer, "POST" "/api/v2/conversations/{}/participants/{}/replace/queue";
+    Limits = Limits, "GET" "/api/v2/organizations/limits/namespaces/{}";
+    TokenInfo = TokenInfo, "GET" "/api/v2/tokens/me";
+    TokenHead = TokenInfo, "HEAD" "/api/v2/tokens/me";
+    Config = Deployment, "GET" "/webdeployments/v1/deployments/{}/config.json";
+    Domains = Deployment, "GET" "/webdeployments/v1/deployments/{}/domains.json";
+    History = History, "GET" "/api/v2/webmessaging/messages";
+    Exchange = Exchange, "POST" "/api/v2/webdeployments/token/oauthcodegrantjwtexchange";
+    Refresh = Exchange, "POST" "/api/v2/webdeployments/token/refresh";
+    Revoke = Exchange, "DELETE" "/api/v2/webdeployments/token/revoke";
+    Upload = Upload, "PUT" "/_upload/{}";
+    Download = Upload, "GET" "/_upload/{}";
+    Socket = Socket, "GET" "/v1";
+}
+
+pub(crate) fn door(method: &Method, path: &str) -> Door {
+    if path.starts_with("/_sim/") {
+        return Door::Admin;
+    }
+    let Some((pattern, ids)) = DOORS.iter().find_map(|(_, _, pattern)| Some((pattern, fits(pattern, path)?))) else {
+        return Door::Unknown;
+    };
+    let op = DOORS.iter().find(|(_, wanted, other)| other == pattern && *wanted == method.as_str());
+    op.map_or(Door::WrongMethod, |(op, _, _)| Door::Route(*op, ids))
+}
+
+/// What stands in the place of each `{}`, if the path is of this pattern.
+fn fits(pattern: &str, path: &str) -> Option<Vec<String>> {
+    let (mut wanted, mut given) = (pattern.split('/'), path.split('/'));
+    let mut ids = Vec::new();
+    loop {
+        match (wanted.next(), given.next()) {
+            (None, None) => return Some(ids),
+            (Some("{}"), Some(id)) if !id.is_empty() => ids.push(id.to_owned()),
+            (Some(wanted), Some(given)) if wanted == given => {}
+            _ => return None,
+        }
     }
 }

@@ -1,29 +1,36 @@
 //! Sockets: accepts connections, reads requests whole, and closes without an answer when told to.
 
 use std::{
+    future::poll_fn,
     io,
-    pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::{body, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    task::JoinSet,
-};
+use tokio::{io::AsyncWriteExt, net::TcpListener, task::JoinSet};
 use tracing::debug;
 
 use crate::{
     answer::{Body, Refusal},
-    effect::Ending,
+    effect::{Ending, GARBAGE},
+    official::guest::{
+        socket::{self, Wire},
+        upgrade::Agreed,
+    },
     world::{Incoming, World, lock},
 };
 
 /// The longest request that is read; more is a 413 (the platform's own threshold is not known: reference, section 14).
 const MAX_REQUEST: usize = 1024 * 1024;
+
+/// The same of a file.
+const MAX_FILE: usize = 16 * 1024 * 1024;
 
 /// Serves until it is dropped.
 pub(crate) async fn serve(listener: TcpListener, world: Arc<World>) {
@@ -46,35 +53,49 @@ pub(crate) async fn serve(listener: TcpListener, world: Arc<World>) {
     }
 }
 
-async fn serve_connection(stream: TcpStream, world: Arc<World>) {
-    let ending = Mutex::new(None);
-    let service = service_fn(|request| async {
-        let answer = answer(&world, request).await;
-        answer.inspect_err(|how| *lock(&ending) = Some(*how))
+async fn serve_connection<S: Wire>(stream: S, world: Arc<World>) {
+    let (ending, agreed) = (Mutex::new(None), AtomicBool::new(false));
+    let service = service_fn(|request| {
+        Box::pin(async {
+            let answer = answer(&world, request).await;
+            match &answer {
+                Ok(response) => agreed.store(response.extensions().get::<Agreed>().is_some(), Ordering::Relaxed),
+                Err(how) => *lock(&ending) = Some(*how),
+            }
+            answer
+        })
     });
     let mut connection = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = Pin::new(&mut connection).await {
-        debug!(%error, "a connection ended");
-    }
-    let stream = connection.into_parts().io.into_inner();
+    let served = poll_fn(|cx| connection.poll_without_shutdown(cx)).await;
+    let parts = connection.into_parts();
+    let mut stream = parts.io.into_inner();
     let ending = lock(&ending).take();
-    match ending {
-        Some(Ending::Reset) => {
-            let _ = stream.set_zero_linger();
+    match (served, ending) {
+        (_, Some(Ending::Reset)) => {
+            let _ = stream.tcp().set_zero_linger();
         }
-        Some(Ending::Garbage) => {
-            let _ = stream.try_write(b"\x15\x03\x01\x00\x02\x02\x28 this is no HTTP\r\n\r\n");
+        (_, Some(Ending::Garbage)) => {
+            let _ = stream.write_all(GARBAGE).await;
+            let _ = stream.flush().await;
         }
-        Some(Ending::Closed) | None => {}
+        (_, Some(Ending::Closed)) => {}
+        (Ok(()), None) if agreed.load(Ordering::Relaxed) => {
+            socket::serve(stream, parts.read_buf.to_vec(), Arc::clone(&world)).await;
+        }
+        (Ok(()), None) => {
+            let _ = stream.shutdown().await;
+        }
+        (Err(error), None) => debug!(%error, "a connection ended"),
     }
 }
 
 async fn answer(world: &World, request: Request<body::Incoming>) -> Result<Response<Body>, Ending> {
     let (head, body) = request.into_parts();
-    let body = match Limited::new(body, MAX_REQUEST).collect().await {
+    let max = if head.uri.path().starts_with("/_upload/") { MAX_FILE } else { MAX_REQUEST };
+    let body = match Limited::new(body, max).collect().await {
         Ok(body) => body.to_bytes(),
         Err(_) => {
-            let message = format!("The body is too large. Maximum bytes: {MAX_REQUEST}");
+            let message = format!("The body is too large. Maximum bytes: {max}");
             return Ok(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "request.too.large", message).answer(uuid::Uuid::nil()));
         }
     };

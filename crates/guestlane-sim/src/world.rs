@@ -1,4 +1,4 @@
-//! One request's way through the simulator: count it, decide its fault, do the work, answer, write it down.
+//! One request's way through the simulator, or one frame's: count it, decide its fault, do the work, answer, write it down.
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use guestlane_genesys::{Clock, Timestamp};
+use guestlane_genesys::{Clock, Timestamp, guest::frame::ServerFrame};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use serde::Serialize;
 use uuid::Uuid;
@@ -22,9 +22,18 @@ use crate::{
     effect::{self, After, Before, Ending},
     fault::{Fault, FaultKind},
     journal::{Journal, Record},
+    official::{
+        guest::{
+            fault::{self, After as Outcome},
+            frames::{Given, Reply},
+        },
+        is_brief,
+    },
     options::Options,
-    organization::{Duplicates, Organization, RateHeaders},
-    route::{Door, Route, Target, door},
+    organization::Organization,
+    route::{Door, Op, Route, door},
+    tally::Duplicates,
+    window::RateHeaders,
 };
 
 /// A request, read whole.
@@ -35,6 +44,16 @@ pub(crate) struct Incoming {
     pub(crate) query: Option<String>,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
+}
+
+/// A frame's way is over: what goes over the wire, in this order.
+#[derive(Debug)]
+pub(crate) struct Framed {
+    pub(crate) before: Vec<ServerFrame>,
+    pub(crate) outcome: Outcome,
+    pub(crate) after: Vec<ServerFrame>,
+    /// Whether the socket is closed then.
+    pub(crate) close: bool,
 }
 
 /// The pretended world.
@@ -87,6 +106,18 @@ pub struct State {
     pub hanging: u64,
     /// The CRM's side.
     pub crm: CrmCounts,
+    /// Guests' messages beyond the first of a conversation, before an agent spoke in it.
+    pub repeated_first_messages: u64,
+    /// Conversations that wait for an agent, by queue.
+    pub queues: BTreeMap<Uuid, u64>,
+    /// Conversations that a contact is linked to.
+    pub linked: u64,
+    /// Conversations moved to another queue.
+    pub transfers: u64,
+    /// Guest sockets that are open.
+    pub sockets: u64,
+    /// Guest sessions that began.
+    pub guest_sessions: u64,
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -94,7 +125,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl World {
-    pub(crate) fn new(options: Options) -> Result<Self, String> {
+    pub(crate) fn new(options: Options, origin: String) -> Result<Self, String> {
         Ok(Self {
             crm: Mutex::new(Crm::new(options.crm_secret.as_deref())?),
             journal: Mutex::default(),
@@ -106,7 +137,7 @@ impl World {
             ahead: AtomicI64::new(0),
             seed: options.seed,
             latency: options.latency,
-            organization: Mutex::new(Organization::new(options)),
+            organization: Mutex::new(Organization::new(options, origin)),
         })
     }
 
@@ -116,6 +147,17 @@ impl World {
 
     pub(crate) fn advance(&self, by: Duration) {
         self.ahead.fetch_add(i64::try_from(by.as_micros()).unwrap_or(i64::MAX), Ordering::Relaxed);
+        let now = self.now();
+        lock(&self.organization).guests.expire(now);
+    }
+
+    pub(crate) async fn sleep(&self, duration: Duration) {
+        self.clock.sleep(duration).await;
+    }
+
+    /// Something is held without an answer, until this is dropped.
+    pub(crate) fn hold(&self) -> Held {
+        Held::new(&self.hanging)
     }
 
     pub(crate) fn set_faults(&self, faults: Vec<Fault>, seed: Option<u64>) {
@@ -132,18 +174,25 @@ impl World {
     }
 
     pub(crate) fn state(&self) -> State {
+        let now = self.now();
         let organization = lock(&self.organization);
         State {
-            contacts: organization.contacts(),
-            conversations: organization.conversations(),
-            guests: organization.guests(),
-            duplicates: organization.duplicates(),
-            tokens_issued: organization.tokens_issued,
+            contacts: organization.tally.contacts(),
+            conversations: organization.tally.conversations(),
+            guests: organization.tally.guests(),
+            duplicates: organization.tally.duplicates(),
+            tokens_issued: organization.sign_in.issued,
             calls: Route::ALL.iter().map(|route| (route.name(), self.calls[*route as usize].load(Ordering::Relaxed))).collect(),
-            throttled: organization.throttled,
+            throttled: organization.sign_in.throttled,
             faults: lock(&self.faults).hits.clone(),
             hanging: self.hanging.load(Ordering::Relaxed),
             crm: lock(&self.crm).counts(),
+            repeated_first_messages: organization.desk.repeated_first_messages(),
+            queues: organization.queues(),
+            linked: organization.desk.linked(now),
+            transfers: organization.desk.transfers,
+            sockets: organization.guests.sockets(),
+            guest_sessions: organization.guests.began,
         }
     }
 
@@ -153,17 +202,9 @@ impl World {
         if door == Door::Admin {
             return Ok(admin::handle(self, &request));
         }
-        let n = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
-        let correlation_id = Uuid::from_u64_pair(0xc0de_0000_0000_4000 | self.seed & 0xffff, (1 << 63) | n);
-        let at = self.now();
-        if !self.latency.is_zero() {
-            self.clock.sleep(self.latency).await;
-        }
-        let fault = match door {
-            Door::Route(route, _) => self.fault(route),
-            Door::Admin | Door::WrongMethod | Door::Unknown => None,
-        };
-        let route = if let Door::Route(route, _) = door { Some(route) } else { None };
+        let (n, correlation_id, at) = self.begin().await;
+        let route = if let Door::Route(op, _) = &door { Some(op.route()) } else { None };
+        let fault = route.and_then(|route| self.fault(route));
         let path = request.query.as_ref().map_or_else(|| request.path.clone(), |query| format!("{}?{query}", request.path));
         // Written down as it comes: a request that is held for ever was made, too.
         lock(&self.journal).add(Record {
@@ -173,7 +214,7 @@ impl World {
             method: request.method.clone(),
             path,
             headers: request.headers.clone(),
-            body: request.body.clone(),
+            body: if route == Some(Route::Upload) { Bytes::new() } else { request.body.clone() },
             status: None,
             fault,
             correlation_id,
@@ -183,6 +224,76 @@ impl World {
             lock(&self.journal).answered(n, response.status().as_u16());
         }
         answer
+    }
+
+    /// Answers a frame of a guest.
+    pub(crate) async fn frame(&self, connection: u64, text: &str) -> Framed {
+        let given = Given::read(text);
+        let route = Route::of_action(given.action());
+        let (n, correlation_id, at) = self.begin().await;
+        let fault = self.fault(route);
+        lock(&self.journal).add(Record {
+            n,
+            at,
+            route: Some(route),
+            method: Method::from_bytes(b"FRAME").unwrap_or_default(),
+            path: given.action().to_owned(),
+            headers: HeaderMap::new(),
+            body: given.without_secrets().into(),
+            status: None,
+            fault,
+            correlation_id,
+        });
+        let (framed, code) = self.answer_frame(connection, &given, fault.as_ref());
+        if let Some(code) = code {
+            lock(&self.journal).answered(n, code);
+        }
+        framed
+    }
+
+    fn answer_frame(&self, connection: u64, given: &Given, wanted: Option<&Fault>) -> (Framed, Option<u16>) {
+        let only = |outcome| Framed { before: Vec::new(), outcome, after: Vec::new(), close: false };
+        let Some(wanted) = wanted else {
+            let Reply { before, answer, after, close } = lock(&self.organization).frame(connection, given, self.now());
+            let code = Some(answer.code);
+            return (Framed { before, outcome: Outcome::Text(answer.to_text()), after, close }, code);
+        };
+        match fault::before(wanted, given.tracing_id.clone()) {
+            fault::Before::Work => {}
+            fault::Before::Answer(answer) => return (only(Outcome::Text(answer.to_text())), Some(answer.code)),
+            fault::Before::Reset => return (only(Outcome::Reset), None),
+            fault::Before::Hang => return (only(Outcome::Hang), None),
+        }
+        let now = self.now_as_of(wanted);
+        let Reply { before, answer, after, close } = {
+            let mut organization = lock(&self.organization);
+            if wanted.kind == FaultKind::TokenRevoked {
+                organization.sign_in.revoke_tokens();
+            }
+            organization.frame(connection, given, now)
+        };
+        let (outcome, code) = fault::after(wanted, answer);
+        // What is lost is lost with all that was pushed because of it.
+        let goes_on = matches!(outcome, Outcome::Text(_) | Outcome::Later(..));
+        let (before, after) = if goes_on { (before, after) } else { Default::default() };
+        (Framed { before, outcome, after, close }, code)
+    }
+
+    /// Counts a request or a frame: its number, its correlation id, when it came.
+    async fn begin(&self) -> (u64, Uuid, Timestamp) {
+        let n = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
+        let correlation_id = Uuid::from_u64_pair(0xc0de_0000_0000_4000 | self.seed & 0xffff, (1 << 63) | n);
+        let at = self.now();
+        if !self.latency.is_zero() {
+            self.clock.sleep(self.latency).await;
+        }
+        (n, correlation_id, at)
+    }
+
+    /// The time as a call with this fault sees it.
+    fn now_as_of(&self, fault: &Fault) -> Timestamp {
+        let skew = if fault.kind == FaultKind::ClockSkew { fault.seconds.unwrap_or(3600) } else { 0 };
+        Timestamp::from_unix_micros(self.now().unix_micros() + skew * 1_000_000)
     }
 
     fn fault(&self, route: Route) -> Option<Fault> {
@@ -203,15 +314,16 @@ impl World {
         correlation_id: Uuid,
     ) -> Result<Response<Body>, Ending> {
         let refuse = |refusal: Refusal| Ok(tagged(refusal.answer(correlation_id), correlation_id, RateHeaders::default()));
-        let (route, target) = match door {
-            Door::Route(route, target) => (route, target),
+        let (op, ids) = match door {
+            Door::Route(op, ids) => (op, ids),
             Door::WrongMethod => {
                 let message = "The method is not allowed on this path.";
                 return refuse(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method.not.allowed", message));
             }
             Door::Unknown | Door::Admin => return refuse(Refusal::not_found()),
         };
-        let Some(fault) = fault else { return Ok(self.work(route, target, request, self.now(), correlation_id)) };
+        let Some(fault) = fault else { return Ok(self.work(op, &ids, request, self.now(), correlation_id)) };
+        let route = op.route();
         match effect::before(fault, route, self.now()) {
             Before::Work => {}
             Before::Refuse(refusal) => return refuse(refusal),
@@ -221,13 +333,11 @@ impl World {
         }
         let revoked = fault.kind == FaultKind::TokenRevoked;
         if revoked && route != Route::Token {
-            lock(&self.organization).revoke_tokens();
+            lock(&self.organization).sign_in.revoke_tokens();
         }
-        let skew = if fault.kind == FaultKind::ClockSkew { fault.seconds.unwrap_or(3600) } else { 0 };
-        let now = Timestamp::from_unix_micros(self.now().unix_micros() + skew * 1_000_000);
-        let answer = self.work(route, target, request, now, correlation_id);
+        let answer = self.work(op, &ids, request, self.now_as_of(fault), correlation_id);
         if revoked && route == Route::Token {
-            lock(&self.organization).revoke_tokens();
+            lock(&self.organization).sign_in.revoke_tokens();
         }
         match effect::after(fault, answer, &self.clock, Held::new(&self.hanging)).await {
             After::Answer(response) => Ok(tagged(response, correlation_id, RateHeaders::default())),
@@ -241,21 +351,17 @@ impl World {
         std::future::pending().await
     }
 
-    fn work(&self, route: Route, target: Target, request: &Incoming, now: Timestamp, correlation_id: Uuid) -> Response<Body> {
-        let (answer, rate) = match route {
-            Route::Token => {
-                let answer = lock(&self.organization).token(&request.headers, &request.body, now);
-                (Ok(answer), RateHeaders::default())
-            }
-            Route::Crm => {
-                let answer = lock(&self.crm).receive(&request.headers, &request.body, now);
-                (answer, RateHeaders::default())
-            }
-            Route::Queue | Route::Contact | Route::Conversation => {
-                lock(&self.organization).api(route, target, &request.headers, &request.body, now)
-            }
+    fn work(&self, op: Op, ids: &[String], request: &Incoming, now: Timestamp, correlation_id: Uuid) -> Response<Body> {
+        let (answer, rate) = if op == Op::Crm {
+            (lock(&self.crm).receive(&request.headers, &request.body, now), RateHeaders::default())
+        } else {
+            lock(&self.organization).answer(op, ids, request, now)
         };
-        tagged(answer.unwrap_or_else(|refusal| refusal.answer(correlation_id)), correlation_id, rate)
+        let mut response = tagged(answer.unwrap_or_else(|refusal| refusal.answer(correlation_id)), correlation_id, rate);
+        if is_brief(op, request) {
+            response.headers_mut().insert("guestlane-sim-route", HeaderValue::from_static("brief"));
+        }
+        response
     }
 }
 
@@ -275,7 +381,8 @@ fn tagged(mut response: Response<Body>, correlation_id: Uuid, rate: RateHeaders)
 }
 
 /// Counts a request that is held, for as long as it is.
-struct Held(Arc<AtomicU64>);
+#[derive(Debug)]
+pub(crate) struct Held(Arc<AtomicU64>);
 
 impl Held {
     fn new(count: &Arc<AtomicU64>) -> Self {
