@@ -3,11 +3,11 @@
 use std::{process::ExitCode, time::Duration};
 
 use guestlane::{Rate, request::Invalid};
-use guestlane_sim::{DEPLOYMENT_ID, Options, Simulator, StartError};
+use guestlane_sim::{DEPLOYMENT_ID, Flow, Options, Simulator, StartError};
 use serde_json::json;
 
 use crate::{
-    args::{Global, Simulate},
+    args::{Global, InboundFlow, Simulate},
     screen,
 };
 
@@ -22,11 +22,20 @@ pub(crate) async fn run(global: &Global, args: &Simulate) -> anyhow::Result<Exit
         seed: args.seed,
         token_life: Duration::from_secs(args.token_life),
         crm_secret: args.crm_secret.clone(),
+        flow: match args.flow {
+            InboundFlow::ReadsRoutingTarget => Flow::ReadsRoutingTarget,
+            InboundFlow::Ignores => Flow::Ignores,
+        },
+        details_delay: Duration::from_millis(args.details_delay),
+        prefetch: args.prefetch,
+        join_opens: args.join_opens,
+        pushes_out_of_order: args.out_of_order,
         ..Options::default()
     };
     let client = options.clients.first().cloned();
     let client = client.ok_or_else(|| anyhow::anyhow!("the simulator has no OAuth client"))?;
     let queues = options.queues.clone();
+    let (integration, source) = (options.integration, options.external_source);
     let refused = |error: StartError| match &error {
         StartError::Listen(..) => {
             Invalid::new("--listen", error.to_string(), "choose another port, or 127.0.0.1:0 for a free one")
@@ -41,6 +50,7 @@ pub(crate) async fn run(global: &Global, args: &Simulate) -> anyhow::Result<Exit
         screen::json(&json!({
             "baseUrl": base, "clientId": client.id, "clientSecret": client.secret,
             "queueIds": queues.iter().map(|queue| queue.id).collect::<Vec<_>>(), "deploymentId": DEPLOYMENT_ID,
+            "integrationId": integration, "externalSourceId": source,
             "crmUrl": simulator.crm_url(), "adminUrl": format!("{base}/_sim"),
         }));
     } else {
@@ -56,6 +66,10 @@ pub(crate) async fn run(global: &Global, args: &Simulate) -> anyhow::Result<Exit
         if let Some(secret) = &args.crm_secret {
             screen::data(format!("export CRM_WEBHOOK_SECRET={secret}"));
         }
+        screen::data(format!("export GENESYS_DEPLOYMENT_ID={DEPLOYMENT_ID}"));
+        screen::data(format!("export GENESYS_INTEGRATION_ID={integration}"));
+        screen::data(format!("export GENESYS_EXTERNAL_SOURCE_ID={source}"));
+        screen::data("export GUESTLANE_SURFACE=rest  # or web-messaging, or open-messaging");
         screen::note("\nQueues:");
         for queue in &queues {
             screen::note(format!("  {}  {}", queue.id, queue.name));

@@ -16,10 +16,11 @@ use guestlane::{
     Lane, Seam, Seams, audit,
     ledger::State,
     store::{GuestIds, Replay, SessionFilter},
+    surface::Surface,
 };
 use guestlane_sim::FaultKind;
 
-use crate::world::{World, request, tell};
+use crate::world::{OPEN_MESSAGING, SALES, WEB_MESSAGING, World, request, tell};
 
 /// Who dies, and where.
 #[derive(Clone)]
@@ -138,6 +139,11 @@ async fn assert_at_rest(world: &World, guests: u64) {
     let crm = world.sim.state().crm;
     // A signature may be refused: five minutes can pass while an event is on its way. Then it is signed anew and sent again.
     assert_eq!((crm.events, crm.guests_told_twice), (guests, 0));
+    if world.config.surface.is_official() {
+        let state = world.sim.state();
+        let waiting = state.queues.iter().find(|(id, _)| id.to_string() == SALES).map(|(_, waiting)| *waiting);
+        assert_eq!((state.linked, waiting), (guests, Some(guests)), "each has its contact, and is in its queue");
+    }
     assert_audit_is_proven(world).await;
 }
 
@@ -158,8 +164,8 @@ fn copy_files(from: &Path, to: &Path) {
 }
 
 /// A world whose logs are full after a few records, and whose guests can be erased.
-async fn world() -> World {
-    let mut world = World::new().await;
+async fn world(surface: &Surface) -> World {
+    let mut world = World::on(surface).await;
     world.config.places.audit.rotate_at = Some(900);
     world.config.places.audit.guest_ids = GuestIds::Pseudonym;
     // In memory where there is such a place: it is processes that die here, thousands of them, and not the disk.
@@ -179,14 +185,19 @@ fn keep_state_in(world: &mut World, name: &str) {
 }
 
 /// What must go wrong for a life to come to a seam.
-fn fault_on_the_way_to(seam: Seam) -> &'static str {
+fn fault_on_the_way_to(seam: Seam, surface: &Surface) -> String {
+    let opens = match surface {
+        Surface::Rest => "conversation",
+        Surface::WebMessaging { .. } => "socket",
+        Surface::OpenMessaging { .. } => "open-message",
+    };
     match seam {
-        Seam::AttemptFailed | Seam::LeasesRenewed => "contact:500:first=2",
-        Seam::RefusalStored => "queue:404:nth=1",
-        Seam::StepFailed | Seam::FailureStored | Seam::TakenUp => "conversation:500:first=4",
-        Seam::TokenRenewed => "conversation:429:nth=1,retry-after=400",
-        Seam::EventsClaimed => "crm:500:nth=1",
-        _ => "contact:500:nth=99",
+        Seam::AttemptFailed | Seam::LeasesRenewed => "contact:500:first=2".to_owned(),
+        Seam::RefusalStored => "queue:404:nth=1".to_owned(),
+        Seam::StepFailed | Seam::FailureStored | Seam::TakenUp => format!("{opens}:500:first=4"),
+        Seam::TokenRenewed => format!("{opens}:429:nth=1,retry-after=400"),
+        Seam::EventsClaimed => "crm:500:nth=1".to_owned(),
+        _ => "contact:500:nth=99".to_owned(),
     }
 }
 
@@ -195,10 +206,27 @@ fn run<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
 }
 
-/// Every seam but the one for which 24 hours must pass.
-fn seams() -> impl Iterator<Item = Seam> {
-    Seam::ALL.iter().copied().filter(|seam| *seam != Seam::SetAside)
+/// Every seam of a surface but the one for which 24 hours must pass.
+fn seams(surface: &Surface) -> impl Iterator<Item = Seam> {
+    let none_of_it = match surface {
+        Surface::Rest => SEAMS_OF_OFFICIAL_SURFACES,
+        Surface::WebMessaging { .. } => &[],
+        Surface::OpenMessaging { .. } => &SEAMS_OF_OFFICIAL_SURFACES[..2],
+    };
+    Seam::ALL.iter().copied().filter(move |seam| *seam != Seam::SetAside && !none_of_it.contains(seam))
 }
+
+/// The first two are of the guest socket.
+const SEAMS_OF_OFFICIAL_SURFACES: &[Seam] = &[
+    Seam::GuestConnected,
+    Seam::GuestConfigured,
+    Seam::MessageSent,
+    Seam::MessageStored,
+    Seam::ConversationFound,
+    Seam::ConversationStored,
+    Seam::ContactLinked,
+    Seam::QueueReached,
+];
 
 /// Seams that only the very first process passes.
 fn is_first_use(seam: Seam) -> bool {
@@ -206,17 +234,17 @@ fn is_first_use(seam: Seam) -> bool {
 }
 
 /// How often each seam was the last one that a process passed.
-fn die_at_each_passing(seam: Seam) -> usize {
+fn die_at_each_passing(seam: Seam, surface: &Surface) -> usize {
     let mut deaths = 0;
     loop {
         let died = run(async {
-            let world = world().await;
+            let world = world(surface).await;
             // A guest who is done, and can be erased.
             let before = if is_first_use(seam) { None } else { Some("before") };
             if let Some(before) = before {
                 drive_to_rest(&world, before).await;
             }
-            world.faults(&[fault_on_the_way_to(seam)]);
+            world.faults(&[&fault_on_the_way_to(seam, surface)]);
             let death = Death::at(seam, deaths + 1);
             live(&world, &death, "ann", before).await;
             drive_to_rest(&world, "ann").await;
@@ -230,39 +258,88 @@ fn die_at_each_passing(seam: Seam) -> usize {
     }
 }
 
-#[test]
-fn a_process_that_dies_at_any_passing_of_any_seam_loses_nobody_and_makes_nobody_twice() {
-    let deaths: BTreeMap<_, _> = seams().map(|seam| (seam, die_at_each_passing(seam))).collect();
+fn die_everywhere(surface: &Surface) {
+    let deaths: BTreeMap<_, _> = seams(surface).map(|seam| (seam, die_at_each_passing(seam, surface))).collect();
     let unreached: Vec<_> = deaths.iter().filter(|(_, deaths)| **deaths == 0).map(|(seam, _)| seam.name()).collect();
     assert!(unreached.is_empty(), "no test reaches {unreached:?}");
-    tell(&format!("{} seams, {} deaths, one at each passing", deaths.len(), deaths.values().sum::<usize>()));
+    let sum = deaths.values().sum::<usize>();
+    tell(&format!("{surface}: {} seams, {sum} deaths, one at each passing", deaths.len()));
     for (seam, deaths) in deaths {
         tell(&format!("  {seam:<24} {deaths}"));
     }
 }
 
-const STEPS: [&str; 5] = ["token", "queue", "contact", "conversation", "crm"];
+#[test]
+fn a_process_that_dies_at_any_passing_of_any_seam_loses_nobody_and_makes_nobody_twice() {
+    die_everywhere(&Surface::Rest);
+}
+
+#[test]
+fn on_web_messaging_a_process_that_dies_at_any_passing_of_any_seam_loses_nobody_and_makes_nobody_twice() {
+    die_everywhere(&WEB_MESSAGING);
+}
+
+#[test]
+fn on_open_messaging_a_process_that_dies_at_any_passing_of_any_seam_loses_nobody_and_makes_nobody_twice() {
+    die_everywhere(&OPEN_MESSAGING);
+}
+
+/// Every call of a session, and every frame.
+fn steps(surface: &Surface) -> &'static [&'static str] {
+    match surface {
+        Surface::Rest => &["token", "queue", "contact", "conversation", "crm"],
+        Surface::WebMessaging { .. } => &[
+            "token",
+            "queue",
+            "contact",
+            "socket",
+            "configure",
+            "message",
+            "jwt",
+            "history",
+            "details",
+            "conversation-read",
+            "link",
+            "transfer",
+            "crm",
+        ],
+        Surface::OpenMessaging { .. } => {
+            &["token", "queue", "contact", "open-message", "details", "conversation-read", "link", "transfer", "crm"]
+        }
+    }
+}
 
 /// Every fault at every step, with a death at the first passing of a seam; each case has a guest of its own.
-fn die_with_every_fault(seam: Seam) -> (usize, usize) {
+fn die_with_every_fault(seam: Option<Seam>, kinds: &[FaultKind], surface: &Surface) -> (usize, usize) {
     run(async {
-        let world = world().await;
+        let world = world(surface).await;
         drive_to_rest(&world, "guest-0").await;
         let (mut cases, mut deaths) = (0, 0);
-        for step in STEPS {
-            for kind in FaultKind::ALL {
-                if *kind == FaultKind::Stale && !["queue", "conversation"].contains(&step) {
-                    continue;
+        for step in steps(surface) {
+            for kind in kinds {
+                let fault = format!("{step}:{}:nth=1", kind.name());
+                if fault.parse::<guestlane_sim::Fault>().is_err() {
+                    continue; // stale is for what reads
                 }
                 cases += 1;
-                let fault = format!("{step}:{}:nth=1", kind.name());
-                world.faults(&[fault.as_str(), fault_on_the_way_to(seam)]);
-                let death = Death::at(seam, 1);
+                let mut faults = vec![fault.clone()];
+                faults.extend(seam.map(|seam| fault_on_the_way_to(seam, surface)));
+                // The history is asked for only by one who does not know what became of the message.
+                if ["jwt", "history"].contains(step) {
+                    faults.push("message:answer-lost:nth=1".to_owned());
+                }
+                world.faults(&faults.iter().map(String::as_str).collect::<Vec<_>>());
+                let repeated = world.sim.state().repeated_first_messages;
+                let death = seam.map_or_else(Death::never, |seam| Death::at(seam, 1));
                 let (guest, erase) = (format!("guest-{cases}"), format!("guest-{}", cases - 1));
                 live(&world, &death, &guest, Some(&erase)).await;
                 drive_to_rest(&world, &guest).await;
                 let state = world.sim.state();
-                assert_eq!((state.contacts, state.conversations), (cases as u64 + 1, cases as u64 + 1), "{seam} {fault}");
+                let all = cases as u64 + 1;
+                assert_eq!((state.contacts, state.conversations), (all, all), "{seam:?} {fault}");
+                // Open Messaging has nothing to look at first: each answer that is lost, by the fault or by the death, may repeat the message.
+                let most = if *surface == OPEN_MESSAGING && death.died() { 2 } else { 1 };
+                assert!(state.repeated_first_messages - repeated <= most, "{seam:?} {fault}");
                 deaths += usize::from(death.died());
             }
         }
@@ -272,15 +349,54 @@ fn die_with_every_fault(seam: Seam) -> (usize, usize) {
 }
 
 fn die_everywhere_with_every_fault(part: usize) {
-    let seams: Vec<_> = seams().filter(|seam| !is_first_use(*seam)).skip(part).step_by(2).collect();
+    let seams = seams(&Surface::Rest).filter(|seam| !is_first_use(*seam));
+    die_with_every_fault_at(seams.skip(part).step_by(2), FaultKind::ALL, &Surface::Rest);
+}
+
+fn die_with_every_fault_at(seams: impl Iterator<Item = Seam>, kinds: &[FaultKind], surface: &Surface) {
     let mut all = 0;
     for seam in seams {
-        let (cases, deaths) = die_with_every_fault(seam);
+        let (cases, deaths) = die_with_every_fault(Some(seam), kinds, surface);
         tell(&format!("  {seam:<24} {cases} faults at their steps, died in {deaths}"));
         assert!(deaths > 0, "{seam}");
         all += cases;
     }
-    tell(&format!("{all} cases"));
+    tell(&format!("{surface}: {all} cases"));
+}
+
+/// The seams that the brief's surface does not have, and those around them: the others do the same on every surface.
+fn official_seams(surface: &Surface) -> impl Iterator<Item = Seam> {
+    let more = [Seam::SignedIn, Seam::AttemptFailed, Seam::ContactMade, Seam::ConversationOpened, Seam::FailureStored];
+    seams(surface).filter(move |seam| SEAMS_OF_OFFICIAL_SURFACES.contains(seam) || more.contains(seam))
+}
+
+/// A fault of each sort: done and not told in three ways, not done, refused.
+const SORTS: &[FaultKind] =
+    &[FaultKind::AnswerLost, FaultKind::BadGatewayAfter, FaultKind::HangAfter, FaultKind::Reset, FaultKind::Forbidden];
+
+fn every_fault_at_every_step(surface: &Surface) {
+    let (cases, _) = die_with_every_fault(None, FaultKind::ALL, surface);
+    tell(&format!("{surface}: {cases} faults at their steps"));
+}
+
+#[test]
+fn on_web_messaging_every_fault_at_every_call_and_frame() {
+    every_fault_at_every_step(&WEB_MESSAGING);
+}
+
+#[test]
+fn on_open_messaging_every_fault_at_every_call() {
+    every_fault_at_every_step(&OPEN_MESSAGING);
+}
+
+#[test]
+fn on_web_messaging_each_sort_of_fault_at_every_call_and_frame_with_a_death_at_its_seams() {
+    die_with_every_fault_at(official_seams(&WEB_MESSAGING), SORTS, &WEB_MESSAGING);
+}
+
+#[test]
+fn on_open_messaging_each_sort_of_fault_at_every_call_with_a_death_at_its_seams() {
+    die_with_every_fault_at(official_seams(&OPEN_MESSAGING), SORTS, &OPEN_MESSAGING);
 }
 
 // In two halves, for two processors.
@@ -298,7 +414,7 @@ fn every_fault_at_every_step_with_a_death_at_every_seam_second_half() {
 fn a_process_that_dies_when_it_set_a_session_aside_leaves_it_for_a_person() {
     for death in [Death::at(Seam::SetAside, 1), Death::never()] {
         run(async {
-            let world = world().await;
+            let world = world(&Surface::Rest).await;
             world.faults(&["conversation:answer-lost"]);
             world.lane().await.create(request("ann")).await.unwrap_err();
             world.clock.advance(Duration::from_secs(24 * 3600));
@@ -331,7 +447,7 @@ fn a_power_cut_at_any_seam_of_the_writing_thread_loses_nothing() {
         for nth in 1..9 {
             let mut chance = fastrand::Rng::with_seed(nth as u64 * 31 + seam as u64);
             run(async {
-                let mut world = world().await;
+                let mut world = world(&Surface::Rest).await;
                 drive_to_rest(&world, "before").await;
                 let death = Death::at(seam, nth);
                 let (state, copy) = (world.directory.path().join("state"), world.directory.path().join("at-the-seam"));

@@ -11,12 +11,15 @@ use guestlane::{
     store::LogInfo,
     surface::{CloudSettings, Surface},
 };
-use guestlane_sim::{Entry, Options, Simulator};
+use guestlane_sim::{DEPLOYMENT_ID, EXTERNAL_SOURCE_ID, Entry, Flow, INTEGRATION_ID, Options, Simulator};
 use tempfile::TempDir;
 
 pub(crate) const SALES: &str = "5e0c0000-0000-4000-8000-000000000001";
 pub(crate) const SUPPORT: &str = "5e0c0000-0000-4000-8000-000000000002";
 pub(crate) const CRM_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo=";
+
+pub(crate) const WEB_MESSAGING: Surface = Surface::WebMessaging { deployment: DEPLOYMENT_ID };
+pub(crate) const OPEN_MESSAGING: Surface = Surface::OpenMessaging { integration: INTEGRATION_ID };
 
 pub(crate) struct World {
     pub(crate) sim: Simulator,
@@ -61,6 +64,25 @@ impl World {
             }),
         };
         Self { sim, clock, directory, config }
+    }
+
+    /// On a surface, with a contact that is found by the guest's id, linked, and an inbound flow that knows nothing of queues.
+    pub(crate) async fn on(surface: &Surface) -> Self {
+        let mut world = Self::with(|options| {
+            if surface.is_official() {
+                options.flow = Flow::Ignores;
+                options.queues.reverse(); // so that the flow's own choice is never the wanted one
+                options.prefetch = false;
+            }
+        })
+        .await;
+        world.config.surface = surface.clone();
+        if surface.is_official() {
+            world.config.credentials.sign_in = SignIn::Basic;
+            world.config.cloud.external_source = Some(EXTERNAL_SOURCE_ID);
+            world.config.cloud.move_to_queue = true;
+        }
+        world
     }
 
     /// A process that starts.
