@@ -3,4 +3,7 @@
 
 mod client;
 mod faults;
+mod guest;
+mod official;
 mod platform;
+mod sessions;
