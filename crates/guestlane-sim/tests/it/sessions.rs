@@ -15,7 +15,10 @@ async fn details(client: &Client, bearer: &str, message: &str) -> (u16, Value) {
 async fn the_first_message_makes_a_conversation_in_the_queue_that_the_flow_reads() {
     let client = Client::new(|_| {}).await;
     let bearer = client.sign_in().await;
-    let mut guest = client.guest("secret-token").await;
+    let mut guest = client.socket("secret-token").await;
+    let journey = json!({"customer": {"id": "secret-token", "idType": "cookie"}});
+    let configured = guest.ask("configureSession", json!({"deploymentId": DEPLOYMENT_ID, "journeyContext": journey})).await;
+    assert_eq!(configured["code"], 200);
     assert_eq!(client.sim.state().conversations, 0, "a session is no conversation");
     let echo = guest.text_with(json!({"routingTarget": SUPPORT, "guestId": "ann"})).await;
     assert_eq!(
@@ -82,6 +85,20 @@ async fn a_join_makes_a_conversation_or_does_not() {
     guest.text("Hello").await;
     let state = client.sim.state();
     assert_eq!((state.conversations, state.repeated_first_messages), (1, 0));
+}
+
+#[tokio::test]
+async fn whose_a_conversation_is_may_be_told_late() {
+    let client = Client::new(|_| {}).await;
+    for (token, guests) in [("a", 1), ("b", 1), ("c", 2)] {
+        let mut guest = client.guest(token).await;
+        guest.presence("Join").await;
+        guest.text_with(json!({"guestId": if token == "c" { "bob" } else { "ann" }})).await;
+        assert_eq!(client.sim.state().guests, guests);
+    }
+    let state = client.sim.state();
+    assert_eq!((state.conversations, state.duplicates.conversations), (3, 1));
+    assert_eq!(state.duplicates.guests[0].guest_id, "ann");
 }
 
 #[tokio::test]
