@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
-use guestlane_sim::Tls;
+use futures_util::{SinkExt, StreamExt};
+use guestlane_sim::{DEPLOYMENT_ID, Tls};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -13,6 +14,7 @@ use tokio_rustls::{
         pki_types::{CertificateDer, ServerName, pem::PemObject},
     },
 };
+use tokio_tungstenite::{client_async, tungstenite::Message};
 
 use crate::client::Client;
 
@@ -40,5 +42,12 @@ async fn the_hosts_of_a_region_are_known_by_the_simulators_own_ca() {
         stream.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 401"), "{name}: {answer}");
     }
+    let stream = connect("webmessaging.mypurecloud.de").await.unwrap();
+    let url = format!("wss://webmessaging.mypurecloud.de/v1?deploymentId={DEPLOYMENT_ID}");
+    let (mut socket, _) = client_async(url, stream).await.unwrap();
+    let configure = format!(r#"{{"action":"configureSession","token":"t","deploymentId":"{DEPLOYMENT_ID}"}}"#);
+    socket.send(Message::text(configure)).await.unwrap();
+    let answer = socket.next().await.unwrap().unwrap();
+    assert!(answer.to_text().unwrap().contains("SessionResponse"), "{answer}");
     assert!(connect("api.mypurecloud.com").await.is_err(), "another region is another name");
 }
