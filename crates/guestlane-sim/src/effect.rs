@@ -85,15 +85,7 @@ pub(crate) fn before(fault: &Fault, route: Route, now: Timestamp) -> Before {
         }
         FaultKind::Reset => Before::End(Ending::Reset),
         FaultKind::Hang => Before::Hang,
-        FaultKind::Stale => match route {
-            Route::Conversation => Before::Refuse(Refusal::bad_request("contactId is not the address of a contact.")),
-            Route::History => {
-                let page = json!({"entities": [], "pageSize": 25, "pageNumber": 1, "total": 0, "pageCount": 0});
-                Before::Answer(answer::json(StatusCode::OK, &page))
-            }
-            route if route.reads() => Before::Refuse(Refusal::not_found()),
-            _ => Before::Work,
-        },
+        FaultKind::Stale => stale(route),
         FaultKind::TokenRevoked
         | FaultKind::ClockSkew
         | FaultKind::BadGatewayAfter
@@ -127,22 +119,11 @@ pub(crate) enum After {
 /// Decides what becomes of the answer. `held` is kept for as long as the answer is under way.
 #[deny(clippy::wildcard_enum_match_arm)]
 pub(crate) async fn after<H: Send + Sync + 'static>(fault: &Fault, answer: Response<Body>, clock: &Clock, held: H) -> After {
-    // An agreed upgrade has no body to play with: what of the kinds below is about bodies, is about its head.
-    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-        match fault.kind {
-            FaultKind::Slow => {
-                clock.sleep(Duration::from_secs(u64::try_from(fault.seconds.unwrap_or(3)).unwrap_or(0))).await;
-                return After::Answer(answer);
-            }
-            FaultKind::WrongTypes => {
-                let mut answer = answer;
-                answer.headers_mut().insert(header::SEC_WEBSOCKET_ACCEPT, HeaderValue::from_static("23"));
-                answer.extensions_mut().clear();
-                return After::Answer(answer);
-            }
-            FaultKind::Truncated => return After::End(Ending::Closed),
-            _ => {}
-        }
+    if answer.status() == StatusCode::SWITCHING_PROTOCOLS
+        && let Some(kind) =
+            [FaultKind::Slow, FaultKind::WrongTypes, FaultKind::Truncated].into_iter().find(|kind| *kind == fault.kind)
+    {
+        return after_upgrade(kind, fault, answer, clock, held).await;
     }
     let (head, body) = answer.into_parts();
     let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
@@ -186,6 +167,34 @@ pub(crate) async fn after<H: Send + Sync + 'static>(fault: &Fault, answer: Respo
         | FaultKind::TokenRevoked
         | FaultKind::ClockSkew => with(Either::Left(body.into())),
     }
+}
+
+/// A read that does not see the newest.
+fn stale(route: Route) -> Before {
+    match route {
+        Route::Conversation => Before::Refuse(Refusal::bad_request("contactId is not the address of a contact.")),
+        Route::History => {
+            let page = json!({"entities": [], "pageSize": 25, "pageNumber": 1, "total": 0, "pageCount": 0});
+            Before::Answer(answer::json(StatusCode::OK, &page))
+        }
+        route if route.reads() => Before::Refuse(Refusal::not_found()),
+        _ => Before::Work,
+    }
+}
+
+/// An agreed upgrade has no body to play with: what is about bodies elsewhere is about its head.
+async fn after_upgrade<H>(kind: FaultKind, fault: &Fault, mut answer: Response<Body>, clock: &Clock, held: H) -> After {
+    if kind == FaultKind::Truncated {
+        return After::End(Ending::Closed);
+    }
+    if kind == FaultKind::WrongTypes {
+        answer.headers_mut().insert(header::SEC_WEBSOCKET_ACCEPT, HeaderValue::from_static("23"));
+        answer.extensions_mut().clear();
+        return After::Answer(answer);
+    }
+    clock.sleep(Duration::from_secs(u64::try_from(fault.seconds.unwrap_or(3)).unwrap_or(0))).await;
+    drop(held);
+    After::Answer(answer)
 }
 
 fn page(status: StatusCode, title: &str) -> Response<Body> {

@@ -26,6 +26,7 @@ mod organization;
 mod route;
 mod server;
 mod tally;
+mod tls;
 mod window;
 mod world;
 
@@ -54,6 +55,7 @@ use world::{World, lock};
 pub struct Simulator {
     world: Arc<World>,
     origin: String,
+    ca_pem: Option<String>,
     serving: tokio::task::JoinHandle<()>,
 }
 
@@ -72,19 +74,26 @@ impl Simulator {
     /// Listens, and answers from then on.
     pub async fn start(options: Options) -> Result<Self, StartError> {
         let listen = options.listen;
+        let tls = options.tls.as_ref().map(tls::Identity::new).transpose().map_err(StartError::Option)?;
         let listener = server::bind(listen).await.map_err(|error| StartError::Listen(listen, error))?;
         let address = listener.local_addr().map_err(|error| StartError::Listen(listen, error))?;
         // Listening everywhere includes here, and here is where it is told to be.
         let address = if address.ip().is_unspecified() { (Ipv4Addr::LOCALHOST, address.port()).into() } else { address };
-        let origin = format!("http://{address}");
+        let origin = format!("{}://{address}", if tls.is_some() { "https" } else { "http" });
         let world = Arc::new(World::new(options, origin.clone()).map_err(StartError::Option)?);
-        let serving = tokio::spawn(server::serve(listener, Arc::clone(&world)));
-        Ok(Self { world, origin, serving })
+        let (acceptor, ca_pem) = tls.map(|tls| (tls.acceptor, tls.ca_pem)).unzip();
+        let serving = tokio::spawn(server::serve(listener, acceptor, Arc::clone(&world)));
+        Ok(Self { world, origin, ca_pem, serving })
     }
 
     /// The origin of everything: the platform's routes, `/crm/events` and `/_sim/…`.
     pub fn base_url(&self) -> String {
         self.origin.clone()
+    }
+
+    /// The certificate of its own CA, in PEM; none without [`Options::tls`].
+    pub fn ca_pem(&self) -> Option<&str> {
+        self.ca_pem.as_deref()
     }
 
     /// Where the CRM takes events.

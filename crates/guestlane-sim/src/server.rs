@@ -13,7 +13,12 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::{body, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{io::AsyncWriteExt, net::TcpListener, task::JoinSet};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
+use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
 use crate::{
@@ -33,14 +38,14 @@ const MAX_REQUEST: usize = 1024 * 1024;
 const MAX_FILE: usize = 16 * 1024 * 1024;
 
 /// Serves until it is dropped.
-pub(crate) async fn serve(listener: TcpListener, world: Arc<World>) {
+pub(crate) async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, world: Arc<World>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
                     let _ = stream.set_nodelay(true);
-                    connections.spawn(serve_connection(stream, Arc::clone(&world)));
+                    connections.spawn(begin(stream, tls.clone(), Arc::clone(&world)));
                 }
                 // Out of file descriptors, or the peer is gone already: let the others get on.
                 Err(error) => {
@@ -50,6 +55,14 @@ pub(crate) async fn serve(listener: TcpListener, world: Arc<World>) {
             },
             Some(_) = connections.join_next() => {}
         }
+    }
+}
+
+async fn begin(stream: TcpStream, tls: Option<TlsAcceptor>, world: Arc<World>) {
+    let Some(tls) = tls else { return serve_connection(stream, world).await };
+    match tls.accept(stream).await {
+        Ok(stream) => serve_connection(stream, world).await,
+        Err(error) => debug!(%error, "a TLS handshake failed"),
     }
 }
 

@@ -55,8 +55,18 @@ impl Tally {
     pub(crate) fn contact_gone(&mut self, guest_id: &str) {
         let share = self.share(guest_id);
         share.contacts = share.contacts.saturating_sub(1);
-        let gone = share.contacts + share.conversations == 0;
-        if gone {
+        self.forget_empty(guest_id);
+    }
+
+    /// A conversation is no longer this guest's.
+    pub(crate) fn conversation_gone(&mut self, guest_id: &str) {
+        let share = self.share(guest_id);
+        share.conversations = share.conversations.saturating_sub(1);
+        self.forget_empty(guest_id);
+    }
+
+    fn forget_empty(&mut self, guest_id: &str) {
+        if self.0.get(&guest_address(guest_id)).is_some_and(|share| share.contacts + share.conversations == 0) {
             self.0.remove(&guest_address(guest_id));
         }
     }

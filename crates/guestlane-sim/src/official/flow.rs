@@ -24,6 +24,8 @@ pub(crate) struct Desk {
 pub(crate) struct Conversation {
     /// `webmessaging` or `open`.
     pub(crate) kind: &'static str,
+    /// Whose it is, for the count of duplicates.
+    pub(crate) guest: String,
     /// The guest session's, of web messaging.
     pub(crate) session: Option<String>,
     pub(crate) started: Timestamp,
@@ -146,6 +148,7 @@ impl Organization {
         let acd = queue.map(|queue| Participant { id: ids[4], purpose: "acd", queue: Some(queue), started: now, ended: None });
         let conversation = Conversation {
             kind,
+            guest: guest.to_owned(),
             session,
             started: now,
             ended: None,
@@ -161,6 +164,17 @@ impl Organization {
         self.tally.conversation(guest);
         self.desk.conversations.insert(ids[0], conversation);
         ids[0]
+    }
+
+    /// A later message brings attributes: they may say whose conversation it is.
+    pub(crate) fn gain_attributes(&mut self, conversation: Uuid, attributes: BTreeMap<String, String>) {
+        let Some(known) = self.desk.conversations.get_mut(&conversation) else { return };
+        if let Some(guest) = attributes.get("guestId").filter(|guest| **guest != known.guest) {
+            self.tally.conversation_gone(&known.guest);
+            self.tally.conversation(guest);
+            known.guest.clone_from(guest);
+        }
+        known.attributes.extend(attributes);
     }
 
     fn flow(&self, attributes: &BTreeMap<String, String>) -> Option<Uuid> {

@@ -40,8 +40,8 @@ impl Organization {
             None => self.begin_conversation("open", None, &guest, attributes.clone(), now),
         };
         self.desk.threads.insert(thread, conversation);
+        self.gain_attributes(conversation, attributes);
         if let Some(known) = self.desk.conversations.get_mut(&conversation) {
-            known.attributes.extend(attributes);
             known.guest_spoke(false);
         }
         let id = self.new_id().simple().to_string();

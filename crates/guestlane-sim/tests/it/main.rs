@@ -3,4 +3,10 @@
 
 mod client;
 mod faults;
+mod files;
+mod frame_faults;
+mod guest;
+mod official;
 mod platform;
+mod sessions;
+mod tls;

@@ -156,9 +156,7 @@ impl Organization {
     ) -> (Option<Uuid>, bool) {
         let Some(session) = self.guests.sessions.get_mut(key) else { return (None, false) };
         if let Some(conversation) = session.conversation {
-            if let Some(known) = self.desk.conversations.get_mut(&conversation) {
-                known.attributes.extend(attributes);
-            }
+            self.gain_attributes(conversation, attributes);
             return (Some(conversation), false);
         }
         if !opens {

@@ -8,6 +8,7 @@ use tokio::{
     net::TcpStream,
     sync::mpsc::{UnboundedReceiver, unbounded_channel},
 };
+use tokio_rustls::server::TlsStream;
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{Message, protocol::Role},
@@ -28,6 +29,12 @@ pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin + Send + 'static {
 impl Wire for TcpStream {
     fn tcp(&self) -> &TcpStream {
         self
+    }
+}
+
+impl Wire for TlsStream<TcpStream> {
+    fn tcp(&self) -> &TcpStream {
+        self.get_ref().0
     }
 }
 
