@@ -154,9 +154,12 @@ pub(crate) struct Simulate {
     /// The secret with which the CRM checks signatures, whsec_… [default: any signature will do]
     #[arg(long, value_name = "SECRET")]
     pub(crate) crm_secret: Option<String>,
-    /// Serve https with a certificate authority of its own, which is written to this file
-    #[arg(long, value_name = "CA_FILE")]
-    pub(crate) tls: Option<PathBuf>,
+    /// Serve https, with a certificate authority of its own
+    #[arg(long)]
+    pub(crate) tls: bool,
+    /// Where the authority's certificate is written
+    #[arg(long, value_name = "FILE", default_value = "guestlane-simulator-ca.pem", requires = "tls")]
+    pub(crate) ca_file: PathBuf,
     /// The region whose host names the certificate has: login., api., webmessaging., api-cdn.
     #[arg(long, value_name = "DOMAIN", default_value = "localhost", requires = "tls")]
     pub(crate) region: String,

@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, future::Shared, stream};
 use guestlane_genesys::{
-    CallError, CallFailed, CallStats, Clock, Credentials, Operation, Patience, Platform, Seam, Seams, Timestamp,
+    CallError, CallFailed, CallStats, Clock, Credentials, Operation, Patience, Platform, Seam, Seams, Timestamp, Trust,
 };
 use http::StatusCode;
 use secrecy::SecretString;
@@ -38,6 +38,8 @@ pub struct CrmSettings {
     pub secret: Option<SecretString>,
     /// Which addresses are allowed.
     pub networks: Networks,
+    /// Whose certificates are believed.
+    pub trust: Trust,
 }
 
 /// All that must be decided.
@@ -112,7 +114,7 @@ impl Lane {
             Some(crm) => {
                 let secret = state.webhook_secret(crm.secret.as_ref()).await?;
                 seams.pass(Seam::WebhookSecretStored).await;
-                let receiver = |url| Crm::new(url, crm.networks, secret.clone(), clock.clone());
+                let receiver = |url| Crm::new(url, crm.networks, secret.clone(), &crm.trust, clock.clone());
                 let receivers = crm.urls.into_iter().map(receiver).collect::<Result<_, _>>()?;
                 Some(Outbox::new(receivers, state.store.clone(), clock.clone()))
             }

@@ -63,6 +63,7 @@ class Guest {
   /** Says something, and waits for the echo: that is the platform's receipt. */
   async say(text, customAttributes) {
     const channel = customAttributes && { metadata: { customAttributes } };
+    await pause(600); // the platform takes two messages a second
     const tracingId = this.send("onMessage", { message: { type: "Text", text, ...(channel && { channel }) } });
     const echo = await this.next(
       `the echo of «${text}»`,

@@ -77,6 +77,7 @@ class Guest:
         message = {"type": "Text", "text": text}
         if custom_attributes:
             message["channel"] = {"metadata": {"customAttributes": custom_attributes}}
+        time.sleep(0.6)  # the platform takes two messages a second
         tracing_id = self.send("onMessage", message=message)
         echo = self.next(
             f"the echo of «{text}»",

@@ -61,7 +61,12 @@ pub(crate) async fn run(global: &Global, args: &Demo) -> anyhow::Result<ExitCode
         patience: Patience::default(),
         deadline: Duration::from_secs(60),
         places,
-        crm: Some(CrmSettings { urls: vec![simulator.crm_url().parse()?], secret: Some(secret), networks: Networks::Any }),
+        crm: Some(CrmSettings {
+            urls: vec![simulator.crm_url().parse()?],
+            secret: Some(secret),
+            networks: Networks::Any,
+            trust: Trust::System,
+        }),
     };
     let lane = Lane::open(config, Clock::system()).await?;
     simulator.register_guest_keys(&lane.keyring().jwks().to_string()).map_err(anyhow::Error::msg)?;

@@ -89,7 +89,7 @@ async fn deliver(global: &Global) -> anyhow::Result<ExitCode> {
     let clock = Clock::system();
     let state = look_at_state(global).await?;
     let secret = state.webhook_secret(crm.secret.as_ref()).await?;
-    let receiver = |url| Crm::new(url, crm.networks, secret.clone(), clock.clone());
+    let receiver = |url| Crm::new(url, crm.networks, secret.clone(), &crm.trust, clock.clone());
     let receivers_count = u32::try_from(crm.urls.len()).unwrap_or(u32::MAX);
     let receivers = crm.urls.into_iter().map(receiver).collect::<Result<_, _>>()?;
     let outbox = Deliverer::new(receivers, state.store.clone(), clock.clone());

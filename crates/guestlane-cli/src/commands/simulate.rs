@@ -1,9 +1,9 @@
 //! `guestlane simulate`: the platform and a CRM, until interrupted.
 
-use std::{process::ExitCode, time::Duration};
+use std::{path::Path, process::ExitCode, time::Duration};
 
 use guestlane::{Rate, request::Invalid};
-use guestlane_sim::{DEPLOYMENT_ID, Flow, Options, Simulator, StartError};
+use guestlane_sim::{DEPLOYMENT_ID, Flow, Options, Simulator, StartError, Tls};
 use serde_json::json;
 
 use crate::{
@@ -30,6 +30,7 @@ pub(crate) async fn run(global: &Global, args: &Simulate) -> anyhow::Result<Exit
         prefetch: args.prefetch,
         join_opens: args.join_opens,
         pushes_out_of_order: args.out_of_order,
+        tls: args.tls.then(|| Tls { region: args.region.clone() }),
         ..Options::default()
     };
     let client = options.clients.first().cloned();
@@ -40,18 +41,20 @@ pub(crate) async fn run(global: &Global, args: &Simulate) -> anyhow::Result<Exit
         StartError::Listen(..) => {
             Invalid::new("--listen", error.to_string(), "choose another port, or 127.0.0.1:0 for a free one")
         }
-        StartError::Option(reason) => {
+        StartError::Option(reason) if reason.contains("secret") => {
             Invalid::new("--crm-secret", reason.clone(), "write whsec_ and base64, like `guestlane outbox secret`")
         }
+        StartError::Option(reason) => Invalid::new("--region", reason.clone(), "give a domain, like mypurecloud.ie or localhost"),
     };
     let simulator = Simulator::start(options).await.map_err(refused)?;
     let base = simulator.base_url();
+    let ca_file = write_ca(&simulator, &args.ca_file)?;
     if global.json {
         screen::json(&json!({
             "baseUrl": base, "clientId": client.id, "clientSecret": client.secret,
             "queueIds": queues.iter().map(|queue| queue.id).collect::<Vec<_>>(), "deploymentId": DEPLOYMENT_ID,
             "integrationId": integration, "externalSourceId": source,
-            "crmUrl": simulator.crm_url(), "adminUrl": format!("{base}/_sim"),
+            "caFile": ca_file, "crmUrl": simulator.crm_url(), "adminUrl": format!("{base}/_sim"),
         }));
     } else {
         screen::note("The platform and a CRM are pretended here until you press Ctrl-C. In another terminal:\n");
@@ -60,6 +63,10 @@ pub(crate) async fn run(global: &Global, args: &Simulate) -> anyhow::Result<Exit
         screen::data(format!("export GENESYS_CLIENT_SECRET={}", client.secret));
         if let Some(queue) = queues.first() {
             screen::data(format!("export GENESYS_QUEUE_ID={}", queue.id));
+        }
+        if let Some(file) = &ca_file {
+            screen::data(format!("export GENESYS_CA_FILE={file}"));
+            screen::data(format!("export CRM_CA_FILE={file}"));
         }
         screen::data(format!("export CRM_WEBHOOK_URL={}", simulator.crm_url()));
         screen::data("export CRM_ALLOW_PRIVATE_NETWORKS=true");
@@ -78,6 +85,16 @@ pub(crate) async fn run(global: &Global, args: &Simulate) -> anyhow::Result<Exit
     }
     interrupted().await?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The certificate of the simulator's own authority, for those who shall believe it.
+fn write_ca(simulator: &Simulator, path: &Path) -> anyhow::Result<Option<String>> {
+    let Some(pem) = simulator.ca_pem() else { return Ok(None) };
+    let path = std::path::absolute(path)?;
+    std::fs::write(&path, pem).map_err(|error| {
+        Invalid::new("--ca-file", format!("{} cannot be written: {error}", path.display()), "name another file")
+    })?;
+    Ok(Some(path.display().to_string()))
 }
 
 async fn interrupted() -> std::io::Result<()> {

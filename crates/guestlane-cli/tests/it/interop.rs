@@ -6,9 +6,9 @@ use std::{
     process::{Command, Stdio},
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::office::{CRM_SECRET, Ended, Office};
+use crate::office::{CRM_SECRET, Ended, Office, SALES};
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
@@ -67,4 +67,102 @@ fn the_reference_library_for_javascript_verifies_every_webhook() {
     assert_eq!(verify(lines(CRM_SECRET)).ok().stdout, "50 verified\n");
     let other = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
     assert!(verify(lines(other)).stderr.contains("WebhookVerificationError"));
+}
+
+const REGION: &str = "mypurecloud.de";
+
+fn packages() -> PathBuf {
+    repository().join("target/interop/node_modules/")
+}
+
+/// A program of `interop/sdk`, with what the simulator says of itself.
+fn program(office: &Office, script: &str) -> Command {
+    let says = |name: &str| office.says[name].as_str().unwrap_or_default().to_owned();
+    let script = repository().join("interop/sdk").join(script);
+    let mut program = if script.extension().is_some_and(|extension| extension == "py") {
+        Command::new(repository().join("target/interop/python/bin/python"))
+    } else {
+        Command::new("node")
+    };
+    program.arg(script).arg(packages()).current_dir(office.directory.path());
+    for (setting, name) in [
+        ("CLIENT_ID", "clientId"),
+        ("CLIENT_SECRET", "clientSecret"),
+        ("DEPLOYMENT_ID", "deploymentId"),
+        ("EXTERNAL_SOURCE_ID", "externalSourceId"),
+        ("BASE_URL", "baseUrl"),
+    ] {
+        program.env(setting, says(name));
+    }
+    program.env("QUEUE_ID", SALES);
+    program
+}
+
+/// As clients do that make the names of hosts from a region's: the names and certificates are checked, the connection goes to this machine.
+fn by_region(mut program: Command, office: &Office) -> Command {
+    let port = office.says["baseUrl"].as_str().unwrap().rsplit(':').next().unwrap();
+    program.env_remove("BASE_URL").env("REGION", REGION).env("PORT", port);
+    program.env("CA_FILE", office.says["caFile"].as_str().unwrap());
+    program
+}
+
+/// The id of the first message of a session that guestlane opened.
+fn first_message(office: &Office) -> String {
+    let settings = [("GUESTLANE_SURFACE", "web-messaging"), ("GUESTLANE_QUOTA", "off")];
+    let created = office.command(&["create", "--guest", "ann", "--json"]).envs(settings).output().unwrap();
+    let session = Ended::of(created).ok().json();
+    let store = rusqlite::Connection::open(office.directory.path().join(".guestlane/guestlane.db")).unwrap();
+    assert_eq!(session["state"], "open");
+    store.query_row("SELECT message_id FROM session", [], |row| row.get(0)).unwrap()
+}
+
+#[test]
+#[ignore = "needs Node.js, Python and the platform's SDKs (.ci/run installs them)"]
+fn the_platforms_sdks_for_javascript_and_python_find_what_they_expect() {
+    let office = Office::open(&["--quota", "off"]);
+    let message = first_message(&office);
+    for script in ["javascript/check.mjs", "python/check.py"] {
+        let ended = Ended::of(program(&office, script).env("MESSAGE_ID", &message).output().unwrap()).ok().json();
+        assert!(ended.is_object(), "{script}");
+        let other = program(&office, script).env("MESSAGE_ID", &message).env("CLIENT_SECRET", "wrong").output().unwrap();
+        assert_ne!(Ended::of(other).code, 0, "{script} notices when something is wrong");
+    }
+}
+
+#[test]
+#[ignore = "needs Node.js, Python and the platform's SDKs (.ci/run installs them)"]
+fn the_platforms_sdks_come_in_by_the_name_of_a_region_and_check_its_certificates() {
+    let office = Office::open(&["--quota", "off", "--tls", "--region", REGION, "--ca-file", "ca.pem"]);
+    let message = first_message(&office);
+    for script in ["javascript/check.mjs", "python/check.py"] {
+        let mut good = by_region(program(&office, script), &office);
+        Ended::of(good.env("MESSAGE_ID", &message).output().unwrap()).ok();
+        let mut elsewhere = by_region(program(&office, script), &office);
+        let ended = Ended::of(elsewhere.env("MESSAGE_ID", &message).env("REGION", "mypurecloud.jp").output().unwrap());
+        assert_ne!(ended.code, 0, "{script}: the certificate is not for that region");
+    }
+}
+
+#[test]
+#[ignore = "needs Node.js, Python and WebSocket libraries (.ci/run installs them)"]
+fn guests_in_other_languages_hold_a_conversation_over_the_socket() {
+    for script in ["guest/chat.mjs", "guest/chat.py"] {
+        let office = Office::open(&["--quota", "off"]);
+        let talked = Ended::of(program(&office, script).output().unwrap()).ok().json();
+        assert!(talked["messageId"].is_string(), "{script}: {talked}");
+        assert_eq!(office.state()["conversations"], 1, "{script}");
+    }
+}
+
+#[test]
+#[ignore = "needs Node.js and a WebSocket library (.ci/run installs them)"]
+fn a_guest_in_another_language_takes_over_the_session_that_guestlane_opened() {
+    let office = Office::open(&["--quota", "off"]);
+    let settings = [("GUESTLANE_SURFACE", "web-messaging"), ("GUESTLANE_QUOTA", "off")];
+    let created = office.command(&["create", "--guest", "ann", "--json"]).envs(settings).output().unwrap();
+    let session: Value = Ended::of(created).ok().json();
+    let token = session["guestSession"]["token"].as_str().unwrap();
+    Ended::of(program(&office, "guest/chat.mjs").env("TOKEN", token).output().unwrap()).ok();
+    let state = office.state();
+    assert_eq!((&state["guestSessions"], &state["conversations"]), (&json!(1), &json!(1)), "{state}");
 }

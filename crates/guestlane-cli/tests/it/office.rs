@@ -29,7 +29,9 @@ impl Drop for Office {
 
 impl Office {
     pub(crate) fn open(flags: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
         let mut simulator = bare()
+            .current_dir(directory.path())
             .args(["simulate", "--listen", "127.0.0.1:0", "--json", "--crm-secret", CRM_SECRET])
             .args(flags)
             .stdout(Stdio::piped())
@@ -37,7 +39,7 @@ impl Office {
             .unwrap();
         let mut line = String::new();
         BufReader::new(simulator.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        Self { simulator, says: serde_json::from_str(&line).unwrap(), directory: tempfile::tempdir().unwrap() }
+        Self { simulator, says: serde_json::from_str(&line).unwrap(), directory }
     }
 
     /// A command with all settings.
@@ -53,7 +55,13 @@ impl Office {
             .env("CRM_WEBHOOK_URL", text("crmUrl"))
             .env("CRM_WEBHOOK_SECRET", CRM_SECRET)
             .env("CRM_ALLOW_PRIVATE_NETWORKS", "true")
+            .env("GENESYS_DEPLOYMENT_ID", text("deploymentId"))
+            .env("GENESYS_INTEGRATION_ID", text("integrationId"))
+            .env("GENESYS_EXTERNAL_SOURCE_ID", text("externalSourceId"))
             .args(arguments);
+        if let Some(ca) = self.says["caFile"].as_str() {
+            command.env("GENESYS_CA_FILE", ca).env("CRM_CA_FILE", ca);
+        }
         command
     }
 

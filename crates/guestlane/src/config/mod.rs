@@ -66,6 +66,8 @@ settings! {
         "The secret shared with the CRM, whsec_…; without it one is made and kept (`guestlane outbox secret`).";
     ALLOW_PRIVATE: "CRM_ALLOW_PRIVATE_NETWORKS", "crm.allow_private_networks", Some("false"), false,
         "Whether the CRM may be in a private network or on this machine.";
+    CRM_CA_FILE: "CRM_CA_FILE", "crm.ca_file", None, false,
+        "Certificates in PEM that the CRM's must be signed by; by default those that the system believes.";
     SURFACE: "GUESTLANE_SURFACE", "surface", Some("rest"), false,
         "Which of the platform's APIs opens the conversation: rest, web-messaging or open-messaging.";
     DEPLOYMENT_ID: "GENESYS_DEPLOYMENT_ID", "genesys.deployment_id", None, false, "The web deployment. Of web-messaging.";
@@ -364,7 +366,8 @@ impl Reader<'_> {
             self.refuse(WEBHOOK_SECRET, error.to_string(), "leave it out to have one made, or copy it from the CRM's settings");
             return None;
         }
-        Some(CrmSettings { urls, secret, networks })
+        let trust = self.trust(CRM_CA_FILE)?;
+        Some(CrmSettings { urls, secret, networks, trust })
     }
 
     fn places(&mut self) -> Option<Places> {

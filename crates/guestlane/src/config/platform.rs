@@ -55,16 +55,16 @@ impl Reader<'_> {
         let fix = "it is in Admin > Integrations > OAuth (grant type: client credentials)";
         let client_id = required(self, CLIENT_ID, fix);
         let client_secret = required(self, CLIENT_SECRET, fix);
-        let trust = self.trust();
+        let trust = self.trust(CA_FILE);
         Some(Credentials { hosts: hosts?, sign_in, client_id: client_id?, client_secret: client_secret?.into(), trust: trust? })
     }
 
-    fn trust(&mut self) -> Option<Trust> {
-        let Some(path) = self.settings.value(CA_FILE).map(str::to_owned) else { return Some(Trust::System) };
+    pub(super) fn trust(&mut self, env: &str) -> Option<Trust> {
+        let Some(path) = self.settings.value(env).map(str::to_owned) else { return Some(Trust::System) };
         let fix = "name a file with the certificates of your authority in PEM";
         let read = std::fs::read(&path).map_err(|error| format!("`{}` cannot be read: {error}", shorten(&path)));
         let trust = read.and_then(|pem| Trust::from_pem(&pem).map_err(|error| format!("`{}` {error}", shorten(&path))));
-        trust.map_err(|reason| self.refuse(CA_FILE, reason, fix)).ok()
+        trust.map_err(|reason| self.refuse(env, reason, fix)).ok()
     }
 
     /// One origin for everything, or a region's hosts; each of them can be another one.

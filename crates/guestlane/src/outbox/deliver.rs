@@ -66,8 +66,8 @@ pub struct Crm {
 
 impl Crm {
     /// Nothing is sent yet.
-    pub fn new(url: Url, networks: Networks, secret: WebhookSecret, clock: Clock) -> Result<Self, NoTrustRoots> {
-        let transport = Transport::with_resolver(clock.clone(), TRY_LIMIT, VettingResolver(networks), &Trust::System)?;
+    pub fn new(url: Url, networks: Networks, secret: WebhookSecret, trust: &Trust, clock: Clock) -> Result<Self, NoTrustRoots> {
+        let transport = Transport::with_resolver(clock.clone(), TRY_LIMIT, VettingResolver(networks), trust)?;
         Ok(Self { url, networks, secret, transport, clock })
     }
 

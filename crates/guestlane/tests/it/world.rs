@@ -61,6 +61,7 @@ impl World {
                 urls: vec![sim.crm_url().parse().unwrap()],
                 secret: Some(CRM_SECRET.to_owned().into()),
                 networks: Networks::Any,
+                trust: Trust::System,
             }),
         };
         Self { sim, clock, directory, config }
