@@ -92,7 +92,7 @@ impl Record {
         if self.route == Some(Route::Token)
             && let Some(value) = headers.get_mut("authorization")
         {
-            "***".clone_into(value);
+            *value = value.split_once(' ').map_or_else(|| "***".to_owned(), |(scheme, _)| format!("{scheme} ***"));
         }
         Entry {
             n: self.n,

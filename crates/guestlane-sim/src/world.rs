@@ -219,9 +219,15 @@ impl World {
             fault,
             correlation_id,
         });
-        let answer = self.answer(door, fault.as_ref(), &request, correlation_id).await;
-        if let Ok(response) = &answer {
+        let mut answer = self.answer(door, fault.as_ref(), &request, correlation_id).await;
+        if let Ok(response) = &mut answer {
             lock(&self.journal).answered(n, response.status().as_u16());
+            // By the pretended clock, as everything else.
+            let seconds = u64::try_from(self.now().unix_seconds()).unwrap_or(0);
+            let date = httpdate::fmt_http_date(std::time::UNIX_EPOCH + Duration::from_secs(seconds));
+            if let Ok(date) = HeaderValue::from_str(&date) {
+                response.headers_mut().insert(http::header::DATE, date);
+            }
         }
         answer
     }

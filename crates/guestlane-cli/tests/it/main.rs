@@ -11,4 +11,5 @@ mod interop;
 mod killed;
 mod kills;
 mod office;
+mod official;
 mod state;

@@ -128,7 +128,7 @@ pub(crate) fn guest(contact: &Map<String, Value>, identifiers: &[Identifier]) ->
         .or_else(email)
         .or_else(|| by("Phone"))
         .or_else(phone)
-        .unwrap_or_else(|| format!("{} {}", field("firstName"), field("lastName")))
+        .unwrap_or_else(|| format!("{} {}", field("firstName"), field("lastName")).trim().to_owned())
 }
 
 /// The contact as it is answered.

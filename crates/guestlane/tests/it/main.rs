@@ -3,6 +3,8 @@
 
 mod audit;
 mod bad_day;
+mod cloud;
+mod contract;
 mod crm;
 mod defects;
 mod flow;
