@@ -8,7 +8,7 @@ use nix::{
 };
 use serde_json::Value;
 
-use crate::office::Office;
+use crate::office::{Ended, Office};
 
 /// `GUESTLANE_TEST_KILLS=2000 GUESTLANE_TEST_SEED=8` kills more often, at other moments.
 #[expect(clippy::disallowed_methods, reason = "a test's own settings")]
@@ -18,8 +18,17 @@ fn setting(name: &str, default: u64) -> u64 {
 
 #[test]
 fn a_batch_that_is_killed_two_hundred_times_opens_each_session_once() {
-    const ROWS: u64 = 600;
-    let (kills, seed) = (setting("GUESTLANE_TEST_KILLS", 200), setting("GUESTLANE_TEST_SEED", 7));
+    kill_batches("rest", setting("GUESTLANE_TEST_KILLS", 200), 600, 300);
+}
+
+#[test]
+fn on_web_messaging_a_batch_that_is_killed_sixty_times_opens_each_session_once() {
+    kill_batches("web-messaging", setting("GUESTLANE_TEST_KILLS", 200) * 3 / 10, 300, 500);
+}
+
+/// Batches of so many rows, each killed within so many milliseconds.
+fn kill_batches(surface: &str, kills: u64, rows_in_a_batch: u64, within: u64) {
+    let seed = setting("GUESTLANE_TEST_SEED", 7);
     let mut chance = fastrand::Rng::with_seed(seed);
     let office = Office::open(&[
         "--quota",
@@ -31,16 +40,23 @@ fn a_batch_that_is_killed_two_hundred_times_opens_each_session_once() {
         "--seed",
         &seed.to_string(),
     ]);
+    let run = |arguments: &[&str]| Ended::of(office.command(arguments).env("GUESTLANE_SURFACE", surface).output().unwrap());
     let (mut killed, mut ended_first, mut files) = (0, 0, 0);
     while killed < kills {
         files += 1;
         let file = format!("rows-{files}.csv");
-        let rows: String = (0..ROWS).map(|row| format!("guest-{files}-{row}\n")).collect();
+        let rows: String = (0..rows_in_a_batch).map(|row| format!("guest-{files}-{row}\n")).collect();
         office.write(&file, &format!("guest_id\n{rows}"));
         let arguments = ["batch", &file, "--out", &format!("{file}.out"), "--concurrency", "32", "--quota", "off"];
         while killed < kills {
-            let mut batch = office.command(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-            pause(chance.u64(0..300));
+            let mut batch = office
+                .command(&arguments)
+                .env("GUESTLANE_SURFACE", surface)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+            pause(chance.u64(0..within));
             if batch.try_wait().unwrap().is_some() {
                 ended_first += 1;
                 break; // it was done: the next file
@@ -49,22 +65,22 @@ fn a_batch_that_is_killed_two_hundred_times_opens_each_session_once() {
             batch.wait().unwrap();
             killed += 1;
         }
-        let ended = office.run(&arguments);
+        let ended = run(&arguments);
         assert!(ended.code == 0, "seed {seed}, kill {killed}: {}{}", ended.stdout, ended.stderr);
     }
     // What the last batches left to others.
-    let _ = office.run(&["sessions", "resume"]);
+    let _ = run(&["sessions", "resume"]);
     for _ in 0..3 {
-        office.run(&["outbox", "deliver"]); // some are refused at first
+        run(&["outbox", "deliver"]); // some are refused at first
     }
-    let guests = files * ROWS;
+    let guests = files * rows_in_a_batch;
     office.assert_each_guest_once(guests);
     let state = office.state();
     assert_eq!((&state["crm"]["events"], &state["crm"]["guestsToldTwice"]), (&guests.into(), &0.into()), "seed {seed}: {state}");
     let verified = office.run(&["audit", "verify", "--json"]).ok().stdout;
     let logs: Vec<Value> = verified.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     tell(&format!(
-        "seed {seed}: {killed} kills, {ended_first} processes ended first; {guests} sessions, {} logs with {} records proven; \
+        "{surface}, seed {seed}: {killed} kills, {ended_first} processes ended first; {guests} sessions, {} logs with {} records proven; \
          {} answers lost, {} events told again",
         logs.len(),
         logs.iter().map(|log| log["records"].as_u64().unwrap()).sum::<u64>(),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use guestlane_genesys::Clock;
 use tokio::net::{TcpStream, lookup_host};
 use url::Url;
 
@@ -13,7 +14,7 @@ use crate::{
 
 const PATIENCE: Duration = Duration::from_secs(3);
 
-pub(super) async fn examine(settings: &Settings) -> Vec<Finding> {
+pub(super) async fn examine(settings: &Settings, clock: &Clock) -> Vec<Finding> {
     let crm = match settings.crm() {
         Ok(Some(crm)) => crm,
         Ok(None) => {
@@ -24,17 +25,17 @@ pub(super) async fn examine(settings: &Settings) -> Vec<Finding> {
     };
     let mut findings = Vec::new();
     for url in &crm.urls {
-        findings.push(of_receiver(url, crm.networks).await);
+        findings.push(of_receiver(url, crm.networks, clock).await);
     }
     findings
 }
 
-async fn of_receiver(url: &Url, networks: Networks) -> Finding {
+async fn of_receiver(url: &Url, networks: Networks, clock: &Clock) -> Finding {
     // A path or a query may be a secret.
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
     let port = url.port_or_known_default().unwrap_or(443);
     let check = format!("crm {host}:{port}");
-    let addresses: Vec<_> = match tokio::time::timeout(PATIENCE, lookup_host((host.as_str(), port))).await {
+    let addresses: Vec<_> = match clock.timeout(PATIENCE, lookup_host((host.as_str(), port))).await {
         Ok(Ok(addresses)) => addresses.collect(),
         Ok(Err(error)) => {
             return Finding::bad(check, format!("its name cannot be resolved: {error}"))
@@ -47,7 +48,7 @@ async fn of_receiver(url: &Url, networks: Networks) -> Finding {
             .because("events are not sent into private networks unless that is allowed")
             .fix(format!("set {ALLOW_PRIVATE}=true, if that is where your CRM is"));
     }
-    match tokio::time::timeout(PATIENCE, TcpStream::connect(addresses.as_slice())).await {
+    match clock.timeout(PATIENCE, TcpStream::connect(addresses.as_slice())).await {
         Ok(Ok(_)) => Finding::good(check, "takes connections; no event was sent"),
         Ok(Err(error)) => Finding::bad(check, format!("takes no connection: {error}"))
             .because("events wait in the outbox meanwhile; sessions are created")

@@ -93,7 +93,7 @@ pub async fn examine(settings: &Settings, clock: &Clock) -> Vec<Finding> {
         }
         Err(error) => findings.push(Finding::bad("settings", error.to_string())),
     }
-    findings.extend(crm::examine(settings).await);
+    findings.extend(crm::examine(settings, clock).await);
     findings.extend(machine::examine(settings, clock).await);
     findings
 }

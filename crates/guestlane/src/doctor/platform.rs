@@ -374,8 +374,8 @@ fn of_domains(origin: &str, body: &Value) -> Finding {
     }
     let host = url::Url::parse(origin).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default();
     let allowed: Vec<_> = body["allowedDomains"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    let fits = |domain: &&str| host == **domain || host.ends_with(&format!(".{domain}"));
-    if allowed.iter().any(|domain| fits(&domain)) {
+    let fits = |domain: &&str| host == *domain || host.ends_with(&format!(".{domain}"));
+    if allowed.iter().any(fits) {
         return Finding::good(check, format!("{origin} is among them"));
     }
     let shown = allowed.iter().map(|domain| crate::request::shorten(domain)).collect::<Vec<_>>().join(", ");
