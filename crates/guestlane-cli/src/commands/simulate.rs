@@ -50,12 +50,16 @@ pub(crate) async fn run(global: &Global, args: &Simulate) -> anyhow::Result<Exit
     let base = simulator.base_url();
     let ca_file = write_ca(&simulator, &args.ca_file)?;
     if global.json {
-        screen::json(&json!({
+        let mut says = json!({
             "baseUrl": base, "clientId": client.id, "clientSecret": client.secret,
             "queueIds": queues.iter().map(|queue| queue.id).collect::<Vec<_>>(), "deploymentId": DEPLOYMENT_ID,
             "integrationId": integration, "externalSourceId": source,
-            "caFile": ca_file, "crmUrl": simulator.crm_url(), "adminUrl": format!("{base}/_sim"),
-        }));
+            "crmUrl": simulator.crm_url(), "adminUrl": format!("{base}/_sim"),
+        });
+        if let Some(file) = &ca_file {
+            says["caFile"] = json!(file);
+        }
+        screen::json(&says);
     } else {
         screen::note("The platform and a CRM are pretended here until you press Ctrl-C. In another terminal:\n");
         screen::data(format!("export GENESYS_BASE_URL={base}"));

@@ -204,6 +204,36 @@ async fn details_that_come_late_are_waited_for_and_those_that_come_too_late_are_
 }
 
 #[tokio::test]
+async fn a_first_message_whose_echo_was_lost_is_found_in_the_history_and_not_said_again() {
+    for fault in ["answer-lost", "reset-after", "502-after", "504-after", "truncated", "not-json", "empty", "wrong-types"] {
+        let world = web().await;
+        world.faults(&[&format!("message:{fault}:nth=1")]);
+        world.lane().await.create(request("ann")).await.unwrap();
+        let state = world.sim.state();
+        assert_eq!((state.calls["message"], state.calls["history"], state.repeated_first_messages), (1, 1, 0), "{fault}");
+        world.assert_each_guest_once(1);
+    }
+}
+
+#[tokio::test]
+async fn a_history_that_lags_is_looked_at_again_and_at_worst_the_message_is_repeated_in_its_conversation() {
+    for (stale, repeated) in [("history:stale:first=1", 0), ("history:stale:first=2", 1)] {
+        let world = web().await;
+        world.faults(&["message:answer-lost:nth=1", stale]);
+        world.lane().await.create(request("ann")).await.unwrap();
+        assert_eq!(world.sim.state().repeated_first_messages, repeated, "{stale}");
+        world.assert_each_guest_once(1);
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_is_new_costs_no_look_at_the_history() {
+    let world = web().await;
+    world.lane().await.create(request("ann")).await.unwrap();
+    assert_eq!((world.sim.state().calls["jwt"], world.sim.state().calls["history"]), (0, 0));
+}
+
+#[tokio::test]
 async fn a_presence_event_opens_the_conversation_or_the_caller_is_told_what_to_do() {
     let mut world = web().await;
     world.config.cloud.first_message = FirstMessage::Join;

@@ -284,6 +284,28 @@ fn on_open_messaging_a_process_that_dies_at_any_passing_of_any_seam_loses_nobody
     die_everywhere(&OPEN_MESSAGING);
 }
 
+/// Without an external source, e-mail and telephone nothing finds a contact again: a death may cost the contact, never the guest.
+#[test]
+fn a_guest_of_whom_nothing_identifies_a_contact_is_neither_lost_nor_made_twice() {
+    let mut unlinked = 0;
+    for seam in seams(&WEB_MESSAGING) {
+        run(async {
+            let mut world = world(&WEB_MESSAGING).await;
+            world.config.cloud.external_source = None;
+            world.faults(&[&fault_on_the_way_to(seam, &WEB_MESSAGING)]);
+            let death = Death::at(seam, 1);
+            live(&world, &death, "ann", None).await;
+            drive_to_rest(&world, "ann").await;
+            let state = world.sim.state();
+            assert!(state.contacts <= 1 && state.conversations == 1, "{seam}: {state:?}");
+            assert_eq!((state.crm.events, state.crm.guests_told_twice), (1, 0), "{seam}");
+            unlinked += 1 - state.linked;
+        });
+    }
+    tell(&format!("{unlinked} deaths left a guest without a linked contact"));
+    assert!(unlinked > 0, "where the answer died with the process");
+}
+
 /// Every call of a session, and every frame.
 fn steps(surface: &Surface) -> &'static [&'static str] {
     match surface {
