@@ -2,7 +2,8 @@
 //!
 //! The walk is exhaustive: from one wish and an empty platform it visits every state that can be reached, with so many faults and so
 //! many leaps of time. The session's moves are the product's own ([`Session`]); what is modelled here is the store (a row that a driver with
-//! an older epoch cannot write) and the platform (which remembers a key for 24 hours). The invariants stand in ARCHITECTURE.md.
+//! an older epoch cannot write) and the platform: on `rest` it remembers a key for 24 hours; on `web-messaging` an identifier belongs to one contact and a
+//! session's token to one conversation, for ever. The invariants stand in ARCHITECTURE.md.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -24,6 +25,7 @@ const PLATFORM_KEY_LIFE: Duration = Duration::from_secs(24 * 3600);
 
 #[derive(Clone)]
 struct Model {
+    way: Way,
     now: Timestamp,
     row: Option<Session>,
     platform: Platform,
@@ -50,6 +52,12 @@ struct Platform {
 enum Step {
     Contact,
     Conversation,
+    /// Web messaging: the first message, which opens the conversation.
+    Message,
+    /// Web messaging: asks which conversation that is.
+    Find,
+    /// Web messaging: links and moves, which is the same however often.
+    Arrange,
 }
 
 #[derive(Clone)]
@@ -72,8 +80,11 @@ enum Actor {
 
 impl Platform {
     /// The same key is the same thing, for as long as it is remembered.
-    fn perform(&mut self, step: Step, now: Timestamp) {
+    fn perform(&mut self, step: Step, official: bool, now: Timestamp) {
         let (count, key) = match step {
+            Step::Contact if official => return self.contacts = 1,
+            Step::Message => return self.conversations = 1,
+            Step::Find | Step::Arrange => return,
             Step::Contact => (&mut self.contacts, &mut self.contact_key),
             Step::Conversation => (&mut self.conversations, &mut self.conversation_key),
         };
@@ -89,8 +100,9 @@ fn failure() -> Failure {
 }
 
 impl Model {
-    fn new(faults: u8, leaps: u8) -> Self {
+    fn new(way: Way, faults: u8, leaps: u8) -> Self {
         Self {
+            way,
             now: START,
             row: None,
             platform: Platform::default(),
@@ -151,9 +163,13 @@ impl Model {
         if let Some(step) = self.platform.late {
             let mut next = self.clone();
             next.platform.late = None;
-            next.platform.perform(step, self.now);
+            next.platform.perform(step, self.is_official(), self.now);
             into.push(next);
         }
+    }
+
+    fn is_official(&self) -> bool {
+        self.way != Way::Rest
     }
 
     fn act(&self, index: usize, into: &mut Vec<Self>) {
@@ -173,7 +189,7 @@ impl Model {
 
     fn ask(&self, index: usize, into: &mut Vec<Self>) {
         let Some(row) = &self.row else {
-            let new = Session::admitted(request("ann"), Way::Rest, TokenIdentity::new("k", self.now), self.now);
+            let new = Session::admitted(request("ann"), self.way.clone(), TokenIdentity::new("k", self.now), self.now);
             into.push(Self { row: Some(new.clone()), ..self.with(index, Actor::Driving(Box::new(new))) });
             return;
         };
@@ -196,13 +212,22 @@ impl Model {
             into.push(self.with(index, hold(session.clone().expired(failure()).unwrap())));
             return;
         }
-        let step = if session.contact_id.is_none() { Step::Contact } else { Step::Conversation };
+        let step = match (&session.contact_id, &session.message_id, &session.conversation_id) {
+            (None, ..) => Step::Contact,
+            _ if !self.is_official() => Step::Conversation,
+            (_, None, _) => Step::Message,
+            (_, _, None) => Step::Find,
+            _ => Step::Arrange,
+        };
         let done = match step {
+            Step::Message => session.clone().message_sent("message".to_owned(), None, None, 1, self.now),
+            Step::Find => session.clone().conversation_found("conversation".to_owned(), 1, self.now),
+            Step::Arrange => session.clone().opened("conversation".to_owned(), 1, self.now, self.now),
             Step::Contact => session.clone().contact_created(Some("contact".to_owned()), 1, self.now),
             Step::Conversation => session.clone().opened("conversation".to_owned(), 1, self.now, self.now),
         };
         let mut went_well = self.with(index, hold(done.unwrap()));
-        went_well.platform.perform(step, self.now);
+        went_well.platform.perform(step, self.is_official(), self.now);
         into.push(went_well);
 
         let Some(faults) = self.faults.checked_sub(1) else { return };
@@ -212,7 +237,7 @@ impl Model {
         };
         let given_up = set_back(Setback::GaveUp, true); // a 500: nothing was done, and nobody can know
         let mut lost = given_up.clone(); // the answer is lost
-        lost.platform.perform(step, self.now);
+        lost.platform.perform(step, self.is_official(), self.now);
         let mut late = given_up.clone(); // the sender gives up, and the platform does it later
         late.platform.late = Some(step);
         into.extend([given_up, lost, late]);
@@ -253,6 +278,7 @@ impl Model {
             return;
         };
         assert!(row.contact_id.is_none() || contacts == 1, "I5: the ledger does not say more than is true");
+        assert!(row.message_id.is_none() || conversations == 1, "I5: nor of what the guest has said");
         assert_eq!(row.state == State::Open, self.successes == 1, "I6: open, success and event are one");
         assert!(row.state != State::Open || conversations == 1, "I6: open means that the conversation exists");
         let rests = matches!(row.state, State::Failed | State::Parked | State::NeedsAttention);
@@ -332,7 +358,9 @@ impl Actor {
 
 fn key_of(session: Option<&Session>, key: &mut Vec<u8>) {
     let Some(session) = session else { return key.push(255) };
-    let flags = [session.contact_id.is_some(), session.uncertain, session.owed, session.failure.is_some()];
+    let known = [session.contact_id.is_some(), session.message_id.is_some(), session.conversation_id.is_some()];
+    key.extend(known.map(u8::from));
+    let flags = [session.uncertain, session.owed, session.failure.is_some()];
     key.push(session.state as u8);
     key.extend(flags.map(u8::from));
     key.extend(session.epoch.to_le_bytes());
@@ -341,9 +369,9 @@ fn key_of(session: Option<&Session>, key: &mut Vec<u8>) {
 }
 
 /// Visits every state that can be reached, and says how many there are.
-fn walk(faults: u8, leaps: u8) -> usize {
+fn walk(way: &Way, faults: u8, leaps: u8) -> usize {
     let mut seen = HashSet::new();
-    let mut queue = VecDeque::from([Model::new(faults, leaps)]);
+    let mut queue = VecDeque::from([Model::new(way.clone(), faults, leaps)]);
     seen.insert(queue[0].key());
     let mut next = Vec::new();
     while let Some(state) = queue.pop_front() {
@@ -362,8 +390,18 @@ fn walk(faults: u8, leaps: u8) -> usize {
 #[test]
 fn two_callers_two_workers_and_a_crash_keep_every_invariant_in_every_interleaving() {
     for (faults, leaps) in [(0, 2), (1, 2), (2, 1)] {
-        let states = walk(faults, leaps);
+        let states = walk(&Way::Rest, faults, leaps);
         assert!(states > 1000, "{states}");
         tell(&format!("{faults} faults, {leaps} leaps of time: {states} states"));
+    }
+}
+
+#[test]
+fn on_web_messaging_they_keep_every_invariant_in_every_interleaving() {
+    let way = Way::WebMessaging { deployment: guestlane_sim::DEPLOYMENT_ID, token: b"sealed".to_vec() };
+    for (faults, leaps) in [(0, 2), (1, 1), (2, 1)] {
+        let states = walk(&way, faults, leaps);
+        assert!(states > 1000, "{states}");
+        tell(&format!("web-messaging: {faults} faults, {leaps} leaps of time: {states} states"));
     }
 }
