@@ -45,6 +45,14 @@ impl Timestamp {
     }
 }
 
+impl Timestamp {
+    /// RFC 3339 with milliseconds, as the platform writes times.
+    pub fn to_millis(self) -> String {
+        let whole = Self(self.0 - self.0.rem_euclid(1000)).to_string();
+        whole.strip_suffix("000Z").map_or(whole.clone(), |millis| format!("{millis}Z"))
+    }
+}
+
 impl std::ops::Add<Duration> for Timestamp {
     type Output = Self;
 

@@ -107,6 +107,11 @@ impl Refusal {
         self.code == "guest.token.expired"
     }
 
+    /// Whether the guest's session on the platform is over: expired, not known any more, or ended (4006, 4007, 409; reference, section 8.7).
+    pub fn is_over(&self) -> bool {
+        self.is_of_guest_api() && matches!(&self.code[GUEST_CODE.len()..], "4006" | "4007" | "409")
+    }
+
     /// Whether it was refused over the guest socket.
     pub fn is_of_guest_api(&self) -> bool {
         self.code.starts_with(GUEST_CODE)
@@ -193,6 +198,20 @@ impl CallError {
             }
             Self::SignIn(cause) => cause.correlation_id(),
         }
+    }
+
+    /// With what to quote to the platform's support, where the answer had nothing: over the guest socket, the tracing id.
+    pub(crate) fn correlated(mut self, id: String) -> Self {
+        match &mut self {
+            Self::Throttled { correlation_id, .. } | Self::OutcomeUnknown { correlation_id, .. } => {
+                correlation_id.get_or_insert(id);
+            }
+            Self::Unauthorized(refusal) | Self::Refused(refusal) | Self::NotThereYet(refusal) => {
+                refusal.correlation_id.get_or_insert(id);
+            }
+            Self::NotSent(_) | Self::NoRoom | Self::SignIn(_) => {}
+        }
+        self
     }
 
     /// The refusal that is final, if this is one.

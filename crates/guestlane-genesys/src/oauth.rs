@@ -34,6 +34,9 @@ const RENEW_AHEAD: Duration = Duration::from_secs(60);
 /// With less than this left, a token could expire on its way: nobody uses it any more.
 const TOO_LATE: Duration = Duration::from_secs(5);
 
+/// How long to wait after a throttled sign-in, for which the platform names no time; its own tools try for a minute.
+const THROTTLED_FOR: Duration = Duration::from_secs(15);
+
 /// An access token, as the header that carries it.
 #[derive(Debug)]
 pub(crate) struct AccessToken {
@@ -210,7 +213,7 @@ impl TokenSource {
             CallError::Unauthorized(refusal) => CallError::Refused(refusal),
             // The public platform throttles sign-ins by a 400 (reference, section 2).
             CallError::Refused(refusal) if is_throttled(&refusal) => {
-                CallError::Throttled { retry_after: None, correlation_id: refusal.correlation_id }
+                CallError::Throttled { retry_after: Some(THROTTLED_FOR), correlation_id: refusal.correlation_id }
             }
             other => other,
         })?;

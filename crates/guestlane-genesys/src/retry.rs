@@ -118,6 +118,8 @@ where
     F: Future<Output = Result<T, CallError>>,
 {
     let started = effort.clock.now();
+    // By the clock that nobody sets: an hour that is added to the day adds no patience.
+    let end = effort.clock.monotonic() + effort.deadline.since(started);
     let mut free = Free::default();
     let mut may_exist = false;
     let mut tries = 0;
@@ -133,9 +135,9 @@ where
         let now = effort.clock.now();
         let decision = match &error {
             CallError::OutcomeUnknown { .. } if repeat == Repeat::UnlessUnknown => Decision::GiveUp { wait: None },
-            _ => effort.policy.decide(tries, free, &error, effort.deadline.since(now), fastrand::f64()),
+            _ => effort.policy.decide(tries, free, &error, end.since(effort.clock.monotonic()), fastrand::f64()),
         };
-        debug!(%operation, tries, error = error.record(), ?decision, "attempt failed");
+        debug!(%operation, tries, error = error.record(), correlation_id = error.correlation_id(), ?decision, "attempt failed");
         match decision {
             Decision::Wait(wait) => effort.clock.sleep(wait).await,
             Decision::Ask(wait) => {

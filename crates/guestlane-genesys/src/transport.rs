@@ -265,7 +265,13 @@ impl Answer {
     /// Reads the JSON body of a 2xx. One that cannot be read leaves open what was done.
     pub fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T, CallError> {
         serde_json::from_slice(&self.body).map_err(|error| CallError::OutcomeUnknown {
-            reason: format!("HTTP {} with a body that is not what was expected: {error}", self.status.as_u16()),
+            // Without serde's own words, which may quote the body: this goes on record.
+            reason: format!(
+                "HTTP {} with a body that is not what was expected (line {}, column {})",
+                self.status.as_u16(),
+                error.line(),
+                error.column()
+            ),
             retry_after: None,
             correlation_id: self.correlation_id(),
         })

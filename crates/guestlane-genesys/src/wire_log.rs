@@ -11,13 +11,15 @@ const SHOWN: &[&str] = &[
     "expires_in",
     "grant_type",
     "id",
-    "message",
     "queueId",
     "routingTarget",
     "status",
     "token_type",
     "type",
 ];
+
+/// Fields in which the names, too, are somebody's choice: nothing below them is shown.
+const NAMED_BY_OTHERS: &[&str] = &["customAttributes", "attributes", "metadata", "messageParams"];
 
 /// A JSON body with every value hidden that is not known to be harmless. Anything that is not JSON is its length.
 pub fn redacted(body: &[u8]) -> String {
@@ -34,7 +36,7 @@ fn redact(value: &mut Value, shown: bool) {
     match value {
         Value::Object(fields) => {
             for (name, value) in fields {
-                if name == "customAttributes" {
+                if NAMED_BY_OTHERS.contains(&name.as_str()) {
                     hide(value); // the names in there are the caller's choice
                 } else {
                     redact(value, SHOWN.contains(&name.as_str()));

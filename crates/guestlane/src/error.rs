@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::{
     audit::AuditError,
-    ledger::{IllegalMove, SessionId},
+    ledger::{IllegalMove, Session, SessionId},
     request::{IdempotencyKey, Invalid, QueueId},
     store::StoreError,
     token::{KeyringError, MasterKeyError, TokenError},
@@ -50,12 +50,12 @@ pub enum Error {
         retry_at: Timestamp,
     },
     /// The session is too old to be repeated safely.
-    #[error("the session {session} was not finished within the 24 hours in which the platform remembers its key")]
+    #[error("the session {session} was not finished in time, and may not be repeated any more")]
     NeedsAttention {
         /// The session.
         session: SessionId,
-        /// What is known to exist.
-        contact_id: Option<String>,
+        /// What is known to exist: what it is, and its id.
+        known: Vec<(&'static str, String)>,
     },
     /// A call to the platform was given up.
     #[error("{failed}")]
@@ -91,6 +91,19 @@ pub enum Error {
 impl From<IllegalMove> for Error {
     fn from(illegal: IllegalMove) -> Self {
         Self::Store(illegal.into())
+    }
+}
+
+impl Error {
+    /// A session that a person must look at, with what is known to exist of it.
+    pub fn needs_attention(session: &Session) -> Self {
+        let ids = [
+            ("contact", &session.contact_id),
+            ("the guest's first message", &session.message_id),
+            ("conversation", &session.conversation_id),
+        ];
+        let known = ids.into_iter().filter_map(|(what, id)| id.clone().map(|id| (what, id))).collect();
+        Self::NeedsAttention { session: session.id, known }
     }
 }
 
@@ -215,14 +228,20 @@ impl Error {
                 "the session is recorded and is being completed",
                 format!("ask again with the same key after {retry_at}"),
             ),
-            Self::NeedsAttention { contact_id, .. } => {
-                let known =
-                    contact_id.as_ref().map_or("no contact is known to exist".into(), |id| format!("the contact {id} exists"));
+            Self::NeedsAttention { known, .. } => {
+                let said = known.iter().any(|(what, _)| *what != "contact");
+                let ids = known.iter().map(|(what, id)| format!("{what} {id}")).collect::<Vec<_>>().join(", ");
+                let known = if ids.is_empty() { "nothing is known to exist".to_owned() } else { format!("these exist: {ids}") };
+                let fix = if said {
+                    "look at that conversation in the organization: the guest has written there; a new session would be a second one"
+                } else {
+                    "look for the guest in the organization; if the conversation is not there, create the session under a new key"
+                };
                 Advice::new(
                     "needs_attention",
                     false,
                     format!("repeating it now could make a second contact or conversation; {known}"),
-                    "look for the guest in the organization; if the conversation is not there, create the session under a new key",
+                    fix,
                 )
             }
             Self::Platform { failed, then, .. } => platform_advice(failed, *then),
@@ -420,13 +439,19 @@ fn platform_advice(failed: &CallFailed, then: Then) -> Advice {
             format!("the platform cannot be reached: {reason}"),
             format!("check GENESYS_ORG_DOMAIN or GENESYS_REGION (or GENESYS_BASE_URL), DNS, firewall and proxy{later}"),
         ),
-        CallError::NotThereYet(_) => Advice::new(
+        CallError::NotThereYet(_) if failed.operation == Operation::Details => Advice::new(
             "not_there_yet",
             true,
             "the platform has the guest's first message, and has not yet said in which conversation it is",
             format!(
-                "if it never does: the deployment or integration needs an inbound message flow, and a conversation may need more than a Presence event (GENESYS_FIRST_MESSAGE){later}"
+                "if it never does: the deployment or integration needs an inbound message flow, and a Presence event may open no conversation (set GENESYS_FIRST_MESSAGE to a text for sessions to come; what was said is not said again){later}"
             ),
+        ),
+        CallError::NotThereYet(_) => Advice::new(
+            "not_there_yet",
+            true,
+            "the platform does not show the conversation's participants yet",
+            format!("nothing needs to be changed here{later}"),
         ),
         CallError::OutcomeUnknown { reason, .. } => {
             Advice::new("platform_failing", true, reason.clone(), format!("nothing needs to be changed here{later}"))
@@ -442,10 +467,8 @@ fn official_refusal(refusal: &Refusal, operation: Operation) -> Option<(&'static
     const DEPLOYMENT: &str = "check GENESYS_DEPLOYMENT_ID, its status and GENESYS_REGION (`guestlane doctor`)";
     if refusal.is_of_guest_api() {
         return Some(match refusal.code.rsplit('-').next().unwrap_or_default() {
-            "4006" | "4007" => {
-                ("session_expired", "the guest's session on the platform is over", "create the session under a new key")
-            }
-            "409" => ("session_ended", "the guest's conversation was ended", "create the session under a new key"),
+            "4006" | "4007" => ("session_expired", "the guest's session on the platform is over", "nothing was said in it"),
+            "409" => ("session_ended", "the guest's conversation was ended", "nothing was said in it"),
             "4013" => ("refused", "the platform takes fewer bytes of attributes", "shorten the attributes"),
             "4011" => ("refused", "the first message is too long for the platform", "shorten GENESYS_FIRST_MESSAGE"),
             "403" => ("forbidden", "the deployment does not allow it", DEPLOYMENT),

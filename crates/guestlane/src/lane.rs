@@ -18,7 +18,7 @@ use url::Url;
 use crate::{
     audit::{Entry, Status, VerifierKey},
     error::{Error, Then},
-    ledger::{Driving, Failure, RENEW_EVERY, Session, Way},
+    ledger::{Driving, Failure, RENEW_EVERY, Session, Start, Way},
     metrics::ErrorTally,
     orchestrator::Opened,
     outbox::{Crm, Networks, Outbox},
@@ -227,9 +227,9 @@ impl Lane {
     pub(crate) async fn admit(&self, request: &SessionRequest) -> Result<Admission, Error> {
         let now = self.clock.now();
         let identity = TokenIdentity::new(self.keyring.active().kid(), now);
-        let admitted = self.store.admit(request.clone(), self.new_way()?, identity, self.errors.totals(), now).await?;
+        let admitted = self.store.admit(request.clone(), self.start(request)?, identity, self.errors.totals(), now).await?;
         match (admitted.value, admitted.audit) {
-            (Admission::Drive(session), Err(error)) if session.contact_id.is_none() && !session.uncertain => {
+            (Admission::Drive(session), Err(error)) if !session.may_exist() => {
                 let failure = Failure { code: "audit_unavailable".to_owned(), message: crate::error::chain(&*error) };
                 let after = session.clone().refused(failure, 0)?;
                 self.commit(self.transition(&session, after, Some(Status::Failed))).await?;
@@ -243,12 +243,13 @@ impl Lane {
     }
 
     /// How a new session goes, with what must be recorded before its first call.
-    fn new_way(&self) -> Result<Way, Error> {
-        Ok(match self.surface {
-            Surface::Rest => Way::Rest,
+    fn start(&self, request: &SessionRequest) -> Result<Start, Error> {
+        let way = match self.surface {
+            Surface::Rest => return Ok(Way::Rest.into()),
             Surface::WebMessaging { deployment } => Way::WebMessaging { deployment, token: new_guest_session(&self.master)? },
             Surface::OpenMessaging { integration } => Way::OpenMessaging { integration },
-        })
+        };
+        Ok(Start { way, plain_contact: self.cloud.identifiers(request).is_empty() })
     }
 
     /// Waits until the session is done, or free to be taken up.
@@ -287,7 +288,12 @@ impl Lane {
                 match self.recover().await {
                     Ok(driven) => {
                         for error in driven.iter().filter_map(|driven| driven.as_ref().err()) {
-                            warn!(%error, session = error.session().map(|id| id.to_string()), "an unfinished session could not be completed");
+                            warn!(
+                                error = error.record(),
+                                session = error.session().map(|id| id.to_string()),
+                                correlation_id = error.correlation_id(),
+                                "an unfinished session could not be completed"
+                            );
                         }
                     }
                     Err(error) => warn!(%error, "unfinished sessions could not be looked for; it is tried again"),

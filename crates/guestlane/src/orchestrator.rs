@@ -7,7 +7,7 @@ use crate::{
     lane::Lane,
     ledger::{Session, State, Way},
     request::SessionRequest,
-    settle::{mismatch, needs_attention},
+    settle::mismatch,
     state::open_guest_session,
     store::{Admission, StoreError},
     token::{GuestToken, TokenIdentity},
@@ -32,7 +32,11 @@ impl Lane {
         let asked_at = self.clock.now();
         let deadline = asked_at + self.deadline;
 
-        self.surface.check(&request)?;
+        if let Err(invalid) = self.surface.check(&request)
+            && self.store.peek(request.key.clone()).await?.is_none()
+        {
+            return Err(invalid.into()); // a session that is known goes on the way it began
+        }
         self.check_queue(&request).await?;
         loop {
             let admission = self.admit(&request).await?;
@@ -45,7 +49,7 @@ impl Lane {
                 Admission::Done(session) => return self.opened(session, true),
                 Admission::Running(session) => self.wait_for(&session, deadline).await?,
                 Admission::Mismatch(session) => return Err(mismatch(&session, &request)),
-                Admission::NeedsAttention(session) => return Err(needs_attention(&session)),
+                Admission::NeedsAttention(session) => return Err(Error::needs_attention(&session)),
             }
         }
     }

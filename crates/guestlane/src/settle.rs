@@ -1,6 +1,6 @@
 //! How a session that did not get through is left: what becomes of it, and what the caller is told.
 
-use guestlane_genesys::Seam;
+use guestlane_genesys::{Refusal, Seam};
 
 use crate::{
     audit::Status,
@@ -21,6 +21,11 @@ impl Lane {
             StepFailed::Move(illegal) => return Err(illegal.into()),
         };
         self.seams.pass(Seam::StepFailed).await;
+        let over = failed.cause.refusal().is_some_and(Refusal::is_over);
+        if over && (session.uncertain || failed.may_exist) {
+            // The guest may have said something in it; in a new one it would be said again, in a second conversation.
+            return self.set_aside(session).await;
+        }
         let now = self.clock.now();
         let setback = match (failed.cause.refusal(), failed.wait) {
             (Some(_), _) => Setback::Refused { about_us: failed.cause.is_about_us() },
@@ -39,9 +44,9 @@ impl Lane {
     pub(crate) async fn set_aside(&self, session: Session) -> Result<Error, Error> {
         let failure = Failure {
             code: "needs_attention".to_owned(),
-            message: "not finished within the 24 hours in which the platform remembers the key".to_owned(),
+            message: "it cannot be told any more what the platform has done".to_owned(),
         };
-        let error = needs_attention(&session);
+        let error = Error::needs_attention(&session);
         let after = session.clone().expired(failure)?;
         self.commit(self.transition(&session, after, Some(Status::Failed))).await?;
         Ok(error)
@@ -51,8 +56,4 @@ impl Lane {
 pub(crate) fn mismatch(known: &Session, request: &SessionRequest) -> Error {
     let fields = known.request.differences(request);
     Error::Mismatch { key: request.key.clone(), fields, session: known.id }
-}
-
-pub(crate) fn needs_attention(session: &Session) -> Error {
-    Error::NeedsAttention { session: session.id, contact_id: session.contact_id.clone() }
 }

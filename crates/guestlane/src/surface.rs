@@ -154,9 +154,10 @@ impl CloudSettings {
         if let Some(id) = self.external_source {
             return vec![identifier(IdentifierKind::ExternalId, request.guest.as_str(), Some(SourceRef { id }))];
         }
+        // One only: a telephone that two people share must not make one contact of them where e-mails tell them apart.
         let email = request.person.email().map(|email| identifier(IdentifierKind::Email, email, None));
-        let phone = request.person.phone().map(|phone| identifier(IdentifierKind::Phone, phone, None));
-        email.into_iter().chain(phone).collect()
+        let phone = || request.person.phone_e164().map(|phone| identifier(IdentifierKind::Phone, &phone, None));
+        email.or_else(phone).into_iter().collect()
     }
 
     /// The guest as a contact.

@@ -109,7 +109,7 @@ async fn resume(global: &Global, id: Option<&str>) -> anyhow::Result<ExitCode> {
         match session.state {
             ledger::State::Open => screen::note("The session is open already."),
             ledger::State::NeedsAttention => {
-                return Err(guestlane::Error::NeedsAttention { session: id, contact_id: session.contact_id }.into());
+                return Err(guestlane::Error::needs_attention(&session).into());
             }
             ledger::State::Admitted | ledger::State::ContactCreated | ledger::State::Failed | ledger::State::Parked => {
                 // A process that was killed holds it for one lease more: worth waiting for.

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use crate::{
     clock::Timestamp,
     error::{CallFailed, Operation},
+    guest::event::lenient,
     platform::{Call, Platform, Repeat},
     rest::contacts::to_json,
     retry::Done,
@@ -39,12 +40,16 @@ pub struct Participant {
     /// `customer`, `workflow`, `acd`, `agent`, …
     pub purpose: String,
     /// The queue, of those who wait or work in one.
+    #[serde(deserialize_with = "lenient")]
     pub queue_id: Option<Uuid>,
     /// The contact that is linked.
+    #[serde(deserialize_with = "lenient")]
     pub external_contact_id: Option<String>,
     /// When they left.
+    #[serde(deserialize_with = "lenient")]
     pub end_time: Option<String>,
     /// Their communications.
+    #[serde(deserialize_with = "lenient")]
     pub messages: Vec<Communication>,
 }
 
@@ -55,12 +60,17 @@ pub struct Communication {
     /// The communication id.
     pub id: String,
     /// `connected`, `disconnected`, …
+    #[serde(deserialize_with = "lenient")]
     pub state: Option<String>,
 }
 
 impl Participant {
     fn is_guest(&self) -> bool {
         matches!(self.purpose.as_str(), "customer" | "external")
+    }
+
+    fn is_a_person(&self) -> bool {
+        matches!(self.purpose.as_str(), "agent" | "user")
     }
 
     fn is_there(&self) -> bool {
@@ -83,9 +93,20 @@ impl Conversation {
         self.participants.iter().any(|participant| participant.external_contact_id.as_deref() == Some(contact_id))
     }
 
-    /// Who holds the conversation for the guest now: a flow, a queue or an agent. That one is replaced when it is moved.
+    /// Whether the guest's side is over: the inbound flow, an agent or the guest has ended it.
+    pub fn has_ended(&self) -> bool {
+        !self.participants.iter().any(|participant| participant.is_guest() && participant.is_there())
+    }
+
+    /// Who holds the conversation for the guest now: a flow or a queue. That one is replaced when it is moved; nobody is taken from an agent.
     pub fn holder(&self) -> Option<&Participant> {
-        self.participants.iter().rev().find(|participant| !participant.is_guest() && participant.is_there())
+        let holds = |participant: &&Participant| !participant.is_guest() && participant.is_there();
+        self.participants.iter().rev().find(holds).filter(|holder| !holder.is_a_person())
+    }
+
+    /// Whether it is in that queue, was, or has reached an agent: what happens to it from there on is the organization's doing.
+    pub fn has_arrived_in(&self, queue: Uuid) -> bool {
+        self.participants.iter().any(|participant| participant.queue_id == Some(queue) || participant.is_a_person())
     }
 }
 
@@ -97,10 +118,15 @@ impl Platform {
         self.call_until(&call, |details: MessageDetails| details.conversation_id.filter(|id| !id.is_empty()), deadline).await
     }
 
-    /// A conversation with its participants, as soon as the guest is among them.
-    pub async fn conversation(&self, id: &str, deadline: Timestamp) -> Result<Done<Conversation>, CallFailed> {
+    /// A conversation with its participants, as soon as the guest is among them; and, if `held` is asked for, somebody who holds it, unless it has
+    /// ended.
+    pub async fn conversation(&self, id: &str, held: bool, deadline: Timestamp) -> Result<Done<Conversation>, CallFailed> {
         let call = Call::get(Operation::Conversation, format!("/api/v2/conversations/{id}"), Repeat::UntilThere);
-        let there = |conversation: Conversation| conversation.guest_communication().is_some().then_some(conversation);
+        let there = |conversation: Conversation| {
+            let someone = conversation.participants.iter().any(|participant| !participant.is_guest());
+            let held = !held || someone || conversation.has_ended();
+            (held && conversation.guest_communication().is_some()).then_some(conversation)
+        };
         self.call_until(&call, there, deadline).await
     }
 
@@ -140,9 +166,19 @@ mod tests {
                 {"id":"3","purpose":"acd","queueId":"5e0c0000-0000-4000-8000-000000000001","messages":[{"id":"m3","state":"connected"}]}]"#,
         );
         assert_eq!(moved.holder().unwrap().id, "3");
+        assert!(!moved.has_ended());
         assert_eq!(moved.guest_communication(), Some("m1"));
         assert_eq!(conversation(r#"[{"id":"1","purpose":"customer"}]"#).holder(), None);
         let ended = conversation(r#"[{"id":"2","purpose":"agent","messages":[{"id":"m","state":"disconnected"}]}]"#);
         assert_eq!(ended.holder(), None);
+        let leaving = conversation(r#"[{"id":"2","purpose":"workflow","messages":[{"id":"m","state":"terminated"}]}]"#);
+        assert_eq!(leaving.holder(), None);
+        let over = conversation(r#"[{"id":"1","purpose":"customer","endTime":"2026-07-01T10:00:00.000Z"}]"#);
+        assert!(over.has_ended());
+
+        let wanted: Uuid = "5e0c0000-0000-4000-8000-000000000001".parse().unwrap();
+        assert!(moved.has_arrived_in(wanted) && !leaving.has_arrived_in(wanted));
+        let with_agent = conversation(r#"[{"id":"1","purpose":"customer"},{"id":"4","purpose":"agent","queueId":""}]"#);
+        assert!(with_agent.has_arrived_in(wanted) && with_agent.holder().is_none(), "nobody is taken from an agent");
     }
 }

@@ -8,12 +8,13 @@ use http::{HeaderValue, Request, StatusCode, header};
 use http_body_util::Full;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use serde_json::Value;
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
         self, Message as WsMessage,
         handshake::{client::generate_key, derive_accept_key},
-        protocol::{Role, WebSocketConfig},
+        protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode},
     },
 };
 use tracing::{debug, trace};
@@ -66,21 +67,21 @@ impl Platform {
             .body(Full::<Bytes>::default())
             .map_err(|error| CallError::NotSent(error.to_string()))?;
         self.stats().sent();
-        let upgraded = match self.transport().upgrade(request, deadline).await? {
+        let upgraded = match self.transport().upgrade(request, deadline).await.map_err(|error| nothing_said(error.into()))? {
             Upgrade::Done(head, upgraded) => {
                 let accept = head.get(header::SEC_WEBSOCKET_ACCEPT).map(HeaderValue::as_bytes);
                 if accept != Some(derive_accept_key(key.as_bytes()).as_bytes()) {
-                    return Err(lost("the other side is no WebSocket"));
+                    return Err(CallError::NotSent("the other side is no WebSocket".to_owned()));
                 }
                 upgraded
             }
             Upgrade::Refused(answer) => {
                 // Without a socket, nothing was said: whatever the status, it can be tried again without harm.
                 return Err(match answer.accepted(self.clock().now(), false) {
-                    Ok(_) => lost("the other side did not become a WebSocket"),
+                    Ok(_) => CallError::NotSent("the other side did not become a WebSocket".to_owned()),
                     // Nobody signs in here: it says nothing of our access token.
                     Err(CallError::Unauthorized(refusal)) => CallError::Refused(refusal),
-                    Err(error) => error,
+                    Err(error) => nothing_said(error),
                 });
             }
         };
@@ -121,8 +122,9 @@ impl Connection {
 
     /// Ends the connection; the session lives on.
     pub(crate) async fn close(mut self) {
+        let goodbye = CloseFrame { code: CloseCode::Normal, reason: "".into() };
         // Who does not take leave is left without.
-        let _ = self.clock.timeout(Duration::from_secs(1), self.socket.close(None)).await;
+        let _ = self.clock.timeout(Duration::from_secs(1), self.socket.close(Some(goodbye))).await;
     }
 
     /// Sends one frame and waits for the frame with its tracing id. Whatever comes in between is not for us; unknown classes are counted.
@@ -132,17 +134,18 @@ impl Connection {
             return Err(CallError::NotSent("no time left".to_owned()));
         }
         let (clock, name) = (self.clock.clone(), action.name());
+        let tracing_id = Uuid::new_v4().to_string();
         let _busy = clock.busy();
         self.stats.sent();
-        let answer = clock.timeout(limit, self.exchange(action)).await;
+        let answer = clock.timeout(limit, self.exchange(action, &tracing_id)).await;
         let answer = answer.unwrap_or_else(|timed_out| Err(lost(timed_out.to_string())));
-        trace!(action = name, outcome = ?answer.as_ref().map(|frame| frame.body.class()), "frame");
-        answer
+        let class = answer.as_ref().ok().map(|frame| frame.body.class().to_owned());
+        trace!(action = name, tracing_id, class, error = answer.as_ref().err().map(CallError::record), "frame");
+        answer.map_err(|error| error.correlated(tracing_id))
     }
 
-    async fn exchange(&mut self, action: Action) -> Result<ServerFrame, CallError> {
-        let tracing_id = Uuid::new_v4().to_string();
-        let frame = ClientFrame { token: self.token.clone(), tracing_id: Some(tracing_id.clone()), action };
+    async fn exchange(&mut self, action: Action, tracing_id: &str) -> Result<ServerFrame, CallError> {
+        let frame = ClientFrame { token: self.token.clone(), tracing_id: Some(tracing_id.to_owned()), action };
         self.socket.send(WsMessage::text(frame.to_text())).await.map_err(|error| broken(&error))?;
         loop {
             let next = match self.clock.timeout(PING_EVERY, self.socket.next()).await {
@@ -159,24 +162,49 @@ impl Connection {
                 Some(Ok(WsMessage::Close(_))) | None => return Err(lost("the platform closed the connection without an answer")),
                 Some(Err(error)) => return Err(broken(&error)),
             };
-            let frame = ServerFrame::parse(text.as_str()).map_err(|error| lost(error.to_string()))?;
-            if let Body::Unknown { class, .. } = &frame.body {
-                debug!(class = wire_log::one_line(class.clone()), "a frame of an unknown class");
+            let address = Address::parse(text.as_str()).ok_or_else(|| lost("a text that is no frame"))?;
+            if !Body::is_known(&address.class) {
+                debug!(class = wire_log::one_line(address.class.clone()), "a frame of an unknown class");
                 self.stats.unknown_frame();
             }
-            let ours = match &frame.tracing_id {
-                Some(id) => *id == tracing_id,
-                None => frame.kind == FrameKind::Response, // some answers come without: we ask one thing at a time
-            };
-            if ours {
-                return accepted(frame);
+            if address.is_for(tracing_id) {
+                let frame = ServerFrame::parse(text.as_str());
+                return accepted(frame.map_err(|_| lost(format!("a frame of class {} in another shape", address.class)))?);
             }
-            match frame.body {
-                Body::ConnectionClosed(_) | Body::Logout(_) => return Err(lost("the platform ended the connection")),
-                Body::SessionExpired(_) => return Err(refused(4006, "Session has expired".to_owned())),
-                _ => {} // a message of the other side, come in between
+            // What came in between is for somebody else, whatever its shape; unless it ends what we wait for.
+            match address.class.as_str() {
+                "ConnectionClosedEvent" | "LogoutEvent" => return Err(lost("the platform ended the connection")),
+                "SessionExpiredEvent" => return Err(session_is_over()),
+                _ => {}
             }
         }
+    }
+}
+
+/// To whom a frame goes, and what kind it is: read before its body is.
+struct Address {
+    kind: FrameKind,
+    class: String,
+    tracing_id: Option<String>,
+}
+
+impl Address {
+    fn parse(text: &str) -> Option<Self> {
+        let Value::Object(frame) = serde_json::from_str(text).ok()? else { return None };
+        let tracing_id = match frame.get("tracingId") {
+            None | Some(Value::Null) => None,
+            Some(Value::String(id)) => Some(id.clone()),
+            Some(_) => return None,
+        };
+        let class = wire_log::one_line(frame.get("class")?.as_str()?.to_owned());
+        let kind =
+            if frame.get("type").and_then(Value::as_str) == Some("message") { FrameKind::Message } else { FrameKind::Response };
+        Some(Self { kind, class, tracing_id })
+    }
+
+    /// Some answers come without a tracing id: we ask one thing at a time.
+    fn is_for(&self, tracing_id: &str) -> bool {
+        self.tracing_id.as_deref().map_or(self.kind == FrameKind::Response, |id| id == tracing_id)
     }
 }
 
@@ -194,9 +222,15 @@ fn accepted(frame: ServerFrame) -> Result<ServerFrame, CallError> {
     };
     Err(match code {
         429 | 4029 => CallError::Throttled { retry_after: retry_after.map(Duration::from_secs), correlation_id: None },
-        200 | 408 | 500..=599 | 5000.. => lost(format!("the guest API answered {code}: {}", wire_log::one_line(message))),
+        // Without its sentence, which may repeat what was said: this goes on record.
+        200 | 408 | 500..=599 | 5000.. => lost(format!("the guest API answered {code}")),
         _ => refused(code, message),
     })
+}
+
+/// The guest's session on the platform is over.
+pub(super) fn session_is_over() -> CallError {
+    refused(4006, "Session has expired".to_owned())
 }
 
 fn refused(code: u16, message: String) -> CallError {
@@ -204,6 +238,20 @@ fn refused(code: u16, message: String) -> CallError {
     let status = if code == 403 { StatusCode::FORBIDDEN } else { StatusCode::BAD_REQUEST };
     let message = wire_log::one_line(message);
     CallError::Refused(Refusal { status, code: format!("{GUEST_CODE}{code}"), message, correlation_id: None })
+}
+
+/// Before the first frame nothing was said, whatever became of the connection.
+fn nothing_said(error: CallError) -> CallError {
+    match error {
+        CallError::OutcomeUnknown { retry_after: Some(wait), correlation_id, .. } => {
+            CallError::Throttled { retry_after: Some(wait), correlation_id }
+        }
+        CallError::OutcomeUnknown { reason, correlation_id, .. } => {
+            let id = correlation_id.map(|id| format!(" (correlation id {id})")).unwrap_or_default();
+            CallError::NotSent(format!("the guest socket did not open: {reason}{id}"))
+        }
+        other => other,
+    }
 }
 
 fn unexpected(class: &str) -> CallError {

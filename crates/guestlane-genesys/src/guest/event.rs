@@ -2,8 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
+
+/// A field that nobody relies on: of another type than expected, it is as if it were not there.
+pub(crate) fn lenient<'de, D: Deserializer<'de>, T: Default + DeserializeOwned>(deserializer: D) -> Result<T, D::Error> {
+    Ok(serde_json::from_value(Value::deserialize(deserializer)?).unwrap_or_default())
+}
 
 /// A message of a guest, an agent or a bot. Every field may be absent, and fields nobody knows are kept.
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -11,30 +16,39 @@ use serde_json::{Map, Value};
 pub struct Message {
     /// The platform's id of it: the key of the details look-up.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "lenient")]
     pub id: Option<String>,
     /// `Text`, `Structured`, `Event`, `Receipt` or `Message`.
     #[serde(rename = "type")]
+    #[serde(deserialize_with = "lenient")]
     pub kind: String,
     /// `Inbound` is from the guest.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "lenient")]
     pub direction: Option<Direction>,
     /// What was said.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "lenient")]
     pub text: Option<String>,
     /// Attachments, quick replies, cards, pickers, forms.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "lenient")]
     pub content: Vec<Content>,
     /// Presence, typing, and the like.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "lenient")]
     pub events: Vec<Event>,
     /// `Human` or `Bot`, of outbound messages.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "lenient")]
     pub originating_entity: Option<String>,
     /// Strings by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(deserialize_with = "lenient")]
     pub metadata: BTreeMap<String, String>,
     /// When and by whom; and the custom attributes.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "lenient")]
     pub channel: Option<Channel>,
     /// What this version does not know.
     #[serde(flatten)]
@@ -60,6 +74,9 @@ pub enum Direction {
     Inbound,
     /// The organization.
     Outbound,
+    /// A direction that this version does not know.
+    #[serde(other)]
+    Unknown,
 }
 
 /// One piece of content: `contentType`, and a field named after it.
@@ -105,6 +122,7 @@ pub struct Presence {
 pub struct Channel {
     /// Custom attributes.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "lenient")]
     pub metadata: Option<ChannelMetadata>,
     /// Time, type, sender, and the like.
     #[serde(flatten)]
@@ -116,6 +134,7 @@ pub struct Channel {
 #[serde(rename_all = "camelCase", default)]
 pub struct ChannelMetadata {
     /// Strings by name, for the inbound flow.
+    #[serde(deserialize_with = "lenient")]
     pub custom_attributes: BTreeMap<String, String>,
     /// What else comes with it.
     #[serde(flatten)]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwn
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::event::Message;
+use super::event::{Message, lenient};
 
 /// The session's token on the guest API, chosen by the client. A bearer secret: whoever has it sees the session.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -224,6 +224,11 @@ macro_rules! bodies {
                 match self { $(Self::$variant(_) => $class,)+ Self::Unknown { class, .. } => class }
             }
 
+            /// Whether this version knows the class.
+            pub fn is_known(class: &str) -> bool {
+                [$($class),+].contains(&class)
+            }
+
             fn parse(class: &str, body: Value) -> Result<Self, serde_json::Error> {
                 Ok(match class {
                     $($class => Self::$variant(read(body)?),)+
@@ -277,7 +282,9 @@ bodies! {
 
 fn read<T: DeserializeOwned>(body: Value) -> Result<T, serde_json::Error> {
     // An event that says nothing may come without a body.
-    serde_json::from_value(if body.is_null() { Value::Object(Map::new()) } else { body })
+    let nothing = body.is_null() || body.as_str() == Some("");
+    serde_json::from_value(body.clone())
+        .or_else(|error| if nothing { serde_json::from_value(Value::Object(Map::new())) } else { Err(error) })
 }
 
 /// The session as it stands.
@@ -288,30 +295,38 @@ pub struct SessionResponse {
     pub connected: bool,
     /// Whether it began with this request.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "lenient")]
     pub new_session: Option<bool>,
     /// Whether the conversation has ended, so that nothing can be said.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "lenient")]
     pub read_only: Option<bool>,
     /// Whether an older session of the same guest ended for it.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "lenient")]
     pub cleared_existing_session: Option<bool>,
     /// Files that may be sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allowed_media: Option<Value>,
     /// Extensions that may not.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "lenient")]
     pub blocked_extensions: Option<Vec<String>>,
     /// The most that custom attributes may have.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "lenient")]
     pub max_custom_data_bytes: Option<usize>,
     /// How long it lives after the last message, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "lenient")]
     pub duration_seconds: Option<u64>,
     /// When it ends, in seconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "lenient")]
     pub expiration_date: Option<i64>,
     /// Whether the presence was sent already.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "lenient")]
     pub auto_started: Option<bool>,
 }
 
@@ -321,6 +336,7 @@ pub struct Jwt {
     /// Signed by the platform; opaque.
     pub jwt: String,
     /// Its end, in seconds since 1970: about a minute ahead.
+    #[serde(default, deserialize_with = "lenient")]
     pub exp: i64,
 }
 
@@ -417,24 +433,30 @@ impl fmt::Debug for ResumeToken {
 pub struct ErrorMessage {
     /// The class, again.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "lenient")]
     pub name: Option<String>,
     /// A sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "lenient")]
     pub message: Option<String>,
     /// As the frame's `code`, or finer.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "lenient")]
     pub error_code: Option<u16>,
     /// The sentence, again.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "lenient")]
     pub error_message: Option<String>,
     /// Seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "lenient")]
     pub retry_after: Option<u64>,
     /// Of uploads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attachment_id: Option<String>,
     /// When.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "lenient")]
     pub timestamp: Option<String>,
 }
 
@@ -444,9 +466,11 @@ pub struct ErrorMessage {
 pub struct ConnectionClosed {
     /// Why: `signedIn`, or nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "lenient")]
     pub reason: Option<String>,
     /// The same.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "lenient")]
     pub reason_code: Option<String>,
 }
 

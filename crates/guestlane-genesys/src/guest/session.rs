@@ -6,11 +6,13 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, header};
 use http_body_util::Full;
 use serde::Deserialize;
+use serde_json::Value;
 use tracing::debug;
 use uuid::Uuid;
 
 use super::{
-    event::{Direction, Message},
+    connection,
+    event::{Direction, Message, lenient},
     frame::{Jwt, SessionToken},
 };
 use crate::{
@@ -30,6 +32,8 @@ pub struct GuestSession {
     pub origin: HeaderValue,
     /// The session's token, recorded before the first frame.
     pub token: SessionToken,
+    /// Since when the session may have been there without our knowing.
+    pub may_have_begun: Option<Timestamp>,
 }
 
 /// The first message has arrived.
@@ -44,8 +48,18 @@ pub struct Arrived {
 /// A page of the history.
 #[derive(Deserialize)]
 struct History {
-    #[serde(default)]
-    entities: Vec<Message>,
+    #[serde(default, deserialize_with = "lenient")]
+    entities: Vec<Value>,
+}
+
+/// What is read of a message there; whatever else it has may have any shape.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Said {
+    #[serde(deserialize_with = "lenient")]
+    id: Option<String>,
+    #[serde(deserialize_with = "lenient")]
+    direction: Option<Direction>,
 }
 
 /// Messages on a page, as the platform's own client asks for them.
@@ -78,6 +92,12 @@ impl Platform {
             session.expiration_date.and_then(|seconds| seconds.checked_mul(1_000_000)).map(Timestamp::from_unix_micros);
         // Without a word about it, the session may have been there.
         let message_id = if session.new_session == Some(true) {
+            let life = session.duration_seconds.map(Duration::from_secs);
+            let gone = |since| life.is_some_and(|life| self.clock().now().since(since) >= life);
+            if guest.may_have_begun.is_some_and(gone) {
+                // The session of before, in which the guest may have said something, would be over by now.
+                return Err(connection::session_is_over());
+            }
             None
         } else {
             let jwt = connection.jwt(deadline).await?;
@@ -108,7 +128,8 @@ impl Platform {
         for page in 1..=PAGES {
             let messages = self.page_of_history(page, &bearer, origin, deadline).await?;
             let whole = messages.len() == PAGE;
-            let ours = messages.into_iter().rev().find(|message| message.direction == Some(Direction::Inbound));
+            let said = messages.into_iter().rev().filter_map(|message| serde_json::from_value::<Said>(message).ok());
+            let ours = { said }.find(|message| message.direction == Some(Direction::Inbound));
             match ours.and_then(|message| message.id) {
                 Some(id) => return Ok(Some(id)),
                 None if whole => {}
@@ -124,7 +145,7 @@ impl Platform {
         bearer: &HeaderValue,
         origin: &HeaderValue,
         deadline: Timestamp,
-    ) -> Result<Vec<Message>, CallError> {
+    ) -> Result<Vec<Value>, CallError> {
         let path = format!("/api/v2/webmessaging/messages?pageNumber={page}&pageSize={PAGE}");
         let request = Request::get(self.hosts().api.route(&path))
             .header(header::AUTHORIZATION, bearer)

@@ -8,4 +8,4 @@ mod way;
 pub use lease::{Driving, LEASE, RENEW_EVERY};
 pub use session::{Failure, Session, SessionId, Setback, Standing};
 pub use state::{IllegalMove, Move, State};
-pub use way::Way;
+pub use way::{Start, Way};

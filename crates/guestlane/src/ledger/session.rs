@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{
     lease::LEASE,
     state::{IllegalMove, Move, State},
-    way::Way,
+    way::{Start, Way},
 };
 use crate::{
     request::{Invalid, SessionRequest, shorten},
@@ -94,6 +94,8 @@ pub struct Session {
     pub way: Way,
     /// The contact, once it exists.
     pub contact_id: Option<String>,
+    /// Whether nothing identified the guest's contact when the session was admitted.
+    pub plain_contact: bool,
     /// Whether a contact may exist whose id nobody knows: it had no identifier, and the answer was lost. It is not asked for again.
     pub contact_unknown: bool,
     /// The guest's first message, once the platform has it. Of the official surfaces.
@@ -128,6 +130,10 @@ impl Session {
     /// How long the platform remembers a key (R6), less an hour for clocks that differ and calls under way.
     pub const KEY_LIFE: Duration = Duration::from_secs(23 * 3600);
 
+    /// How long an open message whose answer was lost is sent again. After that its conversation may have been ended, and the same sender would
+    /// begin a second one.
+    const OPEN_MESSAGE_LIFE: Duration = Duration::from_secs(3600);
+
     /// How long a session rests after it was given up for now; twice as long each time.
     const REST: Duration = Duration::from_secs(15);
 
@@ -135,7 +141,8 @@ impl Session {
     pub(crate) const LONGEST_REST: Duration = Duration::from_secs(300);
 
     /// Admitted and leased to whoever asked, now.
-    pub fn admitted(request: SessionRequest, way: Way, token: TokenIdentity, now: Timestamp) -> Self {
+    pub fn admitted(request: SessionRequest, start: Start, token: TokenIdentity, now: Timestamp) -> Self {
+        let Start { way, plain_contact } = start;
         Self {
             id: SessionId::new(now),
             request,
@@ -143,6 +150,7 @@ impl Session {
             token,
             way,
             contact_id: None,
+            plain_contact,
             contact_unknown: false,
             message_id: None,
             conversation_id: None,
@@ -189,9 +197,28 @@ impl Session {
         }
     }
 
-    /// Whether the platform may have forgotten the key of the present step, so that repeating it may make a second one.
+    /// Whether the platform may have forgotten the key of the present step, so that repeating it may make a second one. Where the guest has said
+    /// something, nothing is left that could; but without a conversation after so long, somebody should know.
     pub fn is_too_old_at(&self, now: Timestamp) -> bool {
-        now.since(self.step_since) >= Self::KEY_LIFE
+        let life = match (&self.way, &self.message_id, &self.conversation_id) {
+            (Way::WebMessaging { .. } | Way::OpenMessaging { .. }, Some(_), Some(_)) => return false,
+            // The same sender is the same conversation only for as long as that lives, and an agent may end it.
+            (Way::OpenMessaging { .. }, None, _) if self.uncertain && self.state == State::ContactCreated => {
+                Self::OPEN_MESSAGE_LIFE
+            }
+            _ => Self::KEY_LIFE,
+        };
+        now.since(self.step_since) >= life
+    }
+
+    /// Whether nothing of it exists beyond a contact, surely: it may begin anew in another way.
+    pub fn may_begin_anew(&self) -> bool {
+        self.state == State::Failed && !self.uncertain && self.message_id.is_none()
+    }
+
+    /// Whether something may exist on the platform.
+    pub fn may_exist(&self) -> bool {
+        self.uncertain || self.contact_id.is_some() || self.contact_unknown || self.message_id.is_some()
     }
 
     fn step(mut self, step: Move) -> Result<Self, IllegalMove> {

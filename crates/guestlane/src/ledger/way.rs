@@ -23,6 +23,21 @@ pub enum Way {
     },
 }
 
+/// What is recorded of a session's way with its admission.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Start {
+    /// The way.
+    pub way: Way,
+    /// Whether nothing identifies the guest's contact: then it must not be asked for twice.
+    pub plain_contact: bool,
+}
+
+impl From<Way> for Start {
+    fn from(way: Way) -> Self {
+        Self { way, plain_contact: false }
+    }
+}
+
 impl Way {
     /// The surface it belongs to.
     pub fn surface(&self) -> Surface {

@@ -76,6 +76,12 @@ impl Person {
         self.phone.as_deref()
     }
 
+    /// The telephone number as an identifier: a plus sign and digits (E.164).
+    pub fn phone_e164(&self) -> Option<String> {
+        let digits = |phone: &str| phone.chars().filter(char::is_ascii_digit).collect::<String>();
+        self.phone().map(|phone| format!("+{}", digits(phone)))
+    }
+
     /// Each field with its name and value.
     pub fn fields(&self) -> [(&'static str, Option<&str>); 4] {
         [
@@ -122,7 +128,8 @@ fn is_email(text: &str) -> bool {
 fn is_phone(text: &str) -> bool {
     let digits = text.chars().filter(char::is_ascii_digit).count();
     let punctuation = |c: char| c.is_ascii_digit() || matches!(c, ' ' | '-' | '.' | '(' | ')' | '/');
-    text.strip_prefix('+').is_some_and(|rest| rest.chars().all(punctuation)) && (5..=15).contains(&digits)
+    let dialled = text.strip_prefix('+').is_some_and(|rest| rest.chars().all(punctuation)) && (5..=15).contains(&digits);
+    dialled && !text.contains("(0)") // a digit that is dialled only at home
 }
 
 impl fmt::Debug for Person {
@@ -147,7 +154,7 @@ mod tests {
         for email in ["ann", "ann@", "@example.org", "ann@example", "a nn@example.org", "a@b@example.org", "ann@example..org"] {
             assert_eq!(refused("", email, "").field, "email", "{email}");
         }
-        for phone in ["5550100", "+", "+1234", "+31 20 555 x", "+1234567890123456"] {
+        for phone in ["5550100", "+", "+1234", "+31 20 555 x", "+1234567890123456", "+31 (0)20 555 0100"] {
             assert_eq!(refused("", "", phone).field, "phone", "{phone}");
         }
     }
@@ -162,6 +169,7 @@ mod tests {
         );
         let person = person.unwrap();
         assert_eq!((person.first_name(), person.last_name()), (Some("Ann"), None));
+        assert_eq!(person.phone_e164().as_deref(), Some("+31205550100"));
         assert_eq!(format!("{person:?}"), "Person(firstName, email, phone)");
     }
 }

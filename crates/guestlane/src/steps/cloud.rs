@@ -3,7 +3,7 @@
 //! None of the platform's calls takes an `Idempotency-Key`. What keeps each from being done twice is said at each.
 
 use guestlane_genesys::{
-    AcceptedMessage, CallError, CallFailed, Conversation, Done, GuestSession, Operation, Participant, Seam, Timestamp,
+    AcceptedMessage, CallError, CallFailed, Conversation, Done, ExternalContact, GuestSession, Operation, Seam, Timestamp,
 };
 use uuid::Uuid;
 
@@ -22,13 +22,21 @@ impl Lane {
     pub(super) async fn find_or_make_contact(&self, session: &Session, deadline: Timestamp) -> Result<Transition, StepFailed> {
         let (request, contact) = (&session.request, self.cloud.contact(&session.request));
         let identifiers = self.cloud.identifiers(request);
-        let (contact_id, tries) = if !identifiers.is_empty() {
-            let done = self.platform.upsert_contact(&identifiers, &contact, deadline).await?;
+        let (contact_id, tries) = if session.plain_contact && session.uncertain {
+            (None, 0) // whatever identifies the guest by now did not when the contact was asked for
+        } else if !identifiers.is_empty() {
+            let done = match self.platform.upsert_contact(&identifiers, &contact, deadline).await {
+                // Somebody else has the e-mail or the telephone: the guest is who the identifier says, without them.
+                Err(failed) if failed.is_conflict() && self.cloud.external_source.is_some() => {
+                    let unshared = ExternalContact { personal_email: None, cell_phone: None, ..contact };
+                    let done = self.platform.upsert_contact(&identifiers, &unshared, deadline).await?;
+                    Done { tries: failed.tries + done.tries, ..done }
+                }
+                done => done?,
+            };
             (Some(done.value.id), done.tries)
         } else if let Some(known) = self.store.contact_of(request.guest.clone(), session.id).await? {
             (Some(known), 0)
-        } else if session.uncertain {
-            (None, 0)
         } else {
             match self.platform.create_contact(&contact, deadline).await {
                 Ok(done) => (Some(done.value.id), done.tries),
@@ -70,7 +78,8 @@ impl Lane {
         let lost = || StepFailed::Call(nothing_sent(Operation::FirstMessage, "the guest was erased"));
         let Way::WebMessaging { deployment, .. } = session.way else { return Err(lost()) };
         let token = open_guest_session(&self.master, session).map_err(StepFailed::MasterKey)?.ok_or_else(lost)?;
-        Ok(GuestSession { deployment, origin: self.cloud.origin.clone(), token })
+        let may_have_begun = session.uncertain.then_some(session.step_since);
+        Ok(GuestSession { deployment, origin: self.cloud.origin.clone(), token, may_have_begun })
     }
 
     async fn bring_in(
@@ -81,7 +90,7 @@ impl Lane {
         deadline: Timestamp,
     ) -> Result<Done<AcceptedMessage>, CallFailed> {
         let message =
-            self.cloud.inbound_message(&session.request, token, &session.id.to_string(), &session.admitted_at.to_string());
+            self.cloud.inbound_message(&session.request, token, &session.id.to_string(), &session.admitted_at.to_millis());
         self.platform.bring_in(integration, &message, deadline).await
     }
 
@@ -109,7 +118,7 @@ impl Lane {
         let contact = session.contact_id.as_deref().filter(|_| self.cloud.link_contact);
         let mut tries = 0;
         if contact.is_some() || self.cloud.move_to_queue {
-            let done = self.platform.conversation(conversation_id, deadline).await?;
+            let done = self.platform.conversation(conversation_id, self.cloud.move_to_queue, deadline).await?;
             tries += done.tries;
             if let Some(contact) = contact {
                 tries += self.link(contact, &done.value, deadline).await?;
@@ -135,12 +144,9 @@ impl Lane {
 
     async fn move_to_queue(&self, queue: Uuid, conversation: &Conversation, deadline: Timestamp) -> Result<u32, StepFailed> {
         match conversation.holder() {
-            Some(Participant { queue_id: Some(there), .. }) if *there == queue => Ok(0),
+            _ if conversation.has_arrived_in(queue) => Ok(0),
             Some(holder) => Ok(self.platform.move_to_queue(&conversation.id, &holder.id, queue, deadline).await?.tries),
-            None => {
-                Err(nothing_sent(Operation::MoveToQueue, "nobody holds the conversation for the guest yet, or it has ended")
-                    .into())
-            }
+            None => Ok(0), // it has ended: there is nothing to move
         }
     }
 }

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::{Committed, Store, StoreError, Tx, rows, sessions};
 use crate::{
     audit::{Entry, Status},
-    ledger::{Session, Standing, Way},
+    ledger::{Session, Standing, Start},
     request::{IdempotencyKey, SessionRequest},
     token::TokenIdentity,
 };
@@ -31,12 +31,12 @@ impl Store {
     pub async fn admit(
         &self,
         request: SessionRequest,
-        way: Way,
+        start: Start,
         token: TokenIdentity,
         rates: ErrorCounts,
         now: Timestamp,
     ) -> Result<Committed<Admission>, StoreError> {
-        self.writer.run(move |tx| admit(tx, Session::admitted(request, way, token, now), rates, now)).await
+        self.writer.run(move |tx| admit(tx, Session::admitted(request, start, token, now), rates, now)).await
     }
 
     /// The session that has the key, if one has; nothing is taken.
@@ -59,7 +59,14 @@ fn admit(tx: &Tx<'_>, new: Session, rates: ErrorCounts, now: Timestamp) -> Resul
         Standing::NeedsAttention => Admission::NeedsAttention(known),
         Standing::Held => Admission::Running(known),
         Standing::Free => {
-            let taken = sessions::take(tx, known, now)?;
+            let anew = known.may_begin_anew();
+            let mut taken = sessions::take(tx, known, now)?;
+            // What surely was not done is done as the settings say now: a wrong deployment, for one, may be the right one by now.
+            if anew && (taken.contact_id.is_none() || taken.way.surface().is_official() == new.way.surface().is_official()) {
+                taken.way = new.way;
+                taken.plain_contact = new.plain_contact;
+                rows::set_way(tx, &taken)?;
+            }
             tx.record(Entry::of(&taken, Status::Pending, rates, now));
             Admission::Drive(taken)
         }

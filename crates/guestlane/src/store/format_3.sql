@@ -5,5 +5,6 @@ ALTER TABLE session ADD COLUMN door BLOB;                               -- the w
 ALTER TABLE session ADD COLUMN guest_session BLOB;                      -- its token on the guest API, under the master key
 ALTER TABLE session ADD COLUMN guest_session_ends INTEGER;
 ALTER TABLE session ADD COLUMN message_id TEXT;                         -- the first message, once the platform has it
+ALTER TABLE session ADD COLUMN plain_contact INTEGER NOT NULL DEFAULT 0; -- nothing identified the contact at admission
 ALTER TABLE session ADD COLUMN contact_unknown INTEGER NOT NULL DEFAULT 0; -- a contact may exist whose id nobody knows
 ALTER TABLE session ADD COLUMN person TEXT;                             -- JSON object: names, e-mail, telephone

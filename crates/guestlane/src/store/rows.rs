@@ -17,7 +17,7 @@ use crate::{
 /// All columns but the fingerprint, in the order of [`read`].
 pub(super) const COLUMNS: &str = "id, idempotency_key, guest_id, queue_id, attributes, state, token_kid, token_jti, token_iat, \
      contact_id, conversation_id, attempts, epoch, admitted_at, step_since, due_at, opened_at, latency_us, failure_code, failure_message, uncertain, \
-     surface, door, guest_session, guest_session_ends, message_id, contact_unknown, person";
+     surface, door, guest_session, guest_session_ends, message_id, contact_unknown, person, plain_contact";
 
 pub(super) fn read(row: &Row<'_>) -> Result<Session, StoreError> {
     let time = |index| row.get(index).map(Timestamp::from_unix_micros);
@@ -39,6 +39,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<Session, StoreError> {
         token: TokenIdentity { kid: row.get(6)?, jti: Uuid::from_bytes(row.get(7)?), issued_at: row.get(8)? },
         way: way(row)?,
         contact_id: row.get(9)?,
+        plain_contact: row.get(28)?,
         contact_unknown: row.get(26)?,
         message_id: row.get(25)?,
         conversation_id: row.get(10)?,
@@ -77,20 +78,35 @@ fn way(row: &Row<'_>) -> Result<Way, StoreError> {
     })
 }
 
+type Door = Option<[u8; 16]>;
+
+fn columns_of(way: &Way) -> (Door, Option<&Vec<u8>>) {
+    match way {
+        Way::Rest => (None, None),
+        Way::WebMessaging { deployment, token } => (Some(deployment.into_bytes()), Some(token)),
+        Way::OpenMessaging { integration } => (Some(integration.into_bytes()), None),
+    }
+}
+
+/// Lets a session begin anew, in another way.
+pub(super) fn set_way(connection: &Connection, session: &Session) -> Result<(), StoreError> {
+    let (door, guest_session) = columns_of(&session.way);
+    let sql = "UPDATE session SET surface = ?2, door = ?3, guest_session = ?4, plain_contact = ?5 WHERE id = ?1";
+    let way = params![session.id.0.into_bytes(), session.way.surface().name(), door, guest_session, session.plain_contact];
+    connection.prepare_cached(sql)?.execute(way)?;
+    Ok(())
+}
+
 /// False when the key is taken.
 pub(super) fn insert(connection: &Connection, session: &Session) -> Result<bool, StoreError> {
     let request = &session.request;
     let attributes = serde_json::to_string(request.attributes.as_map()).map_err(|_| StoreError::Row("attributes"))?;
     let mut statement = connection.prepare_cached(
         "INSERT INTO session (id, idempotency_key, fingerprint, guest_id, queue_id, attributes, state, token_kid, token_jti, token_iat, \
-         attempts, epoch, admitted_at, step_since, due_at, uncertain, surface, door, guest_session, person) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20) ON CONFLICT (idempotency_key) DO NOTHING",
+         attempts, epoch, admitted_at, step_since, due_at, uncertain, surface, door, guest_session, person, plain_contact) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21) ON CONFLICT (idempotency_key) DO NOTHING",
     )?;
-    let (door, guest_session) = match &session.way {
-        Way::Rest => (None, None),
-        Way::WebMessaging { deployment, token } => (Some(deployment.into_bytes()), Some(token)),
-        Way::OpenMessaging { integration } => (Some(integration.into_bytes()), None),
-    };
+    let (door, guest_session) = columns_of(&session.way);
     let person = match &request.person {
         nobody if nobody.is_empty() => None,
         person => Some(serde_json::to_string(person).map_err(|_| StoreError::Row("person"))?),
@@ -116,6 +132,7 @@ pub(super) fn insert(connection: &Connection, session: &Session) -> Result<bool,
         door,
         guest_session,
         person,
+        session.plain_contact,
     ])?;
     Ok(inserted == 1)
 }

@@ -344,6 +344,7 @@ async fn an_unknown_deployment_and_an_origin_that_is_not_allowed_are_told_with_w
         world.config.surface = Surface::WebMessaging { deployment: uuid::Uuid::nil() };
         let error = create_refused(&world, "ann").await;
         assert!(advice(&error).1.contains("GENESYS_DEPLOYMENT_ID"), "{:?}", error.advice());
+        assert!(error.correlation_id().is_some(), "something to quote to support");
     }
     let world = of(WEB_MESSAGING, |options| {
         options.deployment.allow_all_domains = false;

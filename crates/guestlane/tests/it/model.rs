@@ -189,7 +189,7 @@ impl Model {
 
     fn ask(&self, index: usize, into: &mut Vec<Self>) {
         let Some(row) = &self.row else {
-            let new = Session::admitted(request("ann"), self.way.clone(), TokenIdentity::new("k", self.now), self.now);
+            let new = Session::admitted(request("ann"), self.way.clone().into(), TokenIdentity::new("k", self.now), self.now);
             into.push(Self { row: Some(new.clone()), ..self.with(index, Actor::Driving(Box::new(new))) });
             return;
         };
