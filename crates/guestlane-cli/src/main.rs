@@ -59,9 +59,9 @@ async fn run(args: &Args) -> anyhow::Result<ExitCode> {
 /// Warnings always; more with each `-v`. To stderr, so that data stays clean.
 fn start_log(verbose: u8) {
     let level = match verbose {
-        0 => "warn",
-        1 => "info,guestlane=debug,guestlane_genesys=debug,guestlane_sim=info",
-        _ => "info,guestlane=trace,guestlane_genesys=trace,guestlane_sim=debug",
+        0 => "warn,rustls_platform_verifier=off",
+        1 => "info,rustls_platform_verifier=off,guestlane=debug,guestlane_genesys=debug,guestlane_sim=info",
+        _ => "info,rustls_platform_verifier=off,guestlane=trace,guestlane_genesys=trace,guestlane_sim=debug",
     };
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(level))

@@ -50,6 +50,13 @@ pub(crate) fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String
     table.trim_fmt()
 }
 
+/// A list that may go on says so.
+pub(crate) fn note_of_limit(shown: usize, limit: u32) {
+    if shown == limit as usize {
+        note(format!("note: only the newest {limit} are shown; --limit shows more"));
+    }
+}
+
 /// `1 event`, `2 events`.
 pub(crate) fn count(number: u64, one: &str) -> String {
     if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }

@@ -14,6 +14,9 @@ pub(crate) struct SessionJson {
     queue_id: String,
     state: &'static str,
     contact_id: Option<String>,
+    /// A contact may exist whose id nobody knows; absent where that is not so.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    contact_unknown: bool,
     conversation_id: Option<String>,
     /// Absent on `rest`, which has nothing to tell.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -71,6 +74,7 @@ impl SessionJson {
             queue_id: session.request.queue.to_string(),
             state: session.state.name(),
             contact_id: session.contact_id.clone(),
+            contact_unknown: session.contact_unknown,
             conversation_id: session.conversation_id.clone(),
             surface: (session.way != Way::Rest).then(|| session.way.surface().name()),
             guest_session: GuestSession::of(session, None),

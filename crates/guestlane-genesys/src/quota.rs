@@ -40,6 +40,11 @@ impl Rate {
         self.calls
     }
 
+    /// Calls in a minute.
+    pub fn in_a_minute(self) -> u64 {
+        u64::from(self.calls) * 60 / self.window.as_secs().max(1)
+    }
+
     /// A second or a minute.
     pub fn window(self) -> Duration {
         self.window

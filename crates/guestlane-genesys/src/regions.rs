@@ -59,9 +59,10 @@ impl Hosts {
         Self { login: base.clone(), api: base.clone(), webmessaging: base.clone(), cdn: base }
     }
 
-    /// The hosts of a region, given by its domain (`mypurecloud.ie`) or by the name of its AWS region (`eu-west-1`).
+    /// The hosts of a region, given by its domain (`mypurecloud.ie`) or by the name of its AWS region (`eu-west-1`), in any case.
     pub fn of_region(region: &str) -> Result<Self, InvalidBaseUrl> {
-        let domain = REGIONS.iter().find(|known| known.aws == region).map_or(region, |known| known.domain);
+        let region = region.to_ascii_lowercase();
+        let domain = REGIONS.iter().find(|known| known.aws == region).map_or(region.as_str(), |known| known.domain);
         let host = |name: &str| format!("https://{name}.{domain}").parse();
         Ok(Self { login: host("login")?, api: host("api")?, webmessaging: host("webmessaging")?, cdn: host("api-cdn")? })
     }
@@ -84,6 +85,7 @@ mod tests {
     fn a_region_is_known_by_both_its_names_and_any_domain_will_do() {
         let ireland = Hosts::of_region("mypurecloud.ie").unwrap();
         assert_eq!(Hosts::of_region("eu-west-1").unwrap(), ireland);
+        assert_eq!(Hosts::of_region("EU-West-1").unwrap(), ireland);
         assert_eq!(ireland.login.as_str(), "https://login.mypurecloud.ie");
         assert_eq!(ireland.api.as_str(), "https://api.mypurecloud.ie");
         assert_eq!(ireland.webmessaging.as_str(), "https://webmessaging.mypurecloud.ie");

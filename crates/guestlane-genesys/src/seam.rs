@@ -36,6 +36,8 @@ seams! {
     AuditKeyStored = "audit-key-stored",
     /// The store knows its platform.
     PlatformStored = "platform-stored",
+    /// The store knows its organization.
+    OrganizationStored = "organization-stored",
     /// The CRM's secret is in the store.
     WebhookSecretStored = "webhook-secret-stored",
     /// The platform gave an access token; the call that needed it is not yet sent.

@@ -355,7 +355,9 @@ fn platform_advice(failed: &CallFailed, then: Then) -> Advice {
                 "auth_failed",
                 false,
                 format!("OAuth authentication failed: {said}"),
-                format!("verify client credentials and scopes (GENESYS_CLIENT_ID, GENESYS_CLIENT_SECRET){later}"),
+                format!(
+                    "verify client credentials and scopes (GENESYS_CLIENT_ID, GENESYS_CLIENT_SECRET; Admin > Integrations > OAuth, in this region){later}"
+                ),
             );
         }
         if refusal.is_expired_guest_token() {
@@ -433,11 +435,19 @@ fn platform_advice(failed: &CallFailed, then: Then) -> Advice {
             "more calls wait for their turn than the quota allows before the deadline",
             format!("lower --concurrency, raise GUESTLANE_DEADLINE, or raise GUESTLANE_QUOTA if the platform allows more{later}"),
         ),
+        CallError::NotSent(reason) if reason.contains("certificate") || reason.contains("UnknownIssuer") => Advice::new(
+            "untrusted",
+            false,
+            format!("the platform's certificate is not believed: {reason}"),
+            format!("for a private certificate authority set GENESYS_CA_FILE to its certificate in PEM{later}"),
+        ),
         CallError::NotSent(reason) => Advice::new(
             "unreachable",
             true,
             format!("the platform cannot be reached: {reason}"),
-            format!("check GENESYS_ORG_DOMAIN or GENESYS_REGION (or GENESYS_BASE_URL), DNS, firewall and proxy{later}"),
+            format!(
+                "check GENESYS_ORG_DOMAIN or GENESYS_REGION (or GENESYS_BASE_URL), DNS and firewall; HTTP proxies are not used{later}"
+            ),
         ),
         CallError::NotThereYet(_) if failed.operation == Operation::Details => Advice::new(
             "not_there_yet",
@@ -489,6 +499,11 @@ fn official_refusal(refusal: &Refusal, operation: Operation) -> Option<(&'static
             "contact_conflict",
             "an identifier of the guest belongs to another contact",
             "look for the guest's id, e-mail and telephone in External Contacts, and merge the contacts or release the identifier",
+        )),
+        (Operation::LinkContact | Operation::MoveToQueue, StatusCode::NOT_FOUND | StatusCode::CONFLICT) => Some((
+            "refused",
+            "the conversation, its contact or its participant is not there (any more)",
+            "look at the conversation in the organization (`guestlane sessions show` has its id); it is tried again",
         )),
         (Operation::EnrichContact, _) if refusal.message.to_ascii_lowercase().contains("source") => Some((
             "refused",

@@ -8,10 +8,11 @@ use std::{
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, future::Shared, stream};
 use guestlane_genesys::{
-    CallError, CallFailed, CallStats, Clock, Credentials, Operation, Patience, Platform, Seam, Seams, Timestamp, Trust,
+    BaseUrl, CallError, CallFailed, CallStats, Clock, Credentials, Operation, Patience, Platform, Seam, Seams, Timestamp, Trust,
 };
 use http::StatusCode;
 use secrecy::SecretString;
+use tokio::sync::OnceCell;
 use tracing::warn;
 use url::Url;
 
@@ -67,6 +68,9 @@ pub struct Lane {
     pub(crate) clock: Clock,
     pub(crate) deadline: Duration,
     pub(crate) platform: Arc<Platform>,
+    pub(crate) api: BaseUrl,
+    pub(crate) client_id: String,
+    pub(crate) organization: OnceCell<()>,
     pub(crate) surface: Surface,
     pub(crate) cloud: CloudSettings,
     pub(crate) master: MasterKey,
@@ -105,7 +109,11 @@ impl Lane {
     /// Opens store, keys, platform and CRM. Must be called within a tokio runtime; nothing is sent yet.
     pub async fn open(config: LaneConfig, clock: Clock) -> Result<Arc<Self>, Error> {
         let state = State::open(&config.places, &clock).await?;
-        state.belongs_to(&config.credentials.hosts.api).await?;
+        if config.surface.is_official() {
+            state.is_not_of_another(&config.credentials.hosts.api).await?; // and is this one's once the platform has answered
+        } else {
+            state.belongs_to(&config.credentials.hosts.api).await?;
+        }
         let seams = config.places.seams.clone();
         seams.pass(Seam::PlatformStored).await;
         let platform = Platform::new(&config.credentials, config.patience, clock.clone(), seams.clone())?;
@@ -129,6 +137,9 @@ impl Lane {
             clock,
             deadline: config.deadline,
             platform,
+            api: config.credentials.hosts.api,
+            client_id: config.credentials.client_id,
+            organization: OnceCell::new(),
             surface: config.surface,
             cloud: config.cloud,
             master: state.master,
@@ -270,6 +281,10 @@ impl Lane {
 
     /// Takes up sessions that nobody drives any more, and drives each to its end. Says what came of them; nothing, when there are none.
     pub async fn recover(self: &Arc<Self>) -> Result<Vec<Result<Opened, Error>>, Error> {
+        if self.store.unfinished().await? == 0 {
+            return Ok(Vec::new());
+        }
+        self.check_organization(self.clock.now() + self.deadline).await?;
         let taken = self.store.take_up(RECOVER_AT_ONCE, self.clock.now()).await?;
         if !taken.is_empty() {
             self.seams.pass(Seam::TakenUp).await;

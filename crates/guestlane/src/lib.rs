@@ -37,6 +37,7 @@ mod lane;
 pub mod ledger;
 mod metrics;
 mod orchestrator;
+mod organization;
 pub mod outbox;
 pub mod request;
 mod settle;

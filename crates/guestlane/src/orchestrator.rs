@@ -37,6 +37,7 @@ impl Lane {
         {
             return Err(invalid.into()); // a session that is known goes on the way it began
         }
+        self.check_organization(deadline).await?;
         self.check_queue(&request).await?;
         loop {
             let admission = self.admit(&request).await?;
@@ -57,6 +58,7 @@ impl Lane {
     /// Goes on with a session that was left behind, until it is open or there is a reason why not.
     pub async fn resume(&self, session: Session) -> Result<Opened, Error> {
         let deadline = self.clock.now() + self.deadline;
+        self.check_organization(deadline).await?;
         let since = session.admitted_at;
         self.drive(session, since, deadline).await
     }

@@ -148,12 +148,12 @@ impl State {
     /// A store's keys and ids mean nothing to another platform: the first one that it is used with is the only one.
     pub(crate) async fn belongs_to(&self, base: &BaseUrl) -> Result<(), Error> {
         let known = self.store.platform_or(base.as_str().to_owned()).await?;
-        if known == base.as_str() {
-            return Ok(());
-        }
-        let reason = format!("belongs to the platform at {known}, not to {base}");
-        let fix = "choose another state directory for this platform; sessions of one are not sessions of the other";
-        Err(Error::Settings(vec![Invalid::new("GUESTLANE_STATE_DIR", reason, fix)]))
+        same_platform(&known, base)
+    }
+
+    /// As [`belongs_to`](Self::belongs_to), for a platform that has yet to answer: a name that was mistyped claims no store.
+    pub(crate) async fn is_not_of_another(&self, base: &BaseUrl) -> Result<(), Error> {
+        self.store.platform().await?.map_or(Ok(()), |known| same_platform(&known, base))
     }
 
     /// The secret shared with the CRM: the one given, else the one in the store, made on first use.
@@ -192,6 +192,15 @@ pub(crate) fn open_guest_session(master: &MasterKey, session: &Session) -> Resul
         }
         Way::WebMessaging { .. } | Way::Rest | Way::OpenMessaging { .. } => Ok(None),
     }
+}
+
+fn same_platform(known: &str, base: &BaseUrl) -> Result<(), Error> {
+    if known == base.as_str() {
+        return Ok(());
+    }
+    let reason = format!("belongs to the platform at {known}, not to {base}");
+    let fix = "choose another state directory for this platform; sessions of one are not sessions of the other";
+    Err(Error::Settings(vec![Invalid::new("GUESTLANE_STATE_DIR", reason, fix)]))
 }
 
 /// A secret of the store, opened; made on first use.

@@ -45,6 +45,7 @@ async fn list(global: &Global, state: Option<&str>, limit: u32) -> anyhow::Resul
     };
     let state = state.map(parse).transpose()?;
     let events = look_at_state(global).await?.store.events(state, limit).await?;
+    screen::note_of_limit(events.len(), limit);
     if global.json {
         events.iter().for_each(|delivery| screen::json(&as_json(delivery)));
     } else if events.is_empty() {

@@ -35,6 +35,7 @@ async fn list(global: &Global, guest: Option<String>, state: Option<&str>, limit
     };
     let filter = SessionFilter { guest, state: state.map(parse).transpose()?, limit };
     let sessions = look_at_state(global).await?.store.sessions(filter).await?;
+    screen::note_of_limit(sessions.len(), limit);
     if global.json {
         sessions.iter().for_each(|session| screen::json(&SessionJson::stored(session)));
     } else if sessions.is_empty() {

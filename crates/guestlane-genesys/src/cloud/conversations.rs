@@ -104,6 +104,11 @@ impl Conversation {
         self.participants.iter().rev().find(holds).filter(|holder| !holder.is_a_person())
     }
 
+    /// The queue in which the guest waits now.
+    pub fn waits_in(&self) -> Option<Uuid> {
+        self.holder()?.queue_id
+    }
+
     /// Whether it is in that queue, was, or has reached an agent: what happens to it from there on is the organization's doing.
     pub fn has_arrived_in(&self, queue: Uuid) -> bool {
         self.participants.iter().any(|participant| participant.queue_id == Some(queue) || participant.is_a_person())

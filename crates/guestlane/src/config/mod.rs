@@ -568,7 +568,9 @@ mod tests {
         let but = |name, value| {
             fields(&CLOUD.into_iter().filter(|(known, _)| *known != name).chain([(name, value)]).collect::<Vec<_>>())
         };
-        assert_eq!(but(REGION, "https://mypurecloud.ie"), [REGION]);
+        for region in ["https://mypurecloud.ie", "api.mypurecloud.ie", "eu-west-9", "ireland"] {
+            assert_eq!(but(REGION, region), [REGION], "{region}");
+        }
         assert_eq!(but(DEPLOYMENT_ID, "shop"), [DEPLOYMENT_ID]);
         assert_eq!(but(API_URL, "http://api.mypurecloud.ie"), [API_URL]);
     }

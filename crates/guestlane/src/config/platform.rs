@@ -1,6 +1,6 @@
 //! Settings of the platform: which surface, where, as whom.
 
-use guestlane_genesys::{BaseUrl, Credentials, Hosts, SignIn, Trust};
+use guestlane_genesys::{BaseUrl, Credentials, Hosts, REGIONS, SignIn, Trust};
 use http::HeaderValue;
 use url::Url;
 use uuid::Uuid;
@@ -43,8 +43,12 @@ impl Reader<'_> {
 
     pub(super) fn credentials(&mut self) -> Option<Credentials> {
         let official = self.settings.is_official();
-        let (hosts, sign_in) =
-            if official { (self.cloud_hosts(), SignIn::Basic) } else { (self.base().map(Hosts::one_origin), SignIn::Form) };
+        let known = self.settings.value(SURFACE).is_some_and(|name| Surface::NAMES.contains(&name));
+        let (hosts, sign_in) = match (known, official) {
+            (false, _) => (None, SignIn::Form), // which host is needed, nobody can say
+            (true, true) => (self.cloud_hosts(), SignIn::Basic),
+            (true, false) => (self.base().map(Hosts::one_origin), SignIn::Form),
+        };
         let required = |reader: &mut Self, env, fix: &str| {
             let value = reader.settings.value(env).map(str::to_owned);
             if value.is_none() {
@@ -73,6 +77,17 @@ impl Reader<'_> {
             Hosts::one_origin(self.url(BASE_URL)?)
         } else if let Some(region) = self.settings.value(REGION).map(str::to_owned) {
             let fix = "give the region's domain, like mypurecloud.ie, or its AWS name, like eu-west-1";
+            let host = ["login.", "api.", "apps.", "webmessaging.", "api-cdn."].into_iter().find(|host| region.starts_with(host));
+            if let Some(host) = host {
+                self.refuse(REGION, format!("`{}` is a host of a region", shorten(&region)), &format!("leave out `{host}`"));
+                return None;
+            }
+            let name = region.split(':').next().unwrap_or_default();
+            let known = REGIONS.iter().any(|known| known.aws.eq_ignore_ascii_case(name));
+            if !known && !name.contains('.') && name != "localhost" {
+                self.refuse(REGION, format!("`{}` is no region that is known, and no domain", shorten(&region)), fix);
+                return None;
+            }
             if !region.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':')) || region.is_empty() {
                 self.refuse(REGION, format!("`{}` has a character that no domain has", shorten(&region)), fix);
                 return None;

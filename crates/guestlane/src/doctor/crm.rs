@@ -49,7 +49,7 @@ async fn of_receiver(url: &Url, networks: Networks, clock: &Clock) -> Finding {
             .fix(format!("set {ALLOW_PRIVATE}=true, if that is where your CRM is"));
     }
     match clock.timeout(PATIENCE, TcpStream::connect(addresses.as_slice())).await {
-        Ok(Ok(_)) => Finding::good(check, "takes connections; no event was sent"),
+        Ok(Ok(_)) => Finding::good(check, "takes connections; no event was sent, and its certificate was not looked at"),
         Ok(Err(error)) => Finding::bad(check, format!("takes no connection: {error}"))
             .because("events wait in the outbox meanwhile; sessions are created")
             .fix("start the CRM, or open the firewall; `guestlane outbox deliver` tries what waits"),

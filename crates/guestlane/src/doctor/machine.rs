@@ -12,6 +12,7 @@ use crate::{
     config::Settings,
     error::{Error, chain},
     state::{Places, State},
+    store::{Glance, Store},
 };
 
 /// Some 400,000 sessions.
@@ -21,47 +22,64 @@ const LITTLE_ROOM: u64 = 1 << 30;
 const OLD_KEY: Duration = Duration::from_secs(365 * 24 * 3600);
 
 pub(super) async fn examine(settings: &Settings, clock: &Clock) -> Vec<Finding> {
+    let api = settings.lane(false).ok().map(|config| config.credentials.hosts.api.to_string());
     let places = match settings.places() {
         Ok(places) => places,
         Err(Error::Settings(refused)) => return refused.into_iter().map(super::of_setting).collect(),
         Err(error) => return vec![Finding::bad("state directory", error.to_string())],
     };
-    let mut findings = vec![disk(&places)];
-    findings.extend(state(&places, clock).await);
+    let mut findings = vec![disk("disk", &places.database), disk("disk of the audit log", &places.audit.path)];
+    findings.extend(state(&places, api.as_ref(), clock).await);
     findings
 }
 
-fn disk(places: &Places) -> Finding {
-    let wanted = places.database.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
+fn disk(check: &str, file: &Path) -> Finding {
+    let wanted = file.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let absolute = std::path::absolute(wanted).unwrap_or_else(|_| wanted.to_owned());
     let Some(place) = absolute.ancestors().find(|path| path.exists()).map(Path::to_owned) else {
-        return Finding::bad("disk", format!("there is no {}", absolute.display()));
+        return Finding::bad(check, format!("there is no {}", absolute.display()));
     };
     let writable = rustix::fs::access(&place, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK);
     if let Err(error) = writable {
-        return Finding::bad("disk", format!("{} cannot be written: {error}", place.display()))
+        return Finding::bad(check, format!("{} cannot be written: {error}", place.display()))
             .fix("give this user the right to write there, or choose another place by --state-dir");
     }
     match rustix::fs::statvfs(&place) {
-        Ok(room) => of_room(place, room.f_bavail.saturating_mul(room.f_frsize)),
-        Err(error) => Finding::warning("disk", format!("the room on {} is not known: {error}", place.display())),
+        Ok(room) => of_room(check, place, room.f_bavail.saturating_mul(room.f_frsize)),
+        Err(error) => Finding::warning(check, format!("the room on {} is not known: {error}", place.display())),
     }
 }
 
-fn of_room(place: PathBuf, free: u64) -> Finding {
+fn of_room(check: &str, place: PathBuf, free: u64) -> Finding {
     let result = format!("{} MiB free on {}", free >> 20, place.display());
     if free < LITTLE_ROOM {
-        return Finding::warning("disk", result)
+        return Finding::warning(check, result)
             .because("a full disk stops new sessions; none is lost")
             .fix("make room, or choose another place by --state-dir");
     }
-    Finding::good("disk", result)
+    Finding::good(check, result)
 }
 
-async fn state(places: &Places, clock: &Clock) -> Vec<Finding> {
+async fn state(places: &Places, api: Option<&String>, clock: &Clock) -> Vec<Finding> {
     if !places.database.exists() {
         let result = format!("none yet; the first session makes {}", places.database.display());
         return vec![Finding::good("database", result)];
+    }
+    // A look that would bring the store up, or make its keys, is none.
+    match Store::glance(&places.database) {
+        Ok(Glance { format, known, .. }) if format < known => {
+            let result =
+                format!("has format {format}; the next session brings it up to {known}, and older versions cannot use it then");
+            return vec![Finding::good("database", result)];
+        }
+        Ok(Glance { has_keys: false, .. }) => {
+            return vec![Finding::good("database", "has no keys yet; the next session makes them")];
+        }
+        Ok(Glance { platform: Some(platform), .. }) if api.is_some_and(|api| *api != platform) => {
+            let result = format!("belongs to the platform at {platform}");
+            return vec![Finding::bad("database", result).fix("choose another state directory for this platform: --state-dir")];
+        }
+        Ok(_) | Err(_) => {}
     }
     let state = match State::look(places, clock).await {
         Ok(state) => state,

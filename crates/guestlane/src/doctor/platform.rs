@@ -18,8 +18,14 @@ use crate::{
 /// What one look may take.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Guest tokens live for five minutes, signatures to the CRM are good for as long: this much off is worth a word.
-const SKEW: i64 = 30;
+/// Guest tokens live for five minutes, signatures to the CRM are good for as long: this much off is worth a word, and this much is too much.
+const SKEW: (i64, i64) = (30, 240);
+
+/// The platform's failures are nobody's settings.
+const AGAIN: &str = "the platform is failing or throttling: guestlane doctor, again in a minute; and check firewall and TLS";
+
+/// What is answered to one who may, of things that are not there.
+const MAY: [StatusCode; 3] = [StatusCode::NOT_FOUND, StatusCode::CONFLICT, StatusCode::UNPROCESSABLE_ENTITY];
 
 /// An id that nothing has.
 const NOBODY: Uuid = Uuid::from_u128(0x00d0_c70f_0000_4000_8000_0000_0000_0000);
@@ -53,7 +59,7 @@ pub(super) async fn examine(config: &LaneConfig, queue: Option<QueueId>, clock: 
         Ok(()) => findings.push(Finding::good("credentials", "the OAuth client signs in")),
         Err(error) => {
             let fix = "copy GENESYS_CLIENT_ID and GENESYS_CLIENT_SECRET from Admin > Integrations > OAuth (grant type: client credentials), and check the region";
-            findings.push(of_error("credentials", &error).fix(fix));
+            findings.push(of_error("credentials", &error).fix(if error.refusal().is_some() { fix } else { AGAIN }));
             findings.push(Finding::skipped("permissions, queue and quota", "nobody is signed in"));
             return findings;
         }
@@ -83,7 +89,7 @@ impl Look<'_> {
         let hosts = &self.config.credentials.hosts;
         let mut wanted = vec![("login", &hosts.login), ("api", &hosts.api)];
         if matches!(self.config.surface, Surface::WebMessaging { .. }) {
-            wanted.extend([("webmessaging", &hosts.webmessaging), ("api-cdn", &hosts.cdn)]);
+            wanted.push(("webmessaging", &hosts.webmessaging));
         }
         let mut seen = BTreeSet::new();
         let mut findings = Vec::new();
@@ -115,11 +121,12 @@ impl Look<'_> {
         let there = i64::try_from(date.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs()).ok()?;
         let skew = self.clock.now().unix_seconds() - there;
         let check = format!("clock against {name}");
-        Some(if skew.abs() <= SKEW {
+        Some(if skew.abs() <= SKEW.0 {
             Finding::good(check, format!("{} s apart", skew.abs()))
         } else {
             let way = if skew > 0 { "ahead of" } else { "behind" };
-            Finding::bad(check, format!("this machine is {} s {way} the platform", skew.abs()))
+            let outcome = if skew.abs() <= SKEW.1 { Outcome::Warning } else { Outcome::Bad };
+            Finding::new(check, outcome, format!("this machine is {} s {way} the platform", skew.abs()))
                 .because("guest tokens live for five minutes, and webhook signatures are good for as long")
                 .fix("set this machine's clock: `timedatectl set-ntp true`")
         })
@@ -185,14 +192,21 @@ impl Look<'_> {
             method => self.platform.look_with(method, &path, &body, self.deadline()).await,
         };
         match seen {
-            Ok(seen) if seen.status == StatusCode::FORBIDDEN => refused(&check, &seen).fix(grant(operation)),
+            // Looking a contact up is needed only where an identifier is taken at that moment.
+            Ok(seen) if seen.status == StatusCode::FORBIDDEN && operation == Operation::FindContact => {
+                Finding { outcome: Outcome::Warning, ..refused(&check, &seen) }.fix(grant(operation))
+            }
             Ok(seen) if seen.status.is_server_error() || seen.status == StatusCode::TOO_MANY_REQUESTS => {
                 Finding::new(check, Outcome::Skipped, format!("not known: {}", what_it_said(&seen)))
                     .fix("guestlane doctor, again in a minute")
                     .correlated(seen.correlation_id.as_deref())
             }
-            Ok(seen) if seen.status == StatusCode::UNAUTHORIZED => refused(&check, &seen),
-            Ok(_) => Finding::good(check, names),
+            Ok(seen) if seen.status == StatusCode::FORBIDDEN => refused(&check, &seen).fix(grant(operation)),
+            Ok(seen) if seen.status.is_success() || MAY.contains(&seen.status) => Finding::good(check, names),
+            Ok(seen) if seen.status == StatusCode::BAD_REQUEST => {
+                Finding::new(check, Outcome::Skipped, format!("{names}: not known, {} came first", what_it_said(&seen)))
+            }
+            Ok(seen) => refused(&check, &seen),
             Err(error) => of_error(&check, &error),
         }
     }
@@ -230,7 +244,11 @@ impl Look<'_> {
         match self.platform.look(&path, self.deadline()).await {
             Ok(seen) if seen.status.is_success() => {
                 let status = seen.body["status"].as_str().unwrap_or("Active");
-                if status == "Active" {
+                let created = seen.body["createStatus"].as_str().unwrap_or("Completed");
+                if created != "Completed" {
+                    let result = format!("the creation of {integration} is {}", crate::request::shorten(created));
+                    Finding::bad(check, result).fix("look at it in Admin > Message > Platforms")
+                } else if status == "Active" {
                     Finding::good(check, format!("{integration} is active"))
                 } else {
                     let result = format!("{integration} is {}", crate::request::shorten(status));
@@ -253,6 +271,9 @@ impl Look<'_> {
         let mut findings = Vec::new();
         match self.platform.look_openly(cdn, &path("config.json"), self.deadline()).await {
             Ok(seen) if seen.status.is_success() => findings.push(of_configuration(deployment, &seen.body)),
+            Ok(seen) if seen.status.is_server_error() || seen.status == StatusCode::TOO_MANY_REQUESTS => {
+                findings.push(Finding { outcome: Outcome::Warning, ..refused("deployment", &seen) }.fix(AGAIN));
+            }
             Ok(seen) => {
                 let fix =
                     "copy the id from Admin > Message > Messenger Deployments into GENESYS_DEPLOYMENT_ID, and check the region";
@@ -260,23 +281,33 @@ impl Look<'_> {
                     .push(refused("deployment", &seen).because("the platform knows no such deployment in this region").fix(fix));
                 return findings;
             }
+            // Sessions do without: only what is configured stays unknown.
             Err(error) => {
-                findings.push(of_error("deployment", &error));
-                return findings;
+                findings.push(
+                    Finding { outcome: Outcome::Warning, ..of_error("deployment", &error) }
+                        .fix("check GENESYS_CDN_URL and the firewall"),
+                );
             }
         }
         let origin = self.config.cloud.origin.to_str().unwrap_or_default();
         match self.platform.look_openly(cdn, &path("domains.json"), self.deadline()).await {
             Ok(seen) if seen.status.is_success() => findings.push(of_domains(origin, &seen.body)),
-            Ok(seen) => findings.push(refused("allowed origins", &seen)),
-            Err(error) => findings.push(of_error("allowed origins", &error)),
+            Ok(seen) => findings.push(Finding { outcome: Outcome::Warning, ..refused(ORIGINS, &seen) }),
+            Err(error) => findings.push(Finding { outcome: Outcome::Warning, ..of_error(ORIGINS, &error) }),
         }
         let knocked = self.platform.knock_at_guest_socket(deployment, &self.config.cloud.origin, self.deadline()).await;
-        findings.push(match knocked {
-            Ok(()) => Finding::good("guest socket", "opens; no session was begun"),
+        let knocked = match knocked {
+            Ok(()) => {
+                // The socket has the last word on origins.
+                let doubts = findings.iter_mut().filter(|finding| finding.check == ORIGINS && finding.outcome == Outcome::Bad);
+                doubts.for_each(|finding| finding.outcome = Outcome::Warning);
+                Finding::good("guest socket", "opens; no session was begun")
+            }
+            Err(CallFailed { cause, .. }) if cause.refusal().is_none() => of_error("guest socket", &cause).fix(AGAIN),
             Err(CallFailed { cause, .. }) => of_error("guest socket", &cause)
                 .fix(format!("allow the domain of {origin} in Admin > Message > Messenger Deployments, or set GENESYS_ORIGIN")),
-        });
+        };
+        findings.push(knocked);
         findings
     }
 
@@ -293,6 +324,13 @@ impl Look<'_> {
                 Finding::warning(check, format!("{count} of {allowed} calls of this window are used"))
                     .because("another program uses the same OAuth client, or this one did a moment ago")
                     .fix("give guestlane an OAuth client of its own")
+            }
+            (_, Some(allowed))
+                if self.config.patience.quota.is_none_or(|rate| rate.in_a_minute() > allowed) && allowed < 6000 =>
+            {
+                Finding::warning(check, format!("guestlane's pace is {pace}, and the platform allows {allowed} in a window"))
+                    .because("calls beyond that are refused with 429 and wait")
+                    .fix(format!("set GUESTLANE_QUOTA={allowed}/min"))
             }
             (Some(count), Some(allowed)) => {
                 Finding::good(check, format!("{count} of {allowed} calls of this window are used; guestlane's pace is {pace}"))
@@ -367,15 +405,19 @@ fn of_configuration(deployment: Uuid, body: &Value) -> Finding {
     Finding::good(check, format!("{deployment} is active"))
 }
 
+const ORIGINS: &str = "allowed origins";
+
 fn of_domains(origin: &str, body: &Value) -> Finding {
-    let check = "allowed origins";
+    let check = ORIGINS;
     if body["allowAllDomains"] == json!(true) {
         return Finding::good(check, "all");
     }
     let host = url::Url::parse(origin).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default();
     let allowed: Vec<_> = body["allowedDomains"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    let fits = |domain: &&str| host == *domain || host.ends_with(&format!(".{domain}"));
-    if allowed.iter().any(fits) {
+    let bare = |domain: &str| domain.rsplit("://").next().unwrap_or_default().trim_end_matches('/').to_ascii_lowercase();
+    let allowed_hosts: Vec<_> = allowed.iter().map(|domain| bare(domain)).collect();
+    let fits = |domain: &String| host == *domain || host.ends_with(&format!(".{domain}"));
+    if allowed_hosts.iter().any(fits) {
         return Finding::good(check, format!("{origin} is among them"));
     }
     let shown = allowed.iter().map(|domain| crate::request::shorten(domain)).collect::<Vec<_>>().join(", ");

@@ -5,6 +5,7 @@
 use guestlane_genesys::{
     AcceptedMessage, CallError, CallFailed, Conversation, Done, ExternalContact, GuestSession, Operation, Seam, Timestamp,
 };
+use tracing::warn;
 use uuid::Uuid;
 
 use super::StepFailed;
@@ -123,6 +124,14 @@ impl Lane {
             if let Some(contact) = contact {
                 tries += self.link(contact, &done.value, deadline).await?;
                 self.seams.pass(Seam::ContactLinked).await;
+            }
+            let queue = session.request.queue.0;
+            if !self.cloud.move_to_queue && done.value.waits_in().is_some_and(|there| there != queue) {
+                warn!(
+                    session = %session.id,
+                    "the conversation waits in another queue than was asked for: the inbound flow does not read routingTarget; \
+                     GENESYS_MOVE_TO_QUEUE=true moves conversations"
+                );
             }
             if self.cloud.move_to_queue {
                 tries += self.move_to_queue(session.request.queue.0, &done.value, deadline).await?;

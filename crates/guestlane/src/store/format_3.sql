@@ -1,5 +1,8 @@
 -- Sessions on the public platform's surfaces.
 
+ALTER TABLE platform ADD COLUMN client_id TEXT;                         -- the OAuth client that was asked whose it is
+ALTER TABLE platform ADD COLUMN organization TEXT;                      -- the platform's id of it
+
 ALTER TABLE session ADD COLUMN surface TEXT NOT NULL DEFAULT 'rest';
 ALTER TABLE session ADD COLUMN door BLOB;                               -- the web deployment or the integration
 ALTER TABLE session ADD COLUMN guest_session BLOB;                      -- its token on the guest API, under the master key

@@ -41,6 +41,31 @@ impl Store {
         known.await.map(|committed| committed.value)
     }
 
+    /// The platform this store belongs to, if it was used with one.
+    pub async fn platform(&self) -> Result<Option<String>, StoreError> {
+        let sql = "SELECT base_url FROM platform";
+        self.reader.ask(|connection| Ok(connection.query_row(sql, [], |row| row.get(0)).optional()?)).await
+    }
+
+    /// The OAuth client that this store was last used with, and its organization, where the platform said.
+    pub async fn organization(&self) -> Result<Option<(String, String)>, StoreError> {
+        self.reader
+            .ask(|connection| {
+                let sql = "SELECT client_id, organization FROM platform WHERE client_id IS NOT NULL AND organization IS NOT NULL";
+                Ok(connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
+            })
+            .await
+    }
+
+    /// From now on this store belongs to that organization, as the platform said of that OAuth client.
+    pub async fn set_organization(&self, client_id: String, organization: String) -> Result<(), StoreError> {
+        let set = self.writer.run(move |connection| {
+            connection.execute("UPDATE platform SET client_id = ?1, organization = ?2", [client_id, organization])?;
+            Ok(())
+        });
+        set.await.map(drop)
+    }
+
     /// A sealed secret: the one of that name, else `new`, which is then kept.
     pub async fn secret_or(&self, name: &'static str, new: Option<Vec<u8>>) -> Result<Option<Vec<u8>>, StoreError> {
         let kept = self.writer.run(move |connection| {

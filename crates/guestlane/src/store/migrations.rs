@@ -19,6 +19,11 @@ struct Format {
     and_then: fn(&Connection) -> Result<(), StoreError>,
 }
 
+/// The format that this version writes.
+pub(super) fn known() -> u32 {
+    u32::try_from(FORMATS.len()).unwrap_or(u32::MAX)
+}
+
 pub(super) fn run(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     // WAL is a property of the file, FULL of the connection: a commit that was answered survives the power cut.
     connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
@@ -30,7 +35,7 @@ pub(super) fn run(connection: &mut Connection, path: &Path) -> Result<(), StoreE
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let found: u32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let known = u32::try_from(FORMATS.len()).unwrap_or(u32::MAX);
+    let known = known();
     if found > known {
         return Err(StoreError::Newer { path: path.to_owned(), found, known });
     }

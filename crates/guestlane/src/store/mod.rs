@@ -107,7 +107,31 @@ pub struct Committed<T> {
 /// How long a write waits for another process to finish its own.
 const BUSY: Duration = Duration::from_secs(5);
 
+/// What can be seen of a store without touching it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Glance {
+    /// The format it has.
+    pub format: u32,
+    /// The format that this version writes.
+    pub known: u32,
+    /// Whether it has keys: nobody has used it before that.
+    pub has_keys: bool,
+    /// The platform it belongs to.
+    pub platform: Option<String>,
+}
+
 impl Store {
+    /// Looks at `path` without making, changing or bringing up anything.
+    pub fn glance(path: &Path) -> Result<Glance, StoreError> {
+        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+        connection.busy_timeout(BUSY)?;
+        let format = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        let has = |sql| connection.query_row(sql, [], |row| row.get::<_, bool>(0)).unwrap_or(false);
+        let has_keys = has("SELECT count(*) > 0 FROM signing_key");
+        let platform = connection.query_row("SELECT base_url FROM platform", [], |row| row.get(0)).ok();
+        Ok(Glance { format, known: migrations::known(), has_keys, platform })
+    }
+
     /// Opens `path`, making it and its directory when missing.
     pub fn open(path: &Path, clock: &Clock, seams: &Seams) -> Result<Self, StoreError> {
         let open = |error| StoreError::Open(path.to_owned(), error);

@@ -168,7 +168,7 @@ async fn an_identifier_that_is_taken_at_this_moment_is_looked_up() {
     let first = lane.create(request("ann")).await.unwrap().session.contact_id;
     world.faults(&["contact:409:nth=1"]);
     assert_eq!(lane.create(again(request("ann"), "later")).await.unwrap().session.contact_id, first);
-    world.faults(&["contact:409:nth=1"]);
+    world.faults(&["contact:409"]);
     let error = lane.create(request("bob")).await.unwrap_err();
     assert_eq!(advice(&error).0, "contact_conflict");
 }
@@ -201,6 +201,100 @@ async fn details_that_come_late_are_waited_for_and_those_that_come_too_late_are_
     lane.recover().await.unwrap().pop().unwrap().unwrap();
     world.assert_each_guest_once(1);
     assert_eq!(world.sim.state().calls["message"], 1, "what was said is not said again");
+
+    let late = |options: &mut guestlane_sim::Options| {
+        options.details_delay = Duration::from_secs(90);
+        options.prefetch = false;
+    };
+    let world = of(OPEN_MESSAGING, late).await;
+    let lane = world.lane().await;
+    lane.create(request("ann")).await.unwrap_err();
+    world.clock.advance(Duration::from_secs(60));
+    lane.recover().await.unwrap().pop().unwrap().unwrap();
+    assert_eq!(world.sim.state().calls["open-message"], 1, "the message's id is on record");
+}
+
+#[tokio::test]
+async fn a_refused_session_begins_anew_in_the_way_that_is_set_now() {
+    let mut world = web().await;
+    let right = world.config.surface.clone();
+    world.config.surface = Surface::WebMessaging { deployment: uuid::Uuid::nil() };
+    create_refused(&world, "ann").await;
+    world.config.surface = right;
+    let opened = world.lane().await.create(request("ann")).await.unwrap();
+    assert_eq!(opened.session.way.surface(), WEB_MESSAGING);
+    world.assert_each_guest_once(1);
+    let kept = world.lane().await.store().session(opened.session.id).await.unwrap().unwrap();
+    assert_eq!(kept.way, opened.session.way, "and stays on it");
+}
+
+#[tokio::test]
+async fn what_was_said_is_completed_however_late_and_what_may_have_been_said_is_not_said_again() {
+    for surface in [WEB_MESSAGING, OPEN_MESSAGING] {
+        let world = of(surface, |_| {}).await;
+        world.faults(&["link:500"]);
+        let lane = world.lane().await;
+        lane.create(request("ann")).await.unwrap_err();
+        world.faults(&[]);
+        world.clock.advance(Duration::from_secs(30 * 3600));
+        world.lane().await.recover().await.unwrap().pop().unwrap().unwrap();
+        world.assert_each_guest_once(1);
+    }
+    let world = of(OPEN_MESSAGING, |_| {}).await;
+    world.faults(&["open-message:answer-lost"]);
+    world.lane().await.create(request("ann")).await.unwrap_err();
+    world.faults(&[]);
+    world.clock.advance(Duration::from_secs(2 * 3600));
+    let error = world.lane().await.create(request("ann")).await.unwrap_err();
+    assert_eq!(advice(&error).0, "needs_attention");
+    world.assert_each_guest_once(1);
+}
+
+#[tokio::test]
+async fn a_session_that_is_over_before_it_is_known_what_was_said_is_for_a_person() {
+    let world = of(WEB_MESSAGING, |options| options.deployment.session_seconds = 900).await;
+    world.faults(&["message:answer-lost", "history:500"]);
+    world.lane().await.create(request("ann")).await.unwrap_err();
+    world.faults(&[]);
+    world.clock.advance(Duration::from_secs(1200));
+    let error = world.lane().await.create(request("ann")).await.unwrap_err();
+    assert_eq!(advice(&error).0, "needs_attention", "{error}");
+    world.assert_each_guest_once(1);
+}
+
+#[tokio::test]
+async fn a_telephone_that_two_guests_share_costs_neither_of_them_the_session() {
+    let world = web().await;
+    let lane = world.lane().await;
+    let shared = || Person::new(None, None, None, Some("+31 20 555 0100".into())).unwrap();
+    for guest in ["ann", "bob"] {
+        world.faults(if guest == "bob" { &["contact:409:nth=1"] } else { &[] });
+        lane.create(SessionRequest { person: shared(), ..request(guest) }).await.unwrap();
+    }
+    world.assert_each_guest_once(2);
+    assert_eq!(bodies(&world, "contact").last().unwrap()["contact"]["cellPhone"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_store_is_one_organizations_whichever_of_its_oauth_clients_asks() {
+    let with_second = |options: &mut guestlane_sim::Options| {
+        let mut second = options.clients[0].clone();
+        second.id = "second".to_owned();
+        options.clients.push(second);
+    };
+    let mut world = of(WEB_MESSAGING, with_second).await;
+    world.lane().await.create(request("ann")).await.unwrap();
+    assert_eq!(world.sim.state().calls["token-info"], 1);
+    world.lane().await.create(request("bob")).await.unwrap();
+    assert_eq!(world.sim.state().calls["token-info"], 1, "a client that is known is not asked for again");
+    world.config.credentials.client_id = "second".to_owned();
+    world.lane().await.create(request("eve")).await.unwrap();
+    assert_eq!(world.sim.state().calls["token-info"], 2);
+
+    let store = rusqlite::Connection::open(&world.config.places.database).unwrap();
+    store.execute("UPDATE platform SET organization = 'another', client_id = 'another'", []).unwrap();
+    let error = world.lane().await.create(request("ann")).await.unwrap_err();
+    assert!(error.to_string().contains("belongs to the organization another"), "{error}");
 }
 
 #[tokio::test]
@@ -296,6 +390,30 @@ async fn attributes_that_do_not_fit_beside_ours_are_refused_before_anything_is_s
     assert_eq!(error.field(), Some("attributes"));
     assert!(world.sim.journal().is_empty());
     world.lane().await.create(wide(2048 - ours)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_guest_token_goes_along_to_the_last_byte_and_not_beyond() {
+    for (spare, sent) in [(0, true), (-1, false)] {
+        let mut world = web().await;
+        world.config.cloud.send_guest_token = true;
+        let lane = world.lane().await;
+        let first = lane.create(SessionRequest { attributes: Attributes::default(), ..request("ann") }).await.unwrap();
+        let fixed = "guestId".len() + 3 + "routingTarget".len() + SALES.len() + "guestToken".len();
+        // An attribute of n bytes stands in the token, too, in base64: find the one that fills the room.
+        let length = |n: usize| {
+            let attributes = Attributes::from_pairs([("a", "x".repeat(n))]).unwrap();
+            let token = guestlane::token::GuestToken::stand_in(&"bob".parse().unwrap(), &attributes, "webchat-guest-key-v1");
+            fixed + 1 + n + token.expose().len()
+        };
+        let n = (1..2000).find(|n| length(*n) > 2048).unwrap() - 1;
+        let n = if spare == 0 { n } else { n + 1 };
+        let attributes = Attributes::from_pairs([("a", "x".repeat(n))]).unwrap();
+        lane.create(SessionRequest { attributes, ..request("bob") }).await.unwrap();
+        let attributes = bodies(&world, "message")[1]["message"]["channel"]["metadata"]["customAttributes"].clone();
+        assert_eq!(attributes["guestToken"].is_string(), sent, "{n} bytes, {}", length(n));
+        assert!(first.guest_session.is_some());
+    }
 }
 
 #[tokio::test]

@@ -226,11 +226,12 @@ const SEAMS_OF_OFFICIAL_SURFACES: &[Seam] = &[
     Seam::ConversationStored,
     Seam::ContactLinked,
     Seam::QueueReached,
+    Seam::OrganizationStored,
 ];
 
 /// Seams that only the very first process passes.
 fn is_first_use(seam: Seam) -> bool {
-    matches!(seam, Seam::MasterKeyDrafted | Seam::MasterKeyMade | Seam::SigningKeyStored)
+    matches!(seam, Seam::MasterKeyDrafted | Seam::MasterKeyMade | Seam::SigningKeyStored | Seam::OrganizationStored)
 }
 
 /// How often each seam was the last one that a process passed.
@@ -389,7 +390,7 @@ fn die_with_every_fault_at(seams: impl Iterator<Item = Seam>, kinds: &[FaultKind
 /// The seams that the brief's surface does not have, and those around them: the others do the same on every surface.
 fn official_seams(surface: &Surface) -> impl Iterator<Item = Seam> {
     let more = [Seam::SignedIn, Seam::AttemptFailed, Seam::ContactMade, Seam::ConversationOpened, Seam::FailureStored];
-    seams(surface).filter(move |seam| SEAMS_OF_OFFICIAL_SURFACES.contains(seam) || more.contains(seam))
+    seams(surface).filter(move |seam| (SEAMS_OF_OFFICIAL_SURFACES.contains(seam) && !is_first_use(*seam)) || more.contains(seam))
 }
 
 /// A fault of each sort: done and not told in three ways, not done, refused.

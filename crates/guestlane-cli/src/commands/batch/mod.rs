@@ -143,9 +143,10 @@ async fn end(lane: &Arc<Lane>, known: &results::Known, row: Result<Row, RowError
 
 /// No more sessions than the quota can serve within half of their deadline: the others would wait in vain.
 fn at_once(wanted: u16, config: &LaneConfig) -> usize {
-    const CALLS: f64 = 2.0;
+    // Of one session; on the official surfaces with a move, and a second look for details.
+    let calls = if config.surface.is_official() { 6.0 } else { 2.0 };
     let served = config.patience.quota.map_or(f64::MAX, |rate| {
-        f64::from(rate.calls()) / rate.window().as_secs_f64() * config.deadline.as_secs_f64() / CALLS / 2.0
+        f64::from(rate.calls()) / rate.window().as_secs_f64() * config.deadline.as_secs_f64() / calls / 2.0
     });
     served.max(1.0).min(wanted.into()) as usize
 }

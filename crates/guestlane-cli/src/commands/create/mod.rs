@@ -78,6 +78,12 @@ fn show(opened: &Opened, json: bool, show_token: bool) {
         rows.push(("guest token", opened.guest_token.expose().to_owned()));
         rows.extend(opened.guest_session.as_ref().map(|token| ("session token", token.expose().to_owned())));
     }
+    if session.contact_unknown {
+        screen::note(
+            "note: no contact is linked: the answer to its creation was lost, and nothing identifies it; \
+             an external source (GENESYS_EXTERNAL_SOURCE_ID), --email or --phone would",
+        );
+    }
     for (name, value) in rows {
         screen::data(format!("  {name:<13} {}", screen::printable(&value)));
     }

@@ -1,0 +1,64 @@
+//! Whose sessions these are. A region's hosts are the same for all its organizations: that the store's contacts and conversations are in this one,
+//! only the platform can say.
+
+use guestlane_genesys::{CallError, CallFailed, Operation, Seam, Timestamp};
+use tracing::warn;
+
+use crate::{
+    error::{Error, Then},
+    lane::Lane,
+    request::Invalid,
+};
+
+impl Lane {
+    /// Asks the platform whose the OAuth client is, once for each client that a store is used with, and refuses another organization than before.
+    /// On the brief's surface the origin is the organization's own.
+    pub(crate) async fn check_organization(&self, deadline: Timestamp) -> Result<(), Error> {
+        if !self.surface.is_official() {
+            return Ok(());
+        }
+        self.organization.get_or_try_init(|| self.ask_whose(deadline)).await.map(drop)
+    }
+
+    async fn ask_whose(&self, deadline: Timestamp) -> Result<(), Error> {
+        let known = self.store.organization().await?;
+        if known.as_ref().is_some_and(|(client, _)| *client == self.client_id) {
+            return Ok(());
+        }
+        let seen = self.platform.look("/api/v2/tokens/me", deadline).await.map_err(unanswered)?;
+        self.store.platform_or(self.api.as_str().to_owned()).await?;
+        let Some(id) = seen.body["organization"]["id"].as_str().filter(|_| seen.status.is_success()) else {
+            warn!(
+                status = seen.status.as_u16(),
+                "the platform does not say whose the OAuth client is; that it is the store's organization is not known"
+            );
+            return Ok(());
+        };
+        if let Some((_, organization)) = known
+            && organization != id
+        {
+            let reason = format!("belongs to the organization {}, not to {}", shown(&organization), shown(id));
+            let fix = "choose another state directory for this organization; sessions of one are not sessions of the other";
+            return Err(Error::Settings(vec![Invalid::new("GUESTLANE_STATE_DIR", reason, fix)]));
+        }
+        self.store.set_organization(self.client_id.clone(), id.to_owned()).await?;
+        self.seams.pass(Seam::OrganizationStored).await;
+        Ok(())
+    }
+}
+
+fn shown(id: &str) -> String {
+    crate::request::shorten(id)
+}
+
+fn unanswered(cause: CallError) -> Error {
+    let failed = CallFailed {
+        operation: Operation::Look,
+        tries: 1,
+        elapsed: std::time::Duration::ZERO,
+        cause,
+        may_exist: false,
+        wait: None,
+    };
+    Error::Platform { session: None, then: Then::NothingCreated, failed }
+}
