@@ -175,6 +175,9 @@ pub(crate) struct Simulate {
     /// Whether a Presence event alone opens a conversation
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
     pub(crate) join_opens: bool,
+    /// The deployment takes this Origin's domain only, and those under it; may be repeated [default: all]
+    #[arg(long, value_name = "DOMAIN")]
+    pub(crate) allow_origin: Vec<String>,
     /// Push frames of the guest socket in an unexpected order
     #[arg(long)]
     pub(crate) out_of_order: bool,

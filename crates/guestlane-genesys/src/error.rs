@@ -107,9 +107,9 @@ impl Refusal {
         self.code == "guest.token.expired"
     }
 
-    /// Whether the guest's session on the platform is over: expired, not known any more, or ended (4006, 4007, 409; reference, section 8.7).
+    /// Whether the guest's session on the platform is over: expired, or not known any more (4006, 4007; reference, section 8.7).
     pub fn is_over(&self) -> bool {
-        self.is_of_guest_api() && matches!(&self.code[GUEST_CODE.len()..], "4006" | "4007" | "409")
+        self.is_of_guest_api() && matches!(&self.code[GUEST_CODE.len()..], "4006" | "4007")
     }
 
     /// Whether it was refused over the guest socket.

@@ -3,7 +3,7 @@
 use std::{path::Path, process::ExitCode, time::Duration};
 
 use guestlane::{Rate, request::Invalid};
-use guestlane_sim::{DEPLOYMENT_ID, Flow, Options, Simulator, StartError, Tls};
+use guestlane_sim::{DEPLOYMENT_ID, Deployment, Flow, Options, Simulator, StartError, Tls};
 use serde_json::json;
 
 use crate::{
@@ -30,6 +30,11 @@ pub(crate) async fn run(global: &Global, args: &Simulate) -> anyhow::Result<Exit
         prefetch: args.prefetch,
         join_opens: args.join_opens,
         pushes_out_of_order: args.out_of_order,
+        deployment: Deployment {
+            allow_all_domains: args.allow_origin.is_empty(),
+            allowed_domains: args.allow_origin.clone(),
+            ..Deployment::default()
+        },
         tls: args.tls.then(|| Tls { region: args.region.clone() }),
         ..Options::default()
     };
@@ -85,7 +90,8 @@ pub(crate) async fn run(global: &Global, args: &Simulate) -> anyhow::Result<Exit
         for queue in &queues {
             screen::note(format!("  {}  {}", queue.id, queue.name));
         }
-        screen::note(format!("What it counted: curl {base}/_sim/state"));
+        let trust = ca_file.as_ref().map(|file| format!("--cacert {file} ")).unwrap_or_default();
+        screen::note(format!("What it counted: curl {trust}{base}/_sim/state"));
     }
     interrupted().await?;
     Ok(ExitCode::SUCCESS)

@@ -157,3 +157,40 @@ fn doctor_names_what_is_wrong_why_and_what_to_do() {
     );
     assert_nothing_was_created(&office);
 }
+
+#[test]
+fn an_origin_that_the_deployment_does_not_allow_is_found_before_and_told_after() {
+    let office = Office::open(&["--quota", "off", "--allow-origin", "example.com"]);
+    let found = run(&office, &["doctor"], &[]);
+    assert!(found.code == 1 && found.stdout.contains("GENESYS_ORIGIN"), "{}", found.stdout);
+    let refused = run(&office, &["create", "--guest", "ann", "--idempotency-key", "a"], &[]);
+    assert!(refused.code == 1 && refused.stderr.contains("GENESYS_ORIGIN"), "{}", refused.stderr);
+    let allowed = [("GENESYS_ORIGIN", "https://shop.example.com")];
+    run(&office, &["doctor"], &allowed).ok();
+    run(&office, &["create", "--guest", "ann", "--idempotency-key", "a"], &allowed).ok();
+    office.assert_each_guest_once(1);
+}
+
+#[test]
+fn a_region_that_was_mistyped_claims_no_store() {
+    let office = Office::open(&["--quota", "off"]);
+    let base = office.says["baseUrl"].as_str().unwrap().to_owned();
+    let wrong = [("GENESYS_BASE_URL", ""), ("GENESYS_REGION", "localhost:1"), ("GUESTLANE_RETRIES", "0")];
+    assert_eq!(run(&office, &["create", "--guest", "ann"], &wrong).code, 1);
+    run(&office, &["create", "--guest", "ann"], &[("GENESYS_BASE_URL", &base)]).ok();
+    let elsewhere = run(&office, &["create", "--guest", "bob"], &wrong);
+    assert!(elsewhere.code == 2 && elsewhere.stderr.contains("belongs to the platform"), "{}", elsewhere.stderr);
+    let found = run(&office, &["doctor"], &wrong);
+    assert!(found.stdout.contains("belongs to the platform"), "{}", found.stdout);
+}
+
+#[test]
+fn a_batch_keeps_to_what_the_quota_can_serve() {
+    let office = Office::open(&["--quota", "600/min"]);
+    let rows: String = (0..24).map(|row| format!("guest-{row}\n")).collect();
+    office.write("rows.csv", &format!("guest_id\n{rows}"));
+    run(&office, &["batch", "rows.csv", "--concurrency", "64"], &[("GUESTLANE_QUOTA", "600/min"), ("GUESTLANE_DEADLINE", "6s")])
+        .ok();
+    office.assert_each_guest_once(24);
+    assert_eq!(office.state()["throttled"], 0);
+}
