@@ -39,6 +39,9 @@ pub struct Entry {
 #[derive(Debug, Default)]
 pub(crate) struct Journal(VecDeque<Record>);
 
+/// How much of a body is kept.
+const LONGEST_BODY: usize = 16 * 1024;
+
 /// How many entries are kept.
 const KEPT: usize = 10_000;
 
@@ -58,7 +61,11 @@ pub(crate) struct Record {
 }
 
 impl Journal {
-    pub(crate) fn add(&mut self, record: Record) {
+    pub(crate) fn add(&mut self, mut record: Record) {
+        if record.body.len() > LONGEST_BODY {
+            // A copy: a slice would keep the whole.
+            record.body = [&record.body[..LONGEST_BODY], b" [cut]"].concat().into();
+        }
         if self.0.len() == KEPT {
             self.0.pop_front();
         }
@@ -80,18 +87,14 @@ impl Journal {
 impl Record {
     fn entry(&self) -> Entry {
         let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-        let mut body = String::from_utf8_lossy(&self.body).into_owned();
-        if self.route == Some(Route::Token)
-            && let Some(at) = body.find("client_secret=")
-        {
-            let from = at + "client_secret=".len();
-            let to = body[from..].find('&').map_or(body.len(), |end| from + end);
-            body.replace_range(from..to, "***");
-        }
+        let body = String::from_utf8_lossy(&self.body);
+        let body = match self.route {
+            Some(Route::Token) => without_secrets_of_form(&body),
+            Some(Route::Exchange) => without_secrets_of_json(&body),
+            _ => body.into_owned(),
+        };
         let mut headers: BTreeMap<_, _> = self.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
-        if self.route == Some(Route::Token)
-            && let Some(value) = headers.get_mut("authorization")
-        {
+        if let Some(value) = headers.get_mut("authorization") {
             *value = value.split_once(' ').map_or_else(|| "***".to_owned(), |(scheme, _)| format!("{scheme} ***"));
         }
         Entry {
@@ -99,12 +102,75 @@ impl Record {
             at: self.at,
             route: self.route,
             method: self.method.to_string(),
-            path: self.path.clone(),
+            path: without_signature(&self.path),
             headers,
             body,
             status: self.status,
             fault: self.fault.map(|fault| fault.to_string()),
             correlation_id: self.correlation_id,
         }
+    }
+}
+
+/// A form with its secret hidden, however often and in whichever writing it stands there.
+fn without_secrets_of_form(body: &str) -> String {
+    let hide = |pair: &str| {
+        let name = url::form_urlencoded::parse(pair.as_bytes()).next().map(|(name, _)| name.into_owned());
+        match (name.as_deref(), pair.split_once('=')) {
+            (Some("client_secret"), Some((written, _))) => format!("{written}=***"),
+            _ => pair.to_owned(),
+        }
+    };
+    body.split('&').map(hide).collect::<Vec<_>>().join("&")
+}
+
+/// What a guest signs in with; all else stays.
+fn without_secrets_of_json(body: &str) -> String {
+    const SECRETS: [&str; 5] = ["code", "codeVerifier", "idToken", "refreshToken", "jwt"];
+    fn hide(value: &mut serde_json::Value) {
+        match value {
+            serde_json::Value::Object(fields) => {
+                for (name, value) in fields {
+                    if SECRETS.contains(&name.as_str()) && !value.is_null() {
+                        *value = "***".into();
+                    } else {
+                        hide(value);
+                    }
+                }
+            }
+            serde_json::Value::Array(items) => items.iter_mut().for_each(hide),
+            _ => {}
+        }
+    }
+    let Ok(mut value) = serde_json::from_str(body) else { return format!("<{} bytes>", body.len()) };
+    hide(&mut value);
+    value.to_string()
+}
+
+/// An upload's signature opens the file.
+fn without_signature(path: &str) -> String {
+    match path.find("sig=") {
+        Some(at) => {
+            let from = at + "sig=".len();
+            let to = path[from..].find('&').map_or(path.len(), |end| from + end);
+            format!("{}***{}", &path[..from], &path[to..])
+        }
+        None => path.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_secret_is_shown_however_it_is_written() {
+        for form in ["client_secret=hunter2&x=1", "x=1&client%5Fsecret=hunter2", "client_secret=a&client_secret=hunter2"] {
+            assert!(!without_secrets_of_form(form).contains("hunter2"), "{form}");
+        }
+        let json = r#"{"deploymentId":"d","oauth":{"code":"hunter2","codeVerifier":"hunter2"},"refreshToken":"hunter2"}"#;
+        let shown = without_secrets_of_json(json);
+        assert!(!shown.contains("hunter2") && shown.contains(r#""deploymentId":"d""#), "{shown}");
+        assert_eq!(without_signature("/_upload/a?sig=hunter2&x=1"), "/_upload/a?sig=***&x=1");
     }
 }

@@ -120,6 +120,9 @@ pub struct State {
     pub guest_sessions: u64,
 }
 
+/// No clock of the simulator is farther ahead than a hundred years, in microseconds.
+const FARTHEST: i64 = 100 * 366 * 86_400 * 1_000_000;
+
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -146,7 +149,9 @@ impl World {
     }
 
     pub(crate) fn advance(&self, by: Duration) {
-        self.ahead.fetch_add(i64::try_from(by.as_micros()).unwrap_or(i64::MAX), Ordering::Relaxed);
+        let by = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
+        let ahead = self.ahead.load(Ordering::Relaxed).saturating_add(by).min(FARTHEST);
+        self.ahead.store(ahead, Ordering::Relaxed);
         let now = self.now();
         lock(&self.organization).guests.expire(now);
     }

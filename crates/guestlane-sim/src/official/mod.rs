@@ -33,8 +33,8 @@ pub(crate) fn is_brief(op: Op, request: &Incoming) -> bool {
         Op::BriefToken | Op::BriefConversation => true,
         Op::Contact => {
             let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
-            let brief_fields = !body["customAttributes"].is_null() || body["type"] == NewContact::TYPE;
-            brief_fields || request.headers.contains_key("idempotency-key")
+            // By what it says, not by its headers: the public platform does not look at a key.
+            !body["customAttributes"].is_null() || !body["externalContactId"].is_null() || body["type"] == NewContact::TYPE
         }
         _ => false,
     }

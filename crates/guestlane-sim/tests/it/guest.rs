@@ -18,7 +18,7 @@ use tokio_tungstenite::{
 use crate::client::Client;
 
 pub(crate) struct Guest {
-    socket: WebSocketStream<TcpStream>,
+    pub(crate) socket: WebSocketStream<TcpStream>,
     pub(crate) token: String,
 }
 

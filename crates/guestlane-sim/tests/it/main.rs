@@ -9,4 +9,5 @@ mod guest;
 mod official;
 mod platform;
 mod sessions;
+mod strict;
 mod tls;

@@ -72,6 +72,7 @@ impl Organization {
         signed_in.refresh_tokens.retain(|_, (known, _)| *known != subject);
         for key in self.sessions_of(&subject) {
             self.guests.broadcast(&key, &frames::push(FrameBody::Logout(Empty {})), None);
+            self.guests.detach_all(&key);
         }
         Ok(answer::empty(StatusCode::NO_CONTENT))
     }

@@ -47,6 +47,19 @@ impl Given {
         self.value["action"].as_str().unwrap_or_default()
     }
 
+    /// Whether a message has texts, lists and strings by name where the schema has them.
+    fn is_well_typed(&self) -> bool {
+        let message = &self.value["message"];
+        let texts = ["type", "text", "id"].map(|name| &message[name]);
+        let lists = ["content", "events"].map(|name| &message[name]);
+        let strings = [&message["metadata"], &message["channel"]["metadata"]["customAttributes"]];
+        texts.iter().all(|value| value.is_null() || value.is_string())
+            && lists.iter().all(|value| value.is_null() || value.is_array())
+            && strings
+                .iter()
+                .all(|value| value.is_null() || value.as_object().is_some_and(|fields| fields.values().all(Value::is_string)))
+    }
+
     /// For the journal: without the secrets that a frame has.
     pub(crate) fn without_secrets(&self) -> String {
         let mut shown = self.value.clone();
@@ -121,7 +134,10 @@ impl Organization {
         if wants_deployment && given.value["deploymentId"].as_str().unwrap_or_default().is_empty() {
             return error(4020, "Missing parameter deploymentId", tracing_id).into();
         }
-        let Ok(frame) = serde_json::from_value::<ClientFrame>(given.value.clone()) else {
+        // The types are the clients', and lenient: what they would overlook is refused here.
+        let Some(frame) =
+            given.is_well_typed().then(|| serde_json::from_value::<ClientFrame>(given.value.clone()).ok()).flatten()
+        else {
             return error(400, "Request failed.", tracing_id).into();
         };
         let key = Self::token_key(token);

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use guestlane_genesys::{
     Timestamp,
     guest::{
-        event::{Channel, Direction, Event, Message, Presence, attribute_bytes},
+        event::{Channel, Content, Direction, Event, Message, Presence, attribute_bytes},
         frame::{Body, Empty, ServerFrame},
     },
 };
@@ -58,6 +58,7 @@ impl Organization {
         let life = Duration::from_secs(self.options.deployment.session_seconds);
         if let Some(session) = self.guests.sessions.get_mut(key) {
             session.expires_at = now + life;
+            session.joined |= joins;
         }
         if clears {
             self.clear(connection, key, &mut reply, now);
@@ -99,9 +100,9 @@ impl Organization {
         let says_nothing = match message.kind.as_str() {
             "Text" | "Structured" => text.is_empty() && message.content.is_empty(),
             "Event" => message.events.is_empty(),
-            _ => false,
+            _ => text.is_empty() && message.content.is_empty() && message.events.is_empty(),
         };
-        if says_nothing {
+        if says_nothing || !message.content.iter().all(is_content) || !message.events.iter().all(is_event) {
             return Err((400, "Request failed.".to_owned()));
         }
         for content in message.content.iter_mut().filter(|content| content.content_type == "Attachment") {
@@ -260,4 +261,25 @@ fn presence(kind: &str) -> Message {
 
 fn object(value: Value) -> Map<String, Value> {
     if let Value::Object(fields) = value { fields } else { Map::new() }
+}
+
+/// What a guest may send, with what it must have (reference, section 8.4).
+fn is_content(content: &Content) -> bool {
+    let field = |name: &str| content.fields.get(name).and_then(Value::as_object);
+    match content.content_type.as_str() {
+        "Attachment" => field("attachment").is_some(),
+        "ButtonResponse" => field("buttonResponse")
+            .is_some_and(|button| ["type", "text", "payload"].iter().all(|name| button.get(*name).is_some_and(Value::is_string))),
+        "Form" => field("form").is_some(),
+        _ => false,
+    }
+}
+
+/// The events that a guest may send (reference, section 8.5).
+fn is_event(event: &Event) -> bool {
+    match event.kind.as_str() {
+        "Presence" => event.presence.is_some(),
+        "Typing" | "CoBrowse" | "Video" | "Reactions" => true,
+        _ => false,
+    }
 }

@@ -56,6 +56,8 @@ pub(crate) struct Guests {
 struct Session {
     expires_at: Timestamp,
     conversation: Option<Uuid>,
+    /// Whether the guest came by a Presence event.
+    joined: bool,
     read_only: bool,
     /// Closed after its read-only end: what `startNew` waits for.
     closed: bool,
@@ -103,6 +105,14 @@ impl Guests {
         let session = self.connections.get_mut(&number).and_then(|connection| connection.session.take());
         if let Some(session) = session.and_then(|session| self.sessions.get_mut(&session)) {
             session.connections.retain(|known| *known != number);
+        }
+    }
+
+    /// The connections stay, and belong to no session until they are configured anew.
+    fn detach_all(&mut self, session: &str) {
+        let of = |session: &Session| session.connections.iter().copied().collect::<Vec<_>>();
+        for number in self.sessions.get(session).map(of).unwrap_or_default() {
+            self.detach(number);
         }
     }
 

@@ -44,6 +44,9 @@ impl Organization {
                 if session.subject.is_some() && subject.is_none() {
                     return frames::error(4017, "Cannot downgrade to an unauthenticated session", tracing_id).into();
                 }
+                if session.subject.is_some() && session.subject != subject {
+                    return frames::error(403, "Session authentication failed", tracing_id).into();
+                }
                 if session.expires_at <= now && !session.cleared {
                     return frames::error(4006, "Session has expired", tracing_id).into();
                 }
@@ -64,6 +67,7 @@ impl Organization {
             let session = Session {
                 expires_at: now + life,
                 conversation: None,
+                joined: false,
                 read_only: false,
                 closed: false,
                 cleared: false,
@@ -99,7 +103,7 @@ impl Organization {
             max_custom_data_bytes: Some(MAX_ATTRIBUTES),
             duration_seconds: Some(life.as_secs()),
             expiration_date: Some(session.expires_at.unix_seconds()),
-            auto_started: Some(session.conversation.is_some()),
+            auto_started: Some(session.joined),
         };
         let mut reply = Reply::from(frames::response(Body::Session(body), tracing_id.clone()));
         if signed_in_now {

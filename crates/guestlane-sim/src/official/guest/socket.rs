@@ -11,7 +11,10 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 use tokio_tungstenite::{
     WebSocketStream,
-    tungstenite::{Message, protocol::Role},
+    tungstenite::{
+        Message,
+        protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode},
+    },
 };
 
 use super::{Push, fault::After};
@@ -61,9 +64,13 @@ enum Next {
     Silence,
 }
 
+/// The longest frame of a client that is read; what the platform does with a longer one is not known.
+const LONGEST_FRAME: usize = 128 * 1024;
+
 /// Serves a socket whose upgrade is agreed upon.
 pub(crate) async fn serve<S: Wire>(stream: S, read: Vec<u8>, world: Arc<World>) {
-    let mut socket = WebSocketStream::from_partially_read(stream, read, Role::Server, None).await;
+    let config = WebSocketConfig::default().max_message_size(Some(LONGEST_FRAME)).max_frame_size(Some(LONGEST_FRAME));
+    let mut socket = WebSocketStream::from_partially_read(stream, read, Role::Server, Some(config)).await;
     let (sender, mut pushes) = unbounded_channel();
     let now = world.now();
     let number = lock(&world.organization).guests.connect(sender, now);
@@ -77,9 +84,11 @@ pub(crate) async fn serve<S: Wire>(stream: S, read: Vec<u8>, world: Arc<World>) 
             },
             given = socket.next() => match given {
                 Some(Ok(Message::Text(text))) => take(&mut socket, &world, number, text.as_str(), &mut pushes).await,
-                Some(Ok(Message::Binary(bytes))) => {
-                    let text = String::from_utf8_lossy(&bytes);
-                    take(&mut socket, &world, number, &text, &mut pushes).await
+                // Frames are text (reference, section 8.2).
+                Some(Ok(Message::Binary(_))) => {
+                    let unsupported = CloseFrame { code: CloseCode::Unsupported, reason: "".into() };
+                    let _ = socket.close(Some(unsupported)).await;
+                    return;
                 }
                 Some(Ok(_)) => Next::Frame,
                 Some(Err(_)) | None => Next::Drop,
