@@ -13,6 +13,9 @@ use crate::{
     world::{Incoming, World, lock},
 };
 
+/// A hundred years.
+const MAX_ADVANCE: u64 = 100 * 365 * 24 * 3600;
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NewFaults {
@@ -63,9 +66,13 @@ pub(crate) fn handle(world: &World, request: &Incoming) -> Response<Body> {
             lock(&world.organization).sign_in.revoke_tokens();
             Ok(answer::empty(StatusCode::NO_CONTENT))
         }
-        (&Method::POST, "/_sim/clock") => parse::<Advance>(request).map(|advance| {
+        (&Method::POST, "/_sim/clock") => parse::<Advance>(request).and_then(|advance| {
+            if advance.advance_seconds > MAX_ADVANCE {
+                let message = format!("advanceSeconds is more than {MAX_ADVANCE}, which are 100 years.");
+                return Err(Refusal::bad_request(message));
+            }
             world.advance(Duration::from_secs(advance.advance_seconds));
-            answer::json(StatusCode::OK, &json!({"now": world.now()}))
+            Ok(answer::json(StatusCode::OK, &json!({"now": world.now()})))
         }),
         (&Method::POST, "/_sim/agent") => parse::<Agent>(request).and_then(|agent| act(world, &agent)),
         _ => Err(Refusal::not_found()),

@@ -9,11 +9,13 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt, Either, StreamBody};
 use hyper::body::Frame;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::{
     answer::{self, Body, Refusal},
     fault::{Fault, FaultKind},
     route::Route,
+    window::RateHeaders,
 };
 
 /// The connection shall end without an answer: how.
@@ -44,7 +46,7 @@ pub(crate) enum Before {
 
 /// Decides what becomes of a request before any work is done.
 #[deny(clippy::wildcard_enum_match_arm)]
-pub(crate) fn before(fault: &Fault, route: Route, now: Timestamp) -> Before {
+pub(crate) fn before(fault: &Fault, route: Route, now: Timestamp, correlation_id: Uuid) -> Before {
     let refuse = |status, code, message: &str| Before::Refuse(Refusal::new(status, code, message));
     match fault.kind {
         FaultKind::TooManyRequests => {
@@ -53,7 +55,7 @@ pub(crate) fn before(fault: &Fault, route: Route, now: Timestamp) -> Before {
         }
         FaultKind::TooManyRequestsDate => {
             let wait = fault.retry_after.unwrap_or(Duration::from_secs(1));
-            let mut response = Refusal::too_many_requests(wait.as_secs()).answer(uuid::Uuid::nil());
+            let mut response = Refusal::too_many_requests(wait.as_secs()).answer(correlation_id);
             let micros = u64::try_from((now + wait).unix_micros()).unwrap_or(0);
             let date = httpdate::fmt_http_date(std::time::UNIX_EPOCH + Duration::from_micros(micros));
             if let Ok(date) = HeaderValue::from_str(&date) {
@@ -118,7 +120,13 @@ pub(crate) enum After {
 
 /// Decides what becomes of the answer. `held` is kept for as long as the answer is under way.
 #[deny(clippy::wildcard_enum_match_arm)]
-pub(crate) async fn after<H: Send + Sync + 'static>(fault: &Fault, answer: Response<Body>, clock: &Clock, held: H) -> After {
+pub(crate) async fn after<H: Send + Sync + 'static>(
+    fault: &Fault,
+    answer: Response<Body>,
+    clock: &Clock,
+    held: H,
+    correlation_id: Uuid,
+) -> After {
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS
         && let Some(kind) =
             [FaultKind::Slow, FaultKind::WrongTypes, FaultKind::Truncated].into_iter().find(|kind| *kind == fault.kind)
@@ -132,7 +140,13 @@ pub(crate) async fn after<H: Send + Sync + 'static>(fault: &Fault, answer: Respo
         FaultKind::BadGatewayAfter => After::Answer(page(StatusCode::BAD_GATEWAY, "502 Bad Gateway")),
         FaultKind::GatewayTimeoutAfter => {
             let refusal = Refusal::new(StatusCode::GATEWAY_TIMEOUT, "gateway.timeout", "The request timed out.");
-            After::Answer(refusal.answer(uuid::Uuid::nil()))
+            let mut answer = refusal.answer(correlation_id);
+            for name in RateHeaders::NAMES {
+                if let Some(value) = head.headers.get(name) {
+                    answer.headers_mut().insert(name, value.clone());
+                }
+            }
+            After::Answer(answer)
         }
         FaultKind::AnswerLost => After::End(Ending::Closed),
         FaultKind::ResetAfter => After::End(Ending::Reset),

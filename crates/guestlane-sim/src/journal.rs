@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use guestlane_genesys::Timestamp;
 use http::{HeaderMap, Method};
 use serde::Serialize;
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::route::Route;
@@ -21,11 +22,12 @@ pub struct Entry {
     pub route: Option<Route>,
     /// HTTP method; `FRAME` of what came over a guest socket.
     pub method: String,
-    /// Path with query; of a frame its action.
+    /// Path with query, without a file's signature; of a frame its action.
     pub path: String,
-    /// HTTP headers, as sent.
+    /// HTTP headers, as sent; of `authorization` only the scheme is shown.
     pub headers: BTreeMap<String, String>,
-    /// The body, as sent; the client secret of a sign-in and the secrets of a frame are not shown, nor are files.
+    /// The body, as sent; client secrets, and the secrets of guests' sign-ins and frames, are not shown, nor are files. What is longer
+    /// than 16 KiB is cut, and ends in `…`.
     pub body: String,
     /// The answer's status, or code; absent when the answer was withheld.
     pub status: Option<u16>,
@@ -35,17 +37,26 @@ pub struct Entry {
     pub correlation_id: Uuid,
 }
 
-/// The last entries.
+/// The last entries: at most [`KEPT`], and not more than [`KEPT_BYTES`] in all.
 #[derive(Debug, Default)]
-pub(crate) struct Journal(VecDeque<Record>);
-
-/// How much of a body is kept.
-const LONGEST_BODY: usize = 16 * 1024;
+pub(crate) struct Journal {
+    records: VecDeque<Record>,
+    bytes: usize,
+}
 
 /// How many entries are kept.
 const KEPT: usize = 10_000;
 
-/// An entry as it is kept: turned into an [`Entry`] only when somebody looks.
+/// How much text they may have together.
+const KEPT_BYTES: usize = 32 * 1024 * 1024;
+
+/// How much of a body is kept.
+const KEPT_OF_BODY: usize = 16 * 1024;
+
+/// Where guests' codes and tokens are exchanged.
+const EXCHANGES: &str = "/api/v2/webdeployments/token/";
+
+/// An entry as it is kept: turned into an [`Entry`] only when somebody looks. Its secrets are gone already.
 #[derive(Debug, Clone)]
 pub(crate) struct Record {
     pub(crate) n: u64,
@@ -53,58 +64,50 @@ pub(crate) struct Record {
     pub(crate) route: Option<Route>,
     pub(crate) method: Method,
     pub(crate) path: String,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: bytes::Bytes,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Box<str>,
     pub(crate) status: Option<u16>,
     pub(crate) fault: Option<crate::fault::Fault>,
     pub(crate) correlation_id: Uuid,
 }
 
 impl Journal {
-    pub(crate) fn add(&mut self, mut record: Record) {
-        if record.body.len() > LONGEST_BODY {
-            // A copy: a slice would keep the whole.
-            record.body = [&record.body[..LONGEST_BODY], b" [cut]"].concat().into();
+    pub(crate) fn add(&mut self, record: Record) {
+        self.bytes += record.bytes();
+        self.records.push_back(record);
+        while self.records.len() > KEPT || self.bytes > KEPT_BYTES {
+            let Some(oldest) = self.records.pop_front() else { return };
+            self.bytes -= oldest.bytes();
         }
-        if self.0.len() == KEPT {
-            self.0.pop_front();
-        }
-        self.0.push_back(record);
     }
 
     /// What the request `n` was answered; it is among the last ones.
     pub(crate) fn answered(&mut self, n: u64, status: u16) {
-        if let Some(record) = self.0.iter_mut().rev().find(|record| record.n == n) {
+        if let Some(record) = self.records.iter_mut().rev().find(|record| record.n == n) {
             record.status = Some(status);
         }
     }
 
     pub(crate) fn entries(&self) -> Vec<Entry> {
-        self.0.iter().map(Record::entry).collect()
+        self.records.iter().map(Record::entry).collect()
     }
 }
 
 impl Record {
+    fn bytes(&self) -> usize {
+        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        size_of::<Self>() + self.path.len() + self.body.len() + headers
+    }
+
     fn entry(&self) -> Entry {
-        let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-        let body = String::from_utf8_lossy(&self.body);
-        let body = match self.route {
-            Some(Route::Token) => without_secrets_of_form(&body),
-            Some(Route::Exchange) => without_secrets_of_json(&body),
-            _ => body.into_owned(),
-        };
-        let mut headers: BTreeMap<_, _> = self.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
-        if let Some(value) = headers.get_mut("authorization") {
-            *value = value.split_once(' ').map_or_else(|| "***".to_owned(), |(scheme, _)| format!("{scheme} ***"));
-        }
         Entry {
             n: self.n,
             at: self.at,
             route: self.route,
             method: self.method.to_string(),
-            path: without_signature(&self.path),
-            headers,
-            body,
+            path: self.path.clone(),
+            headers: self.headers.iter().cloned().collect(),
+            body: self.body.to_string(),
             status: self.status,
             fault: self.fault.map(|fault| fault.to_string()),
             correlation_id: self.correlation_id,
@@ -112,65 +115,93 @@ impl Record {
     }
 }
 
-/// A form with its secret hidden, however often and in whichever writing it stands there.
-fn without_secrets_of_form(body: &str) -> String {
-    let hide = |pair: &str| {
-        let name = url::form_urlencoded::parse(pair.as_bytes()).next().map(|(name, _)| name.into_owned());
-        match (name.as_deref(), pair.split_once('=')) {
-            (Some("client_secret"), Some((written, _))) => format!("{written}=***"),
-            _ => pair.to_owned(),
-        }
-    };
-    body.split('&').map(hide).collect::<Vec<_>>().join("&")
+/// Path and query, without the signatures and secrets in them.
+pub(crate) fn path(path: &str, query: Option<&str>) -> String {
+    let Some(query) = query else { return path.to_owned() };
+    let query = without(query, &["sig", "client_secret"]);
+    format!("{path}?{query}")
 }
 
-/// What a guest signs in with; all else stays.
-fn without_secrets_of_json(body: &str) -> String {
-    const SECRETS: [&str; 5] = ["code", "codeVerifier", "idToken", "refreshToken", "jwt"];
-    fn hide(value: &mut serde_json::Value) {
-        match value {
-            serde_json::Value::Object(fields) => {
-                for (name, value) in fields {
-                    if SECRETS.contains(&name.as_str()) && !value.is_null() {
-                        *value = "***".into();
-                    } else {
-                        hide(value);
-                    }
-                }
-            }
-            serde_json::Value::Array(items) => items.iter_mut().for_each(hide),
-            _ => {}
-        }
+/// The headers, without credentials.
+pub(crate) fn headers(headers: &HeaderMap) -> Vec<(String, String)> {
+    let shown = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
+        let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
+        (name.to_string(), if name.as_str().ends_with("authorization") { scheme(&text) } else { text })
+    };
+    headers.iter().map(shown).collect()
+}
+
+/// `Bearer ***`, as the scheme was written; of a scheme nobody knows nothing.
+fn scheme(value: &str) -> String {
+    match value.split_once(' ') {
+        Some((scheme, _)) if ["basic", "bearer"].contains(&scheme.to_lowercase().as_str()) => format!("{scheme} ***"),
+        _ => "***".to_owned(),
     }
-    let Ok(mut value) = serde_json::from_str(body) else { return format!("<{} bytes>", body.len()) };
-    hide(&mut value);
+}
+
+/// The body of a request, without secrets.
+pub(crate) fn body(route: Option<Route>, path: &str, headers: &HeaderMap, body: &[u8]) -> Box<str> {
+    let text = String::from_utf8_lossy(body);
+    if path.starts_with(EXCHANGES) {
+        return cut(&exchange(&text));
+    }
+    let form = crate::organization::has_type(headers, "application/x-www-form-urlencoded");
+    if !form && !matches!(route, None | Some(Route::Token)) {
+        return cut(&text);
+    }
+    match serde_json::from_str::<Value>(&text) {
+        Ok(mut value) if value.is_object() || value.is_array() => {
+            mask(&mut value, &["client_secret"]);
+            cut(&value.to_string())
+        }
+        _ => cut(&without(&text, &["client_secret"])),
+    }
+}
+
+fn exchange(text: &str) -> String {
+    if text.is_empty() {
+        return String::new();
+    }
+    let Ok(mut value) = serde_json::from_str::<Value>(text) else { return "***".to_owned() };
+    mask(&mut value, &["code", "refreshToken", "idToken", "codeVerifier", "jwt"]);
     value.to_string()
 }
 
-/// An upload's signature opens the file.
-fn without_signature(path: &str) -> String {
-    match path.find("sig=") {
-        Some(at) => {
-            let from = at + "sig=".len();
-            let to = path[from..].find('&').map_or(path.len(), |end| from + end);
-            format!("{}***{}", &path[..from], &path[to..])
+fn mask(value: &mut Value, secrets: &[&str]) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                if secrets.contains(&name.as_str()) { *value = Value::from("***") } else { mask(value, secrets) }
+            }
         }
-        None => path.to_owned(),
+        Value::Array(values) => values.iter_mut().for_each(|value| mask(value, secrets)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_secret_is_shown_however_it_is_written() {
-        for form in ["client_secret=hunter2&x=1", "x=1&client%5Fsecret=hunter2", "client_secret=a&client_secret=hunter2"] {
-            assert!(!without_secrets_of_form(form).contains("hunter2"), "{form}");
+/// `a=b&c=d` without the values of these names, however they are written. The rest stays as it is.
+fn without(pairs: &str, secrets: &[&str]) -> String {
+    let decoded = |text: &str| {
+        let pair = url::form_urlencoded::parse(text.as_bytes()).next();
+        pair.map_or_else(String::new, |(name, _)| name.trim().to_lowercase())
+    };
+    let shown = |pair: &str| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let (plain, inside) = (decoded(name), decoded(&value.replace('=', "%3D")));
+        if secrets.contains(&plain.as_str()) {
+            return format!("{name}=***");
         }
-        let json = r#"{"deploymentId":"d","oauth":{"code":"hunter2","codeVerifier":"hunter2"},"refreshToken":"hunter2"}"#;
-        let shown = without_secrets_of_json(json);
-        assert!(!shown.contains("hunter2") && shown.contains(r#""deploymentId":"d""#), "{shown}");
-        assert_eq!(without_signature("/_upload/a?sig=hunter2&x=1"), "/_upload/a?sig=***&x=1");
+        // What is no form may have a secret in it none the less.
+        let hides = secrets.iter().any(|secret| secret.len() > 3 && (plain.contains(secret) || inside.contains(secret)));
+        if hides { "***".to_owned() } else { pair.to_owned() }
+    };
+    pairs.split('&').map(shown).collect::<Vec<_>>().join("&")
+}
+
+/// The beginning of a long text.
+pub(crate) fn cut(text: &str) -> Box<str> {
+    if text.len() <= KEPT_OF_BODY {
+        return text.into();
     }
+    format!("{}…", &text[..text.floor_char_boundary(KEPT_OF_BODY)]).into()
 }

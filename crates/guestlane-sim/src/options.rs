@@ -61,6 +61,9 @@ pub struct Options {
     pub message_rate: u32,
     /// Whether pushed frames overtake answers: a bot speaks before the echo, and before the answer to `configureSession`.
     pub pushes_out_of_order: bool,
+    /// Whether the brief's operations are there, which the public platform does not have. Without them they are 404, and the brief's
+    /// permissions permit nothing.
+    pub brief: bool,
     /// HTTPS with a CA of its own; without it plain HTTP.
     pub tls: Option<Tls>,
 }
@@ -201,6 +204,7 @@ impl Default for Options {
             dedupe_open_messages: false,
             message_rate: 2,
             pushes_out_of_order: false,
+            brief: true,
             tls: None,
         }
     }

@@ -193,6 +193,14 @@ doors! {
     Socket = Socket, "GET" "/v1";
 }
 
+impl Op {
+    /// Whether it asks for an access token.
+    pub(crate) fn is_behind_a_token(self) -> bool {
+        let open = matches!(self.route(), Route::Token | Route::Crm | Route::Deployment | Route::History | Route::Exchange);
+        !open && !matches!(self.route(), Route::Upload | Route::Socket)
+    }
+}
+
 pub(crate) fn door(method: &Method, path: &str) -> Door {
     if path.starts_with("/_sim/") {
         return Door::Admin;

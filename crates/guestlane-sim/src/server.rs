@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use http_body_util::{BodyExt, Limited};
 use hyper::{body, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -22,7 +22,7 @@ use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
 use crate::{
-    answer::{Body, Refusal},
+    answer::Body,
     effect::{Ending, GARBAGE},
     official::guest::{
         socket::{self, Wire},
@@ -107,10 +107,7 @@ async fn answer(world: &World, request: Request<body::Incoming>) -> Result<Respo
     let max = if head.uri.path().starts_with("/_upload/") { MAX_FILE } else { MAX_REQUEST };
     let body = match Limited::new(body, max).collect().await {
         Ok(body) => body.to_bytes(),
-        Err(_) => {
-            let message = format!("The body is too large. Maximum bytes: {max}");
-            return Ok(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "request.too.large", message).answer(uuid::Uuid::nil()));
-        }
+        Err(_) => return Ok(world.too_large(&head, max).await),
     };
     let incoming = Incoming {
         method: head.method,

@@ -19,6 +19,11 @@ pub(crate) struct RateHeaders {
     pub(crate) reset: u64,
 }
 
+impl RateHeaders {
+    /// What they are called on the wire.
+    pub(crate) const NAMES: [&str; 3] = ["inin-ratelimit-count", "inin-ratelimit-allowed", "inin-ratelimit-reset"];
+}
+
 impl Window {
     pub(crate) fn new(now: Timestamp) -> Self {
         Self { began: now, calls: 0 }
@@ -41,8 +46,20 @@ impl Window {
         }
         let room = self.calls < allowed;
         self.calls += u32::from(room);
+        (self.told(allowed, span, now), room)
+    }
+
+    /// What is told of the quota when no call is counted.
+    pub(crate) fn look(mut self, rate: Rate, now: Timestamp) -> RateHeaders {
+        if now.since(self.began) >= rate.window() {
+            self = Self::new(now);
+        }
+        self.told(rate.calls(), rate.window(), now)
+    }
+
+    fn told(&self, allowed: u32, span: Duration, now: Timestamp) -> RateHeaders {
         let left = span.saturating_sub(now.since(self.began));
         let reset = left.max(Duration::from_micros(1)).as_micros().div_ceil(1_000_000);
-        (RateHeaders { count: self.calls, allowed, reset: u64::try_from(reset).unwrap_or(1) }, room)
+        RateHeaders { count: self.calls, allowed, reset: u64::try_from(reset).unwrap_or(1) }
     }
 }

@@ -21,7 +21,7 @@ use crate::{
     crm::{Crm, CrmCounts},
     effect::{self, After, Before, Ending},
     fault::{Fault, FaultKind},
-    journal::{Journal, Record},
+    journal::{self, Journal, Record},
     official::{
         guest::{
             fault::{self, After as Outcome},
@@ -71,6 +71,8 @@ pub(crate) struct World {
     ahead: AtomicI64,
     seed: u64,
     latency: Duration,
+    /// Whether the brief's operations are there.
+    brief: bool,
 }
 
 #[derive(Debug, Default)]
@@ -90,7 +92,7 @@ pub struct State {
     pub contacts: u64,
     /// Conversations that exist.
     pub conversations: u64,
-    /// Different guests among the contacts.
+    /// Different guests among the contacts and the conversations.
     pub guests: u64,
     /// What exists more than once.
     pub duplicates: Duplicates,
@@ -112,7 +114,7 @@ pub struct State {
     pub queues: BTreeMap<Uuid, u64>,
     /// Conversations that a contact is linked to.
     pub linked: u64,
-    /// Conversations moved to another queue.
+    /// Times that a conversation was moved to a queue, be it the one it was in.
     pub transfers: u64,
     /// Guest sockets that are open.
     pub sockets: u64,
@@ -120,8 +122,11 @@ pub struct State {
     pub guest_sessions: u64,
 }
 
-/// No clock of the simulator is farther ahead than a hundred years, in microseconds.
-const FARTHEST: i64 = 100 * 366 * 86_400 * 1_000_000;
+/// How far ahead the pretended time can be, in microseconds: a thousand years, beyond which dates have no form on the wire.
+const FARTHEST: i64 = 1000 * 365 * 24 * 3600 * 1_000_000;
+
+/// Where only the brief's operations are.
+const BRIEF_PATHS: [&str; 2] = ["/api/v2/oauth/token", "/api/v2/conversations/messaging"];
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -140,20 +145,22 @@ impl World {
             ahead: AtomicI64::new(0),
             seed: options.seed,
             latency: options.latency,
+            brief: options.brief,
             organization: Mutex::new(Organization::new(options, origin)),
         })
     }
 
     pub(crate) fn now(&self) -> Timestamp {
-        Timestamp::from_unix_micros(self.clock.now().unix_micros() + self.ahead.load(Ordering::Relaxed))
+        let ahead = self.ahead.load(Ordering::Relaxed);
+        Timestamp::from_unix_micros(self.clock.now().unix_micros().saturating_add(ahead))
     }
 
     pub(crate) fn advance(&self, by: Duration) {
         let by = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
-        let ahead = self.ahead.load(Ordering::Relaxed).saturating_add(by).min(FARTHEST);
-        self.ahead.store(ahead, Ordering::Relaxed);
+        let further = |ahead: i64| Some(ahead.saturating_add(by).min(FARTHEST));
+        let _ = self.ahead.fetch_update(Ordering::Relaxed, Ordering::Relaxed, further);
         let now = self.now();
-        lock(&self.organization).guests.expire(now);
+        lock(&self.organization).expire(now);
     }
 
     pub(crate) async fn sleep(&self, duration: Duration) {
@@ -203,23 +210,23 @@ impl World {
 
     /// Answers a request, or says that the connection shall be closed without an answer.
     pub(crate) async fn handle(&self, request: Incoming) -> Result<Response<Body>, Ending> {
-        let door = door(&request.method, &request.path);
+        let door = self.door(&request.method, &request.path);
         if door == Door::Admin {
             return Ok(admin::handle(self, &request));
         }
         let (n, correlation_id, at) = self.begin().await;
         let route = if let Door::Route(op, _) = &door { Some(op.route()) } else { None };
         let fault = route.and_then(|route| self.fault(route));
-        let path = request.query.as_ref().map_or_else(|| request.path.clone(), |query| format!("{}?{query}", request.path));
+        let is_file = route == Some(Route::Upload);
         // Written down as it comes: a request that is held for ever was made, too.
         lock(&self.journal).add(Record {
             n,
             at,
             route,
             method: request.method.clone(),
-            path,
-            headers: request.headers.clone(),
-            body: if route == Some(Route::Upload) { Bytes::new() } else { request.body.clone() },
+            path: journal::path(&request.path, request.query.as_deref()),
+            headers: journal::headers(&request.headers),
+            body: journal::body(route, &request.path, &request.headers, if is_file { &[] } else { &request.body }),
             status: None,
             fault,
             correlation_id,
@@ -227,14 +234,49 @@ impl World {
         let mut answer = self.answer(door, fault.as_ref(), &request, correlation_id).await;
         if let Ok(response) = &mut answer {
             lock(&self.journal).answered(n, response.status().as_u16());
-            // By the pretended clock, as everything else.
-            let seconds = u64::try_from(self.now().unix_seconds()).unwrap_or(0);
-            let date = httpdate::fmt_http_date(std::time::UNIX_EPOCH + Duration::from_secs(seconds));
-            if let Ok(date) = HeaderValue::from_str(&date) {
-                response.headers_mut().insert(http::header::DATE, date);
-            }
+            self.date(response);
         }
         answer
+    }
+
+    /// Refuses a request that is too large to be read.
+    pub(crate) async fn too_large(&self, head: &http::request::Parts, max: usize) -> Response<Body> {
+        let (n, correlation_id, at) = self.begin().await;
+        let message = format!("The body is too large. Maximum bytes: {max}");
+        let refusal = Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "request.too.large", message);
+        let route = if let Door::Route(op, _) = self.door(&head.method, head.uri.path()) { Some(op.route()) } else { None };
+        lock(&self.journal).add(Record {
+            n,
+            at,
+            route,
+            method: head.method.clone(),
+            path: journal::path(head.uri.path(), head.uri.query()),
+            headers: journal::headers(&head.headers),
+            body: "".into(),
+            status: Some(refusal.status.as_u16()),
+            fault: None,
+            correlation_id,
+        });
+        let mut response = tagged(refusal.answer(correlation_id), correlation_id, RateHeaders::default());
+        self.date(&mut response);
+        response
+    }
+
+    fn door(&self, method: &Method, path: &str) -> Door {
+        match door(method, path) {
+            Door::Route(Op::BriefToken | Op::BriefConversation, _) if !self.brief => Door::Unknown,
+            Door::WrongMethod if !self.brief && BRIEF_PATHS.contains(&path) => Door::Unknown,
+            door => door,
+        }
+    }
+
+    /// By the pretended clock, as everything else.
+    fn date(&self, response: &mut Response<Body>) {
+        let seconds = u64::try_from(self.now().unix_seconds()).unwrap_or(0);
+        let date = httpdate::fmt_http_date(std::time::UNIX_EPOCH + Duration::from_secs(seconds));
+        if let Ok(date) = HeaderValue::from_str(&date) {
+            response.headers_mut().insert(http::header::DATE, date);
+        }
     }
 
     /// Answers a frame of a guest.
@@ -248,9 +290,9 @@ impl World {
             at,
             route: Some(route),
             method: Method::from_bytes(b"FRAME").unwrap_or_default(),
-            path: given.action().to_owned(),
-            headers: HeaderMap::new(),
-            body: given.without_secrets().into(),
+            path: journal::cut(given.action()).into(),
+            headers: Vec::new(),
+            body: journal::cut(&given.without_secrets()),
             status: None,
             fault,
             correlation_id,
@@ -335,10 +377,15 @@ impl World {
         };
         let Some(fault) = fault else { return Ok(self.work(op, &ids, request, self.now(), correlation_id)) };
         let route = op.route();
-        match effect::before(fault, route, self.now()) {
+        let slows = [FaultKind::TooManyRequests, FaultKind::TooManyRequestsDate, FaultKind::Unavailable];
+        let rate = match slows.contains(&fault.kind) && op.is_behind_a_token() {
+            true => lock(&self.organization).quota_of(&request.headers, self.now()),
+            false => RateHeaders::default(),
+        };
+        match effect::before(fault, route, self.now(), correlation_id) {
             Before::Work => {}
-            Before::Refuse(refusal) => return refuse(refusal),
-            Before::Answer(response) => return Ok(tagged(response, correlation_id, RateHeaders::default())),
+            Before::Refuse(refusal) => return Ok(tagged(refusal.answer(correlation_id), correlation_id, rate)),
+            Before::Answer(response) => return Ok(tagged(response, correlation_id, rate)),
             Before::End(ending) => return Err(ending),
             Before::Hang => return self.hang().await,
         }
@@ -350,7 +397,7 @@ impl World {
         if revoked && route == Route::Token {
             lock(&self.organization).sign_in.revoke_tokens();
         }
-        match effect::after(fault, answer, &self.clock, Held::new(&self.hanging)).await {
+        match effect::after(fault, answer, &self.clock, Held::new(&self.hanging), correlation_id).await {
             After::Answer(response) => Ok(tagged(response, correlation_id, RateHeaders::default())),
             After::End(ending) => Err(ending),
             After::Hang => self.hang().await,
@@ -369,7 +416,7 @@ impl World {
             lock(&self.organization).answer(op, ids, request, now)
         };
         let mut response = tagged(answer.unwrap_or_else(|refusal| refusal.answer(correlation_id)), correlation_id, rate);
-        if is_brief(op, request) {
+        if self.brief && is_brief(op, request) {
             response.headers_mut().insert("guestlane-sim-route", HeaderValue::from_static("brief"));
         }
         response
@@ -384,9 +431,10 @@ fn tagged(mut response: Response<Body>, correlation_id: Uuid, rate: RateHeaders)
         headers.insert("inin-correlation-id", value);
     }
     if rate.allowed > 0 {
-        headers.insert("inin-ratelimit-count", rate.count.into());
-        headers.insert("inin-ratelimit-allowed", rate.allowed.into());
-        headers.insert("inin-ratelimit-reset", rate.reset.into());
+        let [count, allowed, reset] = RateHeaders::NAMES;
+        headers.insert(count, rate.count.into());
+        headers.insert(allowed, rate.allowed.into());
+        headers.insert(reset, rate.reset.into());
     }
     response
 }

@@ -103,6 +103,9 @@ pub(crate) fn identifier(given: &Value) -> Result<Identifier, Refusal> {
         Value::Null => None,
         id => Some(uuid("externalSource.id", id)?),
     };
+    if kind == "ExternalId" && source.is_none() {
+        return Err(invalid("externalSource.id", "is missing"));
+    }
     let value = match kind {
         "Email" => value.to_lowercase(),
         "Phone" => e164(&value).unwrap_or(value),
@@ -116,19 +119,21 @@ pub(crate) fn known_source(identifier: &Identifier, source: Uuid) -> bool {
     identifier.source.is_none_or(|named| named == source)
 }
 
-/// Whose contact it is, for the count of duplicates.
-pub(crate) fn guest(contact: &Map<String, Value>, identifiers: &[Identifier]) -> String {
+/// Whose contact it is, for the count of duplicates. One that says nothing of a guest is a guest of its own.
+pub(crate) fn guest(id: Uuid, contact: &Map<String, Value>, identifiers: &[Identifier]) -> String {
     let by = |kind| identifiers.iter().find(|known| known.kind == kind).map(|known| known.value.clone());
     let field = |name: &str| contact.get(name).and_then(Value::as_str).unwrap_or_default();
     let email = || EMAILS.iter().map(|name| field(name)).find(|email| !email.is_empty()).map(str::to_lowercase);
     let number = |phone: &Value| phone["e164"].as_str().or(phone["display"].as_str()).map(str::to_owned);
     let phone = || PHONES.iter().find_map(|name| number(contact.get(*name)?));
+    let name = || format!("{} {}", field("firstName"), field("lastName")).trim().to_owned();
     by("ExternalId")
         .or_else(|| by("Email"))
         .or_else(email)
         .or_else(|| by("Phone"))
         .or_else(phone)
-        .unwrap_or_else(|| format!("{} {}", field("firstName"), field("lastName")).trim().to_owned())
+        .or_else(|| Some(name()).filter(|name| !name.is_empty()))
+        .unwrap_or_else(|| id.to_string())
 }
 
 /// The contact as it is answered.

@@ -104,6 +104,9 @@ impl Organization {
             ("Insert", Some(_)) => {
                 Err(Refusal::new(StatusCode::CONFLICT, "conflict", "A contact with a matching identifier exists."))
             }
+            ("Update", Some(_)) if found.len() > 1 => {
+                Err(Refusal::new(StatusCode::CONFLICT, "conflict", "The identifiers match more than one contact."))
+            }
             ("Update" | "Merge", None) => Err(Refusal::not_found()),
             ("Insert" | "Upsert", None) => {
                 self.directory.clash(&identifiers, &[])?;
@@ -130,7 +133,7 @@ impl Organization {
 
     fn insert(&mut self, fields: Map<String, Value>, identifiers: Vec<Identifier>, now: Timestamp) -> Uuid {
         let id = self.new_id();
-        let guest = contact::guest(&fields, &identifiers);
+        let guest = contact::guest(id, &fields, &identifiers);
         self.tally.contact(&guest);
         for identifier in &identifiers {
             self.directory.claims.insert(identifier.clone(), id);
@@ -165,7 +168,7 @@ impl Organization {
             }
         }
         person.modified = now;
-        person.guest = contact::guest(&person.fields, &person.identifiers);
+        person.guest = contact::guest(first, &person.fields, &person.identifiers);
         if person.guest != before {
             self.tally.contact_gone(&before);
             self.tally.contact(&person.guest);

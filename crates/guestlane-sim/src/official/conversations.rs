@@ -65,6 +65,9 @@ impl Organization {
         if let Some(ended) = known.ended {
             customer["endTime"] = json!(ended);
         }
+        if known.authenticated {
+            customer["authenticated"] = json!(true);
+        }
         if let Some(contact) = known.contact(now) {
             customer["externalContactId"] = json!(contact);
         }
@@ -72,7 +75,7 @@ impl Organization {
             // A communication of its own, that begins and ends with it.
             let mut shown = json!({
                 "id": other.id, "purpose": other.purpose, "startTime": other.started, "connectedTime": other.started,
-                "state": state(other.ended), "attributes": {},
+                "state": state(other.ended), "attributes": other.attributes,
                 "messages": [{"id": Uuid::from_u128(other.id.as_u128() ^ 1 << 64), "state": state(other.ended), "type": known.kind}],
             });
             if let Some(queue) = other.queue {
@@ -113,6 +116,7 @@ impl Organization {
         if uuid(&body["communicationId"]) != Some(known.communication) {
             return Err(Refusal::bad_request("communicationId is not the customer's."));
         }
+        known.linked_before = known.contact(now);
         known.link = Some((contact, seen));
         Ok(answer::empty(StatusCode::ACCEPTED))
     }
@@ -121,15 +125,18 @@ impl Organization {
     pub(crate) fn set_attributes(&mut self, id: &str, participant: &str, body: &[u8]) -> Result<Response<Body>, Refusal> {
         let (_, known) = self.conversation_mut(id)?;
         let participant = participant_id(participant)?;
-        if participant != known.customer && !known.others.iter().any(|other| other.id == participant) {
-            return Err(Refusal::not_found());
-        }
+        let other = known.others.iter_mut().find(|other| other.id == participant);
+        let attributes = match other {
+            Some(other) => &mut other.attributes,
+            None if participant == known.customer => &mut known.attributes,
+            None => return Err(Refusal::not_found()),
+        };
         #[derive(serde::Deserialize)]
         struct Given {
             attributes: std::collections::BTreeMap<String, String>,
         }
         let given: Given = parse(body)?;
-        known.attributes.extend(given.attributes);
+        attributes.extend(given.attributes);
         Ok(answer::empty(StatusCode::ACCEPTED))
     }
 
@@ -166,7 +173,7 @@ impl Organization {
             return Err(Refusal::new(StatusCode::CONFLICT, "conflict", message));
         }
         left.ended = Some(now);
-        known.others.push(Participant { id: next, purpose: "acd", queue: Some(queue), started: now, ended: None });
+        known.others.push(Participant::new(next, "acd", Some(queue), now));
         self.desk.transfers += 1;
         Ok(answer::empty(StatusCode::ACCEPTED))
     }

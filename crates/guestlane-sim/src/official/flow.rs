@@ -30,7 +30,10 @@ pub(crate) struct Conversation {
     pub(crate) session: Option<String>,
     pub(crate) started: Timestamp,
     pub(crate) ended: Option<Timestamp>,
+    /// The customer's.
     pub(crate) attributes: BTreeMap<String, String>,
+    /// Whether the guest signed in.
+    pub(crate) authenticated: bool,
     pub(crate) customer: Uuid,
     pub(crate) communication: Uuid,
     /// Everybody but the customer, in the order of their coming.
@@ -38,6 +41,8 @@ pub(crate) struct Conversation {
     pub(crate) messages: Vec<String>,
     /// A contact, and from when on it is seen.
     pub(crate) link: Option<(Option<Uuid>, Timestamp)>,
+    /// The contact that is seen until then.
+    pub(crate) linked_before: Option<Uuid>,
     pub(crate) agent_spoke: bool,
     /// Texts, and presences, of the guest before an agent spoke.
     first: [u64; 2],
@@ -52,6 +57,13 @@ pub(crate) struct Participant {
     pub(crate) queue: Option<Uuid>,
     pub(crate) started: Timestamp,
     pub(crate) ended: Option<Timestamp>,
+    pub(crate) attributes: BTreeMap<String, String>,
+}
+
+impl Participant {
+    pub(crate) fn new(id: Uuid, purpose: &'static str, queue: Option<Uuid>, started: Timestamp) -> Self {
+        Self { id, purpose, queue, started, ended: None, attributes: BTreeMap::new() }
+    }
 }
 
 /// A message, for the look-up of its details.
@@ -99,21 +111,24 @@ impl Desk {
 impl Conversation {
     /// The contact that is linked, as it is seen now.
     pub(crate) fn contact(&self, now: Timestamp) -> Option<Uuid> {
-        self.link.filter(|(_, from)| *from <= now).and_then(|(contact, _)| contact)
+        match self.link {
+            Some((contact, from)) if from <= now => contact,
+            _ => self.linked_before,
+        }
     }
 
-    /// An agent takes it out of the queue, if none has yet.
+    /// An agent takes it out of the queue, if none is in it now.
     pub(crate) fn agent_takes(&mut self, agent: Uuid, now: Timestamp) {
-        if self.agent_spoke {
+        self.agent_spoke = true;
+        if self.others.iter().any(|other| other.purpose == "agent" && other.ended.is_none()) {
             return;
         }
-        self.agent_spoke = true;
         let waiting = self.others.iter_mut().rfind(|other| other.purpose == "acd" && other.ended.is_none());
         let queue = waiting.and_then(|acd| {
             acd.ended = Some(now);
             acd.queue
         });
-        self.others.push(Participant { id: agent, purpose: "agent", queue, started: now, ended: None });
+        self.others.push(Participant::new(agent, "agent", queue, now));
     }
 
     /// Nobody takes part any more.
@@ -144,8 +159,8 @@ impl Organization {
     ) -> Uuid {
         let ids: [Uuid; 5] = std::array::from_fn(|_| self.new_id());
         let queue = self.flow(&attributes);
-        let flow = Participant { id: ids[3], purpose: "workflow", queue: None, started: now, ended: Some(now) };
-        let acd = queue.map(|queue| Participant { id: ids[4], purpose: "acd", queue: Some(queue), started: now, ended: None });
+        let flow = Participant { ended: Some(now), ..Participant::new(ids[3], "workflow", None, now) };
+        let acd = queue.map(|queue| Participant::new(ids[4], "acd", Some(queue), now));
         let conversation = Conversation {
             kind,
             guest: guest.to_owned(),
@@ -153,11 +168,13 @@ impl Organization {
             started: now,
             ended: None,
             attributes,
+            authenticated: false,
             customer: ids[1],
             communication: ids[2],
             others: std::iter::once(flow).chain(acd).collect(),
             messages: Vec::new(),
             link: None,
+            linked_before: None,
             agent_spoke: false,
             first: [0; 2],
         };

@@ -27,23 +27,25 @@ use crate::{
     world::Incoming,
 };
 
-/// Whether the operation is one of the brief's, which the public platform does not have.
+/// Whether the operation is one of the brief's, which the public platform does not have. Of a contact the body tells: headers that
+/// nobody knows are no reason to serve it otherwise.
 pub(crate) fn is_brief(op: Op, request: &Incoming) -> bool {
     match op {
         Op::BriefToken | Op::BriefConversation => true,
         Op::Contact => {
             let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
-            // By what it says, not by its headers: the public platform does not look at a key.
-            !body["customAttributes"].is_null() || !body["externalContactId"].is_null() || body["type"] == NewContact::TYPE
+            let has = |field: &str| !body[field].is_null();
+            body["type"] == NewContact::TYPE || has("customAttributes") || has("externalContactId")
         }
         _ => false,
     }
 }
 
 /// Permissions of which one is needed; a refusal names the first.
-fn needed(op: Op, brief: bool) -> &'static [&'static str] {
+fn needed(op: Op, brief: bool, with_brief: bool) -> &'static [&'static str] {
     match op {
         // The brief names no permission for it, and its clients have none but the brief's.
+        Op::Queue | Op::Queues if !with_brief => &["routing:queue:view"],
         Op::Queue | Op::Queues => &["routing:queue:view", SCOPE_CONTACTS, SCOPE_CONVERSATIONS],
         Op::Contact if brief => &[SCOPE_CONTACTS],
         Op::BriefConversation => &[SCOPE_CONVERSATIONS],
@@ -103,8 +105,9 @@ impl Organization {
         };
         let id = self.options.clients[client].id.clone();
         let (rate, room) = self.count_call(&id, now);
-        let brief = is_brief(op, request);
-        let permitted = |()| self.permitted(client, needed(op, brief));
+        let with_brief = self.options.brief;
+        let brief = with_brief && is_brief(op, request);
+        let permitted = |()| self.permitted(client, needed(op, brief, with_brief));
         (room.and_then(permitted).and_then(|()| self.work(op, ids, request, client, brief, now)), rate)
     }
 

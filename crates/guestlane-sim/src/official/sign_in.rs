@@ -104,6 +104,13 @@ impl Organization {
         (rate, if room { Ok(()) } else { Err(Refusal::too_many_requests(rate.reset)) })
     }
 
+    /// What is told of the client's quota when nothing is counted; nothing without a quota, and to nobody.
+    pub(crate) fn quota_of(&self, headers: &HeaderMap, now: Timestamp) -> RateHeaders {
+        let (Some(rate), Ok(client)) = (self.options.quota, self.client(headers, now)) else { return RateHeaders::default() };
+        let window = self.sign_in.calls.get(&self.options.clients[client].id);
+        window.copied().unwrap_or_else(|| Window::new(now)).look(rate, now)
+    }
+
     /// `GET /api/v2/tokens/me`
     pub(crate) fn token_info(&self, client: usize) -> Response<Body> {
         let client = &self.options.clients[client];

@@ -37,8 +37,70 @@ async fn a_file_goes_up_is_sent_and_comes_down() {
     assert_eq!(client.send("GET", path, &[], "").await, (200, json!(12345)));
     client.clock.advance(Duration::from_secs(600));
     assert_eq!(client.send("GET", path, &[], "").await.0, 403, "an address is good for ten minutes");
+    assert_eq!(guest.ask("deleteAttachment", json!({"attachmentId": "a1"})).await["code"], 400, "what was sent stays");
+}
+
+#[tokio::test]
+async fn a_file_that_was_not_sent_can_be_dropped() {
+    let client = Client::new(|_| {}).await;
+    let mut guest = client.guest("t").await;
+    let answer = guest.ask("onAttachment", file("photo.png", "image/png", 5)).await;
+    assert_eq!(put(&client, &answer, true, "12345").await, 200);
+    guest.next().await;
     assert_eq!(guest.ask("deleteAttachment", json!({"attachmentId": "a1"})).await["class"], "AttachmentDeletedResponse");
     assert_eq!(guest.ask("getAttachment", json!({"attachmentId": "a1"})).await["code"], 4009);
+    assert_eq!(put(&client, &answer, true, "12345").await, 403);
+}
+
+#[tokio::test]
+async fn two_sessions_may_give_a_file_the_same_id() {
+    let client = Client::new(|_| {}).await;
+    let (mut ann, mut bob) = (client.guest("ann").await, client.guest("bob").await);
+    let anns = ann.ask("onAttachment", file("ann.png", "image/png", 3)).await;
+    let bobs = bob.ask("onAttachment", file("bob.png", "image/png", 5)).await;
+    assert_eq!(put(&client, &anns, true, "123").await, 200);
+    assert_eq!(put(&client, &bobs, true, "12345").await, 200);
+    assert_eq!(
+        (&ann.next().await["class"], &bob.next().await["class"]),
+        (&json!("UploadSuccessEvent"), &json!("UploadSuccessEvent"))
+    );
+    for (guest, size) in [(&mut ann, 3), (&mut bob, 5)] {
+        assert_eq!(guest.ask("getAttachment", json!({"attachmentId": "a1"})).await["body"]["fileSize"], size);
+    }
+}
+
+#[tokio::test]
+async fn an_address_is_for_putting_or_for_getting_and_several_are_good_at_once() {
+    let client = Client::new(|_| {}).await;
+    let mut guest = client.guest("t").await;
+    let path = |url: &Value| url.as_str().unwrap().strip_prefix(&client.sim.base_url()).unwrap().to_owned();
+    let answer = guest.ask("onAttachment", file("photo.png", "image/png", 5)).await;
+    assert_eq!(put(&client, &answer, true, "12345").await, 200);
+    let pushed = guest.next().await;
+    assert_eq!(client.send("GET", &path(&answer["body"]["url"]), &[], "").await.0, 403);
+    let mut gets = vec![path(&pushed["body"]["downloadUrl"])];
+    for _ in 0..2 {
+        gets.push(path(&guest.ask("getAttachment", json!({"attachmentId": "a1"})).await["body"]["url"]));
+    }
+    for get in &gets {
+        assert_eq!(client.send("GET", get, &[], "").await.0, 200);
+        assert_eq!(client.send("PUT", get, &[], "12345").await.0, 403);
+        assert_eq!(client.send("GET", &get.replace("a1", "a2"), &[], "").await.0, 403, "the address is of one file");
+    }
+}
+
+#[tokio::test]
+async fn a_file_needs_a_size_and_without_an_id_it_is_given_one() {
+    let client = Client::new(|_| {}).await;
+    let mut guest = client.guest("t").await;
+    let without = |field: &str| {
+        let mut file = file("photo.png", "image/png", 5);
+        file.as_object_mut().unwrap().remove(field);
+        file
+    };
+    assert_eq!(guest.ask("onAttachment", without("fileSize")).await["code"], 4020);
+    let given = guest.ask("onAttachment", without("attachmentId")).await;
+    assert_eq!((&given["class"], given["body"]["attachmentId"].as_str().unwrap().len()), (&json!("PresignedUrlResponse"), 36));
 }
 
 #[tokio::test]
@@ -128,4 +190,65 @@ async fn what_is_asked_without_a_session_and_what_nobody_knows_is_answered() {
     guest.configure().await;
     assert_eq!(guest.ask("resumeToken", json!({})).await["class"], "ResumeTokenResponse");
     assert_eq!(guest.ask("disconnectCustomer", json!({})).await["code"], 4000);
+}
+
+#[tokio::test]
+async fn a_code_is_redeemed_once() {
+    let client = Client::new(|_| {}).await;
+    assert_eq!(exchange(&client, "ann.1").await.0, 200);
+    assert_eq!(exchange(&client, "ann.1").await.0, 401);
+    assert_eq!(exchange(&client, "ann.2").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_token_that_belongs_to_a_guest_does_not_take_another() {
+    let client = Client::new(|_| {}).await;
+    let (ann, bob) = (exchange(&client, "ann").await.1, exchange(&client, "bob").await.1);
+    let mut guest = client.socket("t").await;
+    assert_eq!(sign_in(&mut guest, &ann["jwt"]).await["code"], 200);
+    let refused = sign_in(&mut guest, &bob["jwt"]).await;
+    assert_eq!((&refused["class"], &refused["code"]), (&json!("string"), &json!(403)));
+    assert_eq!(refused["body"], "Session authentication failed");
+    assert_eq!(sign_in(&mut guest, &ann["jwt"]).await["body"]["newSession"], false);
+}
+
+#[tokio::test]
+async fn who_signed_out_speaks_for_no_session_until_configured_again() {
+    let client = Client::new(|_| {}).await;
+    let tokens = exchange(&client, "ann.1").await.1;
+    let mut guest = client.socket("t").await;
+    sign_in(&mut guest, &tokens["jwt"]).await;
+    let bearer = format!("Bearer {}", tokens["jwt"].as_str().unwrap());
+    let revoke = "/api/v2/webdeployments/token/revoke";
+    assert_eq!(client.send("DELETE", revoke, &[("authorization", &bearer)], "").await.0, 204);
+    assert_eq!(guest.next().await["class"], "LogoutEvent");
+    assert_eq!(guest.text("Hello").await["code"], 4007);
+    assert_eq!(client.sim.state().conversations, 0);
+    let jwt = exchange(&client, "ann.2").await.1["jwt"].clone();
+    assert_eq!(sign_in(&mut guest, &jwt).await["code"], 200);
+    assert_eq!(guest.text("Hello").await["code"], 200);
+}
+
+#[tokio::test]
+async fn that_a_guest_signed_in_is_told_and_a_new_sign_in_ends_what_was_before() {
+    let client = Client::new(|_| {}).await;
+    let bearer = client.sign_in().await;
+    let jwt = exchange(&client, "ann").await.1["jwt"].clone();
+    let mut guest = client.guest("t").await;
+    let echo = guest.text("Hello").await;
+    assert_eq!(echo["body"]["metadata"]["authenticated"], Value::Null);
+    let path = format!("/api/v2/conversations/messages/{}/details", echo["body"]["id"].as_str().unwrap());
+    let found = client.send("GET", &path, &[("authorization", &bearer)], "").await.1;
+    let path = format!("/api/v2/conversations/{}", found["conversationId"].as_str().unwrap());
+    let read = async || client.send("GET", &path, &[("authorization", &bearer)], "").await.1;
+    assert_eq!(read().await["participants"][0]["authenticated"], Value::Null);
+    sign_in(&mut guest, &jwt).await;
+    guest.next().await;
+    assert_eq!(guest.text("Hello").await["body"]["metadata"]["authenticated"], "true");
+    assert_eq!(read().await["participants"][0]["authenticated"], true);
+    assert_eq!(client.sim.state().queues.values().sum::<u64>(), 1);
+    let mut elsewhere = client.socket("u").await;
+    assert_eq!(sign_in(&mut elsewhere, &jwt).await["body"]["clearedExistingSession"], true);
+    assert_eq!(client.sim.state().queues.values().sum::<u64>(), 0, "nobody waits in the old conversation");
+    assert!(read().await["endTime"].is_string());
 }

@@ -18,7 +18,7 @@ use tokio_tungstenite::{
 use crate::client::Client;
 
 pub(crate) struct Guest {
-    pub(crate) socket: WebSocketStream<TcpStream>,
+    socket: WebSocketStream<TcpStream>,
     pub(crate) token: String,
 }
 
@@ -62,6 +62,22 @@ impl Guest {
     /// Sends a text as it is.
     pub(crate) async fn say(&mut self, text: String) {
         self.socket.send(Message::text(text)).await.unwrap();
+    }
+
+    /// Sends bytes as they are.
+    pub(crate) async fn say_binary(&mut self, bytes: Vec<u8>) {
+        self.socket.send(Message::binary(bytes)).await.unwrap();
+    }
+
+    /// The code that the connection is closed with.
+    pub(crate) async fn close_code(&mut self) -> Option<u16> {
+        loop {
+            match self.socket.next().await {
+                Some(Ok(Message::Close(frame))) => return frame.map(|frame| frame.code.into()),
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return None,
+            }
+        }
     }
 
     /// Sends a frame with the token.

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use guestlane_genesys::Rate;
-use guestlane_sim::{DEPLOYMENT_ID, EXTERNAL_SOURCE_ID, INTEGRATION_ID};
+use guestlane_sim::{DEPLOYMENT_ID, EXTERNAL_SOURCE_ID, INTEGRATION_ID, OAuthClient, SCOPE_CONTACTS, SCOPE_CONVERSATIONS};
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -81,6 +81,9 @@ async fn the_briefs_routes_are_marked_and_the_official_ones_are_not() {
     assert!(marked("/api/v2/conversations/messaging", &json!({})).await);
     assert!(marked(CONTACTS, &client.new_contact("ann")).await);
     assert!(!marked(CONTACTS, &json!({"firstName": "Ann"})).await);
+    assert!(
+        marked(CONTACTS, &json!({"customAttributes": {}})).await && marked(CONTACTS, &json!({"externalContactId": "a"})).await
+    );
     assert!(!marked(ENRICH, &upsert("ann", json!({}))).await);
     assert!(!marked("/oauth/token", &json!({})).await);
 }
@@ -165,6 +168,10 @@ async fn an_upsert_inserts_once_and_updates_then() {
     assert_eq!(client.json(&bearer, "POST", ENRICH, &action("Update", "bob")).await.0, 404);
     assert_eq!(client.json(&bearer, "POST", ENRICH, &action("Surprise", "ann")).await.0, 400);
     assert_eq!(client.json(&bearer, "POST", ENRICH, &json!({"matchingIdentifiers": [], "action": "Upsert"})).await.0, 400);
+    let nowhere = json!({"type": "ExternalId", "value": "ann"});
+    let body = json!({"matchingIdentifiers": [nowhere], "action": "Upsert"});
+    assert_eq!(client.json(&bearer, "POST", ENRICH, &body).await.0, 400, "an external id is one of a source");
+    assert_eq!(client.json(&bearer, "POST", lookup, &nowhere).await.0, 400);
     let state = client.sim.state();
     assert_eq!((state.contacts, state.guests, state.duplicates.contacts), (1, 1, 0));
 }
@@ -177,6 +184,9 @@ async fn an_upsert_that_finds_two_makes_one_of_them() {
     let email = json!({"type": "Email", "value": "Ann@example.org"});
     let other = json!({"matchingIdentifiers": [email], "action": "Upsert", "contact": {"title": "Dr"}});
     let second = client.json(&bearer, "POST", ENRICH, &other).await.1;
+    assert_eq!(client.sim.state().contacts, 2);
+    let update = json!({"matchingIdentifiers": [external_id("ann"), email], "action": "Update"});
+    assert_eq!(client.json(&bearer, "POST", ENRICH, &update).await.0, 409, "an update is of one contact");
     assert_eq!(client.sim.state().contacts, 2);
     let both = json!({"matchingIdentifiers": [external_id("ann"), email], "action": "Upsert", "contact": {}});
     let (status, merged) = client.json(&bearer, "POST", ENRICH, &both).await;
@@ -248,6 +258,13 @@ async fn one_guest_is_one_guest_on_all_surfaces_and_a_contact_is_linked() {
     client.clock.advance(Duration::from_secs(1));
     assert_eq!(read().await["participants"][0]["externalContactId"], contact["id"]);
     assert_eq!(client.sim.state().linked, 1);
+    let other = client.json(&bearer, "POST", ENRICH, &upsert("bob", json!({}))).await.1;
+    let mut again = good.clone();
+    again["externalContactId"] = other["id"].clone();
+    assert_eq!(client.json(&bearer, "PUT", &link, &again).await.0, 202);
+    assert_eq!(read().await["participants"][0]["externalContactId"], contact["id"], "the old one, until the new one is seen");
+    client.clock.advance(Duration::from_secs(1));
+    assert_eq!(read().await["participants"][0]["externalContactId"], other["id"]);
 }
 
 #[tokio::test]
@@ -278,7 +295,38 @@ async fn a_conversation_is_moved_once_by_who_waits_in_it() {
     let set = client.json(&bearer, "PATCH", &attributes, &json!({"attributes": {"tier": "gold"}})).await;
     assert_eq!(set, (202, Value::Null));
     assert_eq!(client.json(&bearer, "PATCH", &attributes, &json!({"attributes": {"tier": 5}})).await.0, 400);
-    assert_eq!(client.get(&bearer, &path).await.1["participants"][0]["attributes"]["tier"], "gold");
+    let of_acd = format!("{path}/participants/{}/attributes", id(2));
+    assert_eq!(client.json(&bearer, "PATCH", &of_acd, &json!({"attributes": {"tier": "lead"}})).await.0, 202);
+    let nobodys = format!("{path}/participants/{NOBODY}/attributes");
+    assert_eq!(client.json(&bearer, "PATCH", &nobodys, &json!({"attributes": {"tier": "tin"}})).await.0, 404);
+    let shown = client.get(&bearer, &path).await.1;
+    let tiers: Vec<_> = (0..4).map(|at| shown["participants"][at]["attributes"]["tier"].clone()).collect();
+    assert_eq!(tiers, [json!("gold"), Value::Null, json!("lead"), Value::Null], "each has its own");
+}
+
+#[tokio::test]
+async fn after_a_transfer_an_agent_comes_again() {
+    let client = Client::new(|_| {}).await;
+    let bearer = client.sign_in().await;
+    let echo = client.guest("t").await.text("Hello").await;
+    let message = echo["body"]["id"].as_str().unwrap();
+    let found = client.get(&bearer, &format!("/api/v2/conversations/messages/{message}/details")).await.1;
+    let path = format!("/api/v2/conversations/{}", found["conversationId"].as_str().unwrap());
+    let say = json!({"say": "Good morning", "conversationId": found["conversationId"]}).to_string();
+    let waiting = |queue: &str| client.sim.state().queues[&queue.parse().unwrap()];
+    for _ in 0..2 {
+        assert_eq!(client.send("POST", "/_sim/agent", &[], &say).await.0, 204);
+    }
+    let shown = client.get(&bearer, &path).await.1;
+    assert_eq!(shown["participants"].as_array().unwrap().len(), 4, "one agent says two things");
+    assert_eq!(shown["participants"][3]["purpose"], "agent");
+    let transfer = format!("{path}/participants/{}/replace/queue", shown["participants"][3]["id"].as_str().unwrap());
+    assert_eq!(client.json(&bearer, "POST", &transfer, &json!({"queueId": SUPPORT})).await.0, 202);
+    assert_eq!((waiting(SALES), waiting(SUPPORT)), (0, 1));
+    assert_eq!(client.send("POST", "/_sim/agent", &[], &say).await.0, 204);
+    assert_eq!((waiting(SALES), waiting(SUPPORT)), (0, 0));
+    let shown = client.get(&bearer, &path).await.1;
+    assert_eq!((&shown["participants"][5]["purpose"], &shown["participants"][5]["queueId"]), (&json!("agent"), &json!(SUPPORT)));
 }
 
 fn open_message(id: &str) -> Value {
@@ -360,4 +408,59 @@ async fn what_describes_the_organization_is_told() {
         assert_eq!(client.get(&bearer, &path).await.0, status, "{path}");
     }
     assert_eq!(client.send("HEAD", "/api/v2/tokens/me", &[("authorization", &bearer)], "").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_header_that_nobody_knows_does_not_change_an_official_contact() {
+    let client = Client::new(|_| {}).await;
+    let bearer = client.sign_in().await;
+    let contact = json!({"firstName": "Ann"});
+    let first = client.contact(&bearer, "key", &contact).await;
+    assert_eq!((first.0, &first.1["firstName"]), (200, &json!("Ann")));
+    assert_ne!(client.contact(&bearer, "key", &contact).await.1["id"], first.1["id"], "the key means nothing");
+    assert_eq!(client.sim.state().contacts, 2);
+}
+
+#[tokio::test]
+async fn without_the_brief_its_operations_are_not_found_and_its_permissions_permit_nothing() {
+    let client = Client::new(|options| {
+        options.brief = false;
+        options.clients[0].scopes = vec![SCOPE_CONTACTS.to_owned(), SCOPE_CONVERSATIONS.to_owned()];
+        options.clients.push(OAuthClient::new("other", "other"));
+    });
+    let client = client.await;
+    let sign_in = async |pair: &str| {
+        let basic = format!("Basic {}", BASE64_STANDARD.encode(pair));
+        let headers = [("content-type", "application/x-www-form-urlencoded"), ("authorization", basic.as_str())];
+        let (_, body) = client.send("POST", "/oauth/token", &headers, "grant_type=client_credentials").await;
+        format!("Bearer {}", body["access_token"].as_str().unwrap())
+    };
+    let briefs = sign_in("sim-client:sim-client-secret").await;
+    for path in ["/api/v2/oauth/token", "/api/v2/conversations/messaging"] {
+        assert_eq!(client.json(&briefs, "POST", path, &json!({})).await.0, 404, "{path}");
+        assert_eq!(client.get(&briefs, path).await.0, 404, "{path}");
+    }
+    for path in ["/api/v2/routing/queues".to_owned(), format!("/api/v2/routing/queues/{SALES}")] {
+        let refused = client.get(&briefs, &path).await;
+        assert_eq!((refused.0, &refused.1["code"]), (403, &json!("missing.any.permissions")));
+    }
+    assert_eq!(client.contact(&briefs, "key", &client.new_contact("ann")).await.0, 403);
+    let officials = sign_in("other:other").await;
+    assert_eq!(client.get(&officials, "/api/v2/routing/queues").await.0, 200);
+    let headers = [("authorization", officials.as_str()), ("content-type", "application/json")];
+    let body = json!({"type": "webchat", "firstName": "Ann"}).to_string();
+    let answer = client.try_send("POST", CONTACTS, &headers, &body).await.unwrap();
+    assert_eq!(answer.status.as_u16(), 200, "a contact is an official one");
+    assert!(!answer.headers.contains_key("guestlane-sim-route"));
+}
+
+#[tokio::test]
+async fn contacts_that_say_nothing_of_a_guest_are_guests_of_their_own() {
+    let client = Client::new(|_| {}).await;
+    let bearer = client.sign_in().await;
+    for _ in 0..2 {
+        assert_eq!(client.json(&bearer, "POST", CONTACTS, &json!({"title": "Dr"})).await.0, 200);
+    }
+    let state = client.sim.state();
+    assert_eq!((state.contacts, state.guests, state.duplicates.contacts), (2, 2, 0));
 }

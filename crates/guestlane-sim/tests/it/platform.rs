@@ -203,3 +203,31 @@ async fn what_is_not_there_is_not_found() {
         assert_eq!(client.send(method, path, &[], "").await.0, status, "{path}");
     }
 }
+
+#[tokio::test]
+async fn an_answer_and_its_body_have_the_same_correlation_id_and_the_quota_is_told_with_faults() {
+    let client = Client::new(|options| options.quota = Some("9/min".parse::<Rate>().unwrap())).await;
+    let bearer = client.sign_in().await;
+    let queue = format!("/api/v2/routing/queues/{SALES}");
+    let get = async |path: &str| client.try_send("GET", path, &[("authorization", &bearer)], "").await.unwrap();
+    assert_eq!(get(&queue).await.status.as_u16(), 200);
+    for (fault, status, count) in [("429", 429, "1"), ("429-date", 429, "1"), ("503", 503, "1"), ("504-after", 504, "2")] {
+        client.sim.set_faults(vec![format!("queue:{fault}").parse().unwrap()]);
+        let answer = get(&queue).await;
+        let body: Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!(answer.status.as_u16(), status, "{fault}");
+        assert_eq!(answer.headers["inin-correlation-id"].to_str().unwrap(), body["contextId"].as_str().unwrap(), "{fault}");
+        assert_ne!(answer.headers["inin-correlation-id"], "00000000-0000-0000-0000-000000000000");
+        let told = ["count", "allowed"].map(|name| answer.headers[format!("inin-ratelimit-{name}")].to_str().unwrap());
+        assert_eq!(told, [count, "9"], "{fault}");
+    }
+    client.sim.set_faults(vec!["deployment:503".parse().unwrap()]);
+    let open = get(&format!("/webdeployments/v1/deployments/{SALES}/config.json")).await;
+    assert!(open.status == 503 && !open.headers.contains_key("inin-ratelimit-count"), "nobody is counted there");
+    let too_large = client.try_send("POST", "/crm/events", &[], &"x".repeat(1024 * 1024 + 1)).await.unwrap();
+    let body: Value = serde_json::from_slice(&too_large.body).unwrap();
+    assert_eq!((too_large.status.as_u16(), &body["code"]), (413, &json!("request.too.large")));
+    assert_eq!(too_large.headers["inin-correlation-id"].to_str().unwrap(), body["contextId"].as_str().unwrap());
+    let entry = client.sim.journal().pop().unwrap();
+    assert_eq!((entry.status, entry.correlation_id.to_string()), (Some(413), body["contextId"].as_str().unwrap().to_owned()));
+}

@@ -188,7 +188,8 @@ async fn who_is_too_fast_is_told_how_long_to_wait() {
         assert_eq!(answer["type"], "response");
     }
     client.clock.advance(Duration::from_secs(60));
-    for _ in 0..60 {
+    assert_eq!(guest.configure().await["code"], 200, "it is one of the sixty");
+    for _ in 0..59 {
         assert_eq!(guest.ask("getJwt", json!({})).await["code"], 200);
     }
     assert_eq!(guest.ask("getJwt", json!({})).await["code"], 429);
@@ -203,13 +204,17 @@ async fn a_session_expires_after_its_last_message() {
     client.clock.advance(Duration::from_secs(899));
     assert_eq!(guest.ask("getJwt", json!({})).await["code"], 200);
     client.clock.advance(Duration::from_secs(1));
+    assert_eq!(client.sim.state().queues[&SALES.parse().unwrap()], 1);
     assert_eq!(guest.text("too late").await["class"], "SessionExpiredEvent");
+    assert_eq!(client.sim.state().queues[&SALES.parse().unwrap()], 0, "the conversation is over, too");
     assert_eq!(guest.configure().await["code"], 4006);
     let mut other = client.guest("u").await;
+    other.text("Hello").await;
     let moved = client.send("POST", "/_sim/clock", &[], r#"{"advanceSeconds":900}"#).await;
     assert_eq!(moved.0, 200);
     let told = other.next().await;
     assert_eq!((&told["class"], &told["type"]), (&json!("SessionExpiredEvent"), &json!("message")));
+    assert_eq!(client.sim.state().queues[&SALES.parse().unwrap()], 0);
 }
 
 #[tokio::test]
@@ -309,4 +314,83 @@ async fn an_upgrade_is_refused_to_a_foreign_origin_and_an_unknown_deployment() {
     let client = Client::new(|options| options.unknown_deployment = UnknownDeployment::Configure).await;
     let mut guest = client.try_socket("t", &unknown, None).await.unwrap_or_else(|status| panic!("{status}"));
     assert_eq!(guest.ask("configureSession", json!({"deploymentId": SALES})).await["code"], 400);
+}
+
+#[tokio::test]
+async fn a_message_of_unknown_form_is_refused_and_opens_nothing() {
+    let client = Client::new(|options| options.message_rate = 100).await;
+    let mut guest = client.guest("t").await;
+    let content = |kind: &str, content: Value| json!({"type": kind, "text": "Hello", "content": [content]});
+    let event = |event: Value| json!({"type": "Event", "events": [event]});
+    let button = |button: Value| content("Structured", json!({"contentType": "ButtonResponse", "buttonResponse": button}));
+    for message in [
+        content("Text", json!({"contentType": "Surprise"})),
+        content("Text", json!({})),
+        json!({"type": "Text", "text": "Hello", "content": {}}),
+        button(Value::Null),
+        button(json!({"type": "QuickReply", "text": "Yes"})),
+        button(json!({"type": "QuickReply", "payload": "yes"})),
+        button(json!({"text": "Yes", "payload": "yes"})),
+        event(json!({"eventType": "Surprise"})),
+        event(json!({})),
+        event(json!({"eventType": "Presence"})),
+        event(json!({"eventType": "Presence", "presence": {}})),
+        json!({"type": "Text", "text": "Hello", "events": [{"eventType": "Presence"}]}),
+        json!({"type": "Message"}),
+        json!({"type": "Message", "text": ""}),
+    ] {
+        let answer = guest.ask("onMessage", json!({"message": message})).await;
+        assert_eq!((&answer["class"], &answer["code"]), (&json!("string"), &json!(400)), "{message}");
+    }
+    assert_eq!(client.sim.state().conversations, 0);
+    let good = button(json!({"type": "QuickReply", "text": "", "payload": "yes"}));
+    assert_eq!(guest.ask("onMessage", json!({"message": good})).await["code"], 200);
+    assert_eq!(client.sim.state().conversations, 1);
+}
+
+#[tokio::test]
+async fn frames_are_texts_of_at_most_128_kib() {
+    let client = Client::new(|_| {}).await;
+    let mut guest = client.guest("t").await;
+    let text = json!({"action": "onMessage", "token": "t", "message": {"type": "Text", "text": "Hello"}}).to_string();
+    guest.say_binary(text.into_bytes()).await;
+    let answer = guest.next().await;
+    assert_eq!((&answer["class"], &answer["code"]), (&json!("string"), &json!(400)));
+    assert_eq!(client.sim.state().conversations, 0);
+    guest.say(" ".repeat(128 * 1024)).await;
+    assert_eq!(guest.next().await["code"], 400, "it is read, and is no frame");
+    guest.say(" ".repeat(128 * 1024 + 1)).await;
+    assert_eq!(guest.close_code().await, Some(1009));
+}
+
+#[tokio::test]
+async fn an_agents_message_keeps_a_session_alive_and_typing_does_not() {
+    let client = Client::new(|options| options.deployment.session_seconds = 900).await;
+    let bearer = client.sign_in().await;
+    let mut guest = client.guest("t").await;
+    let echo = guest.text("Hello").await;
+    let found = details(&client, &bearer, echo["body"]["id"].as_str().unwrap()).await.1;
+    client.clock.advance(Duration::from_secs(800));
+    let say = json!({"say": "Good morning", "conversationId": found["conversationId"]}).to_string();
+    assert_eq!(client.send("POST", "/_sim/agent", &[], &say).await.0, 204);
+    guest.next().await;
+    client.clock.advance(Duration::from_secs(800));
+    let typing = json!({"message": {"type": "Event", "events": [{"eventType": "Typing", "typing": {"type": "On"}}]}});
+    assert_eq!(guest.ask("onMessage", typing).await["code"], 200, "still alive");
+    client.clock.advance(Duration::from_secs(100));
+    assert_eq!(guest.text("too late").await["class"], "SessionExpiredEvent");
+    assert_eq!(client.send("POST", "/_sim/agent", &[], &say).await.0, 404, "nobody is there");
+    let path = format!("/api/v2/conversations/{}", found["conversationId"].as_str().unwrap());
+    let shown = client.send("GET", &path, &[("authorization", &bearer)], "").await.1;
+    assert!(shown["endTime"].is_string() && shown["participants"][0]["endTime"].is_string());
+}
+
+#[tokio::test]
+async fn only_a_join_starts_a_session_by_itself() {
+    let client = Client::new(|_| {}).await;
+    let mut guest = client.guest("a").await;
+    guest.text("Hello").await;
+    assert_eq!(guest.configure().await["body"]["autoStarted"], false);
+    guest.presence("Join").await;
+    assert_eq!(guest.configure().await["body"]["autoStarted"], true);
 }

@@ -188,6 +188,20 @@ async fn a_flow_that_knows_no_queues_is_helped() {
 }
 
 #[tokio::test]
+async fn what_is_done_of_an_arrangement_is_not_done_again() {
+    let mut world = of(WEB_MESSAGING, |options| options.flow = Flow::Ignores).await;
+    world.config.cloud.move_to_queue = true;
+    let lane = world.lane().await;
+    world.faults(&["transfer:500:nth=1"]);
+    let wish = SessionRequest { queue: SUPPORT.parse().unwrap(), ..request("ann") };
+    lane.create(wish).await.unwrap_err();
+    world.clock.advance(Duration::from_secs(60));
+    lane.recover().await.unwrap().pop().unwrap().unwrap();
+    let state = world.sim.state();
+    assert_eq!((state.calls["link"], state.transfers, state.linked), (1, 1, 1));
+}
+
+#[tokio::test]
 async fn details_that_come_late_are_waited_for_and_those_that_come_too_late_are_found_later() {
     let world = of(WEB_MESSAGING, |options| options.details_delay = Duration::from_secs(20)).await;
     world.lane().await.create(request("ann")).await.unwrap();

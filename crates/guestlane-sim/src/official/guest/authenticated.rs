@@ -1,6 +1,9 @@
 //! Guests who signed in with a provider: their code becomes a JWT, and the JWT a session (reference, section 10).
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use guestlane_genesys::{
     Timestamp,
@@ -25,11 +28,13 @@ const REFRESH_LIFE: Duration = Duration::from_secs(24 * 3600);
 pub(super) struct SignedIn {
     jwts: HashMap<String, (String, Timestamp)>,
     refresh_tokens: HashMap<String, (String, Timestamp)>,
+    /// Codes that were redeemed.
+    redeemed: HashSet<String>,
 }
 
 impl Organization {
-    /// `POST …/oauthcodegrantjwtexchange`: there is no provider; any code is good unless it begins with `bad`, and what stands
-    /// before its first dot names the guest.
+    /// `POST …/oauthcodegrantjwtexchange`: there is no provider; any code is good once, unless it begins with `bad`, and what
+    /// stands before its first dot names the guest.
     pub(crate) fn exchange(&mut self, body: &[u8], now: Timestamp) -> Result<Response<Body>, Refusal> {
         let body: Value = parse(body)?;
         self.own_deployment(&body)?;
@@ -40,6 +45,9 @@ impl Organization {
         }
         if code.starts_with("bad") {
             return Err(unauthorized("bad.credentials", "The provider does not know the code."));
+        }
+        if !self.guests.signed_in.redeemed.insert(code.to_owned()) {
+            return Err(unauthorized("bad.credentials", "The code was redeemed already."));
         }
         let subject = code.split('.').next().unwrap_or(code).to_owned();
         let refresh_token = self.new_id().simple().to_string();
@@ -101,9 +109,10 @@ impl Organization {
     }
 
     /// A guest has one session after signing in: the others end. Says whether there were any.
-    pub(super) fn end_other_sessions_of(&mut self, subject: &str, but: &str) -> bool {
+    pub(super) fn end_other_sessions_of(&mut self, subject: &str, but: &str, now: Timestamp) -> bool {
         let others: Vec<String> = self.sessions_of(subject).into_iter().filter(|key| key != but).collect();
         for key in &others {
+            self.end_conversation_of(key, now);
             self.guests.close_all(key, None, Some("signedIn"));
             self.guests.sessions.remove(key);
         }

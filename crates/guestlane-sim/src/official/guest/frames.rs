@@ -47,19 +47,6 @@ impl Given {
         self.value["action"].as_str().unwrap_or_default()
     }
 
-    /// Whether a message has texts, lists and strings by name where the schema has them.
-    fn is_well_typed(&self) -> bool {
-        let message = &self.value["message"];
-        let texts = ["type", "text", "id"].map(|name| &message[name]);
-        let lists = ["content", "events"].map(|name| &message[name]);
-        let strings = [&message["metadata"], &message["channel"]["metadata"]["customAttributes"]];
-        texts.iter().all(|value| value.is_null() || value.is_string())
-            && lists.iter().all(|value| value.is_null() || value.is_array())
-            && strings
-                .iter()
-                .all(|value| value.is_null() || value.as_object().is_some_and(|fields| fields.values().all(Value::is_string)))
-    }
-
     /// For the journal: without the secrets that a frame has.
     pub(crate) fn without_secrets(&self) -> String {
         let mut shown = self.value.clone();
@@ -134,10 +121,16 @@ impl Organization {
         if wants_deployment && given.value["deploymentId"].as_str().unwrap_or_default().is_empty() {
             return error(4020, "Missing parameter deploymentId", tracing_id).into();
         }
-        // The types are the clients', and lenient: what they would overlook is refused here.
-        let Some(frame) =
-            given.is_well_typed().then(|| serde_json::from_value::<ClientFrame>(given.value.clone()).ok()).flatten()
-        else {
+        let mut value = given.value.clone();
+        if given.action() == "onAttachment" {
+            if value["fileSize"].is_null() {
+                return error(4020, "Missing parameter fileSize", tracing_id).into();
+            }
+            if value["attachmentId"].as_str().unwrap_or_default().is_empty() {
+                value["attachmentId"] = json!(self.new_id());
+            }
+        }
+        let Ok(frame) = serde_json::from_value::<ClientFrame>(value) else {
             return error(400, "Request failed.", tracing_id).into();
         };
         let key = Self::token_key(token);
@@ -153,10 +146,14 @@ impl Organization {
                     return refusal.into();
                 }
                 match action {
-                    Action::OnMessage { message, .. } => self.on_message(connection, &key, *message, tracing_id, now),
+                    Action::OnMessage { message, .. } => {
+                        let well_formed = well_formed(&given.value["message"]);
+                        self.on_message(connection, &key, *message, well_formed, tracing_id, now)
+                    }
                     Action::Echo { message } => self.echo(connection, &key, *message, tracing_id, now),
                     Action::GetJwt {} => self.history_jwt(&key, tracing_id, now),
                     Action::OnAttachment { attachment_id, file_name, file_type, file_size, errors_as_json, .. } => {
+                        let file_size = file_size.unwrap_or_default();
                         let file = super::attachments::Wanted { attachment_id, file_name, file_type, file_size };
                         self.on_attachment(&key, file, errors_as_json == Some(true), tracing_id, now)
                     }
@@ -217,6 +214,7 @@ impl Organization {
         let mine = self.guests.connections.get(&connection).is_some_and(|known| known.session.as_deref() == Some(key));
         match self.guests.sessions.get(key) {
             Some(session) if session.expires_at <= now => {
+                self.end_conversation_of(key, now);
                 self.guests.detach(connection);
                 Err(response(Body::SessionExpired(Empty {}), tracing_id.clone()))
             }
@@ -245,9 +243,51 @@ impl Organization {
             let seconds = self.options.deployment.session_seconds.to_string();
             said.metadata.insert("durationSeconds".to_owned(), seconds);
             said.metadata.insert("expirationDate".to_owned(), session.expires_at.unix_seconds().to_string());
+            if session.subject.is_some() {
+                said.metadata.insert("authenticated".to_owned(), "true".to_owned());
+            }
         }
         response(Body::Structured(said.into()), tracing_id).into()
     }
+}
+
+/// What a guest may send (reference, sections 8.4 and 8.5).
+const CONTENTS: [&str; 11] = [
+    "Attachment",
+    "QuickReply",
+    "QuickReplyV2",
+    "ButtonResponse",
+    "Card",
+    "Carousel",
+    "DatePicker",
+    "ListPicker",
+    "Form",
+    "Generic",
+    "Text",
+];
+const EVENTS: [&str; 5] = ["Presence", "Typing", "CoBrowse", "Video", "Reactions"];
+
+/// Whether each content and each event has a type that is known, and what its type needs.
+fn well_formed(message: &Value) -> bool {
+    let is_text = |value: &Value| value.is_string();
+    let says = |value: &Value| value.as_str().is_some_and(|text| !text.is_empty());
+    let all = |list: &Value, good: &dyn Fn(&Value) -> bool| match list {
+        Value::Null => true,
+        Value::Array(list) => list.iter().all(good),
+        _ => false,
+    };
+    let content = |content: &Value| match content["contentType"].as_str().unwrap_or_default() {
+        "ButtonResponse" => {
+            let button = &content["buttonResponse"];
+            says(&button["type"]) && is_text(&button["text"]) && is_text(&button["payload"])
+        }
+        kind => CONTENTS.contains(&kind),
+    };
+    let event = |event: &Value| match event["eventType"].as_str().unwrap_or_default() {
+        "Presence" => says(&event["presence"]["type"]),
+        kind => EVENTS.contains(&kind),
+    };
+    all(&message["content"], &content) && all(&message["events"], &event)
 }
 
 pub(super) fn too_fast(text: &str, rate: RateHeaders, tracing_id: &Option<String>) -> ServerFrame {

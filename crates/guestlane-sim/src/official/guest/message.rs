@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use guestlane_genesys::{
     Timestamp,
     guest::{
-        event::{Channel, Content, Direction, Event, Message, Presence, attribute_bytes},
+        event::{Channel, Direction, Event, Message, Presence, attribute_bytes},
         frame::{Body, Empty, ServerFrame},
     },
 };
@@ -29,6 +29,7 @@ impl Organization {
         connection: u64,
         key: &str,
         mut message: Message,
+        well_formed: bool,
         tracing_id: Option<String>,
         now: Timestamp,
     ) -> Reply {
@@ -44,20 +45,30 @@ impl Organization {
         if session.read_only && !clears {
             return frames::error(409, "Session is read-only", tracing_id).into();
         }
-        if let Err((code, text)) = self.check(key, &mut message, clears) {
+        if !well_formed {
+            return frames::error(400, "Request failed.", tracing_id).into();
+        }
+        if let Err((code, text)) = self.check(key, &mut message, clears, now) {
             return frames::error(code, text, tracing_id).into();
         }
         let attributes = message.attributes().cloned().unwrap_or_default();
         let joins = message.is_presence("Join");
-        let spoke = message.kind != "Event" && message.kind != "Receipt";
-        let said = self.inbound(message, now);
+        let says = !message.content.is_empty() || message.text.as_ref().is_some_and(|text| !text.is_empty());
+        let spoke = says && message.kind != "Event" && message.kind != "Receipt";
+        let typing = message.kind == "Event" && message.events.iter().all(|event| event.kind == "Typing");
+        let mut said = self.inbound(message, now);
+        if self.guests.sessions.get(key).is_some_and(|session| session.subject.is_some()) {
+            said.metadata.insert("authenticated".to_owned(), "true".to_owned());
+        }
         let id = said.id.clone().unwrap_or_default();
         let echo = ServerFrame { tracing_id, ..frames::push(Body::Structured(said.clone().into())) };
         let mut reply = Reply::from(echo);
         self.guests.broadcast(key, &reply.answer, Some(connection));
         let life = Duration::from_secs(self.options.deployment.session_seconds);
         if let Some(session) = self.guests.sessions.get_mut(key) {
-            session.expires_at = now + life;
+            if !typing {
+                session.expires_at = now + life;
+            }
             session.joined |= joins;
         }
         if clears {
@@ -82,7 +93,7 @@ impl Organization {
         reply
     }
 
-    fn check(&self, key: &str, message: &mut Message, clears: bool) -> Result<(), (u16, String)> {
+    fn check(&mut self, key: &str, message: &mut Message, clears: bool, now: Timestamp) -> Result<(), (u16, String)> {
         if !KINDS.contains(&message.kind.as_str()) {
             return Err((400, "Request failed.".to_owned()));
         }
@@ -100,13 +111,18 @@ impl Organization {
         let says_nothing = match message.kind.as_str() {
             "Text" | "Structured" => text.is_empty() && message.content.is_empty(),
             "Event" => message.events.is_empty(),
-            _ => text.is_empty() && message.content.is_empty() && message.events.is_empty(),
+            "Message" => text.is_empty() && message.content.is_empty() && message.events.is_empty(),
+            _ => false,
         };
-        if says_nothing || !message.content.iter().all(is_content) || !message.events.iter().all(is_event) {
+        if says_nothing {
             return Err((400, "Request failed.".to_owned()));
         }
         for content in message.content.iter_mut().filter(|content| content.content_type == "Attachment") {
-            self.attached(key, &mut content.fields)?;
+            self.attached(key, &mut content.fields, now)?;
+        }
+        // Only now that nothing else is wrong with it.
+        for content in message.content.iter().filter(|content| content.content_type == "Attachment") {
+            self.sent(key, content.fields.get("attachment").and_then(|file| file["id"].as_str()).unwrap_or_default());
         }
         Ok(())
     }
@@ -170,6 +186,9 @@ impl Organization {
         let conversation = self.begin_conversation("webmessaging", Some(key.to_owned()), &guest, earlier, now);
         if let Some(session) = self.guests.sessions.get_mut(key) {
             session.conversation = Some(conversation);
+            if let Some(known) = self.desk.conversations.get_mut(&conversation) {
+                known.authenticated = session.subject.is_some();
+            }
         }
         (Some(conversation), true)
     }
@@ -212,6 +231,16 @@ impl Organization {
     pub(crate) fn agent_says(&mut self, conversation: Uuid, text: &str, now: Timestamp) -> Result<(), Refusal> {
         let known = self.desk.conversations.get(&conversation).filter(|known| known.ended.is_none());
         let session = known.ok_or_else(Refusal::not_found)?.session.clone();
+        let life = Duration::from_secs(self.options.deployment.session_seconds);
+        if let Some(key) = &session
+            && let Some(known) = self.guests.sessions.get_mut(key)
+        {
+            if known.expires_at <= now {
+                self.end_conversation_of(key, now);
+                return Err(Refusal::not_found());
+            }
+            known.expires_at = now + life;
+        }
         let agent = self.new_id();
         if let Some(known) = self.desk.conversations.get_mut(&conversation) {
             known.agent_takes(agent, now);
@@ -261,25 +290,4 @@ fn presence(kind: &str) -> Message {
 
 fn object(value: Value) -> Map<String, Value> {
     if let Value::Object(fields) = value { fields } else { Map::new() }
-}
-
-/// What a guest may send, with what it must have (reference, section 8.4).
-fn is_content(content: &Content) -> bool {
-    let field = |name: &str| content.fields.get(name).and_then(Value::as_object);
-    match content.content_type.as_str() {
-        "Attachment" => field("attachment").is_some(),
-        "ButtonResponse" => field("buttonResponse")
-            .is_some_and(|button| ["type", "text", "payload"].iter().all(|name| button.get(*name).is_some_and(Value::is_string))),
-        "Form" => field("form").is_some(),
-        _ => false,
-    }
-}
-
-/// The events that a guest may send (reference, section 8.5).
-fn is_event(event: &Event) -> bool {
-    match event.kind.as_str() {
-        "Presence" => event.presence.is_some(),
-        "Typing" | "CoBrowse" | "Video" | "Reactions" => true,
-        _ => false,
-    }
 }

@@ -44,7 +44,7 @@ pub(crate) enum Push {
 pub(crate) struct Guests {
     sessions: HashMap<String, Session>,
     connections: BTreeMap<u64, Connection>,
-    attachments: HashMap<String, attachments::Attachment>,
+    files: attachments::Files,
     history_jwts: HashMap<String, (String, Timestamp)>,
     signed_in: authenticated::SignedIn,
     upgrades: Option<Window>,
@@ -56,7 +56,7 @@ pub(crate) struct Guests {
 struct Session {
     expires_at: Timestamp,
     conversation: Option<Uuid>,
-    /// Whether the guest came by a Presence event.
+    /// A presence `Join` was sent.
     joined: bool,
     read_only: bool,
     /// Closed after its read-only end: what `startNew` waits for.
@@ -108,10 +108,10 @@ impl Guests {
         }
     }
 
-    /// The connections stay, and belong to no session until they are configured anew.
+    /// No connection speaks for the session any more; they stay open.
     fn detach_all(&mut self, session: &str) {
-        let of = |session: &Session| session.connections.iter().copied().collect::<Vec<_>>();
-        for number in self.sessions.get(session).map(of).unwrap_or_default() {
+        let numbers = self.sessions.get(session).map(|session| session.connections.clone()).unwrap_or_default();
+        for number in numbers {
             self.detach(number);
         }
     }
@@ -149,20 +149,20 @@ impl Guests {
             self.close(number, reason);
         }
     }
-
-    /// Tells the connections of sessions whose time is over.
-    pub(crate) fn expire(&mut self, now: Timestamp) {
-        let over = |session: &&mut Session| session.expires_at <= now && !session.connections.is_empty();
-        let numbers: Vec<u64> =
-            self.sessions.values_mut().filter(over).flat_map(|session| session.connections.iter().copied()).collect();
-        for number in numbers {
-            self.push(number, &frames::push(Body::SessionExpired(Empty {})));
-            self.detach(number);
-        }
-    }
 }
 
 impl Organization {
+    /// Ends the sessions whose time is over, and tells their connections.
+    pub(crate) fn expire(&mut self, now: Timestamp) {
+        let over = self.guests.sessions.iter().filter(|(_, session)| session.expires_at <= now);
+        let over: Vec<String> = over.map(|(key, _)| key.clone()).collect();
+        for key in over {
+            self.end_conversation_of(&key, now);
+            self.guests.broadcast(&key, &frames::push(Body::SessionExpired(Empty {})), None);
+            self.guests.detach_all(&key);
+        }
+    }
+
     /// How a token is kept.
     pub(crate) fn token_key(token: &str) -> String {
         let hash = digest::digest(&digest::SHA256, token.as_bytes());

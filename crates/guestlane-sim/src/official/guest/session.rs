@@ -41,13 +41,14 @@ impl Organization {
                 if !room {
                     return too_fast("Too many configure requests for this session", rate, &tracing_id).into();
                 }
+                if session.subject.is_some() && subject.is_some() && session.subject != subject {
+                    return frames::error(403, "Session authentication failed", tracing_id).into();
+                }
                 if session.subject.is_some() && subject.is_none() {
                     return frames::error(4017, "Cannot downgrade to an unauthenticated session", tracing_id).into();
                 }
-                if session.subject.is_some() && session.subject != subject {
-                    return frames::error(403, "Session authentication failed", tracing_id).into();
-                }
                 if session.expires_at <= now && !session.cleared {
+                    self.end_conversation_of(key, now);
                     return frames::error(4006, "Session has expired", tracing_id).into();
                 }
                 let steps_up = session.subject.is_none() && subject.is_some() && !session.cleared;
@@ -57,6 +58,10 @@ impl Organization {
                 if steps_up {
                     session.subject.clone_from(&subject);
                     signed_in_now = true;
+                    let conversation = session.conversation.and_then(|id| self.desk.conversations.get_mut(&id));
+                    if let Some(known) = conversation {
+                        known.authenticated = true;
+                    }
                 }
                 // A new conversation in an old session: only after it ended, and was closed.
                 session.cleared || (start_new && session.read_only && session.closed)
@@ -85,7 +90,7 @@ impl Organization {
                 (session.connections, session.configures) = (old.connections, old.configures);
             }
         }
-        let cleared_existing = subject.is_some_and(|subject| self.end_other_sessions_of(&subject, key));
+        let cleared_existing = subject.is_some_and(|subject| self.end_other_sessions_of(&subject, key, now));
         if signed_in_now {
             self.guests.close_all(key, Some(connection), Some("signedIn"));
         }
@@ -113,6 +118,15 @@ impl Organization {
             reply.before.push(frames::push(Body::Structured(self.typing(now).into())));
         }
         reply
+    }
+
+    /// The session's time is over, or another one takes over: its conversation ends, and waits for nobody any more.
+    pub(super) fn end_conversation_of(&mut self, key: &str, now: Timestamp) {
+        let Some(session) = self.guests.sessions.get_mut(key) else { return };
+        let ended = now.min(session.expires_at);
+        if let Some(known) = session.conversation.take().and_then(|id| self.desk.conversations.get_mut(&id)) {
+            known.end(ended);
+        }
     }
 
     /// The connection speaks for this session from now on; of more than three the oldest must go.

@@ -12,7 +12,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
-        Message,
+        Error, Message,
         protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode},
     },
 };
@@ -22,6 +22,9 @@ use crate::{
     effect::GARBAGE,
     world::{Framed, World, lock},
 };
+
+/// The longest message that is read (the platform's own limit is not known).
+const MAX_MESSAGE: usize = 128 * 1024;
 
 /// What a socket is on: TCP, perhaps under TLS.
 pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin + Send + 'static {
@@ -64,13 +67,10 @@ enum Next {
     Silence,
 }
 
-/// The longest frame of a client that is read; what the platform does with a longer one is not known.
-const LONGEST_FRAME: usize = 128 * 1024;
-
 /// Serves a socket whose upgrade is agreed upon.
 pub(crate) async fn serve<S: Wire>(stream: S, read: Vec<u8>, world: Arc<World>) {
-    let config = WebSocketConfig::default().max_message_size(Some(LONGEST_FRAME)).max_frame_size(Some(LONGEST_FRAME));
-    let mut socket = WebSocketStream::from_partially_read(stream, read, Role::Server, Some(config)).await;
+    let limits = WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
+    let mut socket = WebSocketStream::from_partially_read(stream, read, Role::Server, Some(limits)).await;
     let (sender, mut pushes) = unbounded_channel();
     let now = world.now();
     let number = lock(&world.organization).guests.connect(sender, now);
@@ -84,12 +84,9 @@ pub(crate) async fn serve<S: Wire>(stream: S, read: Vec<u8>, world: Arc<World>) 
             },
             given = socket.next() => match given {
                 Some(Ok(Message::Text(text))) => take(&mut socket, &world, number, text.as_str(), &mut pushes).await,
-                // Frames are text (reference, section 8.2).
-                Some(Ok(Message::Binary(_))) => {
-                    let unsupported = CloseFrame { code: CloseCode::Unsupported, reason: "".into() };
-                    let _ = socket.close(Some(unsupported)).await;
-                    return;
-                }
+                // Frames are texts: whatever it says, it is no frame.
+                Some(Ok(Message::Binary(_))) => take(&mut socket, &world, number, "", &mut pushes).await,
+                Some(Err(Error::Capacity(_))) => return too_big(&mut socket).await,
                 Some(Ok(_)) => Next::Frame,
                 Some(Err(_)) | None => Next::Drop,
             },
@@ -162,6 +159,14 @@ async fn take<S: Wire>(
         return Next::Close;
     }
     Next::Frame
+}
+
+/// Closes with 1009; what is still on its way is read, so that the close frame is not lost with it.
+async fn too_big<S: Wire>(socket: &mut WebSocketStream<S>) {
+    let close = CloseFrame { code: CloseCode::Size, reason: "The message is too big.".into() };
+    let _ = socket.close(Some(close)).await;
+    let _ = socket.get_mut().shutdown().await;
+    silence(socket).await;
 }
 
 async fn send<S: Wire>(socket: &mut WebSocketStream<S>, text: String) -> Next {
