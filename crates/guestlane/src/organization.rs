@@ -1,7 +1,7 @@
 //! Whose sessions these are. A region's hosts are the same for all its organizations: that the store's contacts and conversations are in this one,
 //! only the platform can say.
 
-use guestlane_genesys::{CallError, CallFailed, Operation, Seam, Timestamp};
+use guestlane_genesys::{CallFailed, Seam, Timestamp};
 use tracing::warn;
 
 use crate::{
@@ -25,23 +25,20 @@ impl Lane {
         if known.as_ref().is_some_and(|(client, _)| *client == self.client_id) {
             return Ok(());
         }
-        let seen = self.platform.look("/api/v2/tokens/me", deadline).await.map_err(unanswered)?;
+        let id = self.platform.organization(deadline).await.map_err(unanswered)?;
         self.store.platform_or(self.api.as_str().to_owned()).await?;
-        let Some(id) = seen.body["organization"]["id"].as_str().filter(|_| seen.status.is_success()) else {
-            warn!(
-                status = seen.status.as_u16(),
-                "the platform does not say whose the OAuth client is; that it is the store's organization is not known"
-            );
+        let Some(id) = id else {
+            warn!("the platform does not say whose the OAuth client is; that it is the store's organization is not known");
             return Ok(());
         };
         if let Some((_, organization)) = known
             && organization != id
         {
-            let reason = format!("belongs to the organization {}, not to {}", shown(&organization), shown(id));
+            let reason = format!("belongs to the organization {}, not to {}", shown(&organization), shown(&id));
             let fix = "choose another state directory for this organization; sessions of one are not sessions of the other";
             return Err(Error::Settings(vec![Invalid::new("GUESTLANE_STATE_DIR", reason, fix)]));
         }
-        self.store.set_organization(self.client_id.clone(), id.to_owned()).await?;
+        self.store.set_organization(self.client_id.clone(), id).await?;
         self.seams.pass(Seam::OrganizationStored).await;
         Ok(())
     }
@@ -51,14 +48,6 @@ fn shown(id: &str) -> String {
     crate::request::shorten(id)
 }
 
-fn unanswered(cause: CallError) -> Error {
-    let failed = CallFailed {
-        operation: Operation::Look,
-        tries: 1,
-        elapsed: std::time::Duration::ZERO,
-        cause,
-        may_exist: false,
-        wait: None,
-    };
+fn unanswered(failed: CallFailed) -> Error {
     Error::Platform { session: None, then: Then::NothingCreated, failed }
 }

@@ -54,6 +54,20 @@ impl Platform {
         self.access_token(deadline).await
     }
 
+    /// The id of the organization that the OAuth client belongs to; `None` where the platform does not say.
+    pub async fn organization(&self, deadline: Timestamp) -> Result<Option<String>, CallFailed> {
+        let call = Call::get(Operation::Look, "/api/v2/tokens/me".to_owned(), Repeat::Always);
+        let silent = |failed: &CallFailed| {
+            let refusal = failed.cause.refusal();
+            refusal.is_some_and(|refusal| matches!(refusal.status, StatusCode::FORBIDDEN | StatusCode::NOT_FOUND))
+        };
+        match self.call::<Value>(&call, deadline).await {
+            Ok(done) => Ok(done.value["organization"]["id"].as_str().map(str::to_owned)),
+            Err(failed) if silent(&failed) => Ok(None),
+            Err(failed) => Err(failed),
+        }
+    }
+
     /// Reads something with the access token, once. Every answer is a good one.
     pub async fn look(&self, path: &str, deadline: Timestamp) -> Result<Seen, CallError> {
         let call = Call::get(Operation::Look, path.to_owned(), Repeat::UnlessUnknown);

@@ -196,7 +196,7 @@ impl Address {
             Some(Value::String(id)) => Some(id.clone()),
             Some(_) => return None,
         };
-        let class = wire_log::one_line(frame.get("class")?.as_str()?.to_owned());
+        let class = wire_log::one_line(frame.get("class").and_then(Value::as_str).unwrap_or_default().to_owned());
         let kind =
             if frame.get("type").and_then(Value::as_str) == Some("message") { FrameKind::Message } else { FrameKind::Response };
         Some(Self { kind, class, tracing_id })

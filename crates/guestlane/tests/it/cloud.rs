@@ -305,6 +305,16 @@ async fn a_store_is_one_organizations_whichever_of_its_oauth_clients_asks() {
     world.lane().await.create(request("eve")).await.unwrap();
     assert_eq!(world.sim.state().calls["token-info"], 2);
 
+    world.config.credentials.client_id = "sim-client".to_owned();
+    world.faults(&["token-info:500:first=2"]);
+    world.lane().await.create(request("dan")).await.unwrap(); // it is asked until it says
+    world.faults(&["token-info:500"]);
+    world.config.credentials.client_id = "second".to_owned();
+    let error = world.lane().await.create(request("joe")).await.unwrap_err();
+    assert_eq!(advice(&error).0, "platform_failing");
+    assert_eq!(world.sim.state().contacts, 4, "nothing is created before it is known for whom");
+    world.faults(&[]);
+
     let store = rusqlite::Connection::open(&world.config.places.database).unwrap();
     store.execute("UPDATE platform SET organization = 'another', client_id = 'another'", []).unwrap();
     let error = world.lane().await.create(request("ann")).await.unwrap_err();
