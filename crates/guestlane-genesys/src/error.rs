@@ -339,6 +339,12 @@ impl Operation {
 }
 
 impl CallFailed {
+    /// A call that could not even be tried.
+    pub fn not_sent(operation: Operation, reason: &str) -> Self {
+        let cause = CallError::NotSent(reason.to_owned());
+        Self { operation, tries: 0, elapsed: Duration::ZERO, cause, may_exist: false, wait: None }
+    }
+
     /// Something that shall be unique is taken (409).
     pub fn is_conflict(&self) -> bool {
         matches!(&self.cause, CallError::Refused(refusal) if refusal.status == StatusCode::CONFLICT)

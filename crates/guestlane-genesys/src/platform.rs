@@ -195,7 +195,7 @@ impl Platform {
     }
 
     /// Signs in, unless there is a token that will do.
-    pub(crate) async fn access_token(&self, deadline: Timestamp) -> Result<(), CallError> {
+    pub async fn sign_in(&self, deadline: Timestamp) -> Result<(), CallError> {
         self.oauth.token(deadline).await.map(drop)
     }
 

@@ -128,17 +128,9 @@ where
 
     /// Sends one request and reads the whole answer, within the time limit or until `deadline`, whichever is first.
     pub async fn send(&self, request: Request<Full<Bytes>>, deadline: Timestamp) -> Result<Answer, NoAnswer> {
-        let limit = self.limit.min(deadline.since(self.clock.now()));
-        if limit.is_zero() {
-            return Err(NoAnswer::NotSent("no time left".to_owned()));
-        }
-        let _busy = self.clock.busy();
+        let limit = self.time_left(deadline)?;
         let shape = enabled!(Level::TRACE).then(|| Shape::of(&request));
-        let answer = self
-            .clock
-            .timeout(limit, self.exchange(request))
-            .await
-            .unwrap_or_else(|timed_out| Err(NoAnswer::Lost(timed_out.to_string())));
+        let answer = self.within(limit, self.exchange(request)).await;
         if let Some(shape) = shape {
             shape.log(&answer);
         }
@@ -152,11 +144,7 @@ where
 
     /// Asks for another protocol on the connection, within the time limit or until `deadline`.
     pub(crate) async fn upgrade(&self, request: Request<Full<Bytes>>, deadline: Timestamp) -> Result<Upgrade, NoAnswer> {
-        let limit = self.limit.min(deadline.since(self.clock.now()));
-        if limit.is_zero() {
-            return Err(NoAnswer::NotSent("no time left".to_owned()));
-        }
-        let _busy = self.clock.busy();
+        let limit = self.time_left(deadline)?;
         let ask = async {
             let mut response = self.request(request).await?;
             if response.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -165,7 +153,20 @@ where
             let upgraded = hyper::upgrade::on(&mut response).await.map_err(|error| NoAnswer::Lost(chain(&error)))?;
             Ok(Upgrade::Done(response.into_parts().0.headers, upgraded))
         };
-        self.clock.timeout(limit, ask).await.unwrap_or_else(|timed_out| Err(NoAnswer::Lost(timed_out.to_string())))
+        self.within(limit, ask).await
+    }
+
+    /// How long a request may take; when that is no time, it is not sent.
+    fn time_left(&self, deadline: Timestamp) -> Result<Duration, NoAnswer> {
+        let limit = self.limit.min(deadline.since(self.clock.now()));
+        if limit.is_zero() { Err(NoAnswer::NotSent("no time left".to_owned())) } else { Ok(limit) }
+    }
+
+    /// Waits for what is under way, and no longer than that.
+    async fn within<T>(&self, limit: Duration, work: impl Future<Output = Result<T, NoAnswer>>) -> Result<T, NoAnswer> {
+        let _busy = self.clock.busy();
+        let ended = self.clock.timeout(limit, work).await;
+        ended.unwrap_or_else(|timed_out| Err(NoAnswer::Lost(timed_out.to_string())))
     }
 
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Answer, NoAnswer> {

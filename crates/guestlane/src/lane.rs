@@ -354,8 +354,7 @@ async fn renew_leases(driving: Driving, store: Store, clock: Clock, seams: Seams
 
 /// The task that asked was ended with the runtime.
 fn interrupted() -> CallFailed {
-    let cause = CallError::NotSent("the process is ending".to_owned());
-    CallFailed { operation: Operation::Queue, tries: 0, elapsed: Duration::ZERO, cause, may_exist: false, wait: None }
+    CallFailed::not_sent(Operation::Queue, "the process is ending")
 }
 
 fn queue_error(queue: QueueId, failed: CallFailed) -> Error {

@@ -7,7 +7,7 @@ use tracing::warn;
 use crate::{
     error::{Error, Then},
     lane::Lane,
-    request::Invalid,
+    request::{Invalid, shorten},
 };
 
 impl Lane {
@@ -34,7 +34,7 @@ impl Lane {
         if let Some((_, organization)) = known
             && organization != id
         {
-            let reason = format!("belongs to the organization {}, not to {}", shown(&organization), shown(&id));
+            let reason = format!("belongs to the organization {}, not to {}", shorten(&organization), shorten(&id));
             let fix = "choose another state directory for this organization; sessions of one are not sessions of the other";
             return Err(Error::Settings(vec![Invalid::new("GUESTLANE_STATE_DIR", reason, fix)]));
         }
@@ -42,10 +42,6 @@ impl Lane {
         self.seams.pass(Seam::OrganizationStored).await;
         Ok(())
     }
-}
-
-fn shown(id: &str) -> String {
-    crate::request::shorten(id)
 }
 
 fn unanswered(failed: CallFailed) -> Error {

@@ -1,6 +1,5 @@
 //! Conversations that exist: found by a message, looked into, moved to a queue (reference, sections 6.3 and 6.4).
 
-use http::Method;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -150,7 +149,7 @@ impl Platform {
         }
         let path = format!("/api/v2/conversations/{conversation_id}/participants/{participant_id}/replace/queue");
         let body = to_json(&Transfer { queue_id: queue });
-        let call = Call { method: Method::POST, ..Call::post(Operation::MoveToQueue, path, body, Repeat::UnlessUnknown) };
+        let call = Call::post(Operation::MoveToQueue, path, body, Repeat::UnlessUnknown);
         self.call_for_nothing(&call, deadline).await
     }
 }

@@ -49,11 +49,6 @@ impl Seen {
 }
 
 impl Platform {
-    /// Signs in, or uses the token at hand.
-    pub async fn sign_in(&self, deadline: Timestamp) -> Result<(), CallError> {
-        self.access_token(deadline).await
-    }
-
     /// The id of the organization that the OAuth client belongs to; `None` where the platform does not say.
     pub async fn organization(&self, deadline: Timestamp) -> Result<Option<String>, CallFailed> {
         let call = Call::get(Operation::Look, "/api/v2/tokens/me".to_owned(), Repeat::Always);

@@ -282,9 +282,10 @@ bodies! {
 
 fn read<T: DeserializeOwned>(body: Value) -> Result<T, serde_json::Error> {
     // An event that says nothing may come without a body.
-    let nothing = body.is_null() || body.as_str() == Some("");
-    serde_json::from_value(body.clone())
-        .or_else(|error| if nothing { serde_json::from_value(Value::Object(Map::new())) } else { Err(error) })
+    if body.is_null() || body.as_str() == Some("") {
+        return serde_json::from_value(body).or_else(|_| serde_json::from_value(Value::Object(Map::new())));
+    }
+    serde_json::from_value(body)
 }
 
 /// The session as it stands.

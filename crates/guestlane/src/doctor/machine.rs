@@ -21,15 +21,15 @@ const LITTLE_ROOM: u64 = 1 << 30;
 /// A key that is older is worth a thought: this version does not rotate keys by itself.
 const OLD_KEY: Duration = Duration::from_secs(365 * 24 * 3600);
 
-pub(super) async fn examine(settings: &Settings, clock: &Clock) -> Vec<Finding> {
-    let api = settings.lane(false).ok().map(|config| config.credentials.hosts.api.to_string());
+/// `api`: the platform of the settings, where they are complete.
+pub(super) async fn examine(settings: &Settings, api: Option<&str>, clock: &Clock) -> Vec<Finding> {
     let places = match settings.places() {
         Ok(places) => places,
         Err(Error::Settings(refused)) => return refused.into_iter().map(super::of_setting).collect(),
         Err(error) => return vec![Finding::bad("state directory", error.to_string())],
     };
     let mut findings = vec![disk("disk", &places.database), disk("disk of the audit log", &places.audit.path)];
-    findings.extend(state(&places, api.as_ref(), clock).await);
+    findings.extend(state(&places, api, clock).await);
     findings
 }
 
@@ -60,7 +60,7 @@ fn of_room(check: &str, place: PathBuf, free: u64) -> Finding {
     Finding::good(check, result)
 }
 
-async fn state(places: &Places, api: Option<&String>, clock: &Clock) -> Vec<Finding> {
+async fn state(places: &Places, api: Option<&str>, clock: &Clock) -> Vec<Finding> {
     if !places.database.exists() {
         let result = format!("none yet; the first session makes {}", places.database.display());
         return vec![Finding::good("database", result)];
@@ -75,7 +75,7 @@ async fn state(places: &Places, api: Option<&String>, clock: &Clock) -> Vec<Find
         Ok(Glance { has_keys: false, .. }) => {
             return vec![Finding::good("database", "has no keys yet; the next session makes them")];
         }
-        Ok(Glance { platform: Some(platform), .. }) if api.is_some_and(|api| *api != platform) => {
+        Ok(Glance { platform: Some(platform), .. }) if api.is_some_and(|api| api != platform) => {
             let result = format!("belongs to the platform at {platform}");
             return vec![Finding::bad("database", result).fix("choose another state directory for this platform: --state-dir")];
         }

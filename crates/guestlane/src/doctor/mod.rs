@@ -81,8 +81,10 @@ impl Finding {
 /// Checks everything, and goes on where something is wrong.
 pub async fn examine(settings: &Settings, clock: &Clock) -> Vec<Finding> {
     let mut findings = Vec::new();
+    let mut api = None;
     match settings.lane(false) {
         Ok(config) => {
+            api = Some(config.credentials.hosts.api.to_string());
             findings.push(Finding::good("settings", format!("complete, for the surface {}", config.surface)));
             let queue = settings.default_queue().ok().flatten();
             findings.extend(platform::examine(&config, queue, clock).await);
@@ -94,7 +96,7 @@ pub async fn examine(settings: &Settings, clock: &Clock) -> Vec<Finding> {
         Err(error) => findings.push(Finding::bad("settings", error.to_string())),
     }
     findings.extend(crm::examine(settings, clock).await);
-    findings.extend(machine::examine(settings, clock).await);
+    findings.extend(machine::examine(settings, api.as_deref(), clock).await);
     findings
 }
 

@@ -196,11 +196,9 @@ impl Look<'_> {
             Ok(seen) if seen.status == StatusCode::FORBIDDEN && operation == Operation::FindContact => {
                 Finding { outcome: Outcome::Warning, ..refused(&check, &seen) }.fix(grant(operation))
             }
-            Ok(seen) if seen.status.is_server_error() || seen.status == StatusCode::TOO_MANY_REQUESTS => {
-                Finding::new(check, Outcome::Skipped, format!("not known: {}", what_it_said(&seen)))
-                    .fix("guestlane doctor, again in a minute")
-                    .correlated(seen.correlation_id.as_deref())
-            }
+            Ok(seen) if is_failing(&seen) => Finding::new(check, Outcome::Skipped, format!("not known: {}", what_it_said(&seen)))
+                .fix("guestlane doctor, again in a minute")
+                .correlated(seen.correlation_id.as_deref()),
             Ok(seen) if seen.status == StatusCode::FORBIDDEN => refused(&check, &seen).fix(grant(operation)),
             Ok(seen) if seen.status.is_success() || MAY.contains(&seen.status) => Finding::good(check, names),
             Ok(seen) if seen.status == StatusCode::BAD_REQUEST => {
@@ -271,7 +269,7 @@ impl Look<'_> {
         let mut findings = Vec::new();
         match self.platform.look_openly(cdn, &path("config.json"), self.deadline()).await {
             Ok(seen) if seen.status.is_success() => findings.push(of_configuration(deployment, &seen.body)),
-            Ok(seen) if seen.status.is_server_error() || seen.status == StatusCode::TOO_MANY_REQUESTS => {
+            Ok(seen) if is_failing(&seen) => {
                 findings.push(Finding { outcome: Outcome::Warning, ..refused("deployment", &seen) }.fix(AGAIN));
             }
             Ok(seen) => {
@@ -431,6 +429,11 @@ fn grant(operation: Operation) -> String {
         "give a role of the OAuth client {}, in the division concerned (Admin > Integrations > OAuth > Roles)",
         operation.permissions().join(" or ")
     )
+}
+
+/// The answer is about the platform's day, and not about what was asked.
+fn is_failing(seen: &Seen) -> bool {
+    seen.status.is_server_error() || seen.status == StatusCode::TOO_MANY_REQUESTS
 }
 
 fn what_it_said(seen: &Seen) -> String {

@@ -3,7 +3,7 @@
 //! None of the platform's calls takes an `Idempotency-Key`. What keeps each from being done twice is said at each.
 
 use guestlane_genesys::{
-    AcceptedMessage, CallError, CallFailed, Conversation, Done, ExternalContact, GuestSession, Operation, Seam, Timestamp,
+    AcceptedMessage, CallFailed, Conversation, Done, ExternalContact, GuestSession, Operation, Seam, Timestamp,
 };
 use tracing::warn;
 use uuid::Uuid;
@@ -76,7 +76,7 @@ impl Lane {
     }
 
     fn guest_session(&self, session: &Session) -> Result<GuestSession, StepFailed> {
-        let lost = || StepFailed::Call(nothing_sent(Operation::FirstMessage, "the guest was erased"));
+        let lost = || StepFailed::Call(CallFailed::not_sent(Operation::FirstMessage, "the guest was erased"));
         let Way::WebMessaging { deployment, .. } = session.way else { return Err(lost()) };
         let token = open_guest_session(&self.master, session).map_err(StepFailed::MasterKey)?.ok_or_else(lost)?;
         let may_have_begun = session.uncertain.then_some(session.step_since);
@@ -158,9 +158,4 @@ impl Lane {
             None => Ok(0), // it has ended: there is nothing to move
         }
     }
-}
-
-fn nothing_sent(operation: Operation, reason: &str) -> CallFailed {
-    let cause = CallError::NotSent(reason.to_owned());
-    CallFailed { operation, tries: 0, elapsed: std::time::Duration::ZERO, cause, may_exist: false, wait: None }
 }
