@@ -120,15 +120,21 @@ pub(crate) struct Batch {
     /// Write one JSON line for each row; what it holds already is not done again
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
-    /// Sessions under way at once
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
-    pub(crate) concurrency: u16,
-    /// How many calls the platform allows: N/s, N/min or off [default: GUESTLANE_QUOTA]
+    /// Sessions under way at once, at the most; how many are, follows the quota and how fast the platform answers [default: 256]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub(crate) concurrency: Option<u16>,
+    /// How many calls the platform allows each OAuth client: N/s, N/min or off [default: GUESTLANE_QUOTA]
     #[arg(long, value_name = "RATE")]
     pub(crate) quota: Option<String>,
     /// The name of this batch, from which rows without a key get theirs [default: the file's path]
     #[arg(long, value_name = "NAME")]
     pub(crate) batch_key: Option<String>,
+    /// Read and check every row, and send nothing
+    #[arg(long, conflicts_with_all = ["out", "concurrency", "quota"])]
+    pub(crate) check: bool,
+    /// Show no progress
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -3,10 +3,14 @@
 use std::{
     fmt::Display,
     io::{self, Write},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use comfy_table::{Cell, Table, presets};
+use indicatif::ProgressBar;
 use serde::Serialize;
 
 static LOST: AtomicBool = AtomicBool::new(false);
@@ -32,7 +36,38 @@ pub(crate) fn json(value: &impl Serialize) {
 
 /// A line for the person.
 pub(crate) fn note(line: impl Display) {
-    let _ = writeln!(anstream::stderr(), "{line}");
+    above(|| {
+        let _ = writeln!(anstream::stderr(), "{line}");
+    });
+}
+
+/// The line at the bottom of a terminal that shows how something goes.
+static BOTTOM: Mutex<Option<ProgressBar>> = Mutex::new(None);
+
+/// From now on, what is written for the person stands above that line.
+pub(crate) fn draw_above(line: Option<ProgressBar>) {
+    *BOTTOM.lock().unwrap_or_else(PoisonError::into_inner) = line;
+}
+
+fn above<T>(write: impl FnOnce() -> T) -> T {
+    let line = BOTTOM.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    match line {
+        Some(line) => line.suspend(write),
+        None => write(),
+    }
+}
+
+/// Where the log goes.
+pub(crate) struct Log;
+
+impl io::Write for Log {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        above(|| io::stderr().write(text))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// A table: headings, then rows. `–` stands where there is nothing.

@@ -9,6 +9,9 @@ use serde::Serialize;
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SessionJson {
+    /// Of a batch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    row: Option<u64>,
     session_id: String,
     guest_id: String,
     queue_id: String,
@@ -69,6 +72,7 @@ impl SessionJson {
     /// As the ledger has it, without a token.
     pub(crate) fn stored(session: &Session) -> Self {
         Self {
+            row: None,
             session_id: session.id.to_string(),
             guest_id: session.request.guest.to_string(),
             queue_id: session.request.queue.to_string(),
@@ -82,9 +86,13 @@ impl SessionJson {
             idempotency_key: session.request.key.to_string(),
             replayed: None,
             attempts: session.attempts,
-            latency_ms: session.latency.map(|latency| latency.as_secs_f64() * 1000.0),
+            latency_ms: session.latency.map(|latency| latency.as_micros() as f64 / 1000.0),
             error: session.failure.as_ref().map(|failure| format!("{}: {}", failure.code, failure.message)),
         }
+    }
+
+    pub(crate) fn of_row(self, row: u64) -> Self {
+        Self { row: Some(row), ..self }
     }
 
     pub(crate) fn with_tokens(self, session: &Session, token: String, guest: Option<&SessionToken>) -> Self {

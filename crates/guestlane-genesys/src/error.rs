@@ -52,6 +52,10 @@ pub enum CallError {
     /// The access token could not be had, so the call was not made.
     #[error("no access token: {0}")]
     SignIn(Box<CallError>),
+
+    /// One OAuth client was refused, or was told to wait; there is another.
+    #[error("{0}")]
+    AsAnother(Box<CallError>),
 }
 
 struct RetryAfter(Option<Duration>);
@@ -135,6 +139,8 @@ pub enum Next {
     Poll,
     /// Get a new access token, and send the same again, once.
     RenewToken,
+    /// Send the same again at once, as another OAuth client.
+    AsAnother,
     /// Nothing: the answer is final.
     Stop,
 }
@@ -167,6 +173,7 @@ impl CallError {
                 Next::Retry { at_least: retry_after.unwrap_or_default() }
             }
             Self::Unauthorized(_) => Next::RenewToken,
+            Self::AsAnother(_) => Next::AsAnother,
             Self::NotThereYet(_) => Next::Poll,
             // The sign-in has been retried by itself already.
             Self::Refused(_) | Self::SignIn(_) | Self::NoRoom => Next::Stop,
@@ -178,6 +185,7 @@ impl CallError {
     pub fn category(&self, operation: Operation) -> Option<Category> {
         Some(match self {
             Self::SignIn(_) | Self::NoRoom | Self::NotThereYet(_) => return None,
+            Self::AsAnother(cause) => return cause.category(operation),
             Self::NotSent(_) | Self::OutcomeUnknown { .. } => Category::Network,
             Self::Throttled { .. } => Category::RateLimit,
             Self::Unauthorized(_) => Category::Auth,
@@ -196,7 +204,7 @@ impl CallError {
             Self::Unauthorized(refusal) | Self::Refused(refusal) | Self::NotThereYet(refusal) => {
                 refusal.correlation_id.as_deref()
             }
-            Self::SignIn(cause) => cause.correlation_id(),
+            Self::SignIn(cause) | Self::AsAnother(cause) => cause.correlation_id(),
         }
     }
 
@@ -209,7 +217,7 @@ impl CallError {
             Self::Unauthorized(refusal) | Self::Refused(refusal) | Self::NotThereYet(refusal) => {
                 refusal.correlation_id.get_or_insert(id);
             }
-            Self::NotSent(_) | Self::NoRoom | Self::SignIn(_) => {}
+            Self::NotSent(_) | Self::NoRoom | Self::SignIn(_) | Self::AsAnother(_) => {}
         }
         self
     }
@@ -218,7 +226,7 @@ impl CallError {
     pub fn refusal(&self) -> Option<&Refusal> {
         match self {
             Self::Unauthorized(refusal) | Self::Refused(refusal) => Some(refusal),
-            Self::SignIn(cause) => cause.refusal(),
+            Self::SignIn(cause) | Self::AsAnother(cause) => cause.refusal(),
             Self::NotSent(_) | Self::NoRoom | Self::Throttled { .. } | Self::OutcomeUnknown { .. } | Self::NotThereYet(_) => None,
         }
     }
@@ -227,10 +235,35 @@ impl CallError {
     pub fn is_about_us(&self) -> bool {
         match self {
             Self::SignIn(_) | Self::Unauthorized(_) => true,
+            Self::AsAnother(cause) => cause.is_about_us(),
             Self::Refused(refusal) => refusal.status == StatusCode::FORBIDDEN,
             Self::NotSent(_) | Self::NoRoom | Self::Throttled { .. } | Self::OutcomeUnknown { .. } | Self::NotThereYet(_) => {
                 false
             }
+        }
+    }
+
+    /// Whether it is a 429.
+    pub(crate) fn is_throttled(&self) -> bool {
+        match self {
+            Self::AsAnother(cause) => cause.is_throttled(),
+            Self::Throttled { .. } => true,
+            Self::NotSent(_)
+            | Self::OutcomeUnknown { .. }
+            | Self::Unauthorized(_)
+            | Self::Refused(_)
+            | Self::NotThereYet(_)
+            | Self::NoRoom
+            | Self::SignIn(_) => false,
+        }
+    }
+
+    /// Whether the platform is not there, or not able: the sign of an outage.
+    pub(crate) fn is_of_outage(&self) -> bool {
+        match self {
+            Self::NotSent(_) | Self::OutcomeUnknown { .. } => true,
+            Self::SignIn(cause) | Self::AsAnother(cause) => cause.is_of_outage(),
+            Self::Throttled { .. } | Self::Unauthorized(_) | Self::Refused(_) | Self::NotThereYet(_) | Self::NoRoom => false,
         }
     }
 
@@ -239,6 +272,7 @@ impl CallError {
         match self {
             Self::Unauthorized(refusal) | Self::Refused(refusal) => refusal.brief(),
             Self::SignIn(cause) => format!("no access token: {}", cause.record()),
+            Self::AsAnother(cause) => cause.record(),
             Self::NotThereYet(refusal) => format!("it is not there yet: {}", refusal.brief()),
             Self::NotSent(_) | Self::NoRoom | Self::Throttled { .. } | Self::OutcomeUnknown { .. } => self.to_string(),
         }
@@ -246,7 +280,7 @@ impl CallError {
 }
 
 /// Which of the platform's operations a call is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Operation {
     /// `POST /oauth/token`, or the brief's `/api/v2/oauth/token`
     Token,

@@ -1,21 +1,25 @@
 //! Talks to Genesys Cloud, one call at a time, and says how far each call got.
 //!
-//! [`Platform`] is one OAuth client's way in. A call goes through these hands, in this order:
+//! [`Platform`] is the way in, as one OAuth client or several. A call goes through these hands, in this order:
 //!
 //! 1. [`platform`] builds the request once; every attempt sends the same bytes;
 //! 2. `retry` is the only loop: it asks [`CallError::next`] what may follow;
-//! 3. `oauth` gives the access token, `quota` the moment;
+//! 3. `pool` gives the moment and the OAuth client, `oauth` its access token;
 //! 4. [`transport`] makes the attempt, within a time limit, and sorts its outcome by what the platform may have done.
 
 mod base_url;
+mod budget;
 mod clock;
 mod cloud;
 mod error;
 pub mod guest;
 mod oauth;
 mod platform;
+mod pool;
+mod priority;
+mod pulse;
 mod queues;
-mod quota;
+mod rate;
 mod regions;
 mod resolver;
 mod rest;
@@ -27,6 +31,7 @@ mod trust;
 pub mod wire_log;
 
 pub use base_url::{BaseUrl, InvalidBaseUrl, is_loopback};
+pub use budget::RetryBudget;
 pub use clock::{Busy, Clock, InvalidTimestamp, ManualClock, TimedOut, Timestamp};
 pub use cloud::{
     contacts::{ContactIdentifier, Enrich, ExternalContact, ExternalId, IdentifierKind, PhoneNumber, SourceRef, WouldBe},
@@ -36,9 +41,12 @@ pub use cloud::{
 };
 pub use error::{CallError, CallFailed, Category, Next, Operation, Refusal};
 pub use guest::session::{Arrived, GuestSession};
-pub use platform::{Credentials, Patience, Platform, SignIn};
+pub use platform::{Credentials, OAuthClient, Patience, Platform, SignIn};
+pub use pool::{ClientUse, MOST_CLIENTS};
+pub use priority::Priority;
+pub use pulse::Pulse;
 pub use queues::Queue;
-pub use quota::{InvalidRate, Rate};
+pub use rate::{InvalidRate, Rate};
 pub use regions::{Hosts, REGIONS, Region};
 pub use rest::{
     contacts::{ContactAttributes, Created, NewContact, guest_address},

@@ -19,12 +19,11 @@ use tokio::sync::Mutex;
 use tracing::{debug, warn};
 
 use crate::{
-    clock::{Clock, Timestamp},
+    clock::Timestamp,
     error::{CallError, CallFailed, Operation, Refusal},
-    platform::{Credentials, Repeat, SignIn},
-    retry::{self, Effort, RetryPolicy},
-    seam::{Seam, Seams},
-    stats::CallStats,
+    platform::{Credentials, OAuthClient, Repeat, SignIn},
+    retry::{self, Shared},
+    seam::Seam,
     transport::Transport,
 };
 
@@ -62,14 +61,12 @@ impl AccessToken {
 /// Signs in by client credentials (RFC 6749, section 4.4), at most once at a time.
 #[derive(Debug)]
 pub(crate) struct TokenSource {
+    client_id: String,
     url: String,
     form: SecretString,
     basic: Option<HeaderValue>, // marked sensitive: `Debug` hides it
     transport: Transport,
-    policy: RetryPolicy,
-    clock: Clock,
-    stats: Arc<CallStats>,
-    seams: Seams,
+    shared: Shared,
     current: ArcSwapOption<AccessToken>,
     /// Held by the one who asks; keeps the reason when asking failed.
     asking: Mutex<Option<CallFailed>>,
@@ -85,15 +82,8 @@ struct TokenAnswer {
 }
 
 impl TokenSource {
-    pub(crate) fn new(
-        credentials: &Credentials,
-        transport: Transport,
-        policy: RetryPolicy,
-        clock: Clock,
-        stats: Arc<CallStats>,
-        seams: Seams,
-    ) -> Self {
-        let (id, secret) = (&credentials.client_id, credentials.client_secret.expose_secret());
+    pub(crate) fn new(credentials: &Credentials, client: &OAuthClient, transport: Transport, shared: Shared) -> Self {
+        let (id, secret) = (&client.id, client.secret.expose_secret());
         let mut form = url::form_urlencoded::Serializer::new(String::new());
         form.append_pair("grant_type", "client_credentials");
         let (path, basic) = match credentials.sign_in {
@@ -111,14 +101,12 @@ impl TokenSource {
             }
         };
         Self {
+            client_id: client.id.clone(),
             url: credentials.hosts.login.route(path),
             form: form.finish().into(),
             basic,
             transport,
-            policy,
-            clock,
-            stats,
-            seams,
+            shared,
             current: ArcSwapOption::empty(),
             asking: Mutex::new(None),
             asked: AtomicU64::new(0),
@@ -126,9 +114,14 @@ impl TokenSource {
         }
     }
 
+    /// Whose tokens these are.
+    pub(crate) fn client_id(&self) -> &str {
+        &self.client_id
+    }
+
     /// A token that will outlive a request. Waits only when there is none.
     pub(crate) async fn token(self: &Arc<Self>, deadline: Timestamp) -> Result<Arc<AccessToken>, CallError> {
-        let now = self.clock.now();
+        let now = self.shared.clock.now();
         match self.current.load_full() {
             Some(token) if token.is_usable_at(now) => {
                 if token.is_due_at(now) {
@@ -172,17 +165,16 @@ impl TokenSource {
             }
         }
         if let Some(token) = self.current.load_full()
-            && token.is_usable_at(self.clock.now())
+            && token.is_usable_at(self.shared.clock.now())
             && !old.is_some_and(|old| Arc::ptr_eq(old, &token))
         {
             return Ok(token);
         }
-        let effort = Effort { policy: &self.policy, clock: &self.clock, stats: &self.stats, seams: &self.seams, deadline };
-        let asked = retry::run(effort, Operation::Token, Repeat::Always, || self.request(deadline)).await;
+        let asked = retry::run(&self.shared, deadline, Operation::Token, Repeat::Always, || self.request(deadline)).await;
         self.asked.fetch_add(1, Ordering::Release);
         match asked {
             Ok(done) => {
-                self.seams.pass(Seam::SignedIn).await;
+                self.shared.seams.pass(Seam::SignedIn).await;
                 *failure = None;
                 let token = Arc::new(done.value);
                 self.current.store(Some(Arc::clone(&token)));
@@ -204,11 +196,12 @@ impl TokenSource {
             request = request.header(header::AUTHORIZATION, basic);
         }
         let request = request.body(Full::new(body)).map_err(|error| CallError::NotSent(error.to_string()))?;
-        self.stats.sent();
-        self.stats.token_requested();
-        let asked_at = self.clock.now();
+        self.shared.stats.sent();
+        self.shared.stats.token_requested();
+        let _under_way = self.shared.pulse.call();
+        let asked_at = self.shared.clock.now();
         let answer = self.transport.send(request, deadline).await?;
-        let answer = answer.accepted(self.clock.now(), false).map_err(|error| match error {
+        let answer = answer.accepted(self.shared.clock.now(), false).map_err(|error| match error {
             // Here a 401 means that the credentials are wrong: renewing what we do not have yet would not help.
             CallError::Unauthorized(refusal) => CallError::Refused(refusal),
             // The public platform throttles sign-ins by a 400 (reference, section 2).

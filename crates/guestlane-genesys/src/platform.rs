@@ -1,4 +1,4 @@
-//! One OAuth client's way to the platform: paced, signed in, repeated where that is safe.
+//! The way to the platform: paced, signed in, repeated where that is safe.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,12 +9,15 @@ use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 
 use crate::{
+    budget::RetryBudget,
     clock::{Clock, Timestamp},
     error::{CallError, CallFailed, Operation},
-    oauth::{AccessToken, TokenSource},
-    quota::{Quota, Rate},
+    oauth::TokenSource,
+    pool::{ClientUse, Pool, Tried, Turn},
+    pulse::Pulse,
+    rate::Rate,
     regions::Hosts,
-    retry::{self, Done, Effort, RetryPolicy},
+    retry::{self, Done, RetryPolicy, Shared},
     seam::Seams,
     stats::CallStats,
     transport::{Answer, NoTrustRoots, Transport},
@@ -28,12 +31,19 @@ pub struct Credentials {
     pub hosts: Hosts,
     /// How an access token is asked for.
     pub sign_in: SignIn,
-    /// OAuth client id.
-    pub client_id: String,
-    /// OAuth client secret.
-    pub client_secret: SecretString,
+    /// As whom: one OAuth client, or several whose quotas are used together. All of one organization.
+    pub clients: Vec<OAuthClient>,
     /// Whose certificates are believed.
     pub trust: Trust,
+}
+
+/// An OAuth client.
+#[derive(Debug, Clone)]
+pub struct OAuthClient {
+    /// Its id.
+    pub id: String,
+    /// Its secret.
+    pub secret: SecretString,
 }
 
 /// How an access token is asked for: both by client credentials (RFC 6749, section 4.4).
@@ -62,17 +72,13 @@ impl Default for Patience {
     }
 }
 
-/// The platform, seen by one OAuth client.
+/// The platform, as one OAuth client sees it or several.
 #[derive(Debug)]
 pub struct Platform {
     hosts: Hosts,
     transport: Transport,
-    oauth: Arc<TokenSource>,
-    quota: Quota,
-    policy: RetryPolicy,
-    stats: Arc<CallStats>,
-    clock: Clock,
-    seams: Seams,
+    pool: Arc<Pool>,
+    shared: Shared,
 }
 
 /// A request as it is repeated: the same bytes each time. Not `Debug`: the body may hold a guest token.
@@ -83,6 +89,7 @@ pub(crate) struct Call {
     pub(crate) idempotency_key: Option<String>,
     pub(crate) body: Bytes,
     pub(crate) repeat: Repeat,
+    pub(crate) tried: Tried,
 }
 
 /// Whether a call may be sent again when nobody knows what became of it.
@@ -98,11 +105,11 @@ pub(crate) enum Repeat {
 
 impl Call {
     pub(crate) fn get(operation: Operation, path: String, repeat: Repeat) -> Self {
-        Self { operation, method: Method::GET, path, idempotency_key: None, body: Bytes::new(), repeat }
+        Self { operation, method: Method::GET, path, idempotency_key: None, body: Bytes::new(), repeat, tried: Tried::default() }
     }
 
     pub(crate) fn post(operation: Operation, path: String, body: Bytes, repeat: Repeat) -> Self {
-        Self { operation, method: Method::POST, path, idempotency_key: None, body, repeat }
+        Self { operation, method: Method::POST, path, idempotency_key: None, body, repeat, tried: Tried::default() }
     }
 }
 
@@ -110,22 +117,42 @@ impl Platform {
     /// Nothing is sent yet; the first call signs in.
     pub fn new(credentials: &Credentials, patience: Patience, clock: Clock, seams: Seams) -> Result<Self, NoTrustRoots> {
         let transport = Transport::new(clock.clone(), patience.call_timeout, &credentials.trust)?;
-        let stats = Arc::new(CallStats::default());
-        let oauth = Arc::new(TokenSource::new(
-            credentials,
-            transport.clone(),
-            patience.retry,
-            clock.clone(),
-            Arc::clone(&stats),
-            seams.clone(),
-        ));
-        let quota = Quota::new(patience.quota, clock.clone());
-        Ok(Self { hosts: credentials.hosts.clone(), transport, oauth, quota, policy: patience.retry, stats, clock, seams })
+        let shared = Shared {
+            policy: patience.retry,
+            budget: Arc::new(RetryBudget::new(clock.clone())),
+            pulse: Arc::new(Pulse::new(clock.clone())),
+            stats: Arc::new(CallStats::default()),
+            clock: clock.clone(),
+            seams,
+        };
+        let source = |client| Arc::new(TokenSource::new(credentials, client, transport.clone(), shared.clone()));
+        let pool = Pool::new(patience.quota, credentials.clients.iter().map(source).collect(), clock);
+        Ok(Self { hosts: credentials.hosts.clone(), transport, pool: Arc::new(pool), shared })
     }
 
     /// What the calls came to so far.
     pub fn stats(&self) -> &Arc<CallStats> {
-        &self.stats
+        &self.shared.stats
+    }
+
+    /// How the platform does.
+    pub fn pulse(&self) -> &Arc<Pulse> {
+        &self.shared.pulse
+    }
+
+    /// What pays for calls that are made again.
+    pub fn budget(&self) -> &RetryBudget {
+        &self.shared.budget
+    }
+
+    /// What each OAuth client has used of its quota.
+    pub fn clients(&self) -> Vec<ClientUse> {
+        self.pool.used()
+    }
+
+    /// Calls that the quota allows in a second, of all OAuth clients together; `None` without a quota.
+    pub fn calls_in_a_second(&self) -> Option<f64> {
+        self.pool.rate().map(|rate| rate.in_a_second() * self.pool.clients().len() as f64)
     }
 
     /// Where calls go.
@@ -138,11 +165,11 @@ impl Platform {
     }
 
     pub(crate) fn clock(&self) -> &Clock {
-        &self.clock
+        &self.shared.clock
     }
 
     pub(crate) fn seams(&self) -> &Seams {
-        &self.seams
+        &self.shared.seams
     }
 
     /// Makes a call, repeating it as [`retry`] says, until `deadline`. An answer that cannot be read counts as none.
@@ -190,50 +217,72 @@ impl Platform {
         deadline: Timestamp,
         attempt: impl FnMut() -> F,
     ) -> Result<Done<T>, CallFailed> {
-        let effort = Effort { policy: &self.policy, clock: &self.clock, stats: &self.stats, seams: &self.seams, deadline };
-        retry::run(effort, operation, repeat, attempt).await
+        retry::run(&self.shared, deadline, operation, repeat, attempt).await
     }
 
-    /// Signs in, unless there is a token that will do.
-    pub async fn sign_in(&self, deadline: Timestamp) -> Result<(), CallError> {
-        self.oauth.token(deadline).await.map(drop)
+    /// Signs in as each OAuth client, unless there is a token that will do: what came of it, by the client's id.
+    pub async fn sign_in(&self, deadline: Timestamp) -> Vec<(String, Result<(), CallError>)> {
+        let clients = self.pool.clients().iter();
+        let signed_in = clients.map(async |client| (client.client_id().to_owned(), client.token(deadline).await.map(drop)));
+        futures_util::future::join_all(signed_in).await
     }
 
     /// One attempt, and its answer if that is a good one.
     async fn attempt(&self, call: &Call, deadline: Timestamp) -> Result<Answer, CallError> {
-        let token = self.oauth.token(deadline).await?;
-        let answer = self.send(call, &token, deadline).await?;
-        let answer = answer.accepted(self.clock.now(), call.idempotency_key.is_some());
-        answer.map_err(|error| match error {
+        let turn = self.pool.turn(call.operation, &call.tried, deadline).await?;
+        let answer = self.send(call, &turn, deadline).await?;
+        let answer = answer.accepted(self.shared.clock.now(), call.idempotency_key.is_some());
+        if answer.is_ok() {
+            self.pool.went_through(&call.tried, turn.client);
+        }
+        answer.map_err(|error| self.judge(call, &turn, error))
+    }
+
+    /// What a failure says of the OAuth client that made the call; and whether another one may fare better.
+    fn judge(&self, call: &Call, turn: &Turn, error: CallError) -> CallError {
+        let is_of_the_client = match &error {
             CallError::Refused(refusal) if call.repeat == Repeat::UntilThere && refusal.status == StatusCode::NOT_FOUND => {
-                CallError::NotThereYet(refusal)
+                return CallError::NotThereYet(refusal.clone());
             }
+            // It may lack a permission; where it does not, the others are refused, too, and that is the answer.
+            CallError::Refused(refusal) => refusal.status == StatusCode::FORBIDDEN,
             CallError::Unauthorized(_) => {
-                self.oauth.discard(&token);
-                error
+                self.pool.clients()[turn.client].discard(&turn.token);
+                let again = call.tried.renew(turn.client);
+                if !again && call.tried.is_refused() {
+                    return CallError::AsAnother(Box::new(error)); // this client's first renewal, and the loop grants only one
+                }
+                again
             }
             CallError::Throttled { retry_after, .. } => {
-                self.quota.throttled(retry_after.unwrap_or_default());
-                error
+                self.pool.throttled(turn.client, call.operation, retry_after.unwrap_or_default());
+                true
             }
-            other => other,
-        })
+            CallError::NotSent(_)
+            | CallError::OutcomeUnknown { .. }
+            | CallError::NotThereYet(_)
+            | CallError::NoRoom
+            | CallError::SignIn(_)
+            | CallError::AsAnother(_) => false,
+        };
+        if is_of_the_client && self.pool.try_another(&call.tried, turn.client) {
+            CallError::AsAnother(Box::new(error))
+        } else {
+            error
+        }
     }
 
     /// One attempt, and its answer whatever that is.
     pub(crate) async fn answer_to(&self, call: &Call, deadline: Timestamp) -> Result<Answer, CallError> {
-        let token = self.oauth.token(deadline).await?;
-        self.send(call, &token, deadline).await
+        let turn = self.pool.turn(call.operation, &call.tried, deadline).await?;
+        self.send(call, &turn, deadline).await
     }
 
-    async fn send(&self, call: &Call, token: &AccessToken, deadline: Timestamp) -> Result<Answer, CallError> {
-        if !self.quota.acquire(deadline).await {
-            return Err(CallError::NoRoom);
-        }
+    async fn send(&self, call: &Call, turn: &Turn, deadline: Timestamp) -> Result<Answer, CallError> {
         let mut request = Request::builder()
             .method(call.method.clone())
             .uri(self.hosts.api.route(&call.path))
-            .header(header::AUTHORIZATION, token.bearer())
+            .header(header::AUTHORIZATION, turn.token.bearer())
             .header(header::ACCEPT, HeaderValue::from_static("application/json"));
         if call.method != Method::GET {
             request = request.header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -243,10 +292,12 @@ impl Platform {
         }
         let request = request.body(Full::new(call.body.clone())).map_err(|error| CallError::NotSent(error.to_string()))?;
 
-        self.stats.sent();
+        self.shared.stats.sent();
+        let _under_way = self.shared.pulse.call();
         let answer = self.transport.send(request, deadline).await?;
-        if let Some((count, allowed, reset)) = answer.rate() {
-            self.quota.observed(count, allowed, reset);
+        self.shared.pulse.answered(self.shared.clock.monotonic().since(turn.sent_at));
+        if let Some(told) = answer.rate() {
+            self.pool.observed(turn, call.operation, told);
         }
         Ok(answer)
     }

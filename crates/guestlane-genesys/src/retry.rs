@@ -1,13 +1,15 @@
 //! When to try again, and the only loop that does.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use tracing::debug;
 
 use crate::{
+    budget::RetryBudget,
     clock::{Clock, Timestamp},
     error::{CallError, CallFailed, Next, Operation},
     platform::Repeat,
+    pulse::Pulse,
     seam::{Seam, Seams},
     stats::CallStats,
 };
@@ -36,6 +38,7 @@ enum Decision {
     Wait(Duration),
     Ask(Duration),
     Again,
+    AsAnother,
     GiveUp { wait: Option<Duration> },
 }
 
@@ -46,6 +49,8 @@ struct Free {
     renewed: bool,
     /// Those that found nothing yet.
     polls: u32,
+    /// Those as another OAuth client, after one was refused.
+    others: u32,
 }
 
 impl RetryPolicy {
@@ -68,12 +73,14 @@ impl RetryPolicy {
                 let wait = wait.mul_f64(0.5 + spread / 2.0);
                 if wait >= left { Decision::GiveUp { wait: None } } else { Decision::Ask(wait) }
             }
+            Next::AsAnother => Decision::AsAnother,
             Next::Stop => Decision::GiveUp { wait: None },
             Next::RenewToken if renewed => Decision::GiveUp { wait: None },
             Next::RenewToken => Decision::Again,
             Next::Retry { at_least } => {
-                // A renewed token's attempt is extra, and so is looking whether something is there: they are none of the retries.
-                let retries_done = tries - 1 - u32::from(renewed) - free.polls;
+                // A renewed token's attempt is extra, and so are those as another client, and looking whether something is there: they are none
+                // of the retries.
+                let retries_done = tries - 1 - u32::from(renewed) - free.polls - free.others;
                 let backoff = self.backoff(retries_done + 1, spread);
                 // `Retry-After` is a floor, and all who were told the same moment must not come back at the same moment.
                 let wait = if at_least > backoff { at_least + (backoff - self.min).min(self.min) } else { backoff };
@@ -87,14 +94,15 @@ impl RetryPolicy {
     }
 }
 
-/// One caller's patience.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Effort<'a> {
-    pub(crate) policy: &'a RetryPolicy,
-    pub(crate) clock: &'a Clock,
-    pub(crate) stats: &'a CallStats,
-    pub(crate) seams: &'a Seams,
-    pub(crate) deadline: Timestamp,
+/// What all calls of a process share.
+#[derive(Debug, Clone)]
+pub(crate) struct Shared {
+    pub(crate) policy: RetryPolicy,
+    pub(crate) budget: Arc<RetryBudget>,
+    pub(crate) pulse: Arc<Pulse>,
+    pub(crate) stats: Arc<CallStats>,
+    pub(crate) clock: Clock,
+    pub(crate) seams: Seams,
 }
 
 /// What came of it, and how often it was sent.
@@ -109,7 +117,8 @@ pub struct Done<T> {
 /// Repeats `attempt` until it succeeds, is refused, or patience ends. A 401 is repeated once, at once: the attempt is expected to
 /// have dropped the token that was not accepted.
 pub(crate) async fn run<T, F>(
-    effort: Effort<'_>,
+    shared: &Shared,
+    deadline: Timestamp,
     operation: Operation,
     repeat: Repeat,
     mut attempt: impl FnMut() -> F,
@@ -117,34 +126,53 @@ pub(crate) async fn run<T, F>(
 where
     F: Future<Output = Result<T, CallError>>,
 {
-    let started = effort.clock.now();
+    let started = shared.clock.now();
     // By the clock that nobody sets: an hour that is added to the day adds no patience.
-    let end = effort.clock.monotonic() + effort.deadline.since(started);
+    let end = shared.clock.monotonic() + deadline.since(started);
     let mut free = Free::default();
     let mut may_exist = false;
     let mut tries = 0;
+    shared.budget.earn();
     loop {
         tries += 1;
         let error = match attempt().await {
-            Ok(value) => return Ok(Done { value, tries }),
+            Ok(value) => {
+                shared.pulse.well();
+                return Ok(Done { value, tries });
+            }
             Err(error) => error,
         };
-        effort.stats.failed(&error, operation);
-        effort.seams.pass(Seam::AttemptFailed).await;
+        if error.is_of_outage() {
+            shared.pulse.failed()
+        } else {
+            shared.pulse.well()
+        }
+        shared.stats.failed(&error, operation);
+        shared.seams.pass(Seam::AttemptFailed).await;
         may_exist |= matches!(error, CallError::OutcomeUnknown { .. });
-        let now = effort.clock.now();
+        let now = shared.clock.now();
         let decision = match &error {
             CallError::OutcomeUnknown { .. } if repeat == Repeat::UnlessUnknown => Decision::GiveUp { wait: None },
-            _ => effort.policy.decide(tries, free, &error, end.since(effort.clock.monotonic()), fastrand::f64()),
+            _ => shared.policy.decide(tries, free, &error, end.since(shared.clock.monotonic()), fastrand::f64()),
+        };
+        let decision = match decision {
+            // A 429 is waited for and paced, and so adds no load; all else is paid for.
+            Decision::Wait(_) if !error.is_throttled() && shared.budget.take(1) == 0 => Decision::GiveUp { wait: None },
+            decision => decision,
         };
         debug!(%operation, tries, error = error.record(), correlation_id = error.correlation_id(), ?decision, "attempt failed");
         match decision {
-            Decision::Wait(wait) => effort.clock.sleep(wait).await,
+            Decision::Wait(wait) => {
+                let _resting = shared.pulse.rest();
+                shared.clock.sleep(wait).await;
+            }
             Decision::Ask(wait) => {
                 free.polls += 1;
-                effort.clock.sleep(wait).await;
+                let _resting = shared.pulse.rest();
+                shared.clock.sleep(wait).await;
             }
             Decision::Again => free.renewed = true,
+            Decision::AsAnother => free.others += 1,
             Decision::GiveUp { wait } => {
                 return Err(CallFailed { operation, tries, elapsed: now.since(started), cause: error, may_exist, wait });
             }
@@ -161,8 +189,8 @@ mod tests {
     use crate::error::Refusal;
 
     const FAR: Duration = Duration::from_secs(3600);
-    const NONE: Free = Free { renewed: false, polls: 0 };
-    const RENEWED: Free = Free { renewed: true, polls: 0 };
+    const NONE: Free = Free { renewed: false, polls: 0, others: 0 };
+    const RENEWED: Free = Free { renewed: true, ..NONE };
 
     fn refusal(status: StatusCode) -> Refusal {
         Refusal { status, code: String::new(), message: String::new(), correlation_id: None }
@@ -208,12 +236,12 @@ mod tests {
         let policy = RetryPolicy::default();
         let not_yet = CallError::NotThereYet(refusal(StatusCode::NOT_FOUND));
         for polls in 0..50 {
-            let Decision::Ask(wait) = policy.decide(polls + 1, Free { renewed: false, polls }, &not_yet, FAR, 1.0) else {
+            let Decision::Ask(wait) = policy.decide(polls + 1, Free { polls, ..NONE }, &not_yet, FAR, 1.0) else {
                 panic!("gave up after {polls}");
             };
             assert!(wait >= Duration::from_millis(250) && wait <= policy.max, "{wait:?}");
         }
-        assert!(matches!(policy.decide(53, Free { renewed: false, polls: 50 }, &lost(), FAR, 0.5), Decision::Wait(_)));
+        assert!(matches!(policy.decide(53, Free { polls: 50, ..NONE }, &lost(), FAR, 0.5), Decision::Wait(_)));
         assert_eq!(policy.decide(9, NONE, &not_yet, Duration::from_millis(1), 0.5), Decision::GiveUp { wait: None });
     }
 

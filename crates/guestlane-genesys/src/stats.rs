@@ -62,7 +62,7 @@ impl CallStats {
     }
 
     pub(crate) fn failed(&self, error: &CallError, operation: Operation) {
-        if matches!(error, CallError::Throttled { .. }) {
+        if error.is_throttled() {
             self.throttled.fetch_add(1, Ordering::Relaxed);
         }
         if let Some(category) = error.category(operation) {

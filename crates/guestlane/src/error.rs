@@ -427,13 +427,15 @@ fn platform_advice(failed: &CallFailed, then: Then) -> Advice {
             "rate_limited",
             true,
             "the platform's rate limit was reached, by this or another program with the same OAuth client",
-            format!("lower GUESTLANE_QUOTA or --concurrency, or use another OAuth client{later}"),
+            format!("lower GUESTLANE_QUOTA, or give GENESYS_CLIENT_ID another OAuth client{later}"),
         ),
         CallError::NoRoom => Advice::new(
             "quota_full",
             true,
             "more calls wait for their turn than the quota allows before the deadline",
-            format!("lower --concurrency, raise GUESTLANE_DEADLINE, or raise GUESTLANE_QUOTA if the platform allows more{later}"),
+            format!(
+                "raise GUESTLANE_DEADLINE, give GENESYS_CLIENT_ID another OAuth client, or raise GUESTLANE_QUOTA if the platform allows more{later}"
+            ),
         ),
         CallError::NotSent(reason) if reason.contains("certificate") || reason.contains("UnknownIssuer") => Advice::new(
             "untrusted",
@@ -466,7 +468,7 @@ fn platform_advice(failed: &CallFailed, then: Then) -> Advice {
         CallError::OutcomeUnknown { reason, .. } => {
             Advice::new("platform_failing", true, reason.clone(), format!("nothing needs to be changed here{later}"))
         }
-        CallError::Unauthorized(_) | CallError::Refused(_) | CallError::SignIn(_) => {
+        CallError::Unauthorized(_) | CallError::Refused(_) | CallError::SignIn(_) | CallError::AsAnother(_) => {
             Advice::new("refused", false, cause.to_string(), format!("correct the request{later}"))
         }
     }

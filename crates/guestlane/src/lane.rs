@@ -8,7 +8,8 @@ use std::{
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, future::Shared, stream};
 use guestlane_genesys::{
-    BaseUrl, CallError, CallFailed, CallStats, Clock, Credentials, Operation, Patience, Platform, Seam, Seams, Timestamp, Trust,
+    BaseUrl, CallError, CallFailed, CallStats, ClientUse, Clock, Credentials, Operation, Patience, Platform, Priority, Seam,
+    Seams, Timestamp, Trust,
 };
 use http::StatusCode;
 use secrecy::SecretString;
@@ -22,6 +23,7 @@ use crate::{
     ledger::{Driving, Failure, RENEW_EVERY, Session, Start, Way},
     metrics::ErrorTally,
     orchestrator::Opened,
+    organization,
     outbox::{Crm, Networks, Outbox},
     request::{QueueId, SessionRequest},
     state::{Places, State, new_guest_session},
@@ -69,7 +71,7 @@ pub struct Lane {
     pub(crate) deadline: Duration,
     pub(crate) platform: Arc<Platform>,
     pub(crate) api: BaseUrl,
-    pub(crate) client_id: String,
+    pub(crate) client_ids: String,
     pub(crate) organization: OnceCell<()>,
     pub(crate) surface: Surface,
     pub(crate) cloud: CloudSettings,
@@ -138,7 +140,7 @@ impl Lane {
             deadline: config.deadline,
             platform,
             api: config.credentials.hosts.api,
-            client_id: config.credentials.client_id,
+            client_ids: organization::key_of(&config.credentials.clients),
             organization: OnceCell::new(),
             surface: config.surface,
             cloud: config.cloud,
@@ -233,6 +235,20 @@ impl Lane {
         answer
     }
 
+    /// Asks for a queue, once and whatever the answer: that there is one is the news.
+    pub(crate) async fn look_whether_it_is_back(&self, queue: QueueId) {
+        let deadline = self.clock.now() + self.deadline;
+        match self.platform.look(&format!("/api/v2/routing/queues/{queue}"), deadline).await {
+            Ok(seen) if !seen.status.is_server_error() => self.platform.pulse().well(),
+            Ok(_) | Err(_) => {}
+        }
+    }
+
+    /// What each OAuth client has used of its quota.
+    pub fn clients(&self) -> Vec<ClientUse> {
+        self.platform.clients()
+    }
+
     /// Takes the key. When the attempt cannot be put on record in the audit file, it ends here, before anything is created; unless something
     /// may have been created before: that is never hidden.
     pub(crate) async fn admit(&self, request: &SessionRequest) -> Result<Admission, Error> {
@@ -284,8 +300,24 @@ impl Lane {
         if self.store.unfinished().await? == 0 {
             return Ok(Vec::new());
         }
+        // To drive a session again is to make calls again: on a failing platform these are paid for like any other.
+        let budget = self.platform.budget();
+        let paid = budget.take(RECOVER_AT_ONCE);
+        if paid == 0 {
+            return Ok(Vec::new());
+        }
+        let recovered = Priority::Background.scope(self.recover_some(paid)).await;
+        let failed = match &recovered {
+            Ok(driven) => driven.iter().filter(|driven| driven.is_err()).count().try_into().unwrap_or(u32::MAX),
+            Err(_) => 1,
+        };
+        budget.give_back(paid.saturating_sub(failed));
+        recovered
+    }
+
+    async fn recover_some(self: &Arc<Self>, limit: u32) -> Result<Vec<Result<Opened, Error>>, Error> {
         self.check_organization(self.clock.now() + self.deadline).await?;
-        let taken = self.store.take_up(RECOVER_AT_ONCE, self.clock.now()).await?;
+        let taken = self.store.take_up(limit, self.clock.now()).await?;
         if !taken.is_empty() {
             self.seams.pass(Seam::TakenUp).await;
         }

@@ -33,6 +33,7 @@ pub mod config;
 mod disk;
 pub mod doctor;
 pub mod error;
+pub mod intake;
 mod lane;
 pub mod ledger;
 mod metrics;
@@ -49,8 +50,8 @@ pub mod token;
 
 pub use error::Error;
 pub use guestlane_genesys::{
-    BaseUrl, CallStats, Clock, Credentials, ErrorCounts, Hosts, ManualClock, Patience, Rate, RetryPolicy, Seam, Seams, SignIn,
-    Timestamp, Trust, guest::frame::SessionToken,
+    BaseUrl, CallStats, ClientUse, Clock, Credentials, ErrorCounts, Hosts, ManualClock, OAuthClient, Patience, Priority, Rate,
+    RetryPolicy, Seam, Seams, SignIn, Timestamp, Trust, guest::frame::SessionToken,
 };
 pub use lane::{CrmSettings, Lane, LaneConfig};
 pub use orchestrator::Opened;

@@ -1,6 +1,6 @@
 //! The order of things.
 
-use guestlane_genesys::{Timestamp, guest::frame::SessionToken};
+use guestlane_genesys::{Priority, Timestamp, guest::frame::SessionToken};
 
 use crate::{
     error::Error,
@@ -53,6 +53,11 @@ impl Lane {
                 Admission::NeedsAttention(session) => return Err(Error::needs_attention(&session)),
             }
         }
+    }
+
+    /// As [`create`](Self::create), for a row of a batch: sessions that somebody waits for go first.
+    pub async fn create_in_background(&self, request: SessionRequest) -> Result<Opened, Error> {
+        Priority::Background.scope(self.create(request)).await
     }
 
     /// Goes on with a session that was left behind, until it is open or there is a reason why not.

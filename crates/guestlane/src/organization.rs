@@ -1,7 +1,7 @@
 //! Whose sessions these are. A region's hosts are the same for all its organizations: that the store's contacts and conversations are in this one,
 //! only the platform can say.
 
-use guestlane_genesys::{CallFailed, Seam, Timestamp};
+use guestlane_genesys::{CallFailed, OAuthClient, Seam, Timestamp};
 use tracing::warn;
 
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
 };
 
 impl Lane {
-    /// Asks the platform whose the OAuth client is, once for each client that a store is used with, and refuses another organization than before.
+    /// Asks the platform whose the OAuth clients are, once for each set of clients that a store is used with, and refuses another organization than before.
     /// On the brief's surface the origin is the organization's own.
     pub(crate) async fn check_organization(&self, deadline: Timestamp) -> Result<(), Error> {
         if !self.surface.is_official() {
@@ -22,10 +22,16 @@ impl Lane {
 
     async fn ask_whose(&self, deadline: Timestamp) -> Result<(), Error> {
         let known = self.store.organization().await?;
-        if known.as_ref().is_some_and(|(client, _)| *client == self.client_id) {
+        if known.as_ref().is_some_and(|(client, _)| *client == self.client_ids) {
             return Ok(());
         }
-        let id = self.platform.organization(deadline).await.map_err(unanswered)?;
+        let mut told = self.platform.organizations(deadline).await.map_err(unanswered)?.into_iter();
+        let (client, id) = told.next().unwrap_or_default();
+        if let Some((other, _)) = told.find(|(_, other)| *other != id) {
+            let reason = format!("names OAuth clients of different organizations: {} and {}", shorten(&client), shorten(&other));
+            let fix = "give clients of one organization only; what one of them creates, the other would not find";
+            return Err(Error::Settings(vec![Invalid::new("GENESYS_CLIENT_ID", reason, fix)]));
+        }
         self.store.platform_or(self.api.as_str().to_owned()).await?;
         let Some(id) = id else {
             warn!("the platform does not say whose the OAuth client is; that it is the store's organization is not known");
@@ -38,10 +44,17 @@ impl Lane {
             let fix = "choose another state directory for this organization; sessions of one are not sessions of the other";
             return Err(Error::Settings(vec![Invalid::new("GUESTLANE_STATE_DIR", reason, fix)]));
         }
-        self.store.set_organization(self.client_id.clone(), id).await?;
+        self.store.set_organization(self.client_ids.clone(), id).await?;
         self.seams.pass(Seam::OrganizationStored).await;
         Ok(())
     }
+}
+
+/// The clients that were asked, as the store remembers them: in order, with spaces between, which no id has.
+pub(crate) fn key_of(clients: &[OAuthClient]) -> String {
+    let mut ids: Vec<_> = clients.iter().map(|client| client.id.as_str()).collect();
+    ids.sort_unstable();
+    ids.join(" ")
 }
 
 fn unanswered(failed: CallFailed) -> Error {

@@ -11,7 +11,7 @@ use std::{
 use anyhow::Context;
 use futures_util::{StreamExt, stream};
 use guestlane::{
-    Clock, Credentials, CrmSettings, Error, Hosts, Lane, LaneConfig, Opened, Patience, Places, SignIn, Trust, audit,
+    Clock, Credentials, CrmSettings, Error, Hosts, Lane, LaneConfig, OAuthClient, Opened, Patience, Places, SignIn, Trust, audit,
     outbox::{Networks, WebhookSecret},
     request::{Attributes, IdempotencyKey, Invalid, Person, QueueId, SessionRequest},
     surface::{CloudSettings, Surface},
@@ -52,8 +52,7 @@ pub(crate) async fn run(global: &Global, args: &Demo) -> anyhow::Result<ExitCode
         credentials: Credentials {
             hosts: Hosts::one_origin(simulator.base_url().parse()?),
             sign_in: SignIn::Form,
-            client_id: client.id,
-            client_secret: client.secret.into(),
+            clients: vec![OAuthClient { id: client.id, secret: client.secret.into() }],
             trust: Trust::System,
         },
         surface: Surface::Rest,

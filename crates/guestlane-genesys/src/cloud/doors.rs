@@ -13,6 +13,7 @@ use crate::{
     clock::Timestamp,
     error::{CallError, CallFailed, Operation},
     platform::{Call, Platform, Repeat},
+    pool::Tried,
     transport::Answer,
 };
 
@@ -49,9 +50,18 @@ impl Seen {
 }
 
 impl Platform {
-    /// The id of the organization that the OAuth client belongs to; `None` where the platform does not say.
-    pub async fn organization(&self, deadline: Timestamp) -> Result<Option<String>, CallFailed> {
+    /// The id of the organization that each OAuth client belongs to, by the client's id; `None` where the platform does not say.
+    pub async fn organizations(&self, deadline: Timestamp) -> Result<Vec<(String, Option<String>)>, CallFailed> {
+        let mut organizations = Vec::new();
+        for (n, client) in self.clients().into_iter().enumerate() {
+            organizations.push((client.client_id, self.organization(n, deadline).await?));
+        }
+        Ok(organizations)
+    }
+
+    async fn organization(&self, client: usize, deadline: Timestamp) -> Result<Option<String>, CallFailed> {
         let call = Call::get(Operation::Look, "/api/v2/tokens/me".to_owned(), Repeat::Always);
+        let call = Call { tried: Tried::all_but(client), ..call };
         let silent = |failed: &CallFailed| {
             let refusal = failed.cause.refusal();
             refusal.is_some_and(|refusal| matches!(refusal.status, StatusCode::FORBIDDEN | StatusCode::NOT_FOUND))

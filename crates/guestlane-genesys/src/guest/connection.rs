@@ -28,6 +28,7 @@ use crate::{
     clock::{Clock, Timestamp},
     error::{CallError, Refusal},
     platform::Platform,
+    pulse::Pulse,
     stats::CallStats,
     transport::{MAX_ANSWER, Upgrade},
     wire_log,
@@ -46,6 +47,7 @@ pub(crate) struct Connection {
     clock: Clock,
     limit: Duration,
     stats: Arc<CallStats>,
+    pulse: Arc<Pulse>,
 }
 
 impl Platform {
@@ -67,6 +69,7 @@ impl Platform {
             .body(Full::<Bytes>::default())
             .map_err(|error| CallError::NotSent(error.to_string()))?;
         self.stats().sent();
+        let _under_way = self.pulse().call();
         let upgraded = match self.transport().upgrade(request, deadline).await.map_err(|error| nothing_said(error.into()))? {
             Upgrade::Done(head, upgraded) => {
                 let accept = head.get(header::SEC_WEBSOCKET_ACCEPT).map(HeaderValue::as_bytes);
@@ -88,7 +91,7 @@ impl Platform {
         let config = WebSocketConfig::default().max_message_size(Some(MAX_ANSWER)).max_frame_size(Some(MAX_ANSWER));
         let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, Some(config)).await;
         let (clock, limit, stats) = (self.clock().clone(), self.transport().limit(), Arc::clone(self.stats()));
-        Ok(Connection { socket, token: token.clone(), clock, limit, stats })
+        Ok(Connection { socket, token: token.clone(), clock, limit, stats, pulse: Arc::clone(self.pulse()) })
     }
 }
 
@@ -137,6 +140,8 @@ impl Connection {
         let tracing_id = Uuid::new_v4().to_string();
         let _busy = clock.busy();
         self.stats.sent();
+        let pulse = Arc::clone(&self.pulse);
+        let _under_way = pulse.call();
         let answer = clock.timeout(limit, self.exchange(action, &tracing_id)).await;
         let answer = answer.unwrap_or_else(|timed_out| Err(lost(timed_out.to_string())));
         let class = answer.as_ref().ok().map(|frame| frame.body.class().to_owned());

@@ -154,6 +154,7 @@ impl Platform {
             .body(Full::<Bytes>::default())
             .map_err(|error| CallError::NotSent(error.to_string()))?;
         self.stats().sent();
+        let _under_way = self.pulse().call();
         let answer = self.transport().send(request, deadline).await?;
         let history: History = answer.accepted(self.clock().now(), false).map_err(about_the_jwt)?.json()?;
         Ok(history.entities)

@@ -9,6 +9,7 @@ use crate::{
     clock::Timestamp,
     error::{CallFailed, Operation},
     platform::{Call, Platform, Repeat},
+    pool::Tried,
     retry::Done,
 };
 
@@ -86,6 +87,7 @@ impl Platform {
             idempotency_key: Some(idempotency_key),
             body: to_json(contact),
             repeat: Repeat::Always,
+            tried: Tried::default(),
         };
         self.call(&call, deadline).await
     }

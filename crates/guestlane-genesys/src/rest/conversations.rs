@@ -11,6 +11,7 @@ use crate::{
     clock::Timestamp,
     error::{CallFailed, Operation},
     platform::{Call, Platform, Repeat},
+    pool::Tried,
     rest::contacts::{Created, guest_address, to_json},
     retry::Done,
 };
@@ -73,6 +74,7 @@ impl Platform {
             idempotency_key: Some(idempotency_key),
             body: to_json(conversation),
             repeat: Repeat::Always,
+            tried: Tried::default(),
         };
         self.call(&call, deadline).await
     }

@@ -58,8 +58,8 @@ settings! {
         "Where configurations of deployments are, in the place of https://api-cdn.GENESYS_REGION.";
     CA_FILE: "GENESYS_CA_FILE", "genesys.ca_file", None, false,
         "Certificates in PEM that the platform's must be signed by; by default those that the system believes.";
-    CLIENT_ID: "GENESYS_CLIENT_ID", "genesys.client_id", None, false, "The OAuth client's id.";
-    CLIENT_SECRET: "GENESYS_CLIENT_SECRET", "genesys.client_secret", None, true, "The OAuth client's secret.";
+    CLIENT_ID: "GENESYS_CLIENT_ID", "genesys.client_id", None, false, "The OAuth client's id; several, with spaces between, are used together, each with a quota of its own.";
+    CLIENT_SECRET: "GENESYS_CLIENT_SECRET", "genesys.client_secret", None, true, "The OAuth client's secret; several, with spaces between, in the order of the ids.";
     QUEUE_ID: "GENESYS_QUEUE_ID", "genesys.queue_id", None, false, "The queue of sessions that name none.";
     WEBHOOK_URL: "CRM_WEBHOOK_URL", "crm.webhook_url", None, false, "Where the CRM takes events; several, with spaces between, are each told by themselves; without it nobody is told.";
     WEBHOOK_SECRET: "CRM_WEBHOOK_SECRET", "crm.webhook_secret", None, true,
@@ -95,7 +95,7 @@ settings! {
     MASTER_KEY: "GUESTLANE_MASTER_KEY", "master_key", None, true,
         "What the signing keys are encrypted with, base64 of 32 bytes; by default a file in the state directory.";
     QUOTA: "GUESTLANE_QUOTA", "quota", Some("100/s"), false,
-        "How many calls the platform allows: N/s, N/min or off; 300/min by default on the official surfaces.";
+        "How many calls the platform allows each OAuth client: N/s, N/min or off; 300/min by default on the official surfaces.";
     RETRIES: "GUESTLANE_RETRIES", "retry.retries", Some("3"), false, "How often a failed call is repeated.";
     RETRY_MIN: "GUESTLANE_RETRY_MIN", "retry.min", Some("1s"), false, "The shortest wait before a call is repeated.";
     RETRY_MAX: "GUESTLANE_RETRY_MAX", "retry.max", Some("5s"), false, "The longest wait, unless the platform asks for more.";
@@ -243,6 +243,13 @@ impl Settings {
     pub fn default_queue(&self) -> Result<Option<QueueId>, Error> {
         let parse = |text: &str| text.parse().map_err(|invalid: Invalid| Invalid { field: QUEUE_ID.to_owned(), ..invalid });
         self.value(QUEUE_ID).map(parse).transpose().map_err(|invalid| Error::Settings(vec![invalid]))
+    }
+
+    /// Which of the platform's APIs opens conversations. Needs no credentials.
+    pub fn surface(&self) -> Result<Surface, Error> {
+        let mut reader = Reader { settings: self, refused: Vec::new() };
+        let surface = reader.surface();
+        reader.finish(surface)
     }
 
     /// Everything a lane needs, or everything that is wrong, at once. `needs_queue`: a caller has none of their own.

@@ -1,12 +1,16 @@
 //! Settings of the platform: which surface, where, as whom.
 
-use guestlane_genesys::{BaseUrl, Credentials, Hosts, REGIONS, SignIn, Trust};
+use guestlane_genesys::{BaseUrl, Credentials, Hosts, MOST_CLIENTS, OAuthClient, REGIONS, SignIn, Trust};
 use http::HeaderValue;
 use url::Url;
 use uuid::Uuid;
 
 use super::*;
 use crate::surface::{CloudSettings, FirstMessage, Surface};
+
+fn count(number: usize, one: &str) -> String {
+    if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
+}
 
 impl Reader<'_> {
     pub(super) fn surface(&mut self) -> Option<Surface> {
@@ -57,10 +61,33 @@ impl Reader<'_> {
             value
         };
         let fix = "it is in Admin > Integrations > OAuth (grant type: client credentials)";
-        let client_id = required(self, CLIENT_ID, fix);
-        let client_secret = required(self, CLIENT_SECRET, fix);
+        let ids = required(self, CLIENT_ID, fix);
+        let secrets = required(self, CLIENT_SECRET, fix);
         let trust = self.trust(CA_FILE);
-        Some(Credentials { hosts: hosts?, sign_in, client_id: client_id?, client_secret: client_secret?.into(), trust: trust? })
+        let clients = self.clients(&ids?, &secrets?);
+        Some(Credentials { hosts: hosts?, sign_in, clients: clients?, trust: trust? })
+    }
+
+    /// One OAuth client, or several whose quotas are used together.
+    fn clients(&mut self, ids: &str, secrets: &str) -> Option<Vec<OAuthClient>> {
+        let (ids, secrets): (Vec<_>, Vec<_>) = (ids.split_whitespace().collect(), secrets.split_whitespace().collect());
+        let fix = "write the ids with spaces between, and the secrets in the same order";
+        if ids.len() != secrets.len() {
+            let reason =
+                format!("names {} of OAuth clients, and {CLIENT_ID} {}", count(secrets.len(), "secret"), count(ids.len(), "id"));
+            self.refuse(CLIENT_SECRET, reason, fix);
+            return None;
+        }
+        if let Some(double) = ids.iter().enumerate().find_map(|(n, id)| ids[..n].contains(id).then_some(*id)) {
+            self.refuse(CLIENT_ID, format!("names `{}` twice", shorten(double)), "name each OAuth client once: its quota is one");
+            return None;
+        }
+        if ids.is_empty() || ids.len() > MOST_CLIENTS {
+            self.refuse(CLIENT_ID, format!("names {} OAuth clients", ids.len()), &format!("name 1 to {MOST_CLIENTS}"));
+            return None;
+        }
+        let client = |(id, secret): (&str, &str)| OAuthClient { id: id.to_owned(), secret: secret.to_owned().into() };
+        Some(ids.into_iter().zip(secrets).map(client).collect())
     }
 
     pub(super) fn trust(&mut self, env: &str) -> Option<Trust> {

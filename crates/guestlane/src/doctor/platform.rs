@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use guestlane_genesys::{BaseUrl, CallError, CallFailed, Clock, Operation, Platform, Seams, Seen, Timestamp};
+use guestlane_genesys::{BaseUrl, CallError, CallFailed, Clock, Credentials, Operation, Platform, Seams, Seen, Timestamp};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -11,7 +11,7 @@ use super::{Finding, Outcome};
 use crate::{
     error::chain,
     lane::LaneConfig,
-    request::QueueId,
+    request::{QueueId, shorten},
     surface::{CloudSettings, Surface},
 };
 
@@ -55,15 +55,34 @@ pub(super) async fn examine(config: &LaneConfig, queue: Option<QueueId>, clock: 
     if let Surface::WebMessaging { deployment } = config.surface {
         findings.extend(look.deployment(deployment).await);
     }
-    match look.platform.sign_in(look.deadline()).await {
-        Ok(()) => findings.push(Finding::good("credentials", "the OAuth client signs in")),
-        Err(error) => {
-            let fix = "copy GENESYS_CLIENT_ID and GENESYS_CLIENT_SECRET from Admin > Integrations > OAuth (grant type: client credentials), and check the region";
-            findings.push(of_error("credentials", &error).fix(if error.refusal().is_some() { fix } else { AGAIN }));
-            findings.push(Finding::skipped("permissions, queue and quota", "nobody is signed in"));
-            return findings;
+    let several = config.credentials.clients.len() > 1;
+    for client in &config.credentials.clients {
+        let credentials = Credentials { clients: vec![client.clone()], ..config.credentials.clone() };
+        let Ok(platform) = Platform::new(&credentials, config.patience, clock.clone(), Seams::default()) else { continue };
+        let as_client = as_client(&Look { config, platform, clock }, queue).await;
+        findings.extend(as_client.into_iter().map(|finding| match several {
+            true => Finding { check: format!("{} of {}", finding.check, shorten(&client.id)), ..finding },
+            false => finding,
+        }));
+    }
+    findings
+}
+
+/// What one OAuth client may do.
+async fn as_client(look: &Look<'_>, queue: Option<QueueId>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (_, signed_in) in look.platform.sign_in(look.deadline()).await {
+        match signed_in {
+            Ok(()) => findings.push(Finding::good("credentials", "the OAuth client signs in")),
+            Err(error) => {
+                let fix = "copy GENESYS_CLIENT_ID and GENESYS_CLIENT_SECRET from Admin > Integrations > OAuth (grant type: client credentials), and check the region";
+                findings.push(of_error("credentials", &error).fix(if error.refusal().is_some() { fix } else { AGAIN }));
+                findings.push(Finding::skipped("permissions, queue and quota", "nobody is signed in"));
+                return findings;
+            }
         }
     }
+    let config = look.config;
     findings.push(look.queue(queue).await);
     if config.surface.is_official() {
         findings.extend(look.permissions().await);

@@ -301,15 +301,15 @@ async fn a_store_is_one_organizations_whichever_of_its_oauth_clients_asks() {
     assert_eq!(world.sim.state().calls["token-info"], 1);
     world.lane().await.create(request("bob")).await.unwrap();
     assert_eq!(world.sim.state().calls["token-info"], 1, "a client that is known is not asked for again");
-    world.config.credentials.client_id = "second".to_owned();
+    world.config.credentials.clients[0].id = "second".to_owned();
     world.lane().await.create(request("eve")).await.unwrap();
     assert_eq!(world.sim.state().calls["token-info"], 2);
 
-    world.config.credentials.client_id = "sim-client".to_owned();
+    world.config.credentials.clients[0].id = "sim-client".to_owned();
     world.faults(&["token-info:500:first=2"]);
     world.lane().await.create(request("dan")).await.unwrap(); // it is asked until it says
     world.faults(&["token-info:500"]);
-    world.config.credentials.client_id = "second".to_owned();
+    world.config.credentials.clients[0].id = "second".to_owned();
     let error = world.lane().await.create(request("joe")).await.unwrap_err();
     assert_eq!(advice(&error).0, "platform_failing");
     assert_eq!(world.sim.state().contacts, 4, "nothing is created before it is known for whom");
@@ -472,7 +472,7 @@ async fn a_throttled_sign_in_is_tried_again_and_a_wrong_secret_is_not_whichever_
     for status in [400, 401] {
         let status = http::StatusCode::from_u16(status).unwrap();
         let mut world = of(WEB_MESSAGING, |options| options.bad_client_status = status).await;
-        world.config.credentials.client_secret = "wrong".to_owned().into();
+        world.config.credentials.clients[0].secret = "wrong".to_owned().into();
         let error = create_refused(&world, "ann").await;
         assert_eq!(advice(&error).0, "auth_failed", "{status}");
         assert_eq!(world.sim.state().calls["token"], 1);
@@ -512,7 +512,7 @@ async fn a_missing_permission_is_named_and_the_session_is_finished_once_it_is_th
         })
         .await;
         let mut poor = world.config.clone();
-        poor.credentials.client_id = "poor".to_owned();
+        poor.credentials.clients[0].id = "poor".to_owned();
         let error = Lane::open(poor, world.clock()).await.unwrap().create(request("ann")).await.unwrap_err();
         assert!(advice(&error).1.contains(operation.permissions()[0]), "{:?}", error.advice());
         world.lane().await.create(request("ann")).await.unwrap();

@@ -99,7 +99,7 @@ async fn no_single_refresh_256_first_sessions_ask_for_256_tokens() {
 #[tokio::test]
 async fn wrong_credentials_are_not_tried_once_for_each_waiter() {
     let mut world = World::new().await;
-    world.config.credentials.client_secret = "wrong".to_owned().into();
+    world.config.credentials.clients[0].secret = "wrong".to_owned().into();
     let lane = world.lane().await;
     assert!(crowd(&lane, 256, 256).await.iter().all(Result::is_err));
     assert!(world.sim.state().calls["token"] <= 2, "{:?}", world.sim.state().calls);

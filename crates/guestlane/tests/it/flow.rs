@@ -145,7 +145,7 @@ async fn a_missing_scope_is_told_with_the_scopes_to_add_and_the_key_may_be_used_
 #[tokio::test]
 async fn wrong_credentials_are_told_and_nothing_is_created() {
     let mut world = World::new().await;
-    world.config.credentials.client_secret = "wrong".to_owned().into();
+    world.config.credentials.clients[0].secret = "wrong".to_owned().into();
     let lane = world.lane().await;
     let error = lane.create(request("ann")).await.unwrap_err();
     assert!(error.advice().cause.contains("OAuth authentication failed"), "{:?}", error.advice());

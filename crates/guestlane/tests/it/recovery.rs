@@ -151,13 +151,13 @@ async fn wrong_credentials_do_not_end_a_session_that_was_promised_to_be_complete
     let mut world = World::new().await;
     world.faults(&["conversation:500:first=4"]);
     world.lane().await.create(request("ann")).await.unwrap_err();
-    let good = world.config.credentials.client_secret.clone();
-    world.config.credentials.client_secret = "wrong".to_owned().into();
+    let good = world.config.credentials.clients[0].secret.clone();
+    world.config.credentials.clients[0].secret = "wrong".to_owned().into();
     world.clock.advance(Duration::from_secs(15));
     let ended = world.lane().await.recover().await.unwrap();
     assert!(matches!(&ended[..], [Err(error)] if error.advice().code == "auth_failed"), "{ended:?}");
 
-    world.config.credentials.client_secret = good;
+    world.config.credentials.clients[0].secret = good;
     world.clock.advance(Duration::from_secs(300));
     assert!(matches!(&world.lane().await.recover().await.unwrap()[..], [Ok(_)]));
     world.assert_each_guest_once(1);

@@ -4,8 +4,8 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream};
 use guestlane::{
-    Clock, Credentials, CrmSettings, Error, Hosts, Lane, LaneConfig, ManualClock, Opened, Patience, Places, SignIn, State,
-    Timestamp, Trust, audit,
+    Clock, Credentials, CrmSettings, Error, Hosts, Lane, LaneConfig, ManualClock, OAuthClient, Opened, Patience, Places, SignIn,
+    State, Timestamp, Trust, audit,
     outbox::Networks,
     request::{Attributes, IdempotencyKey, Person, SessionRequest},
     store::LogInfo,
@@ -48,8 +48,7 @@ impl World {
             credentials: Credentials {
                 hosts: Hosts::one_origin(sim.base_url().parse().unwrap()),
                 sign_in: SignIn::Form,
-                client_id: client.id,
-                client_secret: client.secret.into(),
+                clients: vec![OAuthClient { id: client.id, secret: client.secret.into() }],
                 trust: Trust::System,
             },
             surface: Surface::Rest,

@@ -1,18 +1,23 @@
 //! `guestlane batch`: a session for each row.
 
+mod check;
+mod feed;
+mod progress;
 mod results;
 mod rows;
+mod stop;
 
 use std::{process::ExitCode, sync::Arc};
 
 use anyhow::Context;
-use futures_util::{StreamExt, stream};
 use guestlane::{
-    Clock, Lane, LaneConfig, Opened,
+    Clock, Lane, Opened,
     config::{QUEUE_ID, QUOTA},
+    intake::{Intake, Outage},
     request::IdempotencyKey,
 };
 use serde::Serialize;
+use tokio::task::JoinSet;
 
 use super::close;
 use crate::{
@@ -20,10 +25,25 @@ use crate::{
     failure::{self, ErrorJson, SOME_FAILED},
     screen, settings,
 };
+use feed::Fed;
+use progress::Progress;
 use results::Results;
-use rows::{Row, RowError};
+use rows::{Place, Row, RowError};
+use stop::Signals;
 
-#[derive(Debug, Default, Serialize)]
+/// What became of the rows so far.
+#[derive(Debug, Default)]
+struct Counts {
+    /// Read, and given to somebody.
+    begun: u64,
+    /// Ended.
+    rows: u64,
+    opened: u64,
+    replayed: u64,
+    failed: u64,
+}
+
+#[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Summary {
     rows: u64,
@@ -34,6 +54,9 @@ struct Summary {
     per_second: f64,
     calls: u64,
     throttled: u64,
+    /// Why rows were left that nobody has begun: absent when none were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stopped: Option<&'static str>,
 }
 
 /// What came of a row.
@@ -45,70 +68,158 @@ enum Ended {
     Known,
 }
 
+/// Why no row begins any more.
+#[derive(Debug, Clone, Copy)]
+enum Stop {
+    Interrupted,
+    Outage(Outage),
+}
+
+impl Stop {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Interrupted => "interrupted",
+            Self::Outage(_) => "outage",
+        }
+    }
+}
+
 pub(crate) async fn run(global: &Global, args: &Batch) -> anyhow::Result<ExitCode> {
     let mut settings = settings::load(global)?;
     settings.add_flag(QUOTA, args.quota.clone());
-    let config = settings.lane(false)?;
     let queue = settings.default_queue()?;
     let batch_key = args.batch_key.clone().unwrap_or_else(|| rows::file_key(&args.file));
-    let rows = rows::read(&args.file, queue, batch_key)?;
-    let at_once = at_once(args.concurrency, &config);
+    if args.check {
+        return check::run(global, args, &settings, queue, batch_key).await;
+    }
+    let config = settings.lane(false)?;
+    let (rows, input) = rows::read(&args.file, queue, batch_key)?;
 
     let clock = Clock::system();
     let lane = Lane::open(config, clock.clone()).await?;
     let mut results = Results::open(args.out.as_deref(), &args.file, global.json)?;
-    let known = results.known();
     let working = tokio::spawn(Arc::clone(&lane).work());
-    let started = clock.now();
-    let mut summary = Summary::default();
-
-    let ended = stream::unfold(rows, |mut rows| async move { rows.recv().await.map(|row| (row, rows)) })
-        .map(|row| {
-            let (lane, known) = (Arc::clone(&lane), Arc::clone(&known));
-            // A task of its own: signing keeps a core busy, and there is more than one.
-            tokio::spawn(async move { end(&lane, &known, row).await })
-        })
-        .buffer_unordered(at_once);
-    let mut ended = std::pin::pin!(ended);
-    while let Some(ended) = ended.next().await {
-        let (number, ended) = ended.context("a row's task ended badly")?;
-        summary.rows += 1;
-        match ended {
-            Ended::Opened(opened) => {
-                if opened.replayed {
-                    summary.replayed += 1
-                } else {
-                    summary.opened += 1
+    let started = clock.monotonic();
+    let intake = Intake::new(Arc::clone(&lane), args.concurrency.map_or(Intake::CEILING, usize::from));
+    let mut feed = feed::begin(rows, intake, Arc::clone(&lane), results.known());
+    let mut signals = Signals::listen()?;
+    let mut progress = Progress::begin(args.quiet, input, &clock);
+    let mut counts = Counts::default();
+    let mut stop = None;
+    let mut fed_up = false;
+    let mut running = JoinSet::new();
+    while !(fed_up && running.is_empty()) {
+        tokio::select! {
+            () = signals.next() => {
+                if stop.is_some() {
+                    break; // what is under way is on record
                 }
-                results.opened(&opened)?;
+                stop = Some(Stop::Interrupted);
+                fed_up = true;
+                feed.close();
+                screen::note(format!("Finishing {}; once more Ctrl-C stops at once.", screen::count(running.len() as u64, "session")));
             }
-            Ended::Known => summary.replayed += 1,
-            Ended::Failed(failed) => {
-                let (error, key) = *failed;
-                summary.failed += 1;
-                screen::note(format!("row {number}: {}", failure::text(&error)));
-                results.failed(number, &ErrorJson::from(&error).under(&key))?;
+            fed = feed.recv(), if !fed_up => match fed {
+                Some(Fed::Row(row, begun)) => {
+                    counts.begun += 1;
+                    let lane = Arc::clone(&lane);
+                    // A task of its own: signing keeps a core busy, and there is more than one.
+                    running.spawn(async move {
+                        let ended = create(&lane, row).await;
+                        drop(begun);
+                        ended
+                    });
+                }
+                Some(Fed::Known(place)) => {
+                    counts.begun += 1;
+                    count(&mut counts, &mut results, place, Ended::Known)?;
+                }
+                Some(Fed::Bad(bad)) => {
+                    counts.begun += 1;
+                    count(&mut counts, &mut results, bad.place, Ended::Bad(bad))?;
+                }
+                Some(Fed::Stopped(outage)) => {
+                    stop = Some(Stop::Outage(outage));
+                    fed_up = true;
+                }
+                None => fed_up = true,
+            },
+            Some(ended) = running.join_next() => {
+                let (place, ended) = ended.context("a row's task ended badly")?;
+                count(&mut counts, &mut results, place, ended)?;
             }
-            Ended::Bad(bad) => {
-                summary.failed += 1;
-                screen::note(format!("row {number}: {} {}; {}", bad.invalid.field, bad.invalid.reason, bad.invalid.fix));
-                results.failed(number, &ErrorJson::from(&bad.invalid))?;
+            () = Progress::due(&clock) => {}
+        }
+        progress.show(&counts, &lane.clients());
+    }
+    progress.end();
+    let left = running.len();
+    running.detach_all();
+    results.finish()?;
+    let seconds = clock.monotonic().since(started).as_secs_f64();
+    let summary = Summary {
+        rows: counts.rows,
+        opened: counts.opened,
+        replayed: counts.replayed,
+        failed: counts.failed,
+        seconds,
+        per_second: if seconds > 0.0 { counts.rows as f64 / seconds } else { 0.0 },
+        calls: lane.stats().calls(),
+        throttled: lane.stats().throttled(),
+        stopped: stop.map(Stop::name),
+    };
+    if left == 0 {
+        close(&lane).await;
+    }
+    working.abort();
+    tell(global, args, &summary, stop, left);
+    Ok(ExitCode::from(if summary.failed == 0 && stop.is_none() { 0 } else { SOME_FAILED }))
+}
+
+async fn create(lane: &Lane, row: Row) -> (Place, Ended) {
+    let key = row.request.key.clone();
+    match lane.create_in_background(row.request).await {
+        Ok(opened) => (row.place, Ended::Opened(Box::new(opened))),
+        Err(error) => (row.place, Ended::Failed(Box::new((error, key)))),
+    }
+}
+
+fn count(counts: &mut Counts, results: &mut Results, place: Place, ended: Ended) -> anyhow::Result<()> {
+    counts.rows += 1;
+    match ended {
+        Ended::Opened(opened) => {
+            if opened.replayed {
+                counts.replayed += 1
+            } else {
+                counts.opened += 1
             }
+            results.opened(place, &opened)
+        }
+        Ended::Known => {
+            counts.replayed += 1;
+            Ok(())
+        }
+        Ended::Failed(failed) => {
+            let (error, key) = *failed;
+            counts.failed += 1;
+            screen::note(format!("{place}: {}", failure::text(&error)));
+            results.failed(place, &ErrorJson::from(&error).under(&key))
+        }
+        Ended::Bad(bad) => {
+            counts.failed += 1;
+            screen::note(&bad);
+            results.failed(place, &ErrorJson::from(&bad.invalid))
         }
     }
-    summary.seconds = clock.now().since(started).as_secs_f64();
-    summary.per_second = if summary.seconds > 0.0 { summary.rows as f64 / summary.seconds } else { 0.0 };
-    results.finish()?;
-    (summary.calls, summary.throttled) = (lane.stats().calls(), lane.stats().throttled());
-    close(&lane).await;
-    working.abort();
+}
 
+fn tell(global: &Global, args: &Batch, summary: &Summary, stop: Option<Stop>, left: usize) {
     if global.json {
-        screen::json(&summary);
+        screen::json(summary);
     } else {
         screen::data(format!(
-            "{} rows: {} opened, {} replayed, {} failed; {:.1} s, {:.0} rows/s, {} calls, {} throttled",
-            summary.rows,
+            "{}: {} opened, {} replayed, {} failed; {:.1} s, {:.0} rows/s, {} calls, {} throttled",
+            screen::count(summary.rows, "row"),
             summary.opened,
             summary.replayed,
             summary.failed,
@@ -118,35 +229,18 @@ pub(crate) async fn run(global: &Global, args: &Batch) -> anyhow::Result<ExitCod
             summary.throttled
         ));
     }
-    if summary.rows == 0 {
-        screen::note(format!("note: the file has no rows; rows without a queue_id use {QUEUE_ID}"));
+    if left > 0 {
+        screen::note(format!("Stopped with {} under way; what they did is on record.", screen::count(left as u64, "session")));
     }
-    Ok(ExitCode::from(if summary.failed == 0 { 0 } else { SOME_FAILED }))
-}
-
-async fn end(lane: &Arc<Lane>, known: &results::Known, row: Result<Row, RowError>) -> (u64, Ended) {
-    match row {
-        Err(bad) => (bad.number, Ended::Bad(bad)),
-        // Done by the result file's word, unless the ledger knows better: then it is asked, which costs no call.
-        Ok(row) if known.has(&row.request) && matches!(lane.store().peek(row.request.key.clone()).await, Ok(None)) => {
-            (row.number, Ended::Known)
+    let go_on = if args.file.as_os_str() == "-" { "the same rows and the same --batch-key" } else { "the same command" };
+    match stop {
+        Some(Stop::Interrupted) => screen::note(format!("Interrupted. To go on, run {go_on} again: nothing is made twice.")),
+        Some(Stop::Outage(outage)) => {
+            screen::note(format!("error: {outage}, so the rows after these were not begun. Once it does, run {go_on} again."));
         }
-        Ok(row) => {
-            let key = row.request.key.clone();
-            match lane.create(row.request).await {
-                Ok(opened) => (row.number, Ended::Opened(Box::new(opened))),
-                Err(error) => (row.number, Ended::Failed(Box::new((error, key)))),
-            }
+        None if summary.rows == 0 => {
+            screen::note(format!("note: the file has no rows; rows without a queue_id use {QUEUE_ID}"));
         }
+        None => {}
     }
-}
-
-/// No more sessions than the quota can serve within half of their deadline: the others would wait in vain.
-fn at_once(wanted: u16, config: &LaneConfig) -> usize {
-    // Of one session; on the official surfaces with a move, and a second look for details.
-    let calls = if config.surface.is_official() { 6.0 } else { 2.0 };
-    let served = config.patience.quota.map_or(f64::MAX, |rate| {
-        f64::from(rate.calls()) / rate.window().as_secs_f64() * config.deadline.as_secs_f64() / calls / 2.0
-    });
-    served.max(1.0).min(wanted.into()) as usize
 }

@@ -1,8 +1,9 @@
 //! The results of a batch: one JSON line for each row, and on the next run only what is missing.
 
 use std::{
-    collections::HashMap,
+    collections::HashSet,
     fs::{self, File},
+    hash::{BuildHasher, RandomState},
     io::{self, BufRead, BufReader, BufWriter, Write},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -18,17 +19,26 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tempfile::NamedTempFile;
 
+use super::rows::Place;
 use crate::{failure::ErrorJson, screen, session_json::SessionJson};
 
-/// The rows that are done: by key, the guest and the queue.
+/// The rows that are done. Of each, only a hash of what was wished is kept: a file may have millions.
 #[derive(Debug, Default)]
-pub(super) struct Known(HashMap<String, (String, String)>);
+pub(super) struct Known {
+    done: HashSet<u64>,
+    hash: RandomState,
+}
 
 impl Known {
     /// Whether the file says that this very wish is done.
     pub(super) fn has(&self, request: &SessionRequest) -> bool {
-        let done = self.0.get(request.key.as_str());
-        done.is_some_and(|(guest, queue)| guest == request.guest.as_str() && *queue == request.queue.to_string())
+        !self.done.is_empty()
+            && self.done.contains(&self.wish(request.key.as_str(), request.guest.as_str(), &request.queue.to_string()))
+    }
+
+    /// Two of 64 bits are equal once in a very long while, and then the ledger has the last word.
+    fn wish(&self, key: &str, guest: &str, queue: &str) -> u64 {
+        self.hash.hash_one((key, guest, queue))
     }
 }
 
@@ -65,15 +75,15 @@ impl Results {
         Arc::clone(&self.known)
     }
 
-    pub(super) fn opened(&mut self, opened: &Opened) -> anyhow::Result<()> {
+    pub(super) fn opened(&mut self, place: Place, opened: &Opened) -> anyhow::Result<()> {
         if (self.file.is_none() && !self.screen) || self.known.has(&opened.session.request) {
             return Ok(());
         }
-        self.line(&SessionJson::opened(opened))
+        self.line(&SessionJson::opened(opened).of_row(place.row()))
     }
 
-    pub(super) fn failed(&mut self, row: u64, error: &ErrorJson) -> anyhow::Result<()> {
-        self.line(&json!({"row": row, "error": error}))
+    pub(super) fn failed(&mut self, place: Place, error: &ErrorJson) -> anyhow::Result<()> {
+        self.line(&place.with(json!({"error": error})))
     }
 
     pub(super) fn finish(&mut self) -> anyhow::Result<()> {
@@ -137,7 +147,7 @@ fn keep(old: File, path: &Path, new: &mut File, known: &mut Known) -> Result<(),
         let line = line.map_err(failed)?;
         match serde_json::from_slice(&line) {
             Ok(Line::Done { session_id, guest_id, queue_id, idempotency_key }) if !session_id.is_empty() => {
-                if known.0.insert(idempotency_key, (guest_id, queue_id)).is_none() {
+                if known.done.insert(known.wish(&idempotency_key, &guest_id, &queue_id)) {
                     new.write_all(&line).and_then(|()| new.write_all(b"\n")).map_err(failed)?;
                 }
             }

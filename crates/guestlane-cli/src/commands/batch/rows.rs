@@ -1,28 +1,70 @@
 //! The rows of a batch: CSV or JSON lines, read one after another while the first are under way.
 
 use std::{
+    fmt,
     fs::File,
-    io::{BufRead, BufReader, Read},
+    io::{self, BufRead, BufReader, Read},
     path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use guestlane::request::{Attributes, IdempotencyKey, Invalid, Person, QueueId, SessionRequest};
 use serde::Deserialize;
 use tokio::sync::mpsc;
 
+use super::progress::Input;
+
+/// Where a row stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    /// From 1, the heading not counted.
+    row: u64,
+    /// From 1, the heading counted.
+    line: u64,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "row {}", self.row)?;
+        if self.line != self.row { write!(f, " (line {})", self.line) } else { Ok(()) }
+    }
+}
+
+impl Place {
+    /// An object with the place added to it.
+    pub(super) fn with(self, mut object: serde_json::Value) -> serde_json::Value {
+        object["row"] = self.row.into();
+        object["line"] = self.line.into();
+        object
+    }
+
+    pub(super) fn row(self) -> u64 {
+        self.row
+    }
+}
+
 /// A good row.
 #[derive(Debug)]
 pub(super) struct Row {
-    /// From 1, the heading not counted.
-    pub(super) number: u64,
+    pub(super) place: Place,
     pub(super) request: SessionRequest,
 }
 
 /// A row that cannot be used. It does not stop the others.
 #[derive(Debug)]
 pub(super) struct RowError {
-    pub(super) number: u64,
+    pub(super) place: Place,
     pub(super) invalid: Invalid,
+}
+
+impl fmt::Display for RowError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Invalid { field, reason, fix } = &self.invalid;
+        write!(f, "{}: {field} {reason}; {fix}", self.place)
+    }
 }
 
 /// Rows read ahead.
@@ -93,23 +135,37 @@ impl Common {
     }
 }
 
+/// Counts what is read.
+struct Counted<R> {
+    source: R,
+    read: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.source.read(into)?;
+        self.read.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
+    }
+}
+
+type Rows = mpsc::Receiver<Result<Row, RowError>>;
+
 /// Opens the file, looks at its first line, and reads on in the background.
-pub(super) fn read(
-    path: &Path,
-    queue: Option<QueueId>,
-    batch_key: String,
-) -> anyhow::Result<mpsc::Receiver<Result<Row, RowError>>> {
-    let standard_input = path.as_os_str() == "-";
-    let source: Box<dyn Read + Send> = if standard_input {
-        Box::new(std::io::stdin())
-    } else {
-        let unreadable =
-            |error| Invalid::new("FILE", format!("{} cannot be read: {error}", path.display()), "name a CSV or JSON lines file");
-        Box::new(File::open(path).map_err(unreadable)?)
+pub(super) fn read(path: &Path, queue: Option<QueueId>, batch_key: String) -> anyhow::Result<(Rows, Input)> {
+    let unreadable = |error: io::Error| {
+        Invalid::new("FILE", format!("{} cannot be read: {error}", path.display()), "name a CSV or JSON lines file")
     };
-    let mut source = BufReader::new(source);
-    let unreadable =
-        |error| Invalid::new("FILE", format!("{} cannot be read: {error}", path.display()), "name a CSV or JSON lines file");
+    let mut input = Input::default();
+    let source: Box<dyn Read + Send> = if path.as_os_str() == "-" {
+        Box::new(io::stdin())
+    } else {
+        let file = File::open(path).map_err(unreadable)?;
+        let metadata = file.metadata().map_err(unreadable)?;
+        input.size = metadata.is_file().then_some(metadata.len());
+        Box::new(file)
+    };
+    let mut source = BufReader::new(Counted { source, read: Arc::clone(&input.read) });
     if source.fill_buf().map_err(unreadable)?.starts_with(b"\xef\xbb\xbf") {
         source.consume(3); // a byte order mark says nothing here
     }
@@ -124,7 +180,7 @@ pub(super) fn read(
         let headings = Headings::new(reader.headers().map_err(bad)?)?;
         tokio::task::spawn_blocking(move || read_csv(reader, &headings, &common, &sender));
     }
-    Ok(receiver)
+    Ok((receiver, input))
 }
 
 type Sender = mpsc::Sender<Result<Row, RowError>>;
@@ -143,7 +199,7 @@ fn read_json(source: impl BufRead, common: &Common, sender: &Sender) {
             Err(error) => Err(Invalid::new("row", format!("cannot be read: {error}"), "write UTF-8")),
         };
         let row = text.and_then(|raw| common.request(raw));
-        if !send(sender, number, row) {
+        if !send(sender, Place { row: number, line: number }, row) {
             return;
         }
     }
@@ -216,12 +272,17 @@ impl Headings {
 }
 
 fn read_csv(reader: csv::Reader<impl Read>, headings: &Headings, common: &Common, sender: &Sender) {
-    for (number, record) in (1..).zip(reader.into_records()) {
+    for (row, record) in (1..).zip(reader.into_records()) {
+        let position = match &record {
+            Ok(record) => record.position(),
+            Err(error) => error.position(),
+        };
+        let place = Place { row, line: position.map_or(row + 1, csv::Position::line) };
         let row = record
             .map_err(|error| Invalid::new("row", error.to_string(), "write UTF-8, and as many columns as the heading has"))
             .and_then(|record| one_line(&record).map(|()| record))
             .and_then(|record| common.request(headings.raw(&record)));
-        if !send(sender, number, row) {
+        if !send(sender, place, row) {
             return;
         }
     }
@@ -239,7 +300,7 @@ fn one_line(record: &csv::StringRecord) -> Result<(), Invalid> {
     Err(Invalid::new("row", reason, "close or double the quotation mark; a cell cannot have a line break"))
 }
 
-fn send(sender: &Sender, number: u64, row: Result<SessionRequest, Invalid>) -> bool {
-    let row = row.map(|request| Row { number, request }).map_err(|invalid| RowError { number, invalid });
+fn send(sender: &Sender, place: Place, row: Result<SessionRequest, Invalid>) -> bool {
+    let row = row.map(|request| Row { place, request }).map_err(|invalid| RowError { place, invalid });
     sender.blocking_send(row).is_ok()
 }

@@ -1,0 +1,136 @@
+//! How a batch goes, for the person who watches: a line that changes on a terminal, a line now and then elsewhere.
+
+use std::{
+    io::IsTerminal,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use guestlane::{ClientUse, Clock, Timestamp};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::Counts;
+use crate::screen;
+
+/// How much of the input has been read.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Input {
+    /// Bytes, if anybody knows.
+    pub(super) size: Option<u64>,
+    pub(super) read: Arc<AtomicU64>,
+}
+
+pub(super) struct Progress {
+    shown: Shown,
+    input: Input,
+    clock: Clock,
+    began: Timestamp,
+    told: Timestamp,
+}
+
+enum Shown {
+    Line(ProgressBar),
+    Now,
+    Not,
+}
+
+impl Progress {
+    /// How often the line on a terminal changes.
+    const TICK: Duration = Duration::from_millis(200);
+
+    /// How often a line is written elsewhere.
+    const NOW_AND_THEN: Duration = Duration::from_secs(10);
+
+    pub(super) fn begin(quiet: bool, input: Input, clock: &Clock) -> Self {
+        let shown = if quiet {
+            Shown::Not
+        } else if std::io::stderr().is_terminal() {
+            let style = match input.size {
+                Some(_) => ProgressStyle::with_template("[{bar:24}] {percent}%  {msg}"),
+                None => ProgressStyle::with_template("{spinner} {msg}"),
+            };
+            let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner()).progress_chars("=> ");
+            let line = input.size.map_or_else(ProgressBar::new_spinner, ProgressBar::new).with_style(style);
+            screen::draw_above(Some(line.clone()));
+            Shown::Line(line)
+        } else {
+            Shown::Now
+        };
+        let now = clock.monotonic();
+        Self { shown, input, clock: clock.clone(), began: now, told: now }
+    }
+
+    /// Waits for the moment to be shown again.
+    pub(super) async fn due(clock: &Clock) {
+        clock.sleep(Self::TICK).await;
+    }
+
+    pub(super) fn show(&mut self, counts: &Counts, clients: &[ClientUse]) {
+        let now = self.clock.monotonic();
+        match &self.shown {
+            Shown::Line(line) => {
+                line.set_message(self.text(counts, clients, now));
+                match self.input.size {
+                    Some(_) => line.set_position(self.read(counts)),
+                    None => line.tick(),
+                }
+            }
+            Shown::Now if now.since(self.told) >= Self::NOW_AND_THEN => {
+                screen::note(self.text(counts, clients, now));
+                self.told = now;
+            }
+            Shown::Now | Shown::Not => {}
+        }
+    }
+
+    pub(super) fn end(&self) {
+        if let Shown::Line(line) = &self.shown {
+            screen::draw_above(None);
+            line.finish_and_clear();
+        }
+    }
+
+    fn text(&self, counts: &Counts, clients: &[ClientUse], now: Timestamp) -> String {
+        let seconds = now.since(self.began).as_secs_f64();
+        let rate = counts.rows as f64 / seconds.max(0.001);
+        let mut text = format!(
+            "{}: {} opened, {} replayed, {} failed; {rate:.0} rows/s",
+            screen::count(counts.rows, "row"),
+            counts.opened,
+            counts.replayed,
+            counts.failed
+        );
+        let allowed: u64 = clients.iter().filter_map(|client| client.allowed).map(|rate| u64::from(rate.calls())).sum();
+        let used: u64 = clients.iter().map(|client| u64::from(client.used)).sum();
+        if let Some(percent) = (used * 100).checked_div(allowed) {
+            text += &format!(", {percent} % of the quota");
+        }
+        if let Some(left) = self.left(counts, seconds) {
+            text += &format!(", {left} left");
+        }
+        text
+    }
+
+    /// Of what was read, rows that have ended.
+    fn read(&self, counts: &Counts) -> u64 {
+        let read = self.input.read.load(Ordering::Relaxed);
+        if counts.begun == 0 { 0 } else { (read as f64 * counts.rows as f64 / counts.begun as f64) as u64 }
+    }
+
+    fn left(&self, counts: &Counts, seconds: f64) -> Option<String> {
+        const TOO_EARLY: f64 = 2.0;
+        let (size, read) = (self.input.size? as f64, self.read(counts) as f64);
+        if read == 0.0 || seconds < TOO_EARLY {
+            return None;
+        }
+        let seconds = (seconds * (size - read).max(0.0) / read) as u64;
+        Some(match seconds {
+            0..90 => format!("{seconds} s"),
+            90..5400 => format!("{} min", seconds.div_ceil(60)),
+            _ => format!("{:.1} h", seconds as f64 / 3600.0),
+        })
+    }
+}

@@ -1,0 +1,155 @@
+//! What is known of one OAuth client: its quota, the lower limits of some endpoints, and whether it is any good at the moment.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::meter::Meter;
+use crate::{clock::Timestamp, error::Operation, rate::Rate};
+
+/// A client that was refused is tried again after this long, and after twice as long each time it is refused again.
+const LEFT_OUT: Duration = Duration::from_secs(30);
+
+/// The longest time that a client is left out.
+const LEFT_OUT_AT_MOST: Duration = Duration::from_secs(300);
+
+/// The call that was told to wait longer does; the others find out for themselves.
+const CLOSED_AT_MOST: Duration = Duration::from_secs(60);
+
+/// One OAuth client.
+#[derive(Debug)]
+pub(super) struct Books {
+    all: Quota,
+    /// Endpoints that allow less than the client's quota, as their answers say.
+    endpoints: BTreeMap<Operation, Quota>,
+    pub(super) signed_in: bool,
+    pub(super) signing_in: bool,
+    pub(super) out_until: Timestamp,
+    left_out_for: Duration,
+    /// All that were sent.
+    pub(super) calls: u64,
+}
+
+#[derive(Debug)]
+struct Quota {
+    meter: Option<Meter>,
+    closed_until: Timestamp,
+}
+
+impl Quota {
+    fn new(rate: Option<Rate>) -> Self {
+        Self { meter: rate.map(Meter::new), closed_until: Timestamp::from_unix_micros(0) }
+    }
+
+    fn due(&self, now: Timestamp) -> Timestamp {
+        self.meter.as_ref().map_or(now, |meter| meter.due(now)).max(self.closed_until)
+    }
+
+    fn take(&mut self, now: Timestamp) {
+        if let Some(meter) = &mut self.meter {
+            meter.take(now);
+        }
+    }
+
+    fn close(&mut self, now: Timestamp, wait: Duration) {
+        self.closed_until = self.closed_until.max(now + wait.min(CLOSED_AT_MOST));
+    }
+
+    fn observed(&mut self, count: u32, reset: Duration, sent_at: Timestamp, now: Timestamp) {
+        if let Some(meter) = &mut self.meter
+            && let Some(wait) = meter.observed(count, reset, sent_at, now)
+        {
+            self.close(now, wait);
+        }
+    }
+}
+
+impl Books {
+    pub(super) fn new(rate: Option<Rate>) -> Self {
+        Self {
+            all: Quota::new(rate),
+            endpoints: BTreeMap::new(),
+            signed_in: false,
+            signing_in: false,
+            out_until: Timestamp::from_unix_micros(0),
+            left_out_for: Duration::ZERO,
+            calls: 0,
+        }
+    }
+
+    /// When the next call may be sent, `now` or later.
+    pub(super) fn due(&self, operation: Operation, now: Timestamp) -> Timestamp {
+        let endpoint = self.endpoints.get(&operation).map_or(now, |endpoint| endpoint.due(now));
+        self.all.due(now).max(endpoint)
+    }
+
+    pub(super) fn fill(&self, now: Timestamp) -> Duration {
+        self.all.meter.as_ref().map_or(Duration::ZERO, |meter| meter.fill(now))
+    }
+
+    pub(super) fn take(&mut self, operation: Operation, now: Timestamp) {
+        self.calls += 1;
+        self.all.take(now);
+        if let Some(endpoint) = self.endpoints.get_mut(&operation) {
+            endpoint.take(now);
+        }
+    }
+
+    /// An endpoint whose answers name a lower limit than the client's has a count of its own; else the count is the client's.
+    pub(super) fn observed(
+        &mut self,
+        operation: Operation,
+        count: u32,
+        allowed: u32,
+        reset: Duration,
+        sent_at: Timestamp,
+        now: Timestamp,
+    ) {
+        let Some(rate) = self.all.meter.as_ref().map(Meter::rate) else { return };
+        if allowed == 0 {
+            return;
+        }
+        if allowed >= rate.calls() {
+            self.endpoints.remove(&operation);
+            return self.all.observed(count, reset, sent_at, now);
+        }
+        let known = self.endpoints.get(&operation).and_then(|endpoint| endpoint.meter.as_ref());
+        if known.is_none_or(|meter| meter.rate().calls() != allowed) {
+            self.endpoints.insert(operation, Quota::new(Some(rate.with_calls(allowed))));
+        }
+        if let Some(endpoint) = self.endpoints.get_mut(&operation) {
+            endpoint.observed(count, reset, sent_at, now);
+        }
+    }
+
+    pub(super) fn throttled(&mut self, operation: Operation, retry_after: Duration, now: Timestamp) {
+        let quota = self.endpoints.get_mut(&operation).unwrap_or(&mut self.all);
+        quota.close(now, retry_after);
+        if let Some(meter) = &mut quota.meter {
+            meter.refused(now);
+        }
+    }
+
+    /// Whether the platform told it to wait.
+    pub(super) fn is_closed(&self, now: Timestamp) -> bool {
+        self.all.closed_until > now || self.endpoints.values().any(|endpoint| endpoint.closed_until > now)
+    }
+
+    pub(super) fn is_left_out(&self, now: Timestamp) -> bool {
+        self.out_until > now
+    }
+
+    /// Leaves the client out, and says for how long. One that did well for a while begins anew.
+    pub(super) fn leave_out(&mut self, now: Timestamp) -> Duration {
+        let forgotten = now.since(self.out_until) > LEFT_OUT_AT_MOST;
+        if !self.is_left_out(now) {
+            let twice = if forgotten { LEFT_OUT } else { self.left_out_for * 2 };
+            self.left_out_for = twice.clamp(LEFT_OUT, LEFT_OUT_AT_MOST);
+            self.out_until = now + self.left_out_for;
+        }
+        self.signed_in = false;
+        self.left_out_for
+    }
+
+    pub(super) fn used(&self, now: Timestamp) -> u32 {
+        self.all.meter.as_ref().map_or(0, |meter| meter.used(now))
+    }
+}

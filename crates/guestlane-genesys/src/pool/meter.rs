@@ -1,0 +1,248 @@
+//! When the next call is due: arithmetic alone, no clock and no waiting.
+//!
+//! Two rules together. GCRA (the generic cell rate algorithm) spreads calls evenly and lets a few go at once after a pause. A log of the
+//! last calls makes the limit exact: no span of a window's length, wherever it begins, holds more calls than are allowed, whether the
+//! platform's windows slide or stand (reference, section 3.2: which of the two is unverified).
+
+use std::{collections::VecDeque, time::Duration};
+
+use crate::{clock::Timestamp, rate::Rate};
+
+/// The calls of one OAuth client, or of one of its endpoints that allows less.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    rate: Rate,
+    /// Calls of a window that are left unused, because what we send and what the platform counts are not the same moment.
+    margin: u32,
+    margin_changed: Timestamp,
+    /// Calls of a window that somebody else makes with the same client.
+    foreign: f64,
+    foreign_seen: Timestamp,
+    /// When GCRA has the next call in mind.
+    even: Timestamp,
+    /// When the last calls were sent, oldest first.
+    sent: VecDeque<Timestamp>,
+}
+
+impl Meter {
+    pub(crate) fn new(rate: Rate) -> Self {
+        let epoch = Timestamp::from_unix_micros(0);
+        Self {
+            rate,
+            margin: Self::least_margin(rate),
+            margin_changed: epoch,
+            foreign: 0.0,
+            foreign_seen: epoch,
+            even: epoch,
+            sent: VecDeque::new(),
+        }
+    }
+
+    pub(crate) fn rate(&self) -> Rate {
+        self.rate
+    }
+
+    /// 98 of 100 calls a second are used, and 298 of 300 a minute.
+    fn least_margin(rate: Rate) -> u32 {
+        match rate.calls() {
+            0..10 => 0,
+            10..50 => 1,
+            _ => 2,
+        }
+    }
+
+    /// Calls that we may send in a window, as things are.
+    fn limit(&self) -> u32 {
+        let calls = self.rate.calls();
+        // Somebody else's share may be all but this: who never sends never learns that the other one has ended.
+        let ours = (f64::from(calls) - self.foreign).max(f64::from(calls) / 2.0);
+        (ours as u32).saturating_sub(self.margin).max(1)
+    }
+
+    fn interval(&self) -> Duration {
+        self.rate.window() / self.limit()
+    }
+
+    /// How far ahead of an even pace calls may be after a pause: a tenth of a window's calls at once. One session by itself never waits.
+    fn ahead(&self) -> Duration {
+        self.interval() * (self.limit() / 10).max(2).min(self.limit()).saturating_sub(1)
+    }
+
+    /// When the next call may be sent, `now` or later.
+    pub(crate) fn due(&self, now: Timestamp) -> Timestamp {
+        let evenly = self.even - self.ahead();
+        let limit = self.limit() as usize;
+        let in_window = self.sent.len().checked_sub(limit).map(|oldest| self.sent[oldest] + self.rate.window());
+        now.max(evenly).max(in_window.unwrap_or(now))
+    }
+
+    /// How much of an even pace is used up: the smaller, the more room.
+    pub(crate) fn fill(&self, now: Timestamp) -> Duration {
+        self.even.since(now)
+    }
+
+    /// A call is sent.
+    pub(crate) fn take(&mut self, now: Timestamp) {
+        self.forget(now);
+        self.even = self.even.max(now) + self.interval();
+        self.sent.push_back(now);
+        if self.sent.len() > self.rate.calls() as usize {
+            self.sent.pop_front();
+        }
+    }
+
+    /// What was learnt of others and of lateness fades.
+    fn forget(&mut self, now: Timestamp) {
+        const PATIENT: u32 = 10;
+        let window = self.rate.window();
+        if self.margin > Self::least_margin(self.rate) && now.since(self.margin_changed) > window * PATIENT {
+            self.margin -= 1;
+            self.margin_changed = now;
+        }
+        if self.foreign > 0.0 && now.since(self.foreign_seen) > window {
+            self.foreign /= 2.0;
+            self.foreign_seen = now;
+            if self.foreign < 1.0 {
+                self.foreign = 0.0;
+            }
+        }
+    }
+
+    /// What the platform says of its own count in the answer to a call that was sent at `sent_at`; `reset` is in whole seconds, rounded up.
+    /// Says how long to wait when no call is left.
+    pub(crate) fn observed(&mut self, count: u32, reset: Duration, sent_at: Timestamp, now: Timestamp) -> Option<Duration> {
+        const COARSE: Duration = Duration::from_secs(1);
+        // The earliest moment at which the platform's window can have begun: so, of its count, at most these are ours.
+        let began = (sent_at + reset.saturating_sub(COARSE)) - self.rate.window();
+        let ours = self.sent.len() - self.sent.partition_point(|at| *at < began);
+        let others = f64::from(count) - ours as f64;
+        // One or two may be ours yet: a call takes its time.
+        if others > f64::from(self.margin) && others > self.foreign {
+            self.foreign = others;
+            self.foreign_seen = now;
+        }
+        // Whole seconds say nothing of a window that ends within one: there our own pace is the better clock.
+        (count >= self.rate.calls() && reset > COARSE).then_some(reset)
+    }
+
+    /// The platform said 429 although we thought that there was room: from now on a little less is used, and bit by bit more again.
+    pub(crate) fn refused(&mut self, now: Timestamp) {
+        if now.since(self.margin_changed) > self.rate.window() {
+            self.margin = (self.margin + self.rate.calls().div_ceil(50)).min(self.rate.calls() * 9 / 10);
+            self.margin_changed = now;
+        }
+    }
+
+    /// Calls sent in the window that ends now.
+    pub(crate) fn used(&self, now: Timestamp) -> u32 {
+        let first = self.sent.partition_point(|at| *at + self.rate.window() <= now);
+        u32::try_from(self.sent.len() - first).unwrap_or(u32::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const START: Timestamp = Timestamp::from_unix_micros(1_000_000_000);
+
+    fn send(meter: &mut Meter, now: Timestamp) -> Timestamp {
+        let at = meter.due(now);
+        meter.take(at);
+        at
+    }
+
+    proptest! {
+        /// Whatever the gaps between callers, no span of a window's length holds more calls than the rate.
+        #[test]
+        fn no_window_holds_more_calls_than_the_rate(
+            calls in 1_u32..300, minute: bool, gaps in prop::collection::vec(0_u64..40_000, 1..800),
+        ) {
+            let unit = if minute { "min" } else { "s" };
+            let mut meter = Meter::new(format!("{calls}/{unit}").parse().unwrap());
+            let window = meter.rate().window();
+            let mut now = START;
+            let mut sent = Vec::new();
+            for gap in gaps {
+                now = now + Duration::from_micros(gap);
+                sent.push(send(&mut meter, now));
+                now = now.max(*sent.last().unwrap());
+            }
+            for (i, first) in sent.iter().enumerate() {
+                let in_window = sent[i..].iter().take_while(|at| at.since(*first) < window).count();
+                prop_assert!(in_window <= calls as usize, "{in_window} calls in a window of {calls}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_busy_client_uses_98_of_100_calls_a_second_and_298_of_300_a_minute() {
+        for (rate, calls, at_most) in [("100/s", 3_000, 30.0 / 0.97), ("300/min", 9_000, 30.0 * 60.0 / 0.99)] {
+            let mut meter = Meter::new(rate.parse().unwrap());
+            let last = (0..calls).fold(START, |now, _| send(&mut meter, now));
+            assert!(last.since(START).as_secs_f64() <= at_most, "{rate}: {:?}", last.since(START));
+        }
+    }
+
+    #[test]
+    fn one_session_by_itself_does_not_wait_for_its_own_pace() {
+        for rate in ["100/s", "300/min"] {
+            let mut meter = Meter::new(rate.parse().unwrap());
+            assert!((0..7).all(|_| send(&mut meter, START) == START), "{rate}");
+        }
+    }
+
+    #[test]
+    fn what_somebody_else_uses_is_left_to_them_and_taken_back_when_they_end() {
+        let mut meter = Meter::new(Rate::CLOUD);
+        let minute = Duration::from_secs(60);
+        let mut now = START;
+        // 100 calls that we did not make.
+        for n in 0..20 {
+            now = send(&mut meter, now);
+            meter.observed(100 + n + 1, Duration::from_secs(30), now, now);
+        }
+        assert!((190..=200).contains(&meter.limit()), "{}", meter.limit());
+        // All that we see is ours.
+        for _ in 0..20 {
+            now = now + minute;
+            meter.take(now);
+            meter.observed(1, minute, now, now);
+        }
+        assert_eq!(meter.limit(), 298);
+    }
+
+    #[test]
+    fn our_own_calls_are_not_taken_for_somebody_elses_however_late_the_answers_come() {
+        let mut meter = Meter::new(Rate::REST);
+        let mut now = START;
+        let mut sent = Vec::new();
+        for _ in 0..500 {
+            now = send(&mut meter, now);
+            sent.push(now);
+        }
+        // As a platform counts whose windows begin with each whole second after the first call, told 300 ms after the calls were sent.
+        for at in &sent {
+            let began = START + Duration::from_secs(at.since(START).as_secs());
+            let count = sent.iter().filter(|other| **other >= began && *other <= at).count() as u32;
+            meter.observed(count, Duration::from_secs(1), *at, *at + Duration::from_millis(300));
+        }
+        assert_eq!(meter.limit(), 98);
+    }
+
+    #[test]
+    fn a_429_costs_a_little_of_the_pace_for_a_while() {
+        let mut meter = Meter::new(Rate::REST);
+        let mut now = START;
+        meter.refused(now);
+        meter.refused(now); // of the same moment
+        assert_eq!(meter.limit(), 96);
+        for _ in 0..5 {
+            now = now + Duration::from_secs(11);
+            meter.take(now);
+        }
+        assert_eq!(meter.limit(), 98);
+    }
+}

@@ -1,0 +1,245 @@
+//! How the platform does, as the calls show it: how many are under way, how long they take, and whether any goes well.
+
+use std::{
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::Notify;
+
+use crate::clock::{Clock, Timestamp};
+
+/// How the platform does.
+#[derive(Debug)]
+pub struct Pulse {
+    clock: Clock,
+    under_way: AtomicUsize,
+    resting: AtomicUsize,
+    beat: Mutex<Beat>,
+    changed: Notify,
+}
+
+#[derive(Debug)]
+struct Beat {
+    /// Attempts that failed one after another.
+    failures: u32,
+    was_well: bool,
+    first_failure: Timestamp,
+    room: f64,
+    answers: u32,
+    waited: Duration,
+    least: Least,
+}
+
+/// The shortest mean wait of the last minute or so: what an answer takes when nothing is crowded.
+#[derive(Debug)]
+struct Least {
+    before: Duration,
+    now: Duration,
+    since: Timestamp,
+}
+
+/// Counted until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Counted<'a> {
+    pulse: &'a Pulse,
+    among: &'a AtomicUsize,
+}
+
+impl<'a> Counted<'a> {
+    fn new(pulse: &'a Pulse, among: &'a AtomicUsize) -> Self {
+        among.fetch_add(1, Ordering::Relaxed);
+        pulse.changed.notify_one();
+        Self { pulse, among }
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.among.fetch_sub(1, Ordering::Relaxed);
+        self.pulse.changed.notify_one();
+    }
+}
+
+impl Beat {
+    /// So many failures in a row, over so long a time, are an outage: fewer may be one connection's.
+    const OUTAGE: (u32, Duration) = (10, Duration::from_secs(1));
+
+    /// Calls under way at the start: few enough that even a small platform shows how fast it is when nothing is crowded.
+    const AT_FIRST: f64 = 8.0;
+
+    const AT_MOST: f64 = 4096.0;
+
+    /// Answers may take twice as long as when nothing is crowded, and this much more: below it, a difference is noise.
+    const NOISE: Duration = Duration::from_millis(10);
+
+    /// An answer came after `waited`, with so many calls under way. More are allowed while answers come as fast as ever; fewer when they do not.
+    fn answered(&mut self, waited: Duration, under_way: usize, now: Timestamp) {
+        self.answers += 1;
+        self.waited += waited;
+        if f64::from(self.answers) < self.room {
+            return;
+        }
+        let mean = self.waited / self.answers;
+        (self.answers, self.waited) = (0, Duration::ZERO);
+        let tolerated = self.least.with(mean, now) * 2 + Self::NOISE;
+        if mean > tolerated {
+            self.room = (self.room * tolerated.div_duration_f64(mean).max(0.5)).max(1.0);
+        } else if under_way as f64 * 2.0 >= self.room {
+            self.room = (self.room + (self.room / 4.0).max(4.0)).min(Self::AT_MOST);
+        }
+    }
+}
+
+impl Least {
+    const REMEMBERED: Duration = Duration::from_secs(30);
+
+    fn with(&mut self, mean: Duration, now: Timestamp) -> Duration {
+        if now.since(self.since) > Self::REMEMBERED {
+            (self.before, self.now, self.since) = (self.now, mean, now);
+        }
+        self.now = self.now.min(mean);
+        self.now.min(self.before)
+    }
+}
+
+impl Pulse {
+    pub(crate) fn new(clock: Clock) -> Self {
+        let epoch = Timestamp::from_unix_micros(0);
+        let least = Least { before: Duration::MAX, now: Duration::MAX, since: clock.monotonic() };
+        let beat = Beat {
+            failures: 0,
+            was_well: false,
+            first_failure: epoch,
+            room: Beat::AT_FIRST,
+            answers: 0,
+            waited: Duration::ZERO,
+            least,
+        };
+        Self {
+            clock,
+            under_way: AtomicUsize::new(0),
+            resting: AtomicUsize::new(0),
+            beat: Mutex::new(beat),
+            changed: Notify::new(),
+        }
+    }
+
+    fn beat(&self) -> MutexGuard<'_, Beat> {
+        self.beat.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A call begins.
+    pub(crate) fn call(&self) -> Counted<'_> {
+        Counted::new(self, &self.under_way)
+    }
+
+    /// A call waits for the moment to be tried again.
+    pub(crate) fn rest(&self) -> Counted<'_> {
+        Counted::new(self, &self.resting)
+    }
+
+    /// An answer of whatever kind came after `waited`.
+    pub(crate) fn answered(&self, waited: Duration) {
+        let under_way = self.under_way();
+        self.beat().answered(waited, under_way, self.clock.monotonic());
+    }
+
+    /// The platform did something, or refused to.
+    pub fn well(&self) {
+        let mut beat = self.beat();
+        beat.failures = 0;
+        beat.was_well = true;
+    }
+
+    /// It gave no answer, or failed.
+    pub(crate) fn failed(&self) {
+        let now = self.clock.monotonic();
+        let mut beat = self.beat();
+        if beat.failures == 0 {
+            beat.first_failure = now;
+        }
+        beat.failures = beat.failures.saturating_add(1);
+    }
+
+    /// How long nothing has gone well, if that is long enough to be called an outage.
+    pub fn outage(&self) -> Option<Duration> {
+        let (failures, span) = Beat::OUTAGE;
+        let beat = self.beat();
+        let lasted = self.clock.monotonic().since(beat.first_failure);
+        (beat.failures >= failures && lasted >= span).then_some(lasted)
+    }
+
+    /// Calls that are under way now.
+    pub fn under_way(&self) -> usize {
+        self.under_way.load(Ordering::Relaxed)
+    }
+
+    /// Whether anything has ever gone well.
+    pub fn was_well(&self) -> bool {
+        self.beat().was_well
+    }
+
+    /// Calls that wait for the moment to be tried again.
+    pub fn resting(&self) -> usize {
+        self.resting.load(Ordering::Relaxed)
+    }
+
+    /// Calls that may be under way without crowding the platform, as far as its answers show.
+    pub fn room(&self) -> usize {
+        self.beat().room as usize
+    }
+
+    /// Waits until a call begins or ends; for one caller at a time.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+
+    fn pulse() -> (ManualClock, Pulse) {
+        let clock = ManualClock::new(Timestamp::from_unix_micros(1_000_000_000));
+        (clock.clone(), Pulse::new(clock.into()))
+    }
+
+    /// A platform that answers in 50 ms as long as no more than `capacity` calls are under way, and the more slowly the more there are beyond.
+    fn settled_at(capacity: f64) -> usize {
+        let (clock, pulse) = pulse();
+        for _ in 0..20_000 {
+            let room = pulse.room();
+            let waited = Duration::from_millis(50).mul_f64((room as f64 / capacity).max(1.0));
+            clock.advance(Duration::from_millis(1));
+            pulse.beat().answered(waited, room, clock.now());
+        }
+        pulse.room()
+    }
+
+    #[test]
+    fn as_many_calls_are_under_way_as_the_platform_answers_without_a_queue() {
+        for capacity in [20.0, 200.0, 1000.0] {
+            let room = settled_at(capacity) as f64;
+            assert!(room >= capacity && room <= capacity * 3.2, "{room} of {capacity}");
+        }
+    }
+
+    #[test]
+    fn a_few_failures_are_no_outage_and_one_success_ends_it() {
+        let (clock, pulse) = pulse();
+        (0..9).for_each(|_| pulse.failed());
+        clock.advance(Duration::from_secs(60));
+        assert_eq!(pulse.outage(), None);
+        pulse.failed();
+        assert_eq!(pulse.outage(), Some(Duration::from_secs(60)));
+        pulse.well();
+        assert_eq!(pulse.outage(), None);
+        (0..100).for_each(|_| pulse.failed());
+        assert_eq!(pulse.outage(), None, "at the same moment");
+    }
+}

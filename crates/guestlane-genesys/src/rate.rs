@@ -1,0 +1,91 @@
+//! What the platform allows: so many calls in a span of time.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+/// How many calls one OAuth client may make in a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    calls: u32,
+    window: Duration,
+}
+
+/// Not a rate.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a rate; write 100/s, 300/min or off")]
+pub struct InvalidRate(String);
+
+impl Rate {
+    /// The brief's limit of the `rest` surface.
+    pub const REST: Self = Self { calls: 100, window: Duration::from_secs(1) };
+
+    /// The public platform's limit of one access token (reference, section 3.2).
+    pub const CLOUD: Self = Self { calls: 300, window: Duration::from_secs(60) };
+
+    /// `off` is `None`.
+    pub fn parse(text: &str) -> Result<Option<Self>, InvalidRate> {
+        if text == "off" { Ok(None) } else { text.parse().map(Some) }
+    }
+
+    /// Calls in a [window](Self::window).
+    pub fn calls(self) -> u32 {
+        self.calls
+    }
+
+    /// Calls in a minute.
+    pub fn in_a_minute(self) -> u64 {
+        u64::from(self.calls) * 60 / self.window.as_secs().max(1)
+    }
+
+    /// Calls in a second.
+    pub fn in_a_second(self) -> f64 {
+        f64::from(self.calls) / self.window.as_secs_f64()
+    }
+
+    /// The same window with other calls.
+    pub(crate) fn with_calls(self, calls: u32) -> Self {
+        Self { calls: calls.max(1), ..self }
+    }
+
+    /// A second or a minute.
+    pub fn window(self) -> Duration {
+        self.window
+    }
+}
+
+impl FromStr for Rate {
+    type Err = InvalidRate;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let invalid = || InvalidRate(text.to_owned());
+        let (calls, unit) = text.split_once('/').ok_or_else(invalid)?;
+        let calls = calls.parse().ok().filter(|calls| *calls > 0).ok_or_else(invalid)?;
+        let window = match unit {
+            "s" => Duration::from_secs(1),
+            "min" => Duration::from_secs(60),
+            _ => return Err(invalid()),
+        };
+        Ok(Self { calls, window })
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.calls, if self.window.as_secs() == 1 { "s" } else { "min" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_read_and_written_the_same() {
+        for text in ["100/s", "300/min", "1/s"] {
+            assert_eq!(text.parse::<Rate>().unwrap().to_string(), text);
+        }
+        for text in ["", "100", "0/s", "-1/s", "100/h", "x/s", "100/s/s"] {
+            assert!(text.parse::<Rate>().is_err(), "{text}");
+        }
+        assert_eq!(Rate::parse("off").unwrap(), None);
+    }
+}
