@@ -42,6 +42,8 @@ pub(crate) enum Command {
     Batch(Batch),
     /// Pretend the platform and a CRM, until interrupted
     Simulate(Simulate),
+    /// Measure whole runs against a simulator, on this machine
+    Bench(Bench),
     /// Look at sessions, and finish what was left behind
     #[command(subcommand)]
     Sessions(Sessions),
@@ -138,6 +140,43 @@ pub(crate) struct Batch {
 }
 
 #[derive(Debug, clap::Args)]
+pub(crate) struct Bench {
+    /// Sessions in each run
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub(crate) sessions: u64,
+    /// Runs, of which the medians are told
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) runs: u16,
+    /// Sessions under way at once, at the most [default: as a batch has it]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub(crate) concurrency: Option<u16>,
+    /// Sessions come evenly, so many a second, whether the ones before are done or not: N/s or off
+    #[arg(long, value_name = "RATE", default_value = "off")]
+    pub(crate) arrivals: String,
+    /// Calls that the simulator allows each OAuth client: N/s, N/min or off
+    #[arg(long, value_name = "RATE", default_value = "off")]
+    pub(crate) quota: String,
+    /// OAuth clients
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) clients: u16,
+    /// How long each of the simulator's answers takes at least, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    pub(crate) latency: u64,
+    /// Which of the platform's APIs opens the conversation
+    #[arg(long, default_value = "rest", value_parser = ["rest", "web-messaging", "open-messaging"])]
+    pub(crate) surface: String,
+    /// Also without CRM, without audit log, and without durability: what each costs
+    #[arg(long)]
+    pub(crate) costs: bool,
+    /// Draw the latencies
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+    /// On which disk [default: the system's directory for temporary files]
+    #[arg(long, value_name = "DIR", default_value_os_t = std::env::temp_dir(), hide_default_value = true)]
+    pub(crate) directory: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
 pub(crate) struct Simulate {
     /// Where to listen; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8970")]
@@ -145,6 +184,12 @@ pub(crate) struct Simulate {
     /// Calls allowed to each OAuth client: N/s, N/min or off
     #[arg(long, value_name = "RATE", default_value = "100/s")]
     pub(crate) quota: String,
+    /// How many OAuth clients there are, each with a quota of its own
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) clients: u16,
+    /// A route that allows each OAuth client less, like contact:60/min; may be repeated
+    #[arg(long = "endpoint-quota", value_name = "ROUTE:RATE")]
+    pub(crate) endpoint_quotas: Vec<String>,
     /// What goes wrong: ROUTE:KIND[:WHEN], like conversation:answer-lost:p=0.05; 28 kinds in docs/simulator.md; may be repeated
     #[arg(long = "fault", value_name = "SPEC")]
     pub(crate) faults: Vec<Fault>,

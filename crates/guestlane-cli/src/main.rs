@@ -42,6 +42,7 @@ async fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Command::Demo(demo) => commands::demo::run(global, demo).await,
         Command::Create(create) => commands::create::run(global, create).await,
         Command::Batch(batch) => commands::batch::run(global, batch).await,
+        Command::Bench(bench) => commands::bench::run(global, bench).await,
         Command::Simulate(simulate) => commands::simulate::run(global, simulate).await,
         Command::Sessions(sessions) => commands::sessions::run(global, sessions).await,
         Command::Outbox(outbox) => commands::outbox::run(global, outbox).await,

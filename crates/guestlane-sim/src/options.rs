@@ -6,7 +6,7 @@ use guestlane_genesys::{Clock, Queue, Rate};
 use http::StatusCode;
 use uuid::{Uuid, uuid};
 
-use crate::fault::Fault;
+use crate::{fault::Fault, route::Route};
 
 /// What kind of platform to pretend. The default is a healthy one with three queues on a free port of this machine.
 #[derive(Debug, Clone)]
@@ -21,6 +21,8 @@ pub struct Options {
     pub token_life: Duration,
     /// Calls allowed to each OAuth client; `None` for any number.
     pub quota: Option<Rate>,
+    /// Calls of one route allowed to each OAuth client, where that is less: the answers of that route tell this count (reference, section 3.2).
+    pub endpoint_quotas: Vec<(Route, Rate)>,
     /// How long every answer takes at least.
     pub latency: Duration,
     /// What goes wrong from the start.
@@ -171,6 +173,14 @@ impl OAuthClient {
     }
 }
 
+impl OAuthClient {
+    /// `sim-client`, `sim-client-2` and so on; each may do all that is needed.
+    pub fn several(number: u16) -> Vec<Self> {
+        let name = |n| if n == 1 { "sim-client".to_owned() } else { format!("sim-client-{n}") };
+        (1..=number).map(name).map(|id| Self::new(&id, &format!("{id}-secret"))).collect()
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         let queue = |id, name: &str| Queue { id, name: name.to_owned() };
@@ -184,6 +194,7 @@ impl Default for Options {
             ],
             token_life: Duration::from_secs(1800),
             quota: Some(Rate::REST),
+            endpoint_quotas: Vec::new(),
             latency: Duration::ZERO,
             faults: Vec::new(),
             seed: 0,

@@ -20,7 +20,7 @@ use crate::{
     ledger::{Session, SessionId, Way},
     outbox::WebhookSecret,
     request::Invalid,
-    store::{AuditSettings, GuestIds, RecordFilter, Store, StoreError},
+    store::{AuditSettings, Guarantees, GuestIds, RecordFilter, Store, StoreError},
     token::{Keyring, MasterKey, MasterKeyError},
 };
 
@@ -35,6 +35,8 @@ pub struct Places {
     pub master_key_file: PathBuf,
     /// `GUESTLANE_MASTER_KEY`.
     pub master_key: Option<SecretString>,
+    /// What a measurement goes without, to learn what it costs. No setting reaches this.
+    pub guarantees: Guarantees,
     /// Where this process dies: for tests. Nothing in release builds.
     pub seams: Seams,
 }
@@ -50,6 +52,7 @@ impl Places {
                 rotate_at: None,
             },
             master_key_file: directory.join("master.key"),
+            guarantees: Guarantees::default(),
             master_key: None,
             seams: Seams::default(),
         }
@@ -101,6 +104,7 @@ impl State {
         let audit_signer = Arc::new(audit_signer(&store, &master).await?);
         places.seams.pass(Seam::AuditKeyStored).await;
         store.keep_audit_log(places.audit.clone(), Arc::clone(&audit_signer), mend).await?;
+        store.go_without(places.guarantees).await?;
         Ok(Self { store, keyring, audit_signer, master })
     }
 

@@ -3,7 +3,7 @@
 use std::{path::Path, process::ExitCode, time::Duration};
 
 use guestlane::{Rate, request::Invalid};
-use guestlane_sim::{DEPLOYMENT_ID, Deployment, Flow, Options, Simulator, StartError, Tls};
+use guestlane_sim::{DEPLOYMENT_ID, Deployment, Flow, OAuthClient, Options, Route, Simulator, StartError, Tls};
 use serde_json::json;
 
 use crate::{
@@ -14,7 +14,10 @@ use crate::{
 pub(crate) async fn run(global: &Global, args: &Simulate) -> anyhow::Result<ExitCode> {
     let quota =
         Rate::parse(&args.quota).map_err(|error| Invalid::new("--quota", error.to_string(), "use the form N/s, N/min or off"))?;
+    let endpoint_quotas = args.endpoint_quotas.iter().map(|text| endpoint_quota(text)).collect::<Result<_, _>>()?;
     let options = Options {
+        clients: OAuthClient::several(args.clients),
+        endpoint_quotas,
         listen: args.listen,
         quota,
         faults: args.faults.clone(),
@@ -38,8 +41,9 @@ pub(crate) async fn run(global: &Global, args: &Simulate) -> anyhow::Result<Exit
         tls: args.tls.then(|| Tls { region: args.region.clone() }),
         ..Options::default()
     };
-    let client = options.clients.first().cloned();
-    let client = client.ok_or_else(|| anyhow::anyhow!("the simulator has no OAuth client"))?;
+    // As the settings take them: with spaces between.
+    let joined = |part: fn(&OAuthClient) -> &str| options.clients.iter().map(part).collect::<Vec<_>>().join(" ");
+    let (client_id, client_secret) = (joined(|client| &client.id), joined(|client| &client.secret));
     let queues = options.queues.clone();
     let (integration, source) = (options.integration, options.external_source);
     let refused = |error: StartError| match &error {
@@ -56,7 +60,7 @@ pub(crate) async fn run(global: &Global, args: &Simulate) -> anyhow::Result<Exit
     let ca_file = write_ca(&simulator, &args.ca_file)?;
     if global.json {
         let mut says = json!({
-            "baseUrl": base, "clientId": client.id, "clientSecret": client.secret,
+            "baseUrl": base, "clientId": client_id, "clientSecret": client_secret,
             "queueIds": queues.iter().map(|queue| queue.id).collect::<Vec<_>>(), "deploymentId": DEPLOYMENT_ID,
             "integrationId": integration, "externalSourceId": source,
             "crmUrl": simulator.crm_url(), "adminUrl": format!("{base}/_sim"),
@@ -68,8 +72,9 @@ pub(crate) async fn run(global: &Global, args: &Simulate) -> anyhow::Result<Exit
     } else {
         screen::note("The platform and a CRM are pretended here until you press Ctrl-C. In another terminal:\n");
         screen::data(format!("export GENESYS_BASE_URL={base}"));
-        screen::data(format!("export GENESYS_CLIENT_ID={}", client.id));
-        screen::data(format!("export GENESYS_CLIENT_SECRET={}", client.secret));
+        let quoted = |text: &str| if text.contains(' ') { format!("'{text}'") } else { text.to_owned() };
+        screen::data(format!("export GENESYS_CLIENT_ID={}", quoted(&client_id)));
+        screen::data(format!("export GENESYS_CLIENT_SECRET={}", quoted(&client_secret)));
         if let Some(queue) = queues.first() {
             screen::data(format!("export GENESYS_QUEUE_ID={}", queue.id));
         }
@@ -95,6 +100,16 @@ pub(crate) async fn run(global: &Global, args: &Simulate) -> anyhow::Result<Exit
     }
     interrupted().await?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// `contact:60/min`
+fn endpoint_quota(text: &str) -> Result<(Route, Rate), Invalid> {
+    let parsed = text.split_once(':').and_then(|(route, rate)| Some((route.parse().ok()?, rate.parse().ok()?)));
+    let names = || Route::ALL.iter().map(|route| route.name()).collect::<Vec<_>>().join(", ");
+    parsed.ok_or_else(|| {
+        let fix = format!("write ROUTE:RATE, like contact:60/min; the routes are {}", names());
+        Invalid::new("--endpoint-quota", format!("`{}` cannot be used", screen::printable(text)), fix)
+    })
 }
 
 /// The certificate of the simulator's own authority, for those who shall believe it.

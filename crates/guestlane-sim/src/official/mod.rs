@@ -104,7 +104,7 @@ impl Organization {
             Err(refusal) => return (Err(refusal), RateHeaders::default()),
         };
         let id = self.options.clients[client].id.clone();
-        let (rate, room) = self.count_call(&id, now);
+        let (rate, room) = self.count_call(&id, op.route(), now);
         let with_brief = self.options.brief;
         let brief = with_brief && is_brief(op, request);
         let permitted = |()| self.permitted(client, needed(op, brief, with_brief));

@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::{
     answer::{self, Body, Refusal},
     organization::{Organization, has_type},
+    route::Route,
     window::{RateHeaders, Window},
 };
 
@@ -17,7 +18,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub(crate) struct SignIn {
     tokens: HashMap<String, Token>,
-    calls: HashMap<String, Window>,
+    calls: HashMap<(String, Option<Route>), Window>,
     sign_ins: HashMap<String, Window>,
     pub(crate) issued: u64,
     pub(crate) throttled: u64,
@@ -92,22 +93,27 @@ impl Organization {
         }
     }
 
-    /// Counts a call against the client's quota; an error is the 429.
-    pub(crate) fn count_call(&mut self, client: &str, now: Timestamp) -> (RateHeaders, Result<(), Refusal>) {
-        let Some(rate) = self.options.quota else { return (RateHeaders::default(), Ok(())) };
-        if !self.sign_in.calls.contains_key(client) {
-            self.sign_in.calls.insert(client.to_owned(), Window::new(now));
+    /// Counts a call against the client's quota, and against the endpoint's where that has one of its own; an error is the 429.
+    pub(crate) fn count_call(&mut self, client: &str, route: Route, now: Timestamp) -> (RateHeaders, Result<(), Refusal>) {
+        let endpoint = self.options.endpoint_quotas.iter().find(|(known, _)| *known == route).map(|(_, rate)| *rate);
+        let mut told = RateHeaders::default();
+        let limits = [(None, self.options.quota), (Some(route), endpoint)];
+        for (of, rate) in limits.into_iter().filter_map(|(of, rate)| Some((of, rate?))) {
+            let window = self.sign_in.calls.entry((client.to_owned(), of)).or_insert_with(|| Window::new(now));
+            let room;
+            (told, room) = window.take(rate, now);
+            if !room {
+                self.sign_in.throttled += 1;
+                return (told, Err(Refusal::too_many_requests(told.reset)));
+            }
         }
-        let Some(window) = self.sign_in.calls.get_mut(client) else { return (RateHeaders::default(), Ok(())) };
-        let (rate, room) = window.take(rate, now);
-        self.sign_in.throttled += u64::from(!room);
-        (rate, if room { Ok(()) } else { Err(Refusal::too_many_requests(rate.reset)) })
+        (told, Ok(()))
     }
 
     /// What is told of the client's quota when nothing is counted; nothing without a quota, and to nobody.
     pub(crate) fn quota_of(&self, headers: &HeaderMap, now: Timestamp) -> RateHeaders {
         let (Some(rate), Ok(client)) = (self.options.quota, self.client(headers, now)) else { return RateHeaders::default() };
-        let window = self.sign_in.calls.get(&self.options.clients[client].id);
+        let window = self.sign_in.calls.get(&(self.options.clients[client].id.clone(), None));
         window.copied().unwrap_or_else(|| Window::new(now)).look(rate, now)
     }
 

@@ -14,7 +14,7 @@ use crate::{
     outbox::{Networks, WebhookSecret},
     request::{Invalid, QueueId, shorten},
     state::Places,
-    store::{AuditSettings, GuestIds},
+    store::{AuditSettings, Guarantees, GuestIds},
     surface::Surface,
 };
 
@@ -408,6 +408,7 @@ impl Reader<'_> {
             audit: AuditSettings { path: audit_log, guest_ids, rotate_at },
             master_key_file: state_dir.join("master.key"),
             master_key,
+            guarantees: Guarantees::default(),
             seams: Seams::default(),
         })
     }

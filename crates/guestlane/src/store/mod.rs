@@ -104,6 +104,21 @@ pub struct Committed<T> {
     pub audit: Result<(), std::sync::Arc<AuditError>>,
 }
 
+/// What the store promises, each at a price.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Guarantees {
+    /// What was answered survives the power cut.
+    pub durable: bool,
+    /// What was done stands in the audit log.
+    pub audited: bool,
+}
+
+impl Default for Guarantees {
+    fn default() -> Self {
+        Self { durable: true, audited: true }
+    }
+}
+
 /// How long a write waits for another process to finish its own.
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -151,6 +166,11 @@ impl Store {
         let writer = Writer::start(connection, clock.clone(), seams.clone())?;
         let reader = Reader::start(reader, clock.clone())?;
         Ok(Self { writer, reader, path: path.to_owned(), clock: clock.clone(), seams: seams.clone() })
+    }
+
+    /// Goes without a guarantee, for a measurement of what it costs.
+    pub(crate) async fn go_without(&self, guarantees: Guarantees) -> Result<(), StoreError> {
+        if guarantees == Guarantees::default() { Ok(()) } else { self.writer.go_without(guarantees).await }
     }
 
     /// Keeps the audit log from now on. With `mend`, ends what a process before began: records that are not in the files, bytes that must go.

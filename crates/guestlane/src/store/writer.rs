@@ -13,7 +13,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
-use super::{Committed, StoreError, audit::Logs};
+use super::{Committed, Guarantees, StoreError, audit::Logs};
 use crate::audit::{AuditError, Entry};
 
 /// The most writes in one transaction.
@@ -70,7 +70,7 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn start(connection: Connection, clock: Clock, seams: Seams) -> Result<Self, StoreError> {
         let (jobs, receiver) = mpsc::channel(WAITING);
-        let mut thread = Thread { connection, logs: None, receiver, seams };
+        let mut thread = Thread { connection, logs: None, audited: true, receiver, seams };
         spawn("guestlane-write", move || thread.run())?;
         Ok(Self { jobs, clock })
     }
@@ -119,6 +119,17 @@ impl Writer {
         self.alone(keep).await
     }
 
+    pub(super) async fn go_without(&self, guarantees: Guarantees) -> Result<(), StoreError> {
+        let go = move |thread: &mut Thread| -> Result<(), StoreError> {
+            thread.audited = guarantees.audited;
+            if !guarantees.durable {
+                thread.connection.pragma_update(None, "synchronous", "off")?;
+            }
+            Ok(())
+        };
+        self.alone(go).await?
+    }
+
     /// Runs `job` on the logs, between two transactions.
     pub(super) async fn with_logs<T, F>(&self, job: F) -> Result<T, StoreError>
     where
@@ -146,6 +157,7 @@ impl Writer {
 struct Thread {
     connection: Connection,
     logs: Option<Logs>,
+    audited: bool,
     receiver: mpsc::Receiver<Job>,
     seams: Seams,
 }
@@ -227,7 +239,7 @@ impl Thread {
             savepoint.commit()?;
         }
         self.seams.pass_blocking(Seam::RowsWritten);
-        if !records.is_empty() {
+        if self.audited && !records.is_empty() {
             let logs = self.logs.as_mut().ok_or(StoreError::NoAuditLog)?;
             logs.append(&transaction, records)?;
         }

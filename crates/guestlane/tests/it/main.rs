@@ -9,6 +9,7 @@ mod crm;
 mod defects;
 mod flow;
 mod model;
+mod quota;
 mod recovery;
 #[cfg(debug_assertions)]
 mod seams;

@@ -29,7 +29,7 @@ pub(super) enum Fed {
 /// Reads on in a task of its own, until nobody wants more.
 pub(super) fn begin(
     mut rows: mpsc::Receiver<Result<Row, RowError>>,
-    intake: Intake,
+    intake: Arc<Intake>,
     lane: Arc<Lane>,
     known: Arc<Known>,
 ) -> mpsc::Receiver<Fed> {

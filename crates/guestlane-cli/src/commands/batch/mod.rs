@@ -14,10 +14,9 @@ use guestlane::{
     Clock, Lane, Opened,
     config::{QUEUE_ID, QUOTA},
     intake::{Intake, Outage},
-    request::IdempotencyKey,
 };
 use serde::Serialize;
-use tokio::task::JoinSet;
+use tokio::{sync::mpsc, task::JoinSet};
 
 use super::close;
 use crate::{
@@ -59,14 +58,19 @@ struct Summary {
     stopped: Option<&'static str>,
 }
 
+type Failed = (guestlane::Error, Row);
+
 /// What came of a row.
 enum Ended {
     Opened(Box<Opened>),
-    Failed(Box<(guestlane::Error, IdempotencyKey)>),
+    Failed(Box<Failed>),
     Bad(RowError),
     /// The result file has it already.
     Known,
 }
+
+/// Rows that failed for no fault of theirs are tried once more when all others are done; so many are remembered.
+const MOST_AGAIN: usize = 10_000;
 
 /// Why no row begins any more.
 #[derive(Debug, Clone, Copy)]
@@ -101,14 +105,26 @@ pub(crate) async fn run(global: &Global, args: &Batch) -> anyhow::Result<ExitCod
     let working = tokio::spawn(Arc::clone(&lane).work());
     let started = clock.monotonic();
     let intake = Intake::new(Arc::clone(&lane), args.concurrency.map_or(Intake::CEILING, usize::from));
-    let mut feed = feed::begin(rows, intake, Arc::clone(&lane), results.known());
+    let intake = Arc::new(intake);
+    let mut feed = feed::begin(rows, Arc::clone(&intake), Arc::clone(&lane), results.known());
     let mut signals = Signals::listen()?;
     let mut progress = Progress::begin(args.quiet, input, &clock);
     let mut counts = Counts::default();
     let mut stop = None;
     let mut fed_up = false;
     let mut running = JoinSet::new();
-    while !(fed_up && running.is_empty()) {
+    let mut again = Some(Vec::<Failed>::new());
+    loop {
+        if fed_up && running.is_empty() {
+            match again.take().filter(|rows| stop.is_none() && !rows.is_empty()) {
+                Some(rows) => {
+                    let rows = feed_again(rows, &mut counts);
+                    feed = feed::begin(rows, Arc::clone(&intake), Arc::clone(&lane), results.known());
+                    fed_up = false;
+                }
+                None => break,
+            }
+        }
         tokio::select! {
             () = signals.next() => {
                 if stop.is_some() {
@@ -146,11 +162,19 @@ pub(crate) async fn run(global: &Global, args: &Batch) -> anyhow::Result<ExitCod
             },
             Some(ended) = running.join_next() => {
                 let (place, ended) = ended.context("a row's task ended badly")?;
-                count(&mut counts, &mut results, place, ended)?;
+                match (ended, &mut again) {
+                    (Ended::Failed(failed), Some(again)) if failed.0.advice().retryable && again.len() < MOST_AGAIN => {
+                        again.push(*failed);
+                    }
+                    (ended, _) => count(&mut counts, &mut results, place, ended)?,
+                }
             }
             () = Progress::due(&clock) => {}
         }
         progress.show(&counts, &lane.clients());
+    }
+    for failed in again.into_iter().flatten() {
+        count(&mut counts, &mut results, failed.1.place, Ended::Failed(Box::new(failed)))?;
     }
     progress.end();
     let left = running.len();
@@ -177,11 +201,22 @@ pub(crate) async fn run(global: &Global, args: &Batch) -> anyhow::Result<ExitCod
 }
 
 async fn create(lane: &Lane, row: Row) -> (Place, Ended) {
-    let key = row.request.key.clone();
-    match lane.create_in_background(row.request).await {
+    match lane.create_in_background(row.request.clone()).await {
         Ok(opened) => (row.place, Ended::Opened(Box::new(opened))),
-        Err(error) => (row.place, Ended::Failed(Box::new((error, key)))),
+        Err(error) => (row.place, Ended::Failed(Box::new((error, row)))),
     }
+}
+
+/// What failed is fed anew.
+fn feed_again(failed: Vec<Failed>, counts: &mut Counts) -> mpsc::Receiver<Result<Row, RowError>> {
+    let rows = failed.len() as u64;
+    counts.begun -= rows;
+    screen::note(format!("{} failed for no fault of the row's: tried once more.", screen::count(rows, "row")));
+    let (sender, receiver) = mpsc::channel(failed.len());
+    for failed in failed {
+        let _ = sender.try_send(Ok(failed.1)); // there is room for all
+    }
+    receiver
 }
 
 fn count(counts: &mut Counts, results: &mut Results, place: Place, ended: Ended) -> anyhow::Result<()> {
@@ -200,10 +235,10 @@ fn count(counts: &mut Counts, results: &mut Results, place: Place, ended: Ended)
             Ok(())
         }
         Ended::Failed(failed) => {
-            let (error, key) = *failed;
+            let (error, row) = *failed;
             counts.failed += 1;
             screen::note(format!("{place}: {}", failure::text(&error)));
-            results.failed(place, &ErrorJson::from(&error).under(&key))
+            results.failed(place, &ErrorJson::from(&error).under(&row.request.key))
         }
         Ended::Bad(bad) => {
             counts.failed += 1;

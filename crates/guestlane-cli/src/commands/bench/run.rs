@@ -1,0 +1,202 @@
+//! One run: a fresh simulator, a fresh state directory, so many sessions.
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context;
+use guestlane::{
+    Clock, Credentials, CrmSettings, Hosts, Lane, LaneConfig, OAuthClient, Patience, Places, Rate, SignIn, Trust,
+    intake::{Begun, Intake},
+    outbox::Networks,
+    request::{Attributes, IdempotencyKey, Person, QueueId, SessionRequest},
+    store::Guarantees,
+    surface::{CloudSettings, Surface},
+};
+use nix::sys::{
+    resource::{Usage, UsageWho, getrusage},
+    time::TimeValLike,
+};
+use serde::Deserialize;
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use super::figures::{Figures, Latency, round};
+use crate::args::Bench;
+
+/// What sessions have in this run.
+pub(super) struct Plan {
+    pub(super) name: &'static str,
+    crm: bool,
+    guarantees: Guarantees,
+}
+
+impl Plan {
+    pub(super) fn whole() -> Self {
+        Self { name: "durable, audited, CRM told", crm: true, guarantees: Guarantees::default() }
+    }
+
+    /// One guarantee less each time.
+    pub(super) fn each_guarantee() -> Vec<Self> {
+        let less = |name, durable, audited| Self { name, crm: false, guarantees: Guarantees { durable, audited } };
+        vec![
+            Self::whole(),
+            less("without CRM", true, true),
+            less("without CRM, audit", true, false),
+            less("without CRM, audit, durability", false, false),
+        ]
+    }
+}
+
+/// What `simulate --json` says.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Says {
+    base_url: String,
+    client_id: String,
+    client_secret: String,
+    queue_ids: Vec<Uuid>,
+    deployment_id: Uuid,
+    integration_id: Uuid,
+    crm_url: String,
+}
+
+/// A simulator that ends with this.
+struct Simulator(Child);
+
+impl Drop for Simulator {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Simulator {
+    fn start(args: &Bench) -> anyhow::Result<(Self, Says)> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.env_clear().args(["simulate", "--listen", "127.0.0.1:0", "--json", "--quota", &args.quota]);
+        command.args(["--clients", &args.clients.to_string(), "--latency", &args.latency.to_string()]);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("the simulator cannot be started")?;
+        let mut line = String::new();
+        let stdout = child.stdout.as_mut().context("the simulator has no output")?;
+        BufReader::new(stdout).read_line(&mut line)?;
+        let simulator = Self(child);
+        Ok((simulator, serde_json::from_str(&line).context("the simulator did not start")?))
+    }
+}
+
+fn settings(
+    args: &Bench,
+    plan: &Plan,
+    quota: Option<Rate>,
+    says: &Says,
+    directory: &std::path::Path,
+) -> anyhow::Result<LaneConfig> {
+    let clients = says.client_id.split(' ').zip(says.client_secret.split(' '));
+    let surface = match args.surface.as_str() {
+        "web-messaging" => Surface::WebMessaging { deployment: says.deployment_id },
+        "open-messaging" => Surface::OpenMessaging { integration: says.integration_id },
+        _ => Surface::Rest,
+    };
+    Ok(LaneConfig {
+        credentials: Credentials {
+            hosts: Hosts::one_origin(says.base_url.parse()?),
+            sign_in: if surface.is_official() { SignIn::Basic } else { SignIn::Form },
+            clients: clients.map(|(id, secret)| OAuthClient { id: id.to_owned(), secret: secret.to_owned().into() }).collect(),
+            trust: Trust::System,
+        },
+        patience: Patience { quota, ..Patience::default() },
+        // Nobody waits for these; that they wait long is a figure, and no failure.
+        deadline: Duration::from_secs(600),
+        surface,
+        cloud: CloudSettings::default(),
+        places: Places { guarantees: plan.guarantees, ..Places::in_directory(directory) },
+        crm: match plan.crm {
+            true => Some(CrmSettings {
+                urls: vec![says.crm_url.parse()?],
+                secret: None,
+                networks: Networks::Any,
+                trust: Trust::System,
+            }),
+            false => None,
+        },
+    })
+}
+
+fn wish(n: u64, queue: QueueId) -> anyhow::Result<SessionRequest> {
+    Ok(SessionRequest {
+        guest: format!("guest-{n}").parse()?,
+        person: Person::default(),
+        queue,
+        attributes: Attributes::from_pairs([("source", "web-portal"), ("tier", "premium")])?,
+        key: IdempotencyKey::generate(),
+    })
+}
+
+pub(super) async fn run(args: &Bench, plan: &Plan, quota: Option<Rate>, arrivals: Option<Rate>) -> anyhow::Result<Figures> {
+    let (_simulator, says) = Simulator::start(args)?;
+    let directory = tempfile::Builder::new().prefix("guestlane-bench-").tempdir_in(&args.directory)?;
+    let queue = QueueId(says.queue_ids.first().copied().context("the simulator has no queue")?);
+    let clock = Clock::system();
+    let lane = Lane::open(settings(args, plan, quota, &says, directory.path())?, clock.clone()).await?;
+    let working = tokio::spawn(Arc::clone(&lane).work());
+    let intake = Intake::new(Arc::clone(&lane), args.concurrency.map_or(Intake::CEILING, usize::from));
+
+    let before = getrusage(UsageWho::RUSAGE_SELF)?;
+    let began = clock.monotonic();
+    let mut running: JoinSet<Option<Duration>> = JoinSet::new();
+    let mut latencies = Vec::with_capacity(args.sessions as usize);
+    for n in 0..args.sessions {
+        let (begun, asked_at): (Option<Begun>, _) = match arrivals {
+            None => (Some(intake.next(queue, |_| {}).await?), clock.monotonic()),
+            // As they come, whether the ones before are done or not; what is late is late from the moment it should have begun.
+            Some(rate) => {
+                let due = began + Duration::from_secs_f64(n as f64 / rate.in_a_second());
+                clock.sleep(due.since(clock.monotonic())).await;
+                (None, due)
+            }
+        };
+        let (lane, clock, wish) = (Arc::clone(&lane), clock.clone(), wish(n, queue)?);
+        running.spawn(async move {
+            let created = lane.create_in_background(wish).await;
+            drop(begun);
+            created.is_ok().then(|| clock.monotonic().since(asked_at))
+        });
+        while let Some(ended) = running.try_join_next() {
+            latencies.push(ended?);
+        }
+    }
+    while let Some(ended) = running.join_next().await {
+        latencies.push(ended?);
+    }
+    let seconds = clock.monotonic().since(began).as_secs_f64();
+    if let Some(outbox) = lane.outbox() {
+        outbox.first_tries_done().await; // what is left to tell is part of the cost
+    }
+    let after = getrusage(UsageWho::RUSAGE_SELF)?;
+    working.abort();
+
+    let (sessions, calls) = (args.sessions as f64, lane.stats().calls() as f64);
+    let good: Vec<_> = latencies.iter().copied().flatten().collect();
+    let allowed = quota.map(|rate| rate.in_a_second() * f64::from(args.clients) * seconds);
+    Ok(Figures {
+        sessions: args.sessions,
+        failed: (latencies.len() - good.len()) as u64,
+        seconds: round(seconds),
+        sessions_per_second: round(good.len() as f64 / seconds),
+        cpu_ms_per_session: round((processor_time(&after) - processor_time(&before)).as_secs_f64() * 1000.0 / sessions),
+        latency_ms: Latency::of(good),
+        calls_per_session: round(calls / sessions),
+        throttled_percent: round(lane.stats().throttled() as f64 * 100.0 / calls),
+        quota_percent: allowed.map(|allowed| round(calls * 100.0 / allowed)),
+        resident_mib: round(after.max_rss() as f64 / 1024.0), // in KiB
+    })
+}
+
+fn processor_time(usage: &Usage) -> Duration {
+    let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    Duration::from_micros(micros.try_into().unwrap_or_default())
+}
