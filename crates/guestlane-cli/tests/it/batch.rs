@@ -150,3 +150,167 @@ fn a_quotation_mark_that_is_not_closed_loses_nobody_without_a_word() {
     );
     office.assert_each_guest_once(1);
 }
+
+#[test]
+fn a_check_reads_every_row_and_sends_nothing() {
+    let office = Office::open(&[]);
+    office.write("guests.csv", "guest_id,queue_id,email\nann,,\n,,\nbob,sales,\ncy,,cy@example.com\n");
+    let ended = office.run(&["batch", "guests.csv", "--check"]);
+    assert_eq!(ended.code, 3);
+    assert_eq!(ended.stdout.trim(), "4 rows: 1 good, 3 bad; nothing was sent");
+    for part in [
+        "row 2 (line 3): guestId is empty",
+        "row 3 (line 4): queueId `sales` is not a UUID",
+        "row 4 (line 5): email has no place",
+    ] {
+        assert!(ended.stderr.contains(part), "{part}\n{}", ended.stderr);
+    }
+    let json = office.run(&["batch", "guests.csv", "--check", "--json"]);
+    let lines: Vec<Value> = json.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((lines.len(), &lines[3]), (4, &json!({"rows": 4, "good": 1, "bad": 3})));
+    assert_eq!((&lines[0]["row"], &lines[0]["line"], &lines[0]["error"]["field"]), (&json!(2), &json!(3), &json!("guestId")));
+    // Neither credentials nor a store are needed, and none is made.
+    let bare =
+        crate::office::bare().current_dir(office.directory.path()).args(["batch", "guests.csv", "--check"]).output().unwrap();
+    assert_eq!(bare.status.code(), Some(3), "{}", String::from_utf8_lossy(&bare.stderr));
+    assert!(!office.directory.path().join(".guestlane").exists());
+    assert_eq!(office.state()["calls"]["token"], 0);
+    office.write("good.csv", "guest_id\nann\n");
+    assert_eq!(office.run(&["batch", "good.csv", "--check"]).code, 0);
+}
+
+/// A batch in a process of its own, whose signals and words are ours.
+struct Running(std::process::Child, std::io::BufReader<std::process::ChildStderr>);
+
+impl Running {
+    fn start(office: &Office, arguments: &[&str]) -> Self {
+        let mut command = office.command(&[&["batch"], arguments].concat());
+        let mut child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+        let stderr = std::io::BufReader::new(child.stderr.take().unwrap());
+        Self(child, stderr)
+    }
+
+    fn interrupt(&self) {
+        let pid = nix::unistd::Pid::from_raw(self.0.id().try_into().unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    }
+
+    fn wait_for(&mut self, part: &str) {
+        let mut line = String::new();
+        while !line.contains(part) {
+            line.clear();
+            assert_ne!(std::io::BufRead::read_line(&mut self.1, &mut line).unwrap(), 0, "it ended without: {part}");
+        }
+    }
+
+    fn end(mut self) -> (i32, String, String) {
+        use std::io::Read;
+        let (mut stdout, mut stderr) = (String::new(), String::new());
+        self.1.read_to_string(&mut stderr).unwrap();
+        self.0.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
+        (self.0.wait().unwrap().code().unwrap(), stdout, stderr)
+    }
+}
+
+fn rows(number: u32) -> String {
+    let rows: String = (0..number).map(|n| format!("guest-{n}\n")).collect();
+    format!("guest_id\n{rows}")
+}
+
+fn wait_until(mut done: impl FnMut() -> bool) {
+    while !done() {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn ctrl_c_finishes_what_is_under_way_and_the_same_command_goes_on() {
+    let office = Office::open(&["--quota", "100/s"]);
+    office.write("guests.csv", &rows(300));
+    let mut batch = Running::start(&office, &["guests.csv", "--out", "out.jsonl"]);
+    wait_until(|| office.state()["conversations"].as_u64() > Some(5));
+    batch.interrupt();
+    batch.wait_for("Finishing ");
+    let (code, stdout, stderr) = batch.end();
+    assert_eq!(code, 3, "{stdout}{stderr}");
+    assert!(stderr.contains("Interrupted. To go on, run the same command again: nothing is made twice."), "{stderr}");
+    assert!(stdout.contains(" 0 failed"), "{stdout}");
+    let state = office.state();
+    assert_eq!(state["contacts"], state["conversations"], "nothing was left half way");
+    let (code, second) = summary(&office, &["guests.csv", "--out", "out.jsonl"]);
+    assert_eq!((code, second["opened"].as_u64().unwrap() + second["replayed"].as_u64().unwrap()), (0, 300));
+    office.assert_each_guest_once(300);
+    assert_eq!(office.read("out.jsonl").lines().count(), 300);
+}
+
+#[test]
+fn a_second_ctrl_c_stops_at_once_and_nobody_is_made_twice() {
+    let office = Office::open(&[]);
+    office.write("guests.csv", &rows(50));
+    office.faults(&["conversation:hang"]);
+    let mut batch = Running::start(&office, &["guests.csv"]);
+    wait_until(|| office.state()["hanging"].as_u64() > Some(3));
+    batch.interrupt();
+    batch.wait_for("Finishing ");
+    batch.interrupt();
+    let (code, _, stderr) = batch.end();
+    assert_eq!(code, 3);
+    assert!(stderr.contains(" under way; what they did is on record."), "{stderr}");
+    office.faults(&[]);
+    let (code, second) = summary(&office, &["guests.csv"]);
+    assert_eq!((code, &second["failed"]), (0, &json!(0)), "{second}");
+    office.assert_each_guest_once(50);
+}
+
+#[test]
+fn a_platform_that_is_not_there_ends_a_batch_before_its_rows_are_spent() {
+    let office = Office::open(&[]);
+    office.write("guests.csv", &rows(2000));
+    let mut command = office.command(&["batch", "guests.csv", "--json"]);
+    office.faults(&["any:500"]);
+    command.env("GUESTLANE_RETRY_MIN", "10ms").env("GUESTLANE_RETRY_MAX", "20ms");
+    let output = command.output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{stderr}");
+    assert!(stderr.contains("the rows after these were not begun"), "{stderr}");
+    let summary: Value = serde_json::from_str(String::from_utf8(output.stdout).unwrap().lines().last().unwrap()).unwrap();
+    assert_eq!(summary["stopped"], "outage");
+    assert!(summary["rows"].as_u64() < Some(2000), "{summary}");
+    // Once it is there the same command does all of them.
+    office.faults(&[]);
+    let (code, second) = self::summary(&office, &["guests.csv"]);
+    assert_eq!((code, &second["opened"]), (0, &json!(2000)));
+    office.assert_each_guest_once(2000);
+}
+
+#[test]
+fn rows_that_failed_for_no_fault_of_theirs_are_tried_once_more() {
+    let office = Office::open(&[]);
+    office.write("guests.csv", &rows(20));
+    office.faults(&["contact:500:first=8"]);
+    let mut command = office.command(&["batch", "guests.csv"]);
+    let output = command.env("GUESTLANE_RETRIES", "0").output().unwrap();
+    let (stdout, stderr) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(stderr.contains("tried once more"), "{stderr}");
+    assert!(stdout.starts_with("20 rows: 20 opened, 0 replayed, 0 failed"), "{stdout}");
+    office.assert_each_guest_once(20);
+}
+
+#[test]
+fn a_pool_of_oauth_clients_is_given_as_a_list() {
+    let office = Office::open(&["--clients", "3", "--quota", "100/s"]);
+    office.write("guests.csv", &rows(200));
+    let (code, summary) = summary(&office, &["guests.csv"]);
+    assert_eq!((code, &summary["opened"]), (0, &json!(200)));
+    assert!(office.state()["tokensIssued"].as_u64() > Some(1));
+    let mut command = office.command(&["batch", "guests.csv"]);
+    let refused = command.env("GENESYS_CLIENT_SECRET", "one two").output().unwrap();
+    let stderr = String::from_utf8(refused.stderr).unwrap();
+    assert!(
+        refused.status.code() == Some(2) && stderr.contains("names 2 secrets of OAuth clients, and GENESYS_CLIENT_ID 3 ids"),
+        "{stderr}"
+    );
+    let mut command = office.command(&["batch", "guests.csv"]);
+    let refused = command.env("GENESYS_CLIENT_ID", "a b a").output().unwrap();
+    assert!(String::from_utf8(refused.stderr).unwrap().contains("names `a` twice"));
+}

@@ -63,14 +63,17 @@ impl Meter {
         self.rate.window() / self.limit()
     }
 
-    /// How far ahead of an even pace calls may be after a pause: a tenth of a window's calls at once. One session by itself never waits.
-    fn ahead(&self) -> Duration {
-        self.interval() * (self.limit() / 10).max(2).min(self.limit()).saturating_sub(1)
+    /// How far ahead of an even pace calls may be: after a pause a tenth of a window's calls at once, so that one session by itself never
+    /// waits. In a busy stream two: calls that come in bursts would meet the platform's windows in bursts, and those begin when they like.
+    fn ahead(&self, now: Timestamp) -> Duration {
+        let idle = self.used(now) * 2 < self.limit();
+        let calls = if idle { (self.limit() / 10).max(2) } else { 2 };
+        self.interval() * calls.min(self.limit()).saturating_sub(1)
     }
 
     /// When the next call may be sent, `now` or later.
     pub(crate) fn due(&self, now: Timestamp) -> Timestamp {
-        let evenly = self.even - self.ahead();
+        let evenly = self.even - self.ahead(now);
         let limit = self.limit() as usize;
         let in_window = self.sent.len().checked_sub(limit).map(|oldest| self.sent[oldest] + self.rate.window());
         now.max(evenly).max(in_window.unwrap_or(now))
