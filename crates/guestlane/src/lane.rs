@@ -60,6 +60,8 @@ pub struct LaneConfig {
     pub cloud: CloudSettings,
     /// Where things are kept.
     pub places: Places,
+    /// How long sessions that are done are kept; `None`: for ever.
+    pub keep_sessions: Option<Duration>,
     /// Whom to tell, if anybody.
     pub crm: Option<CrmSettings>,
 }
@@ -82,6 +84,7 @@ pub struct Lane {
     pub(crate) outbox: Option<Outbox>,
     pub(crate) driving: Driving,
     pub(crate) seams: Seams,
+    pub(crate) keep_sessions: Option<Duration>,
     audit_key: VerifierKey,
     queues: Mutex<HashMap<QueueId, KnownQueue>>,
     heartbeat: tokio::task::JoinHandle<()>,
@@ -151,6 +154,7 @@ impl Lane {
             outbox,
             driving,
             seams,
+            keep_sessions: config.keep_sessions,
             audit_key,
             queues: Mutex::default(),
             heartbeat,
@@ -328,7 +332,8 @@ impl Lane {
         Ok(driven.buffer_unordered(RECOVER_AT_ONCE as usize).collect().await)
     }
 
-    /// What a process does beside its callers' wishes, for as long as it is polled: finishes abandoned sessions, and tells the CRM.
+    /// What a process does beside its callers' wishes, for as long as it is polled: finishes abandoned sessions, tells the CRM, and
+    /// forgets what is old.
     pub async fn work(self: Arc<Self>) {
         let recover = async {
             loop {
@@ -354,7 +359,7 @@ impl Lane {
                 None => std::future::pending().await,
             }
         };
-        tokio::join!(recover, deliver);
+        tokio::join!(recover, deliver, self.keep_pruning());
     }
 
     /// Writes down what no transition will carry any more. For a process that ends.

@@ -41,6 +41,7 @@ mod orchestrator;
 mod organization;
 pub mod outbox;
 pub mod request;
+mod retention;
 mod settle;
 mod state;
 mod steps;
@@ -55,4 +56,5 @@ pub use guestlane_genesys::{
 };
 pub use lane::{CrmSettings, Lane, LaneConfig};
 pub use orchestrator::Opened;
+pub use retention::SHORTEST_RETENTION;
 pub use state::{Places, State};

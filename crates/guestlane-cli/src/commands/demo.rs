@@ -60,6 +60,7 @@ pub(crate) async fn run(global: &Global, args: &Demo) -> anyhow::Result<ExitCode
         patience: Patience::default(),
         deadline: Duration::from_secs(60),
         places,
+        keep_sessions: None,
         crm: Some(CrmSettings {
             urls: vec![simulator.crm_url().parse()?],
             secret: Some(secret),

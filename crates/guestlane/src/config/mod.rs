@@ -13,6 +13,7 @@ use crate::{
     lane::{CrmSettings, LaneConfig},
     outbox::{Networks, WebhookSecret},
     request::{Invalid, QueueId, shorten},
+    retention::SHORTEST_RETENTION,
     state::Places,
     store::{AuditSettings, Guarantees, GuestIds},
     surface::Surface,
@@ -92,6 +93,8 @@ settings! {
         "How the audit log calls guests: plain, or pseudonym, which can be erased.";
     AUDIT_ROTATE_AT: "GUESTLANE_AUDIT_ROTATE_AT", "audit.rotate_at", Some("64MiB"), false,
         "How large a file of the audit log becomes before the next one is begun: like 64MiB, or off.";
+    KEEP_SESSIONS: "GUESTLANE_KEEP_SESSIONS", "retention.sessions", Some("off"), false,
+        "How long sessions that are open or failed are kept, with their keys: like 72h or 30d, or off for ever. Audit records stay.";
     MASTER_KEY: "GUESTLANE_MASTER_KEY", "master_key", None, true,
         "What the signing keys are encrypted with, base64 of 32 bytes; by default a file in the state directory.";
     QUOTA: "GUESTLANE_QUOTA", "quota", Some("100/s"), false,
@@ -264,15 +267,16 @@ impl Settings {
         });
         let crm = reader.crm();
         let places = reader.places();
+        let keep_sessions = reader.keep_sessions();
         if needs_queue && self.value(QUEUE_ID).is_none() {
             reader.missing(QUEUE_ID, "set it, or name a queue with --queue");
         }
         if let Err(Error::Settings(invalid)) = self.default_queue() {
             reader.refused.extend(invalid);
         }
-        let config = match (credentials, patience, deadline, surface.zip(cloud), places) {
-            (Some(credentials), Some(patience), Some(deadline), Some((surface, cloud)), Some(places)) => {
-                Some(LaneConfig { credentials, patience, deadline, surface, cloud, places, crm })
+        let config = match (credentials, patience, deadline, surface.zip(cloud), places.zip(keep_sessions)) {
+            (Some(credentials), Some(patience), Some(deadline), Some((surface, cloud)), Some((places, keep_sessions))) => {
+                Some(LaneConfig { credentials, patience, deadline, surface, cloud, places, keep_sessions, crm })
             }
             _ => None,
         };
@@ -342,6 +346,17 @@ impl Reader<'_> {
             return None;
         }
         Some(Patience { retry: RetryPolicy { retries, min, max }, call_timeout: call_timeout?, quota: quota? })
+    }
+
+    fn keep_sessions(&mut self) -> Option<Option<Duration>> {
+        let keep = self.parsed(KEEP_SESSIONS, "write it like 72h or 30d, or off", parse_days)?;
+        if keep.is_some_and(|keep| keep < SHORTEST_RETENTION) {
+            let reason = "is shorter than 24h, for which the platform remembers an idempotency key: \
+                 one that is forgotten here before could make a guest twice";
+            self.refuse(KEEP_SESSIONS, reason, "write 24h or more, like 72h or 30d, or off");
+            return None;
+        }
+        Some(keep)
     }
 
     fn crm(&mut self) -> Option<CrmSettings> {
@@ -431,6 +446,21 @@ fn parse_size(text: &str) -> Option<Option<u64>> {
         _ => return None,
     };
     unit.checked_mul(number).map(Some)
+}
+
+/// `72h`, `30d`; `off` is `None`.
+fn parse_days(text: &str) -> Option<Option<Duration>> {
+    if text == "off" {
+        return Some(None);
+    }
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let number: u32 = text[..digits].parse().ok()?;
+    let hours = match &text[digits..] {
+        "h" => 1,
+        "d" => 24,
+        _ => return None,
+    };
+    Some(Some(Duration::from_secs(3600 * hours).saturating_mul(number)))
 }
 
 /// `500ms`, `5s`, `2min`.
@@ -527,10 +557,24 @@ mod tests {
             (AUDIT_GUEST_IDS, "secret"),
             (AUDIT_ROTATE_AT, "64"),
             (AUDIT_ROTATE_AT, "0MiB"),
+            (KEEP_SESSIONS, "30"),
+            (KEEP_SESSIONS, "500ms"),
+            (KEEP_SESSIONS, "0d"),
+            (KEEP_SESSIONS, "23h"),
         ] {
             let invalid = refused(&but(name, value));
             assert!(invalid.len() == 1 && invalid[0].field.contains(name), "{name}: {invalid:?}");
         }
+    }
+
+    #[test]
+    fn sessions_are_kept_for_ever_or_for_a_day_at_least() {
+        let keep = |value| settings(&but(KEEP_SESSIONS, value)).lane(true).unwrap().keep_sessions;
+        let hours = |hours: u64| Some(Duration::from_secs(hours * 3600));
+        assert_eq!(settings(&GOOD).lane(true).unwrap().keep_sessions, None);
+        assert_eq!([keep("off"), keep("24h"), keep("1d"), keep("30d")], [None, hours(24), hours(24), hours(720)]);
+        let invalid = refused(&but(KEEP_SESSIONS, "23h")).remove(0);
+        assert!(invalid.reason.contains("shorter than 24h") && invalid.fix.contains("72h"), "{invalid:?}");
     }
 
     const CLOUD: [(&str, &str); 6] = [

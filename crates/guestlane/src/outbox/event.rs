@@ -86,6 +86,7 @@ impl Event {
     }
 }
 
-fn event_id(session: Uuid) -> String {
+/// One for each session.
+pub(crate) fn event_id(session: Uuid) -> String {
     format!("msg_{}", session.simple())
 }

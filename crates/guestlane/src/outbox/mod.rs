@@ -9,5 +9,7 @@ mod worker;
 pub use address::{Networks, is_public};
 pub use deliver::{Crm, Settlement};
 pub use event::Event;
+#[cfg(test)]
+pub(crate) use event::event_id;
 pub use sign::{InvalidSecret, WebhookSecret};
 pub use worker::{Outbox, Round};

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use tracing::warn;
 use uuid::Uuid;
 
-use super::{Store, StoreError, Tx, sessions};
+use super::{Store, StoreError, Tx, counters, prune, sessions};
 use crate::{
     audit::{Entry, Erasure},
     ledger::SessionId,
@@ -24,6 +24,12 @@ pub(super) struct Names {
 }
 
 impl Names {
+    /// What stands in a record that names the guest, in plain or by their pseudonym.
+    pub(super) fn in_records(&self) -> (String, Option<String>) {
+        let mut names = self.quoted.iter().map(|name| format!(r#""guestIdentifier":{name}"#));
+        (names.next().unwrap_or_default(), names.next())
+    }
+
     /// Whether a record names the guest.
     pub(super) fn are_in(&self, line: &str) -> bool {
         let Some((_, rest)) = line.split_once(r#""guestIdentifier":"#) else { return false };
@@ -145,18 +151,20 @@ fn erase(tx: &Tx<'_>, guest: &GuestId, now: Timestamp) -> Result<Erased, StoreEr
         return Ok(Erased::Unfinished(unfinished));
     }
     let soon = (now + Event::LEASE).unix_micros();
+    // By the sessions' ids, for which there is an index over all events.
+    let events = format!("outbox.id IN (SELECT {} FROM session WHERE guest_id = ?1)", prune::EVENT_OF);
     let under_way = "SELECT 1 FROM outbox WHERE guest_id = ?1 AND state = 'pending' AND due_at > ?2 AND due_at <= ?3";
     if tx.prepare(under_way)?.exists(params![name, now.unix_micros(), soon])? {
         return Ok(Erased::UnderWay);
     }
     let plain_records = plain_records(tx, guest)?;
     let pseudonym = pseudonym(tx, guest)?;
-    let untold = "SELECT count(*) FROM outbox WHERE guest_id = ?1 AND state IN ('pending', 'dead')";
-    let untold = tx.query_row(untold, [name], |row| row.get(0))?;
-    let events = tx.execute(
-        "UPDATE outbox SET guest_id = '', body = '', state = 'erased', settled_at = coalesce(settled_at, ?2), last_error = NULL WHERE guest_id = ?1",
-        params![name, now.unix_micros()],
-    )?;
+    let untold = format!("SELECT count(*) FROM outbox WHERE state IN ('pending', 'dead') AND {events}");
+    let untold = tx.query_row(&untold, [name], |row| row.get(0))?;
+    let erase = format!(
+        "UPDATE outbox SET guest_id = '', body = '', state = 'erased', settled_at = coalesce(settled_at, ?2), last_error = NULL WHERE {events}"
+    );
+    let events = tx.execute(&erase, params![name, now.unix_micros()])?;
     // The key may have been made of the guest's id, and the fingerprint is found by trying: both go.
     let sessions = tx.execute(
         "UPDATE session SET guest_id = 'erased-' || lower(hex(id)), attributes = '{}', person = NULL, guest_session = NULL, idempotency_key = 'erased-' || lower(hex(id)), \
@@ -174,12 +182,14 @@ fn erase(tx: &Tx<'_>, guest: &GuestId, now: Timestamp) -> Result<Erased, StoreEr
     Ok(Erased::Done(Done { sessions, events, untold, pseudonym, plain_records, bytes_gone: false }))
 }
 
+/// How many records of each log have the guest's id in plain. Where sessions were forgotten, every record is looked at.
 fn plain_records(connection: &Connection, guest: &GuestId) -> Result<Vec<(u32, u64)>, StoreError> {
     let select = "SELECT log, count(*) FROM audit_entry \
-         WHERE (session_id IN (SELECT id FROM session WHERE guest_id = ?1) OR session_id IS NULL) AND instr(line, ?2) > 0 \
+         WHERE (?3 OR session_id IN (SELECT id FROM session WHERE guest_id = ?1) OR session_id IS NULL) AND instr(line, ?2) > 0 \
          GROUP BY log ORDER BY log";
     let quoted = format!(r#""guestIdentifier":{}"#, serde_json::Value::from(guest.as_str()));
     let mut select = connection.prepare(select)?;
-    let found = select.query_map([guest.as_str(), &quoted], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let found = select
+        .query_map(params![guest.as_str(), quoted, counters::has_pruned(connection)?], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(found.collect::<Result<_, _>>()?)
 }

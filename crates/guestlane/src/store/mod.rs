@@ -10,6 +10,7 @@ mod deliveries;
 mod guests;
 mod keys;
 mod migrations;
+mod prune;
 mod records;
 mod rows;
 mod sessions;
@@ -32,6 +33,7 @@ pub use audit::{AuditSettings, GuestIds, Restored};
 pub use counters::{LatencySummary, Summary};
 pub use deliveries::{Delivery, DeliveryState, Replay};
 pub use guests::{Done, Erased};
+pub use prune::Pruned;
 pub use records::{LogInfo, RecordFilter, StoredRecord};
 pub use sessions::{Advanced, SessionFilter, Transition};
 

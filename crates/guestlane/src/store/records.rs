@@ -7,7 +7,7 @@ use rusqlite::{Connection, Params, Row, params};
 use super::{
     Store, StoreError, Tx,
     audit::{Restored, leaves, logs, tree},
-    guests,
+    counters, guests,
 };
 use crate::{
     audit::{Checkpoint, Entry, Frontier, Hash, VerifierKey, lines_path},
@@ -56,8 +56,8 @@ impl Store {
         self.reader
             .ask(move |connection| {
                 let mut found = match (filter.session, filter.guest) {
-                    (Some(session), None) => of_session(connection, session)?,
-                    (session, Some(guest)) => of_guest(connection, &guest, session)?,
+                    (Some(session), guest) => of_session(connection, session, guest.as_ref())?,
+                    (None, Some(guest)) => of_guest(connection, &guest)?,
                     (None, None) => last(connection, filter.limit)?,
                 };
                 // Each log is in order; among them time decides, which every line has.
@@ -113,20 +113,30 @@ impl Store {
     }
 }
 
-fn of_session(connection: &Connection, session: SessionId) -> Result<Vec<StoredRecord>, StoreError> {
+fn of_session(connection: &Connection, session: SessionId, guest: Option<&GuestId>) -> Result<Vec<StoredRecord>, StoreError> {
     let select = "SELECT log, idx, line FROM audit_entry WHERE session_id = ?1 ORDER BY log, idx";
-    select_records(connection, select, params![session.0.into_bytes()])
+    let mut found = select_records(connection, select, params![session.0.into_bytes()])?;
+    if let Some(guest) = guest {
+        let names = guests::names(connection, guest)?;
+        found.retain(|record| names.are_in(&record.line));
+    }
+    Ok(found)
 }
 
 /// Those of the guest's sessions, and those of attempts that never became one. Sessions of guests who were erased are looked at, too: a log with ids
-/// in plain still has them.
-fn of_guest(connection: &Connection, guest: &GuestId, session: Option<SessionId>) -> Result<Vec<StoredRecord>, StoreError> {
+/// in plain still has them. Where sessions were forgotten, every record is looked at.
+fn of_guest(connection: &Connection, guest: &GuestId) -> Result<Vec<StoredRecord>, StoreError> {
     let names = guests::names(connection, guest)?;
-    let select = "SELECT log, idx, line FROM audit_entry \
-         WHERE session_id IN (SELECT id FROM session WHERE (guest_id = ?1 OR (guest_id >= 'erased-' AND guest_id < 'erased.')) \
-                             AND (?2 IS NULL OR id = ?2)) \
-         UNION ALL SELECT log, idx, line FROM audit_entry WHERE session_id IS NULL AND ?2 IS NULL";
-    let mut found = select_records(connection, select, params![names.plain, session.map(|id| id.0.into_bytes())])?;
+    let (plain, pseudonym) = names.in_records();
+    let mut found = if counters::has_pruned(connection)? {
+        let select = "SELECT log, idx, line FROM audit_entry WHERE instr(line, ?1) > 0 OR instr(line, ?2) > 0";
+        select_records(connection, select, params![plain, pseudonym])?
+    } else {
+        let select = "SELECT log, idx, line FROM audit_entry \
+             WHERE session_id IN (SELECT id FROM session WHERE (guest_id = ?1 OR (guest_id >= 'erased-' AND guest_id < 'erased.'))) \
+             UNION ALL SELECT log, idx, line FROM audit_entry WHERE session_id IS NULL";
+        select_records(connection, select, params![names.plain])?
+    };
     found.retain(|record| names.are_in(&record.line));
     found.sort_by_key(|record| (record.log, record.index));
     Ok(found)

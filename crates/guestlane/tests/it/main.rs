@@ -11,6 +11,7 @@ mod flow;
 mod model;
 mod quota;
 mod recovery;
+mod retention;
 #[cfg(debug_assertions)]
 mod seams;
 mod set_clock;

@@ -56,6 +56,7 @@ impl World {
             patience: Patience { quota: None, ..Patience::default() },
             deadline: Duration::from_secs(60),
             places,
+            keep_sessions: None,
             crm: Some(CrmSettings {
                 urls: vec![sim.crm_url().parse().unwrap()],
                 secret: Some(CRM_SECRET.to_owned().into()),

@@ -1,0 +1,53 @@
+//! Forgetting what is old, in small steps, beside everything else that a process does.
+
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use crate::{
+    lane::Lane,
+    store::{Pruned, StoreError},
+};
+
+/// The shortest time for which sessions are kept: the platform remembers a key so long (R6). A key that was forgotten here and not there yet
+/// could be used for another session, and a caller who repeats a wish would be refused or get a second one.
+pub const SHORTEST_RETENTION: Duration = Duration::from_secs(24 * 3600);
+
+/// How many sessions are looked at in one transaction: callers wait no longer for it than for a group of their own.
+const STEP: u32 = 200;
+
+/// Between two steps, so that there is room for callers.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Between the end of what is old and the next look.
+const REST: Duration = Duration::from_secs(300);
+
+impl Lane {
+    /// Forgets the sessions whose time is over, until there is none. Without a retention, nothing.
+    pub async fn prune(&self) -> Result<Pruned, StoreError> {
+        let mut sum = Pruned::default();
+        let Some(keep) = self.keep_sessions else { return Ok(sum) };
+        let until = self.clock.now() - keep;
+        loop {
+            sum += self.store.prune(sum.next, until, STEP).await?;
+            if sum.next.is_none() {
+                return Ok(sum);
+            }
+            self.clock.sleep(PAUSE).await;
+        }
+    }
+
+    /// Does so for ever.
+    pub(crate) async fn keep_pruning(&self) {
+        while self.keep_sessions.is_some() {
+            match self.prune().await {
+                Ok(Pruned { sessions: 0, .. }) => {}
+                Ok(Pruned { sessions, events, .. }) => info!(sessions, events, "forgot sessions whose time is over"),
+                Err(error) => {
+                    warn!(error = crate::error::chain(&error), "old sessions could not be forgotten; it is tried again")
+                }
+            }
+            self.clock.sleep(REST).await;
+        }
+    }
+}

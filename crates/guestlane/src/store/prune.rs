@@ -1,0 +1,116 @@
+//! Forgetting sessions that are done and old. Their audit records stay: the log must be provable for ever.
+
+use std::ops::AddAssign;
+
+use guestlane_genesys::Timestamp;
+use rusqlite::{Connection, OptionalExtension, params};
+use uuid::Uuid;
+
+use super::{Store, StoreError, Tx, counters};
+use crate::ledger::SessionId;
+
+/// The id of a session's events, which is made of its own: it is found by the index over them.
+pub(super) const EVENT_OF: &str = "'msg_' || lower(hex(session.id))";
+
+/// Whether a session may go: done since before `?2`, and its receivers have been told. A refused session's last change is within its last lease.
+const MAY_GO: &str = "(state = 'open' AND opened_at < ?2 OR state = 'failed' AND due_at < ?2) AND NOT EXISTS \
+     (SELECT 1 FROM outbox WHERE outbox.id = 'msg_' || lower(hex(session.id)) AND (outbox.state = 'pending' OR outbox.state = 'dead'))";
+
+/// What a step of pruning came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Sessions that are forgotten.
+    pub sessions: u64,
+    /// Events that went with them.
+    pub events: u64,
+    /// Where the next step goes on; `None`: there is nothing older.
+    pub next: Option<SessionId>,
+}
+
+impl AddAssign for Pruned {
+    fn add_assign(&mut self, other: Self) {
+        let Self { sessions, events, next } = other;
+        *self = Self { sessions: self.sessions + sessions, events: self.events + events, next };
+    }
+}
+
+impl Store {
+    /// Looks at up to `limit` sessions after `from`, oldest first, and forgets those that were done before `until`: in one transaction, with
+    /// their events. What is unfinished, needs attention or has an event that nobody has yet, stays.
+    pub async fn prune(&self, from: Option<SessionId>, until: Timestamp, limit: u32) -> Result<Pruned, StoreError> {
+        // What may go is looked for beside the writer: sessions that stay cost nobody a transaction.
+        let found = self.reader.ask(move |connection| look(connection, from, until, limit)).await?;
+        let (next, old) = found;
+        if old.is_empty() {
+            return Ok(Pruned { next, ..Pruned::default() });
+        }
+        let pruned = self.writer.run(move |tx| {
+            let mut pruned = Pruned { next, ..Pruned::default() };
+            for id in old {
+                forget(tx, id, until, &mut pruned)?;
+            }
+            Ok(pruned)
+        });
+        Ok(pruned.await?.value)
+    }
+}
+
+type Found = (Option<SessionId>, Vec<SessionId>);
+
+/// Where to go on, and what may go.
+fn look(connection: &Connection, from: Option<SessionId>, until: Timestamp, limit: u32) -> Result<Found, StoreError> {
+    // Ids are ordered by the time of admission: what was admitted after that moment was not done before it.
+    let sql = format!("SELECT id, {MAY_GO} FROM session WHERE id > ?1 AND id < ?3 ORDER BY id LIMIT ?4");
+    let (from, to) = (from.map_or([0; 16], |id| id.0.into_bytes()), first_id_after(until));
+    let mut select = connection.prepare_cached(&sql)?;
+    let rows = select.query_map(params![from, until.unix_micros(), to, limit], |row| {
+        Ok((SessionId(Uuid::from_bytes(row.get(0)?)), row.get::<_, Option<bool>>(1)?.unwrap_or(false)))
+    })?;
+    let rows: Vec<_> = rows.collect::<Result<_, _>>()?;
+    let more = rows.len() == limit as usize;
+    let next = rows.last().filter(|_| more).map(|(id, _)| *id);
+    Ok((next, rows.into_iter().filter_map(|(id, old)| old.then_some(id)).collect()))
+}
+
+fn first_id_after(moment: Timestamp) -> [u8; 16] {
+    let millis = u64::try_from(moment.unix_micros() / 1000 + 1).unwrap_or(0);
+    (u128::from(millis) << 80).to_be_bytes()
+}
+
+/// Forgets a session, unless somebody has taken it up, or has replayed its event, since it was found.
+fn forget(tx: &Tx<'_>, id: SessionId, until: Timestamp, pruned: &mut Pruned) -> Result<(), StoreError> {
+    let delete = format!("DELETE FROM session WHERE id = ?1 AND {MAY_GO} RETURNING state, latency_us, {EVENT_OF}");
+    let mut delete = tx.prepare_cached(&delete)?;
+    let gone = delete.query_row(params![id.0.into_bytes(), until.unix_micros()], |row| {
+        Ok((row.get::<_, String>(0)?, row.get::<_, Option<u64>>(1)?, row.get::<_, String>(2)?))
+    });
+    let Some((state, latency, event)) = gone.optional()? else { return Ok(()) };
+    let mut delete = tx.prepare_cached("DELETE FROM outbox WHERE id = ?1 RETURNING state")?;
+    let events: Vec<String> = delete.query_map([event], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    pruned.sessions += 1;
+    pruned.events += events.len() as u64;
+    counters::keep_pruned(tx, &state, &events, latency)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outbox::event_id;
+
+    #[test]
+    fn an_event_is_found_by_its_session() {
+        let connection = Connection::open_in_memory().unwrap();
+        let id = Uuid::from_u128(0x0192_abcd_ef01_7000_8000_0123_4567_89ab);
+        let sql = format!("SELECT {EVENT_OF} FROM (SELECT ?1 AS id) AS session");
+        let found: String = connection.query_row(&sql, [id.into_bytes()], |row| row.get(0)).unwrap();
+        assert_eq!(found, event_id(id));
+        assert!(MAY_GO.contains(EVENT_OF));
+    }
+
+    #[test]
+    fn ids_of_that_moment_are_before_the_first_one_after_it() {
+        let now = Timestamp::from_unix_micros(1_795_361_029_000_000);
+        let id = |seconds| Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, seconds, 0)).into_bytes();
+        assert!(id(1_795_361_029) < first_id_after(now) && first_id_after(now) < id(1_795_361_030));
+    }
+}

@@ -1,0 +1,227 @@
+//! What is forgotten, when, and what never is.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::{StreamExt, stream};
+use guestlane::{
+    ErrorCounts, Lane,
+    audit::{Entry, Status},
+    ledger::{Session, State, Way},
+    outbox::{Event, Settlement},
+    store::{Admission, DeliveryState, Erased, RecordFilter, Replay, SessionFilter, Store, Transition},
+    token::TokenIdentity,
+};
+
+use crate::world::{World, fresh, request};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+async fn world() -> World {
+    let mut world = World::new().await;
+    world.config.keep_sessions = Some(24 * HOUR);
+    world
+}
+
+/// A guest whose session is open and whose CRM has been told.
+async fn done(lane: &Arc<Lane>, guest: &str) -> Session {
+    let opened = lane.create(request(guest)).await.unwrap();
+    lane.outbox().unwrap().first_tries_done().await;
+    opened.session
+}
+
+/// Whose sessions are there, by name: of one moment's sessions any may be the first.
+async fn guests(lane: &Lane) -> Vec<String> {
+    let sessions = lane.store().sessions(SessionFilter { guest: None, state: None, limit: 5000 }).await.unwrap();
+    let mut guests: Vec<_> = sessions.iter().map(|session| session.request.guest.as_str().to_owned()).collect();
+    guests.sort();
+    guests
+}
+
+#[tokio::test]
+async fn only_what_is_done_and_told_and_old_is_forgotten() {
+    let world = world().await;
+    let lane = world.lane().await;
+    world.faults(&["conversation:answer-lost"]);
+    lane.create(request("needs-attention")).await.unwrap_err();
+    world.clock.advance(24 * HOUR);
+    lane.recover().await.unwrap();
+    world.faults(&["contact:400:nth=1"]);
+    lane.create(request("refused")).await.unwrap_err();
+    world.faults(&["crm:500"]);
+    done(&lane, "told-nobody").await;
+    world.clock.advance(Duration::from_secs(60));
+    let dead = lane.store().claim_events(1, 1, world.clock.now()).await.unwrap().remove(0);
+    lane.store().settle_event(dead, Settlement::Dead { error: "HTTP 500".to_owned() }, world.clock.now()).await.unwrap();
+    done(&lane, "not-yet-told").await;
+    world.faults(&[]);
+    done(&lane, "done").await;
+    world.clock.advance(23 * HOUR);
+    world.faults(&["conversation:500:first=4"]);
+    lane.create(request("unfinished")).await.unwrap_err();
+    done(&lane, "young").await;
+
+    let all = ["done", "needs-attention", "not-yet-told", "refused", "told-nobody", "unfinished", "young"];
+    assert_eq!(lane.prune().await.unwrap().sessions, 0);
+    assert_eq!(guests(&lane).await, all);
+    world.clock.advance(HOUR);
+    let pruned = lane.prune().await.unwrap();
+    assert_eq!((pruned.sessions, pruned.events, pruned.next), (2, 1, None));
+    assert_eq!(guests(&lane).await, ["needs-attention", "not-yet-told", "told-nobody", "unfinished", "young"]);
+
+    // Once they are told, they may go; what is unfinished may not, however old.
+    lane.outbox().unwrap().deliver_due().await.unwrap();
+    let dead = lane.store().events(Some(DeliveryState::Dead), 2).await.unwrap().remove(0);
+    lane.store().replay(Replay::Event(dead.event.id), world.clock.now()).await.unwrap();
+    assert_eq!(lane.prune().await.unwrap().sessions, 1, "the other one is to be sent again");
+    lane.outbox().unwrap().deliver_due().await.unwrap();
+    world.clock.advance(48 * HOUR);
+    assert_eq!(lane.prune().await.unwrap().sessions, 2);
+    assert_eq!(guests(&lane).await, ["needs-attention", "unfinished"]);
+    assert_eq!(lane.store().pending_events().await.unwrap(), 0);
+    world.proven_logs().await;
+}
+
+#[tokio::test]
+async fn without_a_retention_nothing_is_forgotten() {
+    let world = World::new().await;
+    let lane = world.lane().await;
+    done(&lane, "ann").await;
+    world.clock.advance(10_000 * HOUR);
+    assert_eq!(lane.prune().await.unwrap().sessions, 0);
+    assert!(lane.create(request("ann")).await.unwrap().replayed);
+}
+
+#[tokio::test]
+async fn a_key_is_forgotten_after_its_time_and_not_before() {
+    let world = world().await;
+    let lane = world.lane().await;
+    let first = done(&lane, "ann").await;
+    world.clock.advance(24 * HOUR - Duration::from_secs(60));
+    assert_eq!(lane.prune().await.unwrap().sessions, 0);
+    assert!(lane.create(request("ann")).await.unwrap().replayed);
+    world.clock.advance(Duration::from_secs(120));
+    assert_eq!(lane.prune().await.unwrap().sessions, 1);
+    let second = lane.create(request("ann")).await.unwrap();
+    assert!(!second.replayed && second.session.id != first.id);
+}
+
+#[tokio::test]
+async fn metrics_the_audit_log_and_erasure_know_of_what_is_forgotten() {
+    let world = world().await;
+    let lane = world.lane().await;
+    let ann = done(&lane, "ann").await;
+    done(&lane, "bob").await;
+    let before = lane.store().summary().await.unwrap();
+    world.clock.advance(25 * HOUR);
+    assert_eq!(lane.prune().await.unwrap().sessions, 2);
+    assert_eq!(lane.store().summary().await.unwrap(), before, "nothing is counted less than before");
+    done(&lane, "carl").await;
+    let after = lane.store().summary().await.unwrap();
+    assert_eq!((after.sessions["open"], after.events["delivered"], after.latency.count), (3, 3, 3));
+
+    let of_ann =
+        |session, guest: Option<&str>| RecordFilter { session, guest: guest.map(|guest| guest.parse().unwrap()), limit: 9 };
+    let records = lane.store().records(of_ann(Some(ann.id), None)).await.unwrap();
+    assert_eq!(records.len(), 2);
+    assert_eq!(lane.store().records(of_ann(None, Some("ann"))).await.unwrap(), records);
+    assert_eq!(lane.store().records(of_ann(Some(ann.id), Some("ann"))).await.unwrap(), records);
+    assert_eq!(lane.store().records(of_ann(Some(ann.id), Some("bob"))).await.unwrap(), []);
+    assert!(world.state().await.prove(ann.id).await.unwrap().is_some());
+    let Erased::Done(done) = lane.store().erase_guest("ann".parse().unwrap(), world.clock.now()).await.unwrap() else { panic!() };
+    assert_eq!((done.sessions, done.plain_records), (0, vec![(1, 2)]));
+    let unknown = lane.store().erase_guest("nobody".parse().unwrap(), world.clock.now()).await.unwrap();
+    assert_eq!(unknown, Erased::Unknown);
+    world.proven_logs().await;
+}
+
+#[tokio::test]
+async fn work_forgets_without_being_asked() {
+    let world = world().await;
+    let lane = world.lane().await;
+    done(&lane, "ann").await;
+    let working = tokio::spawn(Arc::clone(&lane).work());
+    world.clock().sleep(Duration::from_secs(5)).await;
+    assert_eq!(guests(&lane).await, ["ann"]);
+    world.clock.advance(24 * HOUR);
+    let since = world.clock.now();
+    while !guests(&lane).await.is_empty() {
+        world.clock().sleep(Duration::from_secs(10)).await;
+    }
+    working.abort();
+    assert!(world.clock.now().since(since) < HOUR);
+}
+
+/// A session as the product writes it, without the platform.
+async fn write(store: &Store, world: &World, guest: usize) {
+    let (now, rates) = (world.clock.now(), ErrorCounts::default());
+    let token = TokenIdentity::new("webchat-guest-key-v1", now);
+    let admitted = store.admit(fresh(&format!("guest-{guest}")), Way::Rest.into(), token, rates, now).await.unwrap();
+    let Admission::Drive(session) = admitted.value else { panic!() };
+    let step =
+        |before: &Session, after, audit, events| Transition { before: before.clone(), after, audit, events, errors: rates };
+    let after = session.clone().contact_created(Some("contact".to_owned()), 1, now).unwrap();
+    let session = store.advance(step(&session, after, None, Vec::new())).await.unwrap().value.session;
+    let after = session.clone().opened("conversation".to_owned(), 1, now, now).unwrap();
+    let record = Entry::of(&after, Status::Success, rates, now);
+    let event = Event::session_created(&after, 1, now);
+    let advanced = store.advance(step(&session, after, Some(record), vec![event])).await.unwrap().value;
+    for event in advanced.first {
+        store.settle_event(event, Settlement::Delivered, now).await.unwrap();
+    }
+}
+
+#[cfg(debug_assertions)]
+#[tokio::test]
+async fn thousands_are_forgotten_in_small_steps_and_a_death_between_them_loses_nothing() {
+    use guestlane::{Seam, Seams};
+
+    const SESSIONS: usize = 3000;
+    let mut world = world().await;
+    let store = world.state().await.store;
+    stream::iter(0..SESSIONS).for_each_concurrent(512, |guest| write(&store, &world, guest)).await;
+    world.clock.advance(25 * HOUR);
+    let late = lane_that_dies(&mut world, Seam::Committed, 5).await;
+    let left = guests(&late).await;
+    assert_eq!(left.len(), SESSIONS - 5 * 200, "five steps are committed, and there is no sixth");
+    let late = lane_that_dies(&mut world, Seam::RowsWritten, 1).await;
+    assert_eq!(guests(&late).await, left, "a step that is not committed has not been");
+
+    let steps = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&steps);
+    world.config.places.seams = Seams::new(move |seam| {
+        counted.fetch_add(usize::from(seam == Seam::Committed), Ordering::SeqCst);
+        false
+    });
+    let lane = world.lane().await;
+    steps.store(0, Ordering::SeqCst);
+    let pruned = lane.prune().await.unwrap();
+    assert_eq!((pruned.sessions, pruned.events), (2000, 2000));
+    assert_eq!(steps.load(Ordering::SeqCst), 10);
+    assert!(guests(&lane).await.is_empty());
+    let summary = lane.store().summary().await.unwrap();
+    assert_eq!((summary.sessions["open"], summary.events["delivered"], summary.latency.count), (3000, 3000, 3000));
+    assert!(summary.sessions.keys().all(|state| *state == State::Open.name()));
+    world.proven_logs().await;
+}
+
+/// A process that prunes until it dies at the n-th passing of a seam; and the next one.
+#[cfg(debug_assertions)]
+async fn lane_that_dies(world: &mut World, at: guestlane::Seam, nth: usize) -> Arc<Lane> {
+    let (armed, passed) = (Arc::new(AtomicUsize::new(0)), AtomicUsize::new(0));
+    let is_armed = Arc::clone(&armed);
+    world.config.places.seams = guestlane::Seams::new(move |seam| {
+        seam == at && is_armed.load(Ordering::SeqCst) == 1 && passed.fetch_add(1, Ordering::SeqCst) + 1 == nth
+    });
+    let lane = world.lane().await;
+    armed.store(1, Ordering::SeqCst);
+    lane.prune().await.unwrap_err();
+    drop(lane);
+    world.config.places.seams = guestlane::Seams::default();
+    world.lane().await
+}
