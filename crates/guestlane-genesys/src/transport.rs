@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{ConfigBuilderExt, HttpsConnector};
 use hyper_util::{
     client::legacy::{
         Client,
@@ -14,7 +14,7 @@ use hyper_util::{
     },
     rt::{TokioExecutor, TokioTimer},
 };
-
+use rustls::ClientConfig;
 use tracing::{Level, enabled, trace};
 
 use crate::{
@@ -38,13 +38,33 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// would be one of unknown outcome.
 const IDLE_LIMIT: Duration = Duration::from_secs(30);
 
-/// A pool of connections and the way to use one. `R` resolves host names.
+/// The most connections of HTTP/1.1 to a host that are kept while they do nothing; of HTTP/2 there is one.
+const MAX_IDLE: usize = 256;
+
+/// After so long without a sign of life the other side of an HTTP/2 connection is asked for one. All calls share the connection: were it dead,
+/// they would all time out on it, as long as it is believed in.
+const PING_EVERY: Duration = Duration::from_secs(15);
+
+/// How long it may take to give that sign of life.
+const PING_LIMIT: Duration = Duration::from_secs(10);
+
+/// What is offered by ALPN, the most wanted first.
+const HTTP_2_OR_1: &[&[u8]] = &[b"h2", b"http/1.1"];
+
+/// What a connection that is to become a WebSocket is offered: its upgrade is one of HTTP/1.1 (RFC 6455).
+const HTTP_1: &[&[u8]] = &[b"http/1.1"];
+
+/// Pools of connections and the way to use one. `R` resolves host names.
 #[derive(Debug, Clone)]
 pub struct Transport<R = SystemResolver> {
-    client: Client<HttpsConnector<HttpConnector<R>>, Full<Bytes>>,
+    client: HttpClient<R>,
+    /// For upgrades: HTTP/1.1 only.
+    upgrades: HttpClient<R>,
     clock: Clock,
     limit: Duration,
 }
+
+type HttpClient<R> = Client<HttpsConnector<HttpConnector<R>>, Full<Bytes>>;
 
 /// An answer, whatever its status.
 #[derive(Debug)]
@@ -116,14 +136,26 @@ where
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(CONNECT_LIMIT));
-        let tls = HttpsConnectorBuilder::new();
         let tls = match trust.own_roots().map_err(|error| NoTrustRoots(Box::new(error)))? {
-            Some(config) => tls.with_tls_config(config),
-            None => tls.try_with_platform_verifier().map_err(|error| NoTrustRoots(Box::new(error)))?,
+            Some(config) => config,
+            None => {
+                let system = ClientConfig::builder().try_with_platform_verifier();
+                system.map_err(|error| NoTrustRoots(Box::new(error)))?.with_no_client_auth()
+            }
         };
-        let tls = tls.https_or_http().enable_http1().wrap_connector(tcp);
-        let client = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE_LIMIT).build(tls);
-        Ok(Self { client, clock, limit })
+        let client = |protocols: &[&[u8]]| {
+            let mut tls = tls.clone();
+            tls.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+            Client::builder(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(IDLE_LIMIT)
+                .pool_max_idle_per_host(MAX_IDLE)
+                .http2_keep_alive_interval(PING_EVERY)
+                .http2_keep_alive_timeout(PING_LIMIT)
+                .build(HttpsConnector::from((tcp.clone(), tls)))
+        };
+        Ok(Self { client: client(HTTP_2_OR_1), upgrades: client(HTTP_1), clock, limit })
     }
 
     /// Sends one request and reads the whole answer, within the time limit or until `deadline`, whichever is first.
@@ -146,7 +178,7 @@ where
     pub(crate) async fn upgrade(&self, request: Request<Full<Bytes>>, deadline: Timestamp) -> Result<Upgrade, NoAnswer> {
         let limit = self.time_left(deadline)?;
         let ask = async {
-            let mut response = self.request(request).await?;
+            let mut response = Self::request(&self.upgrades, request).await?;
             if response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 return read(response).await.map(Upgrade::Refused);
             }
@@ -170,11 +202,13 @@ where
     }
 
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Answer, NoAnswer> {
-        read(self.request(request).await?).await
+        read(Self::request(&self.client, request).await?).await
     }
 
-    async fn request(&self, request: Request<Full<Bytes>>) -> Result<Response<hyper::body::Incoming>, NoAnswer> {
-        self.client.request(request).await.map_err(|error| {
+    /// Whatever becomes of a stream or a connection of HTTP/2, a request of which something may have been sent is lost, be it that the platform
+    /// says that it did nothing for it (REFUSED_STREAM, GOAWAY): the client does not tell that apart.
+    async fn request(client: &HttpClient<R>, request: Request<Full<Bytes>>) -> Result<Response<hyper::body::Incoming>, NoAnswer> {
+        client.request(request).await.map_err(|error| {
             let reason = chain(&error);
             if error.is_connect() { NoAnswer::NotSent(reason) } else { NoAnswer::Lost(reason) }
         })

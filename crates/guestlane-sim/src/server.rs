@@ -1,4 +1,4 @@
-//! Sockets: accepts connections, reads requests whole, and closes without an answer when told to.
+//! Sockets: accepts connections, speaks HTTP/1.1 or HTTP/2, reads requests whole, and ends without an answer when told to.
 
 use std::{
     future::poll_fn,
@@ -11,8 +11,12 @@ use std::{
 
 use http::{Request, Response};
 use http_body_util::{BodyExt, Limited};
-use hyper::{body, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::{
+    body,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
@@ -28,6 +32,7 @@ use crate::{
         socket::{self, Wire},
         upgrade::Agreed,
     },
+    tls::HTTP_2,
     world::{Incoming, World, lock},
 };
 
@@ -37,6 +42,9 @@ const MAX_REQUEST: usize = 1024 * 1024;
 /// The same of a file.
 const MAX_FILE: usize = 16 * 1024 * 1024;
 
+/// Requests at once on a connection of HTTP/2: as many as load balancers of AWS take, behind which the platform is.
+const MAX_STREAMS: u32 = 128;
+
 /// Serves until it is dropped.
 pub(crate) async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, world: Arc<World>) {
     let mut connections = JoinSet::new();
@@ -45,6 +53,7 @@ pub(crate) async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, world
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
                     let _ = stream.set_nodelay(true);
+                    world.connected();
                     connections.spawn(begin(stream, tls.clone(), Arc::clone(&world)));
                 }
                 // Out of file descriptors, or the peer is gone already: let the others get on.
@@ -61,6 +70,7 @@ pub(crate) async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, world
 async fn begin(stream: TcpStream, tls: Option<TlsAcceptor>, world: Arc<World>) {
     let Some(tls) = tls else { return serve_connection(stream, world).await };
     match tls.accept(stream).await {
+        Ok(stream) if stream.get_ref().1.alpn_protocol() == Some(HTTP_2) => serve_http2(stream, world).await,
         Ok(stream) => serve_connection(stream, world).await,
         Err(error) => debug!(%error, "a TLS handshake failed"),
     }
@@ -99,6 +109,19 @@ async fn serve_connection<S: Wire>(stream: S, world: Arc<World>) {
             let _ = stream.shutdown().await;
         }
         (Err(error), None) => debug!(%error, "a connection ended"),
+    }
+}
+
+/// Of the connection's other requests none shall suffer: whatever [`Ending`] is wanted, hyper resets this request's stream.
+async fn serve_http2<S: Wire>(stream: S, world: Arc<World>) {
+    let service = service_fn(move |request| {
+        let world = Arc::clone(&world);
+        async move { answer(&world, request).await }
+    });
+    let mut http2 = http2::Builder::new(TokioExecutor::new());
+    let http2 = http2.timer(TokioTimer::new()).max_concurrent_streams(MAX_STREAMS);
+    if let Err(error) = http2.serve_connection(TokioIo::new(stream), service).await {
+        debug!(%error, "a connection ended");
     }
 }
 

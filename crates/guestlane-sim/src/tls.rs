@@ -16,6 +16,9 @@ pub(crate) struct Identity {
     pub(crate) ca_pem: String,
 }
 
+/// The name of HTTP/2 in ALPN.
+pub(crate) const HTTP_2: &[u8] = b"h2";
+
 /// The hosts of a region (reference, section 1).
 const HOSTS: [&str; 5] = ["login", "api", "webmessaging", "api-cdn", "apps"];
 
@@ -38,9 +41,10 @@ fn made(tls: &Tls) -> Result<Identity, Box<dyn std::error::Error>> {
     let leaf = CertificateParams::new(names)?.signed_by(&key, &ca)?;
 
     // The provider is named: a process may have another one as its default, or none.
-    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(vec![leaf.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))?;
+    config.alpn_protocols = vec![HTTP_2.to_vec(), b"http/1.1".to_vec()];
     Ok(Identity { acceptor: TlsAcceptor::from(Arc::new(config)), ca_pem: ca.pem() })
 }

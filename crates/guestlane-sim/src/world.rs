@@ -65,6 +65,7 @@ pub(crate) struct World {
     faults: Mutex<Faults>,
     calls: [AtomicU64; Route::ALL.len()],
     requests: AtomicU64,
+    connections: AtomicU64,
     hanging: Arc<AtomicU64>,
     clock: Clock,
     /// Microseconds the pretended time is ahead of the clock.
@@ -116,6 +117,8 @@ pub struct State {
     pub linked: u64,
     /// Times that a conversation was moved to a queue, be it the one it was in.
     pub transfers: u64,
+    /// TCP connections that were opened, by whomever.
+    pub connections: u64,
     /// Guest sockets that are open.
     pub sockets: u64,
     /// Guest sessions that began.
@@ -140,6 +143,7 @@ impl World {
             faults: Mutex::new(Faults { wanted: options.faults.clone(), seed: options.seed, ..Faults::default() }),
             calls: std::array::from_fn(|_| AtomicU64::new(0)),
             requests: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
             hanging: Arc::default(),
             clock: options.clock.clone(),
             ahead: AtomicI64::new(0),
@@ -165,6 +169,10 @@ impl World {
 
     pub(crate) async fn sleep(&self, duration: Duration) {
         self.clock.sleep(duration).await;
+    }
+
+    pub(crate) fn connected(&self) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Something is held without an answer, until this is dropped.
@@ -203,6 +211,7 @@ impl World {
             queues: organization.queues(),
             linked: organization.desk.linked(now),
             transfers: organization.desk.transfers,
+            connections: self.connections.load(Ordering::Relaxed),
             sockets: organization.guests.sockets(),
             guest_sessions: organization.guests.began,
         }

@@ -8,6 +8,7 @@ mod contract;
 mod crm;
 mod defects;
 mod flow;
+mod http2;
 mod model;
 mod quota;
 mod recovery;
