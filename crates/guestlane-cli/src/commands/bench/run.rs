@@ -111,6 +111,7 @@ fn settings(
         patience: Patience { quota, ..Patience::default() },
         // Nobody waits for these; that they wait long is a figure, and no failure.
         deadline: Duration::from_secs(600),
+        keep_sessions: None,
         surface,
         cloud: CloudSettings::default(),
         places: Places { guarantees: plan.guarantees, ..Places::in_directory(directory) },
