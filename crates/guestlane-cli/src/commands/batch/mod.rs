@@ -35,11 +35,20 @@ use stop::Signals;
 struct Counts {
     /// Read, and given to somebody.
     begun: u64,
+    /// How far into the input they are, in bytes.
+    reached: u64,
     /// Ended.
     rows: u64,
     opened: u64,
     replayed: u64,
     failed: u64,
+}
+
+impl Counts {
+    fn begin(&mut self, place: Place) {
+        self.begun += 1;
+        self.reached = self.reached.max(place.byte());
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -97,7 +106,7 @@ pub(crate) async fn run(global: &Global, args: &Batch) -> anyhow::Result<ExitCod
         return check::run(global, args, &settings, queue, batch_key).await;
     }
     let config = settings.lane(false)?;
-    let (rows, input) = rows::read(&args.file, queue, batch_key)?;
+    let (rows, size) = rows::read(&args.file, queue, batch_key)?;
 
     let clock = Clock::system();
     let lane = Lane::open(config, clock.clone()).await?;
@@ -108,7 +117,7 @@ pub(crate) async fn run(global: &Global, args: &Batch) -> anyhow::Result<ExitCod
     let intake = Arc::new(intake);
     let mut feed = feed::begin(rows, Arc::clone(&intake), Arc::clone(&lane), results.known());
     let mut signals = Signals::listen()?;
-    let mut progress = Progress::begin(args.quiet, input, &clock);
+    let mut progress = Progress::begin(args.quiet, size, &clock);
     let mut counts = Counts::default();
     let mut stop = None;
     let mut fed_up = false;
@@ -137,7 +146,7 @@ pub(crate) async fn run(global: &Global, args: &Batch) -> anyhow::Result<ExitCod
             }
             fed = feed.recv(), if !fed_up => match fed {
                 Some(Fed::Row(row, begun)) => {
-                    counts.begun += 1;
+                    counts.begin(row.place);
                     let lane = Arc::clone(&lane);
                     // A task of its own: signing keeps a core busy, and there is more than one.
                     running.spawn(async move {
@@ -147,11 +156,11 @@ pub(crate) async fn run(global: &Global, args: &Batch) -> anyhow::Result<ExitCod
                     });
                 }
                 Some(Fed::Known(place)) => {
-                    counts.begun += 1;
+                    counts.begin(place);
                     count(&mut counts, &mut results, place, Ended::Known)?;
                 }
                 Some(Fed::Bad(bad)) => {
-                    counts.begun += 1;
+                    counts.begin(bad.place);
                     count(&mut counts, &mut results, bad.place, Ended::Bad(bad))?;
                 }
                 Some(Fed::Stopped(outage)) => {

@@ -1,13 +1,6 @@
 //! How a batch goes, for the person who watches: a line that changes on a terminal, a line now and then elsewhere.
 
-use std::{
-    io::IsTerminal,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{io::IsTerminal, time::Duration};
 
 use guestlane::{ClientUse, Clock, Timestamp};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -15,17 +8,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::Counts;
 use crate::screen;
 
-/// How much of the input has been read.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Input {
-    /// Bytes, if anybody knows.
-    pub(super) size: Option<u64>,
-    pub(super) read: Arc<AtomicU64>,
-}
-
 pub(super) struct Progress {
     shown: Shown,
-    input: Input,
+    /// Of the input, in bytes.
+    size: Option<u64>,
     clock: Clock,
     began: Timestamp,
     told: Timestamp,
@@ -44,23 +30,23 @@ impl Progress {
     /// How often a line is written elsewhere.
     const NOW_AND_THEN: Duration = Duration::from_secs(10);
 
-    pub(super) fn begin(quiet: bool, input: Input, clock: &Clock) -> Self {
+    pub(super) fn begin(quiet: bool, size: Option<u64>, clock: &Clock) -> Self {
         let shown = if quiet {
             Shown::Not
         } else if std::io::stderr().is_terminal() {
-            let style = match input.size {
+            let style = match size {
                 Some(_) => ProgressStyle::with_template("[{bar:24}] {percent}%  {msg}"),
                 None => ProgressStyle::with_template("{spinner} {msg}"),
             };
             let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner()).progress_chars("=> ");
-            let line = input.size.map_or_else(ProgressBar::new_spinner, ProgressBar::new).with_style(style);
+            let line = size.map_or_else(ProgressBar::new_spinner, ProgressBar::new).with_style(style);
             screen::draw_above(Some(line.clone()));
             Shown::Line(line)
         } else {
             Shown::Now
         };
         let now = clock.monotonic();
-        Self { shown, input, clock: clock.clone(), began: now, told: now }
+        Self { shown, size, clock: clock.clone(), began: now, told: now }
     }
 
     /// Waits for the moment to be shown again.
@@ -73,8 +59,8 @@ impl Progress {
         match &self.shown {
             Shown::Line(line) => {
                 line.set_message(self.text(counts, clients, now));
-                match self.input.size {
-                    Some(_) => line.set_position(self.read(counts)),
+                match self.size {
+                    Some(_) => line.set_position(ended(counts)),
                     None => line.tick(),
                 }
             }
@@ -114,15 +100,9 @@ impl Progress {
         text
     }
 
-    /// Of what was read, rows that have ended.
-    fn read(&self, counts: &Counts) -> u64 {
-        let read = self.input.read.load(Ordering::Relaxed);
-        if counts.begun == 0 { 0 } else { (read as f64 * counts.rows as f64 / counts.begun as f64) as u64 }
-    }
-
     fn left(&self, counts: &Counts, seconds: f64) -> Option<String> {
         const TOO_EARLY: f64 = 2.0;
-        let (size, read) = (self.input.size? as f64, self.read(counts) as f64);
+        let (size, read) = (self.size? as f64, ended(counts) as f64);
         if read == 0.0 || seconds < TOO_EARLY {
             return None;
         }
@@ -133,4 +113,10 @@ impl Progress {
             _ => format!("{:.1} h", seconds as f64 / 3600.0),
         })
     }
+}
+
+/// How far into the input the rows reach that have ended.
+fn ended(counts: &Counts) -> u64 {
+    let share = counts.rows as f64 / counts.begun.max(1) as f64;
+    (counts.reached as f64 * share) as u64
 }

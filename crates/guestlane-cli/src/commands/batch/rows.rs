@@ -5,17 +5,11 @@ use std::{
     fs::File,
     io::{self, BufRead, BufReader, Read},
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
 };
 
 use guestlane::request::{Attributes, IdempotencyKey, Invalid, Person, QueueId, SessionRequest};
 use serde::Deserialize;
 use tokio::sync::mpsc;
-
-use super::progress::Input;
 
 /// Where a row stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +18,8 @@ pub(super) struct Place {
     row: u64,
     /// From 1, the heading counted.
     line: u64,
+    /// Bytes of the input in front of it.
+    byte: u64,
 }
 
 impl fmt::Display for Place {
@@ -43,6 +39,10 @@ impl Place {
 
     pub(super) fn row(self) -> u64 {
         self.row
+    }
+
+    pub(super) fn byte(self) -> u64 {
+        self.byte
     }
 }
 
@@ -135,37 +135,23 @@ impl Common {
     }
 }
 
-/// Counts what is read.
-struct Counted<R> {
-    source: R,
-    read: Arc<AtomicU64>,
-}
-
-impl<R: Read> Read for Counted<R> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let read = self.source.read(into)?;
-        self.read.fetch_add(read as u64, Ordering::Relaxed);
-        Ok(read)
-    }
-}
-
 type Rows = mpsc::Receiver<Result<Row, RowError>>;
 
-/// Opens the file, looks at its first line, and reads on in the background.
-pub(super) fn read(path: &Path, queue: Option<QueueId>, batch_key: String) -> anyhow::Result<(Rows, Input)> {
+/// Opens the file, looks at its first line, and reads on in the background. With its size in bytes, if anybody knows.
+pub(super) fn read(path: &Path, queue: Option<QueueId>, batch_key: String) -> anyhow::Result<(Rows, Option<u64>)> {
     let unreadable = |error: io::Error| {
         Invalid::new("FILE", format!("{} cannot be read: {error}", path.display()), "name a CSV or JSON lines file")
     };
-    let mut input = Input::default();
+    let mut size = None;
     let source: Box<dyn Read + Send> = if path.as_os_str() == "-" {
         Box::new(io::stdin())
     } else {
         let file = File::open(path).map_err(unreadable)?;
         let metadata = file.metadata().map_err(unreadable)?;
-        input.size = metadata.is_file().then_some(metadata.len());
+        size = metadata.is_file().then_some(metadata.len());
         Box::new(file)
     };
-    let mut source = BufReader::new(Counted { source, read: Arc::clone(&input.read) });
+    let mut source = BufReader::new(source);
     if source.fill_buf().map_err(unreadable)?.starts_with(b"\xef\xbb\xbf") {
         source.consume(3); // a byte order mark says nothing here
     }
@@ -180,13 +166,16 @@ pub(super) fn read(path: &Path, queue: Option<QueueId>, batch_key: String) -> an
         let headings = Headings::new(reader.headers().map_err(bad)?)?;
         tokio::task::spawn_blocking(move || read_csv(reader, &headings, &common, &sender));
     }
-    Ok((receiver, input))
+    Ok((receiver, size))
 }
 
 type Sender = mpsc::Sender<Result<Row, RowError>>;
 
 fn read_json(source: impl BufRead, common: &Common, sender: &Sender) {
+    let mut byte = 0;
     for (number, line) in (1..).zip(source.lines()) {
+        let place = Place { row: number, line: number, byte };
+        byte += line.as_ref().map_or(0, |text| text.len() as u64 + 1);
         let text = match line {
             Ok(text) if text.trim().is_empty() => continue,
             Ok(text) => serde_json::from_str::<Raw>(&text).map_err(|error| {
@@ -199,7 +188,7 @@ fn read_json(source: impl BufRead, common: &Common, sender: &Sender) {
             Err(error) => Err(Invalid::new("row", format!("cannot be read: {error}"), "write UTF-8")),
         };
         let row = text.and_then(|raw| common.request(raw));
-        if !send(sender, Place { row: number, line: number }, row) {
+        if !send(sender, place, row) {
             return;
         }
     }
@@ -277,15 +266,27 @@ fn read_csv(reader: csv::Reader<impl Read>, headings: &Headings, common: &Common
             Ok(record) => record.position(),
             Err(error) => error.position(),
         };
-        let place = Place { row, line: position.map_or(row + 1, csv::Position::line) };
+        let (line, byte) = position.map_or((row + 1, 0), |position| (position.line(), position.byte()));
+        let place = Place { row, line, byte };
         let row = record
-            .map_err(|error| Invalid::new("row", error.to_string(), "write UTF-8, and as many columns as the heading has"))
+            .map_err(|error| unreadable(&error))
             .and_then(|record| one_line(&record).map(|()| record))
             .and_then(|record| common.request(headings.raw(&record)));
         if !send(sender, place, row) {
             return;
         }
     }
+}
+
+fn unreadable(error: &csv::Error) -> Invalid {
+    let reason = match error.kind() {
+        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
+            format!("has {len} columns, and the heading has {expected_len}")
+        }
+        csv::ErrorKind::Utf8 { .. } => "is not UTF-8".to_owned(),
+        _ => error.to_string(),
+    };
+    Invalid::new("row", reason, "write UTF-8, and as many columns as the heading has")
 }
 
 /// A quotation mark that is not closed makes one row of all that follow it: guests would be lost without a word.
