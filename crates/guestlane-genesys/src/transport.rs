@@ -38,7 +38,8 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// would be one of unknown outcome.
 const IDLE_LIMIT: Duration = Duration::from_secs(30);
 
-/// The most connections of HTTP/1.1 to a host that are kept while they do nothing; of HTTP/2 there is one.
+/// The most connections of HTTP/1.1 to a host that are kept while they do nothing. Of HTTP/2 there is one: calls that come when there is none
+/// open one each, as it shows only then what the host speaks, and all but the first are closed again.
 const MAX_IDLE: usize = 256;
 
 /// After so long without a sign of life the other side of an HTTP/2 connection is asked for one. All calls share the connection: were it dead,
