@@ -44,10 +44,10 @@ const MAX_IDLE: usize = 256;
 
 /// After so long without a sign of life the other side of an HTTP/2 connection is asked for one. All calls share the connection: were it dead,
 /// they would all time out on it, as long as it is believed in.
-const PING_EVERY: Duration = Duration::from_secs(15);
+const PING_EVERY: Duration = Duration::from_secs(5);
 
 /// How long it may take to give that sign of life.
-const PING_LIMIT: Duration = Duration::from_secs(10);
+const PING_LIMIT: Duration = Duration::from_secs(5);
 
 /// What is offered by ALPN, the most wanted first.
 const HTTP_2_OR_1: &[&[u8]] = &[b"h2", b"http/1.1"];
