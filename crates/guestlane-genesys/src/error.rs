@@ -243,6 +243,14 @@ impl CallError {
         }
     }
 
+    /// The platform's own wish, if it is more than nothing.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self.next() {
+            Next::Retry { at_least } if !at_least.is_zero() => Some(at_least),
+            Next::Retry { .. } | Next::Poll | Next::RenewToken | Next::AsAnother | Next::Stop => None,
+        }
+    }
+
     /// Whether it is a 429.
     pub(crate) fn is_throttled(&self) -> bool {
         match self {

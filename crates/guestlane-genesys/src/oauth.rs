@@ -119,6 +119,11 @@ impl TokenSource {
         &self.client_id
     }
 
+    /// Whether there is a token that will do.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.current.load().as_ref().is_some_and(|token| token.is_usable_at(self.shared.clock.now()))
+    }
+
     /// A token that will outlive a request. Waits only when there is none.
     pub(crate) async fn token(self: &Arc<Self>, deadline: Timestamp) -> Result<Arc<AccessToken>, CallError> {
         let now = self.shared.clock.now();

@@ -150,6 +150,11 @@ impl Platform {
         self.pool.used()
     }
 
+    /// No call goes as this OAuth client any more.
+    pub(crate) fn never_use(&self, client: usize) {
+        self.pool.never(client);
+    }
+
     /// Calls that the quota allows in a second, of all OAuth clients together; `None` without a quota.
     pub fn calls_in_a_second(&self) -> Option<f64> {
         self.pool.rate().map(|rate| rate.in_a_second() * self.pool.clients().len() as f64)
@@ -248,15 +253,16 @@ impl Platform {
             CallError::Refused(refusal) => refusal.status == StatusCode::FORBIDDEN,
             CallError::Unauthorized(_) => {
                 self.pool.clients()[turn.client].discard(&turn.token);
-                let again = call.tried.renew(turn.client);
-                if !again && call.tried.is_refused() {
+                let (again, others) = call.tried.renew(turn.client);
+                if !again && others {
                     return CallError::AsAnother(Box::new(error)); // this client's first renewal, and the loop grants only one
                 }
                 again
             }
             CallError::Throttled { retry_after, .. } => {
-                self.pool.throttled(turn.client, call.operation, retry_after.unwrap_or_default());
-                true
+                self.pool.throttled(turn.client, call.operation, retry_after.unwrap_or(Duration::from_secs(1)));
+                let another = self.pool.pass_over(call.operation, &call.tried, turn.client);
+                return if another { CallError::AsAnother(Box::new(error)) } else { error };
             }
             CallError::NotSent(_)
             | CallError::OutcomeUnknown { .. }
@@ -295,7 +301,7 @@ impl Platform {
         self.shared.stats.sent();
         let _under_way = self.shared.pulse.call();
         let answer = self.transport.send(request, deadline).await?;
-        self.shared.pulse.answered(self.shared.clock.monotonic().since(turn.sent_at));
+        self.shared.pulse.answered(call.operation, self.shared.clock.monotonic().since(turn.sent_at));
         if let Some(told) = answer.rate() {
             self.pool.observed(turn, call.operation, told);
         }

@@ -1,6 +1,7 @@
 //! How the platform does, as the calls show it: how many are under way, how long they take, and whether any goes well.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -10,7 +11,10 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::clock::{Clock, Timestamp};
+use crate::{
+    clock::{Clock, Timestamp},
+    error::Operation,
+};
 
 /// How the platform does.
 #[derive(Debug)]
@@ -29,6 +33,12 @@ struct Beat {
     was_well: bool,
     first_failure: Timestamp,
     room: f64,
+    tempo: BTreeMap<Operation, Tempo>,
+}
+
+/// How fast the answers to one operation come.
+#[derive(Debug)]
+struct Tempo {
     answers: u32,
     waited: Duration,
     least: Least,
@@ -71,26 +81,37 @@ impl Beat {
     /// Calls under way at the start: few enough that even a small platform shows how fast it is when nothing is crowded.
     const AT_FIRST: f64 = 8.0;
 
+    const AT_LEAST: f64 = 4.0;
     const AT_MOST: f64 = 4096.0;
+
+    /// A mean of fewer answers would be chance.
+    const ENOUGH: f64 = 32.0;
 
     /// Answers may take twice as long as when nothing is crowded, and this much more: below it, a difference is noise.
     const NOISE: Duration = Duration::from_millis(10);
 
     /// An answer came after `waited`, with so many calls under way. More are allowed while answers come as fast as ever; fewer when they do not.
-    fn answered(&mut self, waited: Duration, under_way: usize, now: Timestamp) {
-        self.answers += 1;
-        self.waited += waited;
-        if f64::from(self.answers) < self.room {
+    fn answered(&mut self, operation: Operation, waited: Duration, under_way: usize, now: Timestamp) {
+        let tempo = self.tempo.entry(operation).or_insert_with(|| Tempo::new(now));
+        tempo.answers += 1;
+        tempo.waited += waited;
+        if f64::from(tempo.answers) < self.room.max(Self::ENOUGH) {
             return;
         }
-        let mean = self.waited / self.answers;
-        (self.answers, self.waited) = (0, Duration::ZERO);
-        let tolerated = self.least.with(mean, now) * 2 + Self::NOISE;
+        let mean = tempo.waited / tempo.answers;
+        (tempo.answers, tempo.waited) = (0, Duration::ZERO);
+        let tolerated = tempo.least.with(mean, now) * 2 + Self::NOISE;
         if mean > tolerated {
-            self.room = (self.room * tolerated.div_duration_f64(mean).max(0.5)).max(1.0);
+            self.room = (self.room * tolerated.div_duration_f64(mean).max(0.5)).max(Self::AT_LEAST);
         } else if under_way as f64 * 2.0 >= self.room {
             self.room = (self.room + (self.room / 4.0).max(4.0)).min(Self::AT_MOST);
         }
+    }
+}
+
+impl Tempo {
+    fn new(now: Timestamp) -> Self {
+        Self { answers: 0, waited: Duration::ZERO, least: Least { before: Duration::MAX, now: Duration::MAX, since: now } }
     }
 }
 
@@ -109,16 +130,7 @@ impl Least {
 impl Pulse {
     pub(crate) fn new(clock: Clock) -> Self {
         let epoch = Timestamp::from_unix_micros(0);
-        let least = Least { before: Duration::MAX, now: Duration::MAX, since: clock.monotonic() };
-        let beat = Beat {
-            failures: 0,
-            was_well: false,
-            first_failure: epoch,
-            room: Beat::AT_FIRST,
-            answers: 0,
-            waited: Duration::ZERO,
-            least,
-        };
+        let beat = Beat { failures: 0, was_well: false, first_failure: epoch, room: Beat::AT_FIRST, tempo: BTreeMap::new() };
         Self {
             clock,
             under_way: AtomicUsize::new(0),
@@ -143,9 +155,9 @@ impl Pulse {
     }
 
     /// An answer of whatever kind came after `waited`.
-    pub(crate) fn answered(&self, waited: Duration) {
+    pub(crate) fn answered(&self, operation: Operation, waited: Duration) {
         let under_way = self.under_way();
-        self.beat().answered(waited, under_way, self.clock.monotonic());
+        self.beat().answered(operation, waited, under_way, self.clock.monotonic());
     }
 
     /// The platform did something, or refused to.
@@ -216,7 +228,7 @@ mod tests {
             let room = pulse.room();
             let waited = Duration::from_millis(50).mul_f64((room as f64 / capacity).max(1.0));
             clock.advance(Duration::from_millis(1));
-            pulse.beat().answered(waited, room, clock.now());
+            pulse.beat().answered(Operation::Contact, waited, room, clock.now());
         }
         pulse.room()
     }
@@ -226,6 +238,24 @@ mod tests {
         for capacity in [20.0, 200.0, 1000.0] {
             let room = settled_at(capacity) as f64;
             assert!(room >= capacity && room <= capacity * 3.2, "{room} of {capacity}");
+        }
+    }
+
+    /// Operations of different speed, and answers that take now shorter and now longer, are no crowd.
+    #[test]
+    fn answers_that_differ_for_other_reasons_leave_room() {
+        let mut random = fastrand::Rng::with_seed(7);
+        for spread in [false, true] {
+            let (clock, pulse) = pulse();
+            for n in 0..20_000 {
+                let room = pulse.room();
+                let (operation, usual) = if n % 2 == 0 { (Operation::Queue, 20.0) } else { (Operation::Contact, 200.0) };
+                // Exponential: now and then ten times the mean.
+                let waited = if spread { -usual * random.f64().max(1e-9).ln() } else { usual };
+                clock.advance(Duration::from_millis(5));
+                pulse.beat().answered(operation, Duration::from_secs_f64(waited / 1000.0), room, clock.now());
+            }
+            assert!(pulse.room() >= 256, "{} with spread {spread}", pulse.room());
         }
     }
 

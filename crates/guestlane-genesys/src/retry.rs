@@ -142,10 +142,13 @@ where
             }
             Err(error) => error,
         };
-        if error.is_of_outage() {
-            shared.pulse.failed()
-        } else {
-            shared.pulse.well()
+        let left = end.since(shared.clock.monotonic());
+        match &error {
+            // Our own doing, both: it says nothing of the platform.
+            CallError::NoRoom => {}
+            _ if left.is_zero() => {}
+            error if error.is_of_outage() => shared.pulse.failed(),
+            _ => shared.pulse.well(),
         }
         shared.stats.failed(&error, operation);
         shared.seams.pass(Seam::AttemptFailed).await;
@@ -153,11 +156,13 @@ where
         let now = shared.clock.now();
         let decision = match &error {
             CallError::OutcomeUnknown { .. } if repeat == Repeat::UnlessUnknown => Decision::GiveUp { wait: None },
-            _ => shared.policy.decide(tries, free, &error, end.since(shared.clock.monotonic()), fastrand::f64()),
+            _ => shared.policy.decide(tries, free, &error, left, fastrand::f64()),
         };
         let decision = match decision {
             // A 429 is waited for and paced, and so adds no load; all else is paid for.
-            Decision::Wait(_) if !error.is_throttled() && shared.budget.take(1) == 0 => Decision::GiveUp { wait: None },
+            Decision::Wait(_) if !error.is_throttled() && shared.budget.take(1) == 0 => {
+                Decision::GiveUp { wait: error.retry_after() }
+            }
             decision => decision,
         };
         debug!(%operation, tries, error = error.record(), correlation_id = error.correlation_id(), ?decision, "attempt failed");

@@ -22,6 +22,8 @@ pub struct Intake {
     ceiling: usize,
     /// Rows that may be ready to make a call, beyond those that wait for the platform.
     ready: usize,
+    /// Whether a quota keeps the platform from being crowded.
+    paced: bool,
     shared: Arc<Rows>,
 }
 
@@ -70,8 +72,9 @@ impl Intake {
     pub fn new(lane: Arc<Lane>, ceiling: usize) -> Self {
         /// Rows that are ready keep the processor busy; more would only wait for it.
         const MOST: f64 = 64.0;
-        let ready = lane.platform.calls_in_a_second().map_or(MOST, |calls| (calls / 5.0).clamp(4.0, MOST));
-        Self { lane, ceiling: ceiling.max(1), ready: ready as usize, shared: Arc::default() }
+        let quota = lane.platform.calls_in_a_second();
+        let ready = quota.map_or(MOST, |calls| (calls / 5.0).clamp(4.0, MOST)) as usize;
+        Self { lane, ceiling: ceiling.max(1), ready, paced: quota.is_some(), shared: Arc::default() }
     }
 
     /// Rows that have begun and not ended.
@@ -102,7 +105,8 @@ impl Intake {
             }
             let begun = self.begun();
             let ready = begun.saturating_sub(pulse.under_way() + pulse.resting());
-            if begun < self.ceiling && ready < self.ready && pulse.under_way() < pulse.room() {
+            let room = self.paced || pulse.under_way() < pulse.room();
+            if begun < self.ceiling && ready < self.ready && room {
                 self.shared.begun.fetch_add(1, Ordering::Relaxed);
                 return Ok(Begun(Arc::clone(&self.shared)));
             }

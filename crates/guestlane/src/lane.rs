@@ -304,30 +304,24 @@ impl Lane {
         if self.store.unfinished().await? == 0 {
             return Ok(Vec::new());
         }
+        self.check_organization(self.clock.now() + self.deadline).await?;
         // To drive a session again is to make calls again: on a failing platform these are paid for like any other.
         let budget = self.platform.budget();
         let paid = budget.take(RECOVER_AT_ONCE);
-        if paid == 0 {
-            return Ok(Vec::new());
-        }
-        let recovered = Priority::Background.scope(self.recover_some(paid)).await;
-        let failed = match &recovered {
-            Ok(driven) => driven.iter().filter(|driven| driven.is_err()).count().try_into().unwrap_or(u32::MAX),
-            Err(_) => 1,
-        };
-        budget.give_back(paid.saturating_sub(failed));
-        recovered
-    }
-
-    async fn recover_some(self: &Arc<Self>, limit: u32) -> Result<Vec<Result<Opened, Error>>, Error> {
-        self.check_organization(self.clock.now() + self.deadline).await?;
-        let taken = self.store.take_up(limit, self.clock.now()).await?;
+        let taken = if paid == 0 { Vec::new() } else { self.store.take_up(paid, self.clock.now()).await? };
+        budget.give_back(paid - u32::try_from(taken.len()).unwrap_or(paid).min(paid));
         if !taken.is_empty() {
             self.seams.pass(Seam::TakenUp).await;
         }
         let driven = stream::iter(taken).map(|session| {
             let lane = Arc::clone(self);
-            async move { lane.resume(session).await }
+            async move {
+                let driven = Priority::Background.scope(lane.resume(session)).await;
+                if driven.is_ok() {
+                    lane.platform.budget().give_back(1);
+                }
+                driven
+            }
         });
         Ok(driven.buffer_unordered(RECOVER_AT_ONCE as usize).collect().await)
     }

@@ -25,10 +25,13 @@ impl Lane {
         if known.as_ref().is_some_and(|(client, _)| *client == self.client_ids) {
             return Ok(());
         }
-        let mut told = self.platform.organizations(deadline).await.map_err(unanswered)?.into_iter();
-        let (client, id) = told.next().unwrap_or_default();
-        if let Some((other, _)) = told.find(|(_, other)| *other != id) {
-            let reason = format!("names OAuth clients of different organizations: {} and {}", shorten(&client), shorten(&other));
+        let answers = self.platform.organizations(deadline).await.map_err(unanswered)?;
+        let clients = join(answers.iter().map(|(client, _)| client.as_str()));
+        let mut told = answers.into_iter().filter_map(|(client, id)| Some((client, id?)));
+        let (client, id) = told.next().unzip();
+        if let Some((other, _)) = told.find(|(_, other)| Some(other) != id.as_ref()) {
+            let client = shorten(client.as_deref().unwrap_or_default());
+            let reason = format!("names OAuth clients of different organizations: {client} and {}", shorten(&other));
             let fix = "give clients of one organization only; what one of them creates, the other would not find";
             return Err(Error::Settings(vec![Invalid::new("GENESYS_CLIENT_ID", reason, fix)]));
         }
@@ -44,7 +47,7 @@ impl Lane {
             let fix = "choose another state directory for this organization; sessions of one are not sessions of the other";
             return Err(Error::Settings(vec![Invalid::new("GUESTLANE_STATE_DIR", reason, fix)]));
         }
-        self.store.set_organization(self.client_ids.clone(), id).await?;
+        self.store.set_organization(clients, id).await?;
         self.seams.pass(Seam::OrganizationStored).await;
         Ok(())
     }
@@ -52,7 +55,11 @@ impl Lane {
 
 /// The clients that were asked, as the store remembers them: in order, with spaces between, which no id has.
 pub(crate) fn key_of(clients: &[OAuthClient]) -> String {
-    let mut ids: Vec<_> = clients.iter().map(|client| client.id.as_str()).collect();
+    join(clients.iter().map(|client| client.id.as_str()))
+}
+
+fn join<'a>(ids: impl Iterator<Item = &'a str>) -> String {
+    let mut ids: Vec<_> = ids.collect();
     ids.sort_unstable();
     ids.join(" ")
 }

@@ -272,10 +272,12 @@ fn a_platform_that_is_not_there_ends_a_batch_before_its_rows_are_spent() {
     let output = command.output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(3), "{stderr}");
-    assert!(stderr.contains("the rows after these were not begun"), "{stderr}");
+    assert!(stderr.contains("the other rows were not begun"), "{stderr}");
     let summary: Value = serde_json::from_str(String::from_utf8(output.stdout).unwrap().lines().last().unwrap()).unwrap();
     assert_eq!(summary["stopped"], "outage");
-    assert!(summary["rows"].as_u64() < Some(2000), "{summary}");
+    assert!(stderr.contains("HTTP 500"), "why, is told: {stderr}");
+    assert!(summary["rows"].as_u64() < Some(2000) && summary["rows"].as_u64() >= Some(10), "{summary}");
+    assert_eq!(summary["rows"], summary["failed"]);
     // Once it is there the same command does all of them.
     office.faults(&[]);
     let (code, second) = self::summary(&office, &["guests.csv"]);

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::Full;
 use serde_json::Value;
+use tracing::warn;
 use uuid::Uuid;
 
 use crate::{
@@ -50,18 +51,37 @@ impl Seen {
 }
 
 impl Platform {
-    /// The id of the organization that each OAuth client belongs to, by the client's id; `None` where the platform does not say.
+    /// The id of the organization that each OAuth client belongs to, by the client's id; `None` where the platform does not say. One that cannot
+    /// sign in is not used by this process any more, unless it is the only one.
     pub async fn organizations(&self, deadline: Timestamp) -> Result<Vec<(String, Option<String>)>, CallFailed> {
+        let clients = self.clients();
+        let ask = clients.iter().enumerate().map(async |(n, client)| (n, client, self.organization(n, deadline).await));
         let mut organizations = Vec::new();
-        for (n, client) in self.clients().into_iter().enumerate() {
-            organizations.push((client.client_id, self.organization(n, deadline).await?));
+        let mut first_failure = None;
+        for (n, client, answer) in futures_util::future::join_all(ask).await {
+            match answer {
+                Ok(organization) => organizations.push((client.client_id.clone(), organization)),
+                Err(failed) if failed.cause.is_about_us() => {
+                    warn!(
+                        client = client.client_id,
+                        error = failed.cause.record(),
+                        "an OAuth client is not used: whose it is cannot be asked"
+                    );
+                    self.never_use(n);
+                    first_failure.get_or_insert(failed);
+                }
+                Err(failed) => return Err(failed),
+            }
         }
-        Ok(organizations)
+        match first_failure {
+            Some(failed) if organizations.is_empty() => Err(failed),
+            _ => Ok(organizations),
+        }
     }
 
     async fn organization(&self, client: usize, deadline: Timestamp) -> Result<Option<String>, CallFailed> {
         let call = Call::get(Operation::Look, "/api/v2/tokens/me".to_owned(), Repeat::Always);
-        let call = Call { tried: Tried::all_but(client), ..call };
+        let call = Call { tried: Tried::only(client), ..call };
         let silent = |failed: &CallFailed| {
             let refusal = failed.cause.refusal();
             refusal.is_some_and(|refusal| matches!(refusal.status, StatusCode::FORBIDDEN | StatusCode::NOT_FOUND))

@@ -18,9 +18,12 @@ const CLOSED_AT_MOST: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Books {
     all: Quota,
-    /// Endpoints that allow less than the client's quota, as their answers say.
+    /// What the setting says.
+    wanted: Option<Rate>,
+    /// What the answers of each endpoint say.
+    allowed: BTreeMap<Operation, u32>,
+    /// Endpoints that allow less than the client's quota.
     endpoints: BTreeMap<Operation, Quota>,
-    pub(super) signed_in: bool,
     pub(super) signing_in: bool,
     pub(super) out_until: Timestamp,
     left_out_for: Duration,
@@ -53,9 +56,9 @@ impl Quota {
         self.closed_until = self.closed_until.max(now + wait.min(CLOSED_AT_MOST));
     }
 
-    fn observed(&mut self, count: u32, reset: Duration, sent_at: Timestamp, now: Timestamp) {
+    fn observed(&mut self, (count, allowed): (u32, u32), reset: Duration, sent_at: Timestamp, now: Timestamp) {
         if let Some(meter) = &mut self.meter
-            && let Some(wait) = meter.observed(count, reset, sent_at, now)
+            && let Some(wait) = meter.observed((count, allowed), reset, sent_at, now)
         {
             self.close(now, wait);
         }
@@ -66,8 +69,9 @@ impl Books {
     pub(super) fn new(rate: Option<Rate>) -> Self {
         Self {
             all: Quota::new(rate),
+            wanted: rate,
+            allowed: BTreeMap::new(),
             endpoints: BTreeMap::new(),
-            signed_in: false,
             signing_in: false,
             out_until: Timestamp::from_unix_micros(0),
             left_out_for: Duration::ZERO,
@@ -93,31 +97,30 @@ impl Books {
         }
     }
 
-    /// An endpoint whose answers name a lower limit than the client's has a count of its own; else the count is the client's.
+    /// An endpoint whose answers name a lower limit than the others' has a count of its own; else the count is the client's. When all name a
+    /// lower limit than the setting, it is the client's that is lower.
     pub(super) fn observed(
         &mut self,
         operation: Operation,
-        count: u32,
-        allowed: u32,
+        (count, allowed): (u32, u32),
         reset: Duration,
         sent_at: Timestamp,
         now: Timestamp,
     ) {
-        let Some(rate) = self.all.meter.as_ref().map(Meter::rate) else { return };
-        if allowed == 0 {
-            return;
+        let (Some(wanted), true) = (self.wanted, allowed > 0) else { return };
+        if self.allowed.insert(operation, allowed) != Some(allowed) {
+            let most = self.allowed.values().copied().max().filter(|_| self.allowed.len() > 1);
+            let rate = wanted.with_calls(most.unwrap_or(u32::MAX).min(wanted.calls()));
+            if let Some(meter) = &mut self.all.meter {
+                meter.set_rate(rate);
+            }
+            self.endpoints.retain(|operation, _| self.allowed.get(operation).is_some_and(|allowed| *allowed < rate.calls()));
+            if allowed < rate.calls() {
+                self.endpoints.insert(operation, Quota::new(Some(rate.with_calls(allowed))));
+            }
         }
-        if allowed >= rate.calls() {
-            self.endpoints.remove(&operation);
-            return self.all.observed(count, reset, sent_at, now);
-        }
-        let known = self.endpoints.get(&operation).and_then(|endpoint| endpoint.meter.as_ref());
-        if known.is_none_or(|meter| meter.rate().calls() != allowed) {
-            self.endpoints.insert(operation, Quota::new(Some(rate.with_calls(allowed))));
-        }
-        if let Some(endpoint) = self.endpoints.get_mut(&operation) {
-            endpoint.observed(count, reset, sent_at, now);
-        }
+        let quota = self.endpoints.get_mut(&operation).unwrap_or(&mut self.all);
+        quota.observed((count, allowed), reset, sent_at, now);
     }
 
     pub(super) fn throttled(&mut self, operation: Operation, retry_after: Duration, now: Timestamp) {
@@ -126,11 +129,6 @@ impl Books {
         if let Some(meter) = &mut quota.meter {
             meter.refused(now);
         }
-    }
-
-    /// Whether the platform told it to wait.
-    pub(super) fn is_closed(&self, now: Timestamp) -> bool {
-        self.all.closed_until > now || self.endpoints.values().any(|endpoint| endpoint.closed_until > now)
     }
 
     pub(super) fn is_left_out(&self, now: Timestamp) -> bool {
@@ -145,7 +143,6 @@ impl Books {
             self.left_out_for = twice.clamp(LEFT_OUT, LEFT_OUT_AT_MOST);
             self.out_until = now + self.left_out_for;
         }
-        self.signed_in = false;
         self.left_out_for
     }
 

@@ -38,8 +38,12 @@ impl Meter {
         }
     }
 
-    pub(crate) fn rate(&self) -> Rate {
-        self.rate
+    /// The platform allows something else than was thought.
+    pub(crate) fn set_rate(&mut self, rate: Rate) {
+        if rate != self.rate {
+            self.rate = rate;
+            self.margin = Self::least_margin(rate);
+        }
     }
 
     /// 98 of 100 calls a second are used, and 298 of 300 a minute.
@@ -98,8 +102,9 @@ impl Meter {
     fn forget(&mut self, now: Timestamp) {
         const PATIENT: u32 = 10;
         let window = self.rate.window();
-        if self.margin > Self::least_margin(self.rate) && now.since(self.margin_changed) > window * PATIENT {
-            self.margin -= 1;
+        let excess = self.margin - Self::least_margin(self.rate);
+        if excess > 0 && now.since(self.margin_changed) > window * PATIENT {
+            self.margin -= excess.div_ceil(2);
             self.margin_changed = now;
         }
         if self.foreign > 0.0 && now.since(self.foreign_seen) > window {
@@ -113,25 +118,32 @@ impl Meter {
 
     /// What the platform says of its own count in the answer to a call that was sent at `sent_at`; `reset` is in whole seconds, rounded up.
     /// Says how long to wait when no call is left.
-    pub(crate) fn observed(&mut self, count: u32, reset: Duration, sent_at: Timestamp, now: Timestamp) -> Option<Duration> {
+    pub(crate) fn observed(
+        &mut self,
+        (count, allowed): (u32, u32),
+        reset: Duration,
+        sent_at: Timestamp,
+        now: Timestamp,
+    ) -> Option<Duration> {
         const COARSE: Duration = Duration::from_secs(1);
         // The earliest moment at which the platform's window can have begun: so, of its count, at most these are ours.
         let began = (sent_at + reset.saturating_sub(COARSE)) - self.rate.window();
         let ours = self.sent.len() - self.sent.partition_point(|at| *at < began);
-        let others = f64::from(count) - ours as f64;
+        // What the platform allows beyond our own quota is theirs anyway.
+        let others = f64::from(count) - ours as f64 - f64::from(allowed.saturating_sub(self.rate.calls()));
         // One or two may be ours yet: a call takes its time.
         if others > f64::from(self.margin) && others > self.foreign {
             self.foreign = others;
             self.foreign_seen = now;
         }
         // Whole seconds say nothing of a window that ends within one: there our own pace is the better clock.
-        (count >= self.rate.calls() && reset > COARSE).then_some(reset)
+        (count >= allowed && reset > COARSE).then_some(reset)
     }
 
     /// The platform said 429 although we thought that there was room: from now on a little less is used, and bit by bit more again.
     pub(crate) fn refused(&mut self, now: Timestamp) {
         if now.since(self.margin_changed) > self.rate.window() {
-            self.margin = (self.margin + self.rate.calls().div_ceil(50)).min(self.rate.calls() * 9 / 10);
+            self.margin = (self.margin + self.rate.calls().div_ceil(50)).min(self.rate.calls() / 2);
             self.margin_changed = now;
         }
     }
@@ -164,8 +176,9 @@ mod tests {
             calls in 1_u32..300, minute: bool, gaps in prop::collection::vec(0_u64..40_000, 1..800),
         ) {
             let unit = if minute { "min" } else { "s" };
-            let mut meter = Meter::new(format!("{calls}/{unit}").parse().unwrap());
-            let window = meter.rate().window();
+            let rate: Rate = format!("{calls}/{unit}").parse().unwrap();
+            let mut meter = Meter::new(rate);
+            let window = rate.window();
             let mut now = START;
             let mut sent = Vec::new();
             for gap in gaps {
@@ -205,14 +218,14 @@ mod tests {
         // 100 calls that we did not make.
         for n in 0..20 {
             now = send(&mut meter, now);
-            meter.observed(100 + n + 1, Duration::from_secs(30), now, now);
+            meter.observed((100 + n + 1, 300), Duration::from_secs(30), now, now);
         }
         assert!((190..=200).contains(&meter.limit()), "{}", meter.limit());
         // All that we see is ours.
         for _ in 0..20 {
             now = now + minute;
             meter.take(now);
-            meter.observed(1, minute, now, now);
+            meter.observed((1, 300), minute, now, now);
         }
         assert_eq!(meter.limit(), 298);
     }
@@ -230,7 +243,7 @@ mod tests {
         for at in &sent {
             let began = START + Duration::from_secs(at.since(START).as_secs());
             let count = sent.iter().filter(|other| **other >= began && *other <= at).count() as u32;
-            meter.observed(count, Duration::from_secs(1), *at, *at + Duration::from_millis(300));
+            meter.observed((count, 100), Duration::from_secs(1), *at, *at + Duration::from_millis(300));
         }
         assert_eq!(meter.limit(), 98);
     }
@@ -245,6 +258,18 @@ mod tests {
         for _ in 0..5 {
             now = now + Duration::from_secs(11);
             meter.take(now);
+        }
+        assert_eq!(meter.limit(), 98);
+    }
+
+    #[test]
+    fn a_quota_below_what_the_platform_allows_is_used_beside_another_program() {
+        let mut meter = Meter::new("100/min".parse().unwrap());
+        let mut now = START;
+        for n in 0..300 {
+            now = send(&mut meter, now);
+            // Of 300 that the platform allows, another program uses 200.
+            assert_eq!(meter.observed((250 + n % 50, 300), Duration::from_secs(30), now, now), None);
         }
         assert_eq!(meter.limit(), 98);
     }

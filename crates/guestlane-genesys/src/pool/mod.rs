@@ -44,48 +44,60 @@ pub(crate) struct Pool {
 #[derive(Debug)]
 struct Turns {
     books: Vec<Books>,
-    waiting: BTreeMap<(Priority, Operation), VecDeque<Waiter>>,
+    waiting: BTreeMap<Key, VecDeque<Waiter>>,
     came: u64,
     /// Whether somebody hands out turns to those who wait.
     served: bool,
 }
 
+/// Who waits together: by who goes first, by what may be due at another time, and by as whom it cannot go.
+type Key = (Priority, Operation, u64);
+
 #[derive(Debug)]
 struct Waiter {
     came: u64,
-    tried: u64,
-    go: oneshot::Sender<usize>,
+    /// The client, or nothing: look again, for nobody is signed in.
+    go: oneshot::Sender<Option<usize>>,
 }
 
-/// The clients that a call was refused as: it is not tried as them again, as long as there are others.
-#[derive(Debug, Default)]
+/// As whom a call was tried: it is not tried as them again, as long as there are others. Bits, one for each client.
+#[derive(Debug)]
 pub(crate) struct Tried {
+    /// As whom it may be made at all.
+    of: u64,
+    /// The platform refused the client.
     refused: AtomicU64,
+    /// It was passed over for no fault of its own: throttled, or no answer to its sign-in.
+    passed: AtomicU64,
+    /// Its token was renewed for this call.
     renewed: AtomicU64,
+}
+
+impl Default for Tried {
+    fn default() -> Self {
+        Self { of: u64::MAX, refused: AtomicU64::new(0), passed: AtomicU64::new(0), renewed: AtomicU64::new(0) }
+    }
 }
 
 impl Tried {
     /// For a call as this very client.
-    pub(crate) fn all_but(client: usize) -> Self {
-        Self { refused: AtomicU64::new(!(1 << client)), renewed: AtomicU64::new(0) }
+    pub(crate) fn only(client: usize) -> Self {
+        Self { of: 1 << client, ..Self::default() }
     }
 
     fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
 
-    fn refuse(&self, client: usize) {
-        self.refused.fetch_or(1 << client, Ordering::Relaxed);
+    /// As whom it is not made.
+    fn out(&self) -> u64 {
+        !self.of | self.refused() | self.passed.load(Ordering::Relaxed)
     }
 
-    /// Whether any client was.
-    pub(crate) fn is_refused(&self) -> bool {
-        self.refused() != 0
-    }
-
-    /// Whether the client's token was renewed for this call before.
-    pub(crate) fn renew(&self, client: usize) -> bool {
-        self.renewed.fetch_or(1 << client, Ordering::Relaxed) & 1 << client != 0
+    /// A client's token is renewed: says whether it was before, and whether any other's was.
+    pub(crate) fn renew(&self, client: usize) -> (bool, bool) {
+        let before = self.renewed.fetch_or(1 << client, Ordering::Relaxed);
+        (before & 1 << client != 0, before & !(1 << client) != 0)
     }
 }
 
@@ -110,6 +122,15 @@ pub struct ClientUse {
     pub calls: u64,
     /// Whether it is left out because it was refused or could not sign in.
     pub left_out: bool,
+}
+
+enum Next {
+    /// The turn is taken.
+    Turn(usize),
+    /// Nobody is signed in; try this one.
+    SignIn(usize),
+    /// Something changed while it waited.
+    Again,
 }
 
 enum Choice {
@@ -140,7 +161,12 @@ impl Pool {
         self.turns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a call's turn, by a clock that nobody sets.
+    /// Who has an access token that will do: bits.
+    fn ready(&self) -> u64 {
+        (0..).zip(&self.clients).filter(|(_, client)| client.is_ready()).fold(0, |ready, (n, _): (u32, _)| ready | 1 << n)
+    }
+
+    /// Waits for a call's turn, by a clock that nobody sets. The turn is taken only once there is a token to use it with.
     pub(crate) async fn turn(
         self: &Arc<Self>,
         operation: Operation,
@@ -148,65 +174,66 @@ impl Pool {
         deadline: Timestamp,
     ) -> Result<Turn, CallError> {
         loop {
-            let client = self.client(operation, tried, deadline).await?;
-            match self.clients[client].token(deadline).await {
-                Ok(token) => {
-                    self.signed_in(client);
-                    let now = self.clock.monotonic();
-                    return Ok(Turn { client, token, sent_at: now });
+            let client = match self.next(operation, tried, deadline).await? {
+                Next::Turn(client) => client,
+                Next::SignIn(client) => {
+                    self.sign_in(client, tried, deadline).await?;
+                    continue;
                 }
-                Err(error) => {
-                    self.leave_out(client, &error);
-                    if !self.has_another(tried, client) {
-                        return Err(error);
-                    }
-                    tried.refuse(client);
-                }
+                Next::Again => continue,
+            };
+            match self.sign_in(client, tried, deadline).await? {
+                Some(token) => return Ok(Turn { client, token, sent_at: self.clock.monotonic() }),
+                None => continue,
             }
         }
     }
 
-    /// The client as which a call may be sent now; its turn is taken.
-    async fn client(self: &Arc<Self>, operation: Operation, tried: &Tried, deadline: Timestamp) -> Result<usize, CallError> {
+    /// The client's token; `None` when it cannot be had, and the call can go as another.
+    async fn sign_in(&self, client: usize, tried: &Tried, deadline: Timestamp) -> Result<Option<Arc<AccessToken>>, CallError> {
+        let error = match self.clients[client].token(deadline).await {
+            Ok(token) => return Ok(Some(token)),
+            Err(error) => error,
+        };
+        let refused = self.blame(client, &error);
+        if !self.has_another(tried, client) {
+            return Err(error);
+        }
+        let mask = if refused { &tried.refused } else { &tried.passed };
+        mask.fetch_or(1 << client, Ordering::Relaxed);
+        Ok(None)
+    }
+
+    async fn next(self: &Arc<Self>, operation: Operation, tried: &Tried, deadline: Timestamp) -> Result<Next, CallError> {
         let left = deadline.since(self.clock.now());
         let (go, gone) = oneshot::channel();
-        loop {
-            let sign_in = {
-                let mut turns = self.turns();
-                let now = self.clock.monotonic();
-                match turns.choose(operation, tried.refused(), now) {
-                    Choice::SignIn(client) => client,
-                    Choice::Now(client) if turns.waiting.is_empty() => {
-                        turns.books[client].take(operation, now);
-                        return Ok(client);
-                    }
-                    Choice::At(at) if at.since(now) >= left => return Err(CallError::NoRoom),
-                    Choice::Now(_) | Choice::At(_) => {
-                        turns.came += 1;
-                        let waiter = Waiter { came: turns.came, tried: tried.refused(), go };
-                        turns.waiting.entry((Priority::current(), operation)).or_default().push_back(waiter);
-                        if !std::mem::replace(&mut turns.served, true) {
-                            tokio::spawn(Arc::clone(self).serve());
-                        }
-                        break;
-                    }
+        {
+            let ready = self.ready();
+            let mut turns = self.turns();
+            let now = self.clock.monotonic();
+            let out = tried.out();
+            match turns.choose(operation, out, ready, now) {
+                Choice::SignIn(client) => return Ok(Next::SignIn(client)),
+                Choice::Now(client) if turns.waiting.is_empty() => {
+                    turns.books[client].take(operation, now);
+                    return Ok(Next::Turn(client));
                 }
-            };
-            // The turn is taken only once there is a token to use it with.
-            match self.clients[sign_in].token(deadline).await {
-                Ok(_) => self.signed_in(sign_in),
-                Err(error) => {
-                    self.leave_out(sign_in, &error);
-                    if !self.has_another(tried, sign_in) {
-                        return Err(error);
-                    }
-                    tried.refuse(sign_in);
+                Choice::At(at) if at.since(now) >= left => {
+                    return turns.idle(out, ready, now).map(Next::SignIn).ok_or(CallError::NoRoom);
                 }
+                Choice::Now(_) | Choice::At(_) => {}
+            }
+            turns.came += 1;
+            let waiter = Waiter { came: turns.came, go };
+            turns.waiting.entry((Priority::current(), operation, out)).or_default().push_back(waiter);
+            if !std::mem::replace(&mut turns.served, true) {
+                tokio::spawn(Arc::clone(self).serve());
             }
         }
         self.changed.notify_one();
         match self.clock.timeout(left, gone).await {
-            Ok(Ok(client)) => Ok(client),
+            Ok(Ok(Some(client))) => Ok(Next::Turn(client)),
+            Ok(Ok(None)) => Ok(Next::Again),
             Ok(Err(_)) | Err(_) => Err(CallError::NoRoom),
         }
     }
@@ -215,10 +242,11 @@ impl Pool {
     async fn serve(self: Arc<Self>) {
         loop {
             let (wait, help) = {
+                let ready = self.ready();
                 let mut turns = self.turns();
                 let now = self.clock.monotonic();
-                match turns.hand_out(now) {
-                    Some(next) => (next.since(now), turns.idle_client(now)),
+                match turns.hand_out(ready, now) {
+                    Some(next) => (next.since(now), turns.idle_client(ready, now)),
                     None => {
                         turns.served = false;
                         return;
@@ -239,36 +267,50 @@ impl Pool {
     fn sign_in_soon(self: &Arc<Self>, client: usize) {
         let pool = Arc::clone(self);
         tokio::spawn(async move {
-            match pool.clients[client].token(pool.clock.now() + Duration::from_secs(30)).await {
-                Ok(_) => pool.signed_in(client),
-                Err(error) => pool.leave_out(client, &error),
+            if let Err(error) = pool.clients[client].token(pool.clock.now() + Duration::from_secs(30)).await {
+                pool.blame(client, &error);
             }
             pool.turns().books[client].signing_in = false;
             pool.changed.notify_one();
         });
     }
 
-    fn signed_in(&self, client: usize) {
-        self.turns().books[client].signed_in = true;
-    }
-
     /// Whether a call can go as another client than this one.
     fn has_another(&self, tried: &Tried, client: usize) -> bool {
         let now = self.clock.monotonic();
-        let refused = tried.refused() | 1 << client;
-        self.turns().books.iter().enumerate().any(|(n, books)| refused & 1 << n == 0 && !books.is_left_out(now))
+        let out = tried.out() | 1 << client;
+        self.turns().books.iter().enumerate().any(|(n, books)| out & 1 << n == 0 && !books.is_left_out(now))
     }
 
-    /// The call was refused as this client. True when there is another one to try it as.
+    /// The platform refused the client. True when there is another one to try the call as.
     pub(crate) fn try_another(&self, tried: &Tried, client: usize) -> bool {
         let another = self.has_another(tried, client);
         if another {
-            tried.refuse(client);
+            tried.refused.fetch_or(1 << client, Ordering::Relaxed);
         }
         another
     }
 
-    /// The call went through as another client: those that it was refused as are left out for a while.
+    /// The platform told the client to wait. True when the call need not: then it goes as another client, once.
+    pub(crate) fn pass_over(&self, operation: Operation, tried: &Tried, client: usize) -> bool {
+        if tried.passed.load(Ordering::Relaxed) != 0 {
+            tried.passed.store(0, Ordering::Relaxed); // both are throttled: whoever is due first
+            return false;
+        }
+        let now = self.clock.monotonic();
+        let out = tried.out() | 1 << client;
+        let turns = self.turns();
+        let here = turns.books[client].due(operation, now);
+        let sooner =
+            |(n, books): (usize, &Books)| out & 1 << n == 0 && !books.is_left_out(now) && books.due(operation, now) < here;
+        let another = turns.books.iter().enumerate().any(sooner);
+        if another {
+            tried.passed.fetch_or(1 << client, Ordering::Relaxed);
+        }
+        another
+    }
+
+    /// The call went through as this client: those that were refused for it are left out for a while.
     pub(crate) fn went_through(&self, tried: &Tried, client: usize) {
         let refused = tried.refused();
         if refused == 0 {
@@ -277,25 +319,35 @@ impl Pool {
         let now = self.clock.monotonic();
         let mut turns = self.turns();
         for (n, books) in turns.books.iter_mut().enumerate() {
-            if refused & 1 << n != 0 && n != client && !books.is_closed(now) {
+            if refused & 1 << n != 0 && n != client {
                 books.leave_out(now);
             }
         }
     }
 
-    fn leave_out(&self, client: usize, error: &CallError) {
+    /// A sign-in that was refused is the client's fault, and it is left out for a while; any other failure is the platform's or nobody's.
+    fn blame(&self, client: usize, error: &CallError) -> bool {
+        if error.refusal().is_none() {
+            return false;
+        }
         let now = self.clock.monotonic();
         let left_out = self.turns().books[client].leave_out(now);
         if self.clients.len() > 1 {
             let (client, seconds) = (self.clients[client].client_id(), left_out.as_secs());
             warn!(client, seconds, error = error.record(), "an OAuth client is left out for a while");
         }
+        true
+    }
+
+    /// Nobody uses this client as long as this process lives.
+    pub(crate) fn never(&self, client: usize) {
+        self.turns().books[client].out_until = Timestamp::from_unix_micros(i64::MAX);
     }
 
     /// What the platform says of its own count (`inin-ratelimit-…`, reference, section 3.2).
     pub(crate) fn observed(&self, turn: &Turn, operation: Operation, (count, allowed, reset): (u32, u32, Duration)) {
         let now = self.clock.monotonic();
-        self.turns().books[turn.client].observed(operation, count, allowed, reset, turn.sent_at, now);
+        self.turns().books[turn.client].observed(operation, (count, allowed), reset, turn.sent_at, now);
     }
 
     /// The platform said 429: nobody sends anything as this client for that long, or nothing to this endpoint if that has a limit of its own.
@@ -319,21 +371,21 @@ impl Pool {
 }
 
 impl Turns {
-    /// The client with most room, among those that are in and were not tried; when there is none, among all that were not tried, and at last
+    /// The client with most room, among those that are in and may be tried; when there is none, among all that may be tried, and at last
     /// among all.
-    fn choose(&self, operation: Operation, tried: u64, now: Timestamp) -> Choice {
-        let untried = |n: usize| tried & 1 << n == 0;
-        let in_service = |n: usize| !self.books[n].is_left_out(now);
+    fn choose(&self, operation: Operation, out: u64, ready: u64, now: Timestamp) -> Choice {
+        let may = |n: &usize| out & 1 << n == 0;
+        let in_service = |n: &usize| !self.books[*n].is_left_out(now);
         let all = 0..self.books.len();
-        let mut candidates: Vec<usize> = all.clone().filter(|n| untried(*n) && in_service(*n)).collect();
+        let mut candidates: Vec<usize> = all.clone().filter(|n| may(n) && in_service(n)).collect();
         if candidates.is_empty() {
-            candidates = all.clone().filter(|n| untried(*n)).collect();
+            candidates = all.clone().filter(may).collect();
         }
         if candidates.is_empty() {
             candidates = all.collect();
         }
         let by_room = |n: &usize| (self.books[*n].due(operation, now), self.books[*n].fill(now), self.books[*n].calls);
-        let best = candidates.iter().copied().filter(|n| self.books[*n].signed_in).min_by_key(by_room);
+        let best = candidates.iter().copied().filter(|n| ready & 1 << n != 0).min_by_key(by_room);
         let Some(best) = best else {
             return Choice::SignIn(candidates.into_iter().min_by_key(|n| (self.books[*n].out_until, *n)).unwrap_or(0));
         };
@@ -344,7 +396,7 @@ impl Turns {
     }
 
     /// Gives their turn to all whose time has come, and says when the next one's has; `None` when nobody waits any more.
-    fn hand_out(&mut self, now: Timestamp) -> Option<Timestamp> {
+    fn hand_out(&mut self, ready: u64, now: Timestamp) -> Option<Timestamp> {
         loop {
             self.waiting.retain(|_, queue| {
                 while queue.front().is_some_and(|waiter| waiter.go.is_closed()) {
@@ -352,32 +404,41 @@ impl Turns {
                 }
                 !queue.is_empty()
             });
-            let mut next: Option<(Timestamp, Priority, u64, Operation, Option<usize>)> = None;
-            for ((priority, operation), queue) in &self.waiting {
+            let mut next: Option<((Timestamp, Priority, u64), Key, Option<usize>)> = None;
+            for (key, queue) in &self.waiting {
                 let Some(waiter) = queue.front() else { continue };
-                let (at, client) = match self.choose(*operation, waiter.tried, now) {
+                let (at, client) = match self.choose(key.1, key.2, ready, now) {
                     Choice::Now(client) => (now, Some(client)),
                     Choice::At(at) => (at, None),
-                    // All of them lost their place meanwhile; a call of its own signs in.
-                    Choice::SignIn(client) => (now, Some(client)),
+                    Choice::SignIn(_) => (now, None),
                 };
-                let place = (at, *priority, waiter.came);
-                if next.as_ref().is_none_or(|known| place < (known.0, known.1, known.2)) {
-                    next = Some((at, *priority, waiter.came, *operation, client));
+                let place = (at, key.0, waiter.came);
+                if next.as_ref().is_none_or(|(known, ..)| place < *known) {
+                    next = Some((place, *key, client));
                 }
             }
-            let (at, priority, _, operation, client) = next?;
-            let Some(client) = client else { return Some(at) };
-            let waiter = self.waiting.get_mut(&(priority, operation)).and_then(VecDeque::pop_front)?;
-            if waiter.go.send(client).is_ok() {
-                self.books[client].take(operation, now);
+            let ((at, ..), key, client) = next?;
+            if at > now {
+                return Some(at);
+            }
+            let waiter = self.waiting.get_mut(&key).and_then(VecDeque::pop_front)?;
+            if waiter.go.send(client).is_ok()
+                && let Some(client) = client
+            {
+                self.books[client].take(key.1, now);
             }
         }
     }
 
-    /// A client that could help those who wait, and is not signed in.
-    fn idle_client(&mut self, now: Timestamp) -> Option<usize> {
-        let client = self.books.iter().position(|books| !books.signed_in && !books.signing_in && !books.is_left_out(now))?;
+    /// A client in service that is not signed in.
+    fn idle(&self, out: u64, ready: u64, now: Timestamp) -> Option<usize> {
+        let idle = |n: &usize| (out | ready) & 1 << n == 0 && !self.books[*n].is_left_out(now);
+        (0..self.books.len()).find(idle)
+    }
+
+    /// One that could help those who wait; from now on it signs in.
+    fn idle_client(&mut self, ready: u64, now: Timestamp) -> Option<usize> {
+        let client = self.idle(0, ready, now).filter(|client| !self.books[*client].signing_in)?;
         self.books[client].signing_in = true;
         Some(client)
     }

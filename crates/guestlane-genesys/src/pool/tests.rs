@@ -1,29 +1,27 @@
 use super::*;
 
+/// Everybody is signed in.
+const ALL: u64 = u64::MAX;
+
 const START: Timestamp = Timestamp::from_unix_micros(1_000_000_000);
 
 fn turns(rate: Option<Rate>, clients: usize) -> Turns {
-    let signed_in = |_| {
-        let mut books = Books::new(rate);
-        books.signed_in = true;
-        books
-    };
-    let books = (0..clients).map(signed_in).collect();
+    let books = (0..clients).map(|_| Books::new(rate)).collect();
     Turns { books, waiting: BTreeMap::new(), came: 0, served: false }
 }
 
 impl Turns {
-    fn wait(&mut self, priority: Priority, operation: Operation) -> oneshot::Receiver<usize> {
+    fn wait(&mut self, priority: Priority, operation: Operation) -> oneshot::Receiver<Option<usize>> {
         let (go, gone) = oneshot::channel();
         self.came += 1;
-        let waiter = Waiter { came: self.came, tried: 0, go };
-        self.waiting.entry((priority, operation)).or_default().push_back(waiter);
+        let waiter = Waiter { came: self.came, go };
+        self.waiting.entry((priority, operation, 0)).or_default().push_back(waiter);
         gone
     }
 
     /// Uses up what may be sent at once.
     fn exhaust(&mut self, now: Timestamp) {
-        while let Choice::Now(client) = self.choose(Operation::Contact, 0, now) {
+        while let Choice::Now(client) = self.choose(Operation::Contact, 0, ALL, now) {
             self.books[client].take(Operation::Contact, now);
         }
     }
@@ -39,11 +37,11 @@ fn interactive_calls_go_before_the_rows_of_a_batch_and_within_each_who_came_firs
     let mut now = START;
     for expected in ["person", "other", "row"] {
         while now < START + Duration::from_secs(1) {
-            let next = turns.hand_out(now).unwrap();
+            let next = turns.hand_out(ALL, now).unwrap();
             if next > now {
                 now = next;
             }
-            let gone = |gone: &mut oneshot::Receiver<usize>| gone.try_recv().is_ok();
+            let gone = |gone: &mut oneshot::Receiver<Option<usize>>| gone.try_recv().is_ok();
             let went = if gone(&mut person) {
                 "person"
             } else if gone(&mut other) {
@@ -66,7 +64,7 @@ fn each_call_goes_as_the_client_with_most_room() {
     let mut now = START;
     for n in 1..=4000_u64 {
         let client = loop {
-            match turns.choose(Operation::Contact, 0, now) {
+            match turns.choose(Operation::Contact, 0, ALL, now) {
                 Choice::Now(client) => break client,
                 Choice::At(at) => now = at,
                 Choice::SignIn(_) => panic!(),
@@ -85,13 +83,13 @@ fn each_call_goes_as_the_client_with_most_room() {
 fn a_client_that_is_throttled_or_left_out_is_passed_over_until_it_recovers() {
     let mut turns = turns(Some(Rate::REST), 2);
     turns.books[0].throttled(Operation::Contact, Duration::from_secs(7), START);
-    assert!((0..5).all(|_| matches!(turns.choose(Operation::Contact, 0, START), Choice::Now(1))));
-    assert!(matches!(turns.choose(Operation::Contact, 0, START + Duration::from_secs(7)), Choice::Now(0)));
+    assert!((0..5).all(|_| matches!(turns.choose(Operation::Contact, 0, ALL, START), Choice::Now(1))));
+    assert!(matches!(turns.choose(Operation::Contact, 0, ALL, START + Duration::from_secs(7)), Choice::Now(0)));
 
     turns.books[1].leave_out(START);
-    assert!(matches!(turns.choose(Operation::Contact, 0, START), Choice::At(at) if at == START + Duration::from_secs(7)));
+    assert!(matches!(turns.choose(Operation::Contact, 0, ALL, START), Choice::At(at) if at == START + Duration::from_secs(7)));
     turns.books[0].leave_out(START);
-    assert!(matches!(turns.choose(Operation::Contact, 0, START), Choice::SignIn(0)), "when all are out, one is tried");
+    assert!(matches!(turns.choose(Operation::Contact, 0, 0, START), Choice::SignIn(0)), "when all are out, one is tried");
     // Longer each time, up to five minutes.
     let mut now = START;
     let rests: Vec<_> = (0..5)
@@ -109,12 +107,12 @@ fn an_endpoint_that_allows_less_than_the_client_is_paced_by_itself() {
     let mut turns = turns(Some(Rate::CLOUD), 1);
     let minute = Duration::from_secs(60);
     turns.books[0].take(Operation::Contact, START);
-    turns.books[0].observed(Operation::Contact, 1, 60, minute, START, START);
+    turns.books[0].observed(Operation::Contact, (1, 60), minute, START, START);
     let mut now = START;
     let mut contacts = 0;
     // Two minutes in which contacts are wanted all the time.
     while now < START + minute * 2 {
-        match turns.choose(Operation::Contact, 0, now) {
+        match turns.choose(Operation::Contact, 0, ALL, now) {
             Choice::Now(client) => {
                 turns.books[client].take(Operation::Contact, now);
                 contacts += 1;
@@ -130,16 +128,16 @@ fn an_endpoint_that_allows_less_than_the_client_is_paced_by_itself() {
     assert!(turns.books[0].due(Operation::Contact, now) >= now + minute);
     assert!(turns.books[0].due(Operation::Queue, now) <= now);
     // The limit was lifted.
-    turns.books[0].observed(Operation::Contact, 1, 300, minute, now, now);
+    turns.books[0].observed(Operation::Contact, (1, 300), minute, now, now);
     assert!(turns.books[0].due(Operation::Contact, now) <= now);
 }
 
 #[test]
 fn a_window_that_is_used_up_by_somebody_else_is_waited_for() {
     let mut books = Books::new(Some(Rate::CLOUD));
-    books.observed(Operation::Contact, 299, 300, Duration::from_secs(40), START, START);
+    books.observed(Operation::Contact, (299, 300), Duration::from_secs(40), START, START);
     assert_eq!(books.due(Operation::Contact, START), START);
-    books.observed(Operation::Contact, 300, 300, Duration::from_secs(40), START, START);
+    books.observed(Operation::Contact, (300, 300), Duration::from_secs(40), START, START);
     assert_eq!(books.due(Operation::Contact, START), START + Duration::from_secs(40));
 }
 
@@ -149,7 +147,7 @@ fn a_caller_that_went_away_takes_no_turn() {
     turns.exhaust(START);
     let before = turns.books[0].calls;
     drop(turns.wait(Priority::Interactive, Operation::Contact));
-    assert_eq!(turns.hand_out(START + Duration::from_secs(1)), None);
+    assert_eq!(turns.hand_out(ALL, START + Duration::from_secs(1)), None);
     assert_eq!(turns.books[0].calls, before);
 }
 
@@ -158,9 +156,9 @@ fn a_caller_that_went_away_takes_no_turn() {
 fn without_a_quota_only_a_429_makes_calls_wait() {
     let mut turns = turns(None, 1);
     for _ in 0..10_000 {
-        assert!(matches!(turns.choose(Operation::Contact, 0, START), Choice::Now(0)));
+        assert!(matches!(turns.choose(Operation::Contact, 0, ALL, START), Choice::Now(0)));
         turns.books[0].take(Operation::Contact, START);
     }
     turns.books[0].throttled(Operation::Contact, Duration::from_secs(3), START);
-    assert!(matches!(turns.choose(Operation::Contact, 0, START), Choice::At(_)));
+    assert!(matches!(turns.choose(Operation::Contact, 0, ALL, START), Choice::At(_)));
 }

@@ -7,7 +7,7 @@ mod results;
 mod rows;
 mod stop;
 
-use std::{process::ExitCode, sync::Arc};
+use std::{collections::BTreeMap, process::ExitCode, sync::Arc};
 
 use anyhow::Context;
 use guestlane::{
@@ -122,17 +122,18 @@ pub(crate) async fn run(global: &Global, args: &Batch) -> anyhow::Result<ExitCod
     let mut stop = None;
     let mut fed_up = false;
     let mut running = JoinSet::new();
-    let mut again = Some(Vec::<Failed>::new());
+    // Until they are tried once more; who is not, is told as it was.
+    let mut failed: BTreeMap<u64, Failed> = BTreeMap::new();
+    let mut second = false;
     loop {
         if fed_up && running.is_empty() {
-            match again.take().filter(|rows| stop.is_none() && !rows.is_empty()) {
-                Some(rows) => {
-                    let rows = feed_again(rows, &mut counts);
-                    feed = feed::begin(rows, Arc::clone(&intake), Arc::clone(&lane), results.known());
-                    fed_up = false;
-                }
-                None => break,
+            if stop.is_some() || failed.is_empty() || second {
+                break;
             }
+            second = true;
+            let rows = feed_again(&failed, &mut counts);
+            feed = feed::begin(rows, Arc::clone(&intake), Arc::clone(&lane), results.known());
+            fed_up = false;
         }
         tokio::select! {
             () = signals.next() => {
@@ -171,23 +172,25 @@ pub(crate) async fn run(global: &Global, args: &Batch) -> anyhow::Result<ExitCod
             },
             Some(ended) = running.join_next() => {
                 let (place, ended) = ended.context("a row's task ended badly")?;
-                match (ended, &mut again) {
-                    (Ended::Failed(failed), Some(again)) if failed.0.advice().retryable && again.len() < MOST_AGAIN => {
-                        again.push(*failed);
+                failed.remove(&place.row());
+                match ended {
+                    Ended::Failed(ended) if !second && ended.0.advice().retryable && failed.len() < MOST_AGAIN => {
+                        failed.insert(place.row(), *ended);
                     }
-                    (ended, _) => count(&mut counts, &mut results, place, ended)?,
+                    ended => count(&mut counts, &mut results, place, ended)?,
                 }
             }
             () = Progress::due(&clock) => {}
         }
         progress.show(&counts, &lane.clients());
     }
-    for failed in again.into_iter().flatten() {
-        count(&mut counts, &mut results, failed.1.place, Ended::Failed(Box::new(failed)))?;
-    }
-    progress.end();
     let left = running.len();
     running.detach_all();
+    // At a second Ctrl-C those that are being tried again are among them.
+    for (_, ended) in std::mem::take(&mut failed) {
+        count(&mut counts, &mut results, ended.1.place, Ended::Failed(Box::new(ended)))?;
+    }
+    progress.end();
     results.finish()?;
     let seconds = clock.monotonic().since(started).as_secs_f64();
     let summary = Summary {
@@ -217,13 +220,13 @@ async fn create(lane: &Lane, row: Row) -> (Place, Ended) {
 }
 
 /// What failed is fed anew.
-fn feed_again(failed: Vec<Failed>, counts: &mut Counts) -> mpsc::Receiver<Result<Row, RowError>> {
+fn feed_again(failed: &BTreeMap<u64, Failed>, counts: &mut Counts) -> mpsc::Receiver<Result<Row, RowError>> {
     let rows = failed.len() as u64;
     counts.begun -= rows;
     screen::note(format!("{} failed for no fault of the row's: tried once more.", screen::count(rows, "row")));
     let (sender, receiver) = mpsc::channel(failed.len());
-    for failed in failed {
-        let _ = sender.try_send(Ok(failed.1)); // there is room for all
+    for (_, row) in failed.values() {
+        let _ = sender.try_send(Ok(row.clone())); // there is room for all
     }
     receiver
 }
@@ -280,7 +283,7 @@ fn tell(global: &Global, args: &Batch, summary: &Summary, stop: Option<Stop>, le
     match stop {
         Some(Stop::Interrupted) => screen::note(format!("Interrupted. To go on, run {go_on} again: nothing is made twice.")),
         Some(Stop::Outage(outage)) => {
-            screen::note(format!("error: {outage}, so the rows after these were not begun. Once it does, run {go_on} again."));
+            screen::note(format!("error: {outage}: the other rows were not begun. Once it does, run {go_on} again."));
         }
         None if summary.rows == 0 => {
             screen::note(format!("note: the file has no rows; rows without a queue_id use {QUEUE_ID}"));

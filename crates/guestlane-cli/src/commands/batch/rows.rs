@@ -47,7 +47,7 @@ impl Place {
 }
 
 /// A good row.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Row {
     pub(super) place: Place,
     pub(super) request: SessionRequest,
