@@ -13,8 +13,8 @@ use crate::{
 /// could be used for another session, and a caller who repeats a wish would be refused or get a second one.
 pub const SHORTEST_RETENTION: Duration = Duration::from_secs(24 * 3600);
 
-/// How many sessions are looked at in one transaction: callers wait no longer for it than for a group of their own.
-const STEP: u32 = 200;
+/// How many sessions are looked at in one transaction. Callers wait for it: 200 of a store of a million took 70 ms on a busy machine.
+const STEP: u32 = 100;
 
 /// Between two steps, so that there is room for callers.
 const PAUSE: Duration = Duration::from_millis(100);

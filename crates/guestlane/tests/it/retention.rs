@@ -188,7 +188,7 @@ async fn thousands_are_forgotten_in_small_steps_and_a_death_between_them_loses_n
     world.clock.advance(25 * HOUR);
     let late = lane_that_dies(&mut world, Seam::Committed, 5).await;
     let left = guests(&late).await;
-    assert_eq!(left.len(), SESSIONS - 5 * 200, "five steps are committed, and there is no sixth");
+    assert_eq!(left.len(), SESSIONS - 5 * 100, "five steps are committed, and there is no sixth");
     let late = lane_that_dies(&mut world, Seam::RowsWritten, 1).await;
     assert_eq!(guests(&late).await, left, "a step that is not committed has not been");
 
@@ -201,8 +201,8 @@ async fn thousands_are_forgotten_in_small_steps_and_a_death_between_them_loses_n
     let lane = world.lane().await;
     steps.store(0, Ordering::SeqCst);
     let pruned = lane.prune().await.unwrap();
-    assert_eq!((pruned.sessions, pruned.events), (2000, 2000));
-    assert_eq!(steps.load(Ordering::SeqCst), 10);
+    assert_eq!((pruned.sessions, pruned.events), (2500, 2500));
+    assert_eq!(steps.load(Ordering::SeqCst), 25);
     assert!(guests(&lane).await.is_empty());
     let summary = lane.store().summary().await.unwrap();
     assert_eq!((summary.sessions["open"], summary.events["delivered"], summary.latency.count), (3000, 3000, 3000));
