@@ -53,6 +53,9 @@ struct Turns {
 /// Who waits together: by who goes first, by what may be due at another time, and by as whom it cannot go.
 type Key = (Priority, Operation, u64);
 
+/// When, and among those of the same moment who first.
+type Place = (Timestamp, Priority, u64);
+
 #[derive(Debug)]
 struct Waiter {
     came: u64,
@@ -404,7 +407,7 @@ impl Turns {
                 }
                 !queue.is_empty()
             });
-            let mut next: Option<((Timestamp, Priority, u64), Key, Option<usize>)> = None;
+            let mut next: Option<(Place, Key, Option<usize>)> = None;
             for (key, queue) in &self.waiting {
                 let Some(waiter) = queue.front() else { continue };
                 let (at, client) = match self.choose(key.1, key.2, ready, now) {

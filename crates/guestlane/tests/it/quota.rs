@@ -208,6 +208,54 @@ async fn clients_of_one_organization_are_used_together_on_the_official_surfaces_
     assert!(lane.clients().iter().all(|client| client.calls > 30), "{:?}", lane.clients());
 }
 
+#[tokio::test]
+async fn on_the_official_surfaces_a_client_that_cannot_sign_in_stops_nobody() {
+    let mut world = with(3, |options| options.quota = Some(Rate::CLOUD)).await;
+    world.config.surface = WEB_MESSAGING;
+    world.config.credentials.sign_in = SignIn::Basic;
+    world.config.patience.quota = Some(Rate::CLOUD);
+    world.config.credentials.clients[0].secret = "wrong".to_owned().into();
+    let lane = world.lane().await;
+    assert!(crowd(&lane, 20, 4).await.iter().all(Result::is_ok));
+    world.assert_each_guest_once(20);
+    let left_out: Vec<_> = lane.clients().iter().map(|client| client.left_out).collect();
+    assert_eq!(left_out, [true, false, false], "only the one whose fault it is");
+}
+
+#[tokio::test]
+async fn when_the_tokens_of_all_clients_are_revoked_at_once_each_is_renewed_and_nobody_is_refused() {
+    let world = world(2, "100/s").await;
+    let lane = world.lane().await;
+    assert_eq!(batch(&lane, 60).await, 0); // both are signed in
+    for n in 0..10 {
+        world.sim.revoke_tokens();
+        lane.create(request(&format!("late-{n}"))).await.unwrap();
+    }
+    world.assert_each_guest_once(70);
+    assert!(lane.clients().iter().all(|client| !client.left_out));
+}
+
+#[tokio::test]
+async fn a_client_that_was_throttled_is_used_again_when_its_time_is_up() {
+    let world = world(2, "100/s").await;
+    let lane = world.lane().await;
+    assert_eq!(batch(&lane, 60).await, 0);
+    let before: Vec<_> = lane.clients().iter().map(|client| client.calls).collect();
+    for wait in ["", ",retry-after=1"] {
+        world.faults(&[&format!("contact:429:first=1{wait}")]);
+        assert!(lane.create(request(&format!("throttled{wait}").replace([',', '='], "-"))).await.is_ok());
+    }
+    world.faults(&[]);
+    world.clock().sleep(Duration::from_secs(2)).await;
+    let more = stream::iter(0..200).map(|n| {
+        let lane = Arc::clone(&lane);
+        async move { lane.create(request(&format!("more-{n}"))).await.unwrap() }
+    });
+    more.buffer_unordered(20).collect::<Vec<_>>().await;
+    let clients = lane.clients();
+    assert!(clients.iter().zip(before).all(|(client, before)| client.calls > before + 150 && !client.left_out), "{clients:?}");
+}
+
 /// Sessions that come evenly, whatever becomes of them: so many a second.
 async fn arrivals(world: &World, lane: &Arc<Lane>, a_second: u32, seconds: u32, name: &str) {
     let clock = world.clock();
