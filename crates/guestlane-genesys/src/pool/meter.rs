@@ -266,10 +266,15 @@ mod tests {
     fn a_quota_below_what_the_platform_allows_is_used_beside_another_program() {
         let mut meter = Meter::new("100/min".parse().unwrap());
         let mut now = START;
+        let mut sent = Vec::new();
         for _ in 0..300 {
             now = send(&mut meter, now);
-            // Of 300 that the platform allows, another program uses 200.
-            assert_eq!(meter.observed((200 + meter.used(now), 300), Duration::from_secs(30), now, now), None);
+            sent.push(now);
+            // Of 300 that the platform allows in each of its minutes, another program uses 200.
+            let into = Duration::from_secs(now.since(START).as_secs() % 60);
+            let ours = sent.iter().filter(|at| **at >= START + Duration::from_secs(now.since(START).as_secs() / 60 * 60)).count();
+            let told = (200 + u32::try_from(ours).unwrap(), 300);
+            assert_eq!(meter.observed(told, Duration::from_secs(60) - into, now, now), None);
         }
         assert_eq!(meter.limit(), 98);
     }
