@@ -1,7 +1,7 @@
-//! Whole runs: `guestlane batch` against `guestlane simulate`, each in a process of its own, on this machine.
+//! What a process takes as a whole, each in a process of its own on this machine: `guestlane batch` with many rows (memory, and whether the last
+//! rows go as fast as the first), and `guestlane create` (from its start to its end). What sessions cost, `guestlane bench` says.
 //!
-//! `cargo bench -p guestlane-cli --bench flow` prints, for each run and as medians: sessions per second, processor time per session of
-//! the batch's process alone, and its largest resident memory.
+//! `cargo bench -p guestlane-cli --bench flow`; `GUESTLANE_BENCH_ROWS=1000000` for the large one.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a benchmark may")]
 #![allow(
     clippy::disallowed_methods,
@@ -11,20 +11,13 @@
 )]
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use nix::sys::{
-    resource::{UsageWho, getrusage},
-    time::TimeValLike,
-};
+use nix::sys::resource::{UsageWho, getrusage};
 use serde_json::Value;
-
-const SESSIONS: usize = 10_000;
-const RUNS: usize = 5;
-const AT_ONCE: &str = "64";
 
 fn guestlane() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_guestlane"));
@@ -57,50 +50,54 @@ fn with_settings<'a>(command: &'a mut Command, platform: &Value, crm: bool) -> &
     command
 }
 
-/// Processor time of the children that have ended.
-fn processor_time() -> Duration {
-    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap();
-    let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
-    Duration::from_micros(micros.try_into().unwrap())
-}
-
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
 
-fn batches(title: &str, crm: bool) {
+/// A batch, seen by the line that it writes every ten seconds.
+fn rows(number: usize) {
     let directory = tempfile::tempdir().unwrap();
-    let rows: String = (0..SESSIONS).map(|n| format!("guest-{n},web-portal,premium\n")).collect();
     let file = directory.path().join("guests.csv");
-    std::fs::write(&file, format!("guest_id,attr.source,attr.tier\n{rows}")).unwrap();
-    println!("{title}: {RUNS} runs of {SESSIONS} sessions, {AT_ONCE} at once");
-    let (mut rates, mut costs) = (Vec::new(), Vec::new());
-    for run in 0..RUNS {
-        // A fresh platform each time: nothing may be faster because it was there before.
-        let (mut child, platform) = simulator();
-        let before = processor_time();
-        let mut command = guestlane();
-        command.args(["batch", "--json", "--concurrency", AT_ONCE, "--out"]);
-        command.arg(directory.path().join(format!("out-{title}-{run}.jsonl")));
-        command.arg("--state-dir").arg(directory.path().join(format!("state-{title}-{run}"))).arg(&file);
-        let output = with_settings(&mut command, &platform, crm).output().unwrap();
-        let cost = processor_time() - before;
-        // `ru_maxrss` is in KiB, and the largest of all children that have ended: of the first batch, as long as no simulator has.
-        let resident = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().max_rss() / 1024;
-        child.kill().unwrap();
-        let summary: Value =
-            serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
-        assert_eq!(summary["opened"], SESSIONS, "{summary}");
-        rates.push(summary["perSecond"].as_f64().unwrap());
-        costs.push(cost.as_secs_f64() * 1000.0 / SESSIONS as f64);
-        println!("  {:.0} sessions/s, {:.3} ms of processor time per session", rates[run], costs[run]);
-        if crm && run == 0 {
-            println!("  {resident} MiB resident at the most");
+    let mut text = std::io::BufWriter::new(std::fs::File::create(&file).unwrap());
+    writeln!(text, "guest_id,attr.source,attr.tier").unwrap();
+    (0..number).for_each(|n| writeln!(text, "guest-{n},web-portal,premium").unwrap());
+    text.into_inner().unwrap();
+    let (mut simulator, platform) = simulator();
+    let mut command = guestlane();
+    command.args(["batch", "--json", "--out"]).arg(directory.path().join("out.jsonl"));
+    command.arg("--state-dir").arg(directory.path().join("state")).arg(&file).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut batch = with_settings(&mut command, &platform, true).spawn().unwrap();
+    let started = Instant::now();
+    let mut seen = vec![(0.0, 0.0)];
+    for line in BufReader::new(batch.stderr.take().unwrap()).lines().map_while(Result::ok) {
+        match line.split_once(" rows: ").and_then(|(rows, _)| rows.parse::<f64>().ok()) {
+            Some(rows) => seen.push((started.elapsed().as_secs_f64(), rows)),
+            None => println!("{line}"),
         }
-        child.wait().unwrap(); // only now: its own time is not the batch's
     }
-    println!("  median: {:.0} sessions/s, {:.3} ms per session\n", median(rates), median(costs));
+    let output = batch.wait_with_output().unwrap();
+    seen.push((started.elapsed().as_secs_f64(), number as f64));
+    // `ru_maxrss` is in KiB, and the largest of all children that have ended: of the batch, as long as no simulator has.
+    let resident = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().max_rss() as f64 / 1024.0;
+    let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(summary["opened"], number, "{summary}");
+    println!(
+        "batch of {number} rows: {:.0} rows/s, {resident:.0} MiB resident at the most",
+        summary["perSecond"].as_f64().unwrap()
+    );
+    let rate = |from: f64, to: f64| {
+        let at = |rows: f64| {
+            let after = seen.iter().position(|(_, seen)| *seen >= rows).unwrap().max(1);
+            let ((t0, r0), (t1, r1)) = (seen[after - 1], seen[after]);
+            t0 + (t1 - t0) * (rows - r0) / (r1 - r0)
+        };
+        (to - from) / (at(to) - at(from))
+    };
+    let (all, part) = (number as f64, number as f64 / 10.0);
+    println!("  first tenth {:.0} rows/s, last tenth {:.0} rows/s\n", rate(0.0, part), rate(all - part, all));
+    simulator.kill().unwrap();
+    simulator.wait().unwrap();
 }
 
 /// From the start of the process to its end, in a state directory that exists.
@@ -122,7 +119,6 @@ fn first_session() {
 }
 
 fn main() {
-    batches("durable, audited, CRM told", true);
-    batches("durable, audited, no CRM", false);
+    rows(std::env::var("GUESTLANE_BENCH_ROWS").map_or(100_000, |rows| rows.parse().unwrap()));
     first_session();
 }
