@@ -7,6 +7,7 @@ use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::Full;
 use secrecy::SecretString;
 use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
 
 use crate::{
     budget::RetryBudget,
@@ -72,12 +73,16 @@ impl Default for Patience {
     }
 }
 
+/// Calls under way at once. Over HTTP/1.1 each has a connection of its own, and making thousands of them would take longer than the calls.
+const MOST_CALLS: usize = 256;
+
 /// The platform, as one OAuth client sees it or several.
 #[derive(Debug)]
 pub struct Platform {
     hosts: Hosts,
     transport: Transport,
     pool: Arc<Pool>,
+    connections: Semaphore,
     shared: Shared,
 }
 
@@ -127,7 +132,8 @@ impl Platform {
         };
         let source = |client| Arc::new(TokenSource::new(credentials, client, transport.clone(), shared.clone()));
         let pool = Pool::new(patience.quota, credentials.clients.iter().map(source).collect(), clock);
-        Ok(Self { hosts: credentials.hosts.clone(), transport, pool: Arc::new(pool), shared })
+        let connections = Semaphore::new(MOST_CALLS);
+        Ok(Self { hosts: credentials.hosts.clone(), transport, pool: Arc::new(pool), connections, shared })
     }
 
     /// What the calls came to so far.
@@ -298,10 +304,15 @@ impl Platform {
         }
         let request = request.body(Full::new(call.body.clone())).map_err(|error| CallError::NotSent(error.to_string()))?;
 
+        let left = deadline.since(self.shared.clock.now());
+        let Ok(_room) = self.shared.clock.timeout(left, self.connections.acquire()).await else {
+            return Err(CallError::NoRoom);
+        };
+        let sent_at = self.shared.clock.monotonic();
         self.shared.stats.sent();
         let _under_way = self.shared.pulse.call();
         let answer = self.transport.send(request, deadline).await?;
-        self.shared.pulse.answered(call.operation, self.shared.clock.monotonic().since(turn.sent_at));
+        self.shared.pulse.answered(call.operation, self.shared.clock.monotonic().since(sent_at));
         if let Some(told) = answer.rate() {
             self.pool.observed(turn, call.operation, told);
         }
