@@ -81,7 +81,8 @@ fn rows(number: usize) {
     // `ru_maxrss` is in KiB, and the largest of all children that have ended: of the batch, as long as no simulator has.
     let resident = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().max_rss() as f64 / 1024.0;
     let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(summary["opened"], number, "{summary}");
+    // One whose lease ran out on a busy machine was finished by the background work: told as replayed, and made once.
+    assert_eq!(summary["opened"].as_u64().unwrap() + summary["replayed"].as_u64().unwrap(), number as u64, "{summary}");
     println!(
         "batch of {number} rows: {:.0} rows/s, {resident:.0} MiB resident at the most",
         summary["perSecond"].as_f64().unwrap()

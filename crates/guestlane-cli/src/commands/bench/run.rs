@@ -153,11 +153,13 @@ pub(super) async fn run(args: &Bench, plan: &Plan, quota: Option<Rate>, arrivals
     for n in 0..args.sessions {
         let (begun, asked_at): (Option<Begun>, _) = match arrivals {
             None => (Some(intake.next(queue, |_| {}).await?), clock.monotonic()),
-            // As they come, whether the ones before are done or not; what is late is late from the moment it should have begun.
+            // As they come, whether the ones before are done or not.
             Some(rate) => {
                 let due = began + Duration::from_secs_f64(n as f64 / rate.in_a_second());
-                clock.sleep(due.since(clock.monotonic())).await;
-                (None, due)
+                if due > clock.monotonic() {
+                    clock.sleep(due.since(clock.monotonic())).await; // to the next millisecond: a timer's, and no session's
+                }
+                (None, clock.monotonic())
             }
         };
         let (lane, clock, wish) = (Arc::clone(&lane), clock.clone(), wish(n, queue)?);
