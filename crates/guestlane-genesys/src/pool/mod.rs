@@ -177,18 +177,21 @@ impl Pool {
         deadline: Timestamp,
     ) -> Result<Turn, CallError> {
         loop {
-            let client = match self.next(operation, tried, deadline).await? {
-                Next::Turn(client) => client,
-                Next::SignIn(client) => {
-                    self.sign_in(client, tried, deadline).await?;
-                    continue;
-                }
+            let (client, taken) = match self.next(operation, tried, deadline).await? {
+                Next::Turn(client) => (client, true),
+                Next::SignIn(client) => (client, false),
                 Next::Again => continue,
             };
-            match self.sign_in(client, tried, deadline).await? {
-                Some(token) => return Ok(Turn { client, token, sent_at: self.clock.monotonic() }),
-                None => continue,
+            let Some(token) = self.sign_in(client, tried, deadline).await? else { continue };
+            let now = self.clock.monotonic();
+            if !taken {
+                if self.clients[client].is_ready() {
+                    continue; // for its turn
+                }
+                // A token that is too old when it comes: the platform shall say so, and nobody asks for the next one meanwhile.
+                self.turns().books[client].take(operation, now);
             }
+            return Ok(Turn { client, token, sent_at: now });
         }
     }
 
