@@ -31,11 +31,6 @@ impl Rate {
         self.calls
     }
 
-    /// Calls in a minute.
-    pub fn in_a_minute(self) -> u64 {
-        u64::from(self.calls) * 60 / self.window.as_secs().max(1)
-    }
-
     /// Calls in a second.
     pub fn in_a_second(self) -> f64 {
         f64::from(self.calls) / self.window.as_secs_f64()

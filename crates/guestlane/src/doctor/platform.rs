@@ -336,18 +336,20 @@ impl Look<'_> {
         };
         let number = |name: &str| seen.headers.get(name).and_then(|text| text.parse::<u64>().ok());
         let pace = self.config.patience.quota.map_or("off".to_owned(), |rate| rate.to_string());
+        // The public platform's windows are minutes, the brief's are seconds; no header says which.
+        let (span, unit) = if self.config.surface.is_official() { (60.0, "min") } else { (1.0, "s") };
+        let too_fast =
+            |allowed: u64| self.config.patience.quota.is_none_or(|rate| rate.in_a_second() * span > allowed as f64 + 0.5);
         match (number("inin-ratelimit-count"), number("inin-ratelimit-allowed")) {
             (Some(count), Some(allowed)) if allowed > 0 && count * 10 >= allowed * 9 => {
                 Finding::warning(check, format!("{count} of {allowed} calls of this window are used"))
                     .because("another program uses the same OAuth client, or this one did a moment ago")
                     .fix("give guestlane an OAuth client of its own")
             }
-            (_, Some(allowed))
-                if self.config.patience.quota.is_none_or(|rate| rate.in_a_minute() > allowed) && allowed < 6000 =>
-            {
+            (_, Some(allowed)) if allowed > 0 && too_fast(allowed) => {
                 Finding::warning(check, format!("guestlane's pace is {pace}, and the platform allows {allowed} in a window"))
                     .because("calls beyond that are refused with 429 and wait")
-                    .fix(format!("set GUESTLANE_QUOTA={allowed}/min"))
+                    .fix(format!("set GUESTLANE_QUOTA={allowed}/{unit}"))
             }
             (Some(count), Some(allowed)) => {
                 Finding::good(check, format!("{count} of {allowed} calls of this window are used; guestlane's pace is {pace}"))

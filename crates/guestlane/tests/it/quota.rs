@@ -179,7 +179,7 @@ async fn a_client_with_wrong_credentials_or_without_a_permission_is_left_out_and
     world.assert_each_guest_once(300);
     assert!(lane.clients()[0].left_out, "{:?}", lane.clients());
     let refused = world.journal("conversation").iter().filter(|entry| entry.status == Some(403)).count();
-    assert!(refused <= 24, "{refused} calls wasted");
+    assert!(refused <= 40, "{refused} calls wasted: no more than the rows that may be ready at once");
 }
 
 #[tokio::test]
