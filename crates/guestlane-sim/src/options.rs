@@ -186,7 +186,7 @@ impl Default for Options {
         let queue = |id, name: &str| Queue { id, name: name.to_owned() };
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            clients: vec![OAuthClient::new("sim-client", "sim-client-secret")],
+            clients: OAuthClient::several(1),
             queues: vec![
                 queue(uuid!("5e0c0000-0000-4000-8000-000000000001"), "Sales"),
                 queue(uuid!("5e0c0000-0000-4000-8000-000000000002"), "Support"),

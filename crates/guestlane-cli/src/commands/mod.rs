@@ -19,7 +19,7 @@ use std::{io::Read, process::ExitCode};
 
 use clap::CommandFactory;
 use guestlane::{
-    Clock, Lane, State,
+    Clock, Lane, Rate, State,
     request::{Attributes, Invalid},
 };
 
@@ -54,6 +54,11 @@ pub(crate) fn attributes(pairs: &[String]) -> Result<Attributes, Invalid> {
         })
     });
     Attributes::from_pairs(split.collect::<Result<Vec<_>, _>>()?)
+}
+
+/// A flag that is a rate, or off.
+pub(crate) fn rate(flag: &str, text: &str) -> Result<Option<Rate>, Invalid> {
+    Rate::parse(text).map_err(|error| Invalid::new(flag, error.to_string(), "use the form N/s, N/min or off"))
 }
 
 /// An argument, or standard input where that is `-`.

@@ -12,8 +12,7 @@ use crate::{
 };
 
 pub(crate) async fn run(global: &Global, args: &Simulate) -> anyhow::Result<ExitCode> {
-    let quota =
-        Rate::parse(&args.quota).map_err(|error| Invalid::new("--quota", error.to_string(), "use the form N/s, N/min or off"))?;
+    let quota = super::rate("--quota", &args.quota)?;
     let endpoint_quotas = args.endpoint_quotas.iter().map(|text| endpoint_quota(text)).collect::<Result<_, _>>()?;
     let options = Options {
         clients: OAuthClient::several(args.clients),

@@ -182,12 +182,12 @@ pub(crate) async fn run(global: &Global, args: &Batch) -> anyhow::Result<ExitCod
             }
             () = Progress::due(&clock) => {}
         }
-        progress.show(&counts, &lane.clients());
+        progress.show(&counts, &lane);
     }
     let left = running.len();
     running.detach_all();
     // At a second Ctrl-C those that are being tried again are among them.
-    for (_, ended) in std::mem::take(&mut failed) {
+    for (_, ended) in failed {
         count(&mut counts, &mut results, ended.1.place, Ended::Failed(Box::new(ended)))?;
     }
     progress.end();

@@ -2,7 +2,7 @@
 
 use std::{io::IsTerminal, time::Duration};
 
-use guestlane::{ClientUse, Clock, Timestamp};
+use guestlane::{ClientUse, Clock, Lane, Timestamp};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Counts;
@@ -54,21 +54,29 @@ impl Progress {
         clock.sleep(Self::TICK).await;
     }
 
-    pub(super) fn show(&mut self, counts: &Counts, clients: &[ClientUse]) {
+    /// Called for every row: it looks and writes only when it is time.
+    pub(super) fn show(&mut self, counts: &Counts, lane: &Lane) {
+        let every = match &self.shown {
+            Shown::Line(_) => Self::TICK,
+            Shown::Now => Self::NOW_AND_THEN,
+            Shown::Not => return,
+        };
         let now = self.clock.monotonic();
+        if now.since(self.told) < every {
+            return;
+        }
+        self.told = now;
+        let text = self.text(counts, &lane.clients(), now);
         match &self.shown {
             Shown::Line(line) => {
-                line.set_message(self.text(counts, clients, now));
+                line.set_message(text);
                 match self.size {
                     Some(_) => line.set_position(ended(counts)),
                     None => line.tick(),
                 }
             }
-            Shown::Now if now.since(self.told) >= Self::NOW_AND_THEN => {
-                screen::note(self.text(counts, clients, now));
-                self.told = now;
-            }
-            Shown::Now | Shown::Not => {}
+            Shown::Now => screen::note(text),
+            Shown::Not => {}
         }
     }
 

@@ -6,7 +6,7 @@ mod run;
 
 use std::process::ExitCode;
 
-use guestlane::{Rate, request::Invalid};
+use guestlane::request::Invalid;
 
 use crate::{
     args::{Bench, Global},
@@ -16,10 +16,7 @@ use figures::{Figures, Report};
 use run::Plan;
 
 pub(crate) async fn run(global: &Global, args: &Bench) -> anyhow::Result<ExitCode> {
-    let rate = |flag: &str, text: &str| {
-        Rate::parse(text).map_err(|error| Invalid::new(flag, error.to_string(), "use the form N/s, N/min or off"))
-    };
-    let (quota, arrivals) = (rate("--quota", &args.quota)?, rate("--arrivals", &args.arrivals)?);
+    let (quota, arrivals) = (super::rate("--quota", &args.quota)?, super::rate("--arrivals", &args.arrivals)?);
     let plans: Vec<Plan> = if args.costs { Plan::each_guarantee() } else { vec![Plan::whole()] };
     let mut runs: Vec<Vec<Figures>> = plans.iter().map(|_| Vec::new()).collect();
     for round in 1..=args.runs {
