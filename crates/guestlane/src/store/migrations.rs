@@ -12,6 +12,7 @@ const FORMATS: &[Format] = &[
     Format { sql: include_str!("format_2.sql"), and_then: audit::plant_first_tree },
     Format { sql: include_str!("format_3.sql"), and_then: |_| Ok(()) },
     Format { sql: include_str!("format_4.sql"), and_then: |_| Ok(()) },
+    Format { sql: include_str!("format_5.sql"), and_then: |_| Ok(()) },
 ];
 
 /// A format: what is changed by SQL, and what SQL cannot do.
