@@ -42,12 +42,12 @@ impl From<&Error> for ErrorJson {
     fn from(error: &Error) -> Self {
         let advice = error.advice();
         Self {
-            code: advice.code.to_owned(),
+            code: advice.code.name().to_owned(),
             message: chain(error),
             field: error.field().map(str::to_owned),
             cause: advice.cause,
             fix: advice.fix,
-            retryable: advice.retryable,
+            retryable: advice.code.is_retryable(),
             session_id: error.session().map(|id| id.to_string()),
             idempotency_key: None,
             correlation_id: error.correlation_id().map(str::to_owned),

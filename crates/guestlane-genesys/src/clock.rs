@@ -20,7 +20,7 @@ use std::{
 use tokio::sync::oneshot;
 
 /// A moment in UTC, in microseconds since 1970-01-01.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
 impl Timestamp {

@@ -361,6 +361,26 @@ pub struct CallFailed {
 }
 
 impl Operation {
+    /// A stable name, for labels.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Queue => "queue",
+            Self::Contact => "contact",
+            Self::EnrichContact => "enrich_contact",
+            Self::CreateContact => "create_contact",
+            Self::FindContact => "find_contact",
+            Self::OpenConversation => "open_conversation",
+            Self::FirstMessage => "first_message",
+            Self::OpenMessage => "open_message",
+            Self::Details => "message_details",
+            Self::Conversation => "conversation",
+            Self::LinkContact => "link_contact",
+            Self::MoveToQueue => "move_to_queue",
+            Self::Look => "look",
+        }
+    }
+
     /// The permissions of the public platform of which any one will do (`contract/rest.json`). The brief's calls have names of their own.
     pub fn permissions(self) -> &'static [&'static str] {
         match self {

@@ -21,6 +21,7 @@ use crate::{
     retry::{self, Done, RetryPolicy, Shared},
     seam::Seams,
     stats::CallStats,
+    trail,
     transport::{Answer, NoTrustRoots, Transport},
     trust::Trust,
 };
@@ -299,6 +300,9 @@ impl Platform {
         if call.method != Method::GET {
             request = request.header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
+        if let Some(parent) = trail::parent() {
+            request = request.header("traceparent", parent.to_string());
+        }
         if let Some(key) = &call.idempotency_key {
             request = request.header("Idempotency-Key", key);
         }
@@ -308,11 +312,16 @@ impl Platform {
         let Ok(_room) = self.shared.clock.timeout(left, self.connections.acquire()).await else {
             return Err(CallError::NoRoom);
         };
+        trail::sent(self.shared.clock.now());
         let sent_at = self.shared.clock.monotonic();
         self.shared.stats.sent();
         let _under_way = self.shared.pulse.call();
-        let answer = self.transport.send(request, deadline).await?;
-        self.shared.pulse.answered(call.operation, self.shared.clock.monotonic().since(sent_at));
+        let answer = self.transport.send(request, deadline).await;
+        let took = self.shared.clock.monotonic().since(sent_at);
+        self.shared.stats.timed(call.operation, answer.as_ref().ok().map(|answer| answer.status.as_u16()), took);
+        let answer = answer?;
+        self.shared.pulse.answered(call.operation, took);
+        trail::answered(answer.status.as_u16(), || answer.correlation_id());
         if let Some(told) = answer.rate() {
             self.pool.observed(turn, call.operation, told);
         }

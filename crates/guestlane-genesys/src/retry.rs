@@ -12,6 +12,7 @@ use crate::{
     pulse::Pulse,
     seam::{Seam, Seams},
     stats::CallStats,
+    trail,
 };
 
 /// R8: how often and how soon.
@@ -135,13 +136,18 @@ where
     shared.budget.earn();
     loop {
         tries += 1;
+        if tries > 1 {
+            shared.stats.repeated(tries);
+        }
         let error = match attempt().await {
             Ok(value) => {
                 shared.pulse.well();
+                trail::ended(operation, shared.clock.now(), None);
                 return Ok(Done { value, tries });
             }
             Err(error) => error,
         };
+        trail::ended(operation, shared.clock.now(), Some(&error));
         let left = end.since(shared.clock.monotonic());
         match &error {
             // Our own doing, both: it says nothing of the platform.

@@ -106,6 +106,10 @@ seams! {
     EventSettled = "event-settled",
     /// Events are to be sent again; nobody was told.
     EventsReplayed = "events-replayed",
+    /// An API key is in the store; nobody has it.
+    ApiKeyStored = "api-key-stored",
+    /// An API key is revoked; nobody was told.
+    ApiKeyRevoked = "api-key-revoked",
     /// A full log is sealed; the next one is not begun.
     LogSealed = "log-sealed",
     /// A guest is erased in the store; the store's file still has the bytes.

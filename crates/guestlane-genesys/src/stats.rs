@@ -1,8 +1,35 @@
 //! Counts of what the calls to the platform came to. Plain atomics: who persists or exports them takes the difference.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
-use crate::error::{CallError, Category, Operation};
+use crate::{
+    error::{CallError, Category, Operation},
+    histogram::{Counted, Histogram},
+};
+
+/// Upper bounds of what a call takes, in seconds: those that OpenTelemetry advises for `http.client.request.duration`.
+const CALL_BOUNDS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+
+/// Attempts that are told apart; more are counted as the last.
+const ATTEMPTS: usize = 8;
+
+/// How long the calls of one kind took that had the same status; `None`: those without an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Timed {
+    /// What was asked for.
+    pub operation: Operation,
+    /// The answer's status.
+    pub status: Option<u16>,
+    /// How long they took.
+    pub took: Counted,
+}
 
 /// Counters of one client. All are totals since it was made.
 #[derive(Debug, Default)]
@@ -11,6 +38,8 @@ pub struct CallStats {
     token_requests: AtomicU64,
     throttled: AtomicU64,
     unknown_frames: AtomicU64,
+    retries: [AtomicU64; ATTEMPTS],
+    timed: Mutex<BTreeMap<(Operation, Option<u16>), Arc<Histogram>>>,
     errors: ErrorCounts<AtomicU64>,
 }
 
@@ -51,6 +80,35 @@ impl ErrorCounts {
 impl CallStats {
     pub(crate) fn sent(&self) {
         self.calls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The attempt of that number is made, from 2 on: it is a repetition.
+    pub(crate) fn repeated(&self, attempt: u32) {
+        let index = (attempt as usize).saturating_sub(2).min(ATTEMPTS - 1);
+        self.retries[index].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A call ended.
+    pub(crate) fn timed(&self, operation: Operation, status: Option<u16>, took: Duration) {
+        let histogram = {
+            let mut timed = self.timed.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(timed.entry((operation, status)).or_insert_with(|| Arc::new(Histogram::new(CALL_BOUNDS))))
+        };
+        histogram.observe(took);
+    }
+
+    /// How often calls were made a second time, a third time and so on; the last is all that came after.
+    pub fn retries(&self) -> [u64; ATTEMPTS] {
+        self.retries.each_ref().map(|count| count.load(Ordering::Relaxed))
+    }
+
+    /// How long calls took, by what was asked for and by status.
+    pub fn durations(&self) -> Vec<Timed> {
+        let timed = self.timed.lock().unwrap_or_else(PoisonError::into_inner);
+        timed
+            .iter()
+            .map(|((operation, status), took)| Timed { operation: *operation, status: *status, took: took.counted() })
+            .collect()
     }
 
     pub(crate) fn token_requested(&self) {

@@ -314,7 +314,7 @@ impl Answer {
     }
 
     /// `ININ-Correlation-Id`, else the body's `contextId` (reference, section 3).
-    fn correlation_id(&self) -> Option<String> {
+    pub(crate) fn correlation_id(&self) -> Option<String> {
         let header = self.headers.get("inin-correlation-id").and_then(|value| value.to_str().ok());
         header.map(str::to_owned).or_else(|| self.error_body().context_id)
     }

@@ -136,6 +136,7 @@ async fn write(store: &Store, asked: Instant) -> Writes {
         audit,
         events,
         errors: rates,
+        calls: Vec::new(),
     };
     let after = session.clone().contact_created(Some(Uuid::new_v4().to_string()), 1, clock.now()).unwrap();
     let session = store.advance(step(&session, after, None, Vec::new())).await.unwrap().value.session;
@@ -372,7 +373,8 @@ async fn look(store: &Store, path: &Path) {
     took.sort();
     row("a replay's look-up by key, median of 1,000", took[took.len() / 2]);
     row("the same, 99 of 100 below", took[took.len() * 99 / 100]);
-    let sessions = |guest: Option<String>, state| store.sessions(SessionFilter { guest, state, limit: 50 });
+    let sessions =
+        |guest: Option<String>, state| store.sessions(SessionFilter { guest, state, limit: 50, ..SessionFilter::default() });
     timed("`sessions list`", sessions(None, None)).await.unwrap();
     timed("`sessions list --guest`", sessions(Some(guest.clone()), None)).await.unwrap();
     timed("`sessions list --state parked` (none)", sessions(None, Some(ledger::State::Parked))).await.unwrap();

@@ -82,6 +82,33 @@ impl Intake {
         self.shared.begun.load(Ordering::Relaxed)
     }
 
+    /// As [`new`](Self::new), for sessions that somebody waits for: so many may wait for their turn as the quota serves in two seconds, so that a
+    /// burst is taken and an overload is not.
+    pub fn for_callers(lane: Arc<Lane>, ceiling: usize) -> Self {
+        /// Sessions that wait for nothing but this machine: more would only make each other wait.
+        const MOST: usize = 24;
+        let calls_each = if lane.surface.is_official() { 5.0 } else { 2.0 };
+        let quota = lane.platform.calls_in_a_second();
+        let ready = quota.map_or(MOST, |calls| ((2.0 * calls / calls_each) as usize).max(8));
+        Self { lane, ceiling: ceiling.max(1), ready, paced: quota.is_some(), shared: Arc::default() }
+    }
+
+    /// Counts a session that begins, unless so many wait already that it would wait long.
+    pub fn try_next(&self) -> Option<Begun> {
+        let pulse = self.lane.platform.pulse();
+        let mut begun = self.begun();
+        loop {
+            let ready = begun.saturating_sub(pulse.under_way() + pulse.resting());
+            if begun >= self.ceiling || ready >= self.ready {
+                return None;
+            }
+            match self.shared.begun.compare_exchange_weak(begun, begun + 1, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return Some(Begun(Arc::clone(&self.shared))),
+                Err(now) => begun = now,
+            }
+        }
+    }
+
     /// Waits until the next row may begin, and counts it. While nothing goes well no row begins, for they would only fail: `holding` is told, and
     /// the platform is asked for `queue` now and then. One that never answered is not waited for.
     pub async fn next(&self, queue: QueueId, mut holding: impl FnMut(Holding)) -> Result<Begun, Outage> {

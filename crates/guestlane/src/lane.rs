@@ -8,25 +8,26 @@ use std::{
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, future::Shared, stream};
 use guestlane_genesys::{
-    BaseUrl, CallError, CallFailed, CallStats, ClientUse, Clock, Credentials, Operation, Patience, Platform, Priority, Seam,
-    Seams, Timestamp, Trust,
+    BaseUrl, CallError, CallFailed, CallStats, ClientUse, Clock, Credentials, ErrorCounts, Operation, Patience, Platform,
+    Priority, Seam, Seams, Timestamp, Trail, Trust,
 };
 use http::StatusCode;
 use secrecy::SecretString;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, broadcast};
 use tracing::warn;
 use url::Url;
 
 use crate::{
+    api_key::HashKey,
     audit::{Entry, Status, VerifierKey},
     error::{Error, Then},
     ledger::{Driving, Failure, RENEW_EVERY, Session, Start, Way},
-    metrics::ErrorTally,
+    metrics::{ErrorTally, Figures},
     orchestrator::Opened,
     organization,
     outbox::{Crm, Networks, Outbox},
     request::{QueueId, SessionRequest},
-    state::{Places, State, new_guest_session},
+    state::{Places, State, api_key_hash, new_guest_session},
     store::{Admission, Store},
     surface::{CloudSettings, Surface},
     token::{Keyring, MasterKey, TokenIdentity},
@@ -81,6 +82,8 @@ pub struct Lane {
     pub(crate) keyring: Keyring,
     pub(crate) store: Store,
     pub(crate) errors: ErrorTally,
+    pub(crate) figures: Figures,
+    pub(crate) news: broadcast::Sender<Arc<Session>>,
     pub(crate) outbox: Option<Outbox>,
     pub(crate) driving: Driving,
     pub(crate) seams: Seams,
@@ -97,6 +100,9 @@ enum KnownQueue {
     Exists { until: Timestamp },
     Asking(LookUp),
 }
+
+/// News that wait for those who look.
+const NEWS: usize = 1024;
 
 /// How long a queue that exists is believed to exist (R14).
 const QUEUE_KNOWN_FOR: Duration = Duration::from_secs(300);
@@ -151,6 +157,8 @@ impl Lane {
             keyring: state.keyring,
             store: state.store,
             errors,
+            figures: Figures::default(),
+            news: broadcast::channel(NEWS).0,
             outbox,
             driving,
             seams,
@@ -179,6 +187,46 @@ impl Lane {
     /// Events to the CRM, if there is one.
     pub fn outbox(&self) -> Option<&Outbox> {
         self.outbox.as_ref()
+    }
+
+    /// What sessions came to in this process.
+    pub fn figures(&self) -> &Figures {
+        &self.figures
+    }
+
+    /// From now on, each session of this process as it is once it is open, failed, or rests. Who does not keep up misses some.
+    pub fn news(&self) -> broadcast::Receiver<Arc<Session>> {
+        self.news.subscribe()
+    }
+
+    /// The clock that everything here goes by.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Which of the platform's APIs opens conversations.
+    pub fn surface(&self) -> &Surface {
+        &self.surface
+    }
+
+    /// How long a caller waits for a session.
+    pub fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    /// Errors by category, of this process and of those before it (R12).
+    pub fn error_counts(&self) -> ErrorCounts {
+        self.errors.totals()
+    }
+
+    /// The secret that API keys are hashed under.
+    pub async fn api_key_hash(&self) -> Result<HashKey, Error> {
+        api_key_hash(&self.store, &self.master).await
+    }
+
+    /// The platform's health, as its answers tell it: how long nothing has gone well, if so.
+    pub fn outage(&self) -> Option<Duration> {
+        self.platform.pulse().outage()
     }
 
     /// What the calls came to.
@@ -276,11 +324,12 @@ impl Lane {
     /// How a new session goes, with what must be recorded before its first call.
     fn start(&self, request: &SessionRequest) -> Result<Start, Error> {
         let way = match self.surface {
-            Surface::Rest => return Ok(Way::Rest.into()),
+            Surface::Rest => Way::Rest,
             Surface::WebMessaging { deployment } => Way::WebMessaging { deployment, token: new_guest_session(&self.master)? },
             Surface::OpenMessaging { integration } => Way::OpenMessaging { integration },
         };
-        Ok(Start { way, plain_contact: self.cloud.identifiers(request).is_empty() })
+        let plain_contact = self.surface.is_official() && self.cloud.identifiers(request).is_empty();
+        Ok(Start { way, plain_contact, trace: Trail::current().and_then(|trail| trail.parent()) })
     }
 
     /// Waits until the session is done, or free to be taken up.

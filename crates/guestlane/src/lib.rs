@@ -28,6 +28,7 @@
 //! # Ok(()) }
 //! ```
 
+pub mod api_key;
 pub mod audit;
 pub mod config;
 mod disk;
@@ -51,10 +52,11 @@ pub mod token;
 
 pub use error::Error;
 pub use guestlane_genesys::{
-    BaseUrl, CallStats, ClientUse, Clock, Credentials, ErrorCounts, Hosts, ManualClock, OAuthClient, Patience, Priority, Rate,
-    RetryPolicy, Seam, Seams, SignIn, Timestamp, Trust, guest::frame::SessionToken,
+    Attempt, BaseUrl, CallStats, ClientUse, Clock, Counted, Credentials, ErrorCounts, Hosts, ManualClock, OAuthClient, Patience,
+    Priority, Rate, RetryPolicy, Seam, Seams, SignIn, Timed, Timestamp, TraceParent, Trail, Trust, guest::frame::SessionToken,
 };
 pub use lane::{CrmSettings, Lane, LaneConfig};
+pub use metrics::{Figures, Problem};
 pub use orchestrator::Opened;
 pub use retention::SHORTEST_RETENTION;
 pub use state::{Places, State};

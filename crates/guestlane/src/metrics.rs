@@ -1,8 +1,72 @@
-//! R12's counters, kept across processes: what this process counts is added to the store with its transitions.
+//! R12's counters, kept across processes: what this process counts is added to the store with its transitions. And what sessions came to in this
+//! process (R13).
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
-use guestlane_genesys::{CallStats, ErrorCounts};
+use guestlane_genesys::{CallStats, Counted, ErrorCounts, Histogram, Timestamp};
+
+use crate::{
+    error::{Advice, Code, Error},
+    ledger::Session,
+};
+
+/// Upper bounds of what a session takes, in seconds: a fifth more each time, from a millisecond to two minutes.
+const SESSION_BOUNDS: &[f64] = &[
+    0.001, 0.0012, 0.0015, 0.0018, 0.0022, 0.0027, 0.0033, 0.0039, 0.0047, 0.0056, 0.0068, 0.0082, 0.01, 0.012, 0.015, 0.018,
+    0.022, 0.027, 0.033, 0.039, 0.047, 0.056, 0.068, 0.082, 0.1, 0.12, 0.15, 0.18, 0.22, 0.27, 0.33, 0.39, 0.47, 0.56, 0.68,
+    0.82, 1.0, 1.2, 1.5, 1.8, 2.2, 2.7, 3.3, 3.9, 4.7, 5.6, 6.8, 8.2, 10.0, 15.0, 22.0, 33.0, 47.0, 60.0, 90.0, 120.0,
+];
+
+/// What sessions came to in this process.
+#[derive(Debug)]
+pub struct Figures {
+    latency: Histogram,
+    problems: Mutex<BTreeMap<Code, Problem>>,
+}
+
+/// A kind of failure that came up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// How often.
+    pub count: u64,
+    /// The last time.
+    pub last_at: Timestamp,
+    /// Cause and fix, as they were the last time.
+    pub advice: Advice,
+}
+
+impl Default for Figures {
+    fn default() -> Self {
+        Self { latency: Histogram::new(SESSION_BOUNDS), problems: Mutex::default() }
+    }
+}
+
+impl Figures {
+    pub(crate) fn opened(&self, session: &Session) {
+        self.latency.observe(session.latency.unwrap_or_default());
+    }
+
+    /// Whoever asked was told this.
+    pub(crate) fn failed(&self, error: &Error, now: Timestamp) {
+        let advice = error.advice();
+        let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = problems.get(&advice.code).map_or(0, |problem| problem.count) + 1;
+        problems.insert(advice.code, Problem { count, last_at: now, advice });
+    }
+
+    /// How long sessions took that were opened (R13).
+    pub fn latency(&self) -> Counted {
+        self.latency.counted()
+    }
+
+    /// Failures by kind.
+    pub fn problems(&self) -> BTreeMap<Code, Problem> {
+        self.problems.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
 
 /// The error counts of this process on top of those in the store.
 #[derive(Debug)]

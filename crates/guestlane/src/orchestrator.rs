@@ -1,6 +1,6 @@
 //! The order of things.
 
-use guestlane_genesys::{Priority, Timestamp, guest::frame::SessionToken};
+use guestlane_genesys::{Priority, Timestamp, Trail, guest::frame::SessionToken};
 
 use crate::{
     error::Error,
@@ -29,6 +29,11 @@ pub struct Opened {
 impl Lane {
     /// Creates a session, or finds the one of the same key. When this returns an error, the error says what exists and what becomes of it.
     pub async fn create(&self, request: SessionRequest) -> Result<Opened, Error> {
+        let trail = Trail::current().unwrap_or_default();
+        self.counted(trail.scope(self.create_or_find(request)).await)
+    }
+
+    async fn create_or_find(&self, request: SessionRequest) -> Result<Opened, Error> {
         let asked_at = self.clock.now();
         let deadline = asked_at + self.deadline;
 
@@ -62,10 +67,21 @@ impl Lane {
 
     /// Goes on with a session that was left behind, until it is open or there is a reason why not.
     pub async fn resume(&self, session: Session) -> Result<Opened, Error> {
-        let deadline = self.clock.now() + self.deadline;
-        self.check_organization(deadline).await?;
-        let since = session.admitted_at;
-        self.drive(session, since, deadline).await
+        let trail = Trail::of(session.trace);
+        let resumed = async {
+            let deadline = self.clock.now() + self.deadline;
+            self.check_organization(deadline).await?;
+            let since = session.admitted_at;
+            self.drive(session, since, deadline).await
+        };
+        self.counted(trail.scope(resumed).await)
+    }
+
+    fn counted(&self, ended: Result<Opened, Error>) -> Result<Opened, Error> {
+        if let Err(error) = &ended {
+            self.figures.failed(error, self.clock.now());
+        }
+        ended
     }
 
     /// Drives a session that is ours: contact, then conversation, in two steps or more, each repeated alone and each on record before the next.

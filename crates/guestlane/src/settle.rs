@@ -34,7 +34,7 @@ impl Lane {
         };
         let then = if session.is_ended_by(setback, failed.may_exist) { Then::Refused } else { Then::Completes };
         let error = Error::Platform { session: Some(session.id), then, failed: failed.clone() };
-        let failure = Failure { code: error.advice().code.to_owned(), message: error.record() };
+        let failure = Failure { code: error.advice().code.name().to_owned(), message: error.record() };
         let before = session.clone();
         let after = session.set_back(setback, failed.may_exist, failure, failed.tries, now)?;
         self.commit(self.transition(&before, after, Some(Status::Failed))).await?;

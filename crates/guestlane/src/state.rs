@@ -12,6 +12,7 @@ use tracing::info;
 use zeroize::Zeroizing;
 
 use crate::{
+    api_key::HashKey,
     audit::{
         self, Checkpoint, Hash, NoteSigner, VerifierKey,
         proof::{ProvenRecord, SessionProof},
@@ -144,6 +145,11 @@ impl State {
         open_guest_session(&self.master, session)
     }
 
+    /// The secret that API keys are hashed under, made on first use.
+    pub async fn api_key_hash(&self) -> Result<HashKey, Error> {
+        api_key_hash(&self.store, &self.master).await
+    }
+
     /// Signs a checkpoint as the audit log's own.
     pub fn sign(&self, checkpoint: &Checkpoint) -> String {
         checkpoint.sign(&self.audit_signer)
@@ -220,6 +226,15 @@ async fn kept_secret(
         None => store.secret_or(name, Some(master.seal(name, &new()?)?)).await?.unwrap_or_default(),
     };
     Ok(master.open(name, &kept)?)
+}
+
+pub(crate) async fn api_key_hash(store: &Store, master: &MasterKey) -> Result<HashKey, Error> {
+    let new = || {
+        let mut secret = Zeroizing::new(vec![0; 32]);
+        aws_lc_rs::rand::fill(&mut secret).map_err(|_| MasterKeyError::Unusable)?;
+        Ok(secret)
+    };
+    Ok(HashKey::new(&kept_secret(store, master, "the API keys' secret", new).await?))
 }
 
 async fn audit_signer(store: &Store, master: &MasterKey) -> Result<NoteSigner, Error> {

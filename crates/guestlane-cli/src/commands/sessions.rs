@@ -33,8 +33,8 @@ async fn list(global: &Global, guest: Option<String>, state: Option<&str>, limit
         let invalid = || Invalid::new("--state", format!("`{name}` is no state"), format!("use one of {names}"));
         ledger::State::from_name(name).ok_or_else(invalid)
     };
-    let filter = SessionFilter { guest, state: state.map(parse).transpose()?, limit };
-    let sessions = look_at_state(global).await?.store.sessions(filter).await?;
+    let filter = SessionFilter { guest, state: state.map(parse).transpose()?, limit, ..SessionFilter::default() };
+    let sessions = look_at_state(global).await?.store.sessions(filter).await?.sessions;
     screen::note_of_limit(sessions.len(), limit);
     if global.json {
         sessions.iter().for_each(|session| screen::json(&SessionJson::stored(session)));

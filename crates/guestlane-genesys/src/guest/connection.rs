@@ -30,6 +30,7 @@ use crate::{
     platform::Platform,
     pulse::Pulse,
     stats::CallStats,
+    trail,
     transport::{MAX_ANSWER, Upgrade},
     wire_log,
 };
@@ -68,6 +69,7 @@ impl Platform {
             .header(header::ORIGIN, origin)
             .body(Full::<Bytes>::default())
             .map_err(|error| CallError::NotSent(error.to_string()))?;
+        trail::sent(self.clock().now());
         self.stats().sent();
         let _under_way = self.pulse().call();
         let upgraded = match self.transport().upgrade(request, deadline).await.map_err(|error| nothing_said(error.into()))? {

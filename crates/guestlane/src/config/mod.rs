@@ -1,6 +1,7 @@
 //! Settings: from a file, the environment and flags; the later wins. Every setting is one row of [`SETTINGS`].
 
 mod platform;
+mod service;
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
@@ -95,6 +96,22 @@ settings! {
         "How large a file of the audit log becomes before the next one is begun: like 64MiB, or off.";
     KEEP_SESSIONS: "GUESTLANE_KEEP_SESSIONS", "retention.sessions", Some("off"), false,
         "How long sessions that are open or failed are kept, with their keys: like 72h or 30d, or off for ever. Audit records stay.";
+    LISTEN: "GUESTLANE_LISTEN", "serve.listen", Some("127.0.0.1:8971"), false,
+        "Where the service listens: an address and a port. Beyond this machine only with an API key and a certificate.";
+    METRICS_LISTEN: "GUESTLANE_METRICS_LISTEN", "serve.metrics_listen", Some("127.0.0.1:8972"), false,
+        "Where the service's metrics are, without a key: an address and a port, or off.";
+    TLS_CERT_FILE: "GUESTLANE_TLS_CERT_FILE", "serve.tls_cert_file", None, false,
+        "The service's certificate, in PEM, with those that lead to its authority; read again on SIGHUP and when it changes.";
+    TLS_KEY_FILE: "GUESTLANE_TLS_KEY_FILE", "serve.tls_key_file", None, false, "The private key of the service's certificate, in PEM.";
+    BEHIND_PROXY: "GUESTLANE_BEHIND_PROXY", "serve.behind_proxy", Some("false"), false,
+        "Whether something in front of the service speaks TLS, so that it may listen beyond this machine without a certificate.";
+    KEY_RATE: "GUESTLANE_KEY_RATE", "serve.key_rate", Some("1000/s"), false,
+        "How many requests the service takes with one API key: N/s, N/min or off.";
+    MAX_SESSIONS: "GUESTLANE_MAX_SESSIONS", "serve.max_sessions", Some("1024"), false,
+        "How many sessions the service has under way at once, at the most; how many it takes, follows the quota and the platform.";
+    LOG_FORMAT: "GUESTLANE_LOG_FORMAT", "log.format", Some("text"), false, "How the log is written to standard error: text or json.";
+    LOG_LEVEL: "GUESTLANE_LOG_LEVEL", "log.level", Some("warn"), false,
+        "How much the log says: error, warn, info or debug. The service says info by default.";
     MASTER_KEY: "GUESTLANE_MASTER_KEY", "master_key", None, true,
         "What the signing keys are encrypted with, base64 of 32 bytes; by default a file in the state directory.";
     QUOTA: "GUESTLANE_QUOTA", "quota", Some("100/s"), false,
@@ -105,6 +122,8 @@ settings! {
     CALL_TIMEOUT: "GUESTLANE_CALL_TIMEOUT", "call_timeout", Some("10s"), false, "How long one call may take.";
     DEADLINE: "GUESTLANE_DEADLINE", "deadline", Some("60s"), false, "How long one session may take, repetitions and waits included.";
 }
+
+pub use service::{ServiceSettings, TlsFiles};
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]

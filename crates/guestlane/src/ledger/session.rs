@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use guestlane_genesys::Timestamp;
+use guestlane_genesys::{Timestamp, TraceParent};
 use uuid::Uuid;
 
 use super::{
@@ -124,6 +124,8 @@ pub struct Session {
     pub latency: Option<Duration>,
     /// Why the last attempt did not end well.
     pub failure: Option<Failure>,
+    /// The trace of whoever asked first.
+    pub trace: Option<TraceParent>,
 }
 
 impl Session {
@@ -142,7 +144,7 @@ impl Session {
 
     /// Admitted and leased to whoever asked, now.
     pub fn admitted(request: SessionRequest, start: Start, token: TokenIdentity, now: Timestamp) -> Self {
-        let Start { way, plain_contact } = start;
+        let Start { way, plain_contact, trace } = start;
         Self {
             id: SessionId::new(now),
             request,
@@ -165,6 +167,7 @@ impl Session {
             opened_at: None,
             latency: None,
             failure: None,
+            trace,
         }
     }
 

@@ -1,5 +1,6 @@
 //! By which of the platform's APIs a session's conversation is opened, with what was chosen before the first call.
 
+use guestlane_genesys::TraceParent;
 use uuid::Uuid;
 
 use crate::surface::Surface;
@@ -30,11 +31,13 @@ pub struct Start {
     pub way: Way,
     /// Whether nothing identifies the guest's contact: then it must not be asked for twice.
     pub plain_contact: bool,
+    /// The trace of whoever asks.
+    pub trace: Option<TraceParent>,
 }
 
 impl From<Way> for Start {
     fn from(way: Way) -> Self {
-        Self { way, plain_contact: false }
+        Self { way, plain_contact: false, trace: None }
     }
 }
 

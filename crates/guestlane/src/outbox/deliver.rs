@@ -92,7 +92,11 @@ impl Crm {
             return Err(NoAnswer::NotSent(NOT_PUBLIC.to_owned()));
         }
         let now = self.clock.now();
-        let request = Request::post(self.url.as_str())
+        let mut request = Request::post(self.url.as_str());
+        if let Some(trace) = event.trace {
+            request = request.header("traceparent", trace.to_string());
+        }
+        let request = request
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::USER_AGENT, concat!("guestlane/", env!("CARGO_PKG_VERSION")))
             .header("webhook-id", &event.id)

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use guestlane_genesys::Timestamp;
+use guestlane_genesys::{Timestamp, TraceParent};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -27,6 +27,8 @@ pub struct Event {
     pub created_at: Timestamp,
     /// The next try, or the end of the lease of the present one.
     pub due_at: Timestamp,
+    /// The trace of whoever asked for the session.
+    pub trace: Option<TraceParent>,
 }
 
 /// The body names the guest: it stays out of logs.
@@ -82,6 +84,7 @@ impl Event {
             tries: 0,
             created_at: now,
             due_at: now + Self::LEASE,
+            trace: session.trace,
         }
     }
 }

@@ -3,7 +3,9 @@
 mod cloud;
 mod rest;
 
-use guestlane_genesys::{CallError, CallFailed, Category, Seam, Timestamp};
+use std::sync::Arc;
+
+use guestlane_genesys::{CallError, CallFailed, Category, Seam, Timestamp, Trail};
 
 use crate::{
     audit::{Entry, Status},
@@ -101,7 +103,8 @@ impl Lane {
 
     pub(crate) fn transition(&self, before: &Session, after: Session, status: Option<Status>) -> Transition {
         let audit = status.map(|status| Entry::of(&after, status, self.errors.totals(), self.clock.now()));
-        Transition { before: before.clone(), after, audit, events: Vec::new(), errors: self.errors.take() }
+        let calls = Trail::current().map(|trail| trail.take()).unwrap_or_default();
+        Transition { before: before.clone(), after, audit, events: Vec::new(), errors: self.errors.take(), calls }
     }
 
     /// The session as it is from now on. An audit file that lags behind hides nothing: the record is in the store.
@@ -110,10 +113,23 @@ impl Lane {
         if let Some(seam) = seam_after(&session) {
             self.seams.pass(seam).await;
         }
+        self.tell(&session);
         if let Some(outbox) = &self.outbox {
             first.into_iter().for_each(|event| outbox.send_soon(event));
         }
         Ok(session)
+    }
+
+    /// Counts what became of a session, and tells those who watch.
+    fn tell(&self, session: &Session) {
+        if session.state == State::Open {
+            self.figures.opened(session);
+        } else if session.failure.is_none() {
+            return;
+        }
+        if self.news.receiver_count() > 0 {
+            let _ = self.news.send(Arc::new(session.clone()));
+        }
     }
 
     /// Signs, or signs again: the same identity gives the same bytes, and the platform refuses a key that comes back with others.

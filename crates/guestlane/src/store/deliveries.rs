@@ -76,7 +76,8 @@ pub enum Replay {
     },
 }
 
-const COLUMNS: &str = "id, session_id, body, state, tries, created_at, due_at, settled_at, last_error, receiver, guest_id";
+const COLUMNS: &str = "id, session_id, body, state, tries, created_at, due_at, settled_at, last_error, receiver, guest_id, \
+     (SELECT traceparent FROM session WHERE session.id = outbox.session_id)";
 
 /// Says whether the first try is due: not while an earlier event of the same guest waits for the same receiver. Then it is leased to whoever
 /// wrote it.
@@ -112,6 +113,7 @@ fn read(row: &Row<'_>) -> Result<Delivery, StoreError> {
             tries: row.get(4)?,
             created_at,
             due_at: Timestamp::from_unix_micros(row.get(6)?),
+            trace: row.get::<_, Option<String>>(11)?.and_then(|text| text.parse().ok()),
         },
         state: DeliveryState::from_name(&row.get::<_, String>(3)?).ok_or(StoreError::Row("outbox.state"))?,
         created_at,

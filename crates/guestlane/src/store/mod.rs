@@ -4,7 +4,9 @@
 //! record and its CRM event, and they are committed together or not at all.
 
 mod admission;
+mod api_keys;
 mod audit;
+mod calls;
 mod counters;
 mod deliveries;
 mod guests;
@@ -30,12 +32,13 @@ use tracing::warn;
 
 pub use admission::Admission;
 pub use audit::{AuditSettings, GuestIds, Restored};
+pub use calls::KeptCall;
 pub use counters::{LatencySummary, Summary};
 pub use deliveries::{Delivery, DeliveryState, Replay};
 pub use guests::{Done, Erased};
 pub use prune::Pruned;
 pub use records::{LogInfo, RecordFilter, StoredRecord};
-pub use sessions::{Advanced, SessionFilter, Transition};
+pub use sessions::{Advanced, Page, SessionFilter, Transition};
 
 use crate::{
     audit::{AuditError, NoteSigner},

@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use guestlane_genesys::Timestamp;
+use guestlane_genesys::{Attempt, Timestamp};
 use rusqlite::{Connection, Row, params};
 use uuid::Uuid;
 
-use super::StoreError;
+use super::{StoreError, calls};
 use crate::{
     ledger::{Failure, Session, SessionId, State, Way},
     request::{Attributes, Person, QueueId, SessionRequest},
@@ -17,7 +17,7 @@ use crate::{
 /// All columns but the fingerprint, in the order of [`read`].
 pub(super) const COLUMNS: &str = "id, idempotency_key, guest_id, queue_id, attributes, state, token_kid, token_jti, token_iat, \
      contact_id, conversation_id, attempts, epoch, admitted_at, step_since, due_at, opened_at, latency_us, failure_code, failure_message, uncertain, \
-     surface, door, guest_session, guest_session_ends, message_id, contact_unknown, person, plain_contact";
+     surface, door, guest_session, guest_session_ends, message_id, contact_unknown, person, plain_contact, traceparent";
 
 pub(super) fn read(row: &Row<'_>) -> Result<Session, StoreError> {
     let time = |index| row.get(index).map(Timestamp::from_unix_micros);
@@ -53,6 +53,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<Session, StoreError> {
         due_at: time(15)?,
         opened_at: row.get::<_, Option<i64>>(16)?.map(Timestamp::from_unix_micros),
         latency: row.get::<_, Option<u64>>(17)?.map(Duration::from_micros),
+        trace: row.get_ref(29)?.as_str_or_null().map_err(rusqlite::Error::from)?.and_then(|text| text.parse().ok()),
         failure: failure_code.map(|code| Failure { code, message: failure_message.unwrap_or_default() }),
     })
 }
@@ -103,8 +104,8 @@ pub(super) fn insert(connection: &Connection, session: &Session) -> Result<bool,
     let attributes = serde_json::to_string(request.attributes.as_map()).map_err(|_| StoreError::Row("attributes"))?;
     let mut statement = connection.prepare_cached(
         "INSERT INTO session (id, idempotency_key, fingerprint, guest_id, queue_id, attributes, state, token_kid, token_jti, token_iat, \
-         attempts, epoch, admitted_at, step_since, due_at, uncertain, surface, door, guest_session, person, plain_contact) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21) ON CONFLICT (idempotency_key) DO NOTHING",
+         attempts, epoch, admitted_at, step_since, due_at, uncertain, surface, door, guest_session, person, plain_contact, traceparent) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22) ON CONFLICT (idempotency_key) DO NOTHING",
     )?;
     let (door, guest_session) = columns_of(&session.way);
     let person = match &request.person {
@@ -133,16 +134,18 @@ pub(super) fn insert(connection: &Connection, session: &Session) -> Result<bool,
         guest_session,
         person,
         session.plain_contact,
+        session.trace.map(|trace| trace.to_string()),
     ])?;
     Ok(inserted == 1)
 }
 
 /// Writes all that can change, if nobody has taken the session over since `epoch`.
-pub(super) fn update(connection: &Connection, session: &Session, epoch: u32) -> Result<(), StoreError> {
+pub(super) fn update(connection: &Connection, session: &Session, epoch: u32, attempts: &[Attempt]) -> Result<(), StoreError> {
     let mut statement = connection.prepare_cached(
         "UPDATE session SET state = ?3, token_kid = ?4, token_jti = ?5, token_iat = ?6, contact_id = ?7, conversation_id = ?8, \
          attempts = ?9, epoch = ?10, step_since = ?11, due_at = ?12, opened_at = ?13, latency_us = ?14, failure_code = ?15, \
-         failure_message = ?16, uncertain = ?17, message_id = ?18, contact_unknown = ?19, guest_session_ends = ?20 WHERE id = ?1 AND epoch = ?2",
+         failure_message = ?16, uncertain = ?17, message_id = ?18, contact_unknown = ?19, guest_session_ends = ?20, \
+         calls = iif(length(calls) < ?22, calls || ?21, calls) WHERE id = ?1 AND epoch = ?2",
     )?;
     let latency = session.latency.map(|latency| u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
     let failure = session.failure.as_ref();
@@ -167,6 +170,8 @@ pub(super) fn update(connection: &Connection, session: &Session, epoch: u32) -> 
         session.message_id,
         session.contact_unknown,
         session.guest_session_ends.map(Timestamp::unix_micros),
+        calls::lines(attempts),
+        calls::MOST,
     ])?;
     if updated == 1 { Ok(()) } else { Err(StoreError::LeaseLost) }
 }

@@ -1,6 +1,6 @@
 //! Sessions on their way: transitions, leases, taking up what was left behind, and looking.
 
-use guestlane_genesys::{ErrorCounts, Timestamp};
+use guestlane_genesys::{Attempt, ErrorCounts, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params, types::Value};
 
 use super::{Committed, Store, StoreError, counters, deliveries, rows};
@@ -8,7 +8,7 @@ use crate::{
     audit::Entry,
     ledger::{LEASE, Session, SessionId, State},
     outbox::Event,
-    request::GuestId,
+    request::{GuestId, QueueId},
 };
 
 /// The sessions that somebody must still drive: [`State::is_unfinished`] in SQL, word by word the condition of the index over them.
@@ -27,6 +27,8 @@ pub struct Transition {
     pub events: Vec<Event>,
     /// Errors that were counted since the last transition.
     pub errors: ErrorCounts,
+    /// What the calls came to since the last transition.
+    pub calls: Vec<Attempt>,
 }
 
 /// What a transition came to.
@@ -45,17 +47,33 @@ pub struct SessionFilter {
     pub guest: Option<String>,
     /// In this state.
     pub state: Option<State>,
+    /// In this queue.
+    pub queue: Option<QueueId>,
+    /// Older than this one.
+    pub before: Option<SessionId>,
     /// At most so many, newest first.
     pub limit: u32,
 }
+
+/// Sessions, and how to go on.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// Newest first.
+    pub sessions: Vec<Session>,
+    /// Those older than this one were not looked at.
+    pub next: Option<SessionId>,
+}
+
+/// How many rows one page looks at: of millions a rare queue would else be looked for through all of them, and everybody else would wait.
+const LOOKED_AT: u32 = 20_000;
 
 impl Store {
     /// Writes a transition, unless somebody has taken the session over.
     pub async fn advance(&self, transition: Transition) -> Result<Committed<Advanced>, StoreError> {
         self.writer
             .run(move |tx| {
-                let Transition { before, after, audit, events, errors } = transition;
-                rows::update(tx, &after, before.epoch)?;
+                let Transition { before, after, audit, events, errors, calls } = transition;
+                rows::update(tx, &after, before.epoch, &calls)?;
                 if let Some(entry) = audit {
                     tx.record(entry);
                 }
@@ -129,22 +147,47 @@ impl Store {
         self.reader.ask(move |connection| by_id(connection, id)).await
     }
 
-    /// Sessions, newest first.
-    pub async fn sessions(&self, filter: SessionFilter) -> Result<Vec<Session>, StoreError> {
+    /// A page of sessions, newest first. It may have fewer than `limit`, or none, and go on all the same: so much was looked at.
+    pub async fn sessions(&self, filter: SessionFilter) -> Result<Page, StoreError> {
         self.reader
             .ask(move |connection| {
-                // Word by word what the indexes are for: of millions, only those that are asked for are looked at.
-                let of_guest = if filter.guest.is_some() { "guest_id = ?1" } else { "?1 IS NULL" };
-                let in_state = match filter.state {
+                let SessionFilter { guest, state, queue, before, limit } = filter;
+                let before = before.map_or(vec![0xff; 16], |id| id.0.into_bytes().to_vec());
+                // Where an index leads to the few that are asked for, or all are, no more are looked at than there are to show.
+                let by_index = guest.is_some() || state.is_some_and(|state| state != State::Open);
+                let shows_all = queue.is_none() && state.is_none();
+                let unlimited = by_index || shows_all;
+                let last: Option<Vec<u8>> = if unlimited {
+                    None
+                } else {
+                    let sql = "SELECT id FROM session WHERE id < ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2";
+                    let mut last = connection.prepare_cached(sql)?;
+                    last.query_row(params![before, LOOKED_AT - 1], |row| row.get(0)).optional()?
+                };
+                let in_state = match state {
                     None => "TRUE".to_owned(),
                     Some(state) if state.is_unfinished() => format!("{UNFINISHED} AND state = '{}'", state.name()),
                     Some(state) => format!("state = '{}'", state.name()),
                 };
-                let columns = rows::COLUMNS;
-                // «+id»: those few are sorted, in the place of looking for them in the order of ids.
-                let by = if filter.state.is_some_and(State::is_unfinished) { "+id" } else { "id" };
-                let sql = format!("SELECT {columns} FROM session WHERE {of_guest} AND {in_state} ORDER BY {by} DESC LIMIT ?2");
-                select(connection, &sql, &[Value::from(filter.guest), Value::from(filter.limit)])
+                let of_guest = if guest.is_some() { "guest_id = ?1" } else { "?1 IS NULL" };
+                let by = if state.is_some_and(State::is_unfinished) { "+id" } else { "id" };
+                let sql = format!(
+                    "SELECT {} FROM session WHERE {of_guest} AND {in_state} AND (?2 IS NULL OR queue_id = ?2) AND id < ?3 \
+                     AND id >= ?4 ORDER BY {by} DESC LIMIT ?5",
+                    rows::COLUMNS
+                );
+                let parameters = [
+                    Value::from(guest),
+                    Value::from(queue.map(|queue| queue.0.into_bytes().to_vec())),
+                    Value::from(before),
+                    Value::from(last.clone().unwrap_or_default()),
+                    Value::from(limit),
+                ];
+                let sessions = select(connection, &sql, &parameters)?;
+                let full = sessions.len() == limit as usize;
+                let looked_at = || last.and_then(|id| uuid::Uuid::from_slice(&id).ok()).map(SessionId);
+                let next = if full { sessions.last().map(|session| session.id) } else { looked_at() };
+                Ok(Page { sessions, next })
             })
             .await
     }
@@ -174,7 +217,7 @@ impl Store {
 pub(super) fn take(connection: &Connection, session: Session, now: Timestamp) -> Result<Session, StoreError> {
     let epoch = session.epoch;
     let taken = session.taken_up(now)?;
-    rows::update(connection, &taken, epoch)?;
+    rows::update(connection, &taken, epoch, &[])?;
     Ok(taken)
 }
 

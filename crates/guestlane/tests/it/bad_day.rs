@@ -90,8 +90,8 @@ async fn each_fault_alone_at_5_percent_of_all_calls_loses_nobody() {
 }
 
 async fn assert_each_unfinished_one_says_why(lane: &Lane, opened: usize) {
-    let filter = SessionFilter { guest: None, state: None, limit: u32::MAX };
-    let sessions = lane.store().sessions(filter).await.unwrap();
+    let filter = SessionFilter { guest: None, state: None, limit: u32::MAX, ..SessionFilter::default() };
+    let sessions = lane.store().sessions(filter).await.unwrap().sessions;
     assert_eq!(sessions.iter().filter(|session| session.state == State::Open).count(), opened);
     for session in sessions.iter().filter(|session| session.state != State::Open) {
         assert!(session.failure.as_ref().is_some_and(|failure| !failure.code.is_empty()), "{session:?}");

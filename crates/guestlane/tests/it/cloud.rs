@@ -37,7 +37,7 @@ fn again(request: SessionRequest, key: &str) -> SessionRequest {
 
 fn advice(error: &Error) -> (&'static str, String) {
     let advice = error.advice();
-    (advice.code, advice.fix)
+    (advice.code.name(), advice.fix)
 }
 
 async fn create_refused(world: &World, guest: &str) -> Error {

@@ -27,7 +27,7 @@ async fn both_steps_repeated_when_only_the_second_failed() {
     let lane = world.lane().await;
     world.faults(&["conversation:500"]);
     let error = lane.create(request("ann")).await.unwrap_err();
-    assert_eq!(error.advice().code, "platform_failing");
+    assert_eq!(error.advice().code, guestlane::error::Code::PlatformFailing);
     let state = world.sim.state();
     assert_eq!((state.contacts, state.calls["contact"], state.calls["conversation"]), (1, 1, 4));
 }

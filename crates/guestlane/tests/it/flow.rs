@@ -129,7 +129,7 @@ async fn a_missing_scope_is_told_with_the_scopes_to_add_and_the_key_may_be_used_
     let lane = world.lane().await;
     let error = lane.create(request("ann")).await.unwrap_err();
     let advice = error.advice();
-    assert_eq!(advice.code, "forbidden");
+    assert_eq!(advice.code, guestlane::error::Code::Forbidden);
     assert!(advice.fix.contains("conversations:messaging"), "{}", advice.fix);
     assert!(error.correlation_id().is_some());
     assert_eq!(world.journal("conversation").len(), 1, "a refusal is not repeated");
@@ -165,7 +165,7 @@ async fn a_token_of_an_unregistered_key_is_refused_and_counted() {
     let elsewhere = World::new().await;
     world.sim.register_guest_keys(&elsewhere.lane().await.keyring().jwks().to_string()).unwrap();
     let error = lane.create(request("ann")).await.unwrap_err();
-    assert_eq!(error.advice().code, "token_refused");
+    assert_eq!(error.advice().code, guestlane::error::Code::TokenRefused);
     lane.finish().await.unwrap();
     assert_eq!(lane.store().error_counts().await.unwrap().token_validation, 1);
     world.sim.register_guest_keys(&lane.keyring().jwks().to_string()).unwrap();

@@ -12,7 +12,7 @@ async fn a_wait_longer_than_the_caller_has_is_parked_and_completed_later() {
     let lane = world.lane().await;
     world.faults(&["conversation:429:first=1,retry-after=90"]);
     let error = lane.create(request("ann")).await.unwrap_err();
-    assert_eq!(error.advice().code, "rate_limited");
+    assert_eq!(error.advice().code, guestlane::error::Code::RateLimited);
     let id = error.session().unwrap();
     assert_eq!(lane.store().session(id).await.unwrap().unwrap().state, State::Parked);
 
@@ -155,7 +155,7 @@ async fn wrong_credentials_do_not_end_a_session_that_was_promised_to_be_complete
     world.config.credentials.clients[0].secret = "wrong".to_owned().into();
     world.clock.advance(Duration::from_secs(15));
     let ended = world.lane().await.recover().await.unwrap();
-    assert!(matches!(&ended[..], [Err(error)] if error.advice().code == "auth_failed"), "{ended:?}");
+    assert!(matches!(&ended[..], [Err(error)] if error.advice().code.name() == "auth_failed"), "{ended:?}");
 
     world.config.credentials.clients[0].secret = good;
     world.clock.advance(Duration::from_secs(300));
@@ -196,7 +196,11 @@ async fn what_was_cleanly_refused_may_be_asked_for_again_days_later() {
     lane.create(request("ann")).await.unwrap_err();
     world.clock.advance(Duration::from_secs(3 * 24 * 3600));
     let again = lane.create(request("ann")).await.unwrap_err();
-    assert_eq!(again.advice().code, "forbidden", "the platform is asked, and nobody is told that it is too late");
+    assert_eq!(
+        again.advice().code,
+        guestlane::error::Code::Forbidden,
+        "the platform is asked, and nobody is told that it is too late"
+    );
 }
 
 #[tokio::test]
@@ -233,7 +237,7 @@ async fn a_quota_that_leaves_no_room_is_told_as_such_and_the_session_completes_l
     world.config.patience.quota = Some("1/min".parse().unwrap());
     let lane = world.lane().await;
     let error = lane.create(request("ann")).await.unwrap_err();
-    assert_eq!(error.advice().code, "quota_full");
+    assert_eq!(error.advice().code, guestlane::error::Code::QuotaFull);
     while world.sim.state().conversations == 0 {
         world.clock.advance(Duration::from_secs(300));
         let _ = lane.recover().await.unwrap();

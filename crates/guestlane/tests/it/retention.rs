@@ -37,7 +37,12 @@ async fn done(lane: &Arc<Lane>, guest: &str) -> Session {
 
 /// Whose sessions are there, by name: of one moment's sessions any may be the first.
 async fn guests(lane: &Lane) -> Vec<String> {
-    let sessions = lane.store().sessions(SessionFilter { guest: None, state: None, limit: 5000 }).await.unwrap();
+    let sessions = lane
+        .store()
+        .sessions(SessionFilter { guest: None, state: None, limit: 5000, ..SessionFilter::default() })
+        .await
+        .unwrap()
+        .sessions;
     let mut guests: Vec<_> = sessions.iter().map(|session| session.request.guest.as_str().to_owned()).collect();
     guests.sort();
     guests
@@ -163,8 +168,14 @@ async fn write(store: &Store, world: &World, guest: usize) {
     let token = TokenIdentity::new("webchat-guest-key-v1", now);
     let admitted = store.admit(fresh(&format!("guest-{guest}")), Way::Rest.into(), token, rates, now).await.unwrap();
     let Admission::Drive(session) = admitted.value else { panic!() };
-    let step =
-        |before: &Session, after, audit, events| Transition { before: before.clone(), after, audit, events, errors: rates };
+    let step = |before: &Session, after, audit, events| Transition {
+        before: before.clone(),
+        after,
+        audit,
+        events,
+        errors: rates,
+        calls: Vec::new(),
+    };
     let after = session.clone().contact_created(Some("contact".to_owned()), 1, now).unwrap();
     let session = store.advance(step(&session, after, None, Vec::new())).await.unwrap().value.session;
     let after = session.clone().opened("conversation".to_owned(), 1, now, now).unwrap();

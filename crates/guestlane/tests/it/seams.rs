@@ -13,7 +13,9 @@ use std::{
 };
 
 use guestlane::{
-    Lane, Seam, Seams, audit,
+    Lane, Seam, Seams, Timestamp,
+    api_key::{ApiKey, HashKey, StoredApiKey},
+    audit,
     ledger::State,
     store::{GuestIds, Replay, SessionFilter},
     surface::Surface,
@@ -87,6 +89,11 @@ async fn live_until(
         if let Some(erase) = erase {
             let _ = lane.store().erase_guest(erase.parse().unwrap(), clock.now()).await;
         }
+        if let Ok(key) = stored_api_key(clock.now()) {
+            let id = key.id.clone();
+            let _ = lane.store().add_api_key(key, None).await;
+            let _ = lane.store().revoke_api_key(id, clock.now()).await;
+        }
         if let Some(session) = session(&lane, &guest).await {
             let event = Replay::Event(format!("msg_{}", session.id.0.simple()));
             let _ = lane.store().replay(event, clock.now()).await;
@@ -108,9 +115,23 @@ fn time_passes(world: &World) {
     }
 }
 
+fn stored_api_key(now: Timestamp) -> Result<StoredApiKey, guestlane::Error> {
+    let key = ApiKey::generate()?;
+    Ok(StoredApiKey {
+        id: key.id().to_owned(),
+        name: "shop".to_owned(),
+        hash: HashKey::new(b"secret").hash(&key),
+        scopes: "sessions:write".parse()?,
+        created_at: now,
+        expires_at: None,
+        revoked_at: None,
+        last_used_at: None,
+    })
+}
+
 async fn session(lane: &Lane, guest: &str) -> Option<guestlane::ledger::Session> {
-    let filter = SessionFilter { guest: Some(guest.to_owned()), state: None, limit: 2 };
-    let mut sessions = lane.store().sessions(filter).await.ok()?;
+    let filter = SessionFilter { guest: Some(guest.to_owned()), state: None, limit: 2, ..SessionFilter::default() };
+    let mut sessions = lane.store().sessions(filter).await.ok()?.sessions;
     assert!(sessions.len() < 2, "one wish is one session");
     sessions.pop()
 }

@@ -174,7 +174,7 @@ pub(crate) async fn run(global: &Global, args: &Batch) -> anyhow::Result<ExitCod
                 let (place, ended) = ended.context("a row's task ended badly")?;
                 failed.remove(&place.row());
                 match ended {
-                    Ended::Failed(ended) if !second && ended.0.advice().retryable && failed.len() < MOST_AGAIN => {
+                    Ended::Failed(ended) if !second && ended.0.advice().code.is_retryable() && failed.len() < MOST_AGAIN => {
                         failed.insert(place.row(), *ended);
                     }
                     ended => count(&mut counts, &mut results, place, ended)?,

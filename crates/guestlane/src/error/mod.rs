@@ -1,5 +1,7 @@
 //! What can go wrong, each with its cause and what to do (R18).
 
+mod catalogue;
+
 use std::{fmt::Write as _, sync::Arc};
 
 use guestlane_genesys::{CallError, CallFailed, Operation, Refusal, Timestamp, transport::NoTrustRoots};
@@ -13,6 +15,8 @@ use crate::{
     store::StoreError,
     token::{KeyringError, MasterKeyError, TokenError},
 };
+
+pub use catalogue::Code;
 
 /// Why there is no session, or no answer yet.
 #[derive(Debug, thiserror::Error)]
@@ -133,19 +137,17 @@ pub enum Then {
 /// What to tell a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Advice {
-    /// Stable name of this kind of failure.
-    pub code: &'static str,
+    /// Which kind of failure it is.
+    pub code: Code,
     /// Why it happened.
     pub cause: String,
     /// What to do now.
     pub fix: String,
-    /// Whether the same request may go well without anybody changing anything.
-    pub retryable: bool,
 }
 
 impl Advice {
-    fn new(code: &'static str, retryable: bool, cause: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { code, cause: cause.into(), fix: fix.into(), retryable }
+    fn new(code: Code, cause: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { code, cause: cause.into(), fix: fix.into() }
     }
 }
 
@@ -202,29 +204,25 @@ impl Error {
     pub fn advice(&self) -> Advice {
         match self {
             Self::Invalid(invalid) => {
-                Advice::new("invalid_input", false, format!("{} {}", invalid.field, invalid.reason), &invalid.fix)
+                Advice::new(Code::InvalidInput, format!("{} {}", invalid.field, invalid.reason), &invalid.fix)
             }
             Self::Settings(_) => Advice::new(
-                "invalid_settings",
-                false,
+                Code::InvalidSettings,
                 "settings are missing or malformed",
                 "set them in the environment or in guestlane.toml; `guestlane config show` tells where each comes from",
             ),
             Self::UnknownQueue { .. } => Advice::new(
-                "unknown_queue",
-                false,
+                Code::UnknownQueue,
                 "the queue id is not that of a queue in this organization, or the OAuth client may not see its division",
                 "copy the id from Admin > Contact Center > Queues; nothing was created",
             ),
             Self::Mismatch { .. } => Advice::new(
-                "key_mismatch",
-                false,
+                Code::KeyMismatch,
                 "one idempotency key stands for one request",
                 "use a new key for the new request, or send the first request again",
             ),
             Self::InProgress { retry_at, .. } => Advice::new(
-                "in_progress",
-                true,
+                Code::InProgress,
                 "the session is recorded and is being completed",
                 format!("ask again with the same key after {retry_at}"),
             ),
@@ -238,29 +236,24 @@ impl Error {
                     "look for the guest in the organization; if the conversation is not there, create the session under a new key"
                 };
                 Advice::new(
-                    "needs_attention",
-                    false,
+                    Code::NeedsAttention,
                     format!("repeating it now could make a second contact or conversation; {known}"),
                     fix,
                 )
             }
             Self::Platform { failed, then, .. } => platform_advice(failed, *then),
-            Self::Token(error) => Advice::new("token_validation", false, error.to_string(), token_fix(error)),
+            Self::Token(error) => Advice::new(Code::TokenValidation, error.to_string(), token_fix(error)),
             Self::Keyring(error) => Advice::new(
-                "keys_unusable",
-                false,
+                Code::KeysUnusable,
                 error.to_string(),
                 "use the master key that encrypted the store; with a lost master key, start a new state directory",
             ),
-            Self::MasterKey(error) => Advice::new("master_key", false, error.to_string(), master_key_fix(error)),
+            Self::MasterKey(error) => Advice::new(Code::MasterKey, error.to_string(), master_key_fix(error)),
             Self::Store(error) => store_advice(error),
-            Self::Audit(error) => Advice::new("audit_unavailable", true, chain(error), audit_fix(error)),
-            Self::Trust(error) => Advice::new(
-                "no_trust_roots",
-                false,
-                error.to_string(),
-                "install the operating system's package `ca-certificates`",
-            ),
+            Self::Audit(error) => Advice::new(Code::AuditUnavailable, chain(error), audit_fix(error)),
+            Self::Trust(error) => {
+                Advice::new(Code::NoTrustRoots, error.to_string(), "install the operating system's package `ca-certificates`")
+            }
         }
     }
 }
@@ -305,34 +298,30 @@ fn master_key_fix(error: &MasterKeyError) -> String {
 fn store_advice(error: &StoreError) -> Advice {
     match error {
         StoreError::Open(path, _) => Advice::new(
-            "state_unusable",
-            false,
+            Code::StateUnusable,
             chain(error),
             format!("make {} writable for this user, or choose another place by --state-dir", path.display()),
         ),
         StoreError::Newer { .. } => Advice::new(
-            "state_newer",
-            false,
+            Code::StateNewer,
             error.to_string(),
             "use the newer guestlane, or another --state-dir; nothing was changed",
         ),
         StoreError::LeaseLost => {
-            Advice::new("taken_over", true, error.to_string(), "ask again with the same key: the answer will be that process's")
+            Advice::new(Code::TakenOver, error.to_string(), "ask again with the same key: the answer will be that process's")
         }
         StoreError::Database(_) | StoreError::Commit(_) | StoreError::Closed => Advice::new(
-            "store_failed",
-            true,
+            Code::StoreFailed,
             chain(error),
             "check the disk and whether another process holds the database; then ask again with the same key",
         ),
         StoreError::RecordsChanged(_) => Advice::new(
-            "records_changed",
-            false,
+            Code::RecordsChanged,
             chain(error),
             "find out who wrote to the database; the files of the log and checkpoints kept elsewhere tell what was there",
         ),
         StoreError::Row(_) | StoreError::IllegalMove(_) | StoreError::NoAuditLog => {
-            Advice::new("defect", false, chain(error), "this should not happen: please report it with this line")
+            Advice::new(Code::Defect, chain(error), "this should not happen: please report it with this line")
         }
     }
 }
@@ -352,8 +341,7 @@ fn platform_advice(failed: &CallFailed, then: Then) -> Advice {
         let said = refusal.to_string();
         if signing_in || refusal.status == StatusCode::UNAUTHORIZED {
             return Advice::new(
-                "auth_failed",
-                false,
+                Code::AuthFailed,
                 format!("OAuth authentication failed: {said}"),
                 format!(
                     "verify client credentials and scopes (GENESYS_CLIENT_ID, GENESYS_CLIENT_SECRET; Admin > Integrations > OAuth, in this region){later}"
@@ -362,16 +350,14 @@ fn platform_advice(failed: &CallFailed, then: Then) -> Advice {
         }
         if refusal.is_expired_guest_token() {
             return Advice::new(
-                "token_refused",
-                false,
+                Code::TokenRefused,
                 format!("the platform took a fresh guest token for an expired one: {said}"),
                 format!("set this machine's clock (a token lives five minutes){later}"),
             );
         }
         if refusal.status == StatusCode::UNPROCESSABLE_ENTITY && refusal.code.contains("idempotency") {
             return Advice::new(
-                "key_taken",
-                false,
+                Code::KeyTaken,
                 format!(
                     "the platform knows this key from another state directory or program, or from a guest who was erased here: {said}"
                 ),
@@ -380,19 +366,17 @@ fn platform_advice(failed: &CallFailed, then: Then) -> Advice {
         }
         if refusal.status.is_redirection() {
             return Advice::new(
-                "refused",
-                false,
+                Code::Refused,
                 format!("the platform redirects: {said}"),
                 format!("check GENESYS_ORG_DOMAIN (or GENESYS_BASE_URL): redirects are not followed{later}"),
             );
         }
         if let Some((code, cause, fix)) = official_refusal(refusal, failed.operation) {
-            return Advice::new(code, false, format!("{cause}: {said}"), format!("{fix}{later}"));
+            return Advice::new(code, format!("{cause}: {said}"), format!("{fix}{later}"));
         }
         if refusal.is_guest_token() {
             return Advice::new(
-                "token_refused",
-                false,
+                Code::TokenRefused,
                 format!("the platform did not accept the guest token: {said}"),
                 format!(
                     "register the public key (`guestlane keys export`) under its kid in Messaging > Security > Guest Token Keys{later}"
@@ -401,8 +385,7 @@ fn platform_advice(failed: &CallFailed, then: Then) -> Advice {
         }
         if refusal.status == StatusCode::FORBIDDEN {
             return Advice::new(
-                "forbidden",
-                false,
+                Code::Forbidden,
                 said,
                 match failed.operation {
                     Operation::Queue | Operation::Contact | Operation::OpenConversation => format!(
@@ -415,100 +398,89 @@ fn platform_advice(failed: &CallFailed, then: Then) -> Advice {
                 },
             );
         }
-        return Advice::new(
-            "refused",
-            false,
-            said,
-            format!("correct the request; `-vv` shows the shape of what was sent{later}"),
-        );
+        return Advice::new(Code::Refused, said, format!("correct the request; `-vv` shows the shape of what was sent{later}"));
     }
     match cause {
         CallError::Throttled { .. } => Advice::new(
-            "rate_limited",
-            true,
+            Code::RateLimited,
             "the platform's rate limit was reached, by this or another program with the same OAuth client",
             format!("lower GUESTLANE_QUOTA, or give GENESYS_CLIENT_ID another OAuth client{later}"),
         ),
         CallError::NoRoom => Advice::new(
-            "quota_full",
-            true,
+            Code::QuotaFull,
             "more calls wait for their turn than the quota allows before the deadline",
             format!(
                 "raise GUESTLANE_DEADLINE, give GENESYS_CLIENT_ID another OAuth client, or raise GUESTLANE_QUOTA if the platform allows more{later}"
             ),
         ),
         CallError::NotSent(reason) if reason.contains("certificate") || reason.contains("UnknownIssuer") => Advice::new(
-            "untrusted",
-            false,
+            Code::Untrusted,
             format!("the platform's certificate is not believed: {reason}"),
             format!("for a private certificate authority set GENESYS_CA_FILE to its certificate in PEM{later}"),
         ),
         CallError::NotSent(reason) => Advice::new(
-            "unreachable",
-            true,
+            Code::Unreachable,
             format!("the platform cannot be reached: {reason}"),
             format!(
                 "check GENESYS_ORG_DOMAIN or GENESYS_REGION (or GENESYS_BASE_URL), DNS and firewall; HTTP proxies are not used{later}"
             ),
         ),
         CallError::NotThereYet(_) if failed.operation == Operation::Details => Advice::new(
-            "not_there_yet",
-            true,
+            Code::NotThereYet,
             "the platform has the guest's first message, and has not yet said in which conversation it is",
             format!(
                 "if it never does: the deployment or integration needs an inbound message flow, and a Presence event may open no conversation (set GENESYS_FIRST_MESSAGE to a text for sessions to come; what was said is not said again){later}"
             ),
         ),
         CallError::NotThereYet(_) => Advice::new(
-            "not_there_yet",
-            true,
+            Code::NotThereYet,
             "the platform does not show the conversation's participants yet",
             format!("nothing needs to be changed here{later}"),
         ),
         CallError::OutcomeUnknown { reason, .. } => {
-            Advice::new("platform_failing", true, reason.clone(), format!("nothing needs to be changed here{later}"))
+            Advice::new(Code::PlatformFailing, reason.clone(), format!("nothing needs to be changed here{later}"))
         }
         CallError::Unauthorized(_) | CallError::Refused(_) | CallError::SignIn(_) | CallError::AsAnother(_) => {
-            Advice::new("refused", false, cause.to_string(), format!("correct the request{later}"))
+            Advice::new(Code::Refused, cause.to_string(), format!("correct the request{later}"))
         }
     }
 }
 
 /// What only the public platform's surfaces refuse: code, cause and fix.
-fn official_refusal(refusal: &Refusal, operation: Operation) -> Option<(&'static str, &'static str, &'static str)> {
+fn official_refusal(refusal: &Refusal, operation: Operation) -> Option<(Code, &'static str, &'static str)> {
     const DEPLOYMENT: &str = "check GENESYS_DEPLOYMENT_ID, its status and GENESYS_REGION (`guestlane doctor`)";
     if refusal.is_of_guest_api() {
         return Some(match refusal.code.rsplit('-').next().unwrap_or_default() {
-            "4006" | "4007" => ("session_expired", "the guest's session on the platform is over", "nothing was said in it"),
-            "409" => ("session_ended", "the guest's conversation was ended", "nothing was said in it"),
-            "4013" => ("refused", "the platform takes fewer bytes of attributes", "shorten the attributes"),
-            "4011" => ("refused", "the first message is too long for the platform", "shorten GENESYS_FIRST_MESSAGE"),
-            "403" => ("forbidden", "the deployment does not allow it", DEPLOYMENT),
-            _ => ("refused", "the guest API refused", DEPLOYMENT),
+            "4006" | "4007" => (Code::SessionExpired, "the guest's session on the platform is over", "nothing was said in it"),
+            "409" => (Code::SessionEnded, "the guest's conversation was ended", "nothing was said in it"),
+            "4013" => (Code::Refused, "the platform takes fewer bytes of attributes", "shorten the attributes"),
+            "4011" => (Code::Refused, "the first message is too long for the platform", "shorten GENESYS_FIRST_MESSAGE"),
+            "403" => (Code::Forbidden, "the deployment does not allow it", DEPLOYMENT),
+            _ => (Code::Refused, "the guest API refused", DEPLOYMENT),
         });
     }
     match (operation, refusal.status) {
         (Operation::FirstMessage, StatusCode::FORBIDDEN) => Some((
-            "forbidden",
+            Code::Forbidden,
             "the deployment does not allow this origin",
             "set GENESYS_ORIGIN to one of its allowed domains, or allow the domain in Admin > Message > Messenger Deployments",
         )),
-        (Operation::FirstMessage, _) => Some(("refused", "the guest socket refused", DEPLOYMENT)),
+        (Operation::FirstMessage, _) => Some((Code::Refused, "the guest socket refused", DEPLOYMENT)),
         (Operation::OpenMessage, StatusCode::NOT_FOUND) => {
-            Some(("refused", "there is no such integration", "check GENESYS_INTEGRATION_ID (`guestlane doctor`)"))
+            Some((Code::Refused, "there is no such integration", "check GENESYS_INTEGRATION_ID (`guestlane doctor`)"))
         }
         (Operation::EnrichContact | Operation::CreateContact, StatusCode::CONFLICT) => Some((
-            "contact_conflict",
+            Code::ContactConflict,
             "an identifier of the guest belongs to another contact",
             "look for the guest's id, e-mail and telephone in External Contacts, and merge the contacts or release the identifier",
         )),
         (Operation::LinkContact | Operation::MoveToQueue, StatusCode::NOT_FOUND | StatusCode::CONFLICT) => Some((
-            "refused",
+            Code::Refused,
             "the conversation, its contact or its participant is not there (any more)",
             "look at the conversation in the organization (`guestlane sessions show` has its id); it is tried again",
         )),
         (Operation::EnrichContact, _) if refusal.message.to_ascii_lowercase().contains("source") => Some((
-            "refused",
+            Code::Refused,
             "the external source is not known",
             "check GENESYS_EXTERNAL_SOURCE_ID: the id of a source in Admin > External Contacts > External Sources",
         )),

@@ -1,0 +1,117 @@
+//! How long things took: counts by upper bound, of a fixed size however many there are.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+/// Counts of durations. `bounds` are the upper ones, in seconds, rising; what is longer than the last is counted without a bound.
+#[derive(Debug)]
+pub struct Histogram {
+    bounds: &'static [f64],
+    counts: Box<[AtomicU64]>,
+    micros: AtomicU64,
+}
+
+/// A histogram as it was at a moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Counted {
+    /// The upper bounds, in seconds.
+    pub bounds: &'static [f64],
+    /// How many were within each bound and above the one before; the last has no bound.
+    pub counts: Vec<u64>,
+    /// All of them together, in seconds.
+    pub sum: f64,
+}
+
+impl Histogram {
+    /// Empty.
+    pub fn new(bounds: &'static [f64]) -> Self {
+        Self { bounds, counts: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(), micros: AtomicU64::new(0) }
+    }
+
+    /// Counts one.
+    pub fn observe(&self, took: Duration) {
+        let seconds = took.as_secs_f64();
+        let bucket = self.bounds.partition_point(|bound| *bound < seconds);
+        if let Some(count) = self.counts.get(bucket) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        self.micros.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// As it is now.
+    pub fn counted(&self) -> Counted {
+        Counted {
+            bounds: self.bounds,
+            counts: self.counts.iter().map(|count| count.load(Ordering::Relaxed)).collect(),
+            sum: self.micros.load(Ordering::Relaxed) as f64 / 1e6,
+        }
+    }
+}
+
+impl Counted {
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// Those that came since `earlier`, which was counted with the same bounds.
+    pub fn since(&self, earlier: &Self) -> Self {
+        let counts = self.counts.iter().zip(&earlier.counts).map(|(now, then)| now.saturating_sub(*then)).collect();
+        Self { bounds: self.bounds, counts, sum: (self.sum - earlier.sum).max(0.0) }
+    }
+
+    /// The duration that this share (0 to 1) does not exceed, in seconds: linear between two bounds. `None` where there are none.
+    pub fn quantile(&self, share: f64) -> Option<f64> {
+        let wanted = self.count() as f64 * share;
+        let mut below = 0.0;
+        let mut lower = 0.0;
+        for (bucket, count) in self.counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+            let upper = self.bounds.get(bucket).or(self.bounds.last()).copied().unwrap_or(0.0);
+            let from = bucket.checked_sub(1).and_then(|before| self.bounds.get(before)).copied().unwrap_or(0.0);
+            lower = upper;
+            if below + *count as f64 >= wanted {
+                return Some(from + (upper - from).max(0.0) * (wanted - below) / *count as f64);
+            }
+            below += *count as f64;
+        }
+        (self.count() > 0).then_some(lower)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const BOUNDS: &[f64] = &[0.001, 0.01, 0.1, 1.0];
+
+    #[test]
+    fn a_duration_at_a_bound_is_within_it() {
+        let histogram = Histogram::new(BOUNDS);
+        for millis in [0, 1, 2, 10, 1000, 1001] {
+            histogram.observe(Duration::from_millis(millis));
+        }
+        let counted = histogram.counted();
+        assert_eq!((counted.counts.as_slice(), counted.count()), ([2, 2, 0, 1, 1].as_slice(), 6));
+        assert!((counted.sum - 2.014).abs() < 1e-9);
+        assert_eq!(Histogram::new(BOUNDS).counted().quantile(0.5), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_quantile_is_in_the_bucket_of_the_exact_one(mut millis in prop::collection::vec(0_u64..900, 1..200), percent in 1_u32..=100) {
+            let histogram = Histogram::new(BOUNDS);
+            millis.iter().for_each(|millis| histogram.observe(Duration::from_millis(*millis)));
+            millis.sort_unstable();
+            let rank = (millis.len() * percent as usize).div_ceil(100).max(1) - 1;
+            let exact = millis[rank] as f64 / 1000.0;
+            let upper = BOUNDS.iter().copied().find(|bound| *bound >= exact).unwrap();
+            let lower = BOUNDS.iter().copied().rev().find(|bound| *bound < exact).unwrap_or(0.0);
+            let found = histogram.counted().quantile(f64::from(percent) / 100.0).unwrap();
+            prop_assert!(found >= lower && found <= upper, "{lower} {found} {upper}");
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The keys that are accepted, as a process knows them.
+
+use std::collections::HashMap;
+
+use aws_lc_rs::{constant_time, hmac};
+use guestlane_genesys::Timestamp;
+
+use super::{ApiKey, Scopes, StoredApiKey};
+
+/// The secret that keys are hashed under. Not `Debug`.
+#[derive(Clone)]
+pub struct HashKey(hmac::Key);
+
+impl HashKey {
+    /// From the store's secret.
+    pub fn new(secret: &[u8]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
+    }
+
+    /// What the store keeps of a key.
+    pub fn hash(&self, key: &ApiKey) -> [u8; 32] {
+        let tag = hmac::sign(&self.0, key.expose().as_bytes());
+        let mut hash = [0; 32];
+        hash.copy_from_slice(tag.as_ref());
+        hash
+    }
+}
+
+impl std::fmt::Debug for HashKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("HashKey")
+    }
+}
+
+/// Whose key it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// The key's id.
+    pub id: String,
+    /// What it allows.
+    pub scopes: Scopes,
+}
+
+/// The keys of a moment.
+#[derive(Debug, Clone)]
+pub struct ApiKeys {
+    hash_key: HashKey,
+    keys: HashMap<String, StoredApiKey>,
+}
+
+impl ApiKeys {
+    /// As the store has them.
+    pub fn new(hash_key: HashKey, keys: Vec<StoredApiKey>) -> Self {
+        Self { hash_key, keys: keys.into_iter().map(|key| (key.id.clone(), key)).collect() }
+    }
+
+    /// Whose key that is, if it is good. Takes as long for a key that nobody has as for one with a wrong secret.
+    pub fn caller(&self, text: &str, now: Timestamp) -> Option<Caller> {
+        let key: ApiKey = text.parse().ok()?;
+        let hash = self.hash_key.hash(&key);
+        let known = self.keys.get(key.id());
+        let same = constant_time::verify_slices_are_equal(&hash, &known.map_or([0; 32], |known| known.hash)).is_ok();
+        known
+            .filter(|known| same && known.is_good_at(now))
+            .map(|known| Caller { id: known.id.clone(), scopes: known.scopes.clone() })
+    }
+
+    /// Whether any key is good.
+    pub fn any_good_at(&self, now: Timestamp) -> bool {
+        self.keys.values().any(|key| key.is_good_at(now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::api_key::Scope;
+
+    #[test]
+    fn only_the_whole_good_key_is_accepted() {
+        let now = Timestamp::from_unix_micros(1_800_000_000_000_000);
+        let hash_key = HashKey::new(b"a secret of the store");
+        let (key, other) = (ApiKey::generate().unwrap(), ApiKey::generate().unwrap());
+        let stored = StoredApiKey {
+            id: key.id().to_owned(),
+            name: "shop".to_owned(),
+            hash: hash_key.hash(&key),
+            scopes: Scopes::new([Scope::SessionsWrite]).unwrap(),
+            created_at: now,
+            expires_at: Some(now + Duration::from_secs(60)),
+            revoked_at: None,
+            last_used_at: None,
+        };
+        let ring = |stored: &StoredApiKey, hash_key: &HashKey| ApiKeys::new(hash_key.clone(), vec![stored.clone()]);
+        let accepted = |ring: &ApiKeys, now| ring.caller(key.expose(), now).is_some();
+
+        assert!(accepted(&ring(&stored, &hash_key), now));
+        assert!(ring(&stored, &hash_key).caller(other.expose(), now).is_none());
+        assert!(!accepted(&ring(&stored, &hash_key), now + Duration::from_secs(60)), "expired");
+        assert!(!accepted(&ring(&StoredApiKey { revoked_at: Some(now), ..stored.clone() }, &hash_key), now), "revoked");
+        assert!(!accepted(&ring(&stored, &HashKey::new(b"another secret")), now), "of another store");
+        // Another key that claims the id.
+        assert!(!accepted(&ring(&StoredApiKey { hash: hash_key.hash(&other), ..stored.clone() }, &hash_key), now));
+    }
+
+    #[test]
+    fn admin_allows_everything_and_the_others_themselves() {
+        for scope in Scope::ALL {
+            let scopes = Scopes::new([scope]).unwrap();
+            for wanted in Scope::ALL {
+                assert_eq!(scopes.allow(wanted), scope == wanted || scope == Scope::Admin, "{scope} {wanted}");
+            }
+            assert_eq!(scopes.to_string().parse::<Scopes>().unwrap(), scopes);
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! What the service needs to be told.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use guestlane_genesys::Rate;
+
+use super::{BEHIND_PROXY, KEY_RATE, LISTEN, MAX_SESSIONS, METRICS_LISTEN, Reader, Settings, TLS_CERT_FILE, TLS_KEY_FILE};
+use crate::error::Error;
+
+/// A certificate and its key, as files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate chain, PEM.
+    pub cert: PathBuf,
+    /// The private key, PEM.
+    pub key: PathBuf,
+}
+
+/// How the service is reached, and how much it takes.
+#[derive(Debug, Clone)]
+pub struct ServiceSettings {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Where its metrics are.
+    pub metrics: Option<SocketAddr>,
+    /// With TLS.
+    pub tls: Option<TlsFiles>,
+    /// Requests with one API key.
+    pub key_rate: Option<Rate>,
+    /// Sessions under way at once.
+    pub max_sessions: usize,
+}
+
+impl Settings {
+    /// What the service needs, or everything that is wrong with it.
+    pub fn service(&self) -> Result<ServiceSettings, Error> {
+        let mut reader = Reader { settings: self, refused: Vec::new() };
+        let settings = reader.service();
+        reader.finish(settings)
+    }
+}
+
+impl Reader<'_> {
+    fn service(&mut self) -> Option<ServiceSettings> {
+        let address = "write an address and a port, like 127.0.0.1:8971 or [::]:8971";
+        let listen: Option<SocketAddr> = self.parsed(LISTEN, address, |text| text.parse().ok());
+        let metrics =
+            self.parsed(METRICS_LISTEN, "write an address and a port, like 127.0.0.1:8972, or off", |text| match text {
+                "off" => Some(None),
+                text => text.parse().ok().map(Some),
+            });
+        let key_rate = self.parsed(KEY_RATE, "write 1000/s, 300/min or off", |text| Rate::parse(text).ok());
+        let in_range = |text: &str| text.parse().ok().filter(|number| (1..=65_536).contains(number));
+        let max_sessions = self.parsed(MAX_SESSIONS, "give a number from 1 to 65536", in_range);
+        let behind_proxy = self.parsed(BEHIND_PROXY, "write true or false", |text| text.parse::<bool>().ok());
+        let tls = match (self.settings.value(TLS_CERT_FILE), self.settings.value(TLS_KEY_FILE)) {
+            (Some(cert), Some(key)) => Some(TlsFiles { cert: cert.into(), key: key.into() }),
+            (None, None) => None,
+            (Some(_), None) => {
+                self.missing(TLS_KEY_FILE, "name the private key of the certificate");
+                None
+            }
+            (None, Some(_)) => {
+                self.missing(TLS_CERT_FILE, "name the certificate of the private key");
+                None
+            }
+        };
+        let (listen, behind_proxy) = (listen?, behind_proxy?);
+        if !listen.ip().is_loopback() && tls.is_none() && !behind_proxy {
+            let reason = "is beyond this machine, and without TLS anybody on the way could read keys and guests";
+            let fix =
+                "set GUESTLANE_TLS_CERT_FILE and GUESTLANE_TLS_KEY_FILE; or GUESTLANE_BEHIND_PROXY=true where a proxy speaks TLS";
+            self.refuse(LISTEN, reason, fix);
+        }
+        Some(ServiceSettings { listen, metrics: metrics?, tls, key_rate: key_rate?, max_sessions: max_sessions? })
+    }
+}

@@ -1,0 +1,92 @@
+//! The keys of those who ask the service.
+
+use guestlane_genesys::{Seam, Timestamp};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::{Store, StoreError};
+use crate::api_key::StoredApiKey;
+
+const COLUMNS: &str = "id, name, hash, scopes, created_at, expires_at, revoked_at, last_used_at";
+
+impl Store {
+    /// All keys, oldest first, those that are not accepted any more included.
+    pub async fn api_keys(&self) -> Result<Vec<StoredApiKey>, StoreError> {
+        self.reader
+            .ask(|connection| {
+                let mut statement =
+                    connection.prepare_cached(&format!("SELECT {COLUMNS} FROM api_key ORDER BY created_at, id"))?;
+                let rows = statement.query_map([], |row| Ok(read(row)))?;
+                rows.map(|row| row?).collect()
+            })
+            .await
+    }
+
+    /// Adds a key. With `replaces`, that one ends at `until`, unless it ends before: the two overlap, so that callers can change over.
+    pub async fn add_api_key(&self, key: StoredApiKey, replaces: Option<(String, Timestamp)>) -> Result<(), StoreError> {
+        let added = self.writer.run(move |connection| {
+            connection.execute(
+                "INSERT INTO api_key (id, name, hash, scopes, created_at, expires_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                params![
+                    key.id,
+                    key.name,
+                    key.hash,
+                    key.scopes.to_string(),
+                    key.created_at.unix_micros(),
+                    key.expires_at.map(Timestamp::unix_micros)
+                ],
+            )?;
+            if let Some((replaced, until)) = replaces {
+                let end = "UPDATE api_key SET expires_at = min(coalesce(expires_at, ?2), ?2) WHERE id = ?1";
+                connection.execute(end, params![replaced, until.unix_micros()])?;
+            }
+            Ok(())
+        });
+        added.await?;
+        self.seams.pass(Seam::ApiKeyStored).await;
+        Ok(())
+    }
+
+    /// From now on the key is not accepted. Says how it stands; `None`: there is no such key.
+    pub async fn revoke_api_key(&self, id: String, now: Timestamp) -> Result<Option<StoredApiKey>, StoreError> {
+        let revoked = self.writer.run(move |connection| {
+            let revoke = "UPDATE api_key SET revoked_at = ?2 WHERE id = ?1 AND revoked_at IS NULL";
+            connection.execute(revoke, params![id, now.unix_micros()])?;
+            by_id(connection, &id)
+        });
+        let revoked = revoked.await?.value;
+        self.seams.pass(Seam::ApiKeyRevoked).await;
+        Ok(revoked)
+    }
+
+    /// When keys were last used.
+    pub async fn used_api_keys(&self, used: Vec<(String, Timestamp)>) -> Result<(), StoreError> {
+        let written = self.writer.run(move |connection| {
+            let mut statement = connection
+                .prepare_cached("UPDATE api_key SET last_used_at = ?2 WHERE id = ?1 AND coalesce(last_used_at, 0) < ?2")?;
+            for (id, at) in used {
+                statement.execute(params![id, at.unix_micros()])?;
+            }
+            Ok(())
+        });
+        written.await.map(drop)
+    }
+}
+
+fn by_id(connection: &Connection, id: &str) -> Result<Option<StoredApiKey>, StoreError> {
+    let mut statement = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM api_key WHERE id = ?1"))?;
+    statement.query_row([id], |row| Ok(read(row))).optional()?.transpose()
+}
+
+fn read(row: &Row<'_>) -> Result<StoredApiKey, StoreError> {
+    let time = |index| row.get::<_, Option<i64>>(index).map(|time| time.map(Timestamp::from_unix_micros));
+    Ok(StoredApiKey {
+        id: row.get(0)?,
+        name: row.get(1)?,
+        hash: row.get(2)?,
+        scopes: row.get::<_, String>(3)?.parse().map_err(|_| StoreError::Row("api_key.scopes"))?,
+        created_at: Timestamp::from_unix_micros(row.get(4)?),
+        expires_at: time(5)?,
+        revoked_at: time(6)?,
+        last_used_at: time(7)?,
+    })
+}
