@@ -44,12 +44,17 @@ pub(crate) enum Command {
     Simulate(Simulate),
     /// Measure whole runs against a simulator, on this machine
     Bench(Bench),
+    /// Serve sessions over HTTP, with a dashboard, until interrupted
+    Serve(Serve),
     /// Look at sessions, and finish what was left behind
     #[command(subcommand)]
     Sessions(Sessions),
     /// Look at events for the CRM, and deliver them
     #[command(subcommand)]
     Outbox(Outbox),
+    /// Who may ask the service, and for what
+    #[command(subcommand)]
+    ApiKeys(ApiKeys),
     /// Look at signing keys, and export their public halves
     #[command(subcommand)]
     Keys(Keys),
@@ -174,6 +179,46 @@ pub(crate) struct Bench {
     /// On which disk [default: the system's directory for temporary files]
     #[arg(long, value_name = "DIR", default_value_os_t = std::env::temp_dir(), hide_default_value = true)]
     pub(crate) directory: PathBuf,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Serve {
+    /// Where to listen; port 0 takes a free one [default: GUESTLANE_LISTEN, else 127.0.0.1:8971]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<String>,
+    /// Where the metrics are, without a key; or off [default: GUESTLANE_METRICS_LISTEN, else 127.0.0.1:8972]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) metrics_listen: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ApiKeys {
+    /// Make a key and print it: this once
+    Create {
+        /// Whose it is
+        #[arg(long, value_name = "NAME")]
+        name: String,
+        /// What it is for: sessions:write, sessions:read, tokens:verify, admin; may be repeated
+        #[arg(long = "scope", value_name = "SCOPE", required_unless_present = "replaces")]
+        scopes: Vec<String>,
+        /// How long it is good: like 12h or 90d [default: until it is revoked]
+        #[arg(long, value_name = "SPAN")]
+        expires: Option<String>,
+        /// The id of the key that it takes the place of; without --scope it gets the same scopes
+        #[arg(long, value_name = "ID")]
+        replaces: Option<String>,
+        /// How long the replaced key is good yet
+        #[arg(long, value_name = "SPAN", default_value = "24h", requires = "replaces")]
+        overlap: String,
+    },
+    /// All keys, without what is secret of them
+    List,
+    /// End a key: within a second no service accepts it
+    Revoke {
+        /// The key's id
+        #[arg(value_name = "ID")]
+        id: String,
+    },
 }
 
 #[derive(Debug, clap::Args)]

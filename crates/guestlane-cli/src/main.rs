@@ -3,20 +3,21 @@
 mod args;
 mod commands;
 mod failure;
+mod log;
 mod screen;
-mod session_json;
 mod settings;
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
 
 use args::{Args, Command};
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    start_log(args.global.verbose);
+    // Settings that cannot be read are told by the command that needs them.
+    let json_log = settings::load(&args.global).and_then(|settings| log::wants_json(&settings)).unwrap_or(false);
+    log::start(args.global.verbose, json_log);
     // One crypto library for all of TLS, chosen here.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -44,6 +45,8 @@ async fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Command::Batch(batch) => commands::batch::run(global, batch).await,
         Command::Bench(bench) => commands::bench::run(global, bench).await,
         Command::Simulate(simulate) => commands::simulate::run(global, simulate).await,
+        Command::Serve(serve) => commands::serve::run(global, serve).await,
+        Command::ApiKeys(keys) => commands::api_keys::run(global, keys).await,
         Command::Sessions(sessions) => commands::sessions::run(global, sessions).await,
         Command::Outbox(outbox) => commands::outbox::run(global, outbox).await,
         Command::Keys(keys) => commands::keys::run(global, keys).await,
@@ -55,18 +58,4 @@ async fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Command::Config(config) => commands::config::run(global, config),
         Command::Completions { shell } => commands::completions(*shell),
     }
-}
-
-/// Warnings always; more with each `-v`. To stderr, so that data stays clean.
-fn start_log(verbose: u8) {
-    let level = match verbose {
-        0 => "warn,rustls_platform_verifier=off",
-        1 => "info,rustls_platform_verifier=off,guestlane=debug,guestlane_genesys=debug,guestlane_sim=info",
-        _ => "info,rustls_platform_verifier=off,guestlane=trace,guestlane_genesys=trace,guestlane_sim=debug",
-    };
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(level))
-        .with_writer(|| screen::Log)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .init();
 }

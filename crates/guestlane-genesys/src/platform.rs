@@ -157,6 +157,11 @@ impl Platform {
         self.pool.used()
     }
 
+    /// From now on each OAuth client may make so many calls; `None`: as many as there are.
+    pub fn set_quota(&self, quota: Option<Rate>) {
+        self.pool.set_rate(quota);
+    }
+
     /// No call goes as this OAuth client any more.
     pub(crate) fn never_use(&self, client: usize) {
         self.pool.never(client);

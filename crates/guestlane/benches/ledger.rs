@@ -380,8 +380,8 @@ async fn look(store: &Store, path: &Path) {
     timed("`sessions list --state parked` (none)", sessions(None, Some(ledger::State::Parked))).await.unwrap();
     timed("`sessions list --state failed`", sessions(None, Some(ledger::State::Failed))).await.unwrap();
     timed("`sessions list --state needs_attention`", sessions(None, Some(ledger::State::NeedsAttention))).await.unwrap();
-    timed("`outbox list`", store.events(None, 50)).await.unwrap();
-    timed("`outbox list --state dead`", store.events(Some(DeliveryState::Dead), 50)).await.unwrap();
+    timed("`outbox list`", store.events(None, None, 50)).await.unwrap();
+    timed("`outbox list --state dead`", store.events(Some(DeliveryState::Dead), None, 50)).await.unwrap();
     timed("how many events wait", store.pending_events()).await.unwrap();
     let of_session = RecordFilter { session: Some(ledger::SessionId(id)), guest: None, limit: 50 };
     timed("`audit show --session`", store.records(of_session)).await.unwrap();

@@ -20,10 +20,7 @@ use crate::{lane::Lane, request::QueueId};
 pub struct Intake {
     lane: Arc<Lane>,
     ceiling: usize,
-    /// Rows that may be ready to make a call, beyond those that wait for the platform.
-    ready: usize,
-    /// Whether a quota keeps the platform from being crowded.
-    paced: bool,
+    callers: bool,
     shared: Arc<Rows>,
 }
 
@@ -68,13 +65,31 @@ impl Intake {
     /// How often it is looked whether it is back.
     const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-    /// At most `ceiling` rows at once.
+    /// For the rows of a batch: at most `ceiling` at once.
     pub fn new(lane: Arc<Lane>, ceiling: usize) -> Self {
-        /// Rows that are ready keep the processor busy; more would only wait for it.
-        const MOST: f64 = 64.0;
-        let quota = lane.platform.calls_in_a_second();
-        let ready = quota.map_or(MOST, |calls| (calls / 5.0).clamp(4.0, MOST)) as usize;
-        Self { lane, ceiling: ceiling.max(1), ready, paced: quota.is_some(), shared: Arc::default() }
+        Self { lane, ceiling: ceiling.max(1), callers: false, shared: Arc::default() }
+    }
+
+    /// For sessions that somebody waits for.
+    pub fn for_callers(lane: Arc<Lane>, ceiling: usize) -> Self {
+        Self { callers: true, ..Self::new(lane, ceiling) }
+    }
+
+    /// How many may be ready to make a call, beyond those that wait for the platform; and whether a quota keeps the platform from being crowded.
+    /// Of rows a fifth of a second's calls keep the quota busy. Of callers as many may wait as the quota serves in two seconds, so that a burst is
+    /// taken and an overload is not. Without a quota they wait for this machine alone: more would only make each other wait.
+    fn ready(&self) -> (usize, bool) {
+        const ROWS: f64 = 64.0;
+        const CALLERS: f64 = 24.0;
+        let quota = self.lane.platform.calls_in_a_second();
+        let calls_each = if self.lane.surface.is_official() { 5.0 } else { 2.0 };
+        let ready = match (quota, self.callers) {
+            (Some(calls), true) => (2.0 * calls / calls_each).max(8.0),
+            (Some(calls), false) => (calls / 5.0).clamp(4.0, ROWS),
+            (None, true) => CALLERS,
+            (None, false) => ROWS,
+        };
+        (ready as usize, quota.is_some())
     }
 
     /// Rows that have begun and not ended.
@@ -82,24 +97,13 @@ impl Intake {
         self.shared.begun.load(Ordering::Relaxed)
     }
 
-    /// As [`new`](Self::new), for sessions that somebody waits for: so many may wait for their turn as the quota serves in two seconds, so that a
-    /// burst is taken and an overload is not.
-    pub fn for_callers(lane: Arc<Lane>, ceiling: usize) -> Self {
-        /// Sessions that wait for nothing but this machine: more would only make each other wait.
-        const MOST: usize = 24;
-        let calls_each = if lane.surface.is_official() { 5.0 } else { 2.0 };
-        let quota = lane.platform.calls_in_a_second();
-        let ready = quota.map_or(MOST, |calls| ((2.0 * calls / calls_each) as usize).max(8));
-        Self { lane, ceiling: ceiling.max(1), ready, paced: quota.is_some(), shared: Arc::default() }
-    }
-
     /// Counts a session that begins, unless so many wait already that it would wait long.
     pub fn try_next(&self) -> Option<Begun> {
-        let pulse = self.lane.platform.pulse();
+        let (pulse, (most, _)) = (self.lane.platform.pulse(), self.ready());
         let mut begun = self.begun();
         loop {
             let ready = begun.saturating_sub(pulse.under_way() + pulse.resting());
-            if begun >= self.ceiling || ready >= self.ready {
+            if begun >= self.ceiling || ready >= most {
                 return None;
             }
             match self.shared.begun.compare_exchange_weak(begun, begun + 1, Ordering::Relaxed, Ordering::Relaxed) {
@@ -132,8 +136,9 @@ impl Intake {
             }
             let begun = self.begun();
             let ready = begun.saturating_sub(pulse.under_way() + pulse.resting());
-            let room = self.paced || pulse.under_way() < pulse.room();
-            if begun < self.ceiling && ready < self.ready && room {
+            let (most, paced) = self.ready();
+            let room = paced || pulse.under_way() < pulse.room();
+            if begun < self.ceiling && ready < most && room {
                 self.shared.begun.fetch_add(1, Ordering::Relaxed);
                 return Ok(Begun(Arc::clone(&self.shared)));
             }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -9,7 +10,7 @@ use std::{
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, future::Shared, stream};
 use guestlane_genesys::{
     BaseUrl, CallError, CallFailed, CallStats, ClientUse, Clock, Credentials, ErrorCounts, Operation, Patience, Platform,
-    Priority, Seam, Seams, Timestamp, Trail, Trust,
+    Priority, Rate, Seam, Seams, Timestamp, Trail, Trust,
 };
 use http::StatusCode;
 use secrecy::SecretString;
@@ -19,7 +20,7 @@ use url::Url;
 
 use crate::{
     api_key::HashKey,
-    audit::{Entry, Status, VerifierKey},
+    audit::{Checkpoint, Entry, NoteSigner, Status, VerifierKey, checkpoint_path, lines_path},
     error::{Error, Then},
     ledger::{Driving, Failure, RENEW_EVERY, Session, Start, Way},
     metrics::{ErrorTally, Figures},
@@ -89,6 +90,8 @@ pub struct Lane {
     pub(crate) seams: Seams,
     pub(crate) keep_sessions: Option<Duration>,
     audit_key: VerifierKey,
+    audit_signer: Arc<NoteSigner>,
+    audit_log: PathBuf,
     queues: Mutex<HashMap<QueueId, KnownQueue>>,
     heartbeat: tokio::task::JoinHandle<()>,
 }
@@ -164,6 +167,8 @@ impl Lane {
             seams,
             keep_sessions: config.keep_sessions,
             audit_key,
+            audit_signer: state.audit_signer,
+            audit_log: config.places.audit.path,
             queues: Mutex::default(),
             heartbeat,
         }))
@@ -182,6 +187,22 @@ impl Lane {
     /// Who vouches for the audit log.
     pub fn audit_key(&self) -> &VerifierKey {
         &self.audit_key
+    }
+
+    /// How many of a log's records its file's checkpoint covers; `None` where there is none, or it cannot be read.
+    pub fn audit_signed(&self, log: u32) -> Option<u64> {
+        let note = std::fs::read_to_string(checkpoint_path(&lines_path(&self.audit_log, log))).ok()?;
+        Some(Checkpoint::open(&note, &self.audit_key).ok()?.size)
+    }
+
+    /// Signs a checkpoint as the audit log's own.
+    pub fn sign_checkpoint(&self, checkpoint: &Checkpoint) -> String {
+        checkpoint.sign(&self.audit_signer)
+    }
+
+    /// Where the first audit log is written.
+    pub fn audit_log(&self) -> &Path {
+        &self.audit_log
     }
 
     /// Events to the CRM, if there is one.
@@ -294,6 +315,11 @@ impl Lane {
             Ok(seen) if !seen.status.is_server_error() => self.platform.pulse().well(),
             Ok(_) | Err(_) => {}
         }
+    }
+
+    /// From now on the platform allows each OAuth client so many calls; `None`: as many as there are.
+    pub fn set_quota(&self, quota: Option<Rate>) {
+        self.platform.set_quota(quota);
     }
 
     /// What each OAuth client has used of its quota.

@@ -52,8 +52,9 @@ pub mod token;
 
 pub use error::Error;
 pub use guestlane_genesys::{
-    Attempt, BaseUrl, CallStats, ClientUse, Clock, Counted, Credentials, ErrorCounts, Hosts, ManualClock, OAuthClient, Patience,
-    Priority, Rate, RetryPolicy, Seam, Seams, SignIn, Timed, Timestamp, TraceParent, Trail, Trust, guest::frame::SessionToken,
+    Attempt, BaseUrl, CallStats, ClientUse, Clock, Counted, Credentials, ErrorCounts, Histogram, Hosts, ManualClock, OAuthClient,
+    Patience, Priority, Rate, RetryPolicy, Seam, Seams, SignIn, Timed, Timestamp, TraceParent, Trail, Trust,
+    guest::frame::SessionToken,
 };
 pub use lane::{CrmSettings, Lane, LaneConfig};
 pub use metrics::{Figures, Problem};

@@ -67,7 +67,7 @@ pub struct State {
     pub store: Store,
     /// The keys, opened.
     pub keyring: Keyring,
-    audit_signer: Arc<NoteSigner>,
+    pub(crate) audit_signer: Arc<NoteSigner>,
     pub(crate) master: MasterKey,
 }
 

@@ -5,7 +5,6 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::ExitCode,
-    time::Duration,
 };
 
 use anyhow::Context;
@@ -180,7 +179,7 @@ async fn verify_files(
     let mut origins = Vec::new();
     let mut good = true;
     for path in files {
-        match looking_again(async || audit::check(path, key, &kept)).await {
+        match audit::looking_again(&Clock::system(), async || audit::check(path, key, &kept)).await {
             Ok(checkpoint) => {
                 tell(global, path, &checkpoint);
                 origins.push(checkpoint.origin);
@@ -202,18 +201,16 @@ async fn verify_files(
 }
 
 /// All logs of this state directory, against the store that wrote them.
-async fn verify_ours(global: &Global, state: &State, mut kept: Vec<Checkpoint>, key: &VerifierKey) -> anyhow::Result<ExitCode> {
+async fn verify_ours(global: &Global, state: &State, kept: Vec<Checkpoint>, key: &VerifierKey) -> anyhow::Result<ExitCode> {
     let first = settings::load(global)?.places()?.audit.path;
-    // What the store has before the files are looked at: they must have at least that.
-    let logs = state.store.logs(&first, key).await.context("the store cannot be read")?;
-    if logs.is_empty() {
+    let checked =
+        audit::check_all(&state.store, &first, key, kept, &Clock::system()).await.context("the store cannot be read")?;
+    if checked.is_empty() {
         screen::note("There are no records yet.");
     }
-    kept.extend(logs.iter().flat_map(|log| audit::continued(&log.path, key)));
     let mut good = true;
-    for log in &logs {
-        let look = async || audit::check_known(&log.path, key, &log.checkpoint, &kept, state.store.leaves(log.log)).await;
-        match looking_again(look).await {
+    for (log, proven) in checked {
+        match proven {
             Ok(checkpoint) => tell(global, &log.path, &checkpoint),
             Err(unproven) => {
                 good = false;
@@ -230,21 +227,6 @@ async fn verify_ours(global: &Global, state: &State, mut kept: Vec<Checkpoint>, 
         }
     }
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// A log that is being written may be ahead of its checkpoint, or behind the store, for a moment: then it is looked at again.
-async fn looking_again(look: impl AsyncFn() -> Result<Checkpoint, Unproven>) -> Result<Checkpoint, Unproven> {
-    const LOOKS: u32 = 5;
-    let mut looks = 1;
-    loop {
-        match look().await {
-            Err(Unproven::Tampered(..) | Unproven::Behind { .. } | Unproven::Checkpoint(..)) if looks < LOOKS => {
-                looks += 1;
-                Clock::system().sleep(Duration::from_millis(50)).await;
-            }
-            checked => return checked,
-        }
-    }
 }
 
 fn tell(global: &Global, path: &Path, checkpoint: &Checkpoint) {

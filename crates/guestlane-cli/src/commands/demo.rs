@@ -17,13 +17,13 @@ use guestlane::{
     surface::{CloudSettings, Surface},
 };
 use guestlane_genesys::Queue;
+use guestlane_http::model::Session as SessionJson;
 use guestlane_sim::{Options, Simulator, State};
 use serde_json::json;
 
 use crate::{
     args::{Demo, Global},
     failure, screen,
-    session_json::SessionJson,
 };
 
 /// The guests that ship with the product.

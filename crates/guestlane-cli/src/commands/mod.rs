@@ -1,5 +1,6 @@
 //! One file per command.
 
+pub(crate) mod api_keys;
 pub(crate) mod audit;
 pub(crate) mod batch;
 pub(crate) mod bench;
@@ -11,6 +12,7 @@ pub(crate) mod guests;
 pub(crate) mod keys;
 pub(crate) mod metrics;
 pub(crate) mod outbox;
+pub(crate) mod serve;
 pub(crate) mod sessions;
 pub(crate) mod simulate;
 pub(crate) mod token;

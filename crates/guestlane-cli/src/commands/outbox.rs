@@ -44,7 +44,7 @@ async fn list(global: &Global, state: Option<&str>, limit: u32) -> anyhow::Resul
         DeliveryState::from_name(name).ok_or_else(invalid)
     };
     let state = state.map(parse).transpose()?;
-    let events = look_at_state(global).await?.store.events(state, limit).await?;
+    let events = look_at_state(global).await?.store.events(state, None, limit).await?;
     screen::note_of_limit(events.len(), limit);
     if global.json {
         events.iter().for_each(|delivery| screen::json(&as_json(delivery)));

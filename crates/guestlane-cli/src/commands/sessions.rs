@@ -9,14 +9,13 @@ use guestlane::{
     request::Invalid,
     store::SessionFilter,
 };
+use guestlane_http::model::Session as SessionJson;
 
 use super::{close, look_at_state};
 use crate::{
     args::{Global, Sessions},
     failure::{self, ErrorJson},
-    screen,
-    session_json::SessionJson,
-    settings,
+    screen, settings,
 };
 
 pub(crate) async fn run(global: &Global, args: &Sessions) -> anyhow::Result<ExitCode> {

@@ -79,6 +79,21 @@ impl Books {
         }
     }
 
+    /// The setting was changed. What endpoints allow is learnt again; with another window, counting begins anew.
+    pub(super) fn set_rate(&mut self, rate: Option<Rate>) {
+        if rate == self.wanted {
+            return;
+        }
+        let same_window = rate.map(Rate::window) == self.wanted.map(Rate::window);
+        match (&mut self.all.meter, rate) {
+            (Some(meter), Some(rate)) if same_window => meter.set_rate(rate),
+            (meter, rate) => *meter = rate.map(Meter::new),
+        }
+        self.wanted = rate;
+        self.allowed.clear();
+        self.endpoints.clear();
+    }
+
     /// When the next call may be sent, `now` or later.
     pub(super) fn due(&self, operation: Operation, now: Timestamp) -> Timestamp {
         let endpoint = self.endpoints.get(&operation).map_or(now, |endpoint| endpoint.due(now));

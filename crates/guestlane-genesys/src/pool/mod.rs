@@ -34,7 +34,6 @@ pub const MOST_CLIENTS: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Pool {
     clock: Clock,
-    rate: Option<Rate>,
     clients: Vec<Arc<TokenSource>>,
     turns: Mutex<Turns>,
     /// Something changed for those who wait.
@@ -43,6 +42,7 @@ pub(crate) struct Pool {
 
 #[derive(Debug)]
 struct Turns {
+    rate: Option<Rate>,
     books: Vec<Books>,
     waiting: BTreeMap<Key, VecDeque<Waiter>>,
     came: u64,
@@ -148,8 +148,8 @@ enum Choice {
 impl Pool {
     pub(crate) fn new(rate: Option<Rate>, clients: Vec<Arc<TokenSource>>, clock: Clock) -> Self {
         let books = clients.iter().map(|_| Books::new(rate)).collect();
-        let turns = Turns { books, waiting: BTreeMap::new(), came: 0, served: false };
-        Self { clock, rate, clients, turns: Mutex::new(turns), changed: Notify::new() }
+        let turns = Turns { rate, books, waiting: BTreeMap::new(), came: 0, served: false };
+        Self { clock, clients, turns: Mutex::new(turns), changed: Notify::new() }
     }
 
     pub(crate) fn clients(&self) -> &[Arc<TokenSource>] {
@@ -157,7 +157,16 @@ impl Pool {
     }
 
     pub(crate) fn rate(&self) -> Option<Rate> {
-        self.rate
+        self.turns().rate
+    }
+
+    /// From now on each client may make so many calls.
+    pub(crate) fn set_rate(&self, rate: Option<Rate>) {
+        let mut turns = self.turns();
+        turns.rate = rate;
+        turns.books.iter_mut().for_each(|books| books.set_rate(rate));
+        drop(turns);
+        self.changed.notify_one();
     }
 
     fn turns(&self) -> MutexGuard<'_, Turns> {
@@ -368,7 +377,7 @@ impl Pool {
         let of = |(client, books): (&Arc<TokenSource>, &Books)| ClientUse {
             client_id: client.client_id().to_owned(),
             used: books.used(now),
-            allowed: self.rate,
+            allowed: turns.rate,
             calls: books.calls,
             left_out: books.is_left_out(now),
         };

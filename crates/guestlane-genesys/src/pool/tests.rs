@@ -7,7 +7,7 @@ const START: Timestamp = Timestamp::from_unix_micros(1_000_000_000);
 
 fn turns(rate: Option<Rate>, clients: usize) -> Turns {
     let books = (0..clients).map(|_| Books::new(rate)).collect();
-    Turns { books, waiting: BTreeMap::new(), came: 0, served: false }
+    Turns { rate: None, books, waiting: BTreeMap::new(), came: 0, served: false }
 }
 
 impl Turns {

@@ -9,11 +9,12 @@ export class Problem extends Error {
   }
 }
 
-const unreachable = () => new Problem(0, {
-  title: 'guestlane does not answer',
-  cause: 'the service is not running, or the network is down',
-  fix: 'start it with `guestlane serve`; this page goes on by itself then',
-});
+const unreachable = () =>
+  new Problem(0, {
+    title: 'guestlane does not answer',
+    cause: 'the service is not running, or the network is down',
+    fix: 'start it with `guestlane serve`; this page goes on by itself then',
+  });
 
 async function refusal(response) {
   let problem = {};
@@ -125,7 +126,7 @@ function either(...signals) {
 }
 
 /** Takes a `text/event-stream` in pieces that are cut anywhere. */
-export function eventParser(onEvent) {
+function eventParser(onEvent) {
   let rest = '';
   let name = '';
   let data = [];

@@ -1,10 +1,11 @@
 // The page as a whole: signing in, staying connected, and handing each overview to the parts.
 
+import { createAudit, createOutbox } from './actions.js';
 import { Api, Problem } from './api.js';
 import { createCharts } from './chart.js';
-import { announce, byId, copy, h, icon, patch, problemBox, setText, time } from './dom.js';
-import { duration, setNow } from './format.js';
-import { createAudit, createOutbox, drawClients, drawErrors, drawFigures, drawKeys } from './panels.js';
+import { announce, byId, copy, h, icon, patch, problemBox, prose, setText, time } from './dom.js';
+import { capital, duration, setNow } from './format.js';
+import { drawClients, drawErrors, drawFigures, drawKeys } from './panels.js';
 import { createSessions } from './sessions.js';
 import { assess } from './state.js';
 import { createTimeline } from './timeline.js';
@@ -23,18 +24,40 @@ function keyFromAddress() {
   const found = /^#key=(.+)$/.exec(location.hash);
   if (!found) return null;
   history.replaceState(null, '', location.pathname + location.search);
+  return decoded(found[1]);
+}
+
+function decoded(text) {
   try {
-    return decodeURIComponent(found[1]);
+    return decodeURIComponent(text);
   } catch {
-    return found[1];
+    return text;
   }
 }
 
 // A browser may forbid storage: then the key lives as long as the page.
 const storage = {
-  get() { try { return sessionStorage.getItem(KEY); } catch { return null; } },
-  set(key) { try { sessionStorage.setItem(KEY, key); } catch { /* not kept */ } },
-  forget() { try { sessionStorage.removeItem(KEY); } catch { /* was not kept */ } },
+  get() {
+    try {
+      return sessionStorage.getItem(KEY);
+    } catch {
+      return null;
+    }
+  },
+  set(key) {
+    try {
+      sessionStorage.setItem(KEY, key);
+    } catch {
+      /* not kept */
+    }
+  },
+  forget() {
+    try {
+      sessionStorage.removeItem(KEY);
+    } catch {
+      /* was not kept */
+    }
+  },
 };
 
 function askForKey(problem) {
@@ -43,7 +66,9 @@ function askForKey(problem) {
   storage.forget();
   for (const part of document.querySelectorAll('[data-live]')) part.replaceChildren();
   for (const name of ['dashboard', 'connection', 'rights', 'sign-out']) byId(name).hidden = true;
+  delete byId('dashboard').dataset.known;
   byId('sign-in').hidden = false;
+  setText(byId('sign-in-submit'), 'Sign in');
   document.title = 'guestlane';
   patch(byId('sign-in-error'), problemBox(problem));
   byId('api-key').setAttribute('aria-invalid', String(Boolean(problem)));
@@ -53,15 +78,28 @@ function askForKey(problem) {
 function signIn(text) {
   const key = text.trim();
   if (!/^gl_[\x21-\x7e]+$/.test(key)) {
-    askForKey({ title: 'This is not an API key', detail: 'An API key begins with gl_ and has no spaces.', fix: 'Copy the whole key, or make a new one.' });
+    askForKey({
+      title: 'This is not an API key',
+      detail: 'An API key begins with gl_ and has no spaces.',
+      fix: 'Copy the whole key, or make a new one.',
+    });
     return;
   }
+  setText(byId('sign-in-submit'), 'Signing in…');
+  start(key);
+}
+
+/** The key is good, or nobody is there to say that it is not. */
+function showDashboard(key) {
   storage.set(key);
   byId('api-key').value = '';
+  setText(byId('sign-in-submit'), 'Sign in');
   patch(byId('sign-in-error'), []);
+  const asked = !byId('sign-in').hidden;
   byId('sign-in').hidden = true;
   for (const name of ['dashboard', 'connection', 'rights', 'sign-out']) byId(name).hidden = false;
-  start(key);
+  // The focus was in the form.
+  if (asked) byId('state').focus({ preventScroll: true });
 }
 
 // ---- The connection
@@ -72,7 +110,14 @@ function sleep(milliseconds, ...signals) {
     const timer = setTimeout(resolve, milliseconds);
     for (const signal of signals) {
       if (signal.aborted) resolve();
-      signal.addEventListener('abort', () => { clearTimeout(timer); resolve(); }, { once: true });
+      signal.addEventListener(
+        'abort',
+        () => {
+          clearTimeout(timer);
+          resolve();
+        },
+        { once: true },
+      );
     }
   });
 }
@@ -87,6 +132,7 @@ function start(key) {
   let status = 'connecting'; // connecting, live, polling (no stream, but answers), lost
   let lastAt = null;
   let retryAt = null;
+  let trouble = null; // Why the last question had no answer, or not the one hoped for.
   let told = ''; // What was last said aloud of the state.
   let wake = new AbortController(); // Ends the wait before the next attempt.
 
@@ -98,6 +144,8 @@ function start(key) {
     advice: (code) => overview?.problems?.find((problem) => problem.code === code),
     closed: () => {
       if (location.hash.startsWith('#session=')) history.replaceState(null, '', location.pathname + location.search);
+      // The row that opened it may be gone, or there was none.
+      if (document.activeElement === document.body && !byId('dashboard').hidden) byId('sessions').focus({ preventScroll: true });
     },
   });
 
@@ -119,7 +167,7 @@ function start(key) {
   function drawConnection() {
     const place = byId('connection');
     const seconds = retryAt === null ? 0 : Math.ceil((retryAt - Date.now()) / 1000);
-    const wait = seconds > 0 ? `, next try in ${seconds} s` : '';
+    const wait = seconds > 0 ? ` in ${seconds} s` : '';
     const [shape, text] = {
       connecting: ['begun', 'connecting'],
       live: ['ok', 'live'],
@@ -137,11 +185,18 @@ function start(key) {
       section.dataset.level = waiting ? 'wait' : 'act';
       patch(byId('state-icon'), waiting ? [] : icon('bad'));
       const since = lastAt && duration((Date.now() - lastAt) / 1000);
-      patch(byId('state-sentence'), waiting ? 'Asking…' : 'guestlane does not answer.');
-      patch(byId('state-traffic'), waiting ? '' : since ? ['What is below is as of ', time(new Date(lastAt).toISOString()), `, ${since} ago. This page goes on by itself.`] : 'This page goes on by itself.');
-      patch(byId('state-things'), waiting ? [] : thing({ kind: 'lost', level: 'act', text: 'The service is not running, or the network is down',
-        advice: 'Look at the machine: start it with guestlane serve. Guests who are created by other processes are not touched by this.' }));
-      if (!waiting) speak('lost', 'guestlane does not answer.');
+      const sentence = trouble?.status ? 'guestlane cannot say how it is.' : 'guestlane does not answer.';
+      setText(byId('state-sentence'), waiting ? 'Asking…' : sentence);
+      patch(
+        byId('state-traffic'),
+        waiting
+          ? ''
+          : since
+            ? ['What is below is as of ', time(new Date(lastAt).toISOString()), `, ${since} ago. This page goes on by itself.`]
+            : 'This page goes on by itself.',
+      );
+      patch(byId('state-things'), waiting ? [] : thing({ kind: 'lost', level: 'act', ...lostThing() }));
+      if (!waiting) speak(`lost ${trouble?.status}`, sentence);
       return;
     }
     const found = assess(overview);
@@ -156,8 +211,29 @@ function start(key) {
     speak(found.things.map((item) => item.kind).join(' ') || 'ok', found.sentence);
   }
 
-  const thing = (item) => h('li', { 'data-key': item.kind, 'data-kind': item.kind, 'data-level': item.level }, icon(item.level),
-    h('div', {}, h('p', {}, h('strong', {}, `${item.text[0].toUpperCase()}${item.text.slice(1)}.`), ' ', item.advice ?? ''), item.href && h('a', { href: item.href }, item.link)));
+  function lostThing() {
+    if (!trouble?.status) {
+      return {
+        text: 'The service is not running, or the network is down',
+        advice: 'Look at the machine: start it with `guestlane serve`. Guests who are created by other processes are not touched by this.',
+      };
+    }
+    const { title, detail, cause, fix } = trouble.problem;
+    return { text: title, advice: [detail, cause, fix].filter(Boolean).map(capital).join('. ') };
+  }
+
+  const thing = (item) =>
+    h(
+      'li',
+      { 'data-key': item.kind, 'data-kind': item.kind, 'data-level': item.level },
+      icon(item.level),
+      h(
+        'div',
+        {},
+        h('p', {}, h('strong', {}, `${item.text[0].toUpperCase()}${item.text.slice(1)}.`), ' ', prose(item.advice)),
+        item.href && h('a', { href: item.href }, item.link),
+      ),
+    );
 
   function speak(kind, sentence) {
     if (kind === told) return;
@@ -188,6 +264,7 @@ function start(key) {
     overview = withoutNulls(fresh);
     lastAt = Date.now();
     setNow(fresh.now);
+    byId('dashboard').dataset.known = '';
     draw();
   }
 
@@ -243,6 +320,7 @@ function start(key) {
           if (back) wake.abort();
         } catch (error) {
           if (signal.aborted || refused(error)) return;
+          trouble = error;
           if (status !== 'live') setStatus('lost');
           await sleep((error.problem?.retryAfter ?? 0) * 1000, signal);
         }
@@ -253,7 +331,7 @@ function start(key) {
 
   route = () => {
     const [, name, value] = /^#(session|sessions)=(.+)$/.exec(location.hash) ?? [];
-    if (name === 'session') timeline.open(decodeURIComponent(value));
+    if (name === 'session') timeline.open(decoded(value));
     else timeline.close();
     if (name === 'sessions') {
       sessions.show(value);
@@ -280,16 +358,20 @@ function start(key) {
   async function begin() {
     // One plain call first: it tells at once whether the key is good.
     try {
-      take(await api.overview());
+      const first = await api.overview();
+      if (signal.aborted) return;
+      showDashboard(key);
+      take(first);
     } catch (error) {
       if (signal.aborted || refused(error)) return;
+      trouble = error;
+      showDashboard(key);
       setStatus('lost');
     }
-    if (signal.aborted) return;
     streamForEver();
     sleep(POLL, signal).then(pollForEver);
-    while (!await sessions.load() && !signal.aborted) await sleep(LONGEST_WAIT / 3, signal);
-    if (!signal.aborted) route();
+    sessions.load();
+    route();
   }
 }
 

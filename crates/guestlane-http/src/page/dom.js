@@ -1,6 +1,6 @@
 // The few things that make and change elements. All text goes in as text, never as markup.
 
-import { localTime, shorten, utcTime } from './format.js';
+import { capital, localTime, shorten, utcTime } from './format.js';
 
 const SVG = 'http://www.w3.org/2000/svg';
 
@@ -83,7 +83,12 @@ const ICONS = {
 
 export function icon(name) {
   const [shape, attributes, mark] = ICONS[name] ?? ICONS.begun;
-  return s('svg', { class: `icon icon-${name}`, viewBox: '0 0 12 12', 'aria-hidden': 'true' }, s(shape, attributes), mark && s('path', { class: 'mark', d: mark }));
+  return s(
+    'svg',
+    { class: `icon icon-${name}`, viewBox: '0 0 12 12', 'aria-hidden': 'true' },
+    s(shape, attributes),
+    mark && s('path', { class: 'mark', d: mark }),
+  );
 }
 
 export const badge = (name, text) => h('span', { class: `badge badge-${name}` }, icon(name), text);
@@ -100,10 +105,23 @@ export function id(text, most) {
   return h('span', { class: 'id', title: shown === String(text) ? null : text }, shown);
 }
 
-export const copyButton = (text, what) => h('button', { type: 'button', class: 'copy', 'data-copy': text, 'aria-label': `Copy the ${what}` }, 'copy');
+export const copyButton = (text, what) =>
+  h('button', { type: 'button', class: 'copy', 'data-copy': text, 'aria-label': `Copy the ${what}` }, 'copy');
 
-export const figure = (name, value, note, level) => h('div', { class: 'figure', 'data-level': level, 'data-key': name },
-  h('dt', {}, name), h('dd', {}, h('span', { class: 'value' }, value), h('span', { class: 'note' }, note ?? '')));
+export const figure = (name, value, note, level) =>
+  h(
+    'div',
+    { class: 'figure', 'data-level': level, 'data-key': name },
+    h('dt', {}, name),
+    h('dd', {}, h('span', { class: 'value' }, value), h('span', { class: 'note' }, note ?? '')),
+  );
+
+/** A sentence of the service, whose commands are in backticks. */
+export const prose = (text) =>
+  capital(text)
+    .split('`')
+    .map((part, index) => (index % 2 === 1 ? h('code', {}, part) : part))
+    .filter((part) => part !== '');
 
 /** Only pages of this service are linked to. */
 export function localHref(text) {
@@ -114,14 +132,31 @@ export function localHref(text) {
 export function problemBox(problem) {
   if (!problem) return [];
   const page = localHref(problem.type);
-  const line = (name, value) => value ? [h('dt', {}, name), h('dd', {}, value)] : [];
-  return h('div', { class: 'problem' },
-    h('p', { class: 'problem-title' }, icon('bad'), h('strong', {}, problem.title ?? 'That did not work'),
-      page && h('a', { href: page, target: '_blank', rel: 'noopener' }, 'about this problem')),
-    problem.detail && h('p', {}, problem.detail),
-    h('dl', { class: 'pairs' }, line('Cause', problem.cause), line('What to do', problem.fix),
-      problem.retryable && line('Again?', problem.retryAfter ? `Yes, in ${problem.retryAfter} s.` : 'Yes, it may go well without any change.'),
-      problem.correlationId && [h('dt', {}, 'Correlation id'), h('dd', {}, id(problem.correlationId, 40), copyButton(problem.correlationId, 'correlation id'))]));
+  const line = (name, value) => (value ? [h('dt', {}, name), h('dd', {}, prose(value))] : []);
+  return h(
+    'div',
+    { class: 'problem' },
+    h(
+      'p',
+      { class: 'problem-title' },
+      icon('bad'),
+      h('strong', {}, capital(problem.title ?? 'That did not work')),
+      page && h('a', { href: page, target: '_blank', rel: 'noopener' }, 'about this problem'),
+    ),
+    problem.detail && h('p', {}, prose(problem.detail)),
+    h(
+      'dl',
+      { class: 'pairs' },
+      line('Cause', problem.cause),
+      line('What to do', problem.fix),
+      problem.retryable &&
+        line('Again?', problem.retryAfter ? `Yes, in ${problem.retryAfter} s.` : 'Yes, it may go well without any change.'),
+      problem.correlationId && [
+        h('dt', {}, 'Correlation id'),
+        h('dd', {}, id(problem.correlationId, 40), copyButton(problem.correlationId, 'correlation id')),
+      ],
+    ),
+  );
 }
 
 /** Tells it to those who listen. While a dialog is open, all outside of it is silent. */
@@ -145,5 +180,7 @@ export async function copy(button) {
   }
   button.textContent = 'done';
   announce('Copied.');
-  setTimeout(() => { button.textContent = 'copy'; }, 1500);
+  setTimeout(() => {
+    button.textContent = 'copy';
+  }, 1500);
 }

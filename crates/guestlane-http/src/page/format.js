@@ -4,7 +4,13 @@ const NONE = '–';
 const whole = new Intl.NumberFormat('en', { maximumFractionDigits: 0 });
 const tenth = new Intl.NumberFormat('en', { minimumFractionDigits: 1, maximumFractionDigits: 1 });
 const clockTime = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' });
-const dayAndTime = new Intl.DateTimeFormat('en-GB', { day: 'numeric', month: 'short', hour: '2-digit', minute: '2-digit', hourCycle: 'h23' });
+const dayAndTime = new Intl.DateTimeFormat('en-GB', {
+  day: 'numeric',
+  month: 'short',
+  hour: '2-digit',
+  minute: '2-digit',
+  hourCycle: 'h23',
+});
 
 const known = (value) => typeof value === 'number' && Number.isFinite(value);
 
@@ -22,6 +28,9 @@ export const count = (value) => (known(value) ? whole.format(value) : NONE);
 
 /** `1 session`, `2 sessions`. */
 export const some = (value, one, many = `${one}s`) => `${count(value)} ${value === 1 ? one : many}`;
+
+/** As a sentence begins, unless it begins with a name. */
+export const capital = (text) => (/^(?!guestlane\b)[a-z]+[ ,:]/.test(text ?? '') ? text[0].toUpperCase() + text.slice(1) : (text ?? ''));
 
 export const percent = (share) => (known(share) ? `${whole.format(share * 100)} %` : NONE);
 

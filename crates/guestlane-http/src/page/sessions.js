@@ -22,6 +22,7 @@ export function createSessions(api, signal) {
   let paused = false;
   let pointed = false;
   let loaded = false;
+  let failedAt = null;
   let asked = 0; // The newest request wins, whichever is answered last.
   let waiting = new Map(); // Sessions that came since the table was last drawn, by id.
   const arrived = new Set();
@@ -32,28 +33,44 @@ export function createSessions(api, signal) {
   function row(session) {
     const shown = sessionState(session.state);
     const error = session.error?.message ?? session.error?.code;
-    return h('tr', { 'data-key': session.sessionId, 'data-session-id': session.sessionId, 'data-state': session.state, class: arrived.has(session.sessionId) && 'arrived' },
+    return h(
+      'tr',
+      {
+        'data-key': session.sessionId,
+        'data-session-id': session.sessionId,
+        'data-state': session.state,
+        class: arrived.has(session.sessionId) && 'arrived',
+      },
       h('td', { class: 'at' }, time(session.admittedAt)),
-      h('td', { class: 'guest' }, h('a', { href: `#session=${encodeURIComponent(session.sessionId)}`, title: session.guestId }, session.guestId ?? '–')),
+      h(
+        'td',
+        { class: 'guest' },
+        h('a', { href: `#session=${encodeURIComponent(session.sessionId)}`, title: session.guestId }, session.guestId ?? '–'),
+      ),
       h('td', { class: 'what' }, badge(shown.icon, shown.text), error && h('span', { class: 'why', title: error }, error)),
       h('td', { class: 'wide' }, id(session.queueId)),
       h('td', { class: 'wider' }, id(session.conversationId)),
       h('td', { class: 'number wide' }, count(session.attempts)),
-      h('td', { class: 'number' }, milliseconds(session.latencyMs)));
+      h('td', { class: 'number' }, milliseconds(session.latencyMs)),
+    );
   }
 
   function draw() {
-    // The row that has the focus is never taken away.
+    // The row that has the focus, or gets it back when the panel is closed, is never taken away.
     const focused = body.contains(document.activeElement) ? document.activeElement.closest('tr')?.dataset.sessionId : null;
+    const opened = /^#session=(.+)$/.exec(location.hash)?.[1];
     if (rows.length > MOST) {
-      const kept = rows.findIndex((session) => session.sessionId === focused);
+      const kept = rows.findIndex((session) => session.sessionId === (focused ?? opened));
       rows = kept >= MOST ? [...rows.slice(0, MOST - 1), rows[kept]] : rows.slice(0, MOST);
     }
     patch(body, rows.map(row));
     table.hidden = rows.length === 0;
     const empty = byId('sessions-empty');
     empty.hidden = rows.length > 0 || !loaded;
-    setText(empty, filter.state || filter.guestId ? 'No session matches.' : 'No sessions yet. This makes one: guestlane create --guest user-1');
+    setText(
+      empty,
+      filter.state || filter.guestId ? 'No session matches.' : 'No sessions yet. This makes one: guestlane create --guest user-1',
+    );
     newest.hidden = page === 0;
     older.hidden = !nextCursor;
     drawStatus();
@@ -62,7 +79,7 @@ export function createSessions(api, signal) {
   function drawStatus() {
     const fresh = [...waiting.values()].filter((session) => !rows.some((known) => known.sessionId === session.sessionId)).length;
     const coming = fresh > 0 ? `, ${count(fresh)} new` : '';
-    let text = 'New ones appear by themselves';
+    let text = loaded ? 'Updating live' : '';
     if (page > 0) text = `Looking back${coming}`;
     else if (paused) text = `Paused${coming}`;
     else if (pointed && fresh > 0) text = `Held while you point at it${coming}`;
@@ -74,6 +91,7 @@ export function createSessions(api, signal) {
 
   /** Takes in what came. Not while the pointer is on the table: a click would hit another session than the one aimed at. */
   function takeIn() {
+    if (failedAt !== null && page === 0 && Date.now() - failedAt > 5000) load(null, { quiet: true });
     if (!loaded || !live() || pointed) {
       drawStatus();
       return;
@@ -102,12 +120,23 @@ export function createSessions(api, signal) {
       rows = Array.isArray(answer?.sessions) ? answer.sessions : [];
       nextCursor = answer?.nextCursor ?? null;
       loaded = true;
+      failedAt = null;
       patch(byId('sessions-problem'), []);
       draw();
       return true;
     } catch (error) {
       if (signal.aborted || mine !== asked) return false;
-      if (!quiet) patch(byId('sessions-problem'), problemBox(error.problem));
+      failedAt = Date.now();
+      if (quiet) return false;
+      patch(byId('sessions-problem'), problemBox(error.problem));
+      if (page === 0) {
+        // Rows of another search would be taken for what was asked.
+        rows = [];
+        nextCursor = null;
+        loaded = false;
+        setText(byId('sessions-range'), '');
+        draw();
+      }
       return false;
     } finally {
       if (mine === asked) table.removeAttribute('aria-busy');
@@ -117,7 +146,7 @@ export function createSessions(api, signal) {
   async function turn(to, cursor) {
     const before = page;
     page = to;
-    if (!await load(cursor)) {
+    if (!(await load(cursor))) {
       page = before;
       return;
     }
@@ -133,39 +162,66 @@ export function createSessions(api, signal) {
     arrived.clear();
     const found = await load();
     const narrowed = filter.state || filter.guestId;
-    if (found) setText(byId('sessions-range'), narrowed ? `${some(rows.length, 'session')}${nextCursor ? ' and older ones' : ''} found` : '');
+    if (found)
+      setText(byId('sessions-range'), narrowed ? `${some(rows.length, 'session')}${nextCursor ? ' and older ones' : ''} found` : '');
   }
 
-  form.addEventListener('submit', (event) => {
-    event.preventDefault();
-    search();
-  }, { signal });
+  form.addEventListener(
+    'submit',
+    (event) => {
+      event.preventDefault();
+      search();
+    },
+    { signal },
+  );
   state.addEventListener('change', search, { signal });
-  byId('filter-clear').addEventListener('click', () => {
-    state.value = '';
-    guest.value = '';
-    search();
-  }, { signal });
-  pause.addEventListener('click', () => {
-    paused = !paused;
-    drawStatus();
-    takeIn();
-  }, { signal });
+  byId('filter-clear').addEventListener(
+    'click',
+    () => {
+      state.value = '';
+      guest.value = '';
+      search();
+    },
+    { signal },
+  );
+  pause.addEventListener(
+    'click',
+    () => {
+      paused = !paused;
+      drawStatus();
+      takeIn();
+    },
+    { signal },
+  );
   older.addEventListener('click', () => turn(page + 1, nextCursor), { signal });
   newest.addEventListener('click', () => turn(0, null), { signal });
   // Only a mouse hovers; a finger leaves no pointer behind.
-  body.addEventListener('pointerenter', (event) => { pointed = event.pointerType === 'mouse'; }, { signal });
-  body.addEventListener('pointerleave', () => {
-    pointed = false;
-    takeIn();
-  }, { signal });
-  body.addEventListener('click', (event) => {
-    const link = event.target.closest('tr')?.querySelector('a');
-    if (!link || event.target.closest('a') || !getSelection().isCollapsed) return;
-    // The panel gives the focus back to where it was.
-    link.focus();
-    link.click();
-  }, { signal });
+  body.addEventListener(
+    'pointerenter',
+    (event) => {
+      pointed = event.pointerType === 'mouse';
+    },
+    { signal },
+  );
+  body.addEventListener(
+    'pointerleave',
+    () => {
+      pointed = false;
+      takeIn();
+    },
+    { signal },
+  );
+  body.addEventListener(
+    'click',
+    (event) => {
+      const link = event.target.closest('tr')?.querySelector('a');
+      if (!link || event.target.closest('a') || !getSelection().isCollapsed) return;
+      // The panel gives the focus back to where it was.
+      link.focus();
+      link.click();
+    },
+    { signal },
+  );
   const timer = setInterval(takeIn, 1000);
   signal.addEventListener('abort', () => clearInterval(timer));
 

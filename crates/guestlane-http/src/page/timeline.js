@@ -1,6 +1,6 @@
 // One session's life, in a panel beside the page.
 
-import { badge, byId, copyButton, h, icon, id, localHref, patch, problemBox, setText, time } from './dom.js';
+import { badge, byId, copyButton, h, icon, id, localHref, patch, problemBox, prose, setText, time } from './dom.js';
 import { count, milliseconds, offset, sessionState, unfinished } from './format.js';
 
 const STATUS = { ok: ['ok', 'ok'], retried: ['retried', 'tried again'], failed: ['bad', 'failed'], waiting: ['wait', 'waiting'] };
@@ -14,52 +14,86 @@ export function createTimeline(api, signal, { advice, closed }) {
 
   const line = (name, value, whole) => {
     const told = value !== null && value !== undefined && value !== '';
-    return h('div', { 'data-key': name }, h('dt', {}, name), h('dd', {}, told ? value : '–', told && whole && [' ', copyButton(whole, name.toLowerCase())]));
+    return h(
+      'div',
+      { 'data-key': name },
+      h('dt', {}, name),
+      h('dd', {}, told ? value : '–', told && whole && [' ', copyButton(whole, name.toLowerCase())]),
+    );
   };
   const withId = (name, text) => line(name, text && id(text, 40), text);
 
   function errorBox(error) {
     if (!error) return [];
     const known = advice(error.code) ?? {};
-    return problemBox({ title: error.message ?? error.code, type: localHref(error.type ?? known.type), cause: error.cause ?? known.cause, fix: error.fix ?? known.fix, detail: error.message && error.code ? `Code: ${error.code}` : '' });
+    return problemBox({
+      title: error.message ?? error.code,
+      type: localHref(error.type ?? known.type),
+      cause: error.cause ?? known.cause,
+      fix: error.fix ?? known.fix,
+      detail: error.message && error.code ? `Code \`${error.code}\`` : '',
+    });
   }
 
   function drawSession(traceId) {
     const words = sessionState(session.state);
     setText(byId('timeline-heading'), `Session of ${session.guestId ?? 'a guest'}`);
-    patch(byId('timeline-session'), h('p', { class: 'headline' }, badge(words.icon, words.text), session.latencyMs !== null && session.latencyMs !== undefined
-      && h('span', { class: 'note' }, `in ${milliseconds(session.latencyMs)}`)),
-    errorBox(session.error),
-    h('dl', { class: 'facts' },
-      withId('Session', session.sessionId),
-      withId('Guest', session.guestId),
-      withId('Conversation', session.conversationId),
-      withId('Contact', session.contactId),
-      withId('Queue', session.queueId),
-      withId('Idempotency key', session.idempotencyKey),
-      line('Attempts', count(session.attempts)),
-      line('Admitted', session.admittedAt && time(session.admittedAt)),
-      line('Opened', session.openedAt && time(session.openedAt)),
-      traceId && withId('Trace', traceId)));
+    patch(
+      byId('timeline-session'),
+      h(
+        'p',
+        { class: 'headline' },
+        badge(words.icon, words.text),
+        session.latencyMs !== null &&
+          session.latencyMs !== undefined &&
+          h('span', { class: 'note' }, `in ${milliseconds(session.latencyMs)}`),
+      ),
+      errorBox(session.error),
+      h(
+        'dl',
+        { class: 'facts' },
+        withId('Session', session.sessionId),
+        withId('Guest', session.guestId),
+        withId('Conversation', session.conversationId),
+        withId('Contact', session.contactId),
+        withId('Queue', session.queueId),
+        withId('Idempotency key', session.idempotencyKey),
+        line('Attempts', count(session.attempts)),
+        line('Admitted', session.admittedAt && time(session.admittedAt)),
+        line('Opened', session.openedAt && time(session.openedAt)),
+        traceId && withId('Trace', traceId),
+      ),
+    );
   }
 
   function entry(item, index, start) {
     const [shape, words] = STATUS[item.status] ?? ['begun', String(item.status ?? '')];
     const record = Number.isInteger(item.auditIndex) && `audit log ${item.auditLog ?? 1}, record ${count(item.auditIndex)}`;
     const details = [
-      item.kind && h('span', {}, item.kind),
+      item.kind && item.kind !== item.title?.toLowerCase() && h('span', {}, item.kind),
       Number.isFinite(item.milliseconds) && h('span', {}, `took ${milliseconds(item.milliseconds)}`),
       record && h('span', {}, record),
       item.correlationId && h('span', {}, 'correlation ', id(item.correlationId, 24), copyButton(item.correlationId, 'correlation id')),
       item.eventId && h('span', {}, 'event ', id(item.eventId, 24), copyButton(item.eventId, 'event id')),
     ];
-    return h('li', { 'data-key': `${index}`, 'data-status': item.status, 'data-kind': item.kind },
+    return h(
+      'li',
+      { 'data-key': `${index}`, 'data-status': item.status, 'data-kind': item.kind },
       h('p', { class: 'offset' }, h('span', {}, offset(start, item.at)), time(item.at, 'note')),
       h('span', { class: 'rail', 'aria-hidden': 'true' }, icon(shape)),
-      h('div', { class: 'entry' },
-        h('p', { class: 'entry-title' }, h('strong', {}, item.title ?? item.kind ?? '–'), h('span', { class: `badge badge-${shape}` }, words)),
-        item.detail && h('p', {}, item.detail),
-        h('p', { class: 'details note' }, details)));
+      h(
+        'div',
+        { class: 'entry' },
+        h(
+          'p',
+          { class: 'entry-title' },
+          h('strong', {}, item.title ?? item.kind ?? '–'),
+          h('span', { class: `badge badge-${shape}` }, words),
+        ),
+        item.detail && h('p', {}, prose(item.detail)),
+        h('p', { class: 'details note' }, details),
+      ),
+    );
   }
 
   async function load() {
@@ -73,9 +107,13 @@ export function createTimeline(api, signal, { advice, closed }) {
       const start = entries[0]?.at ?? session.admittedAt;
       patch(byId('timeline-problem'), []);
       drawSession(answer?.traceId);
-      patch(byId('timeline-entries'), entries.map((item, index) => entry(item, index, start)));
+      patch(
+        byId('timeline-entries'),
+        entries.map((item, index) => entry(item, index, start)),
+      );
       const wait = byId('timeline-wait');
       wait.hidden = entries.length > 0;
+      byId('timeline-happened').hidden = entries.length === 0;
       setText(wait, 'Nothing is on record.');
       if (unfinished(session.state) || entries.some((item) => item.status === 'waiting')) timer = setTimeout(load, 3000);
     } catch (error) {
@@ -91,6 +129,7 @@ export function createTimeline(api, signal, { advice, closed }) {
     setText(byId('timeline-heading'), 'Session');
     const wait = byId('timeline-wait');
     setText(wait, 'Asking…');
+    byId('timeline-happened').hidden = true;
     wait.hidden = false;
   }
 
@@ -101,14 +140,22 @@ export function createTimeline(api, signal, { advice, closed }) {
   }
 
   byId('timeline-close').addEventListener('click', () => dialog.close(), { signal });
-  dialog.addEventListener('click', (event) => {
-    // Only what is beside the panel has the dialog itself as its target.
-    if (event.target === dialog) dialog.close();
-  }, { signal });
-  dialog.addEventListener('close', () => {
-    forget();
-    closed();
-  }, { signal });
+  dialog.addEventListener(
+    'click',
+    (event) => {
+      // Only what is beside the panel has the dialog itself as its target.
+      if (event.target === dialog) dialog.close();
+    },
+    { signal },
+  );
+  dialog.addEventListener(
+    'close',
+    () => {
+      forget();
+      closed();
+    },
+    { signal },
+  );
   signal.addEventListener('abort', () => {
     forget();
     dialog.close();

@@ -1,5 +1,6 @@
 //! What happened, in order (R11), and proof of it: a Merkle tree over the lines (RFC 6962) and signed checkpoints (C2SP).
 
+mod all;
 mod check;
 mod checkpoint;
 mod entry;
@@ -9,6 +10,7 @@ pub mod proof;
 mod tree;
 mod verify;
 
+pub use all::{Checked, check_all, looking_again};
 pub use check::{Unproven, check, check_known, continued};
 pub use checkpoint::{Checkpoint, InvalidCheckpoint};
 pub use entry::{Entry, Erasure, ErrorRates, Rotation, Status};

@@ -267,6 +267,13 @@ impl Settings {
         self.value(QUEUE_ID).map(parse).transpose().map_err(|invalid| Error::Settings(vec![invalid]))
     }
 
+    /// How many calls the platform allows each OAuth client; `None`: as many as there are.
+    pub fn quota(&self) -> Result<Option<Rate>, Error> {
+        let mut reader = Reader { settings: self, refused: Vec::new() };
+        let quota = reader.parsed(QUOTA, "write 100/s, 300/min or off", |text| Rate::parse(text).ok());
+        reader.finish(quota)
+    }
+
     /// Which of the platform's APIs opens conversations. Needs no credentials.
     pub fn surface(&self) -> Result<Surface, Error> {
         let mut reader = Reader { settings: self, refused: Vec::new() };
@@ -469,9 +476,11 @@ fn parse_size(text: &str) -> Option<Option<u64>> {
 
 /// `72h`, `30d`; `off` is `None`.
 fn parse_days(text: &str) -> Option<Option<Duration>> {
-    if text == "off" {
-        return Some(None);
-    }
+    if text == "off" { Some(None) } else { parse_span(text).map(Some) }
+}
+
+/// A span of hours or days: `12h`, `90d`.
+pub fn parse_span(text: &str) -> Option<Duration> {
     let digits = text.find(|c: char| !c.is_ascii_digit())?;
     let number: u32 = text[..digits].parse().ok()?;
     let hours = match &text[digits..] {
@@ -479,7 +488,7 @@ fn parse_days(text: &str) -> Option<Option<Duration>> {
         "d" => 24,
         _ => return None,
     };
-    Some(Some(Duration::from_secs(3600 * hours).saturating_mul(number)))
+    Some(Duration::from_secs(3600 * hours).saturating_mul(number))
 }
 
 /// `500ms`, `5s`, `2min`.

@@ -89,7 +89,7 @@ impl Event {
     }
 }
 
-/// One for each session.
-pub(crate) fn event_id(session: Uuid) -> String {
+/// The id of the event that a session was opened: one for each session.
+pub fn event_id(session: Uuid) -> String {
     format!("msg_{}", session.simple())
 }

@@ -8,8 +8,6 @@ mod worker;
 
 pub use address::{Networks, is_public};
 pub use deliver::{Crm, Settlement};
-pub use event::Event;
-#[cfg(test)]
-pub(crate) use event::event_id;
+pub use event::{Event, event_id};
 pub use sign::{InvalidSecret, WebhookSecret};
 pub use worker::{Outbox, Round};

@@ -69,6 +69,11 @@ impl Outbox {
         Self { receivers, seams: store.seams.clone(), store, clock, first_tries: Arc::new(watch::channel(0).0) }
     }
 
+    /// How many receivers there are.
+    pub fn receivers(&self) -> usize {
+        self.receivers.len()
+    }
+
     /// The secret shared with the receivers.
     pub fn secret(&self) -> Option<&WebhookSecret> {
         self.receivers.first().map(|receiver| receiver.crm.secret())

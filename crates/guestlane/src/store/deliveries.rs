@@ -58,6 +58,8 @@ pub struct Delivery {
     pub settled_at: Option<Timestamp>,
     /// Why the last try failed.
     pub last_error: Option<String>,
+    /// Its place in the order in which events were written.
+    pub place: i64,
 }
 
 /// Which events to send again.
@@ -77,7 +79,7 @@ pub enum Replay {
 }
 
 const COLUMNS: &str = "id, session_id, body, state, tries, created_at, due_at, settled_at, last_error, receiver, guest_id, \
-     (SELECT traceparent FROM session WHERE session.id = outbox.session_id)";
+     (SELECT traceparent FROM session WHERE session.id = outbox.session_id), seq";
 
 /// Says whether the first try is due: not while an earlier event of the same guest waits for the same receiver. Then it is leased to whoever
 /// wrote it.
@@ -119,6 +121,7 @@ fn read(row: &Row<'_>) -> Result<Delivery, StoreError> {
         created_at,
         settled_at: row.get::<_, Option<i64>>(7)?.map(Timestamp::from_unix_micros),
         last_error: row.get(8)?,
+        place: row.get(12)?,
     })
 }
 
@@ -207,15 +210,20 @@ impl Store {
         Ok(replayed)
     }
 
-    /// Events, newest first.
-    pub async fn events(&self, state: Option<DeliveryState>, limit: u32) -> Result<Vec<Delivery>, StoreError> {
+    /// Events, newest first. With `before`, those that were written before the one that has it.
+    pub async fn events(
+        &self,
+        state: Option<DeliveryState>,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<Delivery>, StoreError> {
         self.reader
             .ask(move |connection| {
                 // The state stands in the text, so that the indexes over the rare ones are used.
-                let condition = state.map_or_else(String::new, |state| format!("WHERE state = '{}'", state.name()));
-                let sql = format!("SELECT {COLUMNS} FROM outbox {condition} ORDER BY seq DESC LIMIT ?1");
+                let condition = state.map_or_else(|| "TRUE".to_owned(), |state| format!("state = '{}'", state.name()));
+                let sql = format!("SELECT {COLUMNS} FROM outbox WHERE {condition} AND seq < ?2 ORDER BY seq DESC LIMIT ?1");
                 let mut statement = connection.prepare_cached(&sql)?;
-                let rows = statement.query_map([limit], |row| Ok(read(row)))?;
+                let rows = statement.query_map(params![limit, before.unwrap_or(i64::MAX)], |row| Ok(read(row)))?;
                 rows.map(|row| row?).collect()
             })
             .await

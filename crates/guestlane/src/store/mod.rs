@@ -16,6 +16,7 @@ mod prune;
 mod records;
 mod rows;
 mod sessions;
+mod standing;
 mod writer;
 
 use std::{
@@ -39,6 +40,7 @@ pub use guests::{Done, Erased};
 pub use prune::Pruned;
 pub use records::{LogInfo, RecordFilter, StoredRecord};
 pub use sessions::{Advanced, Page, SessionFilter, Transition};
+pub use standing::Standing;
 
 use crate::{
     audit::{AuditError, NoteSigner},

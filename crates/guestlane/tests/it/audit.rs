@@ -196,7 +196,7 @@ async fn guest_with_a_past(world: &World) -> std::sync::Arc<Lane> {
         world.clock.advance(Duration::from_secs(27 * 3600));
         lane.outbox().unwrap().deliver_due().await.unwrap();
     }
-    assert_eq!(lane.store().events(Some(DeliveryState::Dead), 10).await.unwrap().len(), 1);
+    assert_eq!(lane.store().events(Some(DeliveryState::Dead), None, 10).await.unwrap().len(), 1);
     world.faults(&[]);
     lane.create(canary("delivered")).await.unwrap();
     lane.outbox().unwrap().first_tries_done().await;
@@ -245,7 +245,7 @@ async fn an_erased_guest_is_in_no_file_any_more_and_every_proof_still_holds() {
     assert_eq!((&record["action"], record["guestIdentifier"].as_str()), (&"guest.erase".into(), done.pseudonym.as_deref()));
 
     // Nobody sends what was erased, nobody finds the guest, and the others are as they were.
-    let event = lane.store().events(Some(DeliveryState::Erased), 1).await.unwrap().remove(0);
+    let event = lane.store().events(Some(DeliveryState::Erased), None, 1).await.unwrap().remove(0);
     assert_eq!(lane.store().replay(Replay::Event(event.event.id), world.clock.now()).await.unwrap(), 0);
     assert_eq!(lane.store().erase_guest(CANARY.parse().unwrap(), world.clock.now()).await.unwrap(), Erased::Unknown);
     assert!(lane.create(request("bob")).await.unwrap().replayed);

@@ -43,7 +43,7 @@ async fn a_crm_that_is_down_slow_or_redirecting_delays_nothing_and_is_told_later
         }
         assert!(lane.outbox().unwrap().first_tries_done().await, "{fault}");
         assert_eq!(world.sim.state().crm.events, 0, "{fault}");
-        let [event] = &lane.store().events(Some(DeliveryState::Pending), 10).await.unwrap()[..] else { panic!("{fault}") };
+        let [event] = &lane.store().events(Some(DeliveryState::Pending), None, 10).await.unwrap()[..] else { panic!("{fault}") };
         assert!(event.last_error.is_some(), "{fault}");
 
         world.clock.advance(Duration::from_secs(10));
@@ -75,7 +75,7 @@ async fn a_replayed_event_is_the_same_event() {
     let lane = world.lane().await;
     lane.create(request("ann")).await.unwrap();
     lane.outbox().unwrap().first_tries_done().await;
-    let [event] = &lane.store().events(None, 10).await.unwrap()[..] else { panic!() };
+    let [event] = &lane.store().events(None, None, 10).await.unwrap()[..] else { panic!() };
     assert_eq!(event.state, DeliveryState::Delivered);
     let replay = Replay::Event(event.event.id.clone());
     assert_eq!(lane.store().replay(replay, world.clock.now()).await.unwrap(), 1);
@@ -94,7 +94,7 @@ async fn a_crm_in_a_private_network_is_not_called_unless_that_is_allowed() {
         let lane = world.lane().await;
         lane.create(request(host)).await.unwrap();
         assert!(lane.outbox().unwrap().first_tries_done().await);
-        let event = lane.store().events(None, 1).await.unwrap().remove(0);
+        let event = lane.store().events(None, None, 1).await.unwrap().remove(0);
         assert!(event.last_error.unwrap().contains("private network"), "{host}");
     }
     assert!(world.journal("crm").is_empty());
@@ -116,7 +116,7 @@ async fn without_a_crm_there_are_no_events() {
     world.config.crm = None;
     let lane = world.lane().await;
     lane.create(request("ann")).await.unwrap();
-    assert!(lane.store().events(None, 1).await.unwrap().is_empty());
+    assert!(lane.store().events(None, None, 1).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -158,7 +158,7 @@ async fn a_dead_letter_makes_way_for_the_guests_next_event_and_can_be_replayed()
         world.clock.advance(Duration::from_secs(27 * 3600));
         outbox.deliver_due().await.unwrap();
     }
-    let [dead] = &lane.store().events(Some(DeliveryState::Dead), 10).await.unwrap()[..] else { panic!() };
+    let [dead] = &lane.store().events(Some(DeliveryState::Dead), None, 10).await.unwrap()[..] else { panic!() };
     assert_eq!((dead.event.tries, world.sim.state().crm.events), (10, 1), "after ten tries the second one is told");
     assert_eq!(dead.last_error.as_deref(), Some("the CRM answered HTTP 500"));
     lane.store().replay(Replay::Event(dead.event.id.clone()), world.clock.now()).await.unwrap();
@@ -201,7 +201,7 @@ async fn a_receiver_that_fails_does_not_slow_another_one() {
         let before = world.clock.now();
         assert!(crowd(&lane, 200, 64).await.iter().all(Result::is_ok), "{fault}");
         // The clock stands still while the bad one hangs: the good one needs none of its time.
-        let waiting = async || lane.store().events(Some(DeliveryState::Pending), 1000).await.unwrap();
+        let waiting = async || lane.store().events(Some(DeliveryState::Pending), None, 1000).await.unwrap();
         while waiting().await.iter().any(|delivery| delivery.event.receiver == 2) {}
         let took = world.clock.now().since(before);
         assert!(took < Duration::from_secs(1), "{fault}: {took:?}");

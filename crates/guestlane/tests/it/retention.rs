@@ -81,7 +81,7 @@ async fn only_what_is_done_and_told_and_old_is_forgotten() {
 
     // Once they are told, they may go; what is unfinished may not, however old.
     lane.outbox().unwrap().deliver_due().await.unwrap();
-    let dead = lane.store().events(Some(DeliveryState::Dead), 2).await.unwrap().remove(0);
+    let dead = lane.store().events(Some(DeliveryState::Dead), None, 2).await.unwrap().remove(0);
     lane.store().replay(Replay::Event(dead.event.id), world.clock.now()).await.unwrap();
     assert_eq!(lane.prune().await.unwrap().sessions, 1, "the other one is to be sent again");
     lane.outbox().unwrap().deliver_due().await.unwrap();

@@ -20,7 +20,9 @@ use serde_json::json;
 use tempfile::NamedTempFile;
 
 use super::rows::Place;
-use crate::{failure::ErrorJson, screen, session_json::SessionJson};
+use guestlane_http::model::Session as SessionJson;
+
+use crate::{failure::ErrorJson, screen};
 
 /// The rows that are done. Of each, only a hash of what was wished is kept: a file may have millions.
 #[derive(Debug, Default)]

@@ -7,8 +7,8 @@ use std::{
     path::Path,
 };
 
-use guestlane::request::{Attributes, IdempotencyKey, Invalid, Person, QueueId, SessionRequest};
-use serde::Deserialize;
+use guestlane::request::{Invalid, QueueId, SessionRequest};
+use guestlane_http::model::{KeyIfNone, NewSession};
 use tokio::sync::mpsc;
 
 /// Where a row stands.
@@ -81,57 +81,12 @@ struct Common {
     batch_key: String,
 }
 
-/// A row as it stands in the file.
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Raw {
-    guest_id: String,
-    queue_id: Option<String>,
-    idempotency_key: Option<String>,
-    first_name: Option<String>,
-    last_name: Option<String>,
-    email: Option<String>,
-    phone: Option<String>,
-    #[serde(default, deserialize_with = "pairs")]
-    attributes: Vec<(String, String)>,
-}
-
-/// An object as its pairs, so that a name that comes twice can be refused.
-fn pairs<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, String)>, D::Error> {
-    struct Pairs;
-
-    impl<'de> serde::de::Visitor<'de> for Pairs {
-        type Value = Vec<(String, String)>;
-
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("an object of texts")
-        }
-
-        fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let mut pairs = Vec::new();
-            while let Some(pair) = map.next_entry()? {
-                pairs.push(pair);
-            }
-            Ok(pairs)
-        }
-    }
-
-    deserializer.deserialize_map(Pairs)
-}
-
 impl Common {
-    fn request(&self, raw: Raw) -> Result<SessionRequest, Invalid> {
-        let guest = raw.guest_id.parse()?;
-        let named: Option<QueueId> = raw.queue_id.filter(|id| !id.is_empty()).map(|id| id.parse()).transpose()?;
-        let missing = || Invalid::new("queueId", "is missing", "give the row a queue_id or set GENESYS_QUEUE_ID");
-        let queue = named.or(self.queue).ok_or_else(missing)?;
-        let attributes = Attributes::from_pairs(raw.attributes)?;
-        let person = Person::new(raw.first_name, raw.last_name, raw.email, raw.phone)?;
-        let key = match raw.idempotency_key.filter(|key| !key.is_empty()) {
-            Some(key) => key.parse()?,
-            None => IdempotencyKey::of_row(&self.batch_key, &guest, &person, queue, &attributes),
-        };
-        Ok(SessionRequest { guest, person, queue, attributes, key })
+    /// An empty cell, or an empty text, is none.
+    fn request(&self, row: NewSession) -> Result<SessionRequest, Invalid> {
+        let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let row = NewSession { queue_id: given(row.queue_id), idempotency_key: given(row.idempotency_key), ..row };
+        row.request(self.queue, KeyIfNone::OfRow(&self.batch_key))
     }
 }
 
@@ -178,7 +133,7 @@ fn read_json(source: impl BufRead, common: &Common, sender: &Sender) {
         byte += line.as_ref().map_or(0, |text| text.len() as u64 + 1);
         let text = match line {
             Ok(text) if text.trim().is_empty() => continue,
-            Ok(text) => serde_json::from_str::<Raw>(&text).map_err(|error| {
+            Ok(text) => serde_json::from_str::<NewSession>(&text).map_err(|error| {
                 Invalid::new(
                     "row",
                     format!("is not an object with guestId, queueId, idempotencyKey, firstName, lastName, email, phone, attributes: {error}"),
@@ -238,8 +193,8 @@ impl Headings {
         Ok(Self(columns))
     }
 
-    fn raw(&self, record: &csv::StringRecord) -> Raw {
-        let mut raw = Raw::default();
+    fn raw(&self, record: &csv::StringRecord) -> NewSession {
+        let mut raw = NewSession::default();
         for (column, value) in self.0.iter().zip(record) {
             match column {
                 Column::Guest => raw.guest_id = value.to_owned(),

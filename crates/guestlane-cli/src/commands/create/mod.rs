@@ -9,13 +9,12 @@ use guestlane::{
     config::Settings,
     request::{IdempotencyKey, Person, QueueId, SessionRequest},
 };
+use guestlane_http::model::Session as SessionJson;
 
 use super::{attributes, close};
 use crate::{
     args::{Create, Global},
-    failure, screen,
-    session_json::SessionJson,
-    settings,
+    failure, screen, settings,
 };
 
 pub(crate) async fn run(global: &Global, args: &Create) -> anyhow::Result<ExitCode> {

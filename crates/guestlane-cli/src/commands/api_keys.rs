@@ -1,0 +1,142 @@
+//! `guestlane api-keys`: who may ask the service.
+
+use std::{process::ExitCode, time::Duration};
+
+use guestlane::{
+    Clock, State, Timestamp,
+    api_key::{ApiKey, Scopes, StoredApiKey},
+    config::parse_span,
+    request::Invalid,
+};
+use serde_json::json;
+
+use super::open_state;
+use crate::{
+    args::{ApiKeys, Global},
+    screen,
+};
+
+pub(crate) async fn run(global: &Global, args: &ApiKeys) -> anyhow::Result<ExitCode> {
+    match args {
+        ApiKeys::Create { name, scopes, expires, replaces, overlap } => {
+            StoredApiKey::check_name(name).map_err(|invalid| Invalid { field: "--name".to_owned(), ..invalid })?;
+            let scopes = if scopes.is_empty() { None } else { Some(scopes.join(" ").parse::<Scopes>().map_err(of_flag)?) };
+            let wish = Wish {
+                name: name.clone(),
+                scopes,
+                expires: expires.as_deref().map(|text| span("--expires", text)).transpose()?,
+                replaces: replaces.clone(),
+                overlap: span("--overlap", overlap)?,
+            };
+            create(global, &open_state(global).await?, wish).await
+        }
+        ApiKeys::List => list(global, &open_state(global).await?).await,
+        ApiKeys::Revoke { id } => revoke(global, &open_state(global).await?, id).await,
+    }
+}
+
+struct Wish {
+    name: String,
+    scopes: Option<Scopes>,
+    expires: Option<Duration>,
+    replaces: Option<String>,
+    overlap: Duration,
+}
+
+fn of_flag(invalid: Invalid) -> Invalid {
+    Invalid { field: "--scope".to_owned(), ..invalid }
+}
+
+fn span(flag: &str, text: &str) -> Result<Duration, Invalid> {
+    let invalid = || Invalid::new(flag, format!("`{}` is no span of time", screen::printable(text)), "write it like 12h or 90d");
+    parse_span(text).ok_or_else(invalid)
+}
+
+async fn create(global: &Global, state: &State, wish: Wish) -> anyhow::Result<ExitCode> {
+    let now = Clock::system().now();
+    let replaced = match &wish.replaces {
+        None => None,
+        Some(id) => {
+            let keys = state.store.api_keys().await?;
+            let known = keys.into_iter().find(|key| key.id == *id && key.is_good_at(now));
+            let unknown = || Invalid::new("--replaces", "is the id of no key that is good", "see `guestlane api-keys list`");
+            Some(known.ok_or_else(unknown)?)
+        }
+    };
+    let missing = || Invalid::new("--scope", "is missing", "name what the key is for, like sessions:write");
+    let scopes = wish.scopes.or_else(|| replaced.as_ref().map(|key| key.scopes.clone())).ok_or_else(missing)?;
+    let key = ApiKey::generate()?;
+    let stored = StoredApiKey {
+        id: key.id().to_owned(),
+        name: wish.name,
+        hash: state.api_key_hash().await?.hash(&key),
+        scopes,
+        created_at: now,
+        expires_at: wish.expires.map(|life| now + life),
+        revoked_at: None,
+        last_used_at: None,
+    };
+    let until = now + wish.overlap;
+    state.store.add_api_key(stored.clone(), replaced.map(|replaced| (replaced.id, until))).await?;
+    if global.json {
+        let mut shown = as_json(&stored, now);
+        shown["key"] = key.expose().into();
+        screen::json(&shown);
+        return Ok(ExitCode::SUCCESS);
+    }
+    screen::data(key.expose());
+    screen::note(format!(
+        "The key {} of {}, for {}. It is not shown again.",
+        stored.id,
+        screen::printable(&stored.name),
+        stored.scopes
+    ));
+    if let Some(replaced) = wish.replaces {
+        screen::note(format!("The key {replaced} is good until {until}."));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn as_json(key: &StoredApiKey, now: Timestamp) -> serde_json::Value {
+    json!({
+        "id": key.id, "name": key.name, "scopes": key.scopes.iter().map(|scope| scope.name()).collect::<Vec<_>>(), "state": key.state_at(now),
+        "createdAt": key.created_at, "expiresAt": key.expires_at, "revokedAt": key.revoked_at, "lastUsedAt": key.last_used_at,
+    })
+}
+
+async fn list(global: &Global, state: &State) -> anyhow::Result<ExitCode> {
+    let (keys, now) = (state.store.api_keys().await?, Clock::system().now());
+    if global.json {
+        keys.iter().for_each(|key| screen::json(&as_json(key, now)));
+    } else if keys.is_empty() {
+        screen::note("There are no API keys. `guestlane api-keys create --name NAME --scope sessions:write` makes one.");
+    } else {
+        let time = |time: Option<Timestamp>| time.map(|time| time.to_string()).unwrap_or_default();
+        let row = |key: &StoredApiKey| {
+            vec![
+                key.id.clone(),
+                key.name.clone(),
+                key.state_at(now).to_owned(),
+                key.scopes.to_string(),
+                key.created_at.to_string(),
+                time(key.expires_at),
+                time(key.last_used_at),
+            ]
+        };
+        let headings = ["key", "name", "state", "scopes", "made", "expires", "last used"];
+        screen::data(screen::table(&headings, keys.iter().map(row)));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn revoke(global: &Global, state: &State, id: &str) -> anyhow::Result<ExitCode> {
+    let unknown = || Invalid::new("ID", "is the id of no key", "see `guestlane api-keys list`; the id is not the key itself");
+    let now = Clock::system().now();
+    let key = state.store.revoke_api_key(id.to_owned(), now).await?.ok_or_else(unknown)?;
+    if global.json {
+        screen::json(&as_json(&key, now));
+    } else {
+        screen::data(format!("{} is revoked: no service accepts it from now on, at the latest in a second.", key.id));
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,127 @@
+//! `guestlane serve`: sessions over HTTP, until interrupted.
+
+use std::{process::ExitCode, sync::Arc};
+
+use guestlane::{
+    Clock, Lane,
+    config::{self, Settings},
+};
+use guestlane_http::{
+    Service,
+    listen::{CannotListen, Listening},
+};
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
+
+use crate::{
+    args::{Global, Serve},
+    log, screen, settings,
+};
+
+pub(crate) async fn run(global: &Global, args: &Serve) -> anyhow::Result<ExitCode> {
+    let settings = load(global, args)?;
+    log::set_level(&settings, "info", global.verbose)?;
+    let service_settings = settings.service()?;
+    let config = settings.lane(false)?;
+    raise_open_files();
+    let lane = Lane::open(config, Clock::system()).await?;
+    let service = Service::open(Arc::clone(&lane), &service_settings, settings.default_queue()?).await?;
+    let listening = Listening::bind(Arc::clone(&service), &service_settings).await.map_err(|error| match error {
+        CannotListen::Invalid(invalid) => anyhow::Error::new(invalid),
+        CannotListen::Socket(error) => anyhow::Error::new(error).context("the service's socket failed"),
+    })?;
+    tell(global, &service, &listening, service_settings.tls.is_some())?;
+    let reload = {
+        let (global, args, lane) = (global.clone(), args.clone(), Arc::clone(&lane));
+        let certificate = listening.reload_handle();
+        async move {
+            let Ok(mut hang_up) = signal(SignalKind::hangup()) else { return };
+            while hang_up.recv().await.is_some() {
+                certificate.reload().await;
+                reload(&global, &args, &lane);
+            }
+        }
+    };
+    let reloading = tokio::spawn(reload);
+    let served = listening.serve(interrupted()).await;
+    reloading.abort();
+    served?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn load(global: &Global, args: &Serve) -> anyhow::Result<Settings> {
+    let mut settings = settings::load(global)?;
+    settings.add_flag(config::LISTEN, args.listen.clone());
+    settings.add_flag(config::METRICS_LISTEN, args.metrics_listen.clone());
+    Ok(settings)
+}
+
+/// Where it is: for a person, or for a program that started it.
+fn tell(global: &Global, service: &Service, listening: &Listening, tls: bool) -> anyhow::Result<()> {
+    let scheme = if tls { "https" } else { "http" };
+    let address = format!("{scheme}://{}", listening.address()?);
+    let metrics = listening.metrics_address()?.map(|address| format!("http://{address}/metrics"));
+    if global.json {
+        screen::json(&json!({"address": address, "metrics": metrics}));
+        return Ok(());
+    }
+    screen::data(format!("guestlane serves at {address} (dashboard: {address}/, documentation: {address}/docs)"));
+    if let Some(metrics) = metrics {
+        screen::data(format!("metrics: {metrics}"));
+    }
+    if !service.has_keys() {
+        screen::note(
+            "note: there is no API key yet, so nobody is answered; make one: guestlane api-keys create --name NAME --scope sessions:write",
+        );
+    }
+    Ok(())
+}
+
+/// What can change while it runs: the certificate, how much the log says, the quota. All else takes a new start.
+fn reload(global: &Global, args: &Serve, lane: &Lane) {
+    let reread = || {
+        let settings = load(global, args)?;
+        log::set_level(&settings, "info", global.verbose)?;
+        let quota = settings.quota()?;
+        lane.set_quota(quota);
+        anyhow::Ok(quota)
+    };
+    match reread() {
+        Ok(quota) => {
+            let quota = quota.map_or_else(|| "off".to_owned(), |rate| rate.to_string());
+            info!(quota, "settings were read again");
+        }
+        Err(error) => warn!(error = format!("{error:#}"), "settings cannot be used, and stay as they were"),
+    }
+}
+
+/// The first signal asks it to end; a second one does not wait.
+async fn interrupted() {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        screen::note("Ended at once; what was begun is recorded, and the next process completes it.");
+        #[expect(clippy::disallowed_methods, reason = "the second signal waits for nobody")]
+        std::process::exit(130);
+    });
+}
+
+/// Each connection is an open file: as many as the system allows.
+fn raise_open_files() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+    {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}

@@ -1,0 +1,159 @@
+//! Who asks, and whether they may: no key, no answer.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
+use axum::{
+    extract::{FromRequestParts, Request, State},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use guestlane::{
+    Clock, Rate, Timestamp,
+    api_key::{Caller, Scope},
+    error::Code,
+};
+use http::{HeaderMap, header, request::Parts};
+
+use crate::{problem::Problem, service::App};
+
+/// Lets in who has a good key, and not too often.
+pub(crate) async fn authenticate(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    let now = app.clock().now();
+    let caller = match bearer(request.headers()).and_then(|text| app.keys().caller(text, now)) {
+        Some(caller) => caller,
+        None => return unauthorized().into_response(),
+    };
+    app.key_was_used(&caller.id, now);
+    if let Err(seconds) = app.allowance().take(&caller.id, app.clock()) {
+        let problem = Problem::new(
+            Code::TooManyRequests,
+            "this API key makes more requests than GUESTLANE_KEY_RATE allows",
+            "send it again after so many seconds, under the same idempotency key",
+        );
+        return problem.after(seconds).into_response();
+    }
+    request.extensions_mut().insert(caller);
+    next.run(request).await
+}
+
+/// The same, whatever is wrong with the key: nobody learns which keys exist.
+pub(crate) fn unauthorized() -> Problem {
+    Problem::new(
+        Code::Unauthorized,
+        "the request has no API key that is good",
+        "send `Authorization: Bearer gl_…`; `guestlane api-keys create` makes a key",
+    )
+}
+
+/// `Authorization: Bearer …` (RFC 6750, section 2.1).
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let (value, more) = (values.next()?.to_str().ok()?, values.next());
+    let (scheme, key) = value.split_once(' ')?;
+    (more.is_none() && scheme.eq_ignore_ascii_case("bearer")).then(|| key.trim())
+}
+
+/// Somebody whose key was good.
+pub(crate) struct Who(Caller);
+
+impl Who {
+    /// Goes on only if the key allows it.
+    pub(crate) fn may(&self, scope: Scope) -> Result<(), Problem> {
+        if self.0.scopes.allow(scope) {
+            return Ok(());
+        }
+        let detail = format!("the API key has not the scope {scope}");
+        Err(Problem::new(
+            Code::NotPermitted,
+            detail,
+            format!("use a key that has it: `guestlane api-keys create --scope {scope}`"),
+        ))
+    }
+
+    /// What the key allows.
+    pub(crate) fn scopes(&self) -> Vec<&'static str> {
+        self.0.scopes.iter().map(Scope::name).collect()
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Who {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        parts.extensions.get::<Caller>().cloned().map(Self).ok_or_else(unauthorized)
+    }
+}
+
+/// How often each key may ask: a GCRA for each, with a window's requests at once.
+#[derive(Debug)]
+pub(crate) struct Allowance {
+    rate: Option<Rate>,
+    /// When each key's requests so far will have been spread evenly.
+    spread_until: Mutex<HashMap<String, Timestamp>>,
+}
+
+impl Allowance {
+    pub(crate) fn new(rate: Option<Rate>) -> Self {
+        Self { rate, spread_until: Mutex::default() }
+    }
+
+    /// Takes one request of the key, or says after how many seconds there will be one.
+    fn take(&self, key: &str, clock: &Clock) -> Result<(), u64> {
+        let Some(rate) = self.rate else { return Ok(()) };
+        let now = clock.monotonic();
+        let each = rate.window() / rate.calls();
+        let mut spread = self.spread_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = spread.get(key).copied().unwrap_or(now).max(now);
+        let ahead = until.since(now) + each;
+        if ahead > rate.window() {
+            return Err((ahead - rate.window()).as_secs() + 1);
+        }
+        match spread.get_mut(key) {
+            Some(known) => *known = until + each,
+            None => drop(spread.insert(key.to_owned(), until + each)),
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use guestlane::ManualClock;
+
+    use super::*;
+
+    #[test]
+    fn a_key_has_a_windows_requests_at_once_and_then_one_at_a_time() {
+        let hands = ManualClock::new(Timestamp::from_unix_micros(0));
+        let clock = Clock::from(hands.clone());
+        let allowance = Allowance::new(Some("10/s".parse().unwrap()));
+        for _ in 0..10 {
+            assert_eq!(allowance.take("ann", &clock), Ok(()));
+        }
+        assert_eq!(allowance.take("ann", &clock), Err(1));
+        assert_eq!(allowance.take("bob", &clock), Ok(()), "another key has its own");
+        hands.advance(Duration::from_millis(100));
+        assert_eq!((allowance.take("ann", &clock), allowance.take("ann", &clock)), (Ok(()), Err(1)));
+    }
+
+    #[test]
+    fn a_bearer_is_read_as_the_standard_says() {
+        let read = |values: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(header::AUTHORIZATION, value.parse().unwrap());
+            }
+            bearer(&headers).map(str::to_owned)
+        };
+        assert_eq!(read(&["Bearer gl_x"]).as_deref(), Some("gl_x"));
+        assert_eq!(read(&["bearer  gl_x"]).as_deref(), Some("gl_x"));
+        for bad in [&["gl_x"][..], &["Basic gl_x"], &[], &["Bearer gl_x", "Bearer gl_y"]] {
+            assert_eq!(read(bad), None, "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! What the service's own requests came to.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use guestlane::{Counted, Histogram};
+
+/// OpenTelemetry's advice for `http.server.request.duration`, in seconds.
+const BOUNDS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+
+/// Which requests are counted together. The route, never the path: a path has ids in it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Kind {
+    pub(crate) method: &'static str,
+    pub(crate) route: String,
+    pub(crate) status: u16,
+    /// The problem's code, where one was told.
+    pub(crate) problem: Option<&'static str>,
+}
+
+/// Requests and connections.
+#[derive(Debug, Default)]
+pub(crate) struct Figures {
+    requests: Mutex<BTreeMap<Kind, Arc<Histogram>>>,
+    active: AtomicI64,
+    connections: Arc<AtomicI64>,
+}
+
+impl Figures {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    pub(crate) fn began(&self) {
+        self.active.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn gone(&self) {
+        self.active.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn answered(&self, kind: Kind, took: Duration) {
+        let histogram = {
+            let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(requests.entry(kind).or_insert_with(|| Arc::new(Histogram::new(BOUNDS))))
+        };
+        histogram.observe(took);
+    }
+
+    pub(crate) fn requests(&self) -> Vec<(Kind, Counted)> {
+        let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        requests.iter().map(|(kind, took)| (kind.clone(), took.counted())).collect()
+    }
+
+    pub(crate) fn active(&self) -> i64 {
+        self.active.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn connections(&self) -> &Arc<AtomicI64> {
+        &self.connections
+    }
+}

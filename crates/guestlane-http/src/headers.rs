@@ -1,0 +1,106 @@
+//! Request headers that mean something here: the idempotency key, and how long the caller waits.
+
+use std::time::Duration;
+
+use guestlane::request::{IdempotencyKey, Invalid};
+use http::{HeaderMap, HeaderValue};
+
+/// `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header).
+pub(crate) const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// The key of the header, quoted as the draft has it (a string of RFC 9651, section 3.3.3) or bare, as many send it.
+pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Invalid> {
+    let invalid = |reason: &str| {
+        let fix = "send one, like Idempotency-Key: \"order-2231-chat\": 1 to 255 visible ASCII characters";
+        Invalid::new("Idempotency-Key", reason, fix)
+    };
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(invalid("is there twice"));
+    }
+    let text = value.to_str().map_err(|_| invalid("has a character that is not visible ASCII"))?.trim();
+    let key = match text.strip_prefix('"') {
+        Some(rest) => unquoted(rest).ok_or_else(|| invalid("is not a string in quotes"))?,
+        None => text.to_owned(),
+    };
+    key.parse().map(Some).map_err(|error: Invalid| Invalid { field: "Idempotency-Key".to_owned(), ..error })
+}
+
+/// What stands between the quotes; nothing may follow the second one.
+fn unquoted(text: &str) -> Option<String> {
+    let mut key = String::new();
+    let mut characters = text.chars();
+    loop {
+        match characters.next()? {
+            '"' => return characters.as_str().is_empty().then_some(key),
+            '\\' => key.push(characters.next().filter(|escaped| matches!(escaped, '"' | '\\'))?),
+            character => key.push(character),
+        }
+    }
+}
+
+/// As the header has it.
+pub(crate) fn quoted(key: &IdempotencyKey) -> Option<HeaderValue> {
+    let escaped = key.as_str().replace('\\', "\\\\").replace('"', "\\\"");
+    HeaderValue::from_str(&format!("\"{escaped}\"")).ok()
+}
+
+/// `Prefer: wait=n` and `Prefer: respond-async` (RFC 7240, sections 4.1 and 4.3). What else is preferred, or is not understood, is overlooked, as
+/// the standard wants it; of what comes twice, the first counts.
+pub(crate) fn wait(headers: &HeaderMap) -> Option<Duration> {
+    let values = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+    let mut preferences = values.flat_map(|value| value.split(',')).map(|preference| {
+        let preference = preference.split(';').next().unwrap_or_default();
+        let (name, value) = preference.split_once('=').unwrap_or((preference, ""));
+        (name.trim().to_ascii_lowercase(), value.trim().trim_matches('"').to_owned())
+    });
+    preferences.find_map(|(name, value)| match name.as_str() {
+        "wait" => value.parse().ok().map(Duration::from_secs),
+        "respond-async" => Some(Duration::ZERO),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: &'static str, values: &[&str]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn a_key_is_read_quoted_or_bare_and_written_quoted() {
+        let read = |values: &[&str]| idempotency_key(&headers(IDEMPOTENCY_KEY, values));
+        for text in ["\"order-2231\"", "order-2231", " order-2231 "] {
+            assert_eq!(read(&[text]).unwrap().unwrap().as_str(), "order-2231", "{text}");
+        }
+        let escaped = read(&[r#""a\"b\\c""#]).unwrap().unwrap();
+        assert_eq!((escaped.as_str(), quoted(&escaped).unwrap().to_str().unwrap()), (r#"a"b\c"#, r#""a\"b\\c""#));
+        assert!(read(&[]).unwrap().is_none());
+        for bad in
+            [&[""][..], &["\"\""], &["\"open"], &["\"a\"b"], &["\"a\";p=1"], &["a b"], &["a", "b"], &["\u{e9}"], &[r#""a\b""#]]
+        {
+            let invalid = read(bad).unwrap_err();
+            assert_eq!(invalid.field, "Idempotency-Key", "{bad:?}");
+        }
+        assert!(read(&["x".repeat(256).as_str()]).is_err());
+    }
+
+    #[test]
+    fn a_preference_is_taken_as_far_as_it_is_understood() {
+        let read = |values: &[&str]| wait(&headers("prefer", values)).map(|wait| wait.as_secs());
+        assert_eq!(read(&["wait=10"]), Some(10));
+        assert_eq!(read(&["handling=lenient, Wait = \"3\"; foo"]), Some(3));
+        assert_eq!(read(&["respond-async"]), Some(0));
+        assert_eq!(read(&["return=minimal", "wait=5"]), Some(5));
+        for none in [&["wait=soon"][..], &["wait=-1"], &["wait"], &["return=minimal"], &[]] {
+            assert_eq!(read(none), None, "{none:?}");
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! Guest tokens, verified for those who have no library for it (R17).
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+/// A token to be verified.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TokenToVerify {
+    /// The guest token, whole.
+    #[schema(
+        min_length = 1,
+        max_length = 16384,
+        example = "eyJhbGciOiJSUzI1NiIsImtpZCI6IndlYmNoYXQtZ3Vlc3Qta2V5LXYxIn0.e30.c2ln"
+    )]
+    pub token: String,
+}
+
+/// Whether a token is ours and good now; if so, whose it is.
+#[derive(Debug, Default, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenVerdict {
+    /// Whether it is good.
+    pub valid: bool,
+    /// Why it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 512, example = "the guest token has expired")]
+    pub reason: Option<String>,
+    /// Whose it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 128, example = "user-8842-xyz")]
+    pub guest_id: Option<String>,
+    /// Which key signed it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 128, example = "webchat-guest-key-v1")]
+    pub kid: Option<String>,
+    /// Seconds since the Unix epoch (RFC 7519, section 4.1.4).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, example = 1_795_361_329_i64)]
+    pub expires_at: Option<i64>,
+    /// All claims.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>, example = json!({"guestId": "user-8842-xyz", "tier": "premium"}))]
+    pub claims: Option<Map<String, Value>>,
+}

@@ -1,0 +1,103 @@
+//! What a caller asks for, as JSON.
+
+use guestlane::request::{Attributes, IdempotencyKey, Invalid, Person, QueueId, SessionRequest};
+use serde::{Deserialize, Deserializer};
+use utoipa::{
+    ToSchema,
+    openapi::{Object, ObjectBuilder, Type},
+};
+
+/// A session to be created. Nothing is created before all of it was checked.
+#[derive(Clone, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NewSession {
+    /// The id under which the CRM knows the guest: no control characters, no white space at either end.
+    #[schema(min_length = 1, max_length = 128, example = "user-8842-xyz")]
+    pub guest_id: String,
+    /// The queue [default: GENESYS_QUEUE_ID].
+    #[schema(format = Uuid, min_length = 36, max_length = 36, example = "5e0c0000-0000-4000-8000-000000000001")]
+    pub queue_id: Option<String>,
+    /// The name of this wish, where it is not in the header `Idempotency-Key`: visible ASCII.
+    #[schema(min_length = 1, max_length = 255, pattern = "^[!-~]+$", example = "order-2231-chat")]
+    pub idempotency_key: Option<String>,
+    /// The contact's first name. Of the official surfaces.
+    #[schema(max_length = 1000, example = "Ada")]
+    pub first_name: Option<String>,
+    /// The contact's last name. Of the official surfaces.
+    #[schema(max_length = 1000, example = "Lovelace")]
+    pub last_name: Option<String>,
+    /// The contact's e-mail address. Of the official surfaces.
+    #[schema(max_length = 255, example = "ada@example.com")]
+    pub email: Option<String>,
+    /// The contact's telephone number. Of the official surfaces.
+    #[schema(max_length = 255, example = "+31 20 555 0100")]
+    pub phone: Option<String>,
+    /// What is known of the guest: texts that become claims of the guest token and attributes of the contact. At most 50, with 2,048 bytes in names and
+    /// values; not `guestToken`, `sessionToken`, `routingTarget`, `guestId` nor a registered claim of JWT.
+    #[serde(default, deserialize_with = "pairs")]
+    #[schema(schema_with = attributes)]
+    pub attributes: Vec<(String, String)>,
+}
+
+fn attributes() -> Object {
+    let text = ObjectBuilder::new().schema_type(Type::String).max_length(Some(Attributes::MAX_BYTES));
+    ObjectBuilder::new()
+        .schema_type(Type::Object)
+        .additional_properties(Some(text))
+        .max_properties(Some(Attributes::MAX_COUNT))
+        .examples([serde_json::json!({"source": "web-portal", "tier": "premium"})])
+        .description(Some(
+            "What is known of the guest: texts that become claims of the guest token and attributes of the contact. At most 50, with 2,048 bytes in \
+             names and values; not guestToken, sessionToken, routingTarget, guestId, nor a registered claim of JWT.",
+        ))
+        .build()
+}
+
+/// An object as its pairs, so that a name that comes twice can be refused.
+fn pairs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, String)>, D::Error> {
+    struct Pairs;
+
+    impl<'de> serde::de::Visitor<'de> for Pairs {
+        type Value = Vec<(String, String)>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("an object of texts")
+        }
+
+        fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut pairs = Vec::new();
+            while let Some(pair) = map.next_entry()? {
+                pairs.push(pair);
+            }
+            Ok(pairs)
+        }
+    }
+
+    deserializer.deserialize_map(Pairs)
+}
+
+/// The key of a wish that names none.
+#[derive(Debug, Clone, Copy)]
+pub enum KeyIfNone<'a> {
+    /// A fresh one.
+    Fresh,
+    /// One that depends on the batch's name and on what the row says.
+    OfRow(&'a str),
+}
+
+impl NewSession {
+    /// Checks all of it. `queue` is that of sessions that name none.
+    pub fn request(self, queue: Option<QueueId>, key: KeyIfNone<'_>) -> Result<SessionRequest, Invalid> {
+        let guest = self.guest_id.parse()?;
+        let missing = || Invalid::new("queueId", "is missing", "give it a queue, or set GENESYS_QUEUE_ID");
+        let queue = self.queue_id.map(|id| id.parse()).transpose()?.or(queue).ok_or_else(missing)?;
+        let attributes = Attributes::from_pairs(self.attributes)?;
+        let person = Person::new(self.first_name, self.last_name, self.email, self.phone)?;
+        let key = match (self.idempotency_key, key) {
+            (Some(key), _) => key.parse()?,
+            (None, KeyIfNone::Fresh) => IdempotencyKey::generate(),
+            (None, KeyIfNone::OfRow(batch)) => IdempotencyKey::of_row(batch, &guest, &person, queue, &attributes),
+        };
+        Ok(SessionRequest { guest, person, queue, attributes, key })
+    }
+}

@@ -1,0 +1,77 @@
+//! Each request: its id, its line in the log, its figures.
+
+use axum::{
+    extract::{MatchedPath, Request, State},
+    middleware::Next,
+    response::Response,
+};
+use http::{HeaderName, HeaderValue, Method};
+use tracing::{Instrument, info, info_span};
+use uuid::Uuid;
+
+use crate::{
+    figures::Kind,
+    problem::Told,
+    service::{App, Service},
+};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Counts a request as under way, for as long as it is.
+struct UnderWay<'a>(&'a Service);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.figures().gone();
+    }
+}
+
+pub(crate) async fn observe(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    let started = app.clock().monotonic();
+    app.figures().began();
+    let _under_way = UnderWay(&app);
+    let id = request_id(&request);
+    let method = known(request.method());
+    let route = request.extensions().get::<MatchedPath>().map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        request.headers_mut().insert(REQUEST_ID, value);
+    }
+    let span = info_span!("request", request_id = %id);
+    let mut response = next.run(request).instrument(span).await;
+    let took = app.clock().monotonic().since(started);
+    let (status, problem) = (response.status().as_u16(), response.extensions().get::<Told>().map(|told| told.0));
+    // Path and query may have a guest in them: the route has not.
+    info!(target: "guestlane_http::requests", request_id = id, method, route, status, problem, ms = took.as_secs_f64() * 1000.0, "answered");
+    app.figures().answered(Kind { method, route, status, problem }, took);
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    response
+}
+
+/// The caller's own, if it is one that a log can show; else a new one.
+fn request_id(request: &Request) -> String {
+    let given = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok());
+    let plain =
+        |id: &&str| (1..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    given.filter(plain).map_or_else(|| Uuid::now_v7().to_string(), str::to_owned)
+}
+
+/// A method that is no standard one is not repeated: a label takes no words of the caller.
+fn known(method: &Method) -> &'static str {
+    [
+        Method::GET,
+        Method::POST,
+        Method::PUT,
+        Method::PATCH,
+        Method::DELETE,
+        Method::HEAD,
+        Method::OPTIONS,
+        Method::TRACE,
+        Method::CONNECT,
+    ]
+    .iter()
+    .zip(["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "CONNECT"])
+    .find_map(|(known, name)| (known == method).then_some(name))
+    .unwrap_or("_OTHER")
+}

@@ -1,0 +1,104 @@
+//! The document that describes the service (OpenAPI 3.1), from the same lines of code that answer.
+
+use std::collections::BTreeMap;
+
+use guestlane::error::Code;
+use utoipa::{
+    IntoResponses, Modify, OpenApi, PartialSchema, ToSchema,
+    openapi::{
+        self, ContentBuilder, Ref, RefOr, Response, ResponseBuilder,
+        header::HeaderBuilder,
+        security::{Http, HttpAuthScheme, SecurityScheme},
+    },
+};
+
+use crate::{model::NewSession, problem::Problem, routes::batch};
+
+/// What all routes have in common.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "guestlane",
+        description = "Creates Genesys Cloud web-messaging guest sessions: none lost, none twice, and proof of both.\n\nEvery answer that is not what was asked for is a problem (RFC 9457) with cause and fix. Every request may be repeated under its idempotency key.",
+        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
+    ),
+    servers((url = "/", description = "This service")),
+    tags(
+        (name = "sessions", description = "To create sessions, and to look at them"),
+        (name = "tokens", description = "Guest tokens and the keys that they are signed by"),
+        (name = "crm", description = "What the CRM was told"),
+        (name = "audit", description = "What was done, provable to a stranger"),
+        (name = "operation", description = "How it goes"),
+    ),
+    components(schemas(Problem, NewSession, batch::RowFailed, batch::Summary, crate::model::Overview)),
+    modifiers(&ApiKey),
+)]
+pub(crate) struct Document;
+
+struct ApiKey;
+
+impl Modify for ApiKey {
+    fn modify(&self, document: &mut openapi::OpenApi) {
+        let mut scheme = Http::new(HttpAuthScheme::Bearer);
+        scheme.bearer_format = Some("gl_…".to_owned());
+        scheme.description = Some(
+            "An API key, as `guestlane api-keys create` makes it. Scopes: sessions:write, sessions:read, tokens:verify, admin."
+                .to_owned(),
+        );
+        let components = document.components.get_or_insert_default();
+        components.security_schemes.insert("apiKey".to_owned(), SecurityScheme::Http(scheme).into());
+    }
+}
+
+/// Of each route with a key.
+pub(crate) struct Guarded;
+
+/// Of each route with a body.
+pub(crate) struct BodyRefused;
+
+/// Of each route with a query.
+pub(crate) struct QueryRefused;
+
+/// Of each route about one thing.
+pub(crate) struct NothingThere;
+
+/// Of creating a session.
+pub(crate) struct SessionRefused;
+
+/// Of `/readyz`.
+pub(crate) struct NotReady;
+
+macro_rules! responses {
+    ($($name:ident: $($status:literal)*;)*) => {
+        $(impl IntoResponses for $name {
+            fn responses() -> BTreeMap<String, RefOr<Response>> {
+                BTreeMap::from([$(($status.to_string(), problem($status))),*])
+            }
+        })*
+    };
+}
+
+responses! {
+    Guarded: 401 403 429 500 503;
+    BodyRefused: 400 413 415;
+    QueryRefused: 400;
+    NothingThere: 404;
+    SessionRefused: 409 422 502;
+    NotReady: 503;
+}
+
+/// The kinds of problem that have this status, in one answer.
+fn problem(status: u16) -> RefOr<Response> {
+    let kinds: Vec<_> =
+        Code::ALL.iter().filter(|code| code.status() == status).map(|code| format!("`{code}`: {}", code.title())).collect();
+    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(Problem::name()))).build();
+    let response = ResponseBuilder::new().description(kinds.join("; ")).content("application/problem+json", content);
+    let response = if matches!(status, 409 | 429 | 503) {
+        let seconds =
+            HeaderBuilder::new().schema(Some(u64::schema())).description(Some("Seconds until it is worth asking again")).build();
+        response.header("Retry-After", seconds)
+    } else {
+        response
+    };
+    RefOr::T(response.build())
+}

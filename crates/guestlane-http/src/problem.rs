@@ -1,0 +1,177 @@
+//! What went wrong, as problem details (RFC 9457).
+
+use axum::{
+    body::Body,
+    response::{IntoResponse, Response},
+};
+use guestlane::{
+    Error, Timestamp,
+    error::{Code, chain},
+    request::Invalid,
+};
+use http::{HeaderValue, header};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// What went wrong, why, and what to do now (RFC 9457). `type` leads to a page about this kind of problem.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Problem {
+    /// The kind of problem: a reference to its page. It never changes.
+    #[serde(rename = "type")]
+    #[schema(format = UriReference, max_length = 128, example = "/problems/unknown_queue")]
+    page: String,
+    /// What it is, in words that are the same each time.
+    #[schema(max_length = 128, example = "There is no such queue")]
+    title: &'static str,
+    /// The answer's status.
+    #[schema(minimum = 400, maximum = 599, example = 422)]
+    status: u16,
+    /// The last part of `type`: what a program compares.
+    #[schema(max_length = 64, example = "unknown_queue")]
+    code: &'static str,
+    /// What happened this time.
+    #[schema(max_length = 8192, example = "the queue 5e0c0000-0000-4000-8000-000000000009 does not exist in this organization")]
+    detail: String,
+    /// The field of the request that it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 256, example = "queueId")]
+    field: Option<String>,
+    /// All fields that it is about, where they are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 64, example = json!(["queueId", "attributes.tier"]))]
+    fields: Vec<String>,
+    /// Why.
+    #[schema(max_length = 8192, example = "the queue id is not that of a queue in this organization")]
+    cause: String,
+    /// What to do now.
+    #[schema(max_length = 8192, example = "copy the id from Admin > Contact Center > Queues; nothing was created")]
+    fix: String,
+    /// Whether the same request may go well later, without anybody changing anything.
+    retryable: bool,
+    /// Seconds to wait before that: as in the header `Retry-After`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, example = 1)]
+    retry_after: Option<u64>,
+    /// The platform's, to quote to its support.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 256, example = "c5a9c1e0-1111-4222-8333-444455556666")]
+    correlation_id: Option<String>,
+    /// The session it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = Uuid, max_length = 36, example = "019ab123-4567-7000-8000-0123456789ab")]
+    session_id: Option<String>,
+    /// The key under which to ask again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 255, example = "order-2231-chat")]
+    idempotency_key: Option<String>,
+}
+
+/// The media type (RFC 9457, section 6.1).
+const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+
+impl Problem {
+    /// All that a problem needs.
+    pub fn new(code: Code, detail: impl Into<String>, fix: impl Into<String>) -> Self {
+        let detail = detail.into();
+        Self {
+            page: code.page_path(),
+            title: code.title(),
+            status: code.status(),
+            code: code.name(),
+            cause: detail.clone(),
+            detail,
+            field: None,
+            fields: Vec::new(),
+            fix: fix.into(),
+            retryable: code.is_retryable(),
+            retry_after: None,
+            correlation_id: None,
+            session_id: None,
+            idempotency_key: None,
+        }
+    }
+
+    /// About a field.
+    pub fn of_field(self, field: impl Into<String>) -> Self {
+        Self { field: Some(field.into()), ..self }
+    }
+
+    /// Not before so many seconds.
+    pub fn after(self, seconds: u64) -> Self {
+        Self { retry_after: Some(seconds), ..self }
+    }
+
+    /// With the key under which to ask again.
+    pub fn under(self, key: impl ToString) -> Self {
+        Self { idempotency_key: Some(key.to_string()), ..self }
+    }
+
+    /// What the library says, `now`.
+    pub fn of(error: &Error, now: Timestamp) -> Self {
+        let advice = error.advice();
+        let retry_after = match error {
+            Error::InProgress { retry_at, .. } => Some(retry_at.since(now).as_secs() + 1),
+            Error::Platform { failed, .. } => failed.wait.map(|wait| wait.as_secs() + 1),
+            _ => None,
+        };
+        let default = match advice.code {
+            Code::StoreFailed | Code::TakenOver | Code::QuotaFull | Code::RateLimited | Code::NotThereYet => Some(1),
+            Code::PlatformFailing | Code::Unreachable | Code::AuditUnavailable => Some(5),
+            _ => None,
+        };
+        let fields = match error {
+            Error::Mismatch { fields, .. } => fields.clone(),
+            Error::Settings(invalid) => invalid.iter().map(|invalid| invalid.field.clone()).collect(),
+            _ => Vec::new(),
+        };
+        Self {
+            cause: advice.cause,
+            field: error.field().map(str::to_owned),
+            fields,
+            retry_after: retry_after.or(default),
+            correlation_id: error.correlation_id().map(str::to_owned),
+            session_id: error.session().map(|id| id.to_string()),
+            ..Self::new(advice.code, chain(error), advice.fix)
+        }
+    }
+
+    /// What it is.
+    pub fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// The answer's status.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+}
+
+impl From<Invalid> for Problem {
+    fn from(invalid: Invalid) -> Self {
+        let detail = format!("{} {}", invalid.field, invalid.reason);
+        Self::new(Code::InvalidInput, detail, invalid.fix).of_field(invalid.field)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::from(serde_json::to_vec(&self).unwrap_or_default()));
+        *response.status_mut() = http::StatusCode::from_u16(self.status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, PROBLEM_JSON);
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if self.code == Code::Unauthorized.name() {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"guestlane\""));
+        }
+        response.extensions_mut().insert(Told(self.code));
+        response
+    }
+}
+
+/// Which problem an answer tells: for the log and the figures.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Told(pub(crate) &'static str);

@@ -1,0 +1,79 @@
+//! All that is answered, on one screen.
+
+use axum::{Router, middleware, routing::get};
+use tower_http::{catch_panic::CatchPanicLayer, compression::CompressionLayer};
+use utoipa::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    access, observe,
+    openapi::Document,
+    problem::Problem,
+    routes::{audit, batch, create, errors, events, health, keys, outbox, pages, sessions, tokens},
+    service::App,
+};
+
+/// The router, and the document that describes it.
+pub(crate) fn router(app: &App) -> (Router, utoipa::openapi::OpenApi) {
+    // No key, no answer: also not whether there is such a path.
+    let (with_key, mut document) = OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(create::create, sessions::list))
+        .routes(routes!(batch::create_all))
+        .routes(routes!(sessions::show))
+        .routes(routes!(sessions::show_timeline))
+        .routes(routes!(tokens::verify))
+        .routes(routes!(errors::errors))
+        .routes(routes!(outbox::list))
+        .routes(routes!(audit::checkpoint))
+        .routes(routes!(audit::verify))
+        .routes(routes!(events::now))
+        .routes(routes!(events::stream))
+        .split_for_parts();
+    // `{id}:replay` is one segment with a fixed end, which the router does not know: the handler looks at it.
+    document.merge(Replay::openapi());
+    let with_key = with_key
+        .route("/v1/outbox/{id}", axum::routing::post(outbox::replay))
+        .fallback(nothing)
+        .method_not_allowed_fallback(not_this_way)
+        .layer(middleware::from_fn_with_state(app.clone(), access::authenticate));
+
+    let (open, open_document) = OpenApiRouter::<App>::new()
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+        .routes(routes!(keys::jwks))
+        .split_for_parts();
+    document.merge(open_document);
+    let json = document.to_json().unwrap_or_default();
+    let open = open
+        .route("/openapi.json", get(move || async move { ([(http::header::CONTENT_TYPE, "application/json")], json) }))
+        .route("/", get(pages::dashboard))
+        .route("/docs", get(pages::docs))
+        .route("/assets/{name}", get(pages::other))
+        .route("/problems/{code}", get(errors::page))
+        .method_not_allowed_fallback(not_this_way);
+
+    let router = open
+        .merge(with_key)
+        .layer(CompressionLayer::new())
+        .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| axum::response::IntoResponse::into_response(defect())))
+        .layer(middleware::from_fn_with_state(app.clone(), observe::observe))
+        .with_state(app.clone());
+    (router, document)
+}
+
+/// The route that the router has under another name.
+#[derive(OpenApi)]
+#[openapi(paths(outbox::replay))]
+struct Replay;
+
+async fn nothing() -> Problem {
+    Problem::new(guestlane::error::Code::NotFound, "there is nothing at this path", "/docs lists all paths")
+}
+
+async fn not_this_way() -> Problem {
+    Problem::new(guestlane::error::Code::MethodNotAllowed, "this path does not take this method", "/docs lists all methods")
+}
+
+fn defect() -> Problem {
+    Problem::new(guestlane::error::Code::Defect, "the service failed at this request", "please report it with the request's id")
+}

@@ -1,0 +1,85 @@
+//! `/v1/audit…`: what was done, provable to a stranger.
+
+use std::sync::Arc;
+
+use axum::{extract::State, response::Response};
+use guestlane::{
+    api_key::Scope,
+    audit::{self, Checked},
+    error::{Code, chain},
+};
+use http::StatusCode;
+
+use crate::{
+    access::Who,
+    body::answer,
+    model::{AuditProof, Checkpoint, ProvenLog},
+    openapi::{Guarded, NothingThere},
+    problem::Problem,
+    service::App,
+};
+
+/// The audit log's checkpoint
+///
+/// What the log came to so far, signed. Keep it somewhere else: with it, whoever changes, drops or adds a record before it is found out.
+#[utoipa::path(
+    get, path = "/v1/audit/checkpoint", tag = "audit", operation_id = "getCheckpoint",
+    security(("apiKey" = ["sessions:read"])),
+    responses((status = 200, description = "The checkpoint of the log that is written", body = Checkpoint), Guarded, NothingThere),
+)]
+pub(crate) async fn checkpoint(State(app): State<App>, who: Who) -> Result<Response, Problem> {
+    who.may(Scope::SessionsRead)?;
+    let lane = app.lane();
+    let logs = lane.store().logs(lane.audit_log(), lane.audit_key()).await;
+    let logs = logs.map_err(|error| Problem::of(&error.into(), app.clock().now()))?;
+    let nothing = || Problem::new(Code::NotFound, "there are no records yet", "create a session first");
+    let log = logs.last().ok_or_else(nothing)?;
+    let answered = Checkpoint {
+        log: log.log,
+        origin: log.checkpoint.origin.clone(),
+        size: log.checkpoint.size,
+        root: log.checkpoint.root_base64(),
+        note: lane.sign_checkpoint(&log.checkpoint),
+        key: lane.audit_key().to_string(),
+    };
+    Ok(answer(StatusCode::OK, &answered))
+}
+
+/// Verify the audit log
+///
+/// Reads all files, line by line, and compares them with what was signed and with what the store has. Takes about a second for a million records.
+#[utoipa::path(
+    post, path = "/v1/audit:verify", tag = "audit", operation_id = "verifyAudit",
+    security(("apiKey" = ["admin"])),
+    responses((status = 200, description = "All lines are as they were written", body = AuditProof), Guarded),
+)]
+pub(crate) async fn verify(State(app): State<App>, who: Who) -> Result<Response, Problem> {
+    who.may(Scope::Admin)?;
+    let started = app.clock().monotonic();
+    let lane = Arc::clone(app.lane());
+    let runtime = tokio::runtime::Handle::current();
+    // It reads gigabytes, perhaps: not on a thread that others wait for.
+    let checking = tokio::task::spawn_blocking(move || {
+        let (store, clock) = (lane.store().clone(), lane.clock().clone());
+        let key = lane.audit_key().clone();
+        runtime.block_on(async move { audit::check_all(&store, lane.audit_log(), &key, Vec::new(), &clock).await })
+    });
+    let defect = |_| Problem::new(Code::Defect, "the check ended early", "ask again");
+    let checked = checking.await.map_err(defect)?.map_err(|error| Problem::of(&error.into(), app.clock().now()))?;
+    let logs = checked.into_iter().map(proven).collect::<Result<Vec<_>, _>>()?;
+    let milliseconds = app.clock().monotonic().since(started).as_secs_f64() * 1000.0;
+    Ok(answer(StatusCode::OK, &AuditProof { verified: true, logs, milliseconds }))
+}
+
+fn proven((log, checked): Checked) -> Result<ProvenLog, Problem> {
+    match checked {
+        Ok(checkpoint) => {
+            let root = checkpoint.root_base64();
+            Ok(ProvenLog { log: log.log, size: checkpoint.size, root, origin: checkpoint.origin })
+        }
+        Err(unproven) => {
+            let fix = "keep the files as they are; docs/audit.md says how to find out what was changed";
+            Err(Problem::new(Code::AuditUnproven, chain(&unproven), fix))
+        }
+    }
+}

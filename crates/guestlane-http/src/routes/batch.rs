@@ -1,0 +1,255 @@
+//! `POST /v1/sessions:batch`: JSON lines in, JSON lines out, both streamed.
+
+use std::{convert::Infallible, sync::Arc};
+
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    response::{IntoResponse, Response},
+};
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use guestlane::{
+    Trail,
+    api_key::Scope,
+    error::Code,
+    request::{IdempotencyKey, SessionRequest},
+};
+use http::{HeaderValue, header};
+use serde::Serialize;
+use tokio::sync::mpsc;
+use utoipa::ToSchema;
+
+use super::create::traceparent;
+use crate::{
+    access::Who,
+    body::{MAX_BODY, expect_type, read},
+    headers::{IDEMPOTENCY_KEY, idempotency_key, quoted},
+    model::{KeyIfNone, NewSession, Session},
+    openapi::{BodyRefused, Guarded},
+    problem::Problem,
+    service::App,
+};
+
+/// Results that wait for a caller who reads slowly; then no more rows are begun.
+const AHEAD: usize = 64;
+
+const LINES: HeaderValue = HeaderValue::from_static("application/jsonl");
+
+/// A row that has no session.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RowFailed {
+    /// Its place in the batch, from 1.
+    #[schema(minimum = 1, example = 2)]
+    row: u64,
+    error: Problem,
+}
+
+/// The last line: without it, the batch did not come to its end.
+#[derive(Debug, Default, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Summary {
+    /// Rows that were read.
+    #[schema(minimum = 0, example = 1000)]
+    rows: u64,
+    /// Sessions that were opened now.
+    #[schema(minimum = 0, example = 990)]
+    opened: u64,
+    /// Sessions that were open before.
+    #[schema(minimum = 0, example = 8)]
+    replayed: u64,
+    /// Rows that have no open session yet: their lines say what becomes of them.
+    #[schema(minimum = 0, example = 2)]
+    failed: u64,
+}
+
+/// Create sessions in a batch
+///
+/// One session a line, as `POST /v1/sessions` takes it; one line of the answer for each as it is done, in any order, with its `row`: the session, or
+/// `{"row", "error"}`. The last line is `{"summary": {…}}`; if it is missing, the connection broke: send the batch again under the same key, and only
+/// what is missing is done. Callers of single sessions go first. A row without a key gets one from the header `Idempotency-Key` and its content.
+#[utoipa::path(
+    post, path = "/v1/sessions:batch", tag = "sessions", operation_id = "createSessions",
+    security(("apiKey" = ["sessions:write"])),
+    params(("Idempotency-Key" = Option<String>, Header, description = "The batch's name, from which rows without a key get theirs; without one, one is made and returned", min_length = 1, max_length = 255, example = "night-2026-11-23")),
+    request_body(content = String, content_type = "application/jsonl", description = "One `NewSession` a line", example = "{\"guestId\":\"user-1\",\"queueId\":\"5e0c0000-0000-4000-8000-000000000001\"}\n"),
+    responses(
+        (status = 200, description = "Lines of `Session` with `row`, of `RowFailed`, and at last of `{\"summary\": Summary}`", content_type = "application/jsonl", body = String, headers(("Idempotency-Key" = String, description = "The batch's name, in quotes"))),
+        Guarded, BodyRefused,
+    ),
+)]
+pub(crate) async fn create_all(State(app): State<App>, who: Who, request: Request) -> Result<Response, Problem> {
+    who.may(Scope::SessionsWrite)?;
+    let (head, body) = request.into_parts();
+    expect_type(&head.headers, &["application/jsonl", "application/x-ndjson", "application/json-lines"])?;
+    if app.ending().is_cancelled() {
+        return Err(Problem::new(Code::Ending, "the service is ending", "send it again, under the same key").after(1));
+    }
+    let batch = idempotency_key(&head.headers)?.unwrap_or_else(IdempotencyKey::generate);
+    let name = quoted(&batch);
+    let trace = traceparent(&head.headers);
+    let (results, lines) = mpsc::channel(AHEAD);
+    let reading = Reading { app: Arc::clone(&app), batch, trace, results };
+    app.under_way().spawn(reading.run(body));
+    let lines = tokio_stream(lines).map(Ok::<_, Infallible>);
+    let mut response = ([(header::CONTENT_TYPE, LINES)], Body::from_stream(lines)).into_response();
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(name) = name {
+        response.headers_mut().insert(IDEMPOTENCY_KEY, name);
+    }
+    Ok(response)
+}
+
+fn tokio_stream(lines: mpsc::Receiver<Bytes>) -> impl futures_util::Stream<Item = Bytes> {
+    futures_util::stream::unfold(lines, |mut lines| async move { lines.recv().await.map(|line| (line, lines)) })
+}
+
+/// How a row ended.
+enum Ended {
+    Opened { replayed: bool },
+    Failed,
+}
+
+/// A batch that is being read.
+struct Reading {
+    app: App,
+    batch: IdempotencyKey,
+    trace: Option<guestlane::TraceParent>,
+    results: mpsc::Sender<Bytes>,
+}
+
+impl Reading {
+    async fn run(self, body: Body) {
+        let mut summary = Summary::default();
+        let mut rows = tokio::task::JoinSet::new();
+        let mut lines = Lines::new(body);
+        loop {
+            // Who went away wants nothing begun any more; what has begun is finished.
+            let line = tokio::select! {
+                line = lines.next() => line,
+                () = self.results.closed() => break,
+                () = self.app.ending().cancelled() => break,
+                Some(ended) = rows.join_next() => {
+                    count(&mut summary, ended.ok());
+                    continue;
+                }
+            };
+            let Some(line) = line else { break };
+            let row = match line {
+                Ok(line) if line.iter().all(u8::is_ascii_whitespace) => {
+                    lines.row += 1;
+                    continue;
+                }
+                Ok(line) => read::<NewSession>(&line)
+                    .and_then(|wish| Ok(wish.request(self.app.queue(), KeyIfNone::OfRow(self.batch.as_str()))?)),
+                Err(problem) => Err(problem),
+            };
+            lines.row += 1;
+            summary.rows += 1;
+            let (row, ended) = (lines.row, row);
+            match ended {
+                Ok(request) => match self.app.rows().next(request.queue, |_| ()).await {
+                    Ok(begun) => drop(rows.spawn(self.one(row, request, begun))),
+                    Err(outage) => {
+                        let detail = format!("{outage}: the row was not begun");
+                        let problem = Problem::new(Code::PlatformFailing, detail, "send the batch again, under the same key");
+                        self.fail(row, problem.after(60), &mut summary).await;
+                    }
+                },
+                Err(problem) => self.fail(row, problem, &mut summary).await,
+            }
+            if lines.broken {
+                break;
+            }
+        }
+        while let Some(ended) = rows.join_next().await {
+            count(&mut summary, ended.ok());
+        }
+        if !lines.broken && !self.app.ending().is_cancelled() {
+            let _ = self.results.send(line(&serde_json::json!({ "summary": summary }))).await;
+        }
+    }
+
+    async fn fail(&self, row: u64, error: Problem, summary: &mut Summary) {
+        summary.failed += 1;
+        let _ = self.results.send(line(&RowFailed { row, error })).await;
+    }
+
+    fn one(&self, row: u64, request: SessionRequest, begun: guestlane::intake::Begun) -> impl Future<Output = Ended> + use<> {
+        let (app, results, trail) = (Arc::clone(&self.app), self.results.clone(), Trail::of(self.trace));
+        async move {
+            let _begun = begun;
+            let key = request.key.clone();
+            let (text, ended) = match trail.scope(app.lane().create_in_background(request)).await {
+                Ok(opened) => (line(&Session::opened(&opened).of_row(row)), Ended::Opened { replayed: opened.replayed }),
+                Err(error) => {
+                    let error = Problem::of(&error, app.clock().now()).under(key);
+                    (line(&RowFailed { row, error }), Ended::Failed)
+                }
+            };
+            let _ = results.send(text).await;
+            ended
+        }
+    }
+}
+
+fn count(summary: &mut Summary, ended: Option<Ended>) {
+    match ended {
+        Some(Ended::Opened { replayed: false }) => summary.opened += 1,
+        Some(Ended::Opened { replayed: true }) => summary.replayed += 1,
+        Some(Ended::Failed) | None => summary.failed += 1,
+    }
+}
+
+fn line(value: &impl Serialize) -> Bytes {
+    let mut line = serde_json::to_vec(value).unwrap_or_default();
+    line.push(b'\n');
+    line.into()
+}
+
+/// The lines of a body, as they come.
+struct Lines {
+    body: axum::body::BodyDataStream,
+    read: BytesMut,
+    row: u64,
+    /// The body broke off, or a line has no end: what follows cannot be told from what was.
+    broken: bool,
+    over: bool,
+}
+
+impl Lines {
+    fn new(body: Body) -> Self {
+        Self { body: body.into_data_stream(), read: BytesMut::new(), row: 0, broken: false, over: false }
+    }
+
+    /// May be dropped while it waits: nothing that was read is lost.
+    async fn next(&mut self) -> Option<Result<Bytes, Problem>> {
+        loop {
+            if let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
+                let line = self.read.split_to(end + 1).freeze();
+                return Some(if line.len() > MAX_BODY { Err(too_long()) } else { Ok(line) });
+            }
+            if self.over {
+                return if self.read.is_empty() { None } else { Some(Ok(self.read.split().freeze())) };
+            }
+            if self.read.len() > MAX_BODY {
+                self.broken = true;
+                return Some(Err(too_long()));
+            }
+            match self.body.next().await {
+                Some(Ok(bytes)) => self.read.extend_from_slice(&bytes),
+                Some(Err(_)) => {
+                    self.broken = true;
+                    return None;
+                }
+                None => self.over = true,
+            }
+        }
+    }
+}
+
+fn too_long() -> Problem {
+    let detail = format!("the line has more than {MAX_BODY} bytes");
+    Problem::new(Code::TooLarge, detail, "send one session a line, with a line break after each")
+}

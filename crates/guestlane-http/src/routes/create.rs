@@ -1,0 +1,180 @@
+//! `POST /v1/sessions`: one session, once, however often it is asked for.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{extract::State, response::Response};
+use guestlane::{
+    Error, Lane, Opened, TraceParent, Trail,
+    api_key::Scope,
+    error::{Code, Then},
+    intake::Begun,
+    request::{IdempotencyKey, Invalid, SessionRequest},
+};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+
+use crate::{
+    access::Who,
+    body::{Json, answer},
+    headers::{IDEMPOTENCY_KEY, idempotency_key, quoted, wait},
+    model::{KeyIfNone, NewSession, Session},
+    openapi::{BodyRefused, Guarded, SessionRefused},
+    problem::Problem,
+    service::App,
+};
+
+/// How long a caller waits who does not say: less than the 30 s after which many clients and balancers give up.
+const WAIT: Duration = Duration::from_secs(25);
+
+/// How often it is looked whether a session is recorded, once its caller has waited long enough.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Create a session
+///
+/// Signs the guest token, registers the guest as an external contact and opens a conversation in the queue. The same key and the same request are the
+/// same session, for as long as it is kept: ask again after any failure.
+#[utoipa::path(
+    post, path = "/v1/sessions", tag = "sessions", operation_id = "createSession",
+    security(("apiKey" = ["sessions:write"])),
+    params(
+        ("Idempotency-Key" = Option<String>, Header, description = "The name of this wish, in quotes or bare; without one, one is made and returned", min_length = 1, max_length = 255, example = "order-2231-chat"),
+        ("Prefer" = Option<String>, Header, description = "`wait=n`: how many seconds the caller waits (25 if not said); `respond-async`: none (RFC 7240)", max_length = 256, example = "wait=10"),
+        ("traceparent" = Option<String>, Header, description = "The caller's trace (W3C Trace Context): passed on to the platform and to the CRM", max_length = 256, example = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+    ),
+    request_body = NewSession,
+    responses(
+        (status = 201, description = "It is open", body = Session, headers(
+            ("Location" = String, description = "Where it can be looked at"),
+            ("Idempotency-Key" = String, description = "Its key, in quotes"),
+        )),
+        (status = 200, description = "It was open already: nothing was done", body = Session, headers(
+            ("Location" = String, description = "Where it can be looked at"),
+            ("Idempotency-Key" = String, description = "Its key, in quotes"),
+            ("Idempotency-Replayed" = String, description = "`true`"),
+        )),
+        (status = 202, description = "It is recorded, and will be completed: look at it, or ask again under the same key", body = Session, headers(
+            ("Location" = String, description = "Where it can be looked at"),
+            ("Idempotency-Key" = String, description = "Its key, in quotes"),
+            ("Retry-After" = u64, description = "Seconds until it is worth asking again"),
+        )),
+        Guarded, BodyRefused, SessionRefused,
+    ),
+)]
+pub(crate) async fn create(
+    State(app): State<App>,
+    who: Who,
+    headers: HeaderMap,
+    Json(wish): Json<NewSession>,
+) -> Result<Response, Problem> {
+    who.may(Scope::SessionsWrite)?;
+    let request = wish_with_key(wish, &headers)?.request(app.queue(), KeyIfNone::Fresh)?;
+    if app.ending().is_cancelled() {
+        return Err(Problem::new(Code::Ending, "the service is ending", "send it again, under the same key")
+            .after(1)
+            .under(&request.key));
+    }
+    let begun = app.callers().try_next().ok_or_else(|| overloaded(&request.key))?;
+    let trail = Trail::of(traceparent(&headers));
+    let wait = wait(&headers).unwrap_or(WAIT).min(app.lane().deadline());
+    let key = request.key.clone();
+    // A task of its own: who asked may go away, and the session is finished none the less.
+    let mut creating = app.under_way().spawn(create_to_its_end(Arc::clone(app.lane()), request, trail, begun));
+    let ended = match app.clock().timeout(wait, &mut creating).await {
+        Ok(ended) => Some(ended),
+        Err(_) => loop {
+            if let Some(session) =
+                app.lane().store().peek(key.clone()).await.map_err(|error| problem(&app, &error.into(), &key))?
+            {
+                return Ok(accepted(&session, 1, Some(wait)));
+            }
+            // Not recorded yet: there is nothing that the caller could look at.
+            if let Ok(ended) = app.clock().timeout(LOOK_EVERY, &mut creating).await {
+                break Some(ended);
+            }
+        },
+    };
+    match ended {
+        Some(Ok(Ok(opened))) => Ok(done(&opened)),
+        Some(Ok(Err(error))) => settled(&app, &error, &key).await,
+        Some(Err(_)) | None => {
+            Err(Problem::new(Code::Defect, "the session's task ended early", "ask again with the same key").under(&key))
+        }
+    }
+}
+
+async fn create_to_its_end(lane: Arc<Lane>, request: SessionRequest, trail: Trail, begun: Begun) -> Result<Opened, Error> {
+    let _begun = begun;
+    trail.scope(lane.create(request)).await
+}
+
+/// The key may stand in the header or in the body; in both only if it is the same.
+fn wish_with_key(wish: NewSession, headers: &HeaderMap) -> Result<NewSession, Invalid> {
+    let Some(key) = idempotency_key(headers)? else { return Ok(wish) };
+    match &wish.idempotency_key {
+        Some(other) if other != key.as_str() => Err(Invalid::new(
+            "idempotencyKey",
+            "is another than the one in the header Idempotency-Key",
+            "send the key once: in the header",
+        )),
+        _ => Ok(NewSession { idempotency_key: Some(key.to_string()), ..wish }),
+    }
+}
+
+/// One that cannot be read is none (W3C Trace Context, section 3.2.2).
+pub(crate) fn traceparent(headers: &HeaderMap) -> Option<TraceParent> {
+    let mut values = headers.get_all("traceparent").iter();
+    let value = values.next()?.to_str().ok()?;
+    if values.next().is_some() { None } else { value.trim().parse().ok() }
+}
+
+fn overloaded(key: &IdempotencyKey) -> Problem {
+    let detail = "more sessions are under way than can be served soon; nothing was created";
+    Problem::new(Code::Overloaded, detail, "send it again after so many seconds, under the same key").after(1).under(key)
+}
+
+fn problem(app: &App, error: &Error, key: &IdempotencyKey) -> Problem {
+    Problem::of(error, app.clock().now()).under(key)
+}
+
+fn done(opened: &Opened) -> Response {
+    let status = if opened.replayed { StatusCode::OK } else { StatusCode::CREATED };
+    let mut response = answer(status, &Session::opened(opened));
+    name(&mut response, &opened.session);
+    if opened.replayed {
+        response.headers_mut().insert("idempotency-replayed", HeaderValue::from_static("true"));
+    }
+    response
+}
+
+/// What is told of a session that did not become open: one that is recorded and will be completed is no failure.
+async fn settled(app: &App, error: &Error, key: &IdempotencyKey) -> Result<Response, Problem> {
+    let Error::Platform { session: Some(id), then: Then::Completes, failed } = error else {
+        return Err(problem(app, error, key));
+    };
+    let seconds = failed.wait.map_or(5, |wait| wait.as_secs() + 1);
+    match app.lane().store().session(*id).await {
+        Ok(Some(session)) => Ok(accepted(&session, seconds, None)),
+        Ok(None) | Err(_) => Err(problem(app, error, key)),
+    }
+}
+
+fn accepted(session: &guestlane::ledger::Session, seconds: u64, waited: Option<Duration>) -> Response {
+    let mut response = answer(StatusCode::ACCEPTED, &Session::stored(session));
+    name(&mut response, session);
+    let headers = response.headers_mut();
+    headers.insert(header::RETRY_AFTER, seconds.into());
+    let applied = waited.and_then(|waited| HeaderValue::from_str(&format!("wait={}", waited.as_secs())).ok());
+    if let Some(applied) = applied {
+        headers.insert("preference-applied", applied);
+    }
+    response
+}
+
+fn name(response: &mut Response, session: &guestlane::ledger::Session) {
+    let headers = response.headers_mut();
+    if let Ok(location) = HeaderValue::from_str(&format!("/v1/sessions/{}", session.id)) {
+        headers.insert(header::LOCATION, location);
+    }
+    if let Some(key) = quoted(&session.request.key) {
+        headers.insert(IDEMPOTENCY_KEY, key);
+    }
+}

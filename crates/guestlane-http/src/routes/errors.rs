@@ -1,0 +1,30 @@
+//! `GET /v1/errors` (R12) and `GET /problems/…`.
+
+use axum::{
+    extract::{Path, State},
+    response::{IntoResponse, Response},
+};
+use guestlane::{api_key::Scope, error::Code};
+use http::{StatusCode, header};
+
+use crate::{access::Who, body::answer, model::ErrorRates, openapi::Guarded, problem::Problem, service::App};
+
+/// Errors by category
+///
+/// One for each failed attempt, of this process and of those before it (R12).
+#[utoipa::path(
+    get, path = "/v1/errors", tag = "operation", operation_id = "getErrors",
+    security(("apiKey" = ["sessions:read"])),
+    responses((status = 200, description = "The counts", body = ErrorRates), Guarded),
+)]
+pub(crate) async fn errors(State(app): State<App>, who: Who) -> Result<Response, Problem> {
+    who.may(Scope::SessionsRead)?;
+    Ok(answer(StatusCode::OK, &ErrorRates::from(app.lane().error_counts())))
+}
+
+/// The page of a kind of problem, to which `type` leads: Markdown, as a person reads it.
+pub(crate) async fn page(Path(code): Path<String>) -> Result<Response, Problem> {
+    let nothing = || Problem::new(Code::NotFound, "there is no such kind of problem", "/docs lists them");
+    let code = Code::from_name(&code).ok_or_else(nothing)?;
+    Ok(([(header::CONTENT_TYPE, "text/markdown; charset=utf-8")], code.page()).into_response())
+}

@@ -1,0 +1,91 @@
+//! `/v1/overview` and `/v1/events`: how it goes, and what comes, as it comes.
+
+use std::{convert::Infallible, sync::Arc};
+
+use axum::{
+    extract::State,
+    response::{
+        IntoResponse, Response,
+        sse::{Event, Sse},
+    },
+};
+use futures_util::{Stream, stream};
+use guestlane::api_key::Scope;
+use http::{HeaderValue, StatusCode, header};
+use tokio::sync::{broadcast, watch};
+
+use crate::{
+    access::Who,
+    body::answer,
+    model::{Overview, Session},
+    openapi::Guarded,
+    problem::Problem,
+    service::App,
+    watch::{Watched, overview},
+};
+
+/// How it goes
+///
+/// Rate and latency of the last minute, quota, errors with cause and fix, outbox, audit log, keys.
+#[utoipa::path(
+    get, path = "/v1/overview", tag = "operation", operation_id = "getOverview",
+    security(("apiKey" = ["sessions:read"])),
+    responses((status = 200, description = "As of the last second", body = Overview), Guarded),
+)]
+pub(crate) async fn now(State(app): State<App>, who: Who) -> Result<Response, Problem> {
+    who.may(Scope::SessionsRead)?;
+    Ok(answer(StatusCode::OK, &overview(&app, who.scopes())))
+}
+
+/// What comes, as it comes
+///
+/// Server-sent events: `overview` each second, and `session` whenever one opens, fails or rests. Who does not keep up misses some sessions.
+#[utoipa::path(
+    get, path = "/v1/events", tag = "operation", operation_id = "streamEvents",
+    security(("apiKey" = ["sessions:read"])),
+    responses((status = 200, description = "Until the service or the caller ends it", content_type = "text/event-stream", body = String), Guarded),
+)]
+pub(crate) async fn stream(State(app): State<App>, who: Who) -> Result<Response, Problem> {
+    who.may(Scope::SessionsRead)?;
+    let mut response = Sse::new(events(app, who.scopes())).into_response();
+    // Nothing on the way may keep an event for later.
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    Ok(response)
+}
+
+struct Streaming {
+    app: App,
+    scopes: Vec<&'static str>,
+    seconds: watch::Receiver<Arc<Watched>>,
+    news: broadcast::Receiver<Arc<guestlane::ledger::Session>>,
+}
+
+fn events(app: App, scopes: Vec<&'static str>) -> impl Stream<Item = Result<Event, Infallible>> {
+    let mut seconds = app.watched().subscribe();
+    seconds.mark_changed(); // the first one at once
+    let streaming = Streaming { scopes, seconds, news: app.lane().news(), app };
+    stream::unfold(streaming, |mut streaming| async move {
+        let event = loop {
+            tokio::select! {
+                () = streaming.app.ending().cancelled() => return None,
+                changed = streaming.seconds.changed() => {
+                    changed.ok()?;
+                    streaming.seconds.mark_unchanged();
+                    break as_event("overview", &overview(&streaming.app, streaming.scopes.clone()));
+                }
+                news = streaming.news.recv() => match news {
+                    Ok(session) => break as_event("session", &Session::stored(&session)),
+                    Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Closed) => return None,
+                }
+            }
+        };
+        Some((Ok(event), streaming))
+    })
+}
+
+fn as_event(name: &str, data: &impl serde::Serialize) -> Event {
+    Event::default().event(name).data(serde_json::to_string(data).unwrap_or_default())
+}

@@ -1,0 +1,52 @@
+//! `/healthz` and `/readyz`: for whoever keeps the process running, without a key.
+
+use axum::{extract::State, response::Response};
+use guestlane::error::Code;
+use http::StatusCode;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::{body::answer, openapi::NotReady, problem::Problem, service::App};
+
+/// Whether the process lives, or takes requests.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Health {
+    /// `ok`.
+    #[schema(max_length = 16, example = "ok")]
+    status: &'static str,
+    /// Of guestlane.
+    #[schema(max_length = 32, example = "0.1.0")]
+    version: &'static str,
+    /// `ok`, or `failing`: sessions are recorded meanwhile, and completed when it is back. Of `/readyz`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 16, example = "ok")]
+    platform: Option<&'static str>,
+}
+
+const OK: Health = Health { status: "ok", version: env!("CARGO_PKG_VERSION"), platform: None };
+
+/// Does the process live?
+#[utoipa::path(
+    get, path = "/healthz", tag = "operation", operation_id = "getHealth", security(()),
+    responses((status = 200, description = "It does", body = Health)),
+)]
+pub(crate) async fn live() -> Response {
+    answer(StatusCode::OK, &OK)
+}
+
+/// Does it take requests?
+///
+/// Not while it ends, nor while its store does not answer. That the platform fails does not matter here: no other instance would fare better.
+#[utoipa::path(
+    get, path = "/readyz", tag = "operation", operation_id = "getReadiness", security(()),
+    responses((status = 200, description = "It does", body = Health), NotReady),
+)]
+pub(crate) async fn ready(State(app): State<App>) -> Result<Response, Problem> {
+    if app.ending().is_cancelled() {
+        return Err(Problem::new(Code::Ending, "the service is ending", "ask another instance").after(1));
+    }
+    app.lane().store().unfinished().await.map_err(|error| Problem::of(&error.into(), app.clock().now()))?;
+    let platform = if app.lane().outage().is_some() { "failing" } else { "ok" };
+    Ok(answer(StatusCode::OK, &Health { platform: Some(platform), ..OK }))
+}

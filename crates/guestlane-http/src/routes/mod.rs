@@ -1,0 +1,13 @@
+//! What is answered, one file for each kind of thing.
+
+pub(crate) mod audit;
+pub(crate) mod batch;
+pub(crate) mod create;
+pub(crate) mod errors;
+pub(crate) mod events;
+pub(crate) mod health;
+pub(crate) mod keys;
+pub(crate) mod outbox;
+pub(crate) mod pages;
+pub(crate) mod sessions;
+pub(crate) mod tokens;

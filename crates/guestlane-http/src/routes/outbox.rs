@@ -1,0 +1,88 @@
+//! `/v1/outbox`: what the CRM was told, and what it was not.
+
+use axum::{
+    extract::{Path, State},
+    response::Response,
+};
+use guestlane::{
+    api_key::Scope,
+    error::Code,
+    request::Invalid,
+    store::{Replay, StoreError},
+};
+use http::StatusCode;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use crate::{
+    access::Who,
+    body::{Query, answer},
+    model::{Event, EventState, Events, Replayed},
+    openapi::{Guarded, NothingThere, QueryRefused},
+    problem::Problem,
+    routes::sessions::limit,
+    service::App,
+};
+
+/// Which events.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Which {
+    /// Only those in this state.
+    #[param(inline)]
+    state: Option<EventState>,
+    /// `nextCursor` of the page before.
+    #[param(min_length = 1, max_length = 20, pattern = "^[0-9]+$", example = "1234")]
+    cursor: Option<String>,
+    /// At most so many [default: 50].
+    #[param(minimum = 1, maximum = 500, example = 50)]
+    limit: Option<u32>,
+}
+
+/// List events for the CRM
+///
+/// Newest first, one for each receiver. `dead` ones are dead letters: all their tries are used up.
+#[utoipa::path(
+    get, path = "/v1/outbox", tag = "crm", operation_id = "listEvents",
+    security(("apiKey" = ["sessions:read"])), params(Which),
+    responses((status = 200, description = "A page", body = Events), Guarded, QueryRefused),
+)]
+pub(crate) async fn list(State(app): State<App>, who: Who, Query(which): Query<Which>) -> Result<Response, Problem> {
+    who.may(Scope::SessionsRead)?;
+    let invalid = || Invalid::new("cursor", "is no cursor", "send nextCursor of the page before");
+    let before =
+        which.cursor.map(|cursor| cursor.parse::<i64>().ok().filter(|place| *place >= 0).ok_or_else(invalid)).transpose()?;
+    let limit = limit(which.limit)?;
+    let events = app.lane().store().events(which.state.map(Into::into), before, limit).await;
+    let events = events.map_err(|error| failed(&app, error))?;
+    let next_cursor = events.last().filter(|_| events.len() == limit as usize).map(|event| event.place.to_string());
+    Ok(answer(StatusCode::OK, &Events { events: events.iter().map(Event::from).collect(), next_cursor }))
+}
+
+/// Send an event again
+///
+/// To all its receivers, with the same id and the same body, whatever became of it: a receiver that has it knows it by its `webhook-id`.
+#[utoipa::path(
+    post, path = "/v1/outbox/{id}:replay", tag = "crm", operation_id = "replayEvent",
+    security(("apiKey" = ["admin"])),
+    params(("id" = String, Path, description = "The event's id", min_length = 1, max_length = 64, example = "msg_019ab1234567700080000123456789ab")),
+    responses((status = 202, description = "It is sent again", body = Replayed), Guarded, NothingThere),
+)]
+pub(crate) async fn replay(State(app): State<App>, who: Who, Path(id): Path<String>) -> Result<Response, Problem> {
+    who.may(Scope::Admin)?;
+    let nothing = || {
+        let detail = "there is no such event, or its guest was erased";
+        Problem::new(Code::NotFound, detail, "`GET /v1/outbox` lists events").of_field("id")
+    };
+    let id = id.strip_suffix(":replay").ok_or_else(nothing)?;
+    let replayed = app.lane().store().replay(Replay::Event(id.to_owned()), app.clock().now()).await;
+    match replayed.map_err(|error| failed(&app, error))? {
+        0 => Err(nothing()),
+        events => Ok(answer(StatusCode::ACCEPTED, &Replayed { events: events as u64 })),
+    }
+}
+
+fn failed(app: &App, error: StoreError) -> Problem {
+    Problem::of(&error.into(), app.clock().now())
+}

@@ -1,0 +1,134 @@
+//! `GET /v1/sessions…`: to look.
+
+use axum::{
+    extract::{Path, State},
+    response::Response,
+};
+use guestlane::{
+    api_key::Scope,
+    error::Code,
+    ledger::{self, SessionId},
+    request::{GuestId, Invalid, QueueId},
+    store::{RecordFilter, SessionFilter},
+};
+use http::StatusCode;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use crate::{
+    access::Who,
+    body::{Query, answer},
+    model::{Session, Sessions, Timeline},
+    openapi::{Guarded, NothingThere, QueryRefused},
+    problem::Problem,
+    service::App,
+    timeline,
+};
+
+/// The most that one page has.
+const MOST: u32 = 500;
+
+/// Which sessions.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Which {
+    /// Only this guest's.
+    #[param(min_length = 1, max_length = 128, example = "user-8842-xyz")]
+    guest_id: Option<String>,
+    /// Only those in this state.
+    #[param(inline, value_type = Option<crate::model::SessionState>)]
+    state: Option<String>,
+    /// Only those of this queue.
+    #[param(format = Uuid, min_length = 36, max_length = 36, example = "5e0c0000-0000-4000-8000-000000000001")]
+    queue_id: Option<String>,
+    /// `nextCursor` of the page before.
+    #[param(format = Uuid, min_length = 36, max_length = 36, example = "019ab123-4567-7000-8000-0123456789ab")]
+    cursor: Option<String>,
+    /// At most so many [default: 50].
+    #[param(minimum = 1, maximum = 500, example = 50)]
+    limit: Option<u32>,
+}
+
+/// List sessions
+///
+/// Newest first. A page may have fewer than `limit`, or none, and go on all the same: follow `nextCursor` until it is null.
+#[utoipa::path(
+    get, path = "/v1/sessions", tag = "sessions", operation_id = "listSessions",
+    security(("apiKey" = ["sessions:read"])), params(Which),
+    responses((status = 200, description = "A page", body = Sessions), Guarded, QueryRefused),
+)]
+pub(crate) async fn list(State(app): State<App>, who: Who, Query(which): Query<Which>) -> Result<Response, Problem> {
+    who.may(Scope::SessionsRead)?;
+    let state = |name: String| {
+        let names = ledger::State::ALL.map(ledger::State::name).join(", ");
+        ledger::State::from_name(&name).ok_or_else(|| Invalid::new("state", "is no state", format!("use one of {names}")))
+    };
+    let filter = SessionFilter {
+        guest: which.guest_id.map(|guest| guest.parse::<GuestId>()).transpose()?.map(|guest| guest.as_str().to_owned()),
+        state: which.state.map(state).transpose()?,
+        queue: which.queue_id.map(|queue| queue.parse::<QueueId>()).transpose()?,
+        before: which.cursor.map(|cursor| cursor.parse::<SessionId>()).transpose().map_err(|invalid| Invalid {
+            field: "cursor".to_owned(),
+            fix: "send nextCursor of the page before".to_owned(),
+            ..invalid
+        })?,
+        limit: limit(which.limit)?,
+    };
+    let page = app.lane().store().sessions(filter).await.map_err(|error| Problem::of(&error.into(), app.clock().now()))?;
+    let sessions = page.sessions.iter().map(Session::stored).collect();
+    Ok(answer(StatusCode::OK, &Sessions { sessions, next_cursor: page.next.map(|id| id.to_string()) }))
+}
+
+pub(crate) fn limit(limit: Option<u32>) -> Result<u32, Invalid> {
+    match limit {
+        None => Ok(50),
+        Some(limit) if (1..=MOST).contains(&limit) => Ok(limit),
+        Some(_) => Err(Invalid::new("limit", "is out of bounds", format!("use 1 to {MOST}"))),
+    }
+}
+
+/// Look at a session
+///
+/// As the ledger has it, without tokens: those are in the answer to whoever asks under its key (`POST /v1/sessions`).
+#[utoipa::path(
+    get, path = "/v1/sessions/{id}", tag = "sessions", operation_id = "getSession",
+    security(("apiKey" = ["sessions:read"])),
+    params(("id" = String, Path, description = "The session's id", format = Uuid, min_length = 36, max_length = 36, example = "019ab123-4567-7000-8000-0123456789ab")),
+    responses((status = 200, description = "The session", body = Session), Guarded, NothingThere),
+)]
+pub(crate) async fn show(State(app): State<App>, who: Who, Path(id): Path<String>) -> Result<Response, Problem> {
+    who.may(Scope::SessionsRead)?;
+    Ok(answer(StatusCode::OK, &Session::stored(&session(&app, &id).await?)))
+}
+
+/// What happened to a session
+///
+/// Each step and each try with its correlation id, each audit record with its place, each delivery to the CRM.
+#[utoipa::path(
+    get, path = "/v1/sessions/{id}/timeline", tag = "sessions", operation_id = "getSessionTimeline",
+    security(("apiKey" = ["sessions:read"])),
+    params(("id" = String, Path, description = "The session's id", format = Uuid, min_length = 36, max_length = 36, example = "019ab123-4567-7000-8000-0123456789ab")),
+    responses((status = 200, description = "All that is known, oldest first", body = Timeline), Guarded, NothingThere),
+)]
+pub(crate) async fn show_timeline(State(app): State<App>, who: Who, Path(id): Path<String>) -> Result<Response, Problem> {
+    who.may(Scope::SessionsRead)?;
+    let session = session(&app, &id).await?;
+    let failed = |error: guestlane::store::StoreError| Problem::of(&error.into(), app.clock().now());
+    let store = app.lane().store();
+    let calls = store.calls(session.id).await.map_err(failed)?;
+    let filter = RecordFilter { session: Some(session.id), guest: None, limit: 200 };
+    let records = store.records(filter).await.map_err(failed)?;
+    let events = store.event(timeline::event_id(session.id)).await.map_err(failed)?;
+    Ok(answer(StatusCode::OK, &timeline::of(&session, &calls, &records, &events)))
+}
+
+async fn session(app: &App, id: &str) -> Result<ledger::Session, Problem> {
+    let nothing = || {
+        let detail = "there is no session of that id here: it may have been forgotten, or be in another store";
+        Problem::new(Code::NotFound, detail, "`GET /v1/sessions` lists those that are here").of_field("id")
+    };
+    let id: SessionId = id.parse().map_err(|_| nothing())?;
+    let found = app.lane().store().session(id).await.map_err(|error| Problem::of(&error.into(), app.clock().now()))?;
+    found.ok_or_else(nothing)
+}

@@ -1,0 +1,43 @@
+//! `POST /v1/tokens:verify`: for those who have no library for it (R17).
+
+use axum::{extract::State, response::Response};
+use guestlane::{api_key::Scope, token};
+use http::StatusCode;
+
+use crate::{
+    access::Who,
+    body::{Json, answer},
+    model::{TokenToVerify, TokenVerdict},
+    openapi::{BodyRefused, Guarded},
+    problem::Problem,
+    service::App,
+};
+
+/// Verify a guest token
+///
+/// Whether a token was signed here, by a key that is still believed, and is good now; if so, whose it is.
+#[utoipa::path(
+    post, path = "/v1/tokens:verify", tag = "tokens", operation_id = "verifyToken",
+    security(("apiKey" = ["tokens:verify"])),
+    request_body = TokenToVerify,
+    responses((status = 200, description = "The verdict: look at `valid`", body = TokenVerdict), Guarded, BodyRefused),
+)]
+pub(crate) async fn verify(
+    State(app): State<App>,
+    who: Who,
+    Json(TokenToVerify { token }): Json<TokenToVerify>,
+) -> Result<Response, Problem> {
+    who.may(Scope::TokensVerify)?;
+    let verdict = match token::verify(app.lane().keyring(), &token, app.clock().now()) {
+        Ok(verified) => TokenVerdict {
+            valid: true,
+            reason: None,
+            guest_id: Some(verified.guest_id),
+            kid: Some(verified.kid),
+            expires_at: Some(verified.expires_at),
+            claims: Some(verified.claims),
+        },
+        Err(error) => TokenVerdict { valid: false, reason: Some(error.to_string()), ..TokenVerdict::default() },
+    };
+    Ok(answer(StatusCode::OK, &verdict))
+}

@@ -1,0 +1,199 @@
+//! What the service holds for as long as it runs, and what it does beside answering.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use arc_swap::{ArcSwap, Guard};
+use guestlane::{
+    Clock, Error, Lane, Timestamp,
+    api_key::{ApiKeys, HashKey},
+    config::ServiceSettings,
+    intake::Intake,
+    request::QueueId,
+};
+use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{info, warn};
+
+use crate::{
+    access::Allowance,
+    figures::Figures,
+    watch::{Watched, Watcher},
+};
+
+/// The service, as every route has it.
+pub(crate) type App = Arc<Service>;
+
+/// Sessions over HTTP.
+#[derive(Debug)]
+pub struct Service {
+    lane: Arc<Lane>,
+    queue: Option<QueueId>,
+    callers: Intake,
+    rows: Intake,
+    hash_key: HashKey,
+    keys: ArcSwap<ApiKeys>,
+    used: Mutex<HashMap<String, Timestamp>>,
+    allowance: Allowance,
+    watched: watch::Sender<Arc<Watched>>,
+    figures: Figures,
+    started_at: Timestamp,
+    ending: CancellationToken,
+    under_way: TaskTracker,
+}
+
+/// How soon a key that another process made or revoked is known here.
+const LOOK_AT_KEYS: Duration = Duration::from_secs(1);
+
+impl Service {
+    /// Opens what is needed. `queue` is that of sessions that name none.
+    pub async fn open(lane: Arc<Lane>, settings: &ServiceSettings, queue: Option<QueueId>) -> Result<Arc<Self>, Error> {
+        let clock = lane.clock().clone();
+        let hash_key = lane.api_key_hash().await?;
+        let keys = ApiKeys::new(hash_key.clone(), lane.store().api_keys().await?);
+        Ok(Arc::new(Self {
+            queue,
+            callers: Intake::for_callers(Arc::clone(&lane), settings.max_sessions),
+            rows: Intake::new(Arc::clone(&lane), Intake::CEILING.min(settings.max_sessions)),
+            hash_key,
+            keys: ArcSwap::from_pointee(keys),
+            used: Mutex::default(),
+            allowance: Allowance::new(settings.key_rate),
+            watched: watch::channel(Arc::new(Watched::at(clock.now()))).0,
+            figures: Figures::new(),
+            started_at: clock.now(),
+            ending: CancellationToken::new(),
+            under_way: TaskTracker::new(),
+            lane,
+        }))
+    }
+
+    /// Whether any API key would be accepted now.
+    pub fn has_keys(&self) -> bool {
+        self.keys.load().any_good_at(self.clock().now())
+    }
+
+    /// What goes on beside the answers, for as long as it is polled: abandoned sessions, the CRM, keys, figures.
+    pub async fn work(self: Arc<Self>) {
+        tokio::join!(Arc::clone(&self.lane).work(), self.look_at_keys(), Watcher::new(&self).run());
+    }
+
+    /// From now on nothing new is taken.
+    pub fn end(&self) {
+        self.ending.cancel();
+        self.under_way.close();
+    }
+
+    /// Until what was begun is done.
+    pub async fn ended(&self) {
+        self.under_way.wait().await;
+    }
+
+    pub(crate) fn lane(&self) -> &Arc<Lane> {
+        &self.lane
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        self.lane.clock()
+    }
+
+    pub(crate) fn queue(&self) -> Option<QueueId> {
+        self.queue
+    }
+
+    pub(crate) fn callers(&self) -> &Intake {
+        &self.callers
+    }
+
+    pub(crate) fn rows(&self) -> &Intake {
+        &self.rows
+    }
+
+    pub(crate) fn keys(&self) -> Guard<Arc<ApiKeys>> {
+        self.keys.load()
+    }
+
+    pub(crate) fn allowance(&self) -> &Allowance {
+        &self.allowance
+    }
+
+    pub(crate) fn watched(&self) -> &watch::Sender<Arc<Watched>> {
+        &self.watched
+    }
+
+    pub(crate) fn figures(&self) -> &Figures {
+        &self.figures
+    }
+
+    pub(crate) fn started_at(&self) -> Timestamp {
+        self.started_at
+    }
+
+    pub(crate) fn ending(&self) -> &CancellationToken {
+        &self.ending
+    }
+
+    /// Sessions whose callers may have gone: they are finished none the less.
+    pub(crate) fn under_way(&self) -> &TaskTracker {
+        &self.under_way
+    }
+
+    /// Noted, and written once in a while: to the minute, so that a key in use costs a write a minute.
+    pub(crate) fn key_was_used(&self, id: &str, now: Timestamp) {
+        const MINUTE: i64 = 60_000_000;
+        let minute = Timestamp::from_unix_micros(now.unix_micros() / MINUTE * MINUTE);
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        if used.get(id).is_none_or(|known| *known < minute) {
+            used.insert(id.to_owned(), minute);
+        }
+    }
+
+    async fn look_at_keys(&self) {
+        let mut written: HashMap<String, Timestamp> = HashMap::new();
+        loop {
+            self.clock().sleep(LOOK_AT_KEYS).await;
+            match self.lane.store().api_keys().await {
+                Ok(keys) => self.keys.store(Arc::new(ApiKeys::new(self.hash_key.clone(), keys))),
+                Err(error) => warn!(%error, "API keys could not be read again; those that were known go on being accepted"),
+            }
+            let used = self.used.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let new: Vec<_> =
+                used.iter().filter(|(id, at)| written.get(*id) != Some(at)).map(|(id, at)| (id.clone(), *at)).collect();
+            if new.is_empty() {
+                continue;
+            }
+            match self.lane.store().used_api_keys(new).await {
+                Ok(()) => written = used,
+                Err(error) => warn!(%error, "when API keys were used could not be written; it is tried again"),
+            }
+        }
+    }
+}
+
+/// Told once, when the service begins: what somebody who reads the log must know.
+pub(crate) fn tell_start(service: &Service, address: std::net::SocketAddr, tls: bool) {
+    let scheme = if tls { "https" } else { "http" };
+    info!(address = format!("{scheme}://{address}"), surface = service.lane.surface().name(), "the service listens");
+}
+
+/// The last figures of a fixed number of seconds.
+#[derive(Debug, Clone)]
+pub(crate) struct Ring<T>(VecDeque<T>);
+
+impl<T: Clone + Default> Ring<T> {
+    pub(crate) fn new(length: usize) -> Self {
+        Self(std::iter::repeat_n(T::default(), length).collect())
+    }
+
+    pub(crate) fn push(&mut self, value: T) {
+        self.0.pop_front();
+        self.0.push_back(value);
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter()
+    }
+}

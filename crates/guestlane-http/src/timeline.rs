@@ -1,0 +1,133 @@
+//! What happened to a session, put in order from what is kept of it: the ledger, its calls, its audit records, its events.
+
+use guestlane::{
+    Timestamp,
+    ledger::{self, SessionId},
+    store::{Delivery, DeliveryState, KeptCall, StoredRecord},
+};
+use serde::Deserialize;
+
+use crate::model::{Entry, EntryStatus, Session, Timeline};
+
+/// The event that tells the CRM of a session.
+pub(crate) fn event_id(session: SessionId) -> String {
+    guestlane::outbox::event_id(session.0)
+}
+
+pub(crate) fn of(session: &ledger::Session, calls: &[KeptCall], records: &[StoredRecord], events: &[Delivery]) -> Timeline {
+    let mut entries = vec![plain(session.admitted_at, "admitted", "Recorded", EntryStatus::Ok)];
+    let last = calls.len().saturating_sub(1);
+    entries.extend(calls.iter().enumerate().map(|(at, call)| of_call(call, at < last || session.state == ledger::State::Open)));
+    entries.extend(records.iter().filter_map(of_record));
+    if let Some(opened_at) = session.opened_at {
+        entries.push(plain(opened_at, "opened", "Open", EntryStatus::Ok));
+    }
+    if let Some(failure) = &session.failure
+        && let Some(at) = entries.iter().map(|entry| entry.at).max()
+    {
+        let (title, status) = match session.state {
+            ledger::State::Failed => ("Refused", EntryStatus::Failed),
+            ledger::State::NeedsAttention => ("Needs attention", EntryStatus::Failed),
+            _ => ("Goes on later", EntryStatus::Waiting),
+        };
+        let detail = Some(format!("{}: {}", failure.code, failure.message));
+        entries.push(Entry { detail, ..plain(at, "failed", title, status) });
+    }
+    entries.extend(events.iter().map(of_event));
+    // What came at the same moment stays in the order of its cause: recorded, called, opened, told.
+    entries.sort_by_key(|entry| entry.at);
+    Timeline { session: Session::stored(session), entries, trace_id: session.trace.map(|trace| trace.trace_id()) }
+}
+
+fn plain(at: Timestamp, kind: &'static str, title: impl Into<String>, status: EntryStatus) -> Entry {
+    Entry {
+        at,
+        kind,
+        title: title.into(),
+        detail: None,
+        status,
+        correlation_id: None,
+        milliseconds: None,
+        audit_log: None,
+        audit_index: None,
+        event_id: None,
+    }
+}
+
+fn of_call(call: &KeptCall, something_followed: bool) -> Entry {
+    let answered = call.status.map(|status| format!("answered {status}"));
+    let detail = match (&call.failure, answered) {
+        (Some(failure), _) => Some(failure.clone()),
+        (None, answered) => answered,
+    };
+    let status = match call.failure {
+        None => EntryStatus::Ok,
+        Some(_) if something_followed => EntryStatus::Retried,
+        Some(_) => EntryStatus::Failed,
+    };
+    Entry {
+        detail,
+        correlation_id: call.correlation_id.clone(),
+        milliseconds: Some(call.took().as_secs_f64() * 1000.0),
+        ..plain(call.at(), "call", title_of(&call.operation), status)
+    }
+}
+
+/// What a call is for, by its name.
+fn title_of(operation: &str) -> String {
+    let known = match operation {
+        "contact" => "Register the contact",
+        "enrich_contact" => "Find or make the contact",
+        "create_contact" => "Make the contact",
+        "find_contact" => "Find the contact",
+        "open_conversation" => "Open the conversation",
+        "first_message" => "Send the guest's first message",
+        "open_message" => "Bring in the guest's message",
+        "message_details" => "Find the message's conversation",
+        "conversation" => "Look into the conversation",
+        "link_contact" => "Link the contact",
+        "move_to_queue" => "Move to the queue",
+        other => other,
+    };
+    known.to_owned()
+}
+
+/// Of an audit record, what the timeline shows. The record has the guest's id, which is not taken.
+#[derive(Deserialize)]
+struct Line {
+    timestamp: String,
+    action: String,
+    #[serde(default)]
+    status: Option<String>,
+}
+
+fn of_record(record: &StoredRecord) -> Option<Entry> {
+    let line: Line = serde_json::from_str(&record.line).ok()?;
+    let at = line.timestamp.parse().ok()?;
+    let status = line.status.unwrap_or_default();
+    Some(Entry {
+        detail: Some(format!("{} {status}", line.action).trim().to_owned()),
+        audit_log: Some(record.log),
+        audit_index: Some(record.index),
+        ..plain(at, "audit", "On record", if status == "failed" { EntryStatus::Failed } else { EntryStatus::Ok })
+    })
+}
+
+fn of_event(delivery: &Delivery) -> Entry {
+    let (title, status) = match delivery.state {
+        DeliveryState::Delivered => ("The CRM was told", EntryStatus::Ok),
+        DeliveryState::Pending => ("The CRM is to be told", EntryStatus::Waiting),
+        DeliveryState::Dead => ("The CRM was not told: all tries are used up", EntryStatus::Failed),
+        DeliveryState::Erased => ("The event was erased with its guest", EntryStatus::Ok),
+    };
+    let tries = match delivery.event.tries {
+        1 => "1 try".to_owned(),
+        tries => format!("{tries} tries"),
+    };
+    let error = delivery.last_error.as_ref().map(|error| format!("; {error}")).unwrap_or_default();
+    Entry {
+        detail: Some(format!("receiver {}, {tries}{error}", delivery.event.receiver)),
+        event_id: Some(delivery.event.id.clone()),
+        ..plain(delivery.settled_at.unwrap_or(delivery.created_at), "delivery", title, status)
+    }
+}

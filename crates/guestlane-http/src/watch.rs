@@ -1,0 +1,165 @@
+//! How it goes, second by second: what the dashboard shows and the metrics tell.
+
+use std::{sync::Arc, time::Duration};
+
+use guestlane::{Counted, Timestamp, store::Standing};
+use tracing::warn;
+
+use crate::{
+    model::{AuditStanding, ClientQuota, KeyStanding, KnownProblem, Latency, OutboxStanding, Overview, Series, SessionCounts},
+    service::{Ring, Service},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Seconds that the chart shows.
+const CHART: usize = 60;
+
+/// Seconds that the latency is told of.
+const LATENCY: usize = 300;
+
+/// How it went in the last minutes, as of `until`.
+#[derive(Debug, Clone)]
+pub(crate) struct Watched {
+    pub(crate) until: Timestamp,
+    /// What waits, where the store could be asked.
+    pub(crate) standing: Option<Standing>,
+    /// Records that the store has and the audit log's file has not.
+    pub(crate) audit_behind: u64,
+    opened: Ring<u64>,
+    failed: Ring<u64>,
+    p50_ms: Ring<Option<f64>>,
+    p99_ms: Ring<Option<f64>>,
+    latency: Option<Latency>,
+    calls: Vec<u64>,
+}
+
+impl Watched {
+    pub(crate) fn at(until: Timestamp) -> Self {
+        Self {
+            until,
+            standing: None,
+            audit_behind: 0,
+            opened: Ring::new(CHART),
+            failed: Ring::new(CHART),
+            p50_ms: Ring::new(CHART),
+            p99_ms: Ring::new(CHART),
+            latency: None,
+            calls: Vec::new(),
+        }
+    }
+}
+
+/// Looks once a second.
+pub(crate) struct Watcher<'a> {
+    service: &'a Service,
+    latencies: Ring<Option<Counted>>,
+    failures: u64,
+    client_calls: Vec<u64>,
+}
+
+impl<'a> Watcher<'a> {
+    pub(crate) fn new(service: &'a Service) -> Self {
+        Self { service, latencies: Ring::new(LATENCY), failures: 0, client_calls: Vec::new() }
+    }
+
+    pub(crate) async fn run(mut self) {
+        let mut watched = Watched::at(self.service.clock().now());
+        let mut before = self.service.lane().figures().latency();
+        loop {
+            self.service.clock().sleep(SECOND).await;
+            let lane = self.service.lane();
+            let now = lane.figures().latency();
+            let second = now.since(&before);
+            let failures = lane.figures().problems().values().map(|problem| problem.count).sum::<u64>();
+            let calls: Vec<_> = lane.clients().iter().map(|client| client.calls).collect();
+            watched.opened.push(second.count());
+            watched.failed.push(failures - self.failures);
+            watched.p50_ms.push(second.quantile(0.5).map(millis));
+            watched.p99_ms.push(second.quantile(0.99).map(millis));
+            let five_minutes_ago = self.latencies.iter().next().cloned().flatten();
+            watched.latency = latency(&five_minutes_ago.map_or_else(|| now.clone(), |then| now.since(&then)));
+            watched.calls = calls.iter().zip(self.client_calls.iter().chain(std::iter::repeat(&0))).map(|(n, b)| n - b).collect();
+            (self.failures, self.client_calls) = (failures, calls);
+            self.latencies.push(Some(before));
+            before = now;
+            watched.until = self.service.clock().now();
+            match lane.store().standing().await {
+                Ok(standing) => watched.standing = Some(standing),
+                Err(error) => {
+                    warn!(%error, "the store could not be asked how it goes");
+                    watched.standing = None;
+                }
+            }
+            let written = watched.standing.and_then(|standing| standing.audit);
+            watched.audit_behind = written.map_or(0, |(log, size)| size.saturating_sub(lane.audit_signed(log).unwrap_or(0)));
+            self.service.watched().send_replace(Arc::new(watched.clone()));
+        }
+    }
+}
+
+fn millis(seconds: f64) -> f64 {
+    (seconds * 1e6).round() / 1e3
+}
+
+fn latency(counted: &Counted) -> Option<Latency> {
+    let quantile = |share| counted.quantile(share).map(millis);
+    Some(Latency { count: counted.count(), p50_ms: quantile(0.5)?, p90_ms: quantile(0.9)?, p99_ms: quantile(0.99)? })
+}
+
+/// How it goes, for a caller whose key allows `scopes`.
+pub(crate) fn overview(service: &Service, scopes: Vec<&'static str>) -> Overview {
+    let (lane, watched) = (service.lane(), service.watched().borrow().clone());
+    let now = service.clock().now();
+    let standing = watched.standing.unwrap_or_default();
+    let since = |moment: Option<Timestamp>| moment.map(|moment| now.since(moment).as_secs_f64());
+    let mut problems: Vec<_> = lane.figures().problems().into_iter().collect();
+    problems.sort_by_key(|(_, problem)| std::cmp::Reverse(problem.last_at));
+    let clients = lane.clients().into_iter().zip(1..).map(|(client, number)| ClientQuota {
+        client: number.to_string(),
+        limit_per_second: client.allowed.map(|rate| rate.in_a_second()),
+        used_share: client.allowed.map_or(0.0, |rate| f64::from(client.used) / f64::from(rate.calls())),
+        calls_per_second: watched.calls.get(number - 1).copied().unwrap_or(0) as f64,
+        left_out: client.left_out.then_some("it was refused, or could not sign in"),
+    });
+    let keys = lane.keyring().list().into_iter().map(|key| KeyStanding {
+        age_seconds: now.since(key.created_at).as_secs_f64(),
+        active_from: key.created_at,
+        kid: key.kid,
+        state: key.state,
+        created_at: key.created_at,
+    });
+    Overview {
+        now,
+        version: env!("CARGO_PKG_VERSION"),
+        surface: lane.surface().name(),
+        started_at: service.started_at(),
+        scopes,
+        sessions: SessionCounts {
+            open: lane.figures().latency().count(),
+            failed: standing.failed,
+            unfinished: standing.unfinished,
+            needs_attention: standing.needs_attention,
+            oldest_unfinished_seconds: since(standing.oldest_unfinished),
+        },
+        series: Series {
+            until: watched.until,
+            opened: watched.opened.iter().copied().collect(),
+            failed: watched.failed.iter().copied().collect(),
+            p50_ms: watched.p50_ms.iter().copied().collect(),
+            p99_ms: watched.p99_ms.iter().copied().collect(),
+        },
+        latency: watched.latency.clone(),
+        clients: clients.collect(),
+        errors: lane.error_counts().into(),
+        problems: problems.into_iter().map(|(code, problem)| KnownProblem::new(code, problem)).collect(),
+        outbox: OutboxStanding {
+            pending: standing.pending_events,
+            dead: standing.dead_events,
+            oldest_pending_seconds: since(standing.oldest_event),
+            receivers: lane.outbox().map_or(0, guestlane::outbox::Outbox::receivers),
+        },
+        audit: AuditStanding { size: standing.audit.map_or(0, |(_, size)| size), behind: watched.audit_behind },
+        keys: keys.collect(),
+    }
+}

@@ -1,0 +1,51 @@
+//! Checks all logs of a store, while they are written.
+
+use std::{path::Path, time::Duration};
+
+use guestlane_genesys::Clock;
+
+use super::{
+    check::{Unproven, check_known, continued},
+    checkpoint::Checkpoint,
+    note::VerifierKey,
+};
+use crate::store::{LogInfo, Store, StoreError};
+
+/// A log, and what checking it came to.
+pub type Checked = (LogInfo, Result<Checkpoint, Unproven>);
+
+/// Checks each log of the store, of which the first is written to `first`: its lines, what was signed over them, what `kept` knows of them, and what
+/// the store knows. Reads all of them: it may take long, and blocks meanwhile.
+pub async fn check_all(
+    store: &Store,
+    first: &Path,
+    key: &VerifierKey,
+    mut kept: Vec<Checkpoint>,
+    clock: &Clock,
+) -> Result<Vec<Checked>, StoreError> {
+    // What the store has before the files are looked at: they must have at least that.
+    let logs = store.logs(first, key).await?;
+    kept.extend(logs.iter().flat_map(|log| continued(&log.path, key)));
+    let mut checked = Vec::new();
+    for log in logs {
+        let look = async || check_known(&log.path, key, &log.checkpoint, &kept, store.leaves(log.log)).await;
+        let proven = looking_again(clock, look).await;
+        checked.push((log, proven));
+    }
+    Ok(checked)
+}
+
+/// A log that is being written may be ahead of its checkpoint, or behind the store, for a moment: then it is looked at again.
+pub async fn looking_again(clock: &Clock, look: impl AsyncFn() -> Result<Checkpoint, Unproven>) -> Result<Checkpoint, Unproven> {
+    const LOOKS: u32 = 5;
+    let mut looks = 1;
+    loop {
+        match look().await {
+            Err(Unproven::Tampered(..) | Unproven::Behind { .. } | Unproven::Checkpoint(..)) if looks < LOOKS => {
+                looks += 1;
+                clock.sleep(Duration::from_millis(50)).await;
+            }
+            checked => return checked,
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! How it goes at this moment, from indexes alone: asked for every second, it must cost nobody anything, however many sessions there are.
+
+use guestlane_genesys::Timestamp;
+
+use super::{Store, StoreError, sessions::UNFINISHED};
+
+/// What waits, and for how long.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Sessions on their way, or waiting to be completed.
+    pub unfinished: u64,
+    /// When the oldest of them was admitted.
+    pub oldest_unfinished: Option<Timestamp>,
+    /// Sessions that were refused for good, and are kept.
+    pub failed: u64,
+    /// Sessions that wait for a person.
+    pub needs_attention: u64,
+    /// Events for the CRM that wait.
+    pub pending_events: u64,
+    /// When the oldest of them was written.
+    pub oldest_event: Option<Timestamp>,
+    /// Dead letters.
+    pub dead_events: u64,
+    /// The log that is written, and its records.
+    pub audit: Option<(u32, u64)>,
+}
+
+impl Store {
+    /// What waits now.
+    pub async fn standing(&self) -> Result<Standing, StoreError> {
+        self.reader
+            .ask(|connection| {
+                let counted = |sql: &str| {
+                    let row =
+                        connection.prepare_cached(sql)?.query_row([], |row| Ok((row.get(0)?, row.get::<_, Option<i64>>(1)?)))?;
+                    Ok::<_, StoreError>((row.0, row.1.map(Timestamp::from_unix_micros)))
+                };
+                let (unfinished, oldest_unfinished) =
+                    counted(&format!("SELECT count(*), min(admitted_at) FROM session WHERE {UNFINISHED}"))?;
+                let (failed, _) = counted("SELECT count(*), NULL FROM session WHERE state = 'failed'")?;
+                let (needs_attention, _) = counted("SELECT count(*), NULL FROM session WHERE state = 'needs_attention'")?;
+                let (pending_events, oldest_event) =
+                    counted("SELECT count(*), min(created_at) FROM outbox WHERE state = 'pending'")?;
+                let (dead_events, _) = counted("SELECT count(*), NULL FROM outbox WHERE state = 'dead'")?;
+                let mut log = connection.prepare_cached("SELECT log, size FROM audit_log ORDER BY log DESC LIMIT 1")?;
+                let audit = log.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.next().transpose()?;
+                Ok(Standing {
+                    unfinished,
+                    oldest_unfinished,
+                    failed,
+                    needs_attention,
+                    pending_events,
+                    oldest_event,
+                    dead_events,
+                    audit,
+                })
+            })
+            .await
+    }
+}
