@@ -105,7 +105,8 @@ impl State {
         match make_next(&self.store, &self.master, schedule, clock).await? {
             NextKey::Made(key) => Ok(key),
             NextKey::Waits(StoredKey { kid, life, .. }) => {
-                let reason = format!("cannot make another key: {kid} is the next one already, and signs from {} on", life.active_from());
+                let reason =
+                    format!("cannot make another key: {kid} is the next one already, and signs from {} on", life.active_from());
                 let fix = format!("wait until then; or revoke it first: guestlane keys revoke {kid} --yes");
                 Err(Invalid::new("keys rotate", reason, fix).into())
             }

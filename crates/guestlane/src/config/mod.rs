@@ -287,9 +287,13 @@ impl Settings {
             reader.refused.extend(invalid);
         }
         let config = match (credentials, patience, deadline, surface.zip(cloud), places.zip(kept)) {
-            (Some(credentials), Some(patience), Some(deadline), Some((surface, cloud)), Some((places, (keep_sessions, keys)))) => {
-                Some(LaneConfig { credentials, patience, deadline, surface, cloud, places, keep_sessions, keys, crm })
-            }
+            (
+                Some(credentials),
+                Some(patience),
+                Some(deadline),
+                Some((surface, cloud)),
+                Some((places, (keep_sessions, keys))),
+            ) => Some(LaneConfig { credentials, patience, deadline, surface, cloud, places, keep_sessions, keys, crm }),
             _ => None,
         };
         reader.finish(config)
@@ -379,7 +383,11 @@ impl Reader<'_> {
         match KeySchedule::new(before?, every?) {
             Ok(schedule) => Some(schedule),
             Err(error @ ImpossibleSchedule::PublishedTooShortly) => {
-                self.refuse(KEYS_PUBLISH_BEFORE, error.to_string(), "write 1min or more; 24h, unless verifiers fetch the key set more often");
+                self.refuse(
+                    KEYS_PUBLISH_BEFORE,
+                    error.to_string(),
+                    "write 1min or more; 24h, unless verifiers fetch the key set more often",
+                );
                 None
             }
             Err(error @ ImpossibleSchedule::RotatedTooOften) => {

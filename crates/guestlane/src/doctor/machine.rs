@@ -121,7 +121,9 @@ fn key(state: &State, clock: &Clock) -> Finding {
         result.push_str(&format!("; {} signs from {} on", next.kid, next.active_from));
     } else if age > OLD_KEY {
         let why = "a key that leaks is good for as long as it signs";
-        return Finding::warning("signing key", result).because(why).fix("guestlane keys rotate, or set GUESTLANE_KEYS_ROTATE_EVERY");
+        return Finding::warning("signing key", result)
+            .because(why)
+            .fix("guestlane keys rotate, or set GUESTLANE_KEYS_ROTATE_EVERY");
     }
     Finding::good("signing key", result)
 }

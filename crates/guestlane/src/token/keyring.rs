@@ -1,6 +1,6 @@
 //! Which key signs, which are published, and which are believed.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use guestlane_genesys::Timestamp;
 use serde::Serialize;
@@ -103,6 +103,8 @@ pub struct Keyring {
     /// In the order in which they sign.
     keys: Vec<Arc<SigningKey>>,
     lives: Vec<KeyLife>,
+    /// Where each stands in those two.
+    places: HashMap<String, usize>,
     /// The first that is not revoked: there is always one that signs.
     good: Arc<SigningKey>,
 }
@@ -138,7 +140,8 @@ impl Keyring {
         let keys: Vec<_> = stored.iter().map(open).collect::<Result<_, KeyringError>>()?;
         let lives: Vec<_> = stored.iter().map(|key| key.life).collect();
         let good = lives.iter().position(|life| !life.is_revoked()).and_then(|at| keys.get(at)).cloned();
-        Ok(Self { good: good.ok_or(KeyError::NoneLeft)?, keys, lives })
+        let places = stored.into_iter().enumerate().map(|(at, key)| (key.kid, at)).collect();
+        Ok(Self { good: good.ok_or(KeyError::NoneLeft)?, keys, lives, places })
     }
 
     /// The key that signs new tokens at that moment.
@@ -166,9 +169,7 @@ impl Keyring {
         };
         match state {
             KeyState::Active | KeyState::Retiring => self.keys.get(at).ok_or_else(unknown),
-            KeyState::Next | KeyState::Retired | KeyState::Revoked => {
-                Err(TokenError::NotBelieved { kid: kid.to_owned(), state })
-            },
+            KeyState::Next | KeyState::Retired | KeyState::Revoked => Err(TokenError::NotBelieved { kid: kid.to_owned(), state }),
         }
     }
 
@@ -208,7 +209,7 @@ impl Keyring {
     }
 
     fn place(&self, kid: &str) -> Option<usize> {
-        self.keys.iter().position(|key| key.kid() == kid)
+        self.places.get(kid).copied()
     }
 }
 

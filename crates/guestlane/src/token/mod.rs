@@ -7,6 +7,8 @@ mod master_key;
 mod revocation;
 mod schedule;
 mod signer;
+#[cfg(test)]
+mod tests;
 mod unique;
 mod verify;
 

@@ -35,10 +35,7 @@ impl Revocation {
             return Self::Alone(life::state(&lives, at, active, now));
         }
         let next = keys.iter().skip(at + 1).find(|key| key.life.active_from() > now && !key.life.is_revoked());
-        next.map_or_else(
-            || Self::ByNew(StoredKey::new_kid(&keys)),
-            |next| Self::ByNext(next.kid.clone(), next.life.created_at()),
-        )
+        next.map_or_else(|| Self::ByNew(StoredKey::new_kid(&keys)), |next| Self::ByNext(next.kid.clone(), next.life.created_at()))
     }
 }
 

@@ -120,14 +120,15 @@ pub fn verify(keyring: &Keyring, token: &str, now: Timestamp) -> Result<Verified
     }
     let (message, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
     let (header, claims) = message.split_once('.').filter(|(_, claims)| !claims.contains('.')).ok_or(TokenError::Malformed)?;
-    let kid = kid_of(&object(header)?)?;
+    let kid = kid_of(&object(&bytes(header)?)?)?;
     let key = keyring.believed(&kid, now)?;
-    bytes(signature)?;
+    let claims = bytes(claims)?;
+    bytes(signature)?; // there is one way to write a token, and no other is taken for the same
     let verified = jsonwebtoken::crypto::verify(signature, message.as_bytes(), key.decoding(), Algorithm::RS256);
     if !verified.unwrap_or(false) {
         return Err(TokenError::Signature);
     }
-    accept(object(claims)?, kid, now)
+    accept(object(&claims)?, kid, now)
 }
 
 /// What the header must say. Nothing in it decides how the token is verified but the name of a key of ours.
@@ -176,8 +177,8 @@ fn bytes(part: &str) -> Result<Vec<u8>, TokenError> {
     BASE64_URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed)
 }
 
-fn object(part: &str) -> Result<Map<String, Value>, TokenError> {
-    unique::object(&bytes(part)?).map_err(|wrong| match wrong {
+fn object(json: &[u8]) -> Result<Map<String, Value>, TokenError> {
+    unique::object(json).map_err(|wrong| match wrong {
         NotUnique::NoObject => TokenError::Malformed,
         NotUnique::Twice(name) => TokenError::Twice(shorten(&name)),
     })
