@@ -100,31 +100,26 @@ fn tell_made(global: &Global, made: &StoredKey) {
 }
 
 async fn revoke(global: &Global, state: &State, kid: &str, yes: bool, now: Timestamp) -> anyhow::Result<()> {
-    let (revocation, verb) = match yes {
-        true => (state.revoke_key(kid, now).await?, "is"),
-        false => (state.would_revoke_key(kid, now).await?, "would be"),
-    };
-    let signs = match &revocation {
+    let revocation = if yes { state.revoke_key(kid, now).await? } else { state.would_revoke_key(kid, now).await? };
+    let follows = match &revocation {
         Revocation::ByNext(next, _) => Some(next),
         Revocation::ByNew(new) => Some(new),
         Revocation::Unknown | Revocation::Already(_) | Revocation::Alone(_) => None,
     };
     if global.json {
-        return {
-            screen::json(&json!({"kid": kid, "revoked": yes, "signsNow": signs}));
-            Ok(())
-        };
+        screen::json(&json!({"kid": kid, "revoked": yes, "signsNow": follows}));
+        return Ok(());
     }
-    screen::data(format!("{kid} {verb} revoked: its tokens {verb} believed no more, and it {verb} published no more."));
+    let (is, signs) = if yes { ("is", "signs from now on") } else { ("would be", "would sign at once") };
+    screen::data(format!("{kid} {is} revoked: it {is} published no more, and none of its tokens {is} believed."));
     match &revocation {
         Revocation::ByNext(next, since) => screen::data(format!(
-            "{next}, published since {}, signs from now on. Verifiers that fetched the key set before that, and cache it, refuse its tokens\n\
-             until they fetch it again.",
+            "{next}, published since {}, {signs}. Verifiers that fetched the key set before that\nrefuse its tokens until they fetch it again.",
             second(*since)
         )),
         Revocation::ByNew(new) => screen::data(format!(
-            "No key is published that could take over: {new} is made, and signs from now on. Verifiers that cache the key set may refuse\n\
-             its tokens until they fetch it again; so does the platform until its public half is registered."
+            "No key is published that could take over: {new} {is} made, and {signs}.\nVerifiers that cache the key set \
+             refuse its tokens until they fetch it again, and the platform does until its public half is registered."
         )),
         Revocation::Unknown | Revocation::Already(_) | Revocation::Alone(_) => {
             screen::data("It does not sign: the key that signs goes on.");

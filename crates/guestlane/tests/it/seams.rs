@@ -468,23 +468,29 @@ fn a_process_that_dies_when_keys_change_leaves_one_that_signs() {
             let world = world(&Surface::Rest).await;
             world.faults(&["conversation:answer-lost:first=4"]);
             world.lane().await.create(request("ann")).await.unwrap_err();
-            let death = Death::at(seam, 1);
+            let (armed, died) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+            let (at, dies, says) = (seam, Arc::clone(&armed), Arc::clone(&died));
             let mut places = world.config.places.clone();
-            places.seams = death.seams(|| ());
+            places.seams = Seams::new(move |seam| {
+                let dies = dies.load(Ordering::SeqCst) && seam == at;
+                says.fetch_or(dies, Ordering::SeqCst);
+                dies
+            });
             let (clock, now) = (world.clock(), world.clock.now());
             let changing = tokio::spawn(async move {
                 let state = State::look(&places, &clock).await.unwrap();
+                armed.store(true, Ordering::SeqCst);
                 if revokes {
                     let _ = state.revoke_key("webchat-guest-key-v1", now).await;
                 } else {
                     let _ = state.rotate_key(KeySchedule::default(), &clock).await;
                 }
             });
-            while !death.died() && !changing.is_finished() {
+            while !died.load(Ordering::SeqCst) && !changing.is_finished() {
                 tokio::task::yield_now().await;
             }
             changing.abort();
-            assert!(death.died(), "{seam}");
+            assert!(died.load(Ordering::SeqCst), "{seam}");
             let committed = !matches!(seam, Seam::RowsWritten | Seam::RecordsWritten);
             let states: Vec<_> = world.state().await.keyring.list(world.clock.now()).into_iter().map(|key| key.state).collect();
             assert_eq!(
