@@ -1,4 +1,4 @@
-//! JSON objects in which no name stands twice (RFC 8725, section 2.4; RFC 7515, section 4): of two, one reader takes the first and another
+//! JSON objects in which no name stands twice (RFC 7515, section 4; RFC 7519, section 4): of two, one reader takes the first and another
 //! the last.
 
 use std::cell::RefCell;
