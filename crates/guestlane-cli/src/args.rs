@@ -55,7 +55,7 @@ pub(crate) enum Command {
     /// Who may ask the service, and for what
     #[command(subcommand)]
     ApiKeys(ApiKeys),
-    /// Look at signing keys, and export their public halves
+    /// Look at signing keys, export their public halves, rotate and revoke them
     #[command(subcommand)]
     Keys(Keys),
     /// Sign, verify and look into guest tokens
@@ -368,6 +368,20 @@ pub(crate) enum Keys {
         /// How
         #[arg(long, value_enum, default_value_t = Format::Pem)]
         format: Format,
+        /// Which, as PEM [default: the newest that is published: it must be registered before it signs]
+        #[arg(long, value_name = "KID")]
+        kid: Option<String>,
+    },
+    /// Make the next key: it is published now, and signs once it was published for GUESTLANE_KEYS_PUBLISH_BEFORE
+    Rotate,
+    /// Believe a key no more, from now on; where it signs, another one signs at once
+    Revoke {
+        /// The key's id
+        #[arg(value_name = "KID")]
+        kid: String,
+        /// Do it; without it, say what would happen
+        #[arg(long)]
+        yes: bool,
     },
 }
 

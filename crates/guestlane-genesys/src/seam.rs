@@ -32,6 +32,10 @@ seams! {
     MasterKeyMade = "master-key-made",
     /// The first signing key is in the store.
     SigningKeyStored = "signing-key-stored",
+    /// The next signing key is in the store; nobody was told.
+    NextKeyStored = "next-key-stored",
+    /// A signing key is revoked, and another signs; nobody was told.
+    KeyRevoked = "key-revoked",
     /// The audit log's key is in the store.
     AuditKeyStored = "audit-key-stored",
     /// The store knows its platform.

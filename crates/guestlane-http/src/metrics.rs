@@ -238,9 +238,9 @@ fn keys(page: &mut Page<'_>, service: &Service) -> Told {
     let mut family = page
         .gauges("guestlane_signing_key_age_seconds", "How long ago the key was made, by its state; of several the youngest.")?;
     let mut youngest: std::collections::BTreeMap<&'static str, f64> = std::collections::BTreeMap::new();
-    for key in service.lane().keyring().list() {
+    for key in service.lane().keyring().list(now) {
         let age = now.since(key.created_at).as_secs_f64();
-        youngest.entry(key.state).and_modify(|known| *known = known.min(age)).or_insert(age);
+        youngest.entry(key.state.name()).and_modify(|known| *known = known.min(age)).or_insert(age);
     }
     for (state, age) in youngest {
         family.gauge(&[("state", state)], age)?;

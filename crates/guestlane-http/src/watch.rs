@@ -122,11 +122,11 @@ pub(crate) fn overview(service: &Service, scopes: Vec<&'static str>) -> Overview
         calls_per_second: watched.calls.get(number - 1).copied().unwrap_or(0) as f64,
         left_out: client.left_out.then_some("it was refused, or could not sign in"),
     });
-    let keys = lane.keyring().list().into_iter().map(|key| KeyStanding {
+    let keys = lane.keyring().list(now).into_iter().map(|key| KeyStanding {
         age_seconds: now.since(key.created_at).as_secs_f64(),
-        active_from: key.created_at,
+        active_from: key.active_from,
         kid: key.kid,
-        state: key.state,
+        state: key.state.name(),
         created_at: key.created_at,
     });
     Overview {

@@ -7,21 +7,21 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use guestlane::{
     Timestamp,
     request::{Attributes, GuestId},
-    token::{self, Keyring, MasterKey, TokenIdentity},
+    token::{self, Keyring, MasterKey, StoredKey, TokenIdentity},
 };
 
 fn tokens(criterion: &mut Criterion) {
     let now = Timestamp::from_unix_micros(1_795_361_029_000_000);
     let master = MasterKey::parse(&"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".to_owned().into(), "bench").unwrap();
-    let keyring = Keyring::open(&master, &[Keyring::first_key(&master, now).unwrap()]).unwrap();
+    let keyring = Keyring::open(&master, vec![StoredKey::first(&master, now).unwrap()]).unwrap();
     let guest: GuestId = "user-8842-xyz".parse().unwrap();
     let attributes = Attributes::from_pairs([("source", "web-portal"), ("tier", "premium")]).unwrap();
-    let identity = TokenIdentity::new(keyring.active().kid(), now);
+    let identity = TokenIdentity::new(keyring.active(now).kid(), now);
 
     criterion.bench_function("sign, and verify after signing", |bencher| {
-        bencher.iter(|| token::sign(keyring.active(), black_box(&guest), &attributes, &identity).unwrap());
+        bencher.iter(|| token::sign(keyring.active(now), black_box(&guest), &attributes, &identity).unwrap());
     });
-    let signed = token::sign(keyring.active(), &guest, &attributes, &identity).unwrap();
+    let signed = token::sign(keyring.active(now), &guest, &attributes, &identity).unwrap();
     criterion.bench_function("verify", |bencher| {
         bencher.iter(|| token::verify(&keyring, black_box(signed.expose()), now).unwrap());
     });

@@ -28,10 +28,11 @@ use crate::{
     organization,
     outbox::{Crm, Networks, Outbox},
     request::{QueueId, SessionRequest},
+    rotation::LiveKeys,
     state::{Places, State, api_key_hash, new_guest_session},
     store::{Admission, Store},
     surface::{CloudSettings, Surface},
-    token::{Keyring, MasterKey, TokenIdentity},
+    token::{KeySchedule, Keyring, MasterKey, TokenIdentity},
 };
 
 /// Whom to tell.
@@ -64,6 +65,8 @@ pub struct LaneConfig {
     pub places: Places,
     /// How long sessions that are done are kept; `None`: for ever.
     pub keep_sessions: Option<Duration>,
+    /// When signing keys follow each other.
+    pub keys: KeySchedule,
     /// Whom to tell, if anybody.
     pub crm: Option<CrmSettings>,
 }
@@ -79,8 +82,9 @@ pub struct Lane {
     pub(crate) organization: OnceCell<()>,
     pub(crate) surface: Surface,
     pub(crate) cloud: CloudSettings,
-    pub(crate) master: MasterKey,
-    pub(crate) keyring: Keyring,
+    pub(crate) master: Arc<MasterKey>,
+    pub(crate) keys: LiveKeys,
+    pub(crate) key_schedule: KeySchedule,
     pub(crate) store: Store,
     pub(crate) errors: ErrorTally,
     pub(crate) figures: Figures,
@@ -94,6 +98,7 @@ pub struct Lane {
     audit_log: PathBuf,
     queues: Mutex<HashMap<QueueId, KnownQueue>>,
     heartbeat: tokio::task::JoinHandle<()>,
+    reading_keys: tokio::task::JoinHandle<()>,
 }
 
 type LookUp = Shared<BoxFuture<'static, Result<(), CallFailed>>>;
@@ -147,6 +152,8 @@ impl Lane {
         let errors = ErrorTally::new(state.store.error_counts().await?, Arc::clone(platform.stats()));
         let driving = Driving::default();
         let heartbeat = tokio::spawn(renew_leases(driving.clone(), state.store.clone(), clock.clone(), seams.clone()));
+        let keys = LiveKeys::new(state.keyring, Arc::clone(&state.master), state.store.clone());
+        let reading_keys = tokio::spawn(keys.clone().keep_reading(clock.clone()));
         Ok(Arc::new(Self {
             clock,
             deadline: config.deadline,
@@ -157,7 +164,8 @@ impl Lane {
             surface: config.surface,
             cloud: config.cloud,
             master: state.master,
-            keyring: state.keyring,
+            keys,
+            key_schedule: config.keys,
             store: state.store,
             errors,
             figures: Figures::default(),
@@ -171,6 +179,7 @@ impl Lane {
             audit_log: config.places.audit.path,
             queues: Mutex::default(),
             heartbeat,
+            reading_keys,
         }))
     }
 
@@ -179,9 +188,9 @@ impl Lane {
         &self.store
     }
 
-    /// The keys.
-    pub fn keyring(&self) -> &Keyring {
-        &self.keyring
+    /// The keys, as they are now: another process may rotate or revoke one at any time.
+    pub fn keyring(&self) -> Arc<Keyring> {
+        self.keys.ring()
     }
 
     /// Who vouches for the audit log.
@@ -331,7 +340,7 @@ impl Lane {
     /// may have been created before: that is never hidden.
     pub(crate) async fn admit(&self, request: &SessionRequest) -> Result<Admission, Error> {
         let now = self.clock.now();
-        let identity = TokenIdentity::new(self.keyring.active().kid(), now);
+        let identity = TokenIdentity::new(self.keyring().active(now).kid(), now);
         let admitted = self.store.admit(request.clone(), self.start(request)?, identity, self.errors.totals(), now).await?;
         match (admitted.value, admitted.audit) {
             (Admission::Drive(session), Err(error)) if !session.may_exist() => {
@@ -401,8 +410,8 @@ impl Lane {
         Ok(driven.buffer_unordered(RECOVER_AT_ONCE as usize).collect().await)
     }
 
-    /// What a process does beside its callers' wishes, for as long as it is polled: finishes abandoned sessions, tells the CRM, and
-    /// forgets what is old.
+    /// What a process does beside its callers' wishes, for as long as it is polled: finishes abandoned sessions, tells the CRM,
+    /// forgets what is old, and makes the next key when it is time.
     pub async fn work(self: Arc<Self>) {
         let recover = async {
             loop {
@@ -428,7 +437,7 @@ impl Lane {
                 None => std::future::pending().await,
             }
         };
-        tokio::join!(recover, deliver, self.keep_pruning());
+        tokio::join!(recover, deliver, self.keep_pruning(), self.keep_rotating());
     }
 
     /// Writes down what no transition will carry any more. For a process that ends.
@@ -440,6 +449,7 @@ impl Lane {
 impl Drop for Lane {
     fn drop(&mut self) {
         self.heartbeat.abort();
+        self.reading_keys.abort();
     }
 }
 

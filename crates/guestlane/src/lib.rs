@@ -43,6 +43,7 @@ mod organization;
 pub mod outbox;
 pub mod request;
 mod retention;
+mod rotation;
 mod settle;
 mod state;
 mod steps;

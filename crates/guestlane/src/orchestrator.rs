@@ -52,7 +52,10 @@ impl Lane {
                     Err(Error::Store(StoreError::LeaseLost)) if self.clock.now() < deadline => {}
                     driven => return driven,
                 },
-                Admission::Done(session) => return self.opened(session, true),
+                Admission::Done(session) => {
+                    self.keys.know(&session.token.kid).await;
+                    return self.opened(session, true);
+                }
                 Admission::Running(session) => self.wait_for(&session, deadline).await?,
                 Admission::Mismatch(session) => return Err(mismatch(&session, &request)),
                 Admission::NeedsAttention(session) => return Err(Error::needs_attention(&session)),
@@ -90,11 +93,13 @@ impl Lane {
         if session.is_too_old_at(self.clock.now()) {
             return Err(self.set_aside(session).await?);
         }
+        self.keys.know(&session.token.kid).await;
         let mut signed: Option<(TokenIdentity, GuestToken)> = None;
         loop {
             // Where no key comes with the token, or nobody can have taken it: the platform need not be asked to refuse it.
             let may_renew = session.way != Way::Rest || !session.uncertain;
-            if may_renew && session.message_id.is_none() && session.token.is_expired_at(self.clock.now()) {
+            let revoked = self.keyring().is_revoked(&session.token.kid);
+            if may_renew && session.message_id.is_none() && (revoked || session.token.is_expired_at(self.clock.now())) {
                 session = self.renew_token(session, 0).await?;
             }
             // Once for all steps: a signature is most of a session's processor time.
@@ -106,6 +111,10 @@ impl Lane {
             session = match self.next_step(&session, &token, since, deadline).await {
                 Ok(transition) => self.commit(transition).await?,
                 Err(failed) if failed.is_of_expired_token() && !token_is_fresh(&session, self.clock.now()) => {
+                    self.renew_token(session, failed.tries()).await?
+                }
+                // The platform does not know a revoked key any more; one that knows the idempotency key does not look at the token.
+                Err(failed) if failed.is_of_guest_token() && self.keyring().is_revoked(&session.token.kid) => {
                     self.renew_token(session, failed.tries()).await?
                 }
                 Err(failed) => return Err(self.settle(session, failed).await?),

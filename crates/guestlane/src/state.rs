@@ -22,7 +22,7 @@ use crate::{
     outbox::WebhookSecret,
     request::Invalid,
     store::{AuditSettings, Guarantees, GuestIds, RecordFilter, Store, StoreError},
-    token::{Keyring, MasterKey, MasterKeyError},
+    token::{Keyring, MasterKey, MasterKeyError, StoredKey},
 };
 
 /// Where a lane keeps what it knows.
@@ -66,9 +66,9 @@ pub struct State {
     /// Sessions, records, events.
     pub store: Store,
     /// The keys, opened.
-    pub keyring: Keyring,
+    pub keyring: Arc<Keyring>,
     pub(crate) audit_signer: Arc<NoteSigner>,
-    pub(crate) master: MasterKey,
+    pub(crate) master: Arc<MasterKey>,
 }
 
 impl State {
@@ -96,12 +96,12 @@ impl State {
         }
         let master = given.map_or_else(|| MasterKey::from_file(&places.master_key_file, &places.seams), Ok)?;
         if keys.is_empty() {
-            store.add_signing_key(Keyring::first_key(&master, clock.now())?).await?;
+            store.add_signing_key(StoredKey::first(&master, clock.now())?).await?;
             places.seams.pass(Seam::SigningKeyStored).await;
             keys = store.signing_keys().await?;
-            info!(kid = Keyring::FIRST_KID, "made the first signing key");
+            info!(kid = StoredKey::FIRST_KID, "made the first signing key");
         }
-        let keyring = Keyring::open(&master, &keys)?;
+        let (keyring, master) = (Arc::new(Keyring::open(&master, keys)?), Arc::new(master));
         let audit_signer = Arc::new(audit_signer(&store, &master).await?);
         places.seams.pass(Seam::AuditKeyStored).await;
         store.keep_audit_log(places.audit.clone(), Arc::clone(&audit_signer), mend).await?;

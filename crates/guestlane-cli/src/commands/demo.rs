@@ -15,6 +15,7 @@ use guestlane::{
     outbox::{Networks, WebhookSecret},
     request::{Attributes, IdempotencyKey, Invalid, Person, QueueId, SessionRequest},
     surface::{CloudSettings, Surface},
+    token::KeySchedule,
 };
 use guestlane_genesys::Queue;
 use guestlane_http::model::Session as SessionJson;
@@ -61,6 +62,7 @@ pub(crate) async fn run(global: &Global, args: &Demo) -> anyhow::Result<ExitCode
         deadline: Duration::from_secs(60),
         places,
         keep_sessions: None,
+        keys: KeySchedule::default(),
         crm: Some(CrmSettings {
             urls: vec![simulator.crm_url().parse()?],
             secret: Some(secret),
@@ -69,7 +71,7 @@ pub(crate) async fn run(global: &Global, args: &Demo) -> anyhow::Result<ExitCode
         }),
     };
     let lane = Lane::open(config, Clock::system()).await?;
-    simulator.register_guest_keys(&lane.keyring().jwks().to_string()).map_err(anyhow::Error::msg)?;
+    simulator.register_guest_keys(&lane.keyring().jwks(Clock::system().now()).to_string()).map_err(anyhow::Error::msg)?;
 
     if !global.json {
         screen::data(format!(

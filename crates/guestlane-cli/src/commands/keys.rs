@@ -2,30 +2,133 @@
 
 use std::process::ExitCode;
 
-use super::open_state;
+use guestlane::{
+    Clock, State, Timestamp,
+    request::Invalid,
+    token::{KeyInfo, KeyState, Keyring, Revocation, StoredKey},
+};
+use serde_json::json;
+
+use super::{look_at_state, open_state};
 use crate::{
     args::{Format, Global, Keys},
-    screen,
+    screen, settings,
 };
 
 pub(crate) async fn run(global: &Global, args: &Keys) -> anyhow::Result<ExitCode> {
-    let keyring = open_state(global).await?.keyring;
+    let clock = Clock::system();
     match args {
-        Keys::List if global.json => keyring.list().iter().for_each(screen::json),
-        Keys::List => {
-            let rows = keyring.list().into_iter().map(|key| vec![key.kid, key.state.to_owned(), key.created_at.to_string()]);
-            screen::data(screen::table(&["kid", "state", "made"], rows));
+        Keys::List => list(global, &open_state(global).await?.keyring, clock.now()),
+        Keys::Export { format: Format::Pem, kid } => {
+            export_pem(global, &open_state(global).await?.keyring, kid.as_deref(), clock.now())?;
         }
-        Keys::Export { format: Format::Pem } => {
-            let pem = keyring.active().public_pem()?;
-            if global.json {
-                screen::json(&serde_json::json!({"kid": keyring.active().kid(), "pem": pem}));
-            } else {
-                screen::data(pem.trim_end());
-                screen::note(format!("kid: {}", keyring.active().kid()));
-            }
+        Keys::Export { format: Format::Jwks, kid: None } => screen::json(&open_state(global).await?.keyring.jwks(clock.now())),
+        Keys::Export { format: Format::Jwks, kid: Some(_) } => {
+            let reason = "goes with --format pem: a JWK set has all keys that are published";
+            return Err(Invalid::new("--kid", reason, "leave it out, or write --format pem").into());
         }
-        Keys::Export { format: Format::Jwks } => screen::json(&keyring.jwks()),
+        Keys::Rotate => {
+            let schedule = settings::load(global)?.key_schedule()?;
+            let made = look_at_state(global).await?.rotate_key(schedule, &clock).await?;
+            tell_made(global, &made);
+        }
+        Keys::Revoke { kid, yes } => revoke(global, &look_at_state(global).await?, kid, *yes, clock.now()).await?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// To the second, which is enough for a person.
+fn second(moment: Timestamp) -> String {
+    let text = moment.to_string();
+    text.split_once('.').map_or(text.clone(), |(second, _)| format!("{second}Z"))
+}
+
+fn list(global: &Global, keyring: &Keyring, now: Timestamp) {
+    let keys = keyring.list(now);
+    if global.json {
+        return keys.iter().for_each(screen::json);
+    }
+    let row = |key: KeyInfo| {
+        let until = key.until.map(second).unwrap_or_default();
+        vec![key.kid, key.state.name().to_owned(), second(key.created_at), second(key.active_from), until]
+    };
+    screen::data(screen::table(&["kid", "state", "made", "signs from", "until"], keys.into_iter().map(row)));
+}
+
+fn export_pem(global: &Global, keyring: &Keyring, kid: Option<&str>, now: Timestamp) -> anyhow::Result<()> {
+    let unknown = |kid: &str| {
+        let reason = format!("`{}` is no key of this store", screen::printable(kid));
+        Invalid::new("--kid", reason, "see `guestlane keys list`")
+    };
+    let published = keyring.published(now);
+    let key = match kid {
+        Some(kid) => keyring.by_kid(kid).ok_or_else(|| unknown(kid))?,
+        None => published.last().copied().unwrap_or_else(|| keyring.active(now)),
+    };
+    let info = keyring.list(now).into_iter().find(|info| info.kid == key.kid()).ok_or_else(|| unknown(key.kid()))?;
+    let pem = key.public_pem()?;
+    if global.json {
+        screen::json(&json!({"kid": info.kid, "state": info.state, "activeFrom": info.active_from, "pem": pem}));
+        return Ok(());
+    }
+    screen::data(pem.trim_end());
+    screen::note(match info.state {
+        KeyState::Next => format!(
+            "kid: {}, which signs from {} on: register it in the admin console before then, and leave the others there",
+            info.kid,
+            second(info.active_from)
+        ),
+        KeyState::Active => format!("kid: {}", info.kid),
+        KeyState::Retiring | KeyState::Retired => {
+            format!("kid: {}, which is {}: it signs nothing new", info.kid, info.state.name())
+        }
+        KeyState::Revoked => format!("kid: {}, which is revoked: remove it from the admin console", info.kid),
+    });
+    Ok(())
+}
+
+fn tell_made(global: &Global, made: &StoredKey) {
+    let signs_from = made.life.active_from();
+    if global.json {
+        return screen::json(&json!({"kid": made.kid, "state": KeyState::Next, "activeFrom": signs_from}));
+    }
+    screen::data(format!("{} is published now, and signs from {} on.", made.kid, second(signs_from)));
+    screen::note(format!(
+        "Before then, register its public half in the admin console under this kid, beside the one that is there:\n  guestlane keys export --kid {}",
+        made.kid
+    ));
+}
+
+async fn revoke(global: &Global, state: &State, kid: &str, yes: bool, now: Timestamp) -> anyhow::Result<()> {
+    let revocation = if yes { state.revoke_key(kid, now).await? } else { state.would_revoke_key(kid, now).await? };
+    let follows = match &revocation {
+        Revocation::ByNext(next, _) => Some(next),
+        Revocation::ByNew(new) => Some(new),
+        Revocation::Unknown | Revocation::Already(_) | Revocation::Alone(_) => None,
+    };
+    if global.json {
+        screen::json(&json!({"kid": kid, "revoked": yes, "signsNow": follows}));
+        return Ok(());
+    }
+    let (is, signs) = if yes { ("is", "signs from now on") } else { ("would be", "would sign at once") };
+    screen::data(format!("{kid} {is} revoked: it {is} published no more, and none of its tokens {is} believed."));
+    match &revocation {
+        Revocation::ByNext(next, since) => screen::data(format!(
+            "{next}, published since {}, {signs}. Verifiers that fetched the key set before that\nrefuse its tokens until they fetch it again.",
+            second(*since)
+        )),
+        Revocation::ByNew(new) => screen::data(format!(
+            "No key is published that could take over: {new} {is} made, and {signs}.\nVerifiers that cache the key set \
+             refuse its tokens until they fetch it again, and the platform does until its public half is registered."
+        )),
+        Revocation::Unknown | Revocation::Already(_) | Revocation::Alone(_) => {
+            screen::data("It does not sign: the key that signs goes on.");
+        }
+    }
+    if yes {
+        screen::note("Now: remove its public half from the admin console, and have verifiers fetch the key set again.");
+    } else {
+        screen::note("Nothing was changed; add --yes to do it.");
+    }
+    Ok(())
 }

@@ -17,7 +17,7 @@ pub(crate) async fn run(global: &Global, args: &Token) -> anyhow::Result<ExitCod
         Token::Sign { guest, attributes: pairs } => {
             let (guest, attributes): (GuestId, _) = (guest.parse()?, attributes(pairs)?);
             let keyring = open_state(global).await?.keyring;
-            let identity = token::TokenIdentity::new(keyring.active().kid(), now);
+            let identity = token::TokenIdentity::new(keyring.active(now).kid(), now);
             let token = keyring.sign(&guest, &attributes, &identity)?;
             if global.json {
                 screen::json(&json!({"guestToken": token.expose(), "kid": identity.kid, "expiresAt": identity.expires_at()}));

@@ -1,14 +1,20 @@
 //! Other people's programs agree: see `interop/README.md` for what they need.
 
 use std::{
-    io::Write,
+    io::{BufRead, BufReader, Write},
+    net::TcpListener,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::{Arc, Mutex},
+    thread,
 };
+
+use guestlane::{Clock, Places, State, request::Attributes, token::TokenIdentity};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
 
 use serde_json::{Value, json};
 
-use crate::office::{CRM_SECRET, Ended, Office, SALES};
+use crate::office::{CRM_SECRET, Ended, Office, SALES, run_in};
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
@@ -165,4 +171,107 @@ fn a_guest_in_another_language_takes_over_the_session_that_guestlane_opened() {
     Ended::of(program(&office, "guest/chat.mjs").env("TOKEN", token).output().unwrap()).ok();
     let state = office.state();
     assert_eq!((&state["guestSessions"], &state["conversations"]), (&json!(1), &json!(1)), "{state}");
+}
+
+/// What stands at a URL, and may be another thing later.
+fn serve(document: &Arc<Mutex<String>>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/.well-known/jwks.json", listener.local_addr().unwrap());
+    let document = Arc::clone(document);
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let head = BufReader::new(&stream).lines().map_while(Result::ok);
+            let _ = head.take_while(|line| !line.is_empty()).count();
+            let body = document.lock().unwrap().clone();
+            let _ = write!(
+                stream,
+                "HTTP/1.1 200 OK\r\ncontent-type: application/jwk-set+json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+                body.len()
+            );
+        }
+    });
+    url
+}
+
+/// Runs a program of `interop/tokens` as somebody would who copied it from the documentation.
+fn verify(script: &str, url: &str, token: &str) -> Ended {
+    let place = repository().join("target/interop").join(script); // beside the packages
+    std::fs::copy(repository().join("interop/tokens").join(script), &place).unwrap();
+    let mut program = if script.ends_with(".py") {
+        Command::new(repository().join("target/interop/python/bin/python"))
+    } else {
+        Command::new("node")
+    };
+    Ended::of(program.arg(place).args([url, token]).output().unwrap())
+}
+
+/// A token that our key signed ten minutes ago.
+fn expired(directory: &Path) -> String {
+    let signing = async {
+        let clock = Clock::system();
+        let state = State::look(&Places::in_directory(&directory.join(".guestlane")), &clock).await.unwrap();
+        let fresh = TokenIdentity::new(state.keyring.active(clock.now()).kid(), clock.now());
+        let identity = TokenIdentity { issued_at: fresh.issued_at - 600, ..fresh };
+        state.keyring.sign(&"ann".parse().unwrap(), &Attributes::default(), &identity).unwrap().expose().to_owned()
+    };
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(signing)
+}
+
+#[test]
+#[ignore = "needs Node.js with jose, and Python with PyJWT (.ci/run installs them)"]
+fn the_programs_of_the_documentation_accept_good_tokens_and_no_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    let run = |arguments: &[&str]| run_in(here, arguments, &[]).ok().stdout.trim_end().to_owned();
+    let good = run(&["token", "sign", "--guest", "ann", "--attr", "tier=gold"]);
+    run(&["keys", "rotate"]);
+    let pem = run(&["keys", "export", "--kid", "webchat-guest-key-v1"]) + "\n";
+    let set = Arc::new(Mutex::new(run(&["keys", "export", "--format", "jwks"])));
+    let url = serve(&set);
+
+    let (_, claims) = guestlane::token::decode(&good).unwrap();
+    let header = |alg| Header { kid: Some("webchat-guest-key-v1".to_owned()), typ: None, ..Header::new(alg) };
+    let by_public_key =
+        jsonwebtoken::encode(&header(Algorithm::HS256), &claims, &EncodingKey::from_secret(pem.as_bytes())).unwrap();
+    let rest = good.split_once('.').unwrap().1;
+    let (message, signature) = good.rsplit_once('.').unwrap();
+    let flipped = if signature.starts_with('A') { "B" } else { "A" };
+    let unknown_kid = "eyJhbGciOiJSUzI1NiIsImtpZCI6IndlYmNoYXQtZ3Vlc3Qta2V5LXY5In0"; // {"alg":"RS256","kid":"webchat-guest-key-v9"}
+    let elsewhere = tempfile::tempdir().unwrap();
+    let bad = [
+        (format!("{message}.{flipped}{}", &signature[1..]), "ERR_JWS_SIGNATURE_VERIFICATION_FAILED", "InvalidSignatureError"),
+        (expired(here), "ERR_JWT_EXPIRED", "ExpiredSignatureError"),
+        (by_public_key, "ERR_JOSE_ALG_NOT_ALLOWED", "InvalidAlgorithmError"),
+        (format!("{unknown_kid}.{rest}"), "ERR_JWKS_NO_MATCHING_KEY", "PyJWKClientError"),
+        (
+            run_in(elsewhere.path(), &["token", "sign", "--guest", "ann"], &[]).ok().stdout.trim_end().to_owned(),
+            "ERR_JWS_SIGNATURE_VERIFICATION_FAILED",
+            "InvalidSignatureError",
+        ),
+    ];
+    for (at, script) in ["verify.mjs", "verify.py"].into_iter().enumerate() {
+        assert_eq!(verify(script, &url, &good).ok().stdout, "ann\n", "{script}");
+        for (token, jose, pyjwt) in &bad {
+            let ended = verify(script, &url, token);
+            let why = [jose, pyjwt][at];
+            assert!(ended.code == 1 && ended.stdout.is_empty() && ended.stderr.contains(why), "{script} {why}: {}", ended.stderr);
+        }
+    }
+
+    run(&["keys", "revoke", "webchat-guest-key-v1", "--yes"]);
+    *set.lock().unwrap() = run(&["keys", "export", "--format", "jwks"]);
+    let fresh = run(&["token", "sign", "--guest", "bob"]);
+    for script in ["verify.mjs", "verify.py"] {
+        assert_ne!(verify(script, &url, &good).code, 0, "{script}: its key is revoked");
+        assert_eq!(verify(script, &url, &fresh).ok().stdout, "bob\n", "{script}: by the key that took over");
+    }
+}
+
+#[test]
+fn the_documentation_shows_the_programs_that_are_tested() {
+    let documentation = std::fs::read_to_string(repository().join("docs/tokens.md")).unwrap();
+    for script in ["verify.mjs", "verify.py"] {
+        let program = std::fs::read_to_string(repository().join("interop/tokens").join(script)).unwrap();
+        assert!(program.lines().count() <= 25 && documentation.contains(program.trim_end()), "{script}");
+    }
 }

@@ -8,6 +8,7 @@ mod batch;
 mod create;
 mod demo;
 mod interop;
+mod keys;
 mod killed;
 mod kills;
 mod office;

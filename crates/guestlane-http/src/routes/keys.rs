@@ -19,7 +19,7 @@ const KEEP: HeaderValue = HeaderValue::from_static("public, max-age=3600");
     responses((status = 200, description = "The key set", content_type = "application/jwk-set+json", body = inline(serde_json::Value))),
 )]
 pub(crate) async fn jwks(State(app): State<App>) -> Response {
-    let set = app.lane().keyring().jwks().to_string();
+    let set = app.lane().keyring().jwks(app.clock().now()).to_string();
     let kind = HeaderValue::from_static("application/jwk-set+json");
     ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, KEEP)], set).into_response()
 }

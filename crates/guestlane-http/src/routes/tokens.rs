@@ -28,7 +28,7 @@ pub(crate) async fn verify(
     Json(TokenToVerify { token }): Json<TokenToVerify>,
 ) -> Result<Response, Problem> {
     who.may(Scope::TokensVerify)?;
-    let verdict = match token::verify(app.lane().keyring(), &token, app.clock().now()) {
+    let verdict = match token::verify(&app.lane().keyring(), &token, app.clock().now()) {
         Ok(verified) => TokenVerdict {
             valid: true,
             reason: None,

@@ -18,6 +18,7 @@ use crate::{
     state::Places,
     store::{AuditSettings, Guarantees, GuestIds},
     surface::Surface,
+    token::{ImpossibleSchedule, KeySchedule},
 };
 
 /// One setting.
@@ -96,6 +97,10 @@ settings! {
         "How large a file of the audit log becomes before the next one is begun: like 64MiB, or off.";
     KEEP_SESSIONS: "GUESTLANE_KEEP_SESSIONS", "retention.sessions", Some("off"), false,
         "How long sessions that are open or failed are kept, with their keys: like 72h or 30d, or off for ever. Audit records stay.";
+    KEYS_PUBLISH_BEFORE: "GUESTLANE_KEYS_PUBLISH_BEFORE", "keys.publish_before", Some("24h"), false,
+        "How long a signing key is published before it signs: at least as long as whoever verifies caches the key set.";
+    KEYS_ROTATE_EVERY: "GUESTLANE_KEYS_ROTATE_EVERY", "keys.rotate_every", Some("off"), false,
+        "How old the active signing key becomes before the next one takes over: like 30d, or off.";
     LISTEN: "GUESTLANE_LISTEN", "serve.listen", Some("127.0.0.1:8971"), false,
         "Where the service listens: an address and a port. Beyond this machine only with an API key and a certificate.";
     METRICS_LISTEN: "GUESTLANE_METRICS_LISTEN", "serve.metrics_listen", Some("127.0.0.1:8972"), false,
@@ -281,6 +286,13 @@ impl Settings {
         reader.finish(surface)
     }
 
+    /// When signing keys follow each other. Needs no settings of the platform.
+    pub fn key_schedule(&self) -> Result<KeySchedule, Error> {
+        let mut reader = Reader { settings: self, refused: Vec::new() };
+        let schedule = reader.key_schedule();
+        reader.finish(schedule)
+    }
+
     /// Everything a lane needs, or everything that is wrong, at once. `needs_queue`: a caller has none of their own.
     pub fn lane(&self, needs_queue: bool) -> Result<LaneConfig, Error> {
         let mut reader = Reader { settings: self, refused: Vec::new() };
@@ -293,17 +305,21 @@ impl Settings {
         });
         let crm = reader.crm();
         let places = reader.places();
-        let keep_sessions = reader.keep_sessions();
+        let kept = reader.keep_sessions().zip(reader.key_schedule());
         if needs_queue && self.value(QUEUE_ID).is_none() {
             reader.missing(QUEUE_ID, "set it, or name a queue with --queue");
         }
         if let Err(Error::Settings(invalid)) = self.default_queue() {
             reader.refused.extend(invalid);
         }
-        let config = match (credentials, patience, deadline, surface.zip(cloud), places.zip(keep_sessions)) {
-            (Some(credentials), Some(patience), Some(deadline), Some((surface, cloud)), Some((places, keep_sessions))) => {
-                Some(LaneConfig { credentials, patience, deadline, surface, cloud, places, keep_sessions, crm })
-            }
+        let config = match (credentials, patience, deadline, surface.zip(cloud), places.zip(kept)) {
+            (
+                Some(credentials),
+                Some(patience),
+                Some(deadline),
+                Some((surface, cloud)),
+                Some((places, (keep_sessions, keys))),
+            ) => Some(LaneConfig { credentials, patience, deadline, surface, cloud, places, keep_sessions, keys, crm }),
             _ => None,
         };
         reader.finish(config)
@@ -383,6 +399,29 @@ impl Reader<'_> {
             return None;
         }
         Some(keep)
+    }
+
+    fn key_schedule(&mut self) -> Option<KeySchedule> {
+        let before = self.parsed(KEYS_PUBLISH_BEFORE, "write it like 30min, 24h or 2d", |text| {
+            parse_days(text).flatten().or_else(|| parse_duration(text))
+        });
+        let every = self.parsed(KEYS_ROTATE_EVERY, "write it like 30d or 720h, or off", parse_days);
+        match KeySchedule::new(before?, every?) {
+            Ok(schedule) => Some(schedule),
+            Err(error @ ImpossibleSchedule::PublishedTooShortly) => {
+                self.refuse(
+                    KEYS_PUBLISH_BEFORE,
+                    error.to_string(),
+                    "write 1min or more; 24h, unless verifiers fetch the key set more often",
+                );
+                None
+            }
+            Err(error @ ImpossibleSchedule::RotatedTooOften) => {
+                let fix = format!("make it longer, like 30d, or off; or {KEYS_PUBLISH_BEFORE} shorter");
+                self.refuse(KEYS_ROTATE_EVERY, error.to_string(), &fix);
+                None
+            }
+        }
     }
 
     fn crm(&mut self) -> Option<CrmSettings> {
@@ -589,6 +628,11 @@ mod tests {
             (KEEP_SESSIONS, "500ms"),
             (KEEP_SESSIONS, "0d"),
             (KEEP_SESSIONS, "23h"),
+            (KEYS_PUBLISH_BEFORE, "off"),
+            (KEYS_PUBLISH_BEFORE, "59s"),
+            (KEYS_ROTATE_EVERY, "monthly"),
+            (KEYS_ROTATE_EVERY, "0d"),
+            (KEYS_ROTATE_EVERY, "24h"),
         ] {
             let invalid = refused(&but(name, value));
             assert!(invalid.len() == 1 && invalid[0].field.contains(name), "{name}: {invalid:?}");
@@ -603,6 +647,18 @@ mod tests {
         assert_eq!([keep("off"), keep("24h"), keep("1d"), keep("30d")], [None, hours(24), hours(24), hours(720)]);
         let invalid = refused(&but(KEEP_SESSIONS, "23h")).remove(0);
         assert!(invalid.reason.contains("shorter than 24h") && invalid.fix.contains("72h"), "{invalid:?}");
+    }
+
+    #[test]
+    fn keys_are_rotated_less_often_than_they_are_published_before() {
+        let schedule = |values: &[(&str, &str)]| settings(values).key_schedule();
+        let days = |days: u64| Duration::from_secs(days * 24 * 3600);
+        assert_eq!(schedule(&[]).unwrap(), KeySchedule::default());
+        let monthly = schedule(&[(KEYS_ROTATE_EVERY, "30d"), (KEYS_PUBLISH_BEFORE, "90min")]).unwrap();
+        assert_eq!((monthly.rotate_every(), monthly.publish_before()), (Some(days(30)), Duration::from_secs(5400)));
+        assert!(schedule(&[(KEYS_ROTATE_EVERY, "25h")]).is_ok());
+        let text = schedule(&[(KEYS_ROTATE_EVERY, "2d"), (KEYS_PUBLISH_BEFORE, "2d")]).unwrap_err().to_string();
+        assert!(text.contains(KEYS_ROTATE_EVERY) && text.contains("not longer") && text.contains("30d"), "{text}");
     }
 
     const CLOUD: [(&str, &str); 6] = [

@@ -13,12 +13,13 @@ use crate::{
     error::{Error, chain},
     state::{Places, State},
     store::{Glance, Store},
+    token::KeyState,
 };
 
 /// Some 400,000 sessions.
 const LITTLE_ROOM: u64 = 1 << 30;
 
-/// A key that is older is worth a thought: this version does not rotate keys by itself.
+/// A key that is older is worth a thought, where nothing rotates keys.
 const OLD_KEY: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// `api`: the platform of the settings, where they are complete.
@@ -110,12 +111,19 @@ async fn events(state: &State) -> Finding {
 }
 
 fn key(state: &State, clock: &Clock) -> Finding {
-    let active = state.keyring.active().kid();
-    let made = state.keyring.list().into_iter().find(|key| key.kid == active).map(|key| key.created_at);
-    let age = made.map(|made| clock.now().since(made)).unwrap_or_default();
-    let result = format!("{active}, {} days old", age.as_secs() / 86_400);
-    if age > OLD_KEY {
-        return Finding::warning("signing key", result).because("this version does not rotate keys by itself");
+    let now = clock.now();
+    let active = state.keyring.active(now).kid();
+    let keys = state.keyring.list(now);
+    let made = keys.iter().find(|key| key.kid == active).map(|key| key.created_at);
+    let age = made.map(|made| now.since(made)).unwrap_or_default();
+    let mut result = format!("{active}, {} days old", age.as_secs() / 86_400);
+    if let Some(next) = keys.iter().find(|key| key.state == KeyState::Next) {
+        result.push_str(&format!("; {} signs from {} on", next.kid, next.active_from));
+    } else if age > OLD_KEY {
+        let why = "a key that leaks is good for as long as it signs";
+        return Finding::warning("signing key", result)
+            .because(why)
+            .fix("guestlane keys rotate, or set GUESTLANE_KEYS_ROTATE_EVERY");
     }
     Finding::good("signing key", result)
 }

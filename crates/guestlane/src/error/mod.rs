@@ -13,7 +13,7 @@ use crate::{
     ledger::{IllegalMove, Session, SessionId},
     request::{IdempotencyKey, Invalid, QueueId},
     store::StoreError,
-    token::{KeyringError, MasterKeyError, TokenError},
+    token::{KeyState, KeyringError, MasterKeyError, TokenError},
 };
 
 pub use catalogue::Code;
@@ -274,7 +274,17 @@ fn token_fix(error: &TokenError) -> &'static str {
         TokenError::Malformed => "give the whole token: three parts joined by dots",
         TokenError::Expired => "a token lives five minutes: ask for a new one",
         TokenError::NotYet => "set the clocks of both machines",
-        TokenError::Algorithm | TokenError::Type | TokenError::IdentityMismatch => "it was not made here: do not trust it",
+        TokenError::NotBelieved { state: KeyState::Next, .. } => "that key does not sign yet: do not trust it",
+        TokenError::NotBelieved { state: KeyState::Revoked, .. } => "do not trust it; ask for a new token",
+        TokenError::NotBelieved { .. } => "its tokens have expired: ask for a new one",
+        TokenError::TooLong
+        | TokenError::Twice(_)
+        | TokenError::Algorithm
+        | TokenError::Header(_)
+        | TokenError::Type
+        | TokenError::NoKey
+        | TokenError::Claim(_)
+        | TokenError::IdentityMismatch => "it was not made here: do not trust it",
         TokenError::UnknownKey(_) | TokenError::Signature | TokenError::Key(_) => {
             "use the state directory whose key signed it (`guestlane keys list`); otherwise do not trust it"
         }

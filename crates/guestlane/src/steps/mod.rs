@@ -38,6 +38,14 @@ impl StepFailed {
         }
     }
 
+    /// The platform refused the guest token, for whatever is wrong with it.
+    pub(crate) fn is_of_guest_token(&self) -> bool {
+        match self {
+            Self::Call(failed) => matches!(&failed.cause, CallError::Refused(refusal) if refusal.is_guest_token()),
+            Self::Store(_) | Self::MasterKey(_) | Self::Move(_) => false,
+        }
+    }
+
     /// The platform refused the guest token as expired.
     pub(crate) fn is_of_expired_token(&self) -> bool {
         match self {
@@ -148,7 +156,7 @@ impl Lane {
 
     /// The token that a session's guest is vouched for by.
     pub fn sign_for(&self, session: &Session) -> Result<GuestToken, token::TokenError> {
-        self.keyring.sign(&session.request.guest, &session.request.attributes, &session.token)
+        self.keyring().sign(&session.request.guest, &session.request.attributes, &session.token)
     }
 
     pub(crate) fn opened(&self, session: Session, replayed: bool) -> Result<Opened, Error> {
@@ -157,10 +165,11 @@ impl Lane {
         Ok(Opened { session, guest_token, guest_session, replayed })
     }
 
-    /// The platform has not taken the key with this token (it refused it as expired, or never saw it): a fresh one may go under it.
+    /// The platform has not taken the key with this token (it refused it, or never saw it): a fresh one, by the key that is active now, may go
+    /// under it.
     pub(crate) async fn renew_token(&self, session: Session, tries: u32) -> Result<Session, Error> {
         let now = self.clock.now();
-        let identity = TokenIdentity::new(self.keyring.active().kid(), now);
+        let identity = TokenIdentity::new(self.keyring().active(now).kid(), now);
         let after = session.clone().token_renewed(identity, tries, now)?;
         let renewed = self.commit(self.transition(&session, after, None)).await?;
         self.seams.pass(Seam::TokenRenewed).await;

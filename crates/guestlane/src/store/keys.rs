@@ -1,35 +1,62 @@
 //! Signing keys and other secrets: encrypted before they come here.
 
 use guestlane_genesys::Timestamp;
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{Store, StoreError};
-use crate::token::StoredKey;
+use crate::token::{KeyLife, Revocation, StoredKey};
 
 impl Store {
-    /// All signing keys, oldest first.
+    /// All signing keys.
     pub async fn signing_keys(&self) -> Result<Vec<StoredKey>, StoreError> {
-        self.reader
-            .ask(|connection| {
-                let mut statement =
-                    connection.prepare("SELECT kid, sealed, created_at FROM signing_key ORDER BY created_at, kid")?;
-                let keys = statement.query_map([], |row| {
-                    let created_at = Timestamp::from_unix_micros(row.get(2)?);
-                    Ok(StoredKey { kid: row.get(0)?, sealed: row.get(1)?, created_at })
-                })?;
-                Ok(keys.collect::<Result<_, _>>()?)
-            })
-            .await
+        self.reader.ask(keys).await
     }
 
     /// Adds a key unless one of that id is there: of two processes that start at once, the first one's key is the key.
     pub async fn add_signing_key(&self, key: StoredKey) -> Result<(), StoreError> {
-        let added = self.writer.run(move |connection| {
-            let sql = "INSERT INTO signing_key (kid, sealed, created_at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
-            connection.execute(sql, params![key.kid, key.sealed, key.created_at.unix_micros()])?;
-            Ok(())
+        self.writer.run(move |tx| insert(tx, &key)).await.map(drop)
+    }
+
+    /// Adds the key that signs next, unless there is one already: of two processes that want one at once, the first one's is the next.
+    /// Says which key that is.
+    pub async fn add_next_key(&self, key: StoredKey, now: Timestamp) -> Result<StoredKey, StoreError> {
+        let added = self.writer.run(move |tx| {
+            let next = |keys: Vec<StoredKey>| keys.into_iter().find(|key| !key.life.is_revoked() && key.life.active_from() > now);
+            if let Some(known) = next(keys(tx)?) {
+                return Ok(known);
+            }
+            insert(tx, &key)?;
+            next(keys(tx)?).ok_or(StoreError::Row("signing_key")) // its id belongs to a key that is no next one
         });
-        added.await.map(drop)
+        added.await.map(|committed| committed.value)
+    }
+
+    /// Revokes a key and, where it signed, lets another sign from now on, in one transaction: there is always one that signs. Says what it came
+    /// to; nothing is changed where the key is unknown or revoked already, or where a `spare` is needed and is not there.
+    pub async fn revoke_signing_key(
+        &self,
+        kid: String,
+        spare: Option<StoredKey>,
+        now: Timestamp,
+    ) -> Result<Option<Revocation>, StoreError> {
+        let revoked = self.writer.run(move |tx| {
+            let revocation = Revocation::of(&kid, keys(tx)?, now);
+            match &revocation {
+                Revocation::Unknown | Revocation::Already(_) => return Ok(Some(revocation)),
+                Revocation::Alone(_) => {}
+                Revocation::ByNext(next, _) => {
+                    let sql = "UPDATE signing_key SET active_from = ?2 WHERE kid = ?1";
+                    tx.execute(sql, params![next, now.unix_micros()])?;
+                }
+                Revocation::ByNew(new) => match spare.filter(|spare| spare.kid == *new) {
+                    Some(spare) => insert(tx, &spare)?,
+                    None => return Ok(None),
+                },
+            }
+            tx.execute("UPDATE signing_key SET revoked_at = ?2 WHERE kid = ?1", params![kid, now.unix_micros()])?;
+            Ok(Some(revocation))
+        });
+        revoked.await.map(|committed| committed.value)
     }
 
     /// The platform this store belongs to: the one it was first used with, else `new` from now on.
@@ -78,4 +105,22 @@ impl Store {
         });
         kept.await.map(|committed| committed.value)
     }
+}
+
+fn keys(connection: &Connection) -> Result<Vec<StoredKey>, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT kid, sealed, created_at, active_from, revoked_at FROM signing_key")?;
+    let keys = statement.query_map([], |row| {
+        let moment = Timestamp::from_unix_micros;
+        let revoked_at: Option<i64> = row.get(4)?;
+        let life = KeyLife::stored(moment(row.get(2)?), moment(row.get(3)?), revoked_at.map(moment));
+        Ok(StoredKey { kid: row.get(0)?, sealed: row.get(1)?, life })
+    })?;
+    Ok(keys.collect::<Result<_, _>>()?)
+}
+
+fn insert(connection: &Connection, key: &StoredKey) -> Result<(), StoreError> {
+    let sql = "INSERT INTO signing_key (kid, sealed, created_at, active_from) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING";
+    let (created_at, active_from) = (key.life.created_at().unix_micros(), key.life.active_from().unix_micros());
+    connection.execute(sql, params![key.kid, key.sealed, created_at, active_from])?;
+    Ok(())
 }

@@ -1,6 +1,6 @@
-//! Which key signs, and which keys are still believed.
+//! Which key signs, which are published, and which are believed.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use guestlane_genesys::Timestamp;
 use serde::Serialize;
@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 
 use super::{
     claims::{GuestToken, TokenIdentity},
+    life::{self, KeyLife, KeyState},
     master_key::{MasterKey, MasterKeyError},
+    schedule::KeySchedule,
     signer::{self, SigningKey},
     verify::TokenError,
 };
@@ -23,6 +25,9 @@ pub enum KeyError {
     /// A session was signed by a key that is not here.
     #[error("the signing key {0} is not in the key ring")]
     Missing(String),
+    /// There is no key, or each is revoked.
+    #[error("no signing key is left that may sign")]
+    NoneLeft,
 }
 
 /// A signing key as the store keeps it.
@@ -32,8 +37,46 @@ pub struct StoredKey {
     pub kid: String,
     /// PKCS#8, encrypted under the master key.
     pub sealed: Vec<u8>,
-    /// When it was made.
-    pub created_at: Timestamp,
+    /// The moments of its life.
+    pub life: KeyLife,
+}
+
+impl StoredKey {
+    /// The first key's id (R2).
+    pub const FIRST_KID: &'static str = "webchat-guest-key-v1";
+
+    /// A new first key: it signs at once.
+    pub fn first(master: &MasterKey, now: Timestamp) -> Result<Self, KeyringError> {
+        Self::new(master, Self::FIRST_KID.to_owned(), KeyLife::at_once(now))
+    }
+
+    /// A new key that is published, and signs when it was published long enough.
+    pub fn next(master: &MasterKey, kid: String, schedule: &KeySchedule, now: Timestamp) -> Result<Self, KeyringError> {
+        Self::new(master, kid, KeyLife::next(schedule, now))
+    }
+
+    /// A new key in the place of one that is revoked while none is published that could take over: it signs at once, and whoever verifies
+    /// must fetch the key set to know it.
+    pub fn in_emergency(master: &MasterKey, kid: String, now: Timestamp) -> Result<Self, KeyringError> {
+        Self::new(master, kid, KeyLife::at_once(now))
+    }
+
+    /// The id of a key that is made now: no other has or had it.
+    pub(crate) fn new_kid(keys: &[Self]) -> String {
+        let last = keys.iter().filter_map(|key| version(&key.kid)).max().unwrap_or(0);
+        format!("{KID}{}", last + 1)
+    }
+
+    /// The order in which keys sign.
+    pub(super) fn order(&self) -> (Timestamp, Timestamp, Option<u64>) {
+        (self.life.active_from(), self.life.created_at(), version(&self.kid))
+    }
+
+    fn new(master: &MasterKey, kid: String, life: KeyLife) -> Result<Self, KeyringError> {
+        let pkcs8 = SigningKey::generate()?;
+        let sealed = master.seal(&name(&kid), &pkcs8)?;
+        Ok(Self { kid, sealed, life })
+    }
 }
 
 /// What may be told of a key.
@@ -42,50 +85,92 @@ pub struct StoredKey {
 pub struct KeyInfo {
     /// Its id.
     pub kid: String,
-    /// `active`: it signs.
-    pub state: &'static str,
-    /// When it was made.
+    /// Where it is in its life.
+    pub state: KeyState,
+    /// When it was made, and published.
     pub created_at: Timestamp,
+    /// From when on it signs.
+    pub active_from: Timestamp,
+    /// Until when it is published and believed, where that is known.
+    pub until: Option<Timestamp>,
+    /// When it was revoked.
+    pub revoked_at: Option<Timestamp>,
 }
 
-/// The keys, opened. Today there is one: it signs, and it is believed.
+/// The keys, opened, as the store had them. What each is at a moment is a question of the moment alone ([`KeyState`]).
 #[derive(Debug)]
 pub struct Keyring {
-    keys: Vec<(Arc<SigningKey>, Timestamp)>,
-    active: Arc<SigningKey>,
+    /// In the order in which they sign.
+    keys: Vec<Arc<SigningKey>>,
+    lives: Vec<KeyLife>,
+    /// Where each stands in those two.
+    places: HashMap<String, usize>,
+    /// The first that is not revoked: there is always one that signs.
+    good: Arc<SigningKey>,
 }
 
 impl Keyring {
-    /// The first key's id (R2).
-    pub const FIRST_KID: &'static str = "webchat-guest-key-v1";
-
-    /// A new first key, ready to be stored.
-    pub fn first_key(master: &MasterKey, now: Timestamp) -> Result<StoredKey, KeyringError> {
-        let pkcs8 = SigningKey::generate()?;
-        let sealed = master.seal(&name(Self::FIRST_KID), &pkcs8)?;
-        Ok(StoredKey { kid: Self::FIRST_KID.to_owned(), sealed, created_at: now })
+    /// Opens the stored keys. At least one must not be revoked.
+    pub fn open(master: &MasterKey, stored: Vec<StoredKey>) -> Result<Self, KeyringError> {
+        Self::open_with(master, stored, |_| None)
     }
 
-    /// Opens the stored keys; the newest signs.
-    pub fn open(master: &MasterKey, stored: &[StoredKey]) -> Result<Self, KeyringError> {
-        let mut keys = Vec::new();
-        for key in stored {
-            let pkcs8 = master.open(&name(&key.kid), &key.sealed)?;
-            keys.push((Arc::new(SigningKey::from_pkcs8(&key.kid, &pkcs8)?), key.created_at));
+    /// The key ring that the store has by now; `None` where it is the same. Keys that are known are not opened again.
+    pub fn renewed(&self, master: &MasterKey, stored: Vec<StoredKey>) -> Result<Option<Self>, KeyringError> {
+        let same = |key: &StoredKey| self.place(&key.kid).is_some_and(|at| self.lives.get(at) == Some(&key.life));
+        if stored.len() == self.keys.len() && stored.iter().all(same) {
+            return Ok(None);
         }
-        let active = keys.iter().max_by_key(|(_, created_at)| *created_at).map(|(key, _)| Arc::clone(key));
-        let active = active.ok_or_else(|| KeyError::Missing(Self::FIRST_KID.to_owned()))?;
-        Ok(Self { keys, active })
+        Self::open_with(master, stored, |kid| self.by_kid(kid).cloned()).map(Some)
     }
 
-    /// The key that signs new tokens.
-    pub fn active(&self) -> &Arc<SigningKey> {
-        &self.active
+    fn open_with(
+        master: &MasterKey,
+        mut stored: Vec<StoredKey>,
+        known: impl Fn(&str) -> Option<Arc<SigningKey>>,
+    ) -> Result<Self, KeyringError> {
+        stored.sort_by_key(StoredKey::order);
+        let open = |key: &StoredKey| match known(&key.kid) {
+            Some(known) => Ok(known),
+            None => {
+                let pkcs8 = master.open(&name(&key.kid), &key.sealed)?;
+                Ok(Arc::new(SigningKey::from_pkcs8(&key.kid, &pkcs8)?))
+            }
+        };
+        let keys: Vec<_> = stored.iter().map(open).collect::<Result<_, KeyringError>>()?;
+        let lives: Vec<_> = stored.iter().map(|key| key.life).collect();
+        let good = lives.iter().position(|life| !life.is_revoked()).and_then(|at| keys.get(at)).cloned();
+        let places = stored.into_iter().enumerate().map(|(at, key)| (key.kid, at)).collect();
+        Ok(Self { good: good.ok_or(KeyError::NoneLeft)?, keys, lives, places })
     }
 
-    /// A key that is believed.
+    /// The key that signs new tokens at that moment.
+    pub fn active(&self, now: Timestamp) -> &Arc<SigningKey> {
+        life::active(&self.lives, now).and_then(|at| self.keys.get(at)).unwrap_or(&self.good)
+    }
+
+    /// A key, whatever its state: to sign again what it signed before.
     pub fn by_kid(&self, kid: &str) -> Option<&Arc<SigningKey>> {
-        self.keys.iter().map(|(key, _)| key).find(|key| key.kid() == kid)
+        self.place(kid).and_then(|at| self.keys.get(at))
+    }
+
+    /// Whether that key is revoked.
+    pub fn is_revoked(&self, kid: &str) -> bool {
+        self.place(kid).and_then(|at| self.lives.get(at)).is_some_and(KeyLife::is_revoked)
+    }
+
+    /// The key of that id, if a token of it is believed at that moment; else why not. A token may come from a clock that is a little ahead.
+    pub fn believed(&self, kid: &str, now: Timestamp) -> Result<&Arc<SigningKey>, TokenError> {
+        let unknown = || TokenError::UnknownKey(crate::request::shorten(kid));
+        let at = self.place(kid).ok_or_else(unknown)?;
+        let state = match life::state(&self.lives, at, life::active(&self.lives, now), now) {
+            KeyState::Next if self.lives.get(at).is_some_and(|life| life.active_from() <= now + life::SKEW) => KeyState::Active,
+            state => state,
+        };
+        match state {
+            KeyState::Active | KeyState::Retiring => self.keys.get(at).ok_or_else(unknown),
+            KeyState::Next | KeyState::Retired | KeyState::Revoked => Err(TokenError::NotBelieved { kid: kid.to_owned(), state }),
+        }
     }
 
     /// Signs the token of that identity, or signs it again: the same bytes.
@@ -94,20 +179,44 @@ impl Keyring {
         signer::sign(key, guest, attributes, identity)
     }
 
-    /// What may be told of the keys.
-    pub fn list(&self) -> Vec<KeyInfo> {
-        let info = |(key, created_at): &(Arc<SigningKey>, Timestamp)| KeyInfo {
+    /// What may be told of the keys at that moment, in the order in which they sign.
+    pub fn list(&self, now: Timestamp) -> Vec<KeyInfo> {
+        let active = life::active(&self.lives, now);
+        let info = |(at, (key, life)): (usize, (&Arc<SigningKey>, &KeyLife))| KeyInfo {
             kid: key.kid().to_owned(),
-            state: if Arc::ptr_eq(key, &self.active) { "active" } else { "retiring" },
-            created_at: *created_at,
+            state: life::state(&self.lives, at, active, now),
+            created_at: life.created_at(),
+            active_from: life.active_from(),
+            until: if life.is_revoked() { life.revoked_at() } else { life::until(&self.lives, at) },
+            revoked_at: life.revoked_at(),
         };
-        self.keys.iter().map(info).collect()
+        self.keys.iter().zip(&self.lives).enumerate().map(info).collect()
     }
 
-    /// The public halves as a JWK set (RFC 7517, section 5).
-    pub fn jwks(&self) -> Value {
-        json!({"keys": self.keys.iter().map(|(key, _)| key.public_jwk()).collect::<Vec<_>>()})
+    /// The keys that are published at that moment: next, active and retiring.
+    pub fn published(&self, now: Timestamp) -> Vec<&Arc<SigningKey>> {
+        let active = life::active(&self.lives, now);
+        let is_published = |at: usize| match life::state(&self.lives, at, active, now) {
+            KeyState::Next | KeyState::Active | KeyState::Retiring => true,
+            KeyState::Retired | KeyState::Revoked => false,
+        };
+        self.keys.iter().enumerate().filter(|(at, _)| is_published(*at)).map(|(_, key)| key).collect()
     }
+
+    /// The public halves of the published keys as a JWK set (RFC 7517, section 5).
+    pub fn jwks(&self, now: Timestamp) -> Value {
+        json!({"keys": self.published(now).into_iter().map(|key| key.public_jwk()).collect::<Vec<_>>()})
+    }
+
+    fn place(&self, kid: &str) -> Option<usize> {
+        self.places.get(kid).copied()
+    }
+}
+
+const KID: &str = "webchat-guest-key-v";
+
+fn version(kid: &str) -> Option<u64> {
+    kid.strip_prefix(KID)?.parse().ok()
 }
 
 /// The key ring cannot be opened.

@@ -2,12 +2,21 @@
 
 mod claims;
 mod keyring;
+mod life;
 mod master_key;
+mod revocation;
+mod schedule;
 mod signer;
+#[cfg(test)]
+mod tests;
+mod unique;
 mod verify;
 
 pub use claims::{GuestToken, LIFE, TokenIdentity};
 pub use keyring::{KeyError, KeyInfo, Keyring, KeyringError, StoredKey};
+pub use life::{KeyLife, KeyState, SKEW};
 pub use master_key::{MasterKey, MasterKeyError};
+pub use revocation::Revocation;
+pub use schedule::{ImpossibleSchedule, KeySchedule};
 pub use signer::{SigningKey, sign};
-pub use verify::{TokenError, Verified, decode, verify};
+pub use verify::{LONGEST, TokenError, Verified, decode, verify};

@@ -1,42 +1,71 @@
 //! Is this a guest token of ours, and whose?
 
+use std::time::Duration;
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use guestlane_genesys::Timestamp;
 use jsonwebtoken::{Algorithm, Validation};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{
+    LIFE, SKEW,
     claims::GuestToken,
     keyring::{KeyError, Keyring},
+    life::KeyState,
     signer::SigningKey,
+    unique::{self, NotUnique},
 };
-use crate::request::GuestId;
+use crate::request::{GuestId, shorten};
 
 /// Why a token is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// Not three parts of base64url, or no JSON in them.
+    /// Longer than any guest token.
+    #[error("the guest token is longer than {LONGEST} bytes")]
+    TooLong,
+    /// Not three parts of base64url, or no JSON objects in them.
     #[error("the guest token is not a JSON Web Token")]
     Malformed,
+    /// A name stands twice in the header or in the claims: two readers could take it for two different tokens.
+    #[error("the guest token has the name `{0}` twice")]
+    Twice(String),
     /// Another algorithm than RS256.
     #[error("the guest token is not signed by RS256")]
     Algorithm,
+    /// The header has something that no guest token's has: a key of its own (`jwk`, `x5c`), the address of one (`jku`, `x5u`), `crit`, `b64`, …
+    #[error("the guest token's header has `{0}`, which no guest token has")]
+    Header(String),
     /// `typ` is there and is not `JWT`.
     #[error("the guest token's typ is not JWT")]
     Type,
+    /// `kid` is missing, empty or no text.
+    #[error("the guest token does not name the key that signed it")]
+    NoKey,
     /// No such key in the key ring.
     #[error("the guest token was signed by an unknown key ({0})")]
     UnknownKey(String),
+    /// The key is known, and its tokens are not believed: not yet, or not any more.
+    #[error("the guest token was signed by the key {kid}, which is {}", state.name())]
+    NotBelieved {
+        /// The key.
+        kid: String,
+        /// Why not.
+        state: KeyState,
+    },
     /// The signature is not this key's over these bytes.
     #[error("the guest token's signature does not verify")]
     Signature,
-    /// `exp` is past, or missing.
+    /// A claim that every guest token has is missing, or is not what it is in a guest token.
+    #[error("the guest token's claim `{0}` is missing, or is not what a guest token has")]
+    Claim(&'static str),
+    /// `exp` is past.
     #[error("the guest token has expired")]
     Expired,
-    /// `iat` is in the future, or missing.
+    /// `iat` is in the future.
     #[error("the guest token is from the future")]
     NotYet,
-    /// `guestId` is another's, or missing.
+    /// `guestId` is another's.
     #[error("the guest token names another guest")]
     IdentityMismatch,
     /// The key cannot be used.
@@ -58,8 +87,8 @@ pub struct Verified {
     pub claims: Map<String, Value>,
 }
 
-/// How far clocks may differ, in seconds.
-const SKEW: i64 = 60;
+/// No guest token is longer: attributes have 2 KiB at most, twice that in JSON, and base64 adds a third.
+pub const LONGEST: usize = 16 * 1024;
 
 /// Only the signature: times are ours to judge, by our clock.
 fn validation() -> Validation {
@@ -83,34 +112,81 @@ pub(super) fn signed_for(key: &SigningKey, token: &GuestToken, guest: &GuestId) 
     if data.claims.guest_id == guest.as_str() { Ok(()) } else { Err(TokenError::IdentityMismatch) }
 }
 
-/// Accepts a token that this key ring signed and whose time is now. The algorithm is RS256 whatever the token says.
+/// Accepts a token that this key ring signed and whose time is now: by a key that is believed now, by RS256 whatever the token says, and with
+/// nothing in it that a guest token does not have.
 pub fn verify(keyring: &Keyring, token: &str, now: Timestamp) -> Result<Verified, TokenError> {
-    let header = jsonwebtoken::decode_header(token).map_err(|_| TokenError::Malformed)?;
-    if header.alg != Algorithm::RS256 {
+    if token.len() > LONGEST {
+        return Err(TokenError::TooLong); // before anything is parsed
+    }
+    let (message, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
+    let (header, claims) = message.split_once('.').filter(|(_, claims)| !claims.contains('.')).ok_or(TokenError::Malformed)?;
+    let kid = kid_of(&object(&bytes(header)?)?)?;
+    let key = keyring.believed(&kid, now)?;
+    let claims = bytes(claims)?;
+    bytes(signature)?; // there is one way to write a token, and no other is taken for the same
+    let verified = jsonwebtoken::crypto::verify(signature, message.as_bytes(), key.decoding(), Algorithm::RS256);
+    if !verified.unwrap_or(false) {
+        return Err(TokenError::Signature);
+    }
+    accept(object(&claims)?, kid, now)
+}
+
+/// What the header must say. Nothing in it decides how the token is verified but the name of a key of ours.
+fn kid_of(header: &Map<String, Value>) -> Result<String, TokenError> {
+    if header.get("alg").and_then(Value::as_str) != Some("RS256") {
         return Err(TokenError::Algorithm);
     }
-    if header.typ.is_some_and(|typ| !typ.eq_ignore_ascii_case("JWT")) {
+    if let Some(unknown) = header.keys().find(|name| !["alg", "kid", "typ"].contains(&name.as_str())) {
+        return Err(TokenError::Header(shorten(unknown)));
+    }
+    if header.get("typ").is_some_and(|typ| !typ.as_str().is_some_and(|typ| typ.eq_ignore_ascii_case("JWT"))) {
         return Err(TokenError::Type);
     }
-    let kid = header.kid.unwrap_or_default();
-    let key = keyring.by_kid(&kid).ok_or_else(|| TokenError::UnknownKey(crate::request::shorten(&kid)))?;
-    let data =
-        jsonwebtoken::decode::<Map<String, Value>>(token, key.decoding(), &validation()).map_err(|_| TokenError::Signature)?;
-    let claims = data.claims;
-    let seconds = |name: &str| claims.get(name).and_then(Value::as_i64);
-    let expires_at = seconds("exp").filter(|exp| *exp > now.unix_seconds()).ok_or(TokenError::Expired)?;
-    seconds("iat").filter(|iat| *iat <= now.unix_seconds() + SKEW).ok_or(TokenError::NotYet)?;
-    let guest_id = claims.get("guestId").and_then(Value::as_str).ok_or(TokenError::IdentityMismatch)?.to_owned();
+    header.get("kid").and_then(Value::as_str).filter(|kid| !kid.is_empty()).map(str::to_owned).ok_or(TokenError::NoKey)
+}
+
+/// What the claims must say, once the signature is known to be ours.
+fn accept(claims: Map<String, Value>, kid: String, now: Timestamp) -> Result<Verified, TokenError> {
+    let now = now.unix_seconds();
+    let (skew, life) = (seconds(SKEW), seconds(LIFE));
+    let time = |name: &'static str| claims.get(name).and_then(Value::as_i64).ok_or(TokenError::Claim(name));
+    let (issued_at, expires_at) = (time("iat")?, time("exp")?);
+    if expires_at <= now {
+        return Err(TokenError::Expired);
+    }
+    if issued_at > now.saturating_add(skew) {
+        return Err(TokenError::NotYet);
+    }
+    if expires_at > issued_at.saturating_add(life) {
+        return Err(TokenError::Claim("exp")); // no guest token lives longer
+    }
+    if claims.contains_key("nbf") && time("nbf")? > now.saturating_add(skew) {
+        return Err(TokenError::NotYet);
+    }
+    let guest: Option<GuestId> = claims.get("guestId").and_then(Value::as_str).and_then(|id| id.parse().ok());
+    let guest_id = guest.ok_or(TokenError::Claim("guestId"))?.as_str().to_owned();
     Ok(Verified { guest_id, kid, expires_at, claims })
+}
+
+fn seconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_secs()).unwrap_or(0)
+}
+
+/// base64url without padding, in the one way in which it can be written (RFC 7515, section 2).
+fn bytes(part: &str) -> Result<Vec<u8>, TokenError> {
+    BASE64_URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed)
+}
+
+fn object(json: &[u8]) -> Result<Map<String, Value>, TokenError> {
+    unique::object(json).map_err(|wrong| match wrong {
+        NotUnique::NoObject => TokenError::Malformed,
+        NotUnique::Twice(name) => TokenError::Twice(shorten(&name)),
+    })
 }
 
 /// Header and claims as they stand there, with nothing checked.
 pub fn decode(token: &str) -> Result<(Value, Value), TokenError> {
-    use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-    let part = |text: Option<&str>| {
-        let bytes = BASE64_URL_SAFE_NO_PAD.decode(text.unwrap_or_default()).map_err(|_| TokenError::Malformed)?;
-        serde_json::from_slice(&bytes).map_err(|_| TokenError::Malformed)
-    };
+    let part = |text: Option<&str>| serde_json::from_slice(&bytes(text.unwrap_or_default())?).map_err(|_| TokenError::Malformed);
     let mut parts = token.trim().split('.');
     let decoded = (part(parts.next())?, part(parts.next())?);
     if parts.next().is_some() && parts.next().is_none() { Ok(decoded) } else { Err(TokenError::Malformed) }

@@ -48,7 +48,7 @@ async fn a_payload_400_is_retried_and_costs_4_calls_and_7_seconds() {
     let lane = world.lane().await;
     // Nobody's key is registered: the platform refuses the token with a 400.
     let elsewhere = World::new().await;
-    world.sim.register_guest_keys(&elsewhere.lane().await.keyring().jwks().to_string()).unwrap();
+    world.sim.register_guest_keys(&elsewhere.lane().await.keyring().jwks(world.clock.now()).to_string()).unwrap();
     let before = world.clock.now();
     lane.create(request("ann")).await.unwrap_err();
     assert_eq!(world.sim.state().calls["contact"], 1);
@@ -124,7 +124,7 @@ async fn attributes_can_overwrite_guest_token_and_guest_id_in_the_claims() {
     let world = World::new().await;
     let lane = world.lane().await;
     let opened = lane.create(request("ann")).await.unwrap();
-    let verified = token::verify(lane.keyring(), opened.guest_token.expose(), world.clock.now()).unwrap();
+    let verified = token::verify(&lane.keyring(), opened.guest_token.expose(), world.clock.now()).unwrap();
     assert_eq!(verified.guest_id, "ann");
 }
 
@@ -151,11 +151,11 @@ async fn the_crm_receives_the_whole_claims_part_of_the_token_as_guest_id() {
 async fn the_key_pair_lives_in_memory_under_one_fixed_kid() {
     let world = World::new().await;
     let (one, two) = (world.lane().await, world.lane().await);
-    assert_eq!(one.keyring().jwks(), two.keyring().jwks(), "two processes, one key");
+    assert_eq!(one.keyring().jwks(world.clock.now()), two.keyring().jwks(world.clock.now()), "two processes, one key");
     let opened = one.create(request("ann")).await.unwrap();
     drop((one, two));
     let restarted = world.lane().await;
-    token::verify(restarted.keyring(), opened.guest_token.expose(), world.clock.now()).unwrap();
+    token::verify(&restarted.keyring(), opened.guest_token.expose(), world.clock.now()).unwrap();
     // At rest the key is not readable: PKCS#8 begins with the version and the algorithm's id.
     let database = fs::read(world.directory.path().join("guestlane.db")).unwrap();
     let rsa_pkcs8 = [0x02, 0x01, 0x00, 0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];

@@ -50,7 +50,7 @@ async fn the_guest_token_verifies_with_the_exported_key_alone() {
     let lane = world.lane().await;
     let opened = lane.create(fresh("user-8842-xyz")).await.unwrap();
 
-    let pem = lane.keyring().active().public_pem().unwrap();
+    let pem = lane.keyring().active(world.clock.now()).public_pem().unwrap();
     let key = jsonwebtoken::DecodingKey::from_rsa_pem(pem.as_bytes()).unwrap();
     let mut validation = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::RS256);
     validation.validate_exp = false; // the test's clock is not the machine's
@@ -163,12 +163,12 @@ async fn a_token_of_an_unregistered_key_is_refused_and_counted() {
     let world = World::new().await;
     let lane = world.lane().await;
     let elsewhere = World::new().await;
-    world.sim.register_guest_keys(&elsewhere.lane().await.keyring().jwks().to_string()).unwrap();
+    world.sim.register_guest_keys(&elsewhere.lane().await.keyring().jwks(world.clock.now()).to_string()).unwrap();
     let error = lane.create(request("ann")).await.unwrap_err();
     assert_eq!(error.advice().code, guestlane::error::Code::TokenRefused);
     lane.finish().await.unwrap();
     assert_eq!(lane.store().error_counts().await.unwrap().token_validation, 1);
-    world.sim.register_guest_keys(&lane.keyring().jwks().to_string()).unwrap();
+    world.sim.register_guest_keys(&lane.keyring().jwks(world.clock.now()).to_string()).unwrap();
     assert!(lane.create(request("ann")).await.is_ok());
 }
 

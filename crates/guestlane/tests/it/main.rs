@@ -13,6 +13,7 @@ mod model;
 mod quota;
 mod recovery;
 mod retention;
+mod rotation;
 #[cfg(debug_assertions)]
 mod seams;
 mod set_clock;

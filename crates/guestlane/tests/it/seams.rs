@@ -13,12 +13,12 @@ use std::{
 };
 
 use guestlane::{
-    Lane, Seam, Seams, Timestamp,
+    Lane, Seam, Seams, State, Timestamp,
     api_key::{ApiKey, HashKey, StoredApiKey},
-    audit,
-    ledger::State,
+    audit, ledger,
     store::{GuestIds, Replay, SessionFilter},
     surface::Surface,
+    token::{KeySchedule, KeyState},
 };
 use guestlane_sim::FaultKind;
 
@@ -144,7 +144,7 @@ async fn drive_to_rest(world: &World, guest: &str) {
         let _ = lane.create(request(guest)).await;
         lane.recover().await.unwrap();
         lane.outbox().unwrap().deliver_due().await.unwrap();
-        let open = session(&lane, guest).await.is_some_and(|session| session.state == State::Open);
+        let open = session(&lane, guest).await.is_some_and(|session| session.state == ledger::State::Open);
         if open && lane.store().pending_events().await.unwrap() == 0 && lane.store().unfinished().await.unwrap() == 0 {
             break;
         }
@@ -227,15 +227,17 @@ fn run<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
 }
 
-/// Every seam of a surface but the one for which 24 hours must pass.
+/// Every seam of a surface but those that have tests of their own: 24 hours must pass for one, and keys be made for the others.
 fn seams(surface: &Surface) -> impl Iterator<Item = Seam> {
     let none_of_it = match surface {
         Surface::Rest => SEAMS_OF_OFFICIAL_SURFACES,
         Surface::WebMessaging { .. } => &[],
         Surface::OpenMessaging { .. } => &SEAMS_OF_OFFICIAL_SURFACES[..2],
     };
-    Seam::ALL.iter().copied().filter(move |seam| *seam != Seam::SetAside && !none_of_it.contains(seam))
+    Seam::ALL.iter().copied().filter(move |seam| !OF_THEIR_OWN.contains(seam) && !none_of_it.contains(seam))
 }
+
+const OF_THEIR_OWN: &[Seam] = &[Seam::SetAside, Seam::NextKeyStored, Seam::KeyRevoked];
 
 /// The first two are of the guest socket.
 const SEAMS_OF_OFFICIAL_SURFACES: &[Seam] = &[
@@ -465,11 +467,65 @@ fn a_process_that_dies_when_it_set_a_session_aside_leaves_it_for_a_person() {
             world.faults(&[]);
             live(&world, &death, "bob", None).await;
             let lane = world.lane().await;
-            assert_eq!(session(&lane, "ann").await.unwrap().state, State::NeedsAttention);
+            assert_eq!(session(&lane, "ann").await.unwrap().state, ledger::State::NeedsAttention);
             assert_eq!(death.died(), death.at.is_some());
             drive_to_rest(&world, "bob").await;
             world.assert_each_guest_once(2); // ann's was opened once, and the answer was lost
             assert_audit_is_proven(&world).await;
+        });
+    }
+}
+
+/// A process dies when it has made the next key, or revoked one, or on the way there: the next process finds all of it or nothing, there is a
+/// key that signs, and the sessions of the one before are completed.
+#[test]
+fn a_process_that_dies_when_keys_change_leaves_one_that_signs() {
+    let seams = [Seam::RowsWritten, Seam::RecordsWritten, Seam::Committed, Seam::NextKeyStored, Seam::KeyRevoked];
+    for (seam, revokes) in seams.into_iter().flat_map(|seam| [(seam, false), (seam, true)]) {
+        if (seam == Seam::NextKeyStored && revokes) || (seam == Seam::KeyRevoked && !revokes) {
+            continue;
+        }
+        run(async {
+            let world = world(&Surface::Rest).await;
+            world.faults(&["conversation:answer-lost:first=4"]);
+            world.lane().await.create(request("ann")).await.unwrap_err();
+            let (armed, died) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+            let (at, dies, says) = (seam, Arc::clone(&armed), Arc::clone(&died));
+            let mut places = world.config.places.clone();
+            places.seams = Seams::new(move |seam| {
+                let dies = dies.load(Ordering::SeqCst) && seam == at;
+                says.fetch_or(dies, Ordering::SeqCst);
+                dies
+            });
+            let (clock, now) = (world.clock(), world.clock.now());
+            let changing = tokio::spawn(async move {
+                let state = State::look(&places, &clock).await.unwrap();
+                armed.store(true, Ordering::SeqCst);
+                if revokes {
+                    let _ = state.revoke_key("webchat-guest-key-v1", now).await;
+                } else {
+                    let _ = state.rotate_key(KeySchedule::default(), &clock).await;
+                }
+            });
+            while !died.load(Ordering::SeqCst) && !changing.is_finished() {
+                tokio::task::yield_now().await;
+            }
+            changing.abort();
+            assert!(died.load(Ordering::SeqCst), "{seam}");
+            let committed = !matches!(seam, Seam::RowsWritten | Seam::RecordsWritten);
+            let states: Vec<_> = world.state().await.keyring.list(world.clock.now()).into_iter().map(|key| key.state).collect();
+            assert_eq!(
+                states,
+                match (committed, revokes) {
+                    (false, _) => vec![KeyState::Active],
+                    (true, false) => vec![KeyState::Active, KeyState::Next],
+                    (true, true) => vec![KeyState::Revoked, KeyState::Active],
+                },
+                "{seam}"
+            );
+            drive_to_rest(&world, "ann").await;
+            drive_to_rest(&world, "bob").await;
+            assert_at_rest(&world, 2).await;
         });
     }
 }

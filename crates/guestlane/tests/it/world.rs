@@ -10,6 +10,7 @@ use guestlane::{
     request::{Attributes, IdempotencyKey, Person, SessionRequest},
     store::LogInfo,
     surface::{CloudSettings, Surface},
+    token::KeySchedule,
 };
 use guestlane_sim::{DEPLOYMENT_ID, EXTERNAL_SOURCE_ID, Entry, Flow, INTEGRATION_ID, Options, Simulator};
 use tempfile::TempDir;
@@ -57,6 +58,7 @@ impl World {
             deadline: Duration::from_secs(60),
             places,
             keep_sessions: None,
+            keys: KeySchedule::default(),
             crm: Some(CrmSettings {
                 urls: vec![sim.crm_url().parse().unwrap()],
                 secret: Some(CRM_SECRET.to_owned().into()),

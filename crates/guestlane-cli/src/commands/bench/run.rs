@@ -15,6 +15,7 @@ use guestlane::{
     request::{Attributes, IdempotencyKey, Person, QueueId, SessionRequest},
     store::Guarantees,
     surface::{CloudSettings, Surface},
+    token::KeySchedule,
 };
 use nix::sys::{
     resource::{Usage, UsageWho, getrusage},
@@ -112,6 +113,7 @@ fn settings(
         // Nobody waits for these; that they wait long is a figure, and no failure.
         deadline: Duration::from_secs(600),
         keep_sessions: None,
+        keys: KeySchedule::default(),
         surface,
         cloud: CloudSettings::default(),
         places: Places { guarantees: plan.guarantees, ..Places::in_directory(directory) },

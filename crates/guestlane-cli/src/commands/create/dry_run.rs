@@ -4,7 +4,7 @@ use guestlane::{
     Clock, LaneConfig, Seams,
     request::{Attributes, SessionRequest},
     surface::{CloudSettings, Surface},
-    token::{GuestToken, Keyring},
+    token::{GuestToken, StoredKey},
 };
 use guestlane_genesys::{
     Enrich, NewContact, NewConversation, Platform, WouldBe,
@@ -62,7 +62,7 @@ enum Contact {
 
 pub(super) async fn run(config: &LaneConfig, request: &SessionRequest, json: bool) -> anyhow::Result<()> {
     config.surface.check(request)?;
-    let token = GuestToken::stand_in(&request.guest, &request.attributes, Keyring::FIRST_KID);
+    let token = GuestToken::stand_in(&request.guest, &request.attributes, StoredKey::FIRST_KID);
     let mut calls = calls(config, request, &token);
     for call in &mut calls {
         let named = call.body.as_ref().map(|body| body.get().replace(token.expose(), "<guest token>"));

@@ -1,0 +1,24 @@
+//! Tests that need private keys in hand.
+
+mod bad_tokens;
+mod rotations;
+
+use guestlane_genesys::Timestamp;
+
+use super::{KeyLife, MasterKey, StoredKey};
+
+/// 2026-11-22T15:23:49Z.
+const NOW: i64 = 1_795_361_029;
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_unix_micros(seconds * 1_000_000)
+}
+
+fn master() -> MasterKey {
+    MasterKey::parse(&"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".to_owned().into(), "a test").unwrap()
+}
+
+/// A key as the store keeps it, whose private half the test has too.
+fn stored(kid: &str, pkcs8: &[u8], life: KeyLife) -> StoredKey {
+    StoredKey { kid: kid.to_owned(), sealed: master().seal(&format!("the signing key {kid}"), pkcs8).unwrap(), life }
+}

@@ -1,0 +1,229 @@
+//! Keys that follow each other while processes run, and sessions that were begun with one that is gone.
+
+use std::time::Duration;
+
+use guestlane::{
+    Lane, Opened, State,
+    ledger::State as SessionState,
+    token::{self, KeyInfo, KeySchedule, KeyState},
+};
+
+use crate::world::{World, fresh, request};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+const ONE: &str = "webchat-guest-key-v1";
+const TWO: &str = "webchat-guest-key-v2";
+const THREE: &str = "webchat-guest-key-v3";
+
+fn published_for(publish_before: Duration) -> KeySchedule {
+    KeySchedule::new(publish_before, None).unwrap()
+}
+
+async fn keys(world: &World) -> Vec<(String, KeyState)> {
+    let list: Vec<KeyInfo> = world.state().await.keyring.list(world.clock.now());
+    list.into_iter().map(|key| (key.kid, key.state)).collect()
+}
+
+/// The kid of the token that a new session gets.
+async fn signs(lane: &Lane) -> String {
+    lane.create(fresh("ann")).await.unwrap().session.token.kid
+}
+
+fn is_believed(lane: &Lane, opened: &Opened, world: &World) -> Result<(), token::TokenError> {
+    token::verify(&lane.keyring(), opened.guest_token.expose(), world.clock.now()).map(drop)
+}
+
+/// Another process, for as long as it takes to do one thing.
+async fn elsewhere(world: &World) -> State {
+    world.state().await
+}
+
+/// The running process has looked since.
+async fn a_second_later(world: &World) {
+    world.clock().sleep(Duration::from_millis(1001)).await;
+}
+
+#[tokio::test]
+async fn a_rotation_by_another_process_takes_effect_in_a_running_one_at_its_moment_and_without_its_reading_anything() {
+    let world = World::new().await;
+    let lane = world.lane().await;
+    elsewhere(&world).await.rotate_key(published_for(HOUR), &world.clock()).await.unwrap();
+    a_second_later(&world).await;
+    let set = lane.keyring().jwks(world.clock.now());
+    assert_eq!(set["keys"].as_array().unwrap().len(), 2, "it publishes what it does not use yet");
+    let before = lane.create(fresh("ann")).await.unwrap();
+    assert_eq!(before.session.token.kid, ONE);
+    break_store(&world, true);
+    world.clock.advance(HOUR);
+    break_store(&world, false);
+    assert_eq!(signs(&lane).await, TWO);
+    assert_eq!(keys(&world).await, [(ONE.to_owned(), KeyState::Retiring), (TWO.to_owned(), KeyState::Active)]);
+}
+
+#[tokio::test]
+async fn a_revocation_by_another_process_is_known_within_about_a_second() {
+    let world = World::new().await;
+    let lane = world.lane().await;
+    let before = lane.create(fresh("ann")).await.unwrap();
+    is_believed(&lane, &before, &world).unwrap();
+    elsewhere(&world).await.revoke_key(ONE, world.clock.now()).await.unwrap();
+    a_second_later(&world).await;
+    let refused = token::TokenError::NotBelieved { kid: ONE.to_owned(), state: KeyState::Revoked };
+    assert_eq!(is_believed(&lane, &before, &world), Err(refused));
+    assert_eq!(lane.keyring().jwks(world.clock.now())["keys"][0]["kid"], TWO);
+    let after = lane.create(fresh("bob")).await.unwrap();
+    assert_eq!(after.session.token.kid, TWO);
+    is_believed(&lane, &after, &world).unwrap();
+}
+
+/// The keys cannot be read: the table has another name for a while.
+fn break_store(world: &World, broken: bool) {
+    let store = rusqlite::Connection::open(&world.config.places.database).unwrap();
+    let (from, to) = if broken { ("signing_key", "away") } else { ("away", "signing_key") };
+    store.execute_batch(&format!("ALTER TABLE {from} RENAME TO {to}")).unwrap();
+}
+
+#[tokio::test]
+async fn a_running_process_keeps_its_keys_while_the_store_cannot_be_read() {
+    let world = World::new().await;
+    let lane = world.lane().await;
+    elsewhere(&world).await.rotate_key(published_for(MINUTE), &world.clock()).await.unwrap();
+    break_store(&world, true);
+    world.clock().sleep(5 * MINUTE).await;
+    assert_eq!(signs(&lane).await, ONE, "nobody could tell it of the next one");
+    break_store(&world, false);
+    a_second_later(&world).await;
+    assert_eq!(signs(&lane).await, TWO);
+}
+
+#[tokio::test]
+async fn two_processes_that_rotate_at_once_make_one_next_key() {
+    let mut world = World::new().await;
+    world.config.keys = KeySchedule::new(HOUR, Some(2 * HOUR)).unwrap();
+    let (one, two) = (world.lane().await, world.lane().await);
+    world.clock.advance(HOUR);
+    let (by_one, by_two) = tokio::join!(one.rotate_if_due(), two.rotate_if_due());
+    assert!(by_one.unwrap() != by_two.unwrap(), "one of them made it");
+    assert_eq!(keys(&world).await, [(ONE.to_owned(), KeyState::Active), (TWO.to_owned(), KeyState::Next)]);
+    let refused = elsewhere(&world).await.rotate_key(published_for(HOUR), &world.clock()).await.err().unwrap().to_string();
+    assert!(refused.contains(TWO), "{refused}");
+}
+
+#[tokio::test]
+async fn on_a_schedule_each_key_is_published_in_time_and_signs_when_the_one_before_is_old() {
+    let mut world = World::new().await;
+    world.config.keys = KeySchedule::new(2 * MINUTE, Some(10 * MINUTE)).unwrap();
+    let lane = world.lane().await;
+    let working = tokio::spawn(std::sync::Arc::clone(&lane).work());
+    world.clock().sleep(35 * MINUTE).await;
+    working.abort();
+    let list = world.state().await.keyring.list(world.clock.now());
+    assert_eq!(list.len(), 4, "{list:?}");
+    for pair in list.windows(2) {
+        let [one, two] = pair else { panic!() };
+        let (age, published) = (two.active_from.since(one.active_from), two.active_from.since(two.created_at));
+        assert!(age >= 10 * MINUTE && age <= 10 * MINUTE + Duration::from_secs(12), "{age:?}");
+        assert_eq!(published, 2 * MINUTE);
+    }
+    let states: Vec<_> = list.iter().map(|key| key.state).collect();
+    assert_eq!(states, [KeyState::Retired, KeyState::Retired, KeyState::Retiring, KeyState::Active]);
+}
+
+#[tokio::test]
+async fn without_a_schedule_no_key_is_made_by_itself() {
+    let world = World::new().await;
+    let lane = world.lane().await;
+    world.clock.advance(24 * 365 * 10 * HOUR);
+    assert!(!lane.rotate_if_due().await.unwrap());
+}
+
+/// The platform has done a step and nobody knows; meanwhile keys come and go.
+async fn with_a_lost_answer(world: &World) -> std::sync::Arc<Lane> {
+    world.faults(&["conversation:answer-lost:first=4"]);
+    let lane = world.lane().await;
+    lane.create(request("ann")).await.unwrap_err();
+    world.faults(&[]);
+    lane
+}
+
+fn bodies(world: &World) -> Vec<String> {
+    let mut bodies: Vec<_> = world.journal("conversation").into_iter().map(|entry| entry.body.to_string()).collect();
+    bodies.dedup();
+    bodies
+}
+
+#[tokio::test]
+async fn a_session_whose_key_is_retired_goes_on_with_the_same_bytes() {
+    let world = World::new().await;
+    let lane = with_a_lost_answer(&world).await;
+    elsewhere(&world).await.rotate_key(published_for(MINUTE), &world.clock()).await.unwrap();
+    world.clock().sleep(HOUR).await;
+    assert_eq!(keys(&world).await[0], (ONE.to_owned(), KeyState::Retired));
+    let opened = lane.create(request("ann")).await.unwrap();
+    assert_eq!((opened.session.token.kid.as_str(), bodies(&world).len()), (ONE, 1));
+    world.assert_each_guest_once(1);
+}
+
+#[tokio::test]
+async fn a_session_whose_key_is_revoked_sends_the_same_bytes_while_the_platform_may_have_done_the_step() {
+    let world = World::new().await;
+    let lane = with_a_lost_answer(&world).await;
+    elsewhere(&world).await.revoke_key(ONE, world.clock.now()).await.unwrap();
+    world.sim.register_guest_keys(&world.state().await.keyring.jwks(world.clock.now()).to_string()).unwrap();
+    a_second_later(&world).await;
+    let opened = lane.create(request("ann")).await.unwrap();
+    assert_eq!((opened.session.token.kid.as_str(), bodies(&world).len()), (ONE, 1));
+    world.assert_each_guest_once(1);
+}
+
+#[tokio::test]
+async fn a_session_whose_key_is_revoked_gets_a_fresh_token_where_the_step_surely_was_not_done() {
+    let world = World::new().await;
+    world.faults(&["conversation:429:nth=1,retry-after=400"]);
+    let lane = world.lane().await;
+    lane.create(request("ann")).await.unwrap_err();
+    elsewhere(&world).await.revoke_key(ONE, world.clock.now()).await.unwrap();
+    world.sim.register_guest_keys(&world.state().await.keyring.jwks(world.clock.now()).to_string()).unwrap();
+    world.clock.advance(Duration::from_secs(401));
+    a_second_later(&world).await;
+    let opened = lane.create(request("ann")).await.unwrap();
+    assert_eq!(opened.session.token.kid, TWO);
+    is_believed(&lane, &opened, &world).unwrap();
+    world.assert_each_guest_once(1);
+}
+
+#[tokio::test]
+async fn a_session_whose_revoked_key_the_platform_does_not_know_any_more_gets_a_fresh_token_once_it_says_so() {
+    let world = World::new().await;
+    world.faults(&["conversation:reset:first=4"]); // not done, but who knows
+    let lane = world.lane().await;
+    lane.create(request("ann")).await.unwrap_err();
+    world.faults(&[]);
+    elsewhere(&world).await.revoke_key(ONE, world.clock.now()).await.unwrap();
+    world.sim.register_guest_keys(&world.state().await.keyring.jwks(world.clock.now()).to_string()).unwrap();
+    a_second_later(&world).await;
+    let opened = lane.create(request("ann")).await.unwrap();
+    assert_eq!((opened.session.token.kid.as_str(), bodies(&world).len()), (TWO, 2));
+    world.assert_each_guest_once(1);
+}
+
+#[tokio::test]
+async fn a_session_that_was_begun_with_a_key_of_a_moment_ago_is_taken_up_at_once() {
+    let world = World::new().await;
+    let old = world.lane().await;
+    elsewhere(&world).await.revoke_key(ONE, world.clock.now()).await.unwrap();
+    world.faults(&["conversation:answer-lost:first=4"]);
+    let young = world.lane().await;
+    young.create(request("ann")).await.unwrap_err();
+    drop(young);
+    world.faults(&[]);
+    let session = old.create(request("ann")).await.unwrap().session;
+    assert_eq!((session.token.kid.as_str(), session.state), (TWO, SessionState::Open));
+    elsewhere(&world).await.revoke_key(TWO, world.clock.now()).await.unwrap();
+    let newest = world.lane().await.create(fresh("bob")).await.unwrap();
+    assert_eq!(newest.session.token.kid, THREE);
+    let again = old.create(newest.session.request).await.unwrap();
+    assert!(again.replayed && again.guest_token == newest.guest_token);
+    world.assert_each_guest_once(2);
+}
