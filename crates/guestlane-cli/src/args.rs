@@ -83,6 +83,12 @@ pub(crate) struct Demo {
     /// Guests as CSV: guest_id,queue,attr.NAME… [default: twelve that are built in]
     #[arg(long, value_name = "FILE")]
     pub(crate) guests: Option<PathBuf>,
+    /// Serve the dashboard while guests go on arriving and things go wrong, until interrupted
+    #[arg(long)]
+    pub(crate) serve: bool,
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8971", requires = "serve")]
+    pub(crate) listen: SocketAddr,
 }
 
 #[derive(Debug, clap::Args)]

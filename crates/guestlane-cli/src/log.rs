@@ -62,6 +62,13 @@ pub(crate) fn set_level(settings: &Settings, by_default: &str, verbose: u8) -> R
     Ok(())
 }
 
+/// For a command whose screen tells what goes wrong.
+pub(crate) fn say_only(level: &str, verbose: u8) {
+    if let Some(handle) = LEVEL.get() {
+        let _ = handle.reload(filter(level, verbose));
+    }
+}
+
 fn refused(setting: &str, fix: &str) -> Error {
     Error::Settings(vec![Invalid::new(setting, "cannot be used", fix)])
 }

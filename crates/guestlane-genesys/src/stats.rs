@@ -31,6 +31,9 @@ pub struct Timed {
     pub took: Counted,
 }
 
+/// Calls that are timed together: what was asked for, and the status of the answer.
+type Kind = (Operation, Option<u16>);
+
 /// Counters of one client. All are totals since it was made.
 #[derive(Debug, Default)]
 pub struct CallStats {
@@ -39,7 +42,7 @@ pub struct CallStats {
     throttled: AtomicU64,
     unknown_frames: AtomicU64,
     retries: [AtomicU64; ATTEMPTS],
-    timed: Mutex<BTreeMap<(Operation, Option<u16>), Arc<Histogram>>>,
+    timed: Mutex<BTreeMap<Kind, Arc<Histogram>>>,
     errors: ErrorCounts<AtomicU64>,
 }
 

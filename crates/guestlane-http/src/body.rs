@@ -1,10 +1,12 @@
 //! Bodies and queries, read within bounds: what cannot be read says where and why.
 
+use std::time::Duration;
+
 use axum::{
-    extract::{FromRequest, FromRequestParts, Request},
+    extract::{FromRequestParts, Request},
     response::{IntoResponse, Response},
 };
-use guestlane::error::Code;
+use guestlane::{Clock, error::Code};
 use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::{Serialize, de::DeserializeOwned};
@@ -17,20 +19,19 @@ pub const MAX_BODY: usize = 64 * 1024;
 /// How deep objects and arrays may stand in each other.
 pub const MAX_DEPTH: usize = 32;
 
-/// A JSON body.
-pub(crate) struct Json<T>(pub(crate) T);
+/// How long a body may take to come.
+const BODY_LIMIT: Duration = Duration::from_secs(20);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
-    type Rejection = Problem;
-
-    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        let (head, body) = request.into_parts();
-        expect_type(&head.headers, &["application/json"])?;
-        let body = Limited::new(body, MAX_BODY).collect().await.map_err(|error| {
-            if error.downcast_ref::<LengthLimitError>().is_some() { too_large() } else { malformed("the body broke off") }
-        })?;
-        read(&body.to_bytes()).map(Self)
-    }
+/// A JSON body: read only once its sender is known to be allowed what they ask for.
+pub(crate) async fn read_json<T: DeserializeOwned>(clock: &Clock, request: Request) -> Result<T, Problem> {
+    let (head, body) = request.into_parts();
+    expect_type(&head.headers, &["application/json"])?;
+    let body = clock.timeout(BODY_LIMIT, Limited::new(body, MAX_BODY).collect()).await;
+    let body = body.map_err(|_| malformed(format!("the body did not come within {} s", BODY_LIMIT.as_secs())))?;
+    let body = body.map_err(|error| {
+        if error.downcast_ref::<LengthLimitError>().is_some() { too_large() } else { malformed("the body broke off") }
+    })?;
+    read(&body.to_bytes())
 }
 
 /// The body must be of one of these types; parameters of a type are not looked at.

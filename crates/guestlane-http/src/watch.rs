@@ -120,6 +120,7 @@ pub(crate) fn overview(service: &Service, scopes: Vec<&'static str>) -> Overview
         limit_per_second: client.allowed.map(|rate| rate.in_a_second()),
         used_share: client.allowed.map_or(0.0, |rate| f64::from(client.used) / f64::from(rate.calls())),
         calls_per_second: watched.calls.get(number - 1).copied().unwrap_or(0) as f64,
+        throttled: client.throttled,
         left_out: client.left_out.then_some("it was refused, or could not sign in"),
     });
     let keys = lane.keyring().list(now).into_iter().map(|key| KeyStanding {

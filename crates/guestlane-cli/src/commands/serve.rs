@@ -97,7 +97,7 @@ fn reload(global: &Global, args: &Serve, lane: &Lane) {
 }
 
 /// The first signal asks it to end; a second one does not wait.
-async fn interrupted() {
+pub(crate) async fn interrupted() {
     let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
         return std::future::pending().await;
     };

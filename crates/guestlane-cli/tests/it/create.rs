@@ -23,6 +23,8 @@ fn the_sample_guest_prints_the_json_of_the_design_and_a_token_that_verifies_with
         "replayed",
         "attempts",
         "latencyMs",
+        "admittedAt",
+        "openedAt",
     ];
     wanted.sort();
     assert_eq!(names, wanted);

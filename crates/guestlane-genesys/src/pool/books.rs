@@ -29,6 +29,8 @@ pub(super) struct Books {
     left_out_for: Duration,
     /// All that were sent.
     pub(super) calls: u64,
+    /// Those that were answered 429.
+    pub(super) throttled: u64,
 }
 
 #[derive(Debug)]
@@ -76,6 +78,7 @@ impl Books {
             out_until: Timestamp::from_unix_micros(0),
             left_out_for: Duration::ZERO,
             calls: 0,
+            throttled: 0,
         }
     }
 
@@ -139,6 +142,7 @@ impl Books {
     }
 
     pub(super) fn throttled(&mut self, operation: Operation, retry_after: Duration, now: Timestamp) {
+        self.throttled += 1;
         let quota = self.endpoints.get_mut(&operation).unwrap_or(&mut self.all);
         quota.close(now, retry_after);
         if let Some(meter) = &mut quota.meter {

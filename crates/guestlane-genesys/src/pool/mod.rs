@@ -123,6 +123,8 @@ pub struct ClientUse {
     pub allowed: Option<Rate>,
     /// All calls sent as this client.
     pub calls: u64,
+    /// Those that the platform answered 429.
+    pub throttled: u64,
     /// Whether it is left out because it was refused or could not sign in.
     pub left_out: bool,
 }
@@ -379,6 +381,7 @@ impl Pool {
             used: books.used(now),
             allowed: turns.rate,
             calls: books.calls,
+            throttled: books.throttled,
             left_out: books.is_left_out(now),
         };
         self.clients.iter().zip(&turns.books).map(of).collect()

@@ -119,6 +119,9 @@ pub struct ClientQuota {
     /// Calls of the last second.
     #[schema(minimum = 0, example = 63.0)]
     pub(crate) calls_per_second: f64,
+    /// Calls that the platform answered 429, since the service started.
+    #[schema(minimum = 0, example = 0)]
+    pub(crate) throttled: u64,
     /// Why it is not used at the moment.
     #[schema(max_length = 128, example = "it was refused, or could not sign in")]
     pub(crate) left_out: Option<&'static str>,

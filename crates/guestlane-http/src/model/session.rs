@@ -93,7 +93,8 @@ pub struct Session {
     /// When the conversation was there.
     #[schema(value_type = Option<String>, format = DateTime, max_length = 40, example = "2026-11-23T04:00:00.041200Z")]
     opened_at: Option<Timestamp>,
-    /// Why the last attempt did not end well.
+    /// Why the last attempt did not end well; absent where it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<SessionFailure>,
 }
 

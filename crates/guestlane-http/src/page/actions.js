@@ -1,7 +1,7 @@
 // The two things one can do here: replay an event for the CRM, verify the audit log.
 
 import { badge, byId, copyButton, figure, h, id, patch, problemBox, setText, time } from './dom.js';
-import { count, duration, milliseconds, secondsSince, some } from './format.js';
+import { count, duration, milliseconds, some } from './format.js';
 
 /** The outbox, with its dead letters and their Replay buttons. */
 export function createOutbox(api, signal) {
@@ -216,7 +216,6 @@ export function createAudit(api, signal) {
     update(audit, admin) {
       may = admin;
       const behind = audit.behind ?? 0;
-      const since = secondsSince(audit.checkpointAt);
       patch(
         byId('audit-figures'),
         figure('Records', count(audit.size)),
@@ -226,7 +225,6 @@ export function createAudit(api, signal) {
           behind > 0 ? 'not yet in the file' : audit.behind === 0 ? 'all is in the file' : '',
           behind > 100 ? 'watch' : null,
         ),
-        figure('Checkpoint', audit.checkpointAt ? time(audit.checkpointAt) : '–', since === null ? '' : `signed ${duration(since)} ago`),
       );
       draw();
     },

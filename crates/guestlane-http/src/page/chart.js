@@ -5,7 +5,7 @@ import { count, localTime, milliseconds, utcTime } from './format.js';
 
 const SECONDS = 60;
 const HEIGHT = 150;
-const MARGIN = { left: 56, right: 40, top: 10, bottom: 20 };
+const MARGIN = { left: 64, right: 40, top: 10, bottom: 20 };
 
 /** Steps of 1, 2 or 5 times a power of ten; of whole numbers where halves make no sense. */
 function ticks(most, wholeNumbers, wanted = 4) {

@@ -68,10 +68,10 @@ export function things(overview) {
   if (failed > 0) {
     watch(
       'failed',
-      `${some(failed, 'session')} failed in the last minute`,
-      'The same idempotency key may be used again once the cause is mended.',
-      '#sessions=failed',
-      'Show failed sessions',
+      `${some(failed, 'request')} failed in the last minute`,
+      'Each was told why. The same idempotency key may be used again once the cause is mended.',
+      '#errors',
+      'Show errors',
     );
   }
   for (const problem of problems) {

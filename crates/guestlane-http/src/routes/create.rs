@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{extract::State, response::Response};
+use axum::{
+    extract::{Request, State},
+    response::Response,
+};
 use guestlane::{
     Error, Lane, Opened, TraceParent, Trail,
     api_key::Scope,
@@ -14,7 +17,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use crate::{
     access::Who,
-    body::{Json, answer},
+    body::{answer, read_json},
     headers::{IDEMPOTENCY_KEY, idempotency_key, quoted, wait},
     model::{KeyIfNone, NewSession, Session},
     openapi::{BodyRefused, Guarded, SessionRefused},
@@ -59,13 +62,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
         Guarded, BodyRefused, SessionRefused,
     ),
 )]
-pub(crate) async fn create(
-    State(app): State<App>,
-    who: Who,
-    headers: HeaderMap,
-    Json(wish): Json<NewSession>,
-) -> Result<Response, Problem> {
+pub(crate) async fn create(State(app): State<App>, who: Who, request: Request) -> Result<Response, Problem> {
     who.may(Scope::SessionsWrite)?;
+    let headers = request.headers().clone();
+    let wish: NewSession = read_json(app.clock(), request).await?;
     let request = wish_with_key(wish, &headers)?.request(app.queue(), KeyIfNone::Fresh)?;
     if app.ending().is_cancelled() {
         return Err(Problem::new(Code::Ending, "the service is ending", "send it again, under the same key")

@@ -18,7 +18,9 @@ macro_rules! assets {
 assets! {
     "index.html" "text/html; charset=utf-8";
     "docs.html" "text/html; charset=utf-8";
+    "docs.css" "text/css; charset=utf-8";
     "style.css" "text/css; charset=utf-8";
+    "actions.js" "text/javascript; charset=utf-8";
     "api.js" "text/javascript; charset=utf-8";
     "app.js" "text/javascript; charset=utf-8";
     "chart.js" "text/javascript; charset=utf-8";

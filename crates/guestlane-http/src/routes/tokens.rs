@@ -1,12 +1,15 @@
 //! `POST /v1/tokens:verify`: for those who have no library for it (R17).
 
-use axum::{extract::State, response::Response};
+use axum::{
+    extract::{Request, State},
+    response::Response,
+};
 use guestlane::{api_key::Scope, token};
 use http::StatusCode;
 
 use crate::{
     access::Who,
-    body::{Json, answer},
+    body::{answer, read_json},
     model::{TokenToVerify, TokenVerdict},
     openapi::{BodyRefused, Guarded},
     problem::Problem,
@@ -22,12 +25,9 @@ use crate::{
     request_body = TokenToVerify,
     responses((status = 200, description = "The verdict: look at `valid`", body = TokenVerdict), Guarded, BodyRefused),
 )]
-pub(crate) async fn verify(
-    State(app): State<App>,
-    who: Who,
-    Json(TokenToVerify { token }): Json<TokenToVerify>,
-) -> Result<Response, Problem> {
+pub(crate) async fn verify(State(app): State<App>, who: Who, request: Request) -> Result<Response, Problem> {
     who.may(Scope::TokensVerify)?;
+    let TokenToVerify { token } = read_json(app.clock(), request).await?;
     let verdict = match token::verify(&app.lane().keyring(), &token, app.clock().now()) {
         Ok(verified) => TokenVerdict {
             valid: true,

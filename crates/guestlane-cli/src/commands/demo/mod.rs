@@ -1,8 +1,10 @@
 //! `guestlane demo`: everything at once on this machine, and the proof that nothing was lost and nothing made twice.
 
+mod serve;
+
 use std::{
     collections::{HashMap, HashSet},
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
     time::Duration,
@@ -28,27 +30,27 @@ use crate::{
 };
 
 /// The guests that ship with the product.
-const GUESTS: &str = include_str!("../../../../demo/guests.csv");
+const GUESTS: &str = include_str!("../../../../../demo/guests.csv");
 
 /// Sessions under way at once: few enough to watch.
 const AT_ONCE: usize = 4;
 
-pub(crate) async fn run(global: &Global, args: &Demo) -> anyhow::Result<ExitCode> {
+/// The platform, the CRM and a lane between them.
+struct Pretended {
+    simulator: Simulator,
+    lane: Arc<Lane>,
+    /// Kept after the demo ends, so that there is something to look at.
+    directory: PathBuf,
+}
+
+async fn pretend(faults: &[String]) -> anyhow::Result<Pretended> {
     let secret = WebhookSecret::generate()?;
-    let mut options =
-        Options { crm_secret: Some(secrecy_text(&secret)), latency: Duration::from_millis(20), ..Options::default() };
-    let queues = options.queues.clone();
-    let guests = read_guests(args.guests.as_deref(), &queues)?;
-    // The conversation of one guest is made, and the platform's answer is lost on its way: the classic way to make a second one.
-    let lost = wishes(&guests).min(5);
-    options.faults = vec![format!("conversation:answer-lost:nth={lost}").parse()?];
+    let faults = faults.iter().map(|fault| fault.parse()).collect::<Result<Vec<_>, _>>()?;
+    let latency = Duration::from_millis(20);
+    let options = Options { crm_secret: Some(secrecy_text(&secret)), latency, faults, ..Options::default() };
     let client = options.clients.first().cloned().context("the simulator has no OAuth client")?;
     let simulator = Simulator::start(options).await?;
-
-    // Kept after the demo ends, so that there is something to look at.
     let directory = tempfile::Builder::new().prefix("guestlane-demo-").tempdir()?.keep();
-    let places = Places::in_directory(&directory);
-    let audit_log = places.audit.path.clone();
     let config = LaneConfig {
         credentials: Credentials {
             hosts: Hosts::one_origin(simulator.base_url().parse()?),
@@ -60,7 +62,7 @@ pub(crate) async fn run(global: &Global, args: &Demo) -> anyhow::Result<ExitCode
         cloud: CloudSettings::default(),
         patience: Patience::default(),
         deadline: Duration::from_secs(60),
-        places,
+        places: Places::in_directory(&directory),
         keep_sessions: None,
         keys: KeySchedule::default(),
         crm: Some(CrmSettings {
@@ -72,6 +74,19 @@ pub(crate) async fn run(global: &Global, args: &Demo) -> anyhow::Result<ExitCode
     };
     let lane = Lane::open(config, Clock::system()).await?;
     simulator.register_guest_keys(&lane.keyring().jwks(Clock::system().now()).to_string()).map_err(anyhow::Error::msg)?;
+    Ok(Pretended { simulator, lane, directory })
+}
+
+pub(crate) async fn run(global: &Global, args: &Demo) -> anyhow::Result<ExitCode> {
+    let queues = Options::default().queues;
+    let guests = read_guests(args.guests.as_deref(), &queues)?;
+    if args.serve {
+        return serve::run(global, args.listen, guests).await;
+    }
+    // The conversation of one guest is made, and the platform's answer is lost on its way: the classic way to make a second one.
+    let lost = wishes(&guests).min(5);
+    let Pretended { simulator, lane, directory } = pretend(&[format!("conversation:answer-lost:nth={lost}")]).await?;
+    let audit_log = lane.audit_log().to_owned();
 
     if !global.json {
         screen::data(format!(

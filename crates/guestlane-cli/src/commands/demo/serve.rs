@@ -1,0 +1,111 @@
+//! `guestlane demo --serve`: guests go on arriving and things go wrong, for as long as somebody watches the dashboard.
+
+use std::{
+    net::SocketAddr,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use guestlane::{
+    Clock, Lane,
+    api_key::{ApiKey, Scope, Scopes, StoredApiKey},
+    config::ServiceSettings,
+    request::{Attributes, IdempotencyKey, Person, QueueId, SessionRequest},
+};
+use guestlane_http::{Service, listen::Listening};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{Pretended, pretend};
+use crate::{args::Global, commands::serve::interrupted, log, screen};
+
+/// What goes wrong: answers that are lost after the work was done, a platform that is busy, a CRM that fails. None of it loses anybody.
+const FAULTS: [&str; 5] = [
+    "contact:answer-lost:p=0.01",
+    "conversation:answer-lost:p=0.01",
+    "conversation:503:p=0.02",
+    "contact:429:p=0.01,retry-after=1",
+    "crm:500:p=0.05",
+];
+
+/// Guests a second, from one crest to the next.
+const WAVES: [f64; 12] = [2.0, 3.0, 5.0, 8.0, 12.0, 15.0, 14.0, 10.0, 7.0, 5.0, 3.0, 2.0];
+
+/// One guest in so many names a queue that is not there.
+const LOST_ITS_WAY: u64 = 97;
+
+pub(super) async fn run(global: &Global, listen: SocketAddr, guests: Vec<SessionRequest>) -> anyhow::Result<ExitCode> {
+    log::say_only("error", global.verbose);
+    let Pretended { simulator, lane, directory } = pretend(&FAULTS.map(str::to_owned)).await?;
+    let key = admin_key(&lane).await?;
+    let settings = ServiceSettings { listen, metrics: None, tls: None, key_rate: None, max_sessions: 1024 };
+    let service = Service::open(Arc::clone(&lane), &settings, None).await?;
+    let listening = Listening::bind(Arc::clone(&service), &settings).await?;
+    let address = format!("http://{}", listening.address()?);
+    if global.json {
+        screen::json(&json!({"address": address, "key": key.expose(), "platform": simulator.base_url(), "stateDir": directory}));
+    } else {
+        screen::data(format!(
+            "Guests arrive, and things go wrong, until you interrupt it. Look at:\n\n  {address}/#key={}\n",
+            key.expose()
+        ));
+        screen::data(format!("The key is this demo's alone. Its state is in {}.", directory.display()));
+    }
+    let arrived = Arc::new(AtomicU64::new(0));
+    let arriving = tokio::spawn(arrive(Arc::clone(&lane), guests, Arc::clone(&arrived)));
+    listening.serve(interrupted()).await?;
+    arriving.abort();
+    let _ = arriving.await;
+
+    let state = simulator.state();
+    let twice = state.duplicates.guests.len();
+    if global.json {
+        screen::json(&json!({"guests": arrived.load(Ordering::Relaxed), "platform": state}));
+    } else {
+        screen::data(format!(
+            "\nThe platform counts {} conversations of {} guests: {twice} guests exist twice. Answers lost after the work was done: {}.",
+            state.conversations,
+            state.guests,
+            state.faults.get("answer-lost").copied().unwrap_or(0)
+        ));
+        screen::data(format!("Check the audit log: guestlane audit verify --state-dir {}", directory.display()));
+    }
+    Ok(if twice == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn admin_key(lane: &Lane) -> anyhow::Result<ApiKey> {
+    let key = ApiKey::generate()?;
+    let stored = StoredApiKey {
+        id: key.id().to_owned(),
+        name: "demo".to_owned(),
+        hash: lane.api_key_hash().await?.hash(&key),
+        scopes: Scopes::new([Scope::Admin])?,
+        created_at: Clock::system().now(),
+        expires_at: None,
+        revoked_at: None,
+        last_used_at: None,
+    };
+    lane.store().add_api_key(stored, None).await?;
+    Ok(key)
+}
+
+/// Guests of the demo's list, again and again under new names, in waves.
+async fn arrive(lane: Arc<Lane>, guests: Vec<SessionRequest>, arrived: Arc<AtomicU64>) {
+    let clock = Clock::system();
+    for (number, like) in (0_u64..).zip(guests.iter().cycle()) {
+        let wave = WAVES[(number / 20) as usize % WAVES.len()];
+        clock.sleep(Duration::from_secs_f64((0.5 + fastrand::f64()) / wave)).await;
+        let Ok(guest) = format!("{}-{number}", like.guest).parse() else { continue };
+        let queue = if number % LOST_ITS_WAY == LOST_ITS_WAY - 1 { QueueId(Uuid::from_u128(0xdead)) } else { like.queue };
+        let attributes = Attributes::from_pairs(like.attributes.as_map().clone()).unwrap_or_default();
+        let request = SessionRequest { guest, person: Person::default(), queue, attributes, key: IdempotencyKey::generate() };
+        arrived.fetch_add(1, Ordering::Relaxed);
+        let lane = Arc::clone(&lane);
+        // What goes wrong is told by the dashboard.
+        tokio::spawn(async move { lane.create(request).await.map(drop) });
+    }
+}

@@ -1,0 +1,77 @@
+//! Many sessions in one request, streamed.
+
+use guestlane::api_key::Scope;
+use guestlane_genesys::transport::Answer;
+use http::Method;
+use serde_json::Value;
+use tokio::{io::AsyncWriteExt, net::TcpStream};
+
+use crate::world::{World, bearer, header};
+
+async fn batch(world: &World, key: &str, lines: &str) -> (Answer, Vec<Value>) {
+    let authorization = bearer(world.key(Scope::SessionsWrite));
+    let headers = [("authorization", authorization.as_str()), ("content-type", "application/jsonl"), ("idempotency-key", key)];
+    let answer = world.send(Method::POST, "/v1/sessions:batch", &headers, lines.to_owned()).await;
+    let lines = String::from_utf8(answer.body.to_vec()).unwrap();
+    let lines = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    (answer, lines)
+}
+
+fn rows(count: usize) -> String {
+    (0..count).map(|row| format!("{{\"guestId\":\"guest-{row}\"}}\n")).collect()
+}
+
+#[tokio::test]
+async fn each_line_has_its_answer_and_the_last_one_the_sum() {
+    let world = World::new().await;
+    let lines = format!("{}\n{{\"guestId\":\"\"}}\nnonsense\n{}", rows(100), "{\"guestId\":\"last\"}");
+    let (answer, lines) = batch(&world, "night", &lines).await;
+    assert_eq!(
+        (answer.status.as_u16(), header(&answer, "content-type"), header(&answer, "idempotency-key")),
+        (200, "application/jsonl", "\"night\"")
+    );
+    let (summary, answers) = lines.split_last().unwrap();
+    assert_eq!(summary["summary"], serde_json::json!({"rows": 103, "opened": 101, "replayed": 0, "failed": 2}));
+    let mut numbers: Vec<_> = answers.iter().map(|line| line["row"].as_u64().unwrap()).collect();
+    numbers.sort_unstable();
+    let expected: Vec<_> = (1..=100).chain([102, 103, 104]).collect(); // the empty line is none, and keeps its number
+    assert_eq!(numbers, expected);
+    for (row, code) in [(102, "invalid_input"), (103, "malformed")] {
+        let line = answers.iter().find(|line| line["row"] == row).unwrap();
+        assert_eq!(line["error"]["code"], code, "{line}");
+    }
+    world.assert_each_guest_once(101);
+
+    let (_, again) = batch(&world, "night", &rows(100)).await;
+    assert_eq!(again.last().unwrap()["summary"]["replayed"], 100);
+    world.assert_each_guest_once(101);
+}
+
+#[tokio::test]
+async fn a_batch_whose_caller_went_away_is_completed_by_sending_it_again() {
+    let world = World::with(|platform| platform.latency = std::time::Duration::from_millis(20), crate::world::settings()).await;
+    let host = world.address.strip_prefix("http://").unwrap();
+    let body = rows(300);
+    let mut stream = TcpStream::connect(host).await.unwrap();
+    let head = format!(
+        "POST /v1/sessions:batch HTTP/1.1\r\nhost: {host}\r\nauthorization: {}\r\ncontent-type: application/jsonl\r\nidempotency-key: night\r\ncontent-length: {}\r\n\r\n{body}",
+        bearer(world.key(Scope::SessionsWrite)),
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    world.until(async |world| world.sim.state().conversations > 20).await;
+    drop(stream);
+    let (_, lines) = batch(&world, "night", &body).await;
+    let summary = &lines.last().unwrap()["summary"];
+    assert_eq!((summary["rows"].as_u64(), summary["failed"].as_u64()), (Some(300), Some(0)), "{summary}");
+    world.assert_each_guest_once(300);
+}
+
+#[tokio::test]
+async fn a_line_without_an_end_ends_the_batch_without_a_sum() {
+    let world = World::new().await;
+    let (_, lines) = batch(&world, "night", &format!("{{\"guestId\":\"ann\"}}\n{}", "x".repeat(200 * 1024))).await;
+    let long = lines.iter().find(|line| line["row"] == 2).unwrap();
+    assert_eq!(long["error"]["code"], "too_large");
+    assert!(lines.iter().all(|line| line.get("summary").is_none()), "what came after it was not read");
+}

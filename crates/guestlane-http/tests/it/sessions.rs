@@ -1,0 +1,227 @@
+//! One POST, one session.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use guestlane::api_key::Scope;
+use serde_json::json;
+use tokio::{io::AsyncWriteExt, net::TcpStream};
+
+use crate::world::{SALES, World, bearer, header, json};
+
+#[tokio::test]
+async fn one_post_opens_a_session_and_the_same_key_is_the_same_session() {
+    let world = World::new().await;
+    let wish = json!({"guestId": "user-8842-xyz", "attributes": {"source": "web-portal", "tier": "premium"}});
+    let first = world.create(&[("idempotency-key", "\"order-2231\"")], &wish).await;
+    assert_eq!(first.status, 201, "{}", json(&first));
+    let session = json(&first);
+    let id = session["sessionId"].as_str().unwrap();
+    assert_eq!((session["state"].as_str(), session["queueId"].as_str()), (Some("open"), Some(SALES)));
+    assert_eq!(header(&first, "location"), format!("/v1/sessions/{id}"));
+    assert_eq!((header(&first, "idempotency-key"), header(&first, "cache-control")), ("\"order-2231\"", "no-store"));
+
+    let again = world.create(&[("idempotency-key", "order-2231")], &wish).await;
+    assert_eq!((again.status.as_u16(), header(&again, "idempotency-replayed")), (200, "true"));
+    assert_eq!(json(&again)["guestToken"], session["guestToken"], "the same token, byte for byte");
+    world.assert_each_guest_once(1);
+
+    let shown = json(&world.get(&format!("/v1/sessions/{id}")).await);
+    assert_eq!(shown["conversationId"], session["conversationId"]);
+    assert!(shown.get("guestToken").is_none(), "who looks gets no token");
+}
+
+#[tokio::test]
+async fn a_key_is_made_and_returned_where_none_is_given_and_may_stand_in_the_body() {
+    let world = World::new().await;
+    let made = world.create(&[], &json!({"guestId": "ann"})).await;
+    let key = json(&made)["idempotencyKey"].as_str().unwrap().to_owned();
+    assert_eq!(header(&made, "idempotency-key"), format!("\"{key}\""));
+    let again = world.create(&[], &json!({"guestId": "ann", "idempotencyKey": key})).await;
+    assert_eq!(again.status, 200);
+    let both = world.create(&[("idempotency-key", "another")], &json!({"guestId": "ann", "idempotencyKey": key})).await;
+    assert_eq!((both.status.as_u16(), json(&both)["field"].as_str()), (400, Some("idempotencyKey")));
+    world.assert_each_guest_once(1);
+}
+
+#[tokio::test]
+async fn a_key_that_comes_back_with_another_wish_is_refused_and_the_fields_are_named() {
+    let world = World::new().await;
+    world.create(&[("idempotency-key", "k")], &json!({"guestId": "ann", "attributes": {"tier": "gold"}})).await;
+    let other = world.create(&[("idempotency-key", "k")], &json!({"guestId": "bob", "attributes": {"tier": "basic"}})).await;
+    let problem = json(&other);
+    assert_eq!((other.status.as_u16(), problem["code"].as_str()), (422, Some("key_mismatch")));
+    assert_eq!(problem["fields"], json!(["guestId", "attributes.tier"]));
+    assert!(problem["sessionId"].is_string());
+    world.assert_each_guest_once(1);
+}
+
+#[tokio::test]
+async fn fifty_at_once_under_one_key_are_one_session() {
+    let world = World::with(|platform| platform.latency = Duration::from_millis(30), crate::world::settings()).await;
+    let wish = json!({"guestId": "ann"});
+    let headers = [("idempotency-key", "one")];
+    let answers = join_all((0..50).map(|_| world.create(&headers, &wish))).await;
+    let mut ids: Vec<_> = answers.iter().map(|answer| json(answer)["sessionId"].to_string()).collect();
+    ids.dedup();
+    let statuses: Vec<_> = answers.iter().map(|answer| answer.status.as_u16()).collect();
+    // Those that there is no room for come back; nobody is made twice.
+    assert_eq!(statuses.iter().filter(|status| **status == 201).count(), 1, "{statuses:?}");
+    assert!(statuses.iter().all(|status| [200, 201, 429].contains(status)), "{statuses:?}");
+    world.assert_each_guest_once(1);
+}
+
+#[tokio::test]
+async fn who_does_not_wait_is_told_where_to_look_and_the_session_opens_by_itself() {
+    let world = World::with(|platform| platform.latency = Duration::from_millis(200), crate::world::settings()).await;
+    let accepted = world.create(&[("prefer", "respond-async")], &json!({"guestId": "ann"})).await;
+    assert_eq!((accepted.status.as_u16(), header(&accepted, "preference-applied")), (202, "wait=0"));
+    assert!(!header(&accepted, "retry-after").is_empty());
+    assert!(json(&accepted).get("guestToken").is_none());
+    let location = header(&accepted, "location").to_owned();
+    world.until(async |world| json(&world.get(&location).await)["state"] == "open").await;
+    world.assert_each_guest_once(1);
+}
+
+#[tokio::test]
+async fn a_session_whose_caller_goes_away_is_finished() {
+    let world = World::with(|platform| platform.latency = Duration::from_millis(100), crate::world::settings()).await;
+    let host = world.address.strip_prefix("http://").unwrap();
+    let body = json!({"guestId": "ann"}).to_string();
+    let mut stream = TcpStream::connect(host).await.unwrap();
+    let head = format!(
+        "POST /v1/sessions HTTP/1.1\r\nhost: {host}\r\nauthorization: {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        bearer(world.key(Scope::SessionsWrite)),
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    world.until(async |world| world.lane.store().unfinished().await.unwrap() == 1).await;
+    drop(stream);
+    world.until(async |world| json(&world.get("/v1/sessions?state=open").await)["sessions"][0]["guestId"] == "ann").await;
+    world.assert_each_guest_once(1);
+}
+
+#[tokio::test]
+async fn while_the_platform_fails_a_session_is_recorded_and_the_same_key_completes_it() {
+    let world = World::new().await;
+    world.faults(&["conversation:502-after:first=4"]);
+    let headers = [("idempotency-key", "k")];
+    let wish = json!({"guestId": "ann"});
+    let accepted = world.create(&headers, &wish).await;
+    assert_eq!(accepted.status, 202, "{}", json(&accepted));
+    assert_eq!(json(&accepted)["error"]["code"], "platform_failing");
+    let retry_after: u64 = header(&accepted, "retry-after").parse().unwrap();
+    assert!(retry_after > 0);
+    let again = world.create(&headers, &wish).await;
+    assert_eq!(json(&again)["state"], "open", "{}", json(&again));
+    world.assert_each_guest_once(1);
+
+    let path = format!("/v1/sessions/{}/timeline", json(&again)["sessionId"].as_str().unwrap());
+    let timeline = json(&world.get(&path).await);
+    let calls: Vec<_> = timeline["entries"].as_array().unwrap().iter().filter(|entry| entry["kind"] == "call").collect();
+    assert_eq!(calls.len(), 6, "one for the contact, four that failed, one that went well: {timeline}");
+    assert!(calls.iter().all(|call| call["correlationId"].is_string()), "{timeline}");
+    assert_eq!(calls.iter().filter(|call| call["status"] == "retried").count(), 4);
+    world.until(async |world| world.get(&path).await.body.windows(16).any(|text| text == b"The CRM was told")).await;
+}
+
+#[tokio::test]
+async fn what_the_platform_refuses_is_told_with_cause_and_fix() {
+    let world = World::new().await;
+    let unknown = world.create(&[], &json!({"guestId": "ann", "queueId": "00000000-0000-4000-8000-000000000009"})).await;
+    let problem = json(&unknown);
+    assert_eq!(
+        (unknown.status.as_u16(), problem["code"].as_str(), problem["field"].as_str()),
+        (422, Some("unknown_queue"), Some("queueId"))
+    );
+    // R18's rows.
+    for (fault, status, code) in [
+        ("contact:401:first=9", 502, "auth_failed"),
+        ("contact:403:first=9", 502, "forbidden"),
+        ("contact:400:first=9", 502, "refused"),
+    ] {
+        world.faults(&[fault]);
+        let refused = world.create(&[], &json!({"guestId": "bob"})).await;
+        let problem = json(&refused);
+        assert_eq!((refused.status.as_u16(), problem["code"].as_str()), (status, Some(code)), "{problem}");
+        for member in ["type", "title", "detail", "cause", "fix", "correlationId", "sessionId", "idempotencyKey"] {
+            assert!(problem[member].as_str().is_some_and(|text| !text.is_empty()), "{fault} {member}: {problem}");
+        }
+    }
+    world.faults(&[]);
+    // Another's key under this name: the signature does not match.
+    let other = World::new().await;
+    world.sim.register_guest_keys(&other.lane.keyring().jwks(other.lane.clock().now()).to_string()).unwrap();
+    let refused = world.create(&[], &json!({"guestId": "bob"})).await;
+    assert_eq!((refused.status.as_u16(), json(&refused)["code"].as_str()), (502, Some("token_refused")), "{}", json(&refused));
+    assert_eq!(world.sim.state().conversations, 0);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_names_the_field_and_creates_nothing() {
+    let world = World::new().await;
+    let long = "x".repeat(129);
+    for (wish, status, field) in [
+        (json!({"guestId": ""}), 400, "guestId"),
+        (json!({"guestId": long}), 400, "guestId"),
+        (json!({"guestId": "a\u{7}b"}), 400, "guestId"),
+        (json!({"guestId": 7}), 400, "guestId"),
+        (json!({"guestId": "ann", "queueId": "sales"}), 400, "queueId"),
+        (json!({"guestId": "ann", "attributes": {"guestToken": "x"}}), 400, "attributes.guestToken"),
+        (json!({"guestId": "ann", "attributes": {"tier": 1}}), 400, "attributes.tier"),
+        (json!({"guestId": "ann", "attributes": {"a": "x".repeat(2048)}}), 400, "attributes"),
+        (json!({"guestId": "ann", "email": "nobody"}), 400, "email"),
+        (json!({"guestId": "ann", "idempotencyKey": "a b"}), 400, "idempotencyKey"),
+        (json!({"guestId": "ann", "guestid": "bob"}), 400, "guestid"),
+    ] {
+        let refused = world.create(&[], &wish).await;
+        let problem = json(&refused);
+        assert_eq!((refused.status.as_u16(), problem["field"].as_str()), (status, Some(field)), "{wish}: {problem}");
+        assert_eq!(header(&refused, "content-type"), "application/problem+json");
+    }
+    let missing = json(&world.create(&[], &json!({})).await);
+    assert!(missing["detail"].as_str().unwrap().contains("guestId"), "{missing}");
+    assert_eq!(world.sim.state().contacts, 0);
+}
+
+#[tokio::test]
+async fn sessions_are_listed_page_by_page_newest_first() {
+    let world = World::new().await;
+    for guest in 0..7 {
+        world.create(&[], &json!({"guestId": format!("guest-{guest}")})).await;
+    }
+    let (mut seen, mut path) = (Vec::new(), "/v1/sessions?limit=3".to_owned());
+    loop {
+        let page = json(&world.get(&path).await);
+        seen.extend(page["sessions"].as_array().unwrap().iter().map(|session| session["guestId"].as_str().unwrap().to_owned()));
+        let Some(cursor) = page["nextCursor"].as_str() else { break };
+        path = format!("/v1/sessions?limit=3&cursor={cursor}");
+    }
+    assert_eq!(seen, (0..7).rev().map(|guest| format!("guest-{guest}")).collect::<Vec<_>>());
+    let of_queue = json(&world.get(&format!("/v1/sessions?queueId={SALES}&guestId=guest-3")).await);
+    assert_eq!(of_queue["sessions"].as_array().unwrap().len(), 1);
+    let none = json(&world.get("/v1/sessions?queueId=00000000-0000-4000-8000-000000000009").await);
+    assert_eq!(none["sessions"], json!([]));
+    for (query, field) in
+        [("state=openish", "state"), ("limit=0", "limit"), ("limit=501", "limit"), ("cursor=x", "cursor"), ("guestid=x", "query")]
+    {
+        let refused = world.get(&format!("/v1/sessions?{query}")).await;
+        assert_eq!((refused.status.as_u16(), json(&refused)["field"].as_str()), (400, Some(field)), "{query}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_verified_for_those_who_have_no_library() {
+    let world = World::new().await;
+    let session = json(&world.create(&[], &json!({"guestId": "ann", "attributes": {"tier": "gold"}})).await);
+    let verify =
+        async |token: &str| json(&world.post("/v1/tokens:verify", Scope::TokensVerify, &[], &json!({"token": token})).await);
+    let good = verify(session["guestToken"].as_str().unwrap()).await;
+    assert_eq!(
+        (good["valid"].as_bool(), good["guestId"].as_str(), good["claims"]["tier"].as_str()),
+        (Some(true), Some("ann"), Some("gold"))
+    );
+    let bad = verify("eyJhbGciOiJub25lIn0.e30.").await;
+    assert_eq!((bad["valid"].as_bool(), bad.get("guestId")), (Some(false), None));
+    assert!(!bad["reason"].as_str().unwrap().is_empty());
+}

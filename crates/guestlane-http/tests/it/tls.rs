@@ -1,0 +1,92 @@
+//! TLS by files, read again while connections go on; and never beyond this machine without a key.
+
+use std::{path::Path, time::Duration};
+
+use guestlane::{
+    Clock, Lane, Trust,
+    config::{Settings, TlsFiles},
+};
+use guestlane_genesys::transport::Transport;
+use guestlane_http::{
+    Service,
+    listen::{CannotListen, Listening},
+};
+use http::Request;
+use http_body_util::Full;
+
+use crate::world::{World, settings};
+
+/// A certificate of its own for 127.0.0.1.
+fn certificate(directory: &Path, name: &str) -> (TlsFiles, String) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+    let files = TlsFiles { cert: directory.join(format!("{name}.pem")), key: directory.join(format!("{name}.key")) };
+    std::fs::write(&files.cert, made.cert.pem()).unwrap();
+    std::fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
+    (files, made.cert.pem())
+}
+
+async fn reaches(address: &str, pem: &str) -> bool {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("ca.pem");
+    std::fs::write(&file, pem).unwrap();
+    let trust = Trust::from_pem(std::fs::read(&file).unwrap().as_slice()).unwrap();
+    let client = Transport::new(Clock::system(), Duration::from_secs(10), &trust).unwrap();
+    let request = Request::get(format!("{address}/healthz")).body(Full::default()).unwrap();
+    client.send(request, Clock::system().now() + Duration::from_secs(10)).await.is_ok_and(|answer| answer.status == 200)
+}
+
+#[tokio::test]
+async fn a_certificate_is_replaced_while_the_service_runs() {
+    let directory = tempfile::tempdir().unwrap();
+    let (files, first) = certificate(directory.path(), "first");
+    let (second_files, second) = certificate(directory.path(), "second");
+    let world = World::new().await; // for its lane
+    let mut settings = settings();
+    settings.tls = Some(files.clone());
+    let service = Service::open(world.lane.clone(), &settings, None).await.unwrap();
+    let listening = Listening::bind(service, &settings).await.unwrap();
+    let address = format!("https://localhost:{}", listening.address().unwrap().port());
+    let reload = listening.reload_handle();
+    let serving = tokio::spawn(listening.serve(std::future::pending()));
+    assert!(reaches(&address, &first).await);
+
+    std::fs::copy(&second_files.cert, &files.cert).unwrap();
+    std::fs::copy(&second_files.key, &files.key).unwrap();
+    reload.reload().await;
+    assert!(reaches(&address, &second).await && !reaches(&address, &first).await);
+
+    std::fs::write(&files.cert, "no certificate").unwrap();
+    reload.reload().await;
+    assert!(reaches(&address, &second).await, "one that cannot be read changes nothing");
+    serving.abort();
+}
+
+async fn bind(lane: &std::sync::Arc<Lane>, listen: &str) -> Result<Listening, CannotListen> {
+    let mut settings = settings();
+    settings.listen = listen.parse().unwrap();
+    let service = Service::open(lane.clone(), &settings, None).await.unwrap();
+    Listening::bind(service, &settings).await
+}
+
+#[tokio::test]
+async fn beyond_this_machine_only_with_a_key_and_with_tls() {
+    let world = World::new().await;
+    let store = world.lane.store();
+    for key in store.api_keys().await.unwrap() {
+        store.revoke_api_key(key.id, world.lane.clock().now()).await.unwrap();
+    }
+    let refused = bind(&world.lane, "0.0.0.0:0").await.unwrap_err().to_string();
+    assert!(refused.contains("no API key") && refused.contains("guestlane api-keys create"), "{refused}");
+    assert!(bind(&world.lane, "127.0.0.1:0").await.is_ok());
+
+    let read = |pairs: &[(&str, &str)]| {
+        let mut settings = Settings::default();
+        settings.add_environment(|name| pairs.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()));
+        settings.service()
+    };
+    let plain = read(&[("GUESTLANE_LISTEN", "0.0.0.0:8971")]).unwrap_err().to_string();
+    assert!(plain.contains("TLS"), "{plain}");
+    assert!(read(&[("GUESTLANE_LISTEN", "0.0.0.0:8971"), ("GUESTLANE_BEHIND_PROXY", "true")]).is_ok());
+    let half = read(&[("GUESTLANE_TLS_CERT_FILE", "cert.pem")]).unwrap_err().to_string();
+    assert!(half.contains("GUESTLANE_TLS_KEY_FILE"), "{half}");
+}

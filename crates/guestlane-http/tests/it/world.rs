@@ -1,0 +1,200 @@
+//! A platform, a service, and keys for it.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use guestlane::{
+    Clock, Credentials, CrmSettings, Hosts, Lane, LaneConfig, OAuthClient, Patience, Places, RetryPolicy, SignIn, Trust,
+    api_key::{ApiKey, Scope, Scopes, StoredApiKey},
+    config::ServiceSettings,
+    outbox::Networks,
+    surface::{CloudSettings, Surface},
+    token::KeySchedule,
+};
+use guestlane_genesys::transport::{Answer, Transport};
+use guestlane_http::{Service, listen::Listening};
+use guestlane_sim::{Options, Simulator};
+use http::{Method, Request};
+use http_body_util::Full;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::{sync::oneshot, task::JoinHandle};
+
+pub(crate) const SALES: &str = "5e0c0000-0000-4000-8000-000000000001";
+
+pub(crate) struct World {
+    pub(crate) sim: Simulator,
+    pub(crate) lane: Arc<Lane>,
+    pub(crate) address: String,
+    pub(crate) metrics: String,
+    pub(crate) directory: TempDir,
+    keys: HashMap<Scope, String>,
+    client: Transport,
+    end: Mutex<Option<oneshot::Sender<()>>>,
+    serving: Option<JoinHandle<std::io::Result<()>>>,
+}
+
+pub(crate) fn settings() -> ServiceSettings {
+    let any = "127.0.0.1:0".parse().unwrap();
+    ServiceSettings { listen: any, metrics: Some(any), tls: None, key_rate: None, max_sessions: 1024 }
+}
+
+pub(crate) fn crypto() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        Self::with(|_| {}, settings()).await
+    }
+
+    pub(crate) async fn with(platform: impl FnOnce(&mut Options), settings: ServiceSettings) -> Self {
+        crypto();
+        let mut options = Options { quota: None, ..Options::default() };
+        platform(&mut options);
+        let client = options.clients[0].clone();
+        let sim = Simulator::start(options).await.unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let lane = Self::lane(&sim, &directory, &client).await;
+        Self::serve(sim, lane, directory, settings).await
+    }
+
+    async fn lane(sim: &Simulator, directory: &TempDir, client: &guestlane_sim::OAuthClient) -> Arc<Lane> {
+        let config = LaneConfig {
+            credentials: Credentials {
+                hosts: Hosts::one_origin(sim.base_url().parse().unwrap()),
+                sign_in: SignIn::Form,
+                clients: vec![OAuthClient { id: client.id.clone(), secret: client.secret.clone().into() }],
+                trust: Trust::System,
+            },
+            surface: Surface::Rest,
+            cloud: CloudSettings::default(),
+            patience: Patience {
+                quota: None,
+                retry: RetryPolicy { retries: 3, min: Duration::from_millis(5), max: Duration::from_millis(20) },
+                ..Patience::default()
+            },
+            deadline: Duration::from_secs(60),
+            places: Places::in_directory(directory.path()),
+            keep_sessions: None,
+            keys: KeySchedule::default(),
+            crm: Some(CrmSettings {
+                urls: vec![sim.crm_url().parse().unwrap()],
+                secret: None,
+                networks: Networks::Any,
+                trust: Trust::System,
+            }),
+        };
+        let lane = Lane::open(config, Clock::system()).await.unwrap();
+        sim.register_guest_keys(&lane.keyring().jwks(lane.clock().now()).to_string()).unwrap();
+        lane
+    }
+
+    async fn serve(sim: Simulator, lane: Arc<Lane>, directory: TempDir, settings: ServiceSettings) -> Self {
+        let mut keys = HashMap::new();
+        for scope in Scope::ALL {
+            keys.insert(scope, new_key(&lane, scope.name(), |_| {}).await);
+        }
+        let service = Service::open(Arc::clone(&lane), &settings, Some(SALES.parse().unwrap())).await.unwrap();
+        let listening = Listening::bind(service, &settings).await.unwrap();
+        let scheme = if settings.tls.is_some() { "https" } else { "http" };
+        let address = format!("{scheme}://{}", listening.address().unwrap());
+        let metrics = listening.metrics_address().unwrap().map(|address| format!("http://{address}/metrics")).unwrap_or_default();
+        let (end, ended) = oneshot::channel::<()>();
+        let serving = tokio::spawn(listening.serve(async move {
+            let _ = ended.await;
+        }));
+        let client = Transport::new(Clock::system(), Duration::from_secs(60), &Trust::System).unwrap();
+        Self { sim, lane, address, metrics, directory, keys, client, end: Mutex::new(Some(end)), serving: Some(serving) }
+    }
+
+    pub(crate) fn key(&self, scope: Scope) -> &str {
+        &self.keys[&scope]
+    }
+
+    pub(crate) fn faults(&self, specs: &[&str]) {
+        self.sim.set_faults(specs.iter().map(|spec| spec.parse().unwrap()).collect());
+    }
+
+    /// A request as it is.
+    pub(crate) async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
+        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.address));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(body.into())).unwrap();
+        let clock = Clock::system();
+        self.client.send(request, clock.now() + Duration::from_secs(60)).await.unwrap()
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.send(Method::GET, path, &[("authorization", &bearer(self.key(Scope::SessionsRead)))], "").await
+    }
+
+    pub(crate) async fn post(&self, path: &str, scope: Scope, headers: &[(&str, &str)], body: &Value) -> Answer {
+        let authorization = bearer(self.key(scope));
+        let common = [("authorization", authorization.as_str()), ("content-type", "application/json")];
+        self.send(Method::POST, path, &[&common, headers].concat(), body.to_string()).await
+    }
+
+    /// Asks for a session.
+    pub(crate) async fn create(&self, headers: &[(&str, &str)], body: &Value) -> Answer {
+        self.post("/v1/sessions", Scope::SessionsWrite, headers, body).await
+    }
+
+    /// Asks the service to end.
+    pub(crate) fn end(&self) {
+        drop(self.end.lock().unwrap().take());
+    }
+
+    pub(crate) async fn ended(&mut self) {
+        self.end();
+        self.serving.take().unwrap().await.unwrap().unwrap();
+    }
+
+    /// Waits until it is so; what never is, ends the test by its own time limit.
+    pub(crate) async fn until(&self, mut is_so: impl AsyncFnMut(&Self) -> bool) {
+        while !is_so(self).await {
+            self.lane.clock().sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    pub(crate) fn assert_each_guest_once(&self, guests: u64) {
+        let state = self.sim.state();
+        assert_eq!((state.contacts, state.conversations), (guests, guests));
+        assert!(state.duplicates.guests.is_empty());
+    }
+}
+
+pub(crate) async fn new_key(lane: &Lane, scopes: &str, change: impl FnOnce(&mut StoredApiKey)) -> String {
+    let key = ApiKey::generate().unwrap();
+    let mut stored = StoredApiKey {
+        id: key.id().to_owned(),
+        name: "test".to_owned(),
+        hash: lane.api_key_hash().await.unwrap().hash(&key),
+        scopes: scopes.parse::<Scopes>().unwrap(),
+        created_at: lane.clock().now(),
+        expires_at: None,
+        revoked_at: None,
+        last_used_at: None,
+    };
+    change(&mut stored);
+    lane.store().add_api_key(stored, None).await.unwrap();
+    key.expose().to_owned()
+}
+
+pub(crate) fn bearer(key: &str) -> String {
+    format!("Bearer {key}")
+}
+
+pub(crate) fn json(answer: &Answer) -> Value {
+    serde_json::from_slice(&answer.body).unwrap()
+}
+
+pub(crate) fn header<'a>(answer: &'a Answer, name: &str) -> &'a str {
+    answer.headers.get(name).map(|value| value.to_str().unwrap()).unwrap_or_default()
+}
