@@ -6,36 +6,45 @@ use guestlane::{
     Error,
     config::{LOG_FORMAT, LOG_LEVEL, Origin, Settings},
     request::Invalid,
+    trace,
 };
-use tracing_subscriber::{EnvFilter, Registry, layer::SubscriberExt, reload, util::SubscriberInitExt};
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry,
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt,
+    reload,
+    util::SubscriberInitExt,
+};
 
-use crate::screen;
+use crate::{screen, traces::Traces};
 
 static LEVEL: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 
 /// Whose words the log has: not those of the libraries, which may repeat what was sent.
 fn filter(level: &str, verbose: u8) -> EnvFilter {
-    let text = match verbose {
-        0 => format!("{level},rustls_platform_verifier=off"),
-        1 => "info,rustls_platform_verifier=off,guestlane=debug,guestlane_genesys=debug,guestlane_http=debug,guestlane_sim=info"
-            .to_owned(),
-        _ => "info,rustls_platform_verifier=off,guestlane=trace,guestlane_genesys=trace,guestlane_http=trace,guestlane_sim=debug"
-            .to_owned(),
+    let ours = match verbose {
+        0 => level.to_owned(),
+        1 => "info,guestlane=debug,guestlane_genesys=debug,guestlane_http=debug,guestlane_sim=info".to_owned(),
+        _ => "info,guestlane=trace,guestlane_genesys=trace,guestlane_http=trace,guestlane_sim=debug".to_owned(),
     };
-    EnvFilter::new(text)
+    EnvFilter::new(format!("{ours},rustls_platform_verifier=off,{}=off", trace::TARGET))
 }
 
-/// Warnings always; more with each `-v`. To stderr, so that data stays clean.
-pub(crate) fn start(verbose: u8, json: bool) {
-    let (filter, handle) = reload::Layer::new(filter("warn", verbose));
+/// Warnings always; more with each `-v`. To stderr, so that data stays clean. With `traces`, spans go there, too.
+pub(crate) fn start(verbose: u8, json: bool, traces: Option<&Traces>) {
+    let (level, handle) = reload::Layer::new(filter("warn", verbose));
     let _ = LEVEL.set(handle);
-    let layer = tracing_subscriber::fmt::layer().with_writer(|| screen::Log);
-    let registry = tracing_subscriber::registry().with(filter);
-    if json {
-        registry.with(layer.json().flatten_event(true).with_current_span(true).with_span_list(false)).init();
+    let text = tracing_subscriber::fmt::layer().with_writer(|| screen::Log);
+    let log = if json {
+        text.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed()
     } else {
-        registry.with(layer.with_ansi(std::io::stderr().is_terminal())).init();
-    }
+        text.with_ansi(std::io::stderr().is_terminal()).boxed()
+    };
+    let traces = traces.map(|traces| {
+        let only = Targets::new().with_target(trace::TARGET, LevelFilter::INFO);
+        tracing_opentelemetry::layer().with_tracer(traces.tracer()).with_location(false).with_threads(false).with_filter(only)
+    });
+    tracing_subscriber::registry().with(log.with_filter(level)).with(traces).init();
 }
 
 /// Whether the settings, as far as they can be read yet, want JSON.

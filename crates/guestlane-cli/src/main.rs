@@ -6,6 +6,7 @@ mod failure;
 mod log;
 mod screen;
 mod settings;
+mod traces;
 
 use std::process::ExitCode;
 
@@ -15,16 +16,17 @@ use args::{Args, Command};
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    // Settings that cannot be read are told by the command that needs them.
-    let json_log = settings::load(&args.global).and_then(|settings| log::wants_json(&settings)).unwrap_or(false);
-    log::start(args.global.verbose, json_log);
     // One crypto library for all of TLS, chosen here.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failure::report(&anyhow::Error::from(error).context("cannot start"), args.global.json),
     };
+    let traces = start_log(&args, &runtime);
     let ended = runtime.block_on(run(&args));
+    if let Some(traces) = traces {
+        traces.end();
+    }
     // Not to wait for somebody to close standard input.
     runtime.shutdown_background();
     if screen::data_was_lost() {
@@ -35,6 +37,16 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => failure::report(&error, args.global.json),
     }
+}
+
+/// Settings that cannot be read are told by the command that needs them.
+fn start_log(args: &Args, runtime: &tokio::runtime::Runtime) -> Option<traces::Traces> {
+    let settings = settings::load(&args.global).ok();
+    let json = settings.as_ref().is_some_and(|settings| log::wants_json(settings).unwrap_or(false));
+    let _in_runtime = runtime.enter();
+    let traces = settings.and_then(|settings| traces::Traces::start(&settings).ok().flatten());
+    log::start(args.global.verbose, json, traces.as_ref());
+    traces
 }
 
 async fn run(args: &Args) -> anyhow::Result<ExitCode> {

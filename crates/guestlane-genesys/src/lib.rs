@@ -27,6 +27,7 @@ mod rest;
 mod retry;
 mod seam;
 mod stats;
+pub mod trace;
 mod trail;
 pub mod transport;
 mod trust;

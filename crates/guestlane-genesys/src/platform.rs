@@ -21,7 +21,7 @@ use crate::{
     retry::{self, Done, RetryPolicy, Shared},
     seam::Seams,
     stats::CallStats,
-    trail,
+    trace, trail,
     transport::{Answer, NoTrustRoots, Transport},
     trust::Trust,
 };
@@ -305,7 +305,7 @@ impl Platform {
         if call.method != Method::GET {
             request = request.header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
-        if let Some(parent) = trail::parent() {
+        if let Some(parent) = trace::context() {
             request = request.header("traceparent", parent.to_string());
         }
         if let Some(key) = &call.idempotency_key {

@@ -2,7 +2,7 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use tracing::debug;
+use tracing::{Instrument, Span, debug, field::Empty, info_span};
 
 use crate::{
     budget::RetryBudget,
@@ -12,7 +12,8 @@ use crate::{
     pulse::Pulse,
     seam::{Seam, Seams},
     stats::CallStats,
-    trail,
+    trace,
+    trail::{self, Trail},
 };
 
 /// R8: how often and how soon.
@@ -139,15 +140,29 @@ where
         if tries > 1 {
             shared.stats.repeated(tries);
         }
-        let error = match attempt().await {
+        let span = info_span!(
+            target: trace::TARGET,
+            "call",
+            otel.name = operation.name(),
+            otel.kind = "client",
+            otel.status_code = Empty,
+            guestlane.attempt = tries,
+            http.response.status_code = Empty,
+            guestlane.correlation_id = Empty,
+            error.type = Empty,
+        );
+        let error = match attempt().instrument(span.clone()).await {
             Ok(value) => {
                 shared.pulse.well();
                 trail::ended(operation, shared.clock.now(), None);
+                tell(&span, None);
                 return Ok(Done { value, tries });
             }
             Err(error) => error,
         };
         trail::ended(operation, shared.clock.now(), Some(&error));
+        tell(&span, Some(&error));
+        drop(span);
         let left = end.since(shared.clock.monotonic());
         match &error {
             // Our own doing, both: it says nothing of the platform.
@@ -188,6 +203,25 @@ where
                 return Err(CallFailed { operation, tries, elapsed: now.since(started), cause: error, may_exist, wait });
             }
         }
+    }
+}
+
+/// What came of an attempt, for its trace.
+fn tell(span: &Span, error: Option<&CallError>) {
+    if span.is_disabled() {
+        return;
+    }
+    if let Some(attempt) = Trail::current().and_then(|trail| trail.last()) {
+        if let Some(status) = attempt.status {
+            span.record("http.response.status_code", status);
+        }
+        if let Some(id) = &attempt.correlation_id {
+            span.record("guestlane.correlation_id", id);
+        }
+    }
+    if let Some(error) = error {
+        span.record("error.type", error.record());
+        span.record("otel.status_code", "ERROR");
     }
 }
 

@@ -36,6 +36,11 @@ impl TraceParent {
         (trace != 0 && parent != 0).then_some(Self { trace, parent, flags: u8::from(sampled) })
     }
 
+    /// The trace's id, that of the span it continues, and whether it is collected.
+    pub fn parts(&self) -> (u128, u64, bool) {
+        (self.trace, self.parent, self.flags == 1)
+    }
+
     /// The trace's id, 32 digits.
     pub fn trace_id(&self) -> String {
         format!("{:032x}", self.trace)
@@ -134,6 +139,11 @@ impl Trail {
     /// What came since the last time.
     pub fn take(&self) -> Vec<Attempt> {
         std::mem::take(&mut self.inner().attempts)
+    }
+
+    /// The last attempt that nobody took yet.
+    pub(crate) fn last(&self) -> Option<Attempt> {
+        self.inner().attempts.last().cloned()
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {

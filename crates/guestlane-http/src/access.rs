@@ -73,6 +73,11 @@ impl Who {
         ))
     }
 
+    /// Whether the key is still good: for answers that go on.
+    pub(crate) fn is_still_good(&self, app: &App) -> bool {
+        app.keys().is_good(&self.0.id, app.clock().now())
+    }
+
     /// What the key allows.
     pub(crate) fn scopes(&self) -> Vec<&'static str> {
         self.0.scopes.iter().map(Scope::name).collect()

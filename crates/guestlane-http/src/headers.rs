@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use guestlane::request::{IdempotencyKey, Invalid};
+use guestlane::{
+    TraceParent,
+    request::{IdempotencyKey, Invalid},
+};
 use http::{HeaderMap, HeaderValue};
 
 /// `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header).
@@ -48,18 +51,38 @@ pub(crate) fn quoted(key: &IdempotencyKey) -> Option<HeaderValue> {
 
 /// `Prefer: wait=n` and `Prefer: respond-async` (RFC 7240, sections 4.1 and 4.3). What else is preferred, or is not understood, is overlooked, as
 /// the standard wants it; of what comes twice, the first counts.
-pub(crate) fn wait(headers: &HeaderMap) -> Option<Duration> {
+pub(crate) fn wait(headers: &HeaderMap) -> Option<Preference> {
     let values = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
-    let mut preferences = values.flat_map(|value| value.split(',')).map(|preference| {
-        let preference = preference.split(';').next().unwrap_or_default();
-        let (name, value) = preference.split_once('=').unwrap_or((preference, ""));
-        (name.trim().to_ascii_lowercase(), value.trim().trim_matches('"').to_owned())
-    });
-    preferences.find_map(|(name, value)| match name.as_str() {
-        "wait" => value.parse().ok().map(Duration::from_secs),
-        "respond-async" => Some(Duration::ZERO),
-        _ => None,
-    })
+    let preferences: Vec<_> = values
+        .flat_map(|value| value.split(','))
+        .map(|preference| {
+            let preference = preference.split(';').next().unwrap_or_default();
+            let (name, value) = preference.split_once('=').unwrap_or((preference, ""));
+            (name.trim().to_ascii_lowercase(), value.trim().trim_matches('"').to_owned())
+        })
+        .collect();
+    // Together they mean: answer at once when the time is over (RFC 7240, section 4.3).
+    let wait = preferences.iter().filter(|(name, _)| name == "wait").find_map(|(_, value)| value.parse().ok());
+    let asynchronous = preferences.iter().any(|(name, _)| name == "respond-async");
+    match (wait, asynchronous) {
+        (Some(seconds), _) => Some(Preference { wait: Duration::from_secs(seconds), applied: format!("wait={seconds}") }),
+        (None, true) => Some(Preference { wait: Duration::ZERO, applied: "respond-async".to_owned() }),
+        (None, false) => None,
+    }
+}
+
+/// How long the caller waits, and how that is told back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Preference {
+    pub(crate) wait: Duration,
+    pub(crate) applied: String,
+}
+
+/// `traceparent`. One that cannot be read is none (W3C Trace Context, section 3.2.2).
+pub(crate) fn traceparent(headers: &HeaderMap) -> Option<TraceParent> {
+    let mut values = headers.get_all("traceparent").iter();
+    let value = values.next()?.to_str().ok()?;
+    if values.next().is_some() { None } else { value.trim().parse().ok() }
 }
 
 #[cfg(test)]
@@ -94,11 +117,12 @@ mod tests {
 
     #[test]
     fn a_preference_is_taken_as_far_as_it_is_understood() {
-        let read = |values: &[&str]| wait(&headers("prefer", values)).map(|wait| wait.as_secs());
+        let read = |values: &[&str]| wait(&headers("prefer", values)).map(|preference| preference.wait.as_secs());
         assert_eq!(read(&["wait=10"]), Some(10));
         assert_eq!(read(&["handling=lenient, Wait = \"3\"; foo"]), Some(3));
         assert_eq!(read(&["respond-async"]), Some(0));
         assert_eq!(read(&["return=minimal", "wait=5"]), Some(5));
+        assert_eq!(read(&["respond-async, wait=10"]), Some(10), "both: ten seconds, then an answer");
         for none in [&["wait=soon"][..], &["wait=-1"], &["wait"], &["return=minimal"], &[]] {
             assert_eq!(read(none), None, "{none:?}");
         }

@@ -18,6 +18,7 @@ use axum_server::{
     tls_rustls::{RustlsAcceptor, RustlsConfig},
 };
 use guestlane::{
+    Clock,
     config::{ServiceSettings, TlsFiles},
     request::Invalid,
 };
@@ -45,6 +46,9 @@ const MAX_STREAMS: u32 = 128;
 
 /// Connections at once; more are closed at once. Each costs memory and a file.
 const MAX_CONNECTIONS: i64 = 20_000;
+
+/// Connections of those who scrape.
+const METRICS_CONNECTIONS: i64 = 64;
 
 /// How long what has begun may take when the service ends. What is not done by then is taken up by the next process.
 pub const GRACE: Duration = Duration::from_secs(25);
@@ -124,7 +128,7 @@ impl Listening {
         tell_start(&service, listener.local_addr()?, tls.is_some());
         let handle = Handle::new();
         let (app, _) = router(&service);
-        let gate = Gate(Arc::clone(service.figures().connections()));
+        let gate = Gate::new(Arc::clone(service.figures().connections()), most_connections(), service.clock());
         let serving = match &tls {
             Some((config, _)) => {
                 let acceptor = RustlsAcceptor::new(config.clone()).acceptor(gate);
@@ -139,7 +143,8 @@ impl Listening {
         let metrics_handle = Handle::new();
         let metrics = match metrics {
             Some(listener) => {
-                let server = bounded(axum_server::from_tcp(listener)?.handle(metrics_handle.clone()));
+                let gate = Gate::new(Arc::default(), METRICS_CONNECTIONS, service.clock());
+                let server = bounded(axum_server::from_tcp(listener)?.handle(metrics_handle.clone()).acceptor(gate));
                 Some(tokio::spawn(server.serve(metrics::router(&service).into_make_service())))
             }
             None => None,
@@ -158,6 +163,9 @@ impl Listening {
             warn!("not all sessions could be finished in time: they are recorded, and the next process completes them");
         }
         let _ = serving.await;
+        if let Some(outbox) = service.lane().outbox() {
+            outbox.first_tries_done().await;
+        }
         work.abort();
         let _ = work.await;
         if let Err(error) = service.lane().finish().await {
@@ -228,25 +236,52 @@ async fn keep_certificate(service: &Service, tls: Option<&(RustlsConfig, TlsFile
     }
 }
 
-/// Counts connections, and closes those that are too many.
+/// Counts connections, closes those that are too many, and those that say nothing.
 #[derive(Debug, Clone)]
-struct Gate(Arc<AtomicI64>);
+struct Gate {
+    open: Arc<AtomicI64>,
+    most: i64,
+    clock: Clock,
+}
 
-impl<S> Accept<TcpStream, S> for Gate {
+impl Gate {
+    fn new(open: Arc<AtomicI64>, most: i64, clock: &Clock) -> Self {
+        Self { open, most, clock: clock.clone() }
+    }
+}
+
+impl<S: Send + 'static> Accept<TcpStream, S> for Gate {
     type Stream = Counted;
     type Service = S;
-    type Future = std::future::Ready<io::Result<(Counted, S)>>;
+    type Future = Pin<Box<dyn Future<Output = io::Result<(Counted, S)>> + Send>>;
 
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
-        let _ = stream.set_nodelay(true);
-        let open = self.0.fetch_add(1, Ordering::Relaxed);
-        let counted = Counted { stream, open: Arc::clone(&self.0) };
-        std::future::ready(if open < MAX_CONNECTIONS {
-            Ok((counted, service))
-        } else {
-            Err(io::Error::other("too many connections"))
+        let (clock, most) = (self.clock.clone(), self.most);
+        let open = self.open.fetch_add(1, Ordering::Relaxed) + 1;
+        let counted = Counted { stream, open: Arc::clone(&self.open) };
+        Box::pin(async move {
+            if open > most {
+                if open == most + 1 {
+                    warn!(most, "there are as many connections as can be: further ones are closed at once");
+                }
+                return Err(io::Error::other("too many connections"));
+            }
+            let _ = counted.stream.set_nodelay(true);
+            // What looks for the version of HTTP waits for the first bytes as long as it takes.
+            match clock.timeout(HEADERS, counted.stream.peek(&mut [0])).await {
+                Ok(Ok(_)) => Ok((counted, service)),
+                Ok(Err(error)) => Err(error),
+                Err(silent) => Err(io::Error::other(silent)),
+            }
         })
     }
+}
+
+/// As many connections as there may be files, less those that the rest needs: the store, the platform, the CRM.
+fn most_connections() -> i64 {
+    const RESERVED: u64 = 400;
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    i64::try_from(files.saturating_sub(RESERVED).max(files / 2)).unwrap_or(i64::MAX).min(MAX_CONNECTIONS)
 }
 
 /// A connection, counted for as long as it is there.
@@ -291,5 +326,50 @@ impl AsyncWrite for Counted {
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use guestlane::{ManualClock, Timestamp};
+
+    use super::*;
+
+    async fn connection() -> (TcpStream, TcpStream) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let caller = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (caller, listener.accept().await.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn who_connects_and_says_nothing_is_sent_away() {
+        let hands = ManualClock::new(Timestamp::from_unix_micros(0));
+        let gate = Gate::new(Arc::default(), 10, &hands.clone().into());
+        let (_silent, stream) = connection().await;
+        let accepted = tokio::spawn(gate.accept(stream, ()));
+        while !accepted.is_finished() {
+            hands.advance(HEADERS);
+            tokio::task::yield_now().await;
+        }
+        assert!(accepted.await.unwrap().is_err());
+        assert_eq!(gate.open.load(Ordering::Relaxed), 0, "and is not counted any more");
+    }
+
+    #[tokio::test]
+    async fn more_connections_than_there_may_be_are_closed_at_once() {
+        let clock = Clock::system();
+        let gate = Gate::new(Arc::default(), 2, &clock);
+        let mut open = Vec::new();
+        for _ in 0..2 {
+            let (mut caller, stream) = connection().await;
+            tokio::io::AsyncWriteExt::write_all(&mut caller, b"GET").await.unwrap();
+            open.push((caller, gate.accept(stream, ()).await.unwrap()));
+        }
+        let (_caller, stream) = connection().await;
+        assert!(gate.accept(stream, ()).await.is_err());
+        open.pop();
+        let (mut caller, stream) = connection().await;
+        tokio::io::AsyncWriteExt::write_all(&mut caller, b"GET").await.unwrap();
+        assert!(gate.accept(stream, ()).await.is_ok(), "one went, another one may come");
     }
 }

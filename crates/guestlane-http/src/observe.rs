@@ -5,12 +5,14 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use http::{HeaderName, HeaderValue, Method};
-use tracing::{Instrument, info, info_span};
+use guestlane::trace;
+use http::{HeaderName, HeaderValue, Method, header};
+use tracing::{Instrument, field::Empty, info, info_span};
 use uuid::Uuid;
 
 use crate::{
     figures::Kind,
+    headers::traceparent,
     problem::Told,
     service::{App, Service},
 };
@@ -36,13 +38,37 @@ pub(crate) async fn observe(State(app): State<App>, mut request: Request, next: 
     if let Ok(value) = HeaderValue::from_str(&id) {
         request.headers_mut().insert(REQUEST_ID, value);
     }
+    let parent = traceparent(request.headers());
     let span = info_span!("request", request_id = %id);
-    let mut response = next.run(request).instrument(span).await;
+    let traced = info_span!(
+        target: trace::TARGET,
+        "http",
+        otel.name = %format_args!("{method} {route}"),
+        otel.kind = "server",
+        otel.status_code = Empty,
+        http.request.method = method,
+        http.route = route,
+        http.response.status_code = Empty,
+        guestlane.request_id = %id,
+        error.type = Empty,
+    );
+    trace::join(&traced, parent);
+    let mut response = next.run(request).instrument(traced.clone()).instrument(span).await;
     let took = app.clock().monotonic().since(started);
     let (status, problem) = (response.status().as_u16(), response.extensions().get::<Told>().map(|told| told.0));
+    traced.record("http.response.status_code", status);
+    if let Some(problem) = problem {
+        traced.record("error.type", problem);
+    }
+    if status >= 500 {
+        traced.record("otel.status_code", "ERROR");
+    }
     // Path and query may have a guest in them: the route has not.
     info!(target: "guestlane_http::requests", request_id = id, method, route, status, problem, ms = took.as_secs_f64() * 1000.0, "answered");
     app.figures().answered(Kind { method, route, status, problem }, took);
+    if status == 401 {
+        response.headers_mut().remove(header::ALLOW); // nobody learns what there is
+    }
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }

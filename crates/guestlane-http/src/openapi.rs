@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use guestlane::error::Code;
+use guestlane::{error::Code, request::Attributes};
+use serde_json::{Value, json};
 use utoipa::{
     IntoResponses, Modify, OpenApi, PartialSchema, ToSchema,
     openapi::{
@@ -101,4 +102,36 @@ fn problem(status: u16) -> RefOr<Response> {
         response
     };
     RefOr::T(response.build())
+}
+
+/// The document as it is served: what the library cannot be told is put right.
+pub(crate) fn tidied(document: &openapi::OpenApi) -> Value {
+    let mut json = serde_json::to_value(document).unwrap_or_default();
+    for operation in json["paths"].as_object_mut().into_iter().flat_map(|paths| paths.values_mut()) {
+        for operation in operation.as_object_mut().into_iter().flat_map(|item| item.values_mut()) {
+            for parameter in operation["parameters"].as_array_mut().into_iter().flatten() {
+                never_null(&mut parameter["schema"]);
+            }
+        }
+    }
+    let attributes = &mut json["components"]["schemas"]["NewSession"]["properties"]["attributes"];
+    attributes["propertyNames"] =
+        json!({"minLength": 1, "maxLength": Attributes::MAX_NAME, "pattern": "^[^\\s\\u0000-\\u001f\\u007f-\\u009f]+$"});
+    json
+}
+
+/// A parameter that may be absent is never null: there is no way to send that.
+fn never_null(schema: &mut Value) {
+    if let Some(kinds) = schema["type"].as_array_mut() {
+        kinds.retain(|kind| kind != "null");
+        if let [kind] = kinds.as_slice() {
+            schema["type"] = kind.clone();
+        }
+    }
+    if let Some(one) = schema["oneOf"].as_array_mut() {
+        one.retain(|one| one["type"] != "null");
+        if let [one] = one.as_slice() {
+            *schema = one.clone();
+        }
+    }
 }

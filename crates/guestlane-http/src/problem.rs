@@ -31,7 +31,7 @@ pub struct Problem {
     #[schema(max_length = 64, example = "unknown_queue")]
     code: &'static str,
     /// What happened this time.
-    #[schema(max_length = 8192, example = "the queue 5e0c0000-0000-4000-8000-000000000009 does not exist in this organization")]
+    #[schema(max_length = 2048, example = "the queue 5e0c0000-0000-4000-8000-000000000009 does not exist in this organization")]
     detail: String,
     /// The field of the request that it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -42,12 +42,13 @@ pub struct Problem {
     #[schema(max_items = 64, example = json!(["queueId", "attributes.tier"]))]
     fields: Vec<String>,
     /// Why.
-    #[schema(max_length = 8192, example = "the queue id is not that of a queue in this organization")]
+    #[schema(max_length = 2048, example = "the queue id is not that of a queue in this organization")]
     cause: String,
     /// What to do now.
-    #[schema(max_length = 8192, example = "copy the id from Admin > Contact Center > Queues; nothing was created")]
+    #[schema(max_length = 2048, example = "copy the id from Admin > Contact Center > Queues; nothing was created")]
     fix: String,
     /// Whether the same request may go well later, without anybody changing anything.
+    #[schema(example = false)]
     retryable: bool,
     /// Seconds to wait before that: as in the header `Retry-After`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -70,10 +71,23 @@ pub struct Problem {
 /// The media type (RFC 9457, section 6.1).
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
+/// The longest text, in characters: what was sent is not sent back at length.
+const MAX_TEXT: usize = 2048;
+
+/// The longest name of a field.
+const MAX_FIELD: usize = 256;
+
+fn bounded(text: String, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        None => text,
+        Some(_) => text.chars().take(most - 1).chain(['…']).collect(),
+    }
+}
+
 impl Problem {
     /// All that a problem needs.
     pub fn new(code: Code, detail: impl Into<String>, fix: impl Into<String>) -> Self {
-        let detail = detail.into();
+        let detail = bounded(detail.into(), MAX_TEXT);
         Self {
             page: code.page_path(),
             title: code.title(),
@@ -83,7 +97,7 @@ impl Problem {
             detail,
             field: None,
             fields: Vec::new(),
-            fix: fix.into(),
+            fix: bounded(fix.into(), MAX_TEXT),
             retryable: code.is_retryable(),
             retry_after: None,
             correlation_id: None,
@@ -94,7 +108,7 @@ impl Problem {
 
     /// About a field.
     pub fn of_field(self, field: impl Into<String>) -> Self {
-        Self { field: Some(field.into()), ..self }
+        Self { field: Some(bounded(field.into(), MAX_FIELD)), ..self }
     }
 
     /// Not before so many seconds.
@@ -126,8 +140,8 @@ impl Problem {
             _ => Vec::new(),
         };
         Self {
-            cause: advice.cause,
-            field: error.field().map(str::to_owned),
+            cause: bounded(advice.cause, MAX_TEXT),
+            field: error.field().map(|field| bounded(field.to_owned(), MAX_FIELD)),
             fields,
             retry_after: retry_after.or(default),
             correlation_id: error.correlation_id().map(str::to_owned),

@@ -1,13 +1,16 @@
 //! All that is answered, on one screen.
 
 use axum::{Router, middleware, routing::get};
-use tower_http::{catch_panic::CatchPanicLayer, compression::CompressionLayer};
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    compression::{CompressionLayer, DefaultPredicate, Predicate, predicate::NotForContentType},
+};
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     access, observe,
-    openapi::Document,
+    openapi::{Document, tidied},
     problem::Problem,
     routes::{audit, batch, create, errors, events, health, keys, outbox, pages, sessions, tokens},
     service::App,
@@ -43,7 +46,7 @@ pub(crate) fn router(app: &App) -> (Router, utoipa::openapi::OpenApi) {
         .routes(routes!(keys::jwks))
         .split_for_parts();
     document.merge(open_document);
-    let json = document.to_json().unwrap_or_default();
+    let json = tidied(&document).to_string();
     let open = open
         .route("/openapi.json", get(move || async move { ([(http::header::CONTENT_TYPE, "application/json")], json) }))
         .route("/", get(pages::dashboard))
@@ -54,7 +57,10 @@ pub(crate) fn router(app: &App) -> (Router, utoipa::openapi::OpenApi) {
 
     let router = open
         .merge(with_key)
-        .layer(CompressionLayer::new())
+        // Lines are for whoever reads them as they come: a compressor would keep some back.
+        .layer(
+            CompressionLayer::new().compress_when(DefaultPredicate::new().and(NotForContentType::const_new("application/jsonl"))),
+        )
         .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| axum::response::IntoResponse::into_response(defect())))
         .layer(middleware::from_fn_with_state(app.clone(), observe::observe))
         .with_state(app.clone());

@@ -1,6 +1,8 @@
 //! The order of things.
 
-use guestlane_genesys::{Priority, Timestamp, Trail, guest::frame::SessionToken};
+use guestlane_genesys::{Priority, Timestamp, Trail, guest::frame::SessionToken, trace};
+
+use tracing::{Instrument, Span, field::Empty, info_span};
 
 use crate::{
     error::Error,
@@ -30,7 +32,8 @@ impl Lane {
     /// Creates a session, or finds the one of the same key. When this returns an error, the error says what exists and what becomes of it.
     pub async fn create(&self, request: SessionRequest) -> Result<Opened, Error> {
         let trail = Trail::current().unwrap_or_default();
-        self.counted(trail.scope(self.create_or_find(request)).await)
+        let span = self.span("create session");
+        self.counted(trail.scope(self.create_or_find(request)).instrument(span).await)
     }
 
     async fn create_or_find(&self, request: SessionRequest) -> Result<Opened, Error> {
@@ -71,13 +74,28 @@ impl Lane {
     /// Goes on with a session that was left behind, until it is open or there is a reason why not.
     pub async fn resume(&self, session: Session) -> Result<Opened, Error> {
         let trail = Trail::of(session.trace);
+        let span = self.span("resume session");
+        trace::join(&span, session.trace);
         let resumed = async {
             let deadline = self.clock.now() + self.deadline;
             self.check_organization(deadline).await?;
             let since = session.admitted_at;
             self.drive(session, since, deadline).await
         };
-        self.counted(trail.scope(resumed).await)
+        self.counted(trail.scope(resumed).instrument(span).await)
+    }
+
+    fn span(&self, name: &'static str) -> Span {
+        info_span!(
+            target: trace::TARGET,
+            "session",
+            otel.name = name,
+            otel.status_code = Empty,
+            guestlane.surface = self.surface.name(),
+            guestlane.session.id = Empty,
+            guestlane.session.state = Empty,
+            error.type = Empty,
+        )
     }
 
     fn counted(&self, ended: Result<Opened, Error>) -> Result<Opened, Error> {

@@ -202,7 +202,7 @@ impl Surface {
             Some((field, _)) => Err(Invalid::new(
                 field,
                 "has no place on the surface rest",
-                "give it as an attribute (--attr), or use the surface web-messaging or open-messaging",
+                "give it as an attribute, or use the surface web-messaging or open-messaging",
             )),
             None => Ok(()),
         }

@@ -35,6 +35,7 @@ pub struct Checkpoint {
 #[serde(rename_all = "camelCase")]
 pub struct AuditProof {
     /// True; a log that is not proven is told as a problem.
+    #[schema(example = true)]
     pub verified: bool,
     /// Each log.
     #[schema(max_items = 100_000)]

@@ -15,5 +15,5 @@ pub use outbox::{Event, EventState, Events, Replayed};
 pub use overview::{AuditStanding, ClientQuota, KeyStanding, Latency, OutboxStanding, Overview, Series, SessionCounts};
 pub use session::{GuestSession, Session, SessionFailure, SessionState, Sessions};
 pub use timeline::{Entry, EntryStatus, Timeline};
-pub use token::{TokenToVerify, TokenVerdict};
+pub use token::{KeySet, PublicKey, TokenToVerify, TokenVerdict};
 pub use wish::{KeyIfNone, NewSession};

@@ -64,13 +64,13 @@ pub struct Event {
     #[schema(value_type = String, format = DateTime, max_length = 40, example = "2026-11-23T04:00:00.000000Z")]
     created_at: Timestamp,
     /// When it is tried next. Of those that are pending.
-    #[schema(value_type = Option<String>, format = DateTime, max_length = 40, example = "2026-11-23T04:05:00.000000Z")]
+    #[schema(required, value_type = Option<String>, format = DateTime, max_length = 40, example = "2026-11-23T04:05:00.000000Z")]
     next_try_at: Option<Timestamp>,
     /// When it was delivered, or given up.
-    #[schema(value_type = Option<String>, format = DateTime, max_length = 40, example = "2026-11-23T04:00:00.100000Z")]
+    #[schema(required, value_type = Option<String>, format = DateTime, max_length = 40, example = "2026-11-23T04:00:00.100000Z")]
     settled_at: Option<Timestamp>,
     /// Why the last try failed.
-    #[schema(max_length = 8192, example = "the CRM answered HTTP 503")]
+    #[schema(required, max_length = 8192, example = "the CRM answered HTTP 503")]
     last_error: Option<String>,
 }
 
@@ -99,7 +99,7 @@ pub struct Events {
     #[schema(max_items = 500)]
     pub events: Vec<Event>,
     /// To be sent as `cursor` for what is older; null where that is nothing.
-    #[schema(max_length = 64, example = "1234")]
+    #[schema(required, max_length = 64, example = "1234")]
     pub next_cursor: Option<String>,
 }
 

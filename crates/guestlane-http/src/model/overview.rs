@@ -28,6 +28,7 @@ pub struct Overview {
     pub(crate) sessions: SessionCounts,
     pub(crate) series: Series,
     /// Of the last five minutes; null where none was opened.
+    #[schema(required)]
     pub(crate) latency: Option<Latency>,
     /// Each OAuth client, in the order of GENESYS_CLIENT_ID.
     #[schema(max_items = 64)]
@@ -60,7 +61,7 @@ pub struct SessionCounts {
     #[schema(minimum = 0, example = 1)]
     pub(crate) needs_attention: u64,
     /// How long the oldest unfinished one has been recorded.
-    #[schema(minimum = 0, example = 12.5)]
+    #[schema(required, minimum = 0, example = 12.5)]
     pub(crate) oldest_unfinished_seconds: Option<f64>,
 }
 
@@ -111,7 +112,7 @@ pub struct ClientQuota {
     #[schema(max_length = 8, example = "1")]
     pub(crate) client: String,
     /// Calls allowed in a second; null without a quota.
-    #[schema(minimum = 0, example = 100.0)]
+    #[schema(required, minimum = 0, example = 100.0)]
     pub(crate) limit_per_second: Option<f64>,
     /// How much of the last window's calls was used: 0 to 1.
     #[schema(minimum = 0, example = 0.63)]
@@ -123,7 +124,7 @@ pub struct ClientQuota {
     #[schema(minimum = 0, example = 0)]
     pub(crate) throttled: u64,
     /// Why it is not used at the moment.
-    #[schema(max_length = 128, example = "it was refused, or could not sign in")]
+    #[schema(required, max_length = 128, example = "it was refused, or could not sign in")]
     pub(crate) left_out: Option<&'static str>,
 }
 
@@ -138,7 +139,7 @@ pub struct OutboxStanding {
     #[schema(minimum = 0, example = 1)]
     pub(crate) dead: u64,
     /// How long the oldest waits.
-    #[schema(minimum = 0, example = 4.0)]
+    #[schema(required, minimum = 0, example = 4.0)]
     pub(crate) oldest_pending_seconds: Option<f64>,
     /// Who is told.
     #[schema(minimum = 0, example = 1)]

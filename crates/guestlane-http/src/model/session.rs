@@ -57,18 +57,20 @@ pub struct Session {
     queue_id: String,
     state: SessionState,
     /// The external contact, once it exists.
-    #[schema(max_length = 1024, example = "7a0c0000-0000-4000-8000-000000000002")]
+    #[schema(required, max_length = 1024, example = "7a0c0000-0000-4000-8000-000000000002")]
     contact_id: Option<String>,
     /// A contact may exist whose id nobody knows; absent where that is not so.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(example = false)]
     contact_unknown: bool,
     /// The conversation, once it is known to exist.
-    #[schema(max_length = 1024, example = "c0c00000-0000-4000-8000-000000000003")]
+    #[schema(required, max_length = 1024, example = "c0c00000-0000-4000-8000-000000000003")]
     conversation_id: Option<String>,
     /// Absent on `rest`, which has nothing to tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 32, example = "web-messaging")]
     surface: Option<&'static str>,
+    /// Of the surface `web-messaging`.
     #[serde(skip_serializing_if = "Option::is_none")]
     guest_session: Option<GuestSession>,
     /// The token that vouches for the guest: only in the answer to whoever creates the session.
@@ -80,18 +82,19 @@ pub struct Session {
     idempotency_key: String,
     /// Whether it was open already when it was asked for: only in the answer to whoever creates the session.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = false)]
     replayed: Option<bool>,
     /// Calls sent for the contact and the conversation: 2 when nothing had to be repeated.
     #[schema(minimum = 0, example = 2)]
     attempts: u32,
     /// From the request to the conversation.
-    #[schema(minimum = 0, example = 41.2)]
+    #[schema(required, minimum = 0, example = 41.2)]
     latency_ms: Option<f64>,
     /// When it was recorded.
     #[schema(value_type = String, format = DateTime, max_length = 40, example = "2026-11-23T04:00:00.000000Z")]
     admitted_at: Timestamp,
     /// When the conversation was there.
-    #[schema(value_type = Option<String>, format = DateTime, max_length = 40, example = "2026-11-23T04:00:00.041200Z")]
+    #[schema(required, value_type = Option<String>, format = DateTime, max_length = 40, example = "2026-11-23T04:00:00.041200Z")]
     opened_at: Option<Timestamp>,
     /// Why the last attempt did not end well; absent where it did.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -194,6 +197,6 @@ pub struct Sessions {
     #[schema(max_items = 500)]
     pub sessions: Vec<Session>,
     /// To be sent as `cursor` for what is older; null where that is nothing.
-    #[schema(max_length = 64, example = "019ab123-4567-7000-8000-0123456789ab")]
+    #[schema(required, max_length = 64, example = "019ab123-4567-7000-8000-0123456789ab")]
     pub next_cursor: Option<String>,
 }

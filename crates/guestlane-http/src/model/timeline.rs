@@ -15,7 +15,7 @@ pub struct Timeline {
     #[schema(max_items = 1000)]
     pub(crate) entries: Vec<Entry>,
     /// The trace of whoever asked first (W3C Trace Context).
-    #[schema(min_length = 32, max_length = 32, example = "4bf92f3577b34da6a3ce929d0e0e4736")]
+    #[schema(required, min_length = 32, max_length = 32, example = "4bf92f3577b34da6a3ce929d0e0e4736")]
     pub(crate) trace_id: Option<String>,
 }
 
@@ -33,23 +33,23 @@ pub struct Entry {
     #[schema(max_length = 256, example = "Contact registered")]
     pub(crate) title: String,
     /// More of it.
-    #[schema(max_length = 8192, example = "answered 200")]
+    #[schema(required, max_length = 8192, example = "answered 200")]
     pub(crate) detail: Option<String>,
     pub(crate) status: EntryStatus,
     /// The platform's, to quote to its support.
-    #[schema(max_length = 256, example = "c5a9c1e0-1111-4222-8333-444455556666")]
+    #[schema(required, max_length = 256, example = "c5a9c1e0-1111-4222-8333-444455556666")]
     pub(crate) correlation_id: Option<String>,
     /// How long it took.
-    #[schema(minimum = 0, example = 23.1)]
+    #[schema(required, minimum = 0, example = 23.1)]
     pub(crate) milliseconds: Option<f64>,
     /// The audit log that has the record.
-    #[schema(minimum = 1, example = 1)]
+    #[schema(required, minimum = 1, example = 1)]
     pub(crate) audit_log: Option<u32>,
     /// The record's place in it, from 0.
-    #[schema(minimum = 0, example = 42)]
+    #[schema(required, minimum = 0, example = 42)]
     pub(crate) audit_index: Option<u64>,
     /// The event for the CRM.
-    #[schema(max_length = 64, example = "msg_019ab1234567700080000123456789ab")]
+    #[schema(required, max_length = 64, example = "msg_019ab1234567700080000123456789ab")]
     pub(crate) event_id: Option<String>,
 }
 

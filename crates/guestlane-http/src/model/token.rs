@@ -17,11 +17,47 @@ pub struct TokenToVerify {
     pub token: String,
 }
 
+/// The public keys (RFC 7517, section 5).
+#[derive(Serialize, ToSchema)]
+pub struct KeySet {
+    /// Those that are published.
+    #[schema(max_items = 1000)]
+    keys: Vec<PublicKey>,
+}
+
+/// A public key (RFC 7517, section 4; RFC 7518, section 6.3).
+#[derive(Serialize, ToSchema)]
+pub struct PublicKey {
+    /// `RSA`.
+    #[schema(max_length = 8, example = "RSA")]
+    kty: String,
+    /// `sig`.
+    #[serde(rename = "use")]
+    #[schema(max_length = 8, example = "sig")]
+    usage: String,
+    /// `RS256`.
+    #[schema(max_length = 8, example = "RS256")]
+    alg: String,
+    /// Its id.
+    #[schema(max_length = 128, example = "webchat-guest-key-v1")]
+    kid: String,
+    /// The modulus, base64url.
+    #[schema(
+        max_length = 1024,
+        example = "u1SU1LfVLPHCozMxH2Mo4lgOEePzNm0tRgeLezV6ffAt0gunVTLw7onLRnrq0_IzW7yWR7QkrmBL7jTKEn5u-qKhbwKfBstIs-bMY2Zkp18gnTxKLxoS2tFczGkPLPgizskuemMghRniWaoLcyeh"
+    )]
+    n: String,
+    /// The exponent, base64url.
+    #[schema(max_length = 16, example = "AQAB")]
+    e: String,
+}
+
 /// Whether a token is ours and good now; if so, whose it is.
 #[derive(Debug, Default, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TokenVerdict {
     /// Whether it is good.
+    #[schema(example = true)]
     pub valid: bool,
     /// Why it is not.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -12,7 +12,12 @@ use utoipa::{
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewSession {
     /// The id under which the CRM knows the guest: no control characters, no white space at either end.
-    #[schema(min_length = 1, max_length = 128, example = "user-8842-xyz")]
+    #[schema(
+        min_length = 1,
+        max_length = 128,
+        pattern = r"^[^\s\u0000-\u001f\u007f-\u009f]([^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f])?$",
+        example = "user-8842-xyz"
+    )]
     pub guest_id: String,
     /// The queue [default: GENESYS_QUEUE_ID].
     #[schema(format = Uuid, min_length = 36, max_length = 36, example = "5e0c0000-0000-4000-8000-000000000001")]

@@ -1,6 +1,6 @@
 //! `POST /v1/sessions:batch`: JSON lines in, JSON lines out, both streamed.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
@@ -10,21 +10,22 @@ use axum::{
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use guestlane::{
-    Trail,
+    Clock, Trail,
     api_key::Scope,
     error::Code,
     request::{IdempotencyKey, SessionRequest},
+    trace,
 };
 use http::{HeaderValue, header};
 use serde::Serialize;
 use tokio::sync::mpsc;
+use tracing::Instrument;
 use utoipa::ToSchema;
 
-use super::create::traceparent;
 use crate::{
     access::Who,
     body::{MAX_BODY, expect_type, read},
-    headers::{IDEMPOTENCY_KEY, idempotency_key, quoted},
+    headers::{IDEMPOTENCY_KEY, idempotency_key, quoted, traceparent},
     model::{KeyIfNone, NewSession, Session},
     openapi::{BodyRefused, Guarded},
     problem::Problem,
@@ -88,10 +89,10 @@ pub(crate) async fn create_all(State(app): State<App>, who: Who, request: Reques
     }
     let batch = idempotency_key(&head.headers)?.unwrap_or_else(IdempotencyKey::generate);
     let name = quoted(&batch);
-    let trace = traceparent(&head.headers);
+    let trace = trace::context().or_else(|| traceparent(&head.headers));
     let (results, lines) = mpsc::channel(AHEAD);
     let reading = Reading { app: Arc::clone(&app), batch, trace, results };
-    app.under_way().spawn(reading.run(body));
+    app.under_way().spawn(reading.run(body).in_current_span());
     let lines = tokio_stream(lines).map(Ok::<_, Infallible>);
     let mut response = ([(header::CONTENT_TYPE, LINES)], Body::from_stream(lines)).into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -102,7 +103,8 @@ pub(crate) async fn create_all(State(app): State<App>, who: Who, request: Reques
 }
 
 fn tokio_stream(lines: mpsc::Receiver<Bytes>) -> impl futures_util::Stream<Item = Bytes> {
-    futures_util::stream::unfold(lines, |mut lines| async move { lines.recv().await.map(|line| (line, lines)) })
+    // Whoever compresses it may ask again after its end.
+    futures_util::stream::unfold(lines, |mut lines| async move { lines.recv().await.map(|line| (line, lines)) }).fuse()
 }
 
 /// How a row ended.
@@ -123,7 +125,7 @@ impl Reading {
     async fn run(self, body: Body) {
         let mut summary = Summary::default();
         let mut rows = tokio::task::JoinSet::new();
-        let mut lines = Lines::new(body);
+        let mut lines = Lines::new(body, self.app.clock().clone());
         loop {
             // Who went away wants nothing begun any more; what has begun is finished.
             let line = tokio::select! {
@@ -150,7 +152,7 @@ impl Reading {
             let (row, ended) = (lines.row, row);
             match ended {
                 Ok(request) => match self.app.rows().next(request.queue, |_| ()).await {
-                    Ok(begun) => drop(rows.spawn(self.one(row, request, begun))),
+                    Ok(begun) => drop(rows.spawn(self.one(row, request, begun).in_current_span())),
                     Err(outage) => {
                         let detail = format!("{outage}: the row was not begun");
                         let problem = Problem::new(Code::PlatformFailing, detail, "send the batch again, under the same key");
@@ -208,8 +210,16 @@ fn line(value: &impl Serialize) -> Bytes {
     line.into()
 }
 
+/// How long a caller may send nothing in the middle of a batch.
+const SILENCE: Duration = Duration::from_secs(60);
+
+#[derive(Debug, thiserror::Error)]
+#[error("nothing came for {} s", SILENCE.as_secs())]
+struct Silent;
+
 /// The lines of a body, as they come.
 struct Lines {
+    clock: Clock,
     body: axum::body::BodyDataStream,
     read: BytesMut,
     row: u64,
@@ -219,8 +229,8 @@ struct Lines {
 }
 
 impl Lines {
-    fn new(body: Body) -> Self {
-        Self { body: body.into_data_stream(), read: BytesMut::new(), row: 0, broken: false, over: false }
+    fn new(body: Body, clock: Clock) -> Self {
+        Self { clock, body: body.into_data_stream(), read: BytesMut::new(), row: 0, broken: false, over: false }
     }
 
     /// May be dropped while it waits: nothing that was read is lost.
@@ -237,7 +247,7 @@ impl Lines {
                 self.broken = true;
                 return Some(Err(too_long()));
             }
-            match self.body.next().await {
+            match self.clock.timeout(SILENCE, self.body.next()).await.unwrap_or(Some(Err(axum::Error::new(Silent)))) {
                 Some(Ok(bytes)) => self.read.extend_from_slice(&bytes),
                 Some(Err(_)) => {
                     self.broken = true;

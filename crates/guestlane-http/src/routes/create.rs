@@ -7,18 +7,20 @@ use axum::{
     response::Response,
 };
 use guestlane::{
-    Error, Lane, Opened, TraceParent, Trail,
+    Error, Lane, Opened, Trail,
     api_key::Scope,
     error::{Code, Then},
     intake::Begun,
     request::{IdempotencyKey, Invalid, SessionRequest},
+    trace,
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use tracing::Instrument;
 
 use crate::{
     access::Who,
     body::{answer, read_json},
-    headers::{IDEMPOTENCY_KEY, idempotency_key, quoted, wait},
+    headers::{IDEMPOTENCY_KEY, Preference, idempotency_key, quoted, traceparent, wait},
     model::{KeyIfNone, NewSession, Session},
     openapi::{BodyRefused, Guarded, SessionRefused},
     problem::Problem,
@@ -40,10 +42,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
     security(("apiKey" = ["sessions:write"])),
     params(
         ("Idempotency-Key" = Option<String>, Header, description = "The name of this wish, in quotes or bare; without one, one is made and returned", min_length = 1, max_length = 255, example = "order-2231-chat"),
-        ("Prefer" = Option<String>, Header, description = "`wait=n`: how many seconds the caller waits (25 if not said); `respond-async`: none (RFC 7240)", max_length = 256, example = "wait=10"),
-        ("traceparent" = Option<String>, Header, description = "The caller's trace (W3C Trace Context): passed on to the platform and to the CRM", max_length = 256, example = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+        ("Prefer" = Option<String>, Header, description = "`wait=n`: how many seconds the caller waits (25 if not said); `respond-async`: none (RFC 7240)", example = "wait=10"),
+        ("traceparent" = Option<String>, Header, description = "The caller's trace (W3C Trace Context): passed on to the platform and to the CRM", example = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
     ),
-    request_body = NewSession,
+    request_body(content = NewSession, example = json!({"guestId": "user-8842-xyz", "queueId": "5e0c0000-0000-4000-8000-000000000001", "attributes": {"source": "web-portal", "tier": "premium"}})),
     responses(
         (status = 201, description = "It is open", body = Session, headers(
             ("Location" = String, description = "Where it can be looked at"),
@@ -58,6 +60,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
             ("Location" = String, description = "Where it can be looked at"),
             ("Idempotency-Key" = String, description = "Its key, in quotes"),
             ("Retry-After" = u64, description = "Seconds until it is worth asking again"),
+            ("Preference-Applied" = String, description = "What was preferred, where that ended the waiting"),
         )),
         Guarded, BodyRefused, SessionRefused,
     ),
@@ -73,18 +76,19 @@ pub(crate) async fn create(State(app): State<App>, who: Who, request: Request) -
             .under(&request.key));
     }
     let begun = app.callers().try_next().ok_or_else(|| overloaded(&request.key))?;
-    let trail = Trail::of(traceparent(&headers));
-    let wait = wait(&headers).unwrap_or(WAIT).min(app.lane().deadline());
+    let trail = Trail::of(trace::context().or_else(|| traceparent(&headers)));
+    let preference = wait(&headers);
+    let wait = preference.as_ref().map_or(WAIT, |preference| preference.wait).min(app.lane().deadline());
     let key = request.key.clone();
     // A task of its own: who asked may go away, and the session is finished none the less.
-    let mut creating = app.under_way().spawn(create_to_its_end(Arc::clone(app.lane()), request, trail, begun));
+    let mut creating = app.under_way().spawn(create_to_its_end(Arc::clone(app.lane()), request, trail, begun).in_current_span());
     let ended = match app.clock().timeout(wait, &mut creating).await {
         Ok(ended) => Some(ended),
         Err(_) => loop {
             if let Some(session) =
                 app.lane().store().peek(key.clone()).await.map_err(|error| problem(&app, &error.into(), &key))?
             {
-                return Ok(accepted(&session, 1, Some(wait)));
+                return Ok(accepted(&session, 1, preference.as_ref()));
             }
             // Not recorded yet: there is nothing that the caller could look at.
             if let Ok(ended) = app.clock().timeout(LOOK_EVERY, &mut creating).await {
@@ -119,13 +123,6 @@ fn wish_with_key(wish: NewSession, headers: &HeaderMap) -> Result<NewSession, In
     }
 }
 
-/// One that cannot be read is none (W3C Trace Context, section 3.2.2).
-pub(crate) fn traceparent(headers: &HeaderMap) -> Option<TraceParent> {
-    let mut values = headers.get_all("traceparent").iter();
-    let value = values.next()?.to_str().ok()?;
-    if values.next().is_some() { None } else { value.trim().parse().ok() }
-}
-
 fn overloaded(key: &IdempotencyKey) -> Problem {
     let detail = "more sessions are under way than can be served soon; nothing was created";
     Problem::new(Code::Overloaded, detail, "send it again after so many seconds, under the same key").after(1).under(key)
@@ -157,12 +154,12 @@ async fn settled(app: &App, error: &Error, key: &IdempotencyKey) -> Result<Respo
     }
 }
 
-fn accepted(session: &guestlane::ledger::Session, seconds: u64, waited: Option<Duration>) -> Response {
+fn accepted(session: &guestlane::ledger::Session, seconds: u64, preference: Option<&Preference>) -> Response {
     let mut response = answer(StatusCode::ACCEPTED, &Session::stored(session));
     name(&mut response, session);
     let headers = response.headers_mut();
     headers.insert(header::RETRY_AFTER, seconds.into());
-    let applied = waited.and_then(|waited| HeaderValue::from_str(&format!("wait={}", waited.as_secs())).ok());
+    let applied = preference.and_then(|preference| HeaderValue::from_str(&preference.applied).ok());
     if let Some(applied) = applied {
         headers.insert("preference-applied", applied);
     }

@@ -1,13 +1,20 @@
 //! `GET /v1/errors` (R12) and `GET /problems/…`.
 
 use axum::{
-    extract::{Path, State},
+    extract::State,
     response::{IntoResponse, Response},
 };
 use guestlane::{api_key::Scope, error::Code};
 use http::{StatusCode, header};
 
-use crate::{access::Who, body::answer, model::ErrorRates, openapi::Guarded, problem::Problem, service::App};
+use crate::{
+    access::Who,
+    body::{Name, answer},
+    model::ErrorRates,
+    openapi::Guarded,
+    problem::Problem,
+    service::App,
+};
 
 /// Errors by category
 ///
@@ -23,7 +30,7 @@ pub(crate) async fn errors(State(app): State<App>, who: Who) -> Result<Response,
 }
 
 /// The page of a kind of problem, to which `type` leads: Markdown, as a person reads it.
-pub(crate) async fn page(Path(code): Path<String>) -> Result<Response, Problem> {
+pub(crate) async fn page(Name(code): Name) -> Result<Response, Problem> {
     let nothing = || Problem::new(Code::NotFound, "there is no such kind of problem", "/docs lists them");
     let code = Code::from_name(&code).ok_or_else(nothing)?;
     Ok(([(header::CONTENT_TYPE, "text/markdown; charset=utf-8")], code.page()).into_response())

@@ -9,7 +9,7 @@ use axum::{
         sse::{Event, Sse},
     },
 };
-use futures_util::{Stream, stream};
+use futures_util::{Stream, StreamExt, stream};
 use guestlane::api_key::Scope;
 use http::{HeaderValue, StatusCode, header};
 use tokio::sync::{broadcast, watch};
@@ -47,7 +47,7 @@ pub(crate) async fn now(State(app): State<App>, who: Who) -> Result<Response, Pr
 )]
 pub(crate) async fn stream(State(app): State<App>, who: Who) -> Result<Response, Problem> {
     who.may(Scope::SessionsRead)?;
-    let mut response = Sse::new(events(app, who.scopes())).into_response();
+    let mut response = Sse::new(events(app, who)).into_response();
     // Nothing on the way may keep an event for later.
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));
@@ -57,23 +57,26 @@ pub(crate) async fn stream(State(app): State<App>, who: Who) -> Result<Response,
 
 struct Streaming {
     app: App,
-    scopes: Vec<&'static str>,
+    who: Who,
     seconds: watch::Receiver<Arc<Watched>>,
     news: broadcast::Receiver<Arc<guestlane::ledger::Session>>,
 }
 
-fn events(app: App, scopes: Vec<&'static str>) -> impl Stream<Item = Result<Event, Infallible>> {
+fn events(app: App, who: Who) -> impl Stream<Item = Result<Event, Infallible>> {
     let mut seconds = app.watched().subscribe();
     seconds.mark_changed(); // the first one at once
-    let streaming = Streaming { scopes, seconds, news: app.lane().news(), app };
+    let streaming = Streaming { who, seconds, news: app.lane().news(), app };
     stream::unfold(streaming, |mut streaming| async move {
         let event = loop {
             tokio::select! {
                 () = streaming.app.ending().cancelled() => return None,
                 changed = streaming.seconds.changed() => {
                     changed.ok()?;
+                    if !streaming.who.is_still_good(&streaming.app) {
+                        return None;
+                    }
                     streaming.seconds.mark_unchanged();
-                    break as_event("overview", &overview(&streaming.app, streaming.scopes.clone()));
+                    break as_event("overview", &overview(&streaming.app, streaming.who.scopes()));
                 }
                 news = streaming.news.recv() => match news {
                     Ok(session) => break as_event("session", &Session::stored(&session)),
@@ -84,6 +87,7 @@ fn events(app: App, scopes: Vec<&'static str>) -> impl Stream<Item = Result<Even
         };
         Some((Ok(event), streaming))
     })
+    .fuse()
 }
 
 fn as_event(name: &str, data: &impl serde::Serialize) -> Event {

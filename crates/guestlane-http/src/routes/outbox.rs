@@ -1,9 +1,6 @@
 //! `/v1/outbox`: what the CRM was told, and what it was not.
 
-use axum::{
-    extract::{Path, State},
-    response::Response,
-};
+use axum::{extract::State, response::Response};
 use guestlane::{
     api_key::Scope,
     error::Code,
@@ -16,7 +13,7 @@ use utoipa::IntoParams;
 
 use crate::{
     access::Who,
-    body::{Query, answer},
+    body::{Name, Query, answer},
     model::{Event, EventState, Events, Replayed},
     openapi::{Guarded, NothingThere, QueryRefused},
     problem::Problem,
@@ -30,10 +27,10 @@ use crate::{
 #[into_params(parameter_in = Query)]
 pub(crate) struct Which {
     /// Only those in this state.
-    #[param(inline)]
+    #[param(value_type = Option<EventState>, example = "dead")]
     state: Option<EventState>,
     /// `nextCursor` of the page before.
-    #[param(min_length = 1, max_length = 20, pattern = "^[0-9]+$", example = "1234")]
+    #[param(min_length = 1, max_length = 19, pattern = "^[0-9]+$", example = "1234")]
     cursor: Option<String>,
     /// At most so many [default: 50].
     #[param(minimum = 1, maximum = 500, example = 50)]
@@ -51,8 +48,16 @@ pub(crate) struct Which {
 pub(crate) async fn list(State(app): State<App>, who: Who, Query(which): Query<Which>) -> Result<Response, Problem> {
     who.may(Scope::SessionsRead)?;
     let invalid = || Invalid::new("cursor", "is no cursor", "send nextCursor of the page before");
-    let before =
-        which.cursor.map(|cursor| cursor.parse::<i64>().ok().filter(|place| *place >= 0).ok_or_else(invalid)).transpose()?;
+    let before = which
+        .cursor
+        .map(|cursor| {
+            Some(&cursor)
+                .filter(|cursor| cursor.len() < 20)
+                .and_then(|cursor| cursor.parse::<i64>().ok())
+                .filter(|place| *place >= 0)
+                .ok_or_else(invalid)
+        })
+        .transpose()?;
     let limit = limit(which.limit)?;
     let events = app.lane().store().events(which.state.map(Into::into), before, limit).await;
     let events = events.map_err(|error| failed(&app, error))?;
@@ -69,7 +74,7 @@ pub(crate) async fn list(State(app): State<App>, who: Who, Query(which): Query<W
     params(("id" = String, Path, description = "The event's id", min_length = 1, max_length = 64, example = "msg_019ab1234567700080000123456789ab")),
     responses((status = 202, description = "It is sent again", body = Replayed), Guarded, NothingThere),
 )]
-pub(crate) async fn replay(State(app): State<App>, who: Who, Path(id): Path<String>) -> Result<Response, Problem> {
+pub(crate) async fn replay(State(app): State<App>, who: Who, Name(id): Name) -> Result<Response, Problem> {
     who.may(Scope::Admin)?;
     let nothing = || {
         let detail = "there is no such event, or its guest was erased";

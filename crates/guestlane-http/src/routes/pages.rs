@@ -1,13 +1,10 @@
 //! The pages for people: dashboard and documentation. They have no data in them, and so need no key.
 
-use axum::{
-    extract::Path,
-    response::{IntoResponse, Response},
-};
+use axum::response::{IntoResponse, Response};
 use guestlane::error::Code;
 use http::{HeaderName, HeaderValue, header};
 
-use crate::problem::Problem;
+use crate::{body::Name, problem::Problem};
 
 macro_rules! assets {
     ($($name:literal $kind:literal;)*) => {
@@ -59,6 +56,6 @@ pub(crate) async fn docs() -> Result<Response, Problem> {
     asset("docs.html")
 }
 
-pub(crate) async fn other(Path(name): Path<String>) -> Result<Response, Problem> {
+pub(crate) async fn other(Name(name): Name) -> Result<Response, Problem> {
     if name.ends_with(".html") { asset("") } else { asset(&name) }
 }

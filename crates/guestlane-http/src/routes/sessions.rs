@@ -1,9 +1,6 @@
 //! `GET /v1/sessions…`: to look.
 
-use axum::{
-    extract::{Path, State},
-    response::Response,
-};
+use axum::{extract::State, response::Response};
 use guestlane::{
     api_key::Scope,
     error::Code,
@@ -17,7 +14,7 @@ use utoipa::IntoParams;
 
 use crate::{
     access::Who,
-    body::{Query, answer},
+    body::{Name, Query, answer},
     model::{Session, Sessions, Timeline},
     openapi::{Guarded, NothingThere, QueryRefused},
     problem::Problem,
@@ -37,7 +34,7 @@ pub(crate) struct Which {
     #[param(min_length = 1, max_length = 128, example = "user-8842-xyz")]
     guest_id: Option<String>,
     /// Only those in this state.
-    #[param(inline, value_type = Option<crate::model::SessionState>)]
+    #[param(value_type = Option<crate::model::SessionState>, example = "open")]
     state: Option<String>,
     /// Only those of this queue.
     #[param(format = Uuid, min_length = 36, max_length = 36, example = "5e0c0000-0000-4000-8000-000000000001")]
@@ -97,7 +94,7 @@ pub(crate) fn limit(limit: Option<u32>) -> Result<u32, Invalid> {
     params(("id" = String, Path, description = "The session's id", format = Uuid, min_length = 36, max_length = 36, example = "019ab123-4567-7000-8000-0123456789ab")),
     responses((status = 200, description = "The session", body = Session), Guarded, NothingThere),
 )]
-pub(crate) async fn show(State(app): State<App>, who: Who, Path(id): Path<String>) -> Result<Response, Problem> {
+pub(crate) async fn show(State(app): State<App>, who: Who, Name(id): Name) -> Result<Response, Problem> {
     who.may(Scope::SessionsRead)?;
     Ok(answer(StatusCode::OK, &Session::stored(&session(&app, &id).await?)))
 }
@@ -111,7 +108,7 @@ pub(crate) async fn show(State(app): State<App>, who: Who, Path(id): Path<String
     params(("id" = String, Path, description = "The session's id", format = Uuid, min_length = 36, max_length = 36, example = "019ab123-4567-7000-8000-0123456789ab")),
     responses((status = 200, description = "All that is known, oldest first", body = Timeline), Guarded, NothingThere),
 )]
-pub(crate) async fn show_timeline(State(app): State<App>, who: Who, Path(id): Path<String>) -> Result<Response, Problem> {
+pub(crate) async fn show_timeline(State(app): State<App>, who: Who, Name(id): Name) -> Result<Response, Problem> {
     who.may(Scope::SessionsRead)?;
     let session = session(&app, &id).await?;
     let failed = |error: guestlane::store::StoreError| Problem::of(&error.into(), app.clock().now());

@@ -4,7 +4,7 @@ use axum::{
     extract::{Request, State},
     response::Response,
 };
-use guestlane::{api_key::Scope, token};
+use guestlane::{api_key::Scope, request::Invalid, token};
 use http::StatusCode;
 
 use crate::{
@@ -15,6 +15,9 @@ use crate::{
     problem::Problem,
     service::App,
 };
+
+/// In bytes: far more than any of ours has.
+const MAX_TOKEN: usize = 16 * 1024;
 
 /// Verify a guest token
 ///
@@ -28,6 +31,10 @@ use crate::{
 pub(crate) async fn verify(State(app): State<App>, who: Who, request: Request) -> Result<Response, Problem> {
     who.may(Scope::TokensVerify)?;
     let TokenToVerify { token } = read_json(app.clock(), request).await?;
+    if token.is_empty() || token.len() > MAX_TOKEN {
+        let reason = format!("has {} bytes", token.len());
+        return Err(Invalid::new("token", reason, format!("send a token of 1 to {MAX_TOKEN} bytes")).into());
+    }
     let verdict = match token::verify(&app.lane().keyring(), &token, app.clock().now()) {
         Ok(verified) => TokenVerdict {
             valid: true,

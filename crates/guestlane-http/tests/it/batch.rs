@@ -68,6 +68,23 @@ async fn a_batch_whose_caller_went_away_is_completed_by_sending_it_again() {
 }
 
 #[tokio::test]
+async fn a_caller_who_takes_compressed_answers_gets_all_lines() {
+    let world = World::new().await;
+    let authorization = bearer(world.key(Scope::SessionsWrite));
+    for encoding in ["gzip", "gzip, deflate, br", "identity"] {
+        let headers = [
+            ("authorization", authorization.as_str()),
+            ("content-type", "application/jsonl"),
+            ("accept-encoding", encoding),
+            ("idempotency-key", "night"),
+        ];
+        let answer = world.send(Method::POST, "/v1/sessions:batch", &headers, rows(30)).await;
+        assert_eq!(answer.body.split(|byte| *byte == b'\n').count(), 32, "{encoding}");
+    }
+    world.assert_each_guest_once(30);
+}
+
+#[tokio::test]
 async fn a_line_without_an_end_ends_the_batch_without_a_sum() {
     let world = World::new().await;
     let (_, lines) = batch(&world, "night", &format!("{{\"guestId\":\"ann\"}}\n{}", "x".repeat(200 * 1024))).await;

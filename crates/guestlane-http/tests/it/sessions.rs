@@ -75,7 +75,7 @@ async fn fifty_at_once_under_one_key_are_one_session() {
 async fn who_does_not_wait_is_told_where_to_look_and_the_session_opens_by_itself() {
     let world = World::with(|platform| platform.latency = Duration::from_millis(200), crate::world::settings()).await;
     let accepted = world.create(&[("prefer", "respond-async")], &json!({"guestId": "ann"})).await;
-    assert_eq!((accepted.status.as_u16(), header(&accepted, "preference-applied")), (202, "wait=0"));
+    assert_eq!((accepted.status.as_u16(), header(&accepted, "preference-applied")), (202, "respond-async"));
     assert!(!header(&accepted, "retry-after").is_empty());
     assert!(json(&accepted).get("guestToken").is_none());
     let location = header(&accepted, "location").to_owned();
@@ -202,9 +202,13 @@ async fn sessions_are_listed_page_by_page_newest_first() {
     assert_eq!(of_queue["sessions"].as_array().unwrap().len(), 1);
     let none = json(&world.get("/v1/sessions?queueId=00000000-0000-4000-8000-000000000009").await);
     assert_eq!(none["sessions"], json!([]));
-    for (query, field) in
-        [("state=openish", "state"), ("limit=0", "limit"), ("limit=501", "limit"), ("cursor=x", "cursor"), ("guestid=x", "query")]
-    {
+    for (query, field) in [
+        ("state=openish", "state"),
+        ("limit=0", "limit"),
+        ("limit=501", "limit"),
+        ("cursor=x", "cursor"),
+        ("guestid=x", "guestid"),
+    ] {
         let refused = world.get(&format!("/v1/sessions?{query}")).await;
         assert_eq!((refused.status.as_u16(), json(&refused)["field"].as_str()), (400, Some(field)), "{query}");
     }

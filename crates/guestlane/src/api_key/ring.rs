@@ -65,6 +65,11 @@ impl ApiKeys {
             .map(|known| Caller { id: known.id.clone(), scopes: known.scopes.clone() })
     }
 
+    /// Whether the key of that id is good.
+    pub fn is_good(&self, id: &str, now: Timestamp) -> bool {
+        self.keys.get(id).is_some_and(|key| key.is_good_at(now))
+    }
+
     /// Whether any key is good.
     pub fn any_good_at(&self, now: Timestamp) -> bool {
         self.keys.values().any(|key| key.is_good_at(now))

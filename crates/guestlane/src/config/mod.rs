@@ -114,6 +114,8 @@ settings! {
         "How many requests the service takes with one API key: N/s, N/min or off.";
     MAX_SESSIONS: "GUESTLANE_MAX_SESSIONS", "serve.max_sessions", Some("1024"), false,
         "How many sessions the service has under way at once, at the most; how many it takes, follows the quota and the platform.";
+    OTLP_ENDPOINT: "GUESTLANE_OTLP_ENDPOINT", "traces.otlp_endpoint", None, false,
+        "Where traces go (OTLP over HTTP), like http://127.0.0.1:4318/v1/traces; without it none are collected.";
     LOG_FORMAT: "GUESTLANE_LOG_FORMAT", "log.format", Some("text"), false, "How the log is written to standard error: text or json.";
     LOG_LEVEL: "GUESTLANE_LOG_LEVEL", "log.level", Some("warn"), false,
         "How much the log says: error, warn, info or debug. The service says info by default.";

@@ -2,9 +2,12 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use guestlane_genesys::Rate;
+use guestlane_genesys::{Rate, is_loopback};
+use url::Url;
 
-use super::{BEHIND_PROXY, KEY_RATE, LISTEN, MAX_SESSIONS, METRICS_LISTEN, Reader, Settings, TLS_CERT_FILE, TLS_KEY_FILE};
+use super::{
+    BEHIND_PROXY, KEY_RATE, LISTEN, MAX_SESSIONS, METRICS_LISTEN, OTLP_ENDPOINT, Reader, Settings, TLS_CERT_FILE, TLS_KEY_FILE,
+};
 use crate::error::Error;
 
 /// A certificate and its key, as files.
@@ -37,6 +40,20 @@ impl Settings {
         let mut reader = Reader { settings: self, refused: Vec::new() };
         let settings = reader.service();
         reader.finish(settings)
+    }
+}
+
+impl Settings {
+    /// Where traces go, if anywhere.
+    pub fn traces(&self) -> Result<Option<Url>, Error> {
+        let mut reader = Reader { settings: self, refused: Vec::new() };
+        let Some(text) = self.value(OTLP_ENDPOINT) else { return Ok(None) };
+        let url = Url::parse(text).ok().filter(|url| url.scheme() == "https" || (url.scheme() == "http" && is_loopback(url)));
+        if url.is_none() {
+            let fix = "write it like https://collector.example.com/v1/traces; plain http to this machine only";
+            reader.refuse(OTLP_ENDPOINT, "is not an https URL", fix);
+        }
+        reader.finish(url).map(Some)
     }
 }
 

@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use bytes::Bytes;
 use guestlane_genesys::{
-    Clock, Timestamp, Trust,
+    Clock, Timestamp, Trust, trace,
     transport::{Answer, NoAnswer, NoTrustRoots, Transport, retry_after},
 };
 use http::{Request, StatusCode, header};
@@ -93,7 +93,7 @@ impl Crm {
         }
         let now = self.clock.now();
         let mut request = Request::post(self.url.as_str());
-        if let Some(trace) = event.trace {
+        if let Some(trace) = trace::context().or(event.trace) {
             request = request.header("traceparent", trace.to_string());
         }
         let request = request

@@ -3,9 +3,9 @@
 use std::{ops::Add, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use guestlane_genesys::{Clock, Seam, Seams, Timestamp};
+use guestlane_genesys::{Clock, Seam, Seams, Timestamp, trace};
 use tokio::sync::{Semaphore, watch};
-use tracing::{debug, warn};
+use tracing::{Instrument, Span, debug, field::Empty, info_span, warn};
 
 use super::{
     deliver::{Crm, Settlement, TRY_LIMIT},
@@ -148,8 +148,27 @@ impl Outbox {
     }
 
     async fn try_once(&self, receiver: &Receiver, event: Event) -> Settlement {
+        let span = info_span!(
+            target: trace::TARGET,
+            "deliver",
+            otel.name = "tell the CRM",
+            otel.kind = "producer",
+            otel.status_code = Empty,
+            messaging.message.id = event.id,
+            guestlane.receiver = receiver.number,
+            guestlane.attempt = event.tries + 1,
+            error.type = Empty,
+        );
+        trace::join(&span, event.trace);
+        self.try_in_span(receiver, event).instrument(span).await
+    }
+
+    async fn try_in_span(&self, receiver: &Receiver, event: Event) -> Settlement {
         let settlement = receiver.crm.deliver(&event).await;
         self.seams.pass(Seam::EventSent).await;
+        if let Settlement::Again { error, .. } | Settlement::Dead { error } = &settlement {
+            Span::current().record("error.type", error).record("otel.status_code", "ERROR");
+        }
         match &settlement {
             Settlement::Delivered => debug!(event = event.id, receiver = receiver.number, "the CRM was told"),
             Settlement::Again { at, error } => {

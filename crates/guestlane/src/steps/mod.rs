@@ -5,16 +5,17 @@ mod rest;
 
 use std::sync::Arc;
 
-use guestlane_genesys::{CallError, CallFailed, Category, Seam, Timestamp, Trail};
+use guestlane_genesys::{CallError, CallFailed, Category, Seam, Timestamp, Trail, trace};
+use tracing::{Instrument, Span, field::Empty, info_span};
 
 use crate::{
     audit::{Entry, Status},
     error::Error,
     lane::Lane,
-    ledger::{Failure, IllegalMove, Session, State, Way},
+    ledger::{Failure, IllegalMove, Session, SessionId, State, Way},
     orchestrator::Opened,
     state::open_guest_session,
-    store::{Advanced, StoreError, Transition},
+    store::{Advanced, RecordFilter, StoreError, Transition},
     token::{self, GuestToken, MasterKeyError, TokenIdentity},
 };
 
@@ -117,7 +118,18 @@ impl Lane {
 
     /// The session as it is from now on. An audit file that lags behind hides nothing: the record is in the store.
     pub(crate) async fn commit(&self, transition: Transition) -> Result<Session, Error> {
-        let Advanced { session, first } = self.store.advance(transition).await?.value;
+        let span = info_span!(
+            target: trace::TARGET,
+            "commit",
+            guestlane.session.state = transition.after.state.name(),
+            guestlane.audit.log = Empty,
+            guestlane.audit.index = Empty,
+        );
+        let (id, audited) = (transition.after.id, transition.audit.is_some());
+        let Advanced { session, first } = self.store.advance(transition).instrument(span.clone()).await?.value;
+        if audited && !span.is_disabled() {
+            self.tell_record(&span, id).await;
+        }
         if let Some(seam) = seam_after(&session) {
             self.seams.pass(seam).await;
         }
@@ -128,8 +140,24 @@ impl Lane {
         Ok(session)
     }
 
+    /// Which record of the audit log says it.
+    async fn tell_record(&self, span: &Span, session: SessionId) {
+        let filter = RecordFilter { session: Some(session), guest: None, limit: 1 };
+        if let Some(record) = self.store.records(filter).await.ok().and_then(|records| records.into_iter().last()) {
+            span.record("guestlane.audit.log", record.log);
+            span.record("guestlane.audit.index", record.index);
+        }
+    }
+
     /// Counts what became of a session, and tells those who watch.
     fn tell(&self, session: &Session) {
+        let span = Span::current();
+        span.record("guestlane.session.id", tracing::field::display(session.id));
+        span.record("guestlane.session.state", session.state.name());
+        if let Some(failure) = &session.failure {
+            span.record("error.type", &failure.code);
+            span.record("otel.status_code", "ERROR");
+        }
         if session.state == State::Open {
             self.figures.opened(session);
         } else if session.failure.is_none() {

@@ -1,0 +1,100 @@
+//! Traces to a collector (OTLP over HTTP), where one is named: one trace joins a request, its session's steps, each call to the platform, the audit
+//! record and the CRM's delivery.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use guestlane::{
+    Clock, Error, TraceParent, Trust,
+    config::Settings,
+    trace::{self, Ties},
+};
+use guestlane_genesys::transport::Transport;
+use http_body_util::Full;
+use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState, TracerProvider};
+use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithHttpConfig};
+use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
+use tracing::Span;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+/// How long the last spans may take to be sent when the process ends.
+const LAST: Duration = Duration::from_secs(3);
+
+/// Sends what is collected; [`end`](Self::end) sends the rest.
+pub(crate) struct Traces(SdkTracerProvider);
+
+impl Traces {
+    /// To the collector that the settings name; `None` where they name none.
+    pub(crate) fn start(settings: &Settings) -> Result<Option<Self>, Error> {
+        let Some(endpoint) = settings.traces()? else { return Ok(None) };
+        let sender = Sender {
+            transport: Transport::new(Clock::system(), LAST, &Trust::System)?,
+            runtime: tokio::runtime::Handle::current(),
+        };
+        let exporter = SpanExporter::builder().with_http().with_http_client(sender).with_endpoint(endpoint.as_str()).build();
+        let exporter = match exporter {
+            Ok(exporter) => exporter,
+            Err(error) => {
+                tracing::warn!(%error, "traces cannot be sent; all else goes on");
+                return Ok(None);
+            }
+        };
+        let resource = Resource::builder()
+            .with_service_name("guestlane")
+            .with_attribute(opentelemetry::KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+            .build();
+        let provider = SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build();
+        trace::install(Ties { join, tell });
+        Ok(Some(Self(provider)))
+    }
+
+    /// What turns spans into a trace.
+    pub(crate) fn tracer(&self) -> opentelemetry_sdk::trace::SdkTracer {
+        self.0.tracer("guestlane")
+    }
+
+    /// Sends what is left. Blocks.
+    pub(crate) fn end(&self) {
+        let _ = self.0.shutdown_with_timeout(LAST);
+    }
+}
+
+fn join(span: &Span, parent: TraceParent) {
+    let (trace, parent, sampled) = parent.parts();
+    let flags = if sampled { TraceFlags::SAMPLED } else { TraceFlags::default() };
+    let context = SpanContext::new(TraceId::from(trace), SpanId::from(parent), flags, true, TraceState::default());
+    let _ = span.set_parent(opentelemetry::Context::new().with_remote_span_context(context));
+}
+
+fn tell(span: &Span) -> Option<TraceParent> {
+    let context = span.context();
+    let context = context.span().span_context().clone();
+    let number = |bytes: &[u8]| bytes.iter().fold(0, |number: u64, byte| number << 8 | u64::from(*byte));
+    TraceParent::new(
+        u128::from_be_bytes(context.trace_id().to_bytes()),
+        number(&context.span_id().to_bytes()),
+        context.is_sampled(),
+    )
+}
+
+/// Our own way to send, on our own runtime: one HTTP client in the executable.
+#[derive(Debug)]
+struct Sender {
+    transport: Transport,
+    runtime: tokio::runtime::Handle,
+}
+
+#[async_trait::async_trait]
+impl opentelemetry_http::HttpClient for Sender {
+    async fn send_bytes(&self, request: http::Request<Bytes>) -> Result<http::Response<Bytes>, opentelemetry_http::HttpError> {
+        let transport = self.transport.clone();
+        let sending = async move {
+            let now = Clock::system().now();
+            transport.send(request.map(Full::new), now + LAST).await
+        };
+        let answer = self.runtime.spawn(sending).await??;
+        let mut response = http::Response::new(answer.body);
+        (*response.status_mut(), *response.headers_mut()) = (answer.status, answer.headers);
+        Ok(response)
+    }
+}

@@ -1,0 +1,142 @@
+//! One trace joins a request with all that came of it; nothing personal and nothing secret is in it.
+
+use std::{
+    collections::{HashMap, HashSet},
+    io::{Read, Write},
+    net::TcpListener,
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
+
+use nix::sys::signal::Signal;
+use opentelemetry_proto::tonic::{
+    collector::trace::v1::ExportTraceServiceRequest,
+    common::v1::{AnyValue, any_value::Value},
+    trace::v1::Span,
+};
+use prost::Message;
+use serde_json::json;
+
+use crate::office::Office;
+
+/// A collector: keeps the bodies of what it is sent.
+pub(crate) struct Collector {
+    pub(crate) endpoint: String,
+    bodies: Arc<Mutex<Vec<Vec<u8>>>>,
+}
+
+impl Collector {
+    pub(crate) fn open() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}/v1/traces", listener.local_addr().unwrap());
+        let bodies = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&bodies);
+        thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let kept = Arc::clone(&kept);
+                thread::spawn(move || {
+                    let mut read = Vec::new();
+                    let mut chunk = [0; 16 * 1024];
+                    while let Ok(length) = stream.read(&mut chunk) {
+                        if length == 0 {
+                            return;
+                        }
+                        read.extend_from_slice(&chunk[..length]);
+                        let Some(end) = read.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { continue };
+                        let head = String::from_utf8_lossy(&read[..end]).to_lowercase();
+                        let length: usize =
+                            head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().trim().parse().unwrap();
+                        if read.len() >= end + 4 + length {
+                            kept.lock().unwrap().push(read[end + 4..end + 4 + length].to_vec());
+                            read.drain(..end + 4 + length);
+                            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
+                        }
+                    }
+                });
+            }
+        });
+        Self { endpoint, bodies }
+    }
+
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        self.bodies.lock().unwrap().concat()
+    }
+
+    fn spans(&self) -> Vec<Span> {
+        let bodies = self.bodies.lock().unwrap();
+        let requests = bodies.iter().map(|body| ExportTraceServiceRequest::decode(body.as_slice()).unwrap());
+        let scopes = requests.flat_map(|request| request.resource_spans).flat_map(|resource| resource.scope_spans);
+        scopes.flat_map(|scope| scope.spans).collect()
+    }
+}
+
+fn attribute(span: &Span, name: &str) -> Option<String> {
+    let value = span.attributes.iter().find(|attribute| attribute.key == name)?.value.clone()?;
+    match value {
+        AnyValue { value: Some(Value::StringValue(text)) } => Some(text),
+        AnyValue { value: Some(Value::IntValue(number)) } => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+#[test]
+fn one_trace_joins_request_calls_record_and_delivery() {
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let collector = Collector::open();
+    let office = Office::open(&["--quota", "off", "--fault", "conversation:503:nth=1"]);
+    office.register_keys();
+    let key = office.api_key("sessions:write");
+    let served = office.serve(
+        &[],
+        &[("GUESTLANE_OTLP_ENDPOINT", &collector.endpoint), ("GUESTLANE_RETRY_MIN", "5ms"), ("GUESTLANE_RETRY_MAX", "10ms")],
+    );
+    let headers = format!("content-type: application/json\r\ntraceparent: 00-{TRACE}-00f067aa0ba902b7-01\r\n");
+    let opened = served.ask("POST", "/v1/sessions", &key, &headers, &json!({"guestId": "ann"}).to_string());
+    assert_eq!(opened.status, 201, "{}", opened.body);
+    while office.state()["crm"]["events"] != 1 {
+        thread::park_timeout(Duration::from_millis(5));
+    }
+    served.signal(Signal::SIGTERM);
+    assert_eq!(served.ended(), 0);
+
+    let spans = collector.spans();
+    let ours: Vec<_> =
+        spans.iter().filter(|span| span.trace_id.iter().map(|byte| format!("{byte:02x}")).collect::<String>() == TRACE).collect();
+    let names: Vec<_> = ours.iter().map(|span| span.name.as_str()).collect();
+    for (name, times) in [
+        ("POST /v1/sessions", 1),
+        ("create session", 1),
+        ("contact", 1),
+        ("open_conversation", 2),
+        ("commit", 2),
+        ("tell the CRM", 1),
+    ] {
+        assert_eq!(names.iter().filter(|found| **found == name).count(), times, "{name} in {names:?}");
+    }
+    // Each hangs on another of the trace, and the first one on the caller's.
+    let ids: HashSet<_> = ours.iter().map(|span| span.span_id.clone()).collect();
+    let roots: Vec<_> = ours
+        .iter()
+        .filter(|span| !ids.contains(&span.parent_span_id))
+        .map(|span| (span.name.as_str(), span.parent_span_id.clone()))
+        .collect();
+    assert_eq!(roots, [("POST /v1/sessions", 0x00f0_67aa_0ba9_02b7_u64.to_be_bytes().to_vec())]);
+    let calls: Vec<_> = ours.iter().filter(|span| ["contact", "open_conversation"].contains(&span.name.as_str())).collect();
+    assert!(calls.iter().all(|call| attribute(call, "guestlane.correlation_id").is_some()));
+    assert_eq!(calls.iter().filter(|call| attribute(call, "http.response.status_code").as_deref() == Some("503")).count(), 1);
+    let session = ours.iter().find(|span| span.name == "create session").unwrap();
+    assert_eq!(attribute(session, "guestlane.session.id").as_deref(), opened.json()["sessionId"].as_str());
+    let records: Vec<_> = ours.iter().filter_map(|span| attribute(span, "guestlane.audit.index")).collect();
+    assert_eq!(records, ["1"], "the record «success»");
+
+    // Passed on: each request of ours to others is of this trace.
+    let by_route: HashMap<_, _> =
+        ["contact", "conversation", "crm"].into_iter().map(|route| (route, office.journal(route))).collect();
+    for (route, entries) in by_route {
+        for entry in entries {
+            let parent = entry["headers"]["traceparent"].as_str().unwrap_or_else(|| panic!("{route} has none"));
+            assert!(parent.starts_with(&format!("00-{TRACE}-")) && parent.ends_with("-01"), "{route}: {parent}");
+        }
+    }
+}
