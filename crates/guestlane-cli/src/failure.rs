@@ -23,6 +23,9 @@ pub(crate) const SOME_FAILED: u8 = 3;
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ErrorJson {
+    /// The page about this kind of failure, as the service has it.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    page: Option<String>,
     code: String,
     message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -42,6 +45,7 @@ impl From<&Error> for ErrorJson {
     fn from(error: &Error) -> Self {
         let advice = error.advice();
         Self {
+            page: Some(advice.code.page_path()),
             code: advice.code.name().to_owned(),
             message: chain(error),
             field: error.field().map(str::to_owned),
@@ -81,6 +85,7 @@ pub(crate) fn report(error: &anyhow::Error, json: bool) -> ExitCode {
     }
     let message = format!("{error:#}");
     let data = ErrorJson {
+        page: None,
         code: "failed".to_owned(),
         message: message.clone(),
         field: None,

@@ -1,0 +1,84 @@
+"""Asks a service what its own description allows and what it forbids, and compares each answer with the description.
+
+    python fuzz.py ADDRESS KEY
+
+KEY has the scope `admin`, and no rate (GUESTLANE_KEY_RATE=off). Sessions are made: for the simulator, not for an organization.
+GUESTLANE_TEST_CASES  how many cases at least [default: 5000]
+GUESTLANE_TEST_SEED   the first seed [default: 1]
+
+First the description itself is validated. Then each operation is asked with the key, until there were that many cases; then without, where nothing but 401
+is right. The last line is JSON; what is found is told before it, with exit code 1.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from pathlib import Path
+
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+here = Path(__file__).resolve().parent
+address, key = sys.argv[1].rstrip("/"), sys.argv[2]
+wanted = int(os.environ.get("GUESTLANE_TEST_CASES", "5000"))
+seed = int(os.environ.get("GUESTLANE_TEST_SEED", "1"))
+# Cases of one operation in one campaign; the same operation in another order, after others, is another case.
+EXAMPLES = 150
+WITHOUT_KEY = "nothing_without_a_key"
+
+
+def description():
+    with urllib.request.urlopen(f"{address}/openapi.json", timeout=10) as answer:
+        document = json.load(answer)
+    wrong = [f"{'/'.join(map(str, error.absolute_path))}: {error.message}" for error in OpenAPIV31SpecValidator(document).iter_errors()]
+    for line in wrong:
+        print(f"openapi.json: {line}")
+    return document, len(wrong)
+
+
+def campaign(document, directory, *options):
+    """One run of Schemathesis: how many cases, and how many findings."""
+    report = directory / "report.json"
+    report.unlink(missing_ok=True)
+    command = [Path(sys.executable).with_name("schemathesis"), "--config-file", here / "schemathesis.toml", "--no-color", "run", document]
+    command += ["--url", address, "--output-sanitize", "false", "--report", "json", "--report-json-path", report, *options]
+    ended = subprocess.run(command, cwd=directory, env={**os.environ, "SCHEMATHESIS_HOOKS": str(here / "hooks.py")}, capture_output=True, text=True)
+    if ended.returncode not in (0, 1) or not report.exists():
+        sys.exit(f"Schemathesis ended with {ended.returncode}:\n{ended.stdout}{ended.stderr}")
+    came_to = json.loads(report.read_text())
+    counts = came_to["test_cases"]
+    findings = counts["unique_failures"] + counts["errored"] + came_to["operations"]["errored"]
+    if findings or ended.returncode:
+        print(ended.stdout, ended.stderr, sep="")
+    return counts["generated"], max(findings, ended.returncode)
+
+
+def main():
+    document, findings = description()
+    if findings:
+        print(json.dumps({"cases": 0, "findings": findings, "withoutKey": 0}))
+        sys.exit(1)
+    closed = [operation["operationId"] for path in document["paths"].values() for operation in path.values() if any(operation.get("security", []))]
+    with tempfile.TemporaryDirectory() as directory:
+        directory = Path(directory)
+        file = directory / "openapi.json"
+        file.write_text(json.dumps(document))
+        cases, one_seed = 0, seed
+        while cases < wanted:
+            bearer = f"Authorization: Bearer {key}"
+            more, found = campaign(file, directory, "-H", bearer, "--exclude-checks", WITHOUT_KEY, "-n", str(EXAMPLES), "--seed", str(one_seed))
+            print(f"seed {one_seed}: {more} cases, {found} findings")
+            cases, findings, one_seed = cases + more, findings + found, one_seed + 1
+            if found or not more:
+                break
+        only = [option for operation in closed for option in ("--include-operation-id", operation)]
+        without_key, found = campaign(file, directory, *only, "--checks", WITHOUT_KEY, "-n", "20", "--seed", str(seed))
+        print(f"without a key: {len(closed)} operations, {without_key} cases, {found} findings")
+    findings += found
+    print(json.dumps({"cases": cases, "findings": findings, "withoutKey": without_key}))
+    sys.exit(findings > 0)
+
+
+main()
