@@ -1,10 +1,9 @@
 // Drives the dashboard and the documentation in a real browser, against a service with living traffic, and says what it saw as JSON.
 //
-// node dashboard.mjs ADDRESS KEY CHROMIUM [DIRECTORY FOR SCREENSHOTS]
+// node dashboard.mjs PACKAGES ADDRESS KEY CHROMIUM [DIRECTORY FOR SCREENSHOTS]
 
-import { chromium } from 'playwright-core';
-
-const [, , address, key, executablePath, screenshots] = process.argv;
+const [, , packages, address, key, executablePath, screenshots] = process.argv;
+const { chromium } = await import(`${packages}playwright-core/index.mjs`);
 const browser = await chromium.launch({ executablePath, args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--disable-background-networking', '--disable-component-update', '--disable-sync'] });
 const complaints = [];
 

@@ -25,7 +25,7 @@ address, key = sys.argv[1].rstrip("/"), sys.argv[2]
 wanted = int(os.environ.get("GUESTLANE_TEST_CASES", "5000"))
 seed = int(os.environ.get("GUESTLANE_TEST_SEED", "1"))
 # Cases of one operation in one campaign; the same operation in another order, after others, is another case.
-EXAMPLES = 150
+EXAMPLES = 100
 WITHOUT_KEY = "nothing_without_a_key"
 
 

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::office::{CRM_SECRET, Ended, Office, SALES, run_in};
 
-fn repository() -> PathBuf {
+pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
 }
 

@@ -14,6 +14,7 @@ mod killed;
 mod kills;
 mod office;
 mod official;
+mod page;
 mod serve;
 mod served;
 mod state;
