@@ -193,6 +193,11 @@ impl Lane {
         self.keys.ring()
     }
 
+    /// How long a signing key is published before it signs.
+    pub fn keys_are_published_before(&self) -> Duration {
+        self.key_schedule.publish_before()
+    }
+
     /// Who vouches for the audit log.
     pub fn audit_key(&self) -> &VerifierKey {
         &self.audit_key

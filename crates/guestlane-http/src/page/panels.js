@@ -14,7 +14,7 @@ export function drawFigures({ sessions = {}, latency = {}, series = {} }) {
     figure('Half within', milliseconds(latency.p50Ms), of),
     figure('90 of 100 within', milliseconds(latency.p90Ms)),
     figure('99 of 100 within', milliseconds(latency.p99Ms)),
-    figure('Open', count(sessions.open), 'in all'),
+    figure('Open', count(sessions.open), 'since the start'),
     figure('Unfinished', count(sessions.unfinished), Number.isFinite(oldest) ? `oldest ${duration(oldest)}` : ''),
     figure('Failed', link(sessions.failed, 'failed'), 'in all'),
     figure(

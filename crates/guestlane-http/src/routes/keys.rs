@@ -1,15 +1,17 @@
 //! `GET /.well-known/jwks.json`: the public halves of the signing keys (R17).
 
+use std::time::Duration;
+
 use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use http::{HeaderValue, header};
+use http::header;
 
 use crate::{model::KeySet, service::App};
 
-/// How long a verifier may keep the set, in seconds. A key is published for longer than that before it signs.
-const KEEP: HeaderValue = HeaderValue::from_static("public, max-age=3600");
+/// How long a verifier is asked to keep the set; less where keys are published for a shorter time before they sign.
+const KEEP: Duration = Duration::from_secs(3600);
 
 /// The public keys
 ///
@@ -20,6 +22,10 @@ const KEEP: HeaderValue = HeaderValue::from_static("public, max-age=3600");
 )]
 pub(crate) async fn jwks(State(app): State<App>) -> Response {
     let set = app.lane().keyring().jwks(app.clock().now()).to_string();
-    let kind = HeaderValue::from_static("application/jwk-set+json");
-    ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, KEEP)], set).into_response()
+    let keep = KEEP.min(app.lane().keys_are_published_before()).as_secs();
+    let headers = [
+        (header::CONTENT_TYPE, "application/jwk-set+json".to_owned()),
+        (header::CACHE_CONTROL, format!("public, max-age={keep}")),
+    ];
+    (headers, set).into_response()
 }

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# bash run.sh ADDRESS KEY: makes a client from ADDRESS/openapi.json, and creates a session by it. Prints one line of JSON.
+# GUESTLANE_INTEROP: where the packages are [default: target/interop of this repository].
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+python=$(realpath "${GUESTLANE_INTEROP:-$here/../../../target/interop}")/python/bin
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+cd "$work"
+# A batch is a stream of lines, for which the generator has no client: it says so, and leaves that operation out.
+"$python/openapi-python-client" generate --url "$1/openapi.json" --meta none --output-path guestlane_client >&2
+PYTHONPATH=$work PYTHONDONTWRITEBYTECODE=1 "$python/python" "$here/create.py" "$1" "$2"
