@@ -53,7 +53,7 @@ def campaign(document, directory, *options):
         sys.exit(f"Schemathesis ended with {ended.returncode}:\n{ended.stdout}{ended.stderr}")
     came_to = json.loads(report.read_text())
     counts = came_to["test_cases"]
-    findings = counts["unique_failures"] + counts["errored"] + came_to["operations"]["errored"]
+    findings = counts["unique_failures"] + len(came_to["errors"])
     if findings or ended.returncode:
         print(*(line[:LONGEST] for line in (ended.stdout + ended.stderr).splitlines()), sep="\n")
     return counts["generated"], max(findings, ended.returncode)

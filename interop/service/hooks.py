@@ -31,14 +31,16 @@ batches = some.lists(rows, max_size=8).map("\n".join)
 @schemathesis.hook
 def before_generate_body(context, strategy):
     """The description calls a batch a text: most texts are no batch."""
-    return strategy.flatmap(lambda body: batches if isinstance(body, str) else some.just(body)) if context.operation.label == BATCH else strategy
+    if context.operation.label != BATCH:
+        return strategy
+    return strategy.flatmap(lambda body: batches if isinstance(body, str) else some.just(body))
 
 
 @schemathesis.check
 def a_batch_says_what_became_of_each_row(_context, response, case):
     if case.operation.label != BATCH or response.status_code != 200:
         return
-    *rows, last = [json.loads(line) for line in response.content.decode().splitlines()]
+    *rows, last = [json.loads(line) for line in response.content.splitlines()]
     summary = last["summary"]
     assert summary["rows"] == len(rows) == summary["opened"] + summary["replayed"] + summary["failed"], last
     assert len({row["row"] for row in rows}) == len(rows), "a row has two lines"
@@ -48,5 +50,5 @@ def a_batch_says_what_became_of_each_row(_context, response, case):
 @schemathesis.check
 def nothing_without_a_key(_context, response, case):
     """Whatever is asked: who shows no key is told so, and nothing else."""
-    assert response.status_code == 401, f"{response.status_code} for somebody without a key"
+    assert response.status_code == 401, f"{case.operation.label} answers {response.status_code} to somebody without a key"
     assert response.json()["code"] == "unauthorized"

@@ -1,7 +1,7 @@
 //! The service under load, as a process of its own beside a simulator's: callers come evenly, whether those before them are answered or not.
 //!
 //! `cargo bench -p guestlane-cli --bench service`: first the normal load, then ten times as much, then with thousands of connections that do
-//! nothing. `GUESTLANE_BENCH_RATE` (500 a second), `GUESTLANE_BENCH_SECONDS` (60), `GUESTLANE_BENCH_IDLE` (10000).
+//! nothing. `GUESTLANE_BENCH_RATE` (500 a second), `GUESTLANE_BENCH_SECONDS` (60), `GUESTLANE_BENCH_IDLE` (10000), and `GUESTLANE_MAX_SESSIONS`.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -127,6 +127,7 @@ async fn main() {
         text("crmUrl"),
     );
     let state = directory.path().display().to_string();
+    let most = setting("GUESTLANE_MAX_SESSIONS", 1024).to_string();
     let settings = [
         ("GENESYS_BASE_URL", base.as_str()),
         ("GENESYS_CLIENT_ID", &id),
@@ -138,6 +139,7 @@ async fn main() {
         ("GUESTLANE_QUOTA", "off"),
         ("GUESTLANE_KEY_RATE", "off"),
         ("GUESTLANE_LOG_LEVEL", "warn"),
+        ("GUESTLANE_MAX_SESSIONS", &most),
     ];
     let (_made, key) = guestlane(&["api-keys", "create", "--name", "bench", "--scope", "sessions:write", "--json"], &settings);
     let client = Transport::new(Clock::system(), Duration::from_secs(60), &Trust::System).unwrap();

@@ -56,7 +56,7 @@ impl Service {
         let keys = ApiKeys::new(hash_key.clone(), lane.store().api_keys().await?);
         Ok(Arc::new(Self {
             queue,
-            callers: Intake::for_callers(Arc::clone(&lane), settings.max_sessions),
+            callers: Intake::new(Arc::clone(&lane), settings.max_sessions),
             rows: Intake::new(Arc::clone(&lane), Intake::CEILING.min(settings.max_sessions)),
             hash_key,
             keys: ArcSwap::from_pointee(keys),

@@ -2,12 +2,13 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
+use guestlane_genesys::Timestamp;
 use tokio::sync::Notify;
 
 use crate::{lane::Lane, request::QueueId};
@@ -20,7 +21,7 @@ use crate::{lane::Lane, request::QueueId};
 pub struct Intake {
     lane: Arc<Lane>,
     ceiling: usize,
-    callers: bool,
+    crowd: Mutex<Crowd>,
     shared: Arc<Rows>,
 }
 
@@ -28,6 +29,42 @@ pub struct Intake {
 struct Rows {
     begun: AtomicUsize,
     ended: Notify,
+}
+
+/// How many may wait.
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    for_long: usize,
+    in_a_burst: usize,
+}
+
+/// Tells a burst, which is taken, from an overload, which would make all wait who are taken: by how long the crowd stays.
+#[derive(Debug, Default)]
+struct Crowd {
+    since: Option<Timestamp>,
+    strict_until: Option<Timestamp>,
+}
+
+impl Crowd {
+    /// A crowd that stays longer is an overload.
+    const BURST: Duration = Duration::from_millis(500);
+
+    /// After an overload, for how long nobody waits beyond what is good for long.
+    const STRICT: Duration = Duration::from_secs(5);
+
+    /// Whether one more is let in, where so many wait already.
+    fn lets_in(&mut self, waiting: usize, room: Room, now: Timestamp) -> bool {
+        if waiting < room.for_long {
+            self.since = None;
+            return true;
+        }
+        let since = *self.since.get_or_insert(now);
+        let strict = now.since(since) > Self::BURST || self.strict_until.is_some_and(|until| now < until);
+        if strict {
+            self.strict_until = Some(now + Self::STRICT);
+        }
+        !strict && waiting < room.in_a_burst
+    }
 }
 
 /// A row that has begun, until this is dropped.
@@ -65,31 +102,30 @@ impl Intake {
     /// How often it is looked whether it is back.
     const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-    /// For the rows of a batch: at most `ceiling` at once.
+    /// At most `ceiling` at once: rows of a batch, or sessions that somebody waits for.
     pub fn new(lane: Arc<Lane>, ceiling: usize) -> Self {
-        Self { lane, ceiling: ceiling.max(1), callers: false, shared: Arc::default() }
+        Self { lane, ceiling: ceiling.max(1), crowd: Mutex::default(), shared: Arc::default() }
     }
 
-    /// For sessions that somebody waits for.
-    pub fn for_callers(lane: Arc<Lane>, ceiling: usize) -> Self {
-        Self { callers: true, ..Self::new(lane, ceiling) }
-    }
-
-    /// How many may be ready to make a call, beyond those that wait for the platform; and whether a quota keeps the platform from being crowded.
-    /// Of rows a fifth of a second's calls keep the quota busy. Of callers as many may wait as the quota serves in two seconds, so that a burst is
-    /// taken and an overload is not. Without a quota they wait for this machine alone: more would only make each other wait.
-    fn ready(&self) -> (usize, bool) {
-        const ROWS: f64 = 64.0;
-        const CALLERS: f64 = 24.0;
+    /// How many rows may be ready to make a call, beyond those that wait for the platform; and whether a quota keeps the platform from being
+    /// crowded. A fifth of a second's calls keep the quota busy.
+    fn rows(&self) -> (usize, bool) {
+        const MOST: f64 = 64.0;
         let quota = self.lane.platform.calls_in_a_second();
+        (quota.map_or(MOST, |calls| (calls / 5.0).clamp(4.0, MOST)) as usize, quota.is_some())
+    }
+
+    /// How many callers may be ready to make a call: for long, and in a burst. As many as the quota serves in a quarter of a second, and in two
+    /// seconds. Without a quota they wait for this machine alone, and more would only make each other wait.
+    fn callers(&self) -> Room {
         let calls_each = if self.lane.surface.is_official() { 5.0 } else { 2.0 };
-        let ready = match (quota, self.callers) {
-            (Some(calls), true) => (2.0 * calls / calls_each).max(8.0),
-            (Some(calls), false) => (calls / 5.0).clamp(4.0, ROWS),
-            (None, true) => CALLERS,
-            (None, false) => ROWS,
-        };
-        (ready as usize, quota.is_some())
+        match self.lane.platform.calls_in_a_second() {
+            Some(calls) => Room {
+                for_long: (calls / calls_each / 4.0).max(4.0) as usize,
+                in_a_burst: (calls / calls_each * 2.0).max(8.0) as usize,
+            },
+            None => Room { for_long: 6, in_a_burst: 64 },
+        }
     }
 
     /// Rows that have begun and not ended.
@@ -99,11 +135,15 @@ impl Intake {
 
     /// Counts a session that begins, unless so many wait already that it would wait long.
     pub fn try_next(&self) -> Option<Begun> {
-        let (pulse, (most, _)) = (self.lane.platform.pulse(), self.ready());
+        let pulse = self.lane.platform.pulse();
         let mut begun = self.begun();
+        let ready = begun.saturating_sub(pulse.under_way() + pulse.resting());
+        let now = self.lane.clock.monotonic();
+        if !self.crowd.lock().unwrap_or_else(PoisonError::into_inner).lets_in(ready, self.callers(), now) {
+            return None;
+        }
         loop {
-            let ready = begun.saturating_sub(pulse.under_way() + pulse.resting());
-            if begun >= self.ceiling || ready >= most {
+            if begun >= self.ceiling {
                 return None;
             }
             match self.shared.begun.compare_exchange_weak(begun, begun + 1, Ordering::Relaxed, Ordering::Relaxed) {
@@ -136,7 +176,7 @@ impl Intake {
             }
             let begun = self.begun();
             let ready = begun.saturating_sub(pulse.under_way() + pulse.resting());
-            let (most, paced) = self.ready();
+            let (most, paced) = self.rows();
             let room = paced || pulse.under_way() < pulse.room();
             if begun < self.ceiling && ready < most && room {
                 self.shared.begun.fetch_add(1, Ordering::Relaxed);
@@ -146,6 +186,46 @@ impl Intake {
                 () = pulse.changed() => {}
                 () = self.shared.ended.notified() => {}
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROOM: Room = Room { for_long: 6, in_a_burst: 64 };
+
+    fn at(millis: i64) -> Timestamp {
+        Timestamp::from_unix_micros(millis * 1000)
+    }
+
+    #[test]
+    fn a_burst_is_taken_and_an_overload_is_not() {
+        let mut crowd = Crowd::default();
+        assert!((0..64).all(|waiting| crowd.lets_in(waiting, ROOM, at(0))), "64 at once");
+        assert!(!crowd.lets_in(64, ROOM, at(0)));
+        assert!(crowd.lets_in(30, ROOM, at(400)));
+        assert!(!crowd.lets_in(30, ROOM, at(600)), "it has stayed too long");
+        assert!(crowd.lets_in(5, ROOM, at(610)));
+        assert!(!crowd.lets_in(6, ROOM, at(620)), "and what follows an overload is none of a burst");
+    }
+
+    #[test]
+    fn after_a_quiet_while_a_burst_is_taken_again() {
+        let mut crowd = Crowd::default();
+        assert!(crowd.lets_in(10, ROOM, at(0)) && !crowd.lets_in(10, ROOM, at(501)));
+        assert!(!crowd.lets_in(10, ROOM, at(4000)) && crowd.lets_in(2, ROOM, at(4001)));
+        assert!(!crowd.lets_in(10, ROOM, at(8999)));
+        assert!(crowd.lets_in(2, ROOM, at(9000)) && crowd.lets_in(10, ROOM, at(14_000)));
+    }
+
+    #[test]
+    fn crowds_that_go_away_in_time_are_bursts_however_often_they_come() {
+        let mut crowd = Crowd::default();
+        for burst in 0..100 {
+            assert!(crowd.lets_in(0, ROOM, at(burst * 1000)));
+            assert!(crowd.lets_in(60, ROOM, at(burst * 1000 + 1)) && crowd.lets_in(60, ROOM, at(burst * 1000 + 400)));
         }
     }
 }

@@ -8,6 +8,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 cd "$work"
+export PATH=$python:$PATH # the generator looks for its formatter there
 # A batch is a stream of lines, for which the generator has no client: it says so, and leaves that operation out.
 "$python/openapi-python-client" generate --url "$1/openapi.json" --meta none --output-path guestlane_client >&2
 PYTHONPATH=$work PYTHONDONTWRITEBYTECODE=1 "$python/python" "$here/create.py" "$1" "$2"

@@ -12,6 +12,6 @@ ln -s "$packages" "$work/node_modules"
 cd "$work"
 node node_modules/openapi-typescript/bin/cli.js "$1/openapi.json" --output guestlane.d.ts >&2
 node node_modules/typescript/bin/tsc --strict --noEmit -p .
-node node_modules/typescript/bin/tsc --strict --outDir out -p .
+node node_modules/typescript/bin/tsc --noCheck --outDir out -p .
 echo "import { check } from './out/create.js'; console.log(JSON.stringify(await check(...process.argv.slice(2))));" > run.js
 node run.js "$1" "$2"
