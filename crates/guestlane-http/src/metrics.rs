@@ -174,8 +174,8 @@ fn calls(page: &mut Page<'_>, service: &Service) -> Told {
             status.as_str()
         };
         let labels = [
-            ("guestlane_operation", timed.operation.name()),
             ("http_request_method", method(timed.operation)),
+            ("guestlane_operation", timed.operation.name()),
             ("http_response_status_code", status.as_str()),
             ("error_type", error),
         ];
