@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use guestlane::config::SETTINGS;
+use guestlane::config::{SETTINGS, Settings};
 use serde_json::Value;
 
 use crate::office::run_in;
@@ -70,6 +70,12 @@ fn the_example_settings_are_accepted_and_name_every_setting_of_the_service() {
     let elsewhere = tempfile::tempdir().unwrap();
     let shown = run_in(elsewhere.path(), &["config", "show", "--config", example.to_str().unwrap()], &[]).ok().stdout;
     assert!(shown.contains("/var/lib/guestlane") && shown.contains(example.file_name().unwrap().to_str().unwrap()), "{shown}");
+    // With the client's credentials from the environment, as the unit has them, the service begins with it.
+    let mut settings = Settings::default();
+    settings.add_file(&example, &fs::read_to_string(&example).unwrap()).unwrap();
+    settings.add_environment(|name| ["GENESYS_CLIENT_ID", "GENESYS_CLIENT_SECRET"].contains(&name).then(|| "a".to_owned()));
+    settings.service().unwrap();
+    settings.lane(false).unwrap();
     // With what is commented out, too: a comment that cannot be used helps nobody.
     let text = fs::read_to_string(&example).unwrap();
     let setting =
