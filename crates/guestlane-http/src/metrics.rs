@@ -214,8 +214,10 @@ fn sessions(page: &mut Page<'_>, service: &Service, others: &AtomicU64) -> Told 
     let surface = [("surface", lane.surface().name())];
     let mut family = page.seconds("guestlane_session_initialization", "From the request to the open conversation (R13).")?;
     family.histogram(&surface, &lane.figures().latency())?;
-    let mut family =
-        page.counters("guestlane_session_failures", "Failures that callers were told, by the code of the problem.")?;
+    let mut family = page.counters(
+        "guestlane_session_failures",
+        "Attempts at a session that ended without an open one, by code; one that goes on later may count again.",
+    )?;
     for (code, problem) in lane.figures().problems() {
         family.count(&[("code", code.name()), ("surface", lane.surface().name())], problem.count)?;
     }
