@@ -7,10 +7,15 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use axum::{Router, extract::State, response::IntoResponse, routing::get};
-use guestlane::{Counted, store::Standing, token::KeyState};
+use guestlane::{
+    Counted, Timestamp,
+    store::Standing,
+    token::{KeyInfo, KeySchedule, KeyState},
+};
 use guestlane_genesys::Operation;
 use http::{HeaderMap, header};
 use prometheus_client::{
@@ -277,7 +282,7 @@ fn quota(page: &mut Page<'_>, service: &Service) -> Told {
 
 fn waiting(page: &mut Page<'_>, service: &Service, standing: &Standing, audit_behind: u64) -> Told {
     let now = service.clock().now();
-    let age = |moment: Option<guestlane::Timestamp>| moment.map_or(0.0, |moment| now.since(moment).as_secs_f64());
+    let age = |moment: Option<Timestamp>| moment.map_or(0.0, |moment| now.since(moment).as_secs_f64());
     let mut family = page.gauges(
         "guestlane_sessions",
         "Sessions in the store that are not open, by state; and the surface that the service uses.",
@@ -329,15 +334,20 @@ fn keys(page: &mut Page<'_>, service: &Service) -> Told {
         let help = "How long until the next key signs; not there where there is no next key.";
         page.gauge("guestlane_signing_key_next_seconds", help, active_from.since(now).as_secs_f64())?;
     }
-    let schedule = service.lane().key_schedule();
-    let active = keys.iter().find(|key| key.state == KeyState::Active);
-    if let (Some(every), Some(active)) = (schedule.rotate_every(), active) {
-        let due = active.active_from + every.saturating_sub(schedule.publish_before());
-        let overdue = if next.is_some() { 0.0 } else { now.since(due).as_secs_f64() };
+    if let Some(overdue) = overdue(service.lane().key_schedule(), &keys, now) {
         let help = "How long the schedule has wanted a next key that is not there; not there without a schedule.";
-        page.gauge("guestlane_signing_key_overdue_seconds", help, overdue)?;
+        page.gauge("guestlane_signing_key_overdue_seconds", help, overdue.as_secs_f64())?;
     }
     Ok(())
+}
+
+/// How long the schedule, if there is one, has wanted a next key.
+fn overdue(schedule: KeySchedule, keys: &[KeyInfo], now: Timestamp) -> Option<Duration> {
+    let every = schedule.rotate_every()?;
+    let active = keys.iter().find(|key| key.state == KeyState::Active)?;
+    let waits = keys.iter().any(|key| key.state == KeyState::Next);
+    let due = active.active_from + every.saturating_sub(schedule.publish_before());
+    Some(if waits { Duration::ZERO } else { now.since(due) })
 }
 
 /// Names of the Prometheus client libraries; read from `/proc` where there is one.
@@ -386,6 +396,27 @@ mod tests {
         let plain = "# HELP calls_total All calls counter.\n# TYPE calls_total counter\ncalls_total{client=\"1\"} 5\n\
                      # HELP took_seconds Time.\n# TYPE took_seconds histogram\ntook_seconds_sum 0.5\n";
         assert_eq!(as_plain_text(open), plain);
+    }
+
+    #[test]
+    fn a_key_is_overdue_from_the_moment_at_which_the_schedule_wants_the_next_one_and_until_it_is_there() {
+        const DAY: Duration = Duration::from_secs(24 * 3600);
+        let at = |days: i64| Timestamp::from_unix_micros(days * 24 * 3600 * 1_000_000);
+        let key = |state, active_from| KeyInfo {
+            kid: "a".to_owned(),
+            state,
+            created_at: active_from,
+            active_from,
+            until: None,
+            revoked_at: None,
+        };
+        let active = [key(KeyState::Active, at(100))];
+        let and_next = [key(KeyState::Active, at(100)), key(KeyState::Next, at(131))];
+        let schedule = KeySchedule::new(DAY, Some(30 * DAY)).unwrap();
+        assert_eq!(overdue(KeySchedule::default(), &active, at(1000)), None);
+        assert_eq!(overdue(schedule, &active, at(129)), Some(Duration::ZERO));
+        assert_eq!(overdue(schedule, &active, at(130)), Some(DAY));
+        assert_eq!(overdue(schedule, &and_next, at(130)), Some(Duration::ZERO));
     }
 
     #[test]
