@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::{
     office::{Ended, Office},
     ops::ops,
-    serving::{Serving, ask, pause},
+    serving::{Serving, get, pause},
 };
 
 #[test]
@@ -61,7 +61,7 @@ impl Prometheus {
     }
 
     fn get(&self, path: &str) -> Value {
-        let (status, body) = ask(&self.host, "GET", path, "", "");
+        let (status, body) = get(&self.host, path).unwrap();
         assert_eq!(status, 200, "{path}: {body}");
         serde_json::from_str(&body).unwrap()
     }
@@ -85,7 +85,7 @@ fn prometheus_answers_every_panel_of_the_dashboard_from_the_services_own_metrics
     let office = Office::open(&["--quota", "20/s", "--seed", "7"].into_iter().chain(faults).collect::<Vec<_>>());
     let serving = Serving::start(&office, "state", &[("GUESTLANE_KEYS_ROTATE_EVERY", "30d")]);
     office.run(&["keys", "rotate", "--state-dir", "state"]).ok(); // so that there is a next key
-    let prometheus = Prometheus::start(office.directory.path(), &serving.metrics);
+    let prometheus = Prometheus::start(office.directory.path(), serving.metrics());
     let dashboard: Value = serde_json::from_str(&fs::read_to_string(ops("grafana/guestlane.json")).unwrap()).unwrap();
     let panels = dashboard["panels"].as_array().unwrap();
     let expression = |target: &Value| {
@@ -131,8 +131,7 @@ fn prometheus_answers_every_panel_of_the_dashboard_from_the_services_own_metrics
             }
         }
         let _ending = Ending(&done);
-        while std::net::TcpStream::connect(&prometheus.host).is_err() || ask(&prometheus.host, "GET", "/-/ready", "", "").0 != 200
-        {
+        while get(&prometheus.host, "/-/ready").is_none_or(|(status, _)| status != 200) {
             pause(50);
         }
         let mut unanswered = queries.clone();
@@ -155,7 +154,7 @@ fn prometheus_answers_every_panel_of_the_dashboard_from_the_services_own_metrics
         }
     });
     // Who does not ask for OpenMetrics gets the older format, with which Prometheus' own checker has no quarrel.
-    let (_, page) = ask(&serving.metrics, "GET", "/metrics", "", "");
+    let page = serving.scrape();
     assert!(page.contains("le=\"+Inf\"") && !page.contains("# EOF"), "{page}");
     let mut check = Command::new("promtool");
     let mut check =
