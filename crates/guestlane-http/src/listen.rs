@@ -126,6 +126,7 @@ impl Listening {
     pub async fn serve(self, end: impl Future<Output = ()>) -> io::Result<()> {
         let Self { service, listener, metrics, tls } = self;
         tell_start(&service, listener.local_addr()?, tls.is_some());
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let handle = Handle::new();
         let (app, _) = router(&service);
         let gate = Gate::new(Arc::clone(service.figures().connections()), most_connections(), service.clock());
@@ -145,7 +146,7 @@ impl Listening {
             Some(listener) => {
                 let gate = Gate::new(Arc::default(), METRICS_CONNECTIONS, service.clock());
                 let server = bounded(axum_server::from_tcp(listener)?.handle(metrics_handle.clone()).acceptor(gate));
-                Some(tokio::spawn(server.serve(metrics::router(&service).into_make_service())))
+                Some(tokio::spawn(server.serve(metrics::router(&service, scheme).into_make_service())))
             }
             None => None,
         };

@@ -1,11 +1,23 @@
-//! `/metrics`: how it goes, for Prometheus, in the OpenMetrics format. Requests and calls have OpenTelemetry's names; the rest is `guestlane_…`. No
-//! label has an id or anything of a guest in it.
+//! `/metrics`: how it goes, for Prometheus, in the OpenMetrics format where it is asked for, else in the one before. Requests and calls have
+//! OpenTelemetry's names; the rest is `guestlane_…`. No label has an id or anything of a guest in it.
 
-use std::{fmt, fs, sync::Arc};
+use std::{
+    fmt, fs,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::{Router, extract::State, response::IntoResponse, routing::get};
-use guestlane::{Counted, store::Standing};
-use http::header;
+use guestlane::{
+    Counted, Timestamp,
+    store::Standing,
+    token::{KeyInfo, KeySchedule, KeyState},
+};
+use guestlane_genesys::Operation;
+use http::{HeaderMap, header};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder, text::encode},
@@ -16,21 +28,52 @@ use prometheus_client::{
 use crate::service::Service;
 
 /// The metrics' own router: on a listener of its own, without a key.
-pub(crate) fn router(service: &Arc<Service>) -> Router {
+pub(crate) fn router(service: &Arc<Service>, scheme: &'static str) -> Router {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Everything(Arc::clone(service))));
+    registry.register_collector(Box::new(Everything { service: Arc::clone(service), scheme, others: AtomicU64::new(0) }));
     Router::new().route("/metrics", get(scrape)).with_state(Arc::new(registry))
 }
 
-async fn scrape(State(registry): State<Arc<Registry>>) -> impl IntoResponse {
+async fn scrape(State(registry): State<Arc<Registry>>, headers: HeaderMap) -> impl IntoResponse {
     let mut text = String::new();
     let _ = encode(&mut text, &registry); // into a String, which takes all
-    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    if accepted.into_iter().any(|value| value.contains("application/openmetrics-text")) {
+        ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
+    } else {
+        ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], as_plain_text(&text))
+    }
+}
+
+/// The same in Prometheus' older format: there a counter's family is called as its samples are, and there are neither units nor an end.
+fn as_plain_text(open: &str) -> String {
+    let mut plain = String::with_capacity(open.len());
+    let lines: Vec<&str> = open.lines().collect();
+    let is_counter = |line: Option<&&str>| line.is_some_and(|line| line.starts_with("# TYPE ") && line.ends_with(" counter"));
+    for (at, line) in lines.iter().enumerate() {
+        let counts = (line.starts_with("# HELP ") && is_counter(lines.get(at + 1))) || is_counter(Some(line));
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some("UNIT" | "EOF"), ..) => continue,
+            (Some(hash), Some(keyword), Some(name), Some(rest)) if counts => {
+                plain.extend([hash, " ", keyword, " ", name, "_total ", rest]);
+            }
+            _ => plain.push_str(line),
+        }
+        plain.push('\n');
+    }
+    plain
 }
 
 /// Read when it is asked for: nothing is counted twice.
 #[derive(Debug)]
-struct Everything(Arc<Service>);
+struct Everything {
+    service: Arc<Service>,
+    /// Of the service's own address.
+    scheme: &'static str,
+    /// Errors of no category, as they were told the last time.
+    others: AtomicU64,
+}
 
 type Told = Result<(), fmt::Error>;
 
@@ -72,6 +115,10 @@ impl Page<'_> {
         self.counters(name, help)?.0.encode_counter::<[(&str, &str); 0], _, u64>(&value, None)
     }
 
+    fn seconds_spent(&mut self, name: &str, help: &str, value: f64) -> Told {
+        self.counters(name, help)?.0.encode_counter::<[(&str, &str); 0], _, f64>(&value, None)
+    }
+
     fn seconds<'s>(&'s mut self, name: &'s str, help: &'s str) -> Result<Family<'s>, fmt::Error> {
         self.0.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram).map(Family)
     }
@@ -80,10 +127,10 @@ impl Page<'_> {
 impl Collector for Everything {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> Told {
         let mut page = Page(encoder);
-        let service = &self.0;
-        requests(&mut page, service)?;
+        let service = &self.service;
+        requests(&mut page, service, self.scheme)?;
         calls(&mut page, service)?;
-        sessions(&mut page, service)?;
+        sessions(&mut page, service, &self.others)?;
         quota(&mut page, service)?;
         let watched = service.watched().borrow().clone();
         page.gauge(
@@ -91,23 +138,22 @@ impl Collector for Everything {
             "Whether the store answered the last time.",
             f64::from(u8::from(watched.standing.is_some())),
         )?;
-        waiting(&mut page, service, &watched.standing.unwrap_or_default())?;
-        page.gauge(
-            "guestlane_audit_behind",
-            "Records that the store has and the audit log's file has not.",
-            watched.audit_behind as f64,
-        )?;
+        // Of a store that does not answer nothing is known: no zero would be true.
+        if let Some(standing) = &watched.standing {
+            waiting(&mut page, service, standing, watched.audit_behind)?;
+        }
         keys(&mut page, service)?;
-        process(&mut page)
+        process(&mut page, service)
     }
 }
 
-fn requests(page: &mut Page<'_>, service: &Service) -> Told {
+fn requests(page: &mut Page<'_>, service: &Service, scheme: &str) -> Told {
     let mut family = page.seconds("http_server_request_duration", "How long requests to the service took.")?;
     for (kind, took) in service.figures().requests() {
         let status = kind.status.to_string();
         let labels = [
             ("http_request_method", kind.method),
+            ("url_scheme", scheme),
             ("http_route", kind.route.as_str()),
             ("http_response_status_code", status.as_str()),
             ("error_type", kind.problem.unwrap_or("")),
@@ -133,6 +179,7 @@ fn calls(page: &mut Page<'_>, service: &Service) -> Told {
             status.as_str()
         };
         let labels = [
+            ("http_request_method", method(timed.operation)),
             ("guestlane_operation", timed.operation.name()),
             ("http_response_status_code", status.as_str()),
             ("error_type", error),
@@ -152,18 +199,38 @@ fn calls(page: &mut Page<'_>, service: &Service) -> Told {
     page.gauge("guestlane_platform_up", "Whether calls to the platform go well.", f64::from(u8::from(up)))
 }
 
-fn sessions(page: &mut Page<'_>, service: &Service) -> Told {
+fn method(operation: Operation) -> &'static str {
+    match operation {
+        Operation::Queue | Operation::Details | Operation::Conversation | Operation::FirstMessage | Operation::Look => "GET",
+        Operation::LinkContact => "PUT",
+        Operation::Token
+        | Operation::Contact
+        | Operation::EnrichContact
+        | Operation::CreateContact
+        | Operation::FindContact
+        | Operation::OpenConversation
+        | Operation::OpenMessage
+        | Operation::MoveToQueue => "POST",
+    }
+}
+
+fn sessions(page: &mut Page<'_>, service: &Service, others: &AtomicU64) -> Told {
     let lane = service.lane();
     let surface = [("surface", lane.surface().name())];
     let mut family = page.seconds("guestlane_session_initialization", "From the request to the open conversation (R13).")?;
     family.histogram(&surface, &lane.figures().latency())?;
-    let mut family =
-        page.counters("guestlane_session_failures", "Failures that callers were told, by the code of the problem.")?;
+    let mut family = page.counters(
+        "guestlane_session_failures",
+        "Attempts at a session that ended without an open one, by code; one that goes on later may count again.",
+    )?;
     for (code, problem) in lane.figures().problems() {
         family.count(&[("code", code.name()), ("surface", lane.surface().name())], problem.count)?;
     }
     let errors = lane.error_counts();
-    let other = errors.total - errors.token_validation - errors.rate_limit - errors.auth - errors.network;
+    // The counts are read one after the other while calls go on: the rest may come out too small for a moment, but a counter never falls.
+    let named = errors.token_validation + errors.rate_limit + errors.auth + errors.network;
+    let rest = errors.total.saturating_sub(named);
+    let other = others.fetch_max(rest, Ordering::Relaxed).max(rest);
     let mut family =
         page.counters("guestlane_errors", "Failed attempts by category (R12), of all processes that used this store.")?;
     for (category, count) in [
@@ -194,6 +261,13 @@ fn quota(page: &mut Page<'_>, service: &Service) -> Told {
             family.gauge(&label, f64::from(client.used) / f64::from(rate.calls()))?;
         }
     }
+    let help = "How much of the last window's calls is left: 0 to 1.";
+    let mut family = page.gauges("guestlane_quota_headroom_ratio", help)?;
+    for (client, label) in numbered() {
+        if let Some(rate) = client.allowed {
+            family.gauge(&label, (1.0 - f64::from(client.used) / f64::from(rate.calls())).max(0.0))?;
+        }
+    }
     let mut family = page.counters("guestlane_quota_calls", "Calls that were sent as an OAuth client.")?;
     for (client, label) in numbered() {
         family.count(&label, client.calls)?;
@@ -206,14 +280,18 @@ fn quota(page: &mut Page<'_>, service: &Service) -> Told {
     Ok(())
 }
 
-fn waiting(page: &mut Page<'_>, service: &Service, standing: &Standing) -> Told {
+fn waiting(page: &mut Page<'_>, service: &Service, standing: &Standing, audit_behind: u64) -> Told {
     let now = service.clock().now();
-    let age = |moment: Option<guestlane::Timestamp>| moment.map_or(0.0, |moment| now.since(moment).as_secs_f64());
-    let mut family = page.gauges("guestlane_sessions", "Sessions that are not open, by state.")?;
+    let age = |moment: Option<Timestamp>| moment.map_or(0.0, |moment| now.since(moment).as_secs_f64());
+    let mut family = page.gauges(
+        "guestlane_sessions",
+        "Sessions in the store that are not open, by state; and the surface that the service uses.",
+    )?;
+    let surface = service.lane().surface().name();
     for (state, count) in
         [("unfinished", standing.unfinished), ("failed", standing.failed), ("needs_attention", standing.needs_attention)]
     {
-        family.gauge(&[("state", state)], count as f64)?;
+        family.gauge(&[("state", state), ("surface", surface)], count as f64)?;
     }
     let help = "How long the oldest unfinished session has been recorded; 0 where there is none.";
     page.gauge("guestlane_oldest_unfinished_session_seconds", help, age(standing.oldest_unfinished))?;
@@ -230,35 +308,120 @@ fn waiting(page: &mut Page<'_>, service: &Service, standing: &Standing) -> Told 
         "guestlane_audit_records",
         "Records of the audit log that is written.",
         standing.audit.map_or(0, |(_, size)| size) as f64,
+    )?;
+    page.gauge(
+        "guestlane_audit_lag_records",
+        "Records that the store has and the audit log's file, as far as it is signed, has not.",
+        audit_behind as f64,
     )
 }
 
 fn keys(page: &mut Page<'_>, service: &Service) -> Told {
     let now = service.clock().now();
+    let keys = service.lane().keyring().list(now);
     let mut family = page
         .gauges("guestlane_signing_key_age_seconds", "How long ago the key was made, by its state; of several the youngest.")?;
     let mut youngest: std::collections::BTreeMap<&'static str, f64> = std::collections::BTreeMap::new();
-    for key in service.lane().keyring().list(now) {
+    for key in &keys {
         let age = now.since(key.created_at).as_secs_f64();
         youngest.entry(key.state.name()).and_modify(|known| *known = known.min(age)).or_insert(age);
     }
     for (state, age) in youngest {
         family.gauge(&[("state", state)], age)?;
     }
+    let next = keys.iter().filter(|key| key.state == KeyState::Next).map(|key| key.active_from).min();
+    if let Some(active_from) = next {
+        let help = "How long until the next key signs; not there where there is no next key.";
+        page.gauge("guestlane_signing_key_next_seconds", help, active_from.since(now).as_secs_f64())?;
+    }
+    if let Some(overdue) = overdue(service.lane().key_schedule(), &keys, now) {
+        let help = "How long the schedule has wanted a next key that is not there; not there without a schedule.";
+        page.gauge("guestlane_signing_key_overdue_seconds", help, overdue.as_secs_f64())?;
+    }
     Ok(())
 }
 
+/// How long the schedule, if there is one, has wanted a next key.
+fn overdue(schedule: KeySchedule, keys: &[KeyInfo], now: Timestamp) -> Option<Duration> {
+    let every = schedule.rotate_every()?;
+    let active = keys.iter().find(|key| key.state == KeyState::Active)?;
+    let waits = keys.iter().any(|key| key.state == KeyState::Next);
+    let due = active.active_from + every.saturating_sub(schedule.publish_before());
+    Some(if waits { Duration::ZERO } else { now.since(due) })
+}
+
 /// Names of the Prometheus client libraries; read from `/proc` where there is one.
-fn process(page: &mut Page<'_>) -> Told {
+fn process(page: &mut Page<'_>, service: &Service) -> Told {
     let mut family = page.gauges("guestlane_build_info", "Which version this is.")?;
     family.gauge(&[("version", env!("CARGO_PKG_VERSION"))], 1.0)?;
+    let started = service.started_at().unix_micros() as f64 / 1e6;
+    page.gauge("process_start_time_seconds", "When the service began, since the Unix epoch.", started)?;
+    if let Some(seconds) = fs::read_to_string("/proc/self/stat").ok().as_deref().and_then(processor_seconds) {
+        page.seconds_spent("process_cpu_seconds", "Time of processors that was used.", seconds)?;
+    }
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<f64>().ok());
     if let Some(kilobytes) = resident {
         page.gauge("process_resident_memory_bytes", "Memory that is in use.", kilobytes * 1024.0)?;
     }
     if let Ok(files) = fs::read_dir("/proc/self/fd") {
-        page.gauge("process_open_fds", "Open files and connections.", files.count() as f64)?;
+        let open = files.count().saturating_sub(1); // one is the directory that is read
+        page.gauge("process_open_fds", "Open files and connections.", open as f64)?;
+    }
+    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let most =
+        limits.lines().find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next()?.parse::<f64>().ok());
+    if let Some(most) = most {
+        page.gauge("process_max_fds", "As many files and connections may be open.", most)?;
     }
     Ok(())
+}
+
+/// User's and system's time of `/proc/self/stat`, which Linux counts in hundredths of a second.
+fn processor_seconds(stat: &str) -> Option<f64> {
+    let (_, after_name) = stat.rsplit_once(')')?; // a name may have spaces in it
+    let mut ticks = after_name.split_whitespace().skip(11);
+    let (user, system) = (ticks.next()?.parse::<f64>().ok()?, ticks.next()?.parse::<f64>().ok()?);
+    Some((user + system) / 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_older_format_calls_the_family_of_a_counter_as_its_samples() {
+        let open = "# HELP calls All calls counter.\n# TYPE calls counter\ncalls_total{client=\"1\"} 5\n\
+                    # HELP took_seconds Time.\n# TYPE took_seconds histogram\n# UNIT took_seconds seconds\ntook_seconds_sum 0.5\n# EOF\n";
+        let plain = "# HELP calls_total All calls counter.\n# TYPE calls_total counter\ncalls_total{client=\"1\"} 5\n\
+                     # HELP took_seconds Time.\n# TYPE took_seconds histogram\ntook_seconds_sum 0.5\n";
+        assert_eq!(as_plain_text(open), plain);
+    }
+
+    #[test]
+    fn a_key_is_overdue_from_the_moment_at_which_the_schedule_wants_the_next_one_and_until_it_is_there() {
+        const DAY: Duration = Duration::from_secs(24 * 3600);
+        let at = |days: i64| Timestamp::from_unix_micros(days * 24 * 3600 * 1_000_000);
+        let key = |state, active_from| KeyInfo {
+            kid: "a".to_owned(),
+            state,
+            created_at: active_from,
+            active_from,
+            until: None,
+            revoked_at: None,
+        };
+        let active = [key(KeyState::Active, at(100))];
+        let and_next = [key(KeyState::Active, at(100)), key(KeyState::Next, at(131))];
+        let schedule = KeySchedule::new(DAY, Some(30 * DAY)).unwrap();
+        assert_eq!(overdue(KeySchedule::default(), &active, at(1000)), None);
+        assert_eq!(overdue(schedule, &active, at(129)), Some(Duration::ZERO));
+        assert_eq!(overdue(schedule, &active, at(130)), Some(DAY));
+        assert_eq!(overdue(schedule, &and_next, at(130)), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn time_of_processors_is_that_of_user_and_system() {
+        let stat = "17 (a ) name) S 1 17 17 0 -1 4194304 900 0 3 0 250 50 0 0 20 0 9 0 100 1 2";
+        assert_eq!(processor_seconds(stat), Some(3.0));
+    }
 }

@@ -198,6 +198,11 @@ impl Lane {
         self.key_schedule.publish_before()
     }
 
+    /// When signing keys follow each other.
+    pub fn key_schedule(&self) -> KeySchedule {
+        self.key_schedule
+    }
+
     /// Who vouches for the audit log.
     pub fn audit_key(&self) -> &VerifierKey {
         &self.audit_key

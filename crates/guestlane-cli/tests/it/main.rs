@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
 mod audit;
+mod backup;
 mod bad_disk;
 mod bad_input;
 mod batch;
@@ -14,8 +15,11 @@ mod killed;
 mod kills;
 mod office;
 mod official;
+mod ops;
+mod ops_interop;
 mod page;
 mod serve;
 mod served;
+mod serving;
 mod state;
 mod traces;

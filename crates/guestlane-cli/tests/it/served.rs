@@ -117,7 +117,7 @@ impl Served {
 }
 
 /// HTTP/1.0: the answer ends with its connection.
-fn ask(address: &str, line: &str, headers: &str, body: &str) -> Option<Answer> {
+pub(crate) fn ask(address: &str, line: &str, headers: &str, body: &str) -> Option<Answer> {
     let host = address.strip_prefix("http://")?;
     let mut stream = TcpStream::connect(host).ok()?;
     let request = format!("{line} HTTP/1.0\r\nhost: {host}\r\ncontent-length: {}\r\n{headers}\r\n{body}", body.len());

@@ -16,7 +16,10 @@ use crate::world::{World, bearer, json};
 
 async fn scrape(world: &World) -> String {
     let client = Transport::new(Clock::system(), Duration::from_secs(10), &Trust::System).unwrap();
-    let request = Request::get(&world.metrics).body(Full::default()).unwrap();
+    let request = Request::get(&world.metrics)
+        .header("accept", "application/openmetrics-text;version=1.0.0")
+        .body(Full::default())
+        .unwrap();
     let answer = client.send(request, Clock::system().now() + Duration::from_secs(10)).await.unwrap();
     assert_eq!(answer.status, 200);
     String::from_utf8(answer.body.to_vec()).unwrap()
@@ -87,6 +90,10 @@ async fn the_metrics_count_what_happened_and_name_nobody() {
         assert!((value(&page, metric) - expected).abs() < 1e-9, "{metric} {}", value(&page, metric));
     }
     assert!(page.contains("http_route=\"/v1/sessions/{id}\",http_response_status_code=\"404\",error_type=\"not_found\""));
+    for told in ["guestlane_signing_key_age_seconds{state=\"active\"}", "process_cpu_seconds_total", "process_start_time_seconds"]
+    {
+        assert!(value(&page, told) >= 0.0, "{told}");
+    }
     assert!(page.contains("guestlane_operation=\"open_conversation\",http_response_status_code=\"200\""));
     let secrets =
         ["sessionId", "contactId", "conversationId", "guestToken"].map(|name| session[name].as_str().unwrap().to_owned());

@@ -1,0 +1,142 @@
+//! `docs/backup.md`: a copy taken while the service runs, and what holds once it is put back.
+
+use std::{
+    fs,
+    path::Path,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use rusqlite::Connection;
+use serde_json::Value;
+
+use crate::{
+    office::{Ended, Office},
+    serving::{Serving, pause},
+};
+
+/// The audit log's files first, the store after them.
+fn back_up(state: &Path, copy: &Path) {
+    fs::create_dir_all(copy.join("audit")).unwrap();
+    copy_files(&state.join("audit"), &copy.join("audit"));
+    let store = Connection::open(state.join("guestlane.db")).unwrap();
+    store.execute("VACUUM INTO ?1", [copy.join("guestlane.db").to_str().unwrap()]).unwrap();
+    fs::copy(state.join("master.key"), copy.join("master.key")).unwrap();
+}
+
+fn copy_files(from: &Path, to: &Path) {
+    for file in fs::read_dir(from).unwrap().flatten() {
+        fs::copy(file.path(), to.join(file.file_name())).unwrap();
+    }
+}
+
+/// Guests come for as long as `meanwhile` takes; who was answered, with which key and conversation, is written down.
+fn while_guests_come(serving: &Serving, meanwhile: impl FnOnce(&Mutex<Vec<(String, Value)>>)) -> Vec<(String, Value)> {
+    let (answered, done) = (Mutex::new(Vec::new()), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        for caller in 0..3 {
+            let (answered, done) = (&answered, &done);
+            scope.spawn(move || {
+                for number in 0.. {
+                    if done.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let name = format!("{caller}-{number}");
+                    let (status, session) = serving.create(&name, &name);
+                    assert_eq!(status, 201, "{session}");
+                    answered.lock().unwrap().push((name, session["conversationId"].clone()));
+                }
+            });
+        }
+        meanwhile(&answered);
+        done.store(true, Ordering::Relaxed);
+    });
+    answered.into_inner().unwrap()
+}
+
+fn wait_for(answered: &Mutex<Vec<(String, Value)>>, more: usize) -> usize {
+    let before = answered.lock().unwrap().len();
+    while answered.lock().unwrap().len() < before + more {
+        pause(5);
+    }
+    answered.lock().unwrap().len()
+}
+
+#[test]
+fn a_backup_of_a_running_service_has_every_session_that_was_answered_before_it_and_no_guest_comes_twice() {
+    let office = Office::open(&["--quota", "off"]);
+    let settings = [("GUESTLANE_QUOTA", "off")];
+    let serving = Serving::start(&office, "state", &settings);
+    let (mut before, mut after) = (0, 0);
+    let answered = while_guests_come(&serving, |answered| {
+        before = wait_for(answered, 40);
+        back_up(&office.directory.path().join("state"), &office.directory.path().join("restored"));
+        wait_for(answered, 3); // those that were under way when it was taken
+        after = wait_for(answered, 20);
+    });
+    drop(serving); // the machine is lost
+
+    let restored = Serving::start(&office, "restored", &settings);
+    for (key, conversation) in &answered[..before] {
+        let (status, session) = restored.create(key, key);
+        assert_eq!((status, &session["conversationId"]), (200, conversation), "{key}: {session}");
+    }
+    // The store does not know those that came later. The platform remembers their keys for 24 hours, and makes nothing twice.
+    let mut forgotten = 0;
+    for (key, conversation) in &answered[before..] {
+        let (status, session) = restored.create(key, key);
+        if status == 409 {
+            assert_eq!(session["code"], "key_taken", "{session}");
+            forgotten += 1;
+        } else {
+            assert_eq!(&session["conversationId"], conversation, "{key}: {session}");
+        }
+    }
+    assert!(forgotten >= answered.len() - after, "{forgotten} of {}", answered.len());
+    assert_eq!(restored.create("somebody-new", "somebody-new").0, 201);
+    let state = office.state();
+    assert_eq!(state["duplicates"]["guests"], serde_json::json!([]), "{state}");
+    assert_eq!(state["conversations"].as_u64().unwrap(), answered.len() as u64 + 1, "{state}");
+    restored.end();
+    office.run(&["audit", "verify", "--state-dir", "restored"]).ok();
+}
+
+#[test]
+fn audit_files_that_are_ahead_of_the_restored_store_are_left_alone_until_somebody_moves_them_away() {
+    let office = Office::open(&["--quota", "off"]);
+    let (state, restored) = (office.directory.path().join("state"), office.directory.path().join("restored"));
+    let create = |guest: &str, directory: &str| office.run(&["create", "--guest", guest, "--state-dir", directory, "--json"]);
+    create("ann", "state").ok();
+    back_up(&state, &restored);
+    create("bob", "state").ok();
+    copy_files(&state.join("audit"), &restored.join("audit")); // what was on the old disk is newer than the backup
+    let ahead = fs::read(restored.join("audit/session-audit.jsonl")).unwrap();
+
+    let refused = create("carol", "restored");
+    assert!(refused.code == 1 && refused.stdout.contains("audit_unavailable"), "{}{}", refused.stdout, refused.stderr);
+    assert!(refused.stderr.contains("its last record is not in the store"), "{}", refused.stderr);
+    assert_eq!(office.state()["conversations"], 2, "nothing was created");
+    assert_eq!(fs::read(restored.join("audit/session-audit.jsonl")).unwrap(), ahead, "it may be evidence");
+
+    fs::rename(restored.join("audit"), restored.join("audit-before")).unwrap();
+    create("dora", "restored").ok();
+    let verified = office.run(&["audit", "verify", "--state-dir", "restored"]).ok().stdout;
+    assert!(verified.contains("6 records, as they were written"), "ann's, carol's and dora's: {verified}");
+}
+
+#[test]
+fn on_web_messaging_a_key_that_the_backup_lacks_opens_another_conversation_with_the_same_contact() {
+    let office = Office::open(&["--quota", "off"]);
+    let create = |directory: &str| {
+        let mut create = office.command(&["create", "--guest", "bob", "--idempotency-key", "order-1", "--json"]);
+        let create = create.envs([("GUESTLANE_SURFACE", "web-messaging"), ("GUESTLANE_STATE_DIR", directory)]);
+        Ended::of(create.output().unwrap()).ok().json()
+    };
+    let first = create("state");
+    assert_eq!(create("state")["conversationId"], first["conversationId"], "the store knows the key");
+    let lost = create("restored"); // a store that does not
+    assert_eq!(lost["contactId"], first["contactId"]);
+    assert_ne!(lost["conversationId"], first["conversationId"]);
+}

@@ -1,0 +1,127 @@
+//! What `ops/` has for those who run guestlane: complete, and in step with the rest.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use guestlane::config::{SETTINGS, Settings};
+use serde_json::Value;
+
+use crate::office::run_in;
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+pub(crate) fn ops(path: &str) -> PathBuf {
+    repository().join("ops").join(path)
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(repository().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn after<'a>(text: &'a str, word: &'a str) -> impl Iterator<Item = &'a str> {
+    text.lines().filter_map(move |line| line.trim().trim_start_matches("- ").strip_prefix(word)).map(str::trim)
+}
+
+#[test]
+fn each_alert_is_tested_both_ways_and_has_a_runbook() {
+    let (alerts, tests) = (read("ops/prometheus/alerts.yml"), read("ops/prometheus/alerts_test.yml"));
+    let names: Vec<&str> = after(&alerts, "alert:").collect();
+    let pages: BTreeSet<String> = after(&alerts, "runbook_url:").map(str::to_owned).collect();
+    assert!(names.len() > 10 && names.len() == pages.len(), "{names:?} {pages:?}");
+    for name in names {
+        assert!(tests.contains(&format!("- alertname: {name}\n")), "{name} has no test in which it fires");
+        let quiet = tests.lines().any(|line| line.contains(&format!("alertname: {name},")) && line.contains("exp_alerts: []"));
+        assert!(quiet, "{name} has no test in which it does not fire");
+        assert!(pages.iter().any(|page| read(page).contains(name)), "{name} is on no runbook page");
+    }
+    let there = fs::read_dir(repository().join("docs/runbooks")).unwrap().flatten();
+    let there: BTreeSet<String> = there.map(|entry| format!("docs/runbooks/{}", entry.file_name().display())).collect();
+    let readme = "docs/runbooks/README.md".to_owned();
+    assert_eq!(there, pages.iter().cloned().chain([readme.clone()]).collect());
+    let list = read(&readme);
+    for page in &pages {
+        assert!(list.contains(page.rsplit('/').next().unwrap()), "{readme} does not list {page}");
+    }
+}
+
+#[test]
+fn the_failures_that_are_left_out_as_the_callers_own_are_codes_that_exist() {
+    let mut lists = BTreeSet::new();
+    for file in ["ops/prometheus/alerts.yml", "ops/grafana/guestlane.json"] {
+        let text = read(file).replace("\\\"", "\"");
+        let found: Vec<_> = text.split("code!~\"").skip(1).filter_map(|rest| rest.split('"').next()).map(str::to_owned).collect();
+        assert!(!found.is_empty(), "{file}");
+        lists.extend(found.into_iter().filter(|list| list != "…"));
+    }
+    assert_eq!(lists.len(), 1, "everywhere the same: {lists:?}");
+    for code in lists.iter().flat_map(|list| list.split('|')) {
+        assert!(repository().join("docs/errors").join(format!("{code}.md")).exists(), "{code}");
+        assert!(read("docs/runbooks/sessions-failing.md").contains(&format!("`{code}`")), "{code}");
+    }
+}
+
+#[test]
+fn each_panel_of_the_dashboard_says_what_it_shows_and_in_which_unit() {
+    let dashboard: Value = serde_json::from_str(&read("ops/grafana/guestlane.json")).unwrap();
+    let mut ids = BTreeSet::new();
+    for panel in dashboard["panels"].as_array().unwrap() {
+        assert!(ids.insert(panel["id"].as_u64().unwrap()), "{panel}");
+        if panel["type"] == "row" {
+            continue;
+        }
+        assert!(panel["description"].as_str().is_some_and(|text| !text.is_empty()), "{panel}");
+        assert!(panel["fieldConfig"]["defaults"]["unit"].is_string(), "{panel}");
+        assert_eq!(panel["datasource"]["uid"], "${datasource}", "{panel}");
+    }
+}
+
+#[test]
+fn the_example_settings_are_accepted_and_name_every_setting_of_the_service() {
+    let example = ops("guestlane.toml");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let shown = run_in(elsewhere.path(), &["config", "show", "--config", example.to_str().unwrap()], &[]).ok().stdout;
+    assert!(shown.contains("/var/lib/guestlane") && shown.contains(example.file_name().unwrap().to_str().unwrap()), "{shown}");
+    // With the client's credentials from the environment, as the unit has them, the service begins with it.
+    let mut settings = Settings::default();
+    settings.add_file(&example, &fs::read_to_string(&example).unwrap()).unwrap();
+    settings.add_environment(|name| ["GENESYS_CLIENT_ID", "GENESYS_CLIENT_SECRET"].contains(&name).then(|| "a".to_owned()));
+    settings.service().unwrap();
+    settings.lane(false).unwrap();
+    // With what is commented out, too: a comment that cannot be used helps nobody.
+    let text = fs::read_to_string(&example).unwrap();
+    let setting =
+        |line: &str| line.strip_prefix("#").is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_lowercase()));
+    let whole: String = text.lines().map(|line| format!("{}\n", if setting(line) { &line[1..] } else { line })).collect();
+    let file = elsewhere.path().join("whole.toml");
+    fs::write(&file, &whole).unwrap();
+    run_in(elsewhere.path(), &["config", "show", "--config", file.to_str().unwrap()], &[]).ok();
+    let table: toml_names::Names = toml_names::of(&whole);
+    for setting in SETTINGS {
+        assert!(table.contains(setting.key), "ops/guestlane.toml does not name {}", setting.key);
+    }
+}
+
+/// The names in a settings file, with their tables in front.
+mod toml_names {
+    use std::collections::BTreeSet;
+
+    pub(super) type Names = BTreeSet<String>;
+
+    pub(super) fn of(text: &str) -> Names {
+        let mut table = String::new();
+        let mut names = Names::new();
+        for line in text.lines() {
+            if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+                table = format!("{name}.");
+            } else if let Some((name, _)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) {
+                names.insert(format!("{table}{name}"));
+            }
+        }
+        names
+    }
+}

@@ -1,0 +1,165 @@
+//! Prometheus reads the metrics, the alerts and the dashboard: see `interop/README.md` for what this needs.
+
+use std::{
+    fs,
+    io::Write,
+    net::TcpListener,
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use serde_json::Value;
+
+use crate::{
+    office::{Ended, Office},
+    ops::ops,
+    serving::{Serving, get, pause},
+};
+
+#[test]
+#[ignore = "needs Prometheus' promtool (.ci/run installs it)"]
+fn each_alert_fires_when_it_should_and_none_when_all_is_well() {
+    let promtool =
+        |arguments: &[&str]| Ended::of(Command::new("promtool").args(arguments).current_dir(ops("prometheus")).output().unwrap());
+    promtool(&["check", "config", "prometheus.yml"]).ok();
+    promtool(&["test", "rules", "alerts_test.yml"]).ok();
+}
+
+/// Prometheus, with all that it keeps in a directory that goes away.
+struct Prometheus {
+    process: Child,
+    host: String,
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Prometheus {
+    /// With the repository's own settings, but every second, and at that address.
+    fn start(directory: &Path, target: &str) -> Self {
+        let settings = fs::read_to_string(ops("prometheus/prometheus.yml")).unwrap();
+        assert!(settings.contains("127.0.0.1:8972") && settings.contains("interval: 15s"));
+        let settings = settings.replace("127.0.0.1:8972", target).replace("interval: 15s", "interval: 1s");
+        let file = directory.join("prometheus.yml");
+        fs::write(&file, settings).unwrap();
+        fs::copy(ops("prometheus/alerts.yml"), directory.join("alerts.yml")).unwrap();
+        let host = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let process = Command::new("prometheus")
+            .arg(format!("--config.file={}", file.display()))
+            .arg(format!("--storage.tsdb.path={}", directory.join("tsdb").display()))
+            .arg(format!("--web.listen-address={host}"))
+            .args(["--log.level=error"])
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self { process, host }
+    }
+
+    fn get(&self, path: &str) -> Value {
+        let (status, body) = get(&self.host, path).unwrap();
+        assert_eq!(status, 200, "{path}: {body}");
+        serde_json::from_str(&body).unwrap()
+    }
+
+    /// The values that an expression has now; those that are no number are left out.
+    fn values(&self, expression: &str) -> Vec<f64> {
+        let plain = |byte: u8| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+        let answer = self.get(&format!("/api/v1/query?query={}", expression.bytes().map(plain).collect::<String>()));
+        let samples = answer["data"]["result"].as_array().unwrap();
+        let value = |sample: &Value| sample["value"][1].as_str()?.parse::<f64>().ok();
+        samples.iter().filter_map(value).filter(|value| !value.is_nan()).collect()
+    }
+}
+
+#[test]
+#[ignore = "needs Prometheus (.ci/run installs it)"]
+fn prometheus_answers_every_panel_of_the_dashboard_from_the_services_own_metrics() {
+    // A bad day: a small quota, lost calls, refusals, 429s, a CRM that fails.
+    let faults = ["contact:502:p=0.1", "conversation:400:p=0.1", "conversation:429:p=0.1", "crm:500:nth=2"];
+    let faults = faults.iter().flat_map(|fault| ["--fault", fault]);
+    let office = Office::open(&["--quota", "20/s", "--seed", "7"].into_iter().chain(faults).collect::<Vec<_>>());
+    let serving = Serving::start(&office, "state", &[("GUESTLANE_KEYS_ROTATE_EVERY", "30d")]);
+    office.run(&["keys", "rotate", "--state-dir", "state"]).ok(); // so that there is a next key
+    let prometheus = Prometheus::start(office.directory.path(), serving.metrics());
+    let dashboard: Value = serde_json::from_str(&fs::read_to_string(ops("grafana/guestlane.json")).unwrap()).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let expression = |target: &Value| {
+        let text = target["expr"].as_str().unwrap().replace("$__rate_interval", "15s").replace("$instance", ".*");
+        assert!(!text.contains('$'), "{text}: what is this variable?");
+        text
+    };
+    // What was arranged is seen, too: the figures are none of an idle service.
+    let happened = [
+        "guestlane_platform_throttled_total",
+        "guestlane_platform_retries_total{attempt=\"2\"}",
+        "guestlane_session_failures_total{code=\"refused\"}",
+        "guestlane_outbox_events{state=\"pending\"}",
+        "guestlane_quota_used_ratio",
+        "guestlane_signing_key_next_seconds",
+    ];
+    let queries: Vec<(&str, String)> = panels
+        .iter()
+        .flat_map(|panel| {
+            panel["targets"].as_array().into_iter().flatten().map(|target| (panel["title"].as_str().unwrap(), target))
+        })
+        .map(|(title, target)| (title, expression(target)))
+        .chain(happened.map(|metric| ("it happened", format!("sum({metric}) > 0"))))
+        .collect();
+    assert!(queries.len() > 30);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for caller in 0..6 {
+            let (serving, done) = (&serving, &done);
+            scope.spawn(move || {
+                for number in 0.. {
+                    if done.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    serving.create(&format!("guest-{caller}-{number}"), &format!("key-{caller}-{number}"));
+                }
+            });
+        }
+        struct Ending<'a>(&'a AtomicBool); // also when an assertion fails
+        impl Drop for Ending<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        let _ending = Ending(&done);
+        while get(&prometheus.host, "/-/ready").is_none_or(|(status, _)| status != 200) {
+            pause(50);
+        }
+        let mut unanswered = queries.clone();
+        for _ in 0..60 {
+            unanswered.retain(|(_, query)| prometheus.values(query).is_empty());
+            if unanswered.is_empty() {
+                break;
+            }
+            pause(500);
+        }
+        assert!(unanswered.is_empty(), "panels without an answer: {unanswered:#?}");
+        assert_eq!(prometheus.values("up{job=\"guestlane\"}"), [1.0]);
+        assert_eq!(prometheus.values("guestlane_audit_lag_records").len(), 1);
+        let groups = prometheus.get("/api/v1/rules");
+        let rules = groups["data"]["groups"][0]["rules"].as_array().unwrap();
+        assert!(rules.len() > 10);
+        for rule in rules {
+            assert_eq!(rule["health"], "ok", "{rule}");
+            assert_ne!(rule["state"], "firing", "{rule}");
+        }
+    });
+    // Who does not ask for OpenMetrics gets the older format, with which Prometheus' own checker has no quarrel.
+    let page = serving.scrape();
+    assert!(page.contains("le=\"+Inf\"") && !page.contains("# EOF"), "{page}");
+    let mut check = Command::new("promtool");
+    let mut check =
+        check.args(["check", "metrics"]).stdin(Stdio::piped()).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    check.stdin.take().unwrap().write_all(page.as_bytes()).unwrap();
+    let checked = Ended::of(check.wait_with_output().unwrap()).ok();
+    assert_eq!(checked.stdout + &checked.stderr, "");
+}
