@@ -17,6 +17,7 @@ use guestlane::{
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
+use uuid::Uuid;
 
 use crate::{
     access::Allowance,
@@ -48,6 +49,9 @@ pub struct Service {
 /// How soon a key that another process made or revoked is known here.
 const LOOK_AT_KEYS: Duration = Duration::from_secs(1);
 
+/// How often a platform that fails is asked whether it is back.
+const LOOK_AT_PLATFORM: Duration = Duration::from_secs(15);
+
 impl Service {
     /// Opens what is needed. `queue` is that of sessions that name none.
     pub async fn open(lane: Arc<Lane>, settings: &ServiceSettings, queue: Option<QueueId>) -> Result<Arc<Self>, Error> {
@@ -78,7 +82,7 @@ impl Service {
 
     /// What goes on beside the answers, for as long as it is polled: abandoned sessions, the CRM, keys, figures.
     pub async fn work(self: Arc<Self>) {
-        tokio::join!(Arc::clone(&self.lane).work(), self.look_at_keys(), Watcher::new(&self).run());
+        tokio::join!(Arc::clone(&self.lane).work(), self.look_at_keys(), self.look_at_platform(), Watcher::new(&self).run());
     }
 
     /// From now on nothing new is taken.
@@ -148,6 +152,16 @@ impl Service {
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         if used.get(id).is_none_or(|known| *known < minute) {
             used.insert(id.to_owned(), minute);
+        }
+    }
+
+    /// While nothing goes well, asks now and then: without a caller nobody else would.
+    async fn look_at_platform(&self) {
+        loop {
+            self.clock().sleep(LOOK_AT_PLATFORM).await;
+            if self.lane.outage().is_some() {
+                self.lane.look_whether_it_is_back(self.queue.unwrap_or(QueueId(Uuid::nil()))).await;
+            }
         }
     }
 

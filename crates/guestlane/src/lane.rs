@@ -193,12 +193,7 @@ impl Lane {
         self.keys.ring()
     }
 
-    /// How long a signing key is published before it signs.
-    pub fn keys_are_published_before(&self) -> Duration {
-        self.key_schedule.publish_before()
-    }
-
-    /// When signing keys follow each other.
+    /// How signing keys follow each other.
     pub fn key_schedule(&self) -> KeySchedule {
         self.key_schedule
     }
@@ -327,8 +322,8 @@ impl Lane {
         answer
     }
 
-    /// Asks for a queue, once and whatever the answer: that there is one is the news.
-    pub(crate) async fn look_whether_it_is_back(&self, queue: QueueId) {
+    /// Asks for a queue, once and whatever the answer: that there is one is the news. So an outage ends also when nobody has anything to send.
+    pub async fn look_whether_it_is_back(&self, queue: QueueId) {
         let deadline = self.clock.now() + self.deadline;
         match self.platform.look(&format!("/api/v2/routing/queues/{queue}"), deadline).await {
             Ok(seen) if !seen.status.is_server_error() => self.platform.pulse().well(),

@@ -22,7 +22,7 @@ const KEEP: Duration = Duration::from_secs(3600);
 )]
 pub(crate) async fn jwks(State(app): State<App>) -> Response {
     let set = app.lane().keyring().jwks(app.clock().now()).to_string();
-    let keep = KEEP.min(app.lane().keys_are_published_before()).as_secs();
+    let keep = KEEP.min(app.lane().key_schedule().publish_before()).as_secs();
     let headers = [
         (header::CONTENT_TYPE, "application/jwk-set+json".to_owned()),
         (header::CACHE_CONTROL, format!("public, max-age={keep}")),
