@@ -316,6 +316,12 @@ pub(crate) enum Sessions {
         #[arg(long)]
         show_token: bool,
     },
+    /// What happened to a session: each call with its correlation id, each audit record, each delivery to the CRM
+    Timeline {
+        /// The session's id
+        #[arg(value_name = "ID")]
+        id: String,
+    },
     /// Finish what was left behind: all, or one session
     Resume {
         /// The session's id

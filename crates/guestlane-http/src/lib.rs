@@ -21,3 +21,4 @@ mod watch;
 pub use body::{MAX_BODY, MAX_DEPTH};
 pub use problem::Problem;
 pub use service::Service;
+pub use timeline::timeline;

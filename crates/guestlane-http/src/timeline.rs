@@ -1,20 +1,23 @@
 //! What happened to a session, put in order from what is kept of it: the ledger, its calls, its audit records, its events.
 
 use guestlane::{
-    Timestamp,
-    ledger::{self, SessionId},
-    store::{Delivery, DeliveryState, KeptCall, StoredRecord},
+    Timestamp, ledger,
+    outbox::event_id,
+    store::{Delivery, DeliveryState, KeptCall, RecordFilter, Store, StoreError, StoredRecord},
 };
 use serde::Deserialize;
 
 use crate::model::{Entry, EntryStatus, Session, Timeline};
 
-/// The event that tells the CRM of a session.
-pub(crate) fn event_id(session: SessionId) -> String {
-    guestlane::outbox::event_id(session.0)
+/// All that the store has of a session, in order.
+pub async fn timeline(store: &Store, session: &ledger::Session) -> Result<Timeline, StoreError> {
+    let calls = store.calls(session.id).await?;
+    let records = store.records(RecordFilter { session: Some(session.id), guest: None, limit: 200 }).await?;
+    let events = store.event(event_id(session.id.0)).await?;
+    Ok(of(session, &calls, &records, &events))
 }
 
-pub(crate) fn of(session: &ledger::Session, calls: &[KeptCall], records: &[StoredRecord], events: &[Delivery]) -> Timeline {
+fn of(session: &ledger::Session, calls: &[KeptCall], records: &[StoredRecord], events: &[Delivery]) -> Timeline {
     let mut entries = vec![plain(session.admitted_at, "admitted", "Recorded", EntryStatus::Ok)];
     let last = calls.len().saturating_sub(1);
     entries.extend(calls.iter().enumerate().map(|(at, call)| of_call(call, at < last || session.state == ledger::State::Open)));

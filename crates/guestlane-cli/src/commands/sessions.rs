@@ -9,7 +9,7 @@ use guestlane::{
     request::Invalid,
     store::SessionFilter,
 };
-use guestlane_http::model::Session as SessionJson;
+use guestlane_http::model::{Entry, Session as SessionJson};
 
 use super::{close, look_at_state};
 use crate::{
@@ -22,6 +22,7 @@ pub(crate) async fn run(global: &Global, args: &Sessions) -> anyhow::Result<Exit
     match args {
         Sessions::List { guest, state, limit } => list(global, guest.clone(), state.as_deref(), *limit).await,
         Sessions::Show { id, show_token } => show(global, id, *show_token).await,
+        Sessions::Timeline { id } => timeline(global, id).await,
         Sessions::Resume { id } => resume(global, id.as_deref()).await,
     }
 }
@@ -75,6 +76,33 @@ async fn show(global: &Global, id: &str, show_token: bool) -> anyhow::Result<Exi
             screen::data(format!("{name:<16} {text}"));
         }
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn timeline(global: &Global, id: &str) -> anyhow::Result<ExitCode> {
+    let id: SessionId = id.parse()?;
+    let store = look_at_state(global).await?.store;
+    let session = store.session(id).await?.ok_or_else(|| unknown(id))?;
+    let timeline = guestlane_http::timeline(&store, &session).await?;
+    if global.json {
+        screen::json(&timeline);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let row = |entry: &Entry| {
+        let after = entry.at.since(session.admitted_at).as_secs_f64() * 1000.0;
+        let place = entry.audit_log.zip(entry.audit_index).map(|(log, index)| format!("record {index} of log {log}"));
+        vec![
+            format!("+{after:.1} ms"),
+            entry.title.clone(),
+            entry.milliseconds.map(|milliseconds| format!("{milliseconds:.1} ms")).unwrap_or_default(),
+            entry.detail.clone().unwrap_or_default(),
+            entry.correlation_id.clone().or(place).or_else(|| entry.event_id.clone()).unwrap_or_default(),
+        ]
+    };
+    screen::data(screen::table(
+        &["after", "what", "took", "how it went", "correlation id, record, event"],
+        timeline.entries.iter().map(row),
+    ));
     Ok(ExitCode::SUCCESS)
 }
 

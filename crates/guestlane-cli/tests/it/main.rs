@@ -20,6 +20,7 @@ mod ops_interop;
 mod page;
 mod serve;
 mod served;
+mod service_interop;
 mod serving;
 mod state;
 mod traces;

@@ -10,13 +10,14 @@ use super::Session;
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Timeline {
-    pub(crate) session: Session,
+    /// As it is now.
+    pub session: Session,
     /// Oldest first.
     #[schema(max_items = 1000)]
-    pub(crate) entries: Vec<Entry>,
+    pub entries: Vec<Entry>,
     /// The trace of whoever asked first (W3C Trace Context).
     #[schema(required, min_length = 32, max_length = 32, example = "4bf92f3577b34da6a3ce929d0e0e4736")]
-    pub(crate) trace_id: Option<String>,
+    pub trace_id: Option<String>,
 }
 
 /// One thing that happened.
@@ -25,32 +26,33 @@ pub struct Timeline {
 pub struct Entry {
     /// When.
     #[schema(value_type = String, format = DateTime, max_length = 40, example = "2026-11-23T04:00:00.000000Z")]
-    pub(crate) at: Timestamp,
+    pub at: Timestamp,
     /// What sort of thing: `admitted`, `call`, `opened`, `failed`, `audit`, `delivery`.
     #[schema(max_length = 32, example = "call")]
-    pub(crate) kind: &'static str,
+    pub kind: &'static str,
     /// What, in a few words.
     #[schema(max_length = 256, example = "Contact registered")]
-    pub(crate) title: String,
+    pub title: String,
     /// More of it.
     #[schema(required, max_length = 8192, example = "answered 200")]
-    pub(crate) detail: Option<String>,
-    pub(crate) status: EntryStatus,
+    pub detail: Option<String>,
+    /// How it went.
+    pub status: EntryStatus,
     /// The platform's, to quote to its support.
     #[schema(required, max_length = 256, example = "c5a9c1e0-1111-4222-8333-444455556666")]
-    pub(crate) correlation_id: Option<String>,
+    pub correlation_id: Option<String>,
     /// How long it took.
     #[schema(required, minimum = 0, example = 23.1)]
-    pub(crate) milliseconds: Option<f64>,
+    pub milliseconds: Option<f64>,
     /// The audit log that has the record.
     #[schema(required, minimum = 1, example = 1)]
-    pub(crate) audit_log: Option<u32>,
+    pub audit_log: Option<u32>,
     /// The record's place in it, from 0.
     #[schema(required, minimum = 0, example = 42)]
-    pub(crate) audit_index: Option<u64>,
+    pub audit_index: Option<u64>,
     /// The event for the CRM.
     #[schema(required, max_length = 64, example = "msg_019ab1234567700080000123456789ab")]
-    pub(crate) event_id: Option<String>,
+    pub event_id: Option<String>,
 }
 
 /// How it went.

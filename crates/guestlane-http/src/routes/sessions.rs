@@ -6,7 +6,7 @@ use guestlane::{
     error::Code,
     ledger::{self, SessionId},
     request::{GuestId, Invalid, QueueId},
-    store::{RecordFilter, SessionFilter},
+    store::SessionFilter,
 };
 use http::StatusCode;
 use serde::Deserialize;
@@ -19,7 +19,7 @@ use crate::{
     openapi::{Guarded, NothingThere, QueryRefused},
     problem::Problem,
     service::App,
-    timeline,
+    timeline::timeline,
 };
 
 /// The most that one page has.
@@ -111,13 +111,8 @@ pub(crate) async fn show(State(app): State<App>, who: Who, Name(id): Name) -> Re
 pub(crate) async fn show_timeline(State(app): State<App>, who: Who, Name(id): Name) -> Result<Response, Problem> {
     who.may(Scope::SessionsRead)?;
     let session = session(&app, &id).await?;
-    let failed = |error: guestlane::store::StoreError| Problem::of(&error.into(), app.clock().now());
-    let store = app.lane().store();
-    let calls = store.calls(session.id).await.map_err(failed)?;
-    let filter = RecordFilter { session: Some(session.id), guest: None, limit: 200 };
-    let records = store.records(filter).await.map_err(failed)?;
-    let events = store.event(timeline::event_id(session.id)).await.map_err(failed)?;
-    Ok(answer(StatusCode::OK, &timeline::of(&session, &calls, &records, &events)))
+    let timeline = timeline(app.lane().store(), &session).await;
+    Ok(answer(StatusCode::OK, &timeline.map_err(|error| Problem::of(&error.into(), app.clock().now()))?))
 }
 
 async fn session(app: &App, id: &str) -> Result<ledger::Session, Problem> {
