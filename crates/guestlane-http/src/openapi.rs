@@ -109,9 +109,8 @@ pub(crate) fn tidied(document: &openapi::OpenApi) -> Value {
     let mut json = serde_json::to_value(document).unwrap_or_default();
     for operation in json["paths"].as_object_mut().into_iter().flat_map(|paths| paths.values_mut()) {
         for operation in operation.as_object_mut().into_iter().flat_map(|item| item.values_mut()) {
-            for parameter in operation["parameters"].as_array_mut().into_iter().flatten() {
-                never_null(&mut parameter["schema"]);
-            }
+            let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
+            parameters.into_iter().flatten().filter_map(|parameter| parameter.get_mut("schema")).for_each(never_null);
         }
     }
     let attributes = &mut json["components"]["schemas"]["NewSession"]["properties"]["attributes"];
@@ -122,13 +121,13 @@ pub(crate) fn tidied(document: &openapi::OpenApi) -> Value {
 
 /// A parameter that may be absent is never null: there is no way to send that.
 fn never_null(schema: &mut Value) {
-    if let Some(kinds) = schema["type"].as_array_mut() {
+    if let Some(kinds) = schema.get_mut("type").and_then(Value::as_array_mut) {
         kinds.retain(|kind| kind != "null");
         if let [kind] = kinds.as_slice() {
             schema["type"] = kind.clone();
         }
     }
-    if let Some(one) = schema["oneOf"].as_array_mut() {
+    if let Some(one) = schema.get_mut("oneOf").and_then(Value::as_array_mut) {
         one.retain(|one| one["type"] != "null");
         if let [one] = one.as_slice() {
             *schema = one.clone();
