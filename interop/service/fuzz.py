@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def description():
     try:
         validate(document, cls=OpenAPIV31SpecValidator)
     except OpenAPIValidationError as error:
-        print(f"openapi.json: {'/'.join(map(str, error.absolute_path))}: {error.message}")
+        print(f"openapi.json: {'/'.join(map(str, error.absolute_path))}: {error.message.splitlines()[0]}")
         return document, 1
     return document, 0
 
@@ -48,7 +49,8 @@ def campaign(document, directory, *options):
     report.unlink(missing_ok=True)
     command = [Path(sys.executable).with_name("schemathesis"), "--config-file", here / "schemathesis.toml", "--no-color", "run", document]
     command += ["--url", address, "--output-sanitize", "false", "--report", "json", "--report-json-path", report, *options]
-    ended = subprocess.run(command, cwd=directory, env={**os.environ, "SCHEMATHESIS_HOOKS": str(here / "hooks.py")}, capture_output=True, text=True)
+    environment = {**os.environ, "SCHEMATHESIS_HOOKS": str(here / "hooks.py"), "PYTHONDONTWRITEBYTECODE": "1"}
+    ended = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True)
     if ended.returncode not in (0, 1) or not report.exists():
         sys.exit(f"Schemathesis ended with {ended.returncode}:\n{ended.stdout}{ended.stderr}")
     came_to = json.loads(report.read_text())
@@ -59,12 +61,33 @@ def campaign(document, directory, *options):
     return counts["generated"], max(findings, ended.returncode)
 
 
+def refused(method, path):
+    """Whether somebody without a key is told so: once for each operation, also for that which never ends."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(f"{address}{path}", method=method), timeout=10) as answer:
+            status = answer.status
+    except urllib.error.HTTPError as error:
+        status = error.code
+    if status != 401:
+        print(f"{method} {path} answers {status} to somebody without a key")
+    return status == 401
+
+
+def tell(cases, findings, without_key):
+    print(json.dumps({"cases": cases, "findings": findings, "withoutKey": without_key}, separators=(",", ":")))
+    sys.exit(findings > 0)
+
+
 def main():
     document, findings = description()
     if findings:
-        print(json.dumps({"cases": 0, "findings": findings, "withoutKey": 0}))
-        sys.exit(1)
-    closed = [operation["operationId"] for path in document["paths"].values() for operation in path.values() if any(operation.get("security", []))]
+        tell(0, findings, 0)
+    closed = {
+        operation["operationId"]: (method.upper(), path)
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+        if any(operation.get("security", []))
+    }
     with tempfile.TemporaryDirectory() as directory:
         directory = Path(directory)
         file = directory / "openapi.json"
@@ -79,10 +102,10 @@ def main():
                 break
         only = [option for operation in closed for option in ("--include-operation-id", operation)]
         without_key, found = campaign(file, directory, *only, "--checks", WITHOUT_KEY, "-n", "20", "--seed", str(seed))
+        found += sum(not refused(*operation) for operation in closed.values())
+        without_key += len(closed)
         print(f"without a key: {len(closed)} operations, {without_key} cases, {found} findings")
-    findings += found
-    print(json.dumps({"cases": cases, "findings": findings, "withoutKey": without_key}))
-    sys.exit(findings > 0)
+    tell(cases, findings + found, without_key)
 
 
 main()

@@ -14,16 +14,35 @@ use tokio::sync::Notify;
 use crate::{
     clock::{Clock, Timestamp},
     error::Operation,
+    priority::Priority,
 };
 
 /// How the platform does.
 #[derive(Debug)]
 pub struct Pulse {
     clock: Clock,
-    under_way: AtomicUsize,
-    resting: AtomicUsize,
+    under_way: Numbers,
+    resting: Numbers,
     beat: Mutex<Beat>,
     changed: Notify,
+}
+
+/// How many there are of each priority.
+#[derive(Debug, Default)]
+struct Numbers([AtomicUsize; 2]);
+
+impl Numbers {
+    fn of(&self, priority: Priority) -> &AtomicUsize {
+        let [interactive, background] = &self.0;
+        match priority {
+            Priority::Interactive => interactive,
+            Priority::Background => background,
+        }
+    }
+
+    fn sum(&self) -> usize {
+        self.0.iter().map(|number| number.load(Ordering::Relaxed)).sum()
+    }
 }
 
 #[derive(Debug)]
@@ -131,13 +150,7 @@ impl Pulse {
     pub(crate) fn new(clock: Clock) -> Self {
         let epoch = Timestamp::from_unix_micros(0);
         let beat = Beat { failures: 0, was_well: false, first_failure: epoch, room: Beat::AT_FIRST, tempo: BTreeMap::new() };
-        Self {
-            clock,
-            under_way: AtomicUsize::new(0),
-            resting: AtomicUsize::new(0),
-            beat: Mutex::new(beat),
-            changed: Notify::new(),
-        }
+        Self { clock, under_way: Numbers::default(), resting: Numbers::default(), beat: Mutex::new(beat), changed: Notify::new() }
     }
 
     fn beat(&self) -> MutexGuard<'_, Beat> {
@@ -146,12 +159,12 @@ impl Pulse {
 
     /// A call begins.
     pub(crate) fn call(&self) -> Counted<'_> {
-        Counted::new(self, &self.under_way)
+        Counted::new(self, self.under_way.of(Priority::current()))
     }
 
     /// A call waits for the moment to be tried again.
     pub(crate) fn rest(&self) -> Counted<'_> {
-        Counted::new(self, &self.resting)
+        Counted::new(self, self.resting.of(Priority::current()))
     }
 
     /// An answer of whatever kind came after `waited`.
@@ -187,7 +200,13 @@ impl Pulse {
 
     /// Calls that are under way now.
     pub fn under_way(&self) -> usize {
-        self.under_way.load(Ordering::Relaxed)
+        self.under_way.sum()
+    }
+
+    /// Calls of that priority which are under way, or wait for the moment to be tried again: this machine has nothing to do for them.
+    pub fn elsewhere(&self, priority: Priority) -> usize {
+        let number = |numbers: &Numbers| numbers.of(priority).load(Ordering::Relaxed);
+        number(&self.under_way) + number(&self.resting)
     }
 
     /// Whether anything has ever gone well.
@@ -197,7 +216,7 @@ impl Pulse {
 
     /// Calls that wait for the moment to be tried again.
     pub fn resting(&self) -> usize {
-        self.resting.load(Ordering::Relaxed)
+        self.resting.sum()
     }
 
     /// Calls that may be under way without crowding the platform, as far as its answers show.

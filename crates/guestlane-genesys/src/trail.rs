@@ -8,6 +8,9 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::watch;
+use uuid::Uuid;
+
 use crate::{
     clock::Timestamp,
     error::{CallError, Operation},
@@ -93,12 +96,13 @@ pub struct Attempt {
     pub correlation_id: Option<String>,
 }
 
-/// The attempts of one session, as they are made. Cheap to clone.
+/// The attempts of one session, as they are made, and whether it is recorded yet. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Trail(Arc<Mutex<Inner>>);
 
 #[derive(Debug, Default)]
 struct Inner {
+    recorded: watch::Sender<Option<Uuid>>,
     parent: Option<TraceParent>,
     sent: Option<Sent>,
     attempts: Vec<Attempt>,
@@ -134,6 +138,16 @@ impl Trail {
     /// The trace it belongs to.
     pub fn parent(&self) -> Option<TraceParent> {
         self.inner().parent
+    }
+
+    /// From now on it is recorded, under that id.
+    pub fn record(&self, session: Uuid) {
+        self.inner().recorded.send_replace(Some(session));
+    }
+
+    /// Told once it is recorded.
+    pub fn recorded(&self) -> watch::Receiver<Option<Uuid>> {
+        self.inner().recorded.subscribe()
     }
 
     /// What came since the last time.

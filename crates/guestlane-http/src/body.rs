@@ -7,7 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use guestlane::{Clock, error::Code};
-use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri, header, request::Parts};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -110,19 +110,12 @@ fn depth(text: &[u8]) -> usize {
 }
 
 /// The query of a URL; a member that does not exist is refused, not overlooked.
-pub(crate) struct Query<T>(pub(crate) T);
-
-impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let pairs = form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes());
-        let query = serde_path_to_error::deserialize(serde_urlencoded::Deserializer::new(pairs));
-        query.map(Self).map_err(|error| {
-            let path = error.path().to_string();
-            malformed(error.inner().to_string()).of_field(if path == "." { "query".to_owned() } else { path })
-        })
-    }
+pub(crate) fn read_query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
+    let pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+    serde_path_to_error::deserialize(serde_urlencoded::Deserializer::new(pairs)).map_err(|error| {
+        let path = error.path().to_string();
+        malformed(error.inner().to_string()).of_field(if path == "." { "query".to_owned() } else { path })
+    })
 }
 
 /// The part of a path that names a thing; one that is no text names nothing.

@@ -78,6 +78,13 @@ pub(crate) struct Preference {
     pub(crate) applied: String,
 }
 
+impl Preference {
+    /// Nobody waits longer than that.
+    pub(crate) fn at_most(self, longest: Duration) -> Self {
+        if self.wait <= longest { self } else { Self { wait: longest, applied: format!("wait={}", longest.as_secs()) } }
+    }
+}
+
 /// `traceparent`. One that cannot be read is none (W3C Trace Context, section 3.2.2).
 pub(crate) fn traceparent(headers: &HeaderMap) -> Option<TraceParent> {
     let mut values = headers.get_all("traceparent").iter();

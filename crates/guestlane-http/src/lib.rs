@@ -12,6 +12,7 @@ pub mod model;
 mod observe;
 mod openapi;
 mod problem;
+mod prompt;
 mod router;
 mod routes;
 mod service;

@@ -18,7 +18,6 @@ use axum_server::{
     tls_rustls::{RustlsAcceptor, RustlsConfig},
 };
 use guestlane::{
-    Clock,
     config::{ServiceSettings, TlsFiles},
     request::Invalid,
 };
@@ -31,6 +30,7 @@ use tracing::{info, warn};
 
 use crate::{
     metrics,
+    prompt::Promptly,
     router::router,
     service::{Service, tell_start},
 };
@@ -52,6 +52,9 @@ const METRICS_CONNECTIONS: i64 = 64;
 
 /// How long what has begun may take when the service ends. What is not done by then is taken up by the next process.
 pub const GRACE: Duration = Duration::from_secs(25);
+
+/// How long connections may take to close once nothing is under way.
+const GOOD_BYE: Duration = Duration::from_secs(1);
 
 /// How often it is looked whether the certificate's files have changed.
 const LOOK_AT_FILES: Duration = Duration::from_secs(10);
@@ -129,22 +132,28 @@ impl Listening {
         let scheme = if tls.is_some() { "https" } else { "http" };
         let handle = Handle::new();
         let (app, _) = router(&service);
-        let gate = Gate::new(Arc::clone(service.figures().connections()), most_connections(), service.clock());
-        let serving = match &tls {
+        let gate = Gate { open: Arc::clone(service.figures().connections()), most: most_connections() };
+        let promptly = |inner| Promptly { inner, clock: service.clock().clone(), limit: HEADERS };
+        let mut serving = match &tls {
             Some((config, _)) => {
                 let acceptor = RustlsAcceptor::new(config.clone()).acceptor(gate);
-                let server = bounded(axum_server::from_tcp(listener)?.handle(handle.clone()).acceptor(acceptor));
+                let server = bounded(axum_server::from_tcp(listener)?.handle(handle.clone()).acceptor(Promptly {
+                    inner: acceptor,
+                    clock: service.clock().clone(),
+                    limit: HEADERS,
+                }));
                 tokio::spawn(server.serve(app.into_make_service()))
             }
             None => {
-                let server = bounded(axum_server::from_tcp(listener)?.handle(handle.clone()).acceptor(gate));
+                let server = bounded(axum_server::from_tcp(listener)?.handle(handle.clone()).acceptor(promptly(gate)));
                 tokio::spawn(server.serve(app.into_make_service()))
             }
         };
         let metrics_handle = Handle::new();
         let metrics = match metrics {
             Some(listener) => {
-                let gate = Gate::new(Arc::default(), METRICS_CONNECTIONS, service.clock());
+                let gate = Gate { open: Arc::default(), most: METRICS_CONNECTIONS };
+                let gate = Promptly { inner: gate, clock: service.clock().clone(), limit: HEADERS };
                 let server = bounded(axum_server::from_tcp(listener)?.handle(metrics_handle.clone()).acceptor(gate));
                 Some(tokio::spawn(server.serve(metrics::router(&service, scheme).into_make_service())))
             }
@@ -152,23 +161,26 @@ impl Listening {
         };
         let mut work = tokio::spawn(Arc::clone(&service).work());
         let certificate = keep_certificate(&service, tls.as_ref());
-        tokio::select! {
-            () = end => {}
-            () = certificate => {}
-            ended = &mut work => warn!(?ended, "the service's background work ended: this is a defect"),
-        }
+        let failed = tokio::select! {
+            () = end => None,
+            () = certificate => None,
+            ended = &mut work => Some(io::Error::other(format!("the service's background work ended ({ended:?}): this is a defect"))),
+        };
         info!(seconds = GRACE.as_secs(), "the service takes nothing new, and finishes what was begun");
         service.end();
+        work.abort(); // what was left behind by others is the next process's
         handle.graceful_shutdown(Some(GRACE));
         if service.clock().timeout(GRACE, service.ended()).await.is_err() {
             warn!("not all sessions could be finished in time: they are recorded, and the next process completes them");
         }
-        let _ = serving.await;
+        // Nothing is under way any more: a connection that only is there is given a moment to say good-bye.
+        if service.clock().timeout(GOOD_BYE, &mut serving).await.is_err() {
+            handle.shutdown();
+            let _ = serving.await;
+        }
         if let Some(outbox) = service.lane().outbox() {
             outbox.first_tries_done().await;
         }
-        work.abort();
-        let _ = work.await;
         if let Err(error) = service.lane().finish().await {
             warn!(%error, "the last error counts could not be written");
         }
@@ -177,7 +189,7 @@ impl Listening {
             let _ = metrics.await;
         }
         info!("the service has ended");
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 }
 
@@ -212,10 +224,17 @@ async fn read_certificate(files: &TlsFiles) -> Result<RustlsConfig, Invalid> {
     })
 }
 
-async fn reload(config: &RustlsConfig, files: &TlsFiles) {
+/// Whether it could be read.
+async fn reload(config: &RustlsConfig, files: &TlsFiles) -> bool {
     match config.reload_from_pem_file(&files.cert, &files.key).await {
-        Ok(()) => info!(file = %files.cert.display(), "the certificate was read again"),
-        Err(error) => warn!(%error, file = %files.cert.display(), "the certificate cannot be read; the old one is kept"),
+        Ok(()) => {
+            info!(file = %files.cert.display(), "the certificate was read again");
+            true
+        }
+        Err(error) => {
+            warn!(%error, file = %files.cert.display(), "the certificate cannot be read; the old one is kept");
+            false
+        }
     }
 }
 
@@ -230,51 +249,33 @@ async fn keep_certificate(service: &Service, tls: Option<&(RustlsConfig, TlsFile
     loop {
         service.clock().sleep(LOOK_AT_FILES).await;
         let now = changed();
-        if now != known {
+        if now != known && reload(config, files).await {
             known = now;
-            reload(config, files).await;
         }
     }
 }
 
-/// Counts connections, closes those that are too many, and those that say nothing.
+/// Counts connections, and closes those that are too many.
 #[derive(Debug, Clone)]
 struct Gate {
     open: Arc<AtomicI64>,
     most: i64,
-    clock: Clock,
-}
-
-impl Gate {
-    fn new(open: Arc<AtomicI64>, most: i64, clock: &Clock) -> Self {
-        Self { open, most, clock: clock.clone() }
-    }
 }
 
 impl<S: Send + 'static> Accept<TcpStream, S> for Gate {
     type Stream = Counted;
     type Service = S;
-    type Future = Pin<Box<dyn Future<Output = io::Result<(Counted, S)>> + Send>>;
+    type Future = std::future::Ready<io::Result<(Counted, S)>>;
 
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
-        let (clock, most) = (self.clock.clone(), self.most);
+        let most = self.most;
         let open = self.open.fetch_add(1, Ordering::Relaxed) + 1;
         let counted = Counted { stream, open: Arc::clone(&self.open) };
-        Box::pin(async move {
-            if open > most {
-                if open == most + 1 {
-                    warn!(most, "there are as many connections as can be: further ones are closed at once");
-                }
-                return Err(io::Error::other("too many connections"));
-            }
-            let _ = counted.stream.set_nodelay(true);
-            // What looks for the version of HTTP waits for the first bytes as long as it takes.
-            match clock.timeout(HEADERS, counted.stream.peek(&mut [0])).await {
-                Ok(Ok(_)) => Ok((counted, service)),
-                Ok(Err(error)) => Err(error),
-                Err(silent) => Err(io::Error::other(silent)),
-            }
-        })
+        let _ = counted.stream.set_nodelay(true);
+        if open == most + 1 {
+            warn!(most, "there are as many connections as can be: further ones are closed at once");
+        }
+        std::future::ready(if open <= most { Ok((counted, service)) } else { Err(io::Error::other("too many connections")) })
     }
 }
 
@@ -332,8 +333,6 @@ impl AsyncWrite for Counted {
 
 #[cfg(test)]
 mod tests {
-    use guestlane::{ManualClock, Timestamp};
-
     use super::*;
 
     async fn connection() -> (TcpStream, TcpStream) {
@@ -343,34 +342,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_connects_and_says_nothing_is_sent_away() {
-        let hands = ManualClock::new(Timestamp::from_unix_micros(0));
-        let gate = Gate::new(Arc::default(), 10, &hands.clone().into());
-        let (_silent, stream) = connection().await;
-        let accepted = tokio::spawn(gate.accept(stream, ()));
-        while !accepted.is_finished() {
-            hands.advance(HEADERS);
-            tokio::task::yield_now().await;
-        }
-        assert!(accepted.await.unwrap().is_err());
-        assert_eq!(gate.open.load(Ordering::Relaxed), 0, "and is not counted any more");
-    }
-
-    #[tokio::test]
     async fn more_connections_than_there_may_be_are_closed_at_once() {
-        let clock = Clock::system();
-        let gate = Gate::new(Arc::default(), 2, &clock);
+        let gate = Gate { open: Arc::default(), most: 2 };
         let mut open = Vec::new();
         for _ in 0..2 {
-            let (mut caller, stream) = connection().await;
-            tokio::io::AsyncWriteExt::write_all(&mut caller, b"GET").await.unwrap();
+            let (caller, stream) = connection().await;
             open.push((caller, gate.accept(stream, ()).await.unwrap()));
         }
         let (_caller, stream) = connection().await;
         assert!(gate.accept(stream, ()).await.is_err());
         open.pop();
-        let (mut caller, stream) = connection().await;
-        tokio::io::AsyncWriteExt::write_all(&mut caller, b"GET").await.unwrap();
+        let (_caller, stream) = connection().await;
         assert!(gate.accept(stream, ()).await.is_ok(), "one went, another one may come");
     }
 }

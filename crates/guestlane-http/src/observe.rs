@@ -6,7 +6,7 @@ use axum::{
     response::Response,
 };
 use guestlane::trace;
-use http::{HeaderName, HeaderValue, Method, header};
+use http::{HeaderName, HeaderValue, Method};
 use tracing::{Instrument, field::Empty, info, info_span};
 use uuid::Uuid;
 
@@ -66,9 +66,6 @@ pub(crate) async fn observe(State(app): State<App>, mut request: Request, next: 
     // Path and query may have a guest in them: the route has not.
     info!(target: "guestlane_http::requests", request_id = id, method, route, status, problem, ms = took.as_secs_f64() * 1000.0, "answered");
     app.figures().answered(Kind { method, route, status, problem }, took);
-    if status == 401 {
-        response.headers_mut().remove(header::ALLOW); // nobody learns what there is
-    }
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }

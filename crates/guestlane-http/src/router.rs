@@ -1,6 +1,7 @@
 //! All that is answered, on one screen.
 
-use axum::{Router, middleware, routing::get};
+use axum::{Router, middleware, response::Response, routing::get};
+use http::{StatusCode, header};
 use tower_http::{
     catch_panic::CatchPanicLayer,
     compression::{CompressionLayer, DefaultPredicate, Predicate, predicate::NotForContentType},
@@ -64,6 +65,8 @@ pub(crate) fn router(app: &App) -> (Router, utoipa::openapi::OpenApi) {
         .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| axum::response::IntoResponse::into_response(defect())))
         .layer(middleware::from_fn_with_state(app.clone(), observe::observe))
         .with_state(app.clone());
+    // What a path takes is told by the router itself, outside of all that it does: nobody without a key learns it.
+    let router = Router::new().fallback_service(router).layer(middleware::map_response(keep_allowed_methods));
     (router, document)
 }
 
@@ -71,6 +74,13 @@ pub(crate) fn router(app: &App) -> (Router, utoipa::openapi::OpenApi) {
 #[derive(OpenApi)]
 #[openapi(paths(outbox::replay))]
 struct Replay;
+
+async fn keep_allowed_methods(mut response: Response) -> Response {
+    if response.status() == StatusCode::UNAUTHORIZED {
+        response.headers_mut().remove(header::ALLOW);
+    }
+    response
+}
 
 async fn nothing() -> Problem {
     Problem::new(guestlane::error::Code::NotFound, "there is nothing at this path", "/docs lists all paths")

@@ -42,6 +42,7 @@ pub struct Service {
     watched: watch::Sender<Arc<Watched>>,
     figures: Figures,
     started_at: Timestamp,
+    checking: tokio::sync::Mutex<()>,
     ending: CancellationToken,
     under_way: TaskTracker,
 }
@@ -69,6 +70,7 @@ impl Service {
             watched: watch::channel(Arc::new(Watched::at(clock.now()))).0,
             figures: Figures::new(),
             started_at: clock.now(),
+            checking: tokio::sync::Mutex::default(),
             ending: CancellationToken::new(),
             under_way: TaskTracker::new(),
             lane,
@@ -82,7 +84,13 @@ impl Service {
 
     /// What goes on beside the answers, for as long as it is polled: abandoned sessions, the CRM, keys, figures.
     pub async fn work(self: Arc<Self>) {
-        tokio::join!(Arc::clone(&self.lane).work(), self.look_at_keys(), self.look_at_platform(), Watcher::new(&self).run());
+        tokio::join!(
+            Arc::clone(&self.lane).work(),
+            self.look_at_keys(),
+            self.note_used_keys(),
+            self.look_at_platform(),
+            Watcher::new(&self).run()
+        );
     }
 
     /// From now on nothing new is taken.
@@ -136,6 +144,11 @@ impl Service {
         self.started_at
     }
 
+    /// The audit log is checked by one at a time: it takes all of a processor.
+    pub(crate) fn checking(&self) -> &tokio::sync::Mutex<()> {
+        &self.checking
+    }
+
     pub(crate) fn ending(&self) -> &CancellationToken {
         &self.ending
     }
@@ -166,13 +179,20 @@ impl Service {
     }
 
     async fn look_at_keys(&self) {
-        let mut written: HashMap<String, Timestamp> = HashMap::new();
         loop {
             self.clock().sleep(LOOK_AT_KEYS).await;
             match self.lane.store().api_keys().await {
                 Ok(keys) => self.keys.store(Arc::new(ApiKeys::new(self.hash_key.clone(), keys))),
                 Err(error) => warn!(%error, "API keys could not be read again; those that were known go on being accepted"),
             }
+        }
+    }
+
+    /// By itself: whoever writes may have to wait, and a revoked key must not.
+    async fn note_used_keys(&self) {
+        let mut written: HashMap<String, Timestamp> = HashMap::new();
+        loop {
+            self.clock().sleep(LOOK_AT_KEYS).await;
             let used = self.used.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let new: Vec<_> =
                 used.iter().filter(|(id, at)| written.get(*id) != Some(at)).map(|(id, at)| (id.clone(), *at)).collect();

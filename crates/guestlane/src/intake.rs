@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use guestlane_genesys::Timestamp;
+use guestlane_genesys::{Priority, Timestamp};
 use tokio::sync::Notify;
 
 use crate::{lane::Lane, request::QueueId};
@@ -137,7 +137,10 @@ impl Intake {
     pub fn try_next(&self) -> Option<Begun> {
         let pulse = self.lane.platform.pulse();
         let mut begun = self.begun();
-        let ready = begun.saturating_sub(pulse.under_way() + pulse.resting());
+        let elsewhere = pulse.elsewhere(Priority::Interactive);
+        // Without a quota it is the answers that show how many calls the platform takes: those beyond wait, wherever they are.
+        let paced = self.lane.platform.calls_in_a_second().is_some();
+        let ready = begun.saturating_sub(if paced { elsewhere } else { elsewhere.min(pulse.room()) });
         let now = self.lane.clock.monotonic();
         if !self.crowd.lock().unwrap_or_else(PoisonError::into_inner).lets_in(ready, self.callers(), now) {
             return None;
@@ -175,7 +178,7 @@ impl Intake {
                 holding(Holding::Over);
             }
             let begun = self.begun();
-            let ready = begun.saturating_sub(pulse.under_way() + pulse.resting());
+            let ready = begun.saturating_sub(pulse.elsewhere(Priority::Background));
             let (most, paced) = self.rows();
             let room = paced || pulse.under_way() < pulse.room();
             if begun < self.ceiling && ready < most && room {

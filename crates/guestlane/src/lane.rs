@@ -356,6 +356,11 @@ impl Lane {
             }
             (admission, _) => {
                 self.seams.pass(Seam::Admitted).await;
+                if let Admission::Drive(session) | Admission::Running(session) = &admission
+                    && let Some(trail) = Trail::current()
+                {
+                    trail.record(session.id.0);
+                }
                 Ok(admission)
             }
         }

@@ -12,7 +12,7 @@ use crate::{
     request::Invalid,
     state::State,
     store::Store,
-    token::{KeySchedule, KeyState, Keyring, KeyringError, MasterKey, Revocation, StoredKey},
+    token::{KeyLife, KeySchedule, KeyState, Keyring, KeyringError, MasterKey, Revocation, StoredKey},
 };
 
 /// How often a running process looks which keys there are.
@@ -27,11 +27,12 @@ pub(crate) struct LiveKeys {
     ring: Arc<ArcSwap<Keyring>>,
     master: Arc<MasterKey>,
     store: Store,
+    reading: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl LiveKeys {
     pub(crate) fn new(ring: Arc<Keyring>, master: Arc<MasterKey>, store: Store) -> Self {
-        Self { ring: Arc::new(ArcSwap::new(ring)), master, store }
+        Self { ring: Arc::new(ArcSwap::new(ring)), master, store, reading: Arc::default() }
     }
 
     pub(crate) fn ring(&self) -> Arc<Keyring> {
@@ -40,6 +41,7 @@ impl LiveKeys {
 
     /// Reads the keys from the store again: another process may have rotated or revoked one.
     pub(crate) async fn read_again(&self) -> Result<(), Error> {
+        let _alone = self.reading.lock().await; // what was read first must not take the place of what was read later
         let stored = self.store.signing_keys().await?;
         if let Some(renewed) = self.ring().renewed(&self.master, stored)? {
             self.ring.store(Arc::new(renewed));
@@ -164,7 +166,10 @@ async fn make_next(store: &Store, master: &Arc<MasterKey>, schedule: KeySchedule
     let busy = clock.busy();
     let made = generate(move || StoredKey::next(&master, kid, &schedule, now)).await?;
     drop(busy);
-    let next = store.add_next_key(made.clone(), now).await?;
+    // Published from the moment in which it is written: whoever waited for that, or slept, must not make its time shorter.
+    let clock_then = clock.clone();
+    let life = move || KeyLife::next(&schedule, clock_then.now());
+    let next = store.add_next_key(made.clone(), life, now).await?;
     store.seams.pass(Seam::NextKeyStored).await;
     if next.sealed != made.sealed {
         return Ok(NextKey::Waits(next)); // another process was quicker

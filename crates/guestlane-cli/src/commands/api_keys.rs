@@ -86,7 +86,7 @@ async fn create(global: &Global, state: &State, wish: Wish) -> anyhow::Result<Ex
     }
     screen::data(key.expose());
     screen::note(format!(
-        "The key {} of {}, for {}. It is not shown again.",
+        "The key {} of {}, for {}. It is not shown again. A running service accepts it within a second.",
         stored.id,
         screen::printable(&stored.name),
         stored.scopes

@@ -31,20 +31,22 @@ pub(crate) async fn run(global: &Global, args: &Serve) -> anyhow::Result<ExitCod
         CannotListen::Invalid(invalid) => anyhow::Error::new(invalid),
         CannotListen::Socket(error) => anyhow::Error::new(error).context("the service's socket failed"),
     })?;
-    tell(global, &service, &listening, service_settings.tls.is_some())?;
     let reload = {
         let (global, args, lane) = (global.clone(), args.clone(), Arc::clone(&lane));
         let certificate = listening.reload_handle();
+        let mut hang_up = signal(SignalKind::hangup())?;
         async move {
-            let Ok(mut hang_up) = signal(SignalKind::hangup()) else { return };
             while hang_up.recv().await.is_some() {
-                certificate.reload().await;
                 reload(&global, &args, &lane);
+                certificate.reload().await;
             }
         }
     };
     let reloading = tokio::spawn(reload);
-    let served = listening.serve(interrupted()).await;
+    let interrupted = interrupted()?;
+    // Whoever reads it may send a signal at once.
+    tell(global, &service, &listening, service_settings.tls.is_some())?;
+    let served = listening.serve(interrupted).await;
     reloading.abort();
     served?;
     Ok(ExitCode::SUCCESS)
@@ -82,8 +84,8 @@ fn tell(global: &Global, service: &Service, listening: &Listening, tls: bool) ->
 fn reload(global: &Global, args: &Serve, lane: &Lane) {
     let reread = || {
         let settings = load(global, args)?;
-        log::set_level(&settings, "info", global.verbose)?;
         let quota = settings.quota()?;
+        log::set_level(&settings, "info", global.verbose)?;
         lane.set_quota(quota);
         anyhow::Ok(quota)
     };
@@ -97,23 +99,23 @@ fn reload(global: &Global, args: &Serve, lane: &Lane) {
 }
 
 /// The first signal asks it to end; a second one does not wait.
-pub(crate) async fn interrupted() {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    tokio::spawn(async move {
+pub(crate) fn interrupted() -> std::io::Result<impl Future<Output = ()>> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        screen::note("Ended at once; what was begun is recorded, and the next process completes it.");
-        #[expect(clippy::disallowed_methods, reason = "the second signal waits for nobody")]
-        std::process::exit(130);
-    });
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            screen::note("Ended at once; what was begun is recorded, and the next process completes it.");
+            #[expect(clippy::disallowed_methods, reason = "the second signal waits for nobody")]
+            std::process::exit(130);
+        });
+    })
 }
 
 /// Each connection is an open file: as many as the system allows.

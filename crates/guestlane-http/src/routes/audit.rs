@@ -55,6 +55,7 @@ pub(crate) async fn checkpoint(State(app): State<App>, who: Who) -> Result<Respo
 )]
 pub(crate) async fn verify(State(app): State<App>, who: Who) -> Result<Response, Problem> {
     who.may(Scope::Admin)?;
+    let _alone = app.checking().lock().await;
     let started = app.clock().monotonic();
     let lane = Arc::clone(app.lane());
     let runtime = tokio::runtime::Handle::current();

@@ -10,9 +10,10 @@ use axum::{
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use guestlane::{
-    Clock, Trail,
+    Clock, Timestamp, Trail,
     api_key::Scope,
     error::Code,
+    intake::Begun,
     request::{IdempotencyKey, SessionRequest},
     trace,
 };
@@ -23,7 +24,7 @@ use tracing::Instrument;
 use utoipa::ToSchema;
 
 use crate::{
-    access::Who,
+    access::{Who, unauthorized},
     body::{MAX_BODY, expect_type, read},
     headers::{IDEMPOTENCY_KEY, idempotency_key, quoted, traceparent},
     model::{KeyIfNone, NewSession, Session},
@@ -91,7 +92,7 @@ pub(crate) async fn create_all(State(app): State<App>, who: Who, request: Reques
     let name = quoted(&batch);
     let trace = trace::context().or_else(|| traceparent(&head.headers));
     let (results, lines) = mpsc::channel(AHEAD);
-    let reading = Reading { app: Arc::clone(&app), batch, trace, results };
+    let reading = Reading { app: Arc::clone(&app), who, batch, trace, results };
     app.under_way().spawn(reading.run(body).in_current_span());
     let lines = tokio_stream(lines).map(Ok::<_, Infallible>);
     let mut response = ([(header::CONTENT_TYPE, LINES)], Body::from_stream(lines)).into_response();
@@ -116,50 +117,54 @@ enum Ended {
 /// A batch that is being read.
 struct Reading {
     app: App,
+    who: Who,
     batch: IdempotencyKey,
     trace: Option<guestlane::TraceParent>,
     results: mpsc::Sender<Bytes>,
 }
+
+/// Where a row's result goes. It is taken before the row begins: a caller who does not read holds up nobody else.
+type Place = mpsc::OwnedPermit<Bytes>;
 
 impl Reading {
     async fn run(self, body: Body) {
         let mut summary = Summary::default();
         let mut rows = tokio::task::JoinSet::new();
         let mut lines = Lines::new(body, self.app.clock().clone());
-        loop {
-            // Who went away wants nothing begun any more; what has begun is finished.
-            let line = tokio::select! {
-                line = lines.next() => line,
-                () = self.results.closed() => break,
-                () = self.app.ending().cancelled() => break,
-                Some(ended) = rows.join_next() => {
-                    count(&mut summary, ended.ok());
-                    continue;
-                }
-            };
-            let Some(line) = line else { break };
-            let row = match line {
-                Ok(line) if line.iter().all(u8::is_ascii_whitespace) => {
-                    lines.row += 1;
-                    continue;
-                }
-                Ok(line) => read::<NewSession>(&line)
-                    .and_then(|wish| Ok(wish.request(self.app.queue(), KeyIfNone::OfRow(self.batch.as_str()))?)),
+        while let Some(place) = self.unless_over(self.results.clone().reserve_owned()).await.and_then(Result::ok) {
+            while let Some(ended) = rows.try_join_next() {
+                count(&mut summary, ended.ok());
+            }
+            let Some(Some(text)) = self.unless_over(lines.next()).await else { break };
+            lines.row += 1;
+            if text.as_ref().is_ok_and(|text| text.iter().all(u8::is_ascii_whitespace)) {
+                continue;
+            }
+            summary.rows += 1;
+            if !self.who.is_still_good(&self.app) {
+                summary.failed += 1;
+                fail(lines.row, unauthorized(), place);
+                lines.broken = true;
+                break;
+            }
+            let wish = text.and_then(|text| read::<NewSession>(&text));
+            let request = wish.and_then(|wish| Ok(wish.request(self.app.queue(), KeyIfNone::OfRow(self.batch.as_str()))?));
+            let begun = match request {
+                Ok(request) => match self.unless_over(self.app.rows().next(request.queue, |_| ())).await {
+                    Some(begun) => begun.map(|begun| (request, begun)).map_err(|outage| {
+                        let detail = format!("{outage}: the row was not begun");
+                        Problem::new(Code::PlatformFailing, detail, "send the batch again, under the same key").after(60)
+                    }),
+                    None => break,
+                },
                 Err(problem) => Err(problem),
             };
-            lines.row += 1;
-            summary.rows += 1;
-            let (row, ended) = (lines.row, row);
-            match ended {
-                Ok(request) => match self.app.rows().next(request.queue, |_| ()).await {
-                    Ok(begun) => drop(rows.spawn(self.one(row, request, begun).in_current_span())),
-                    Err(outage) => {
-                        let detail = format!("{outage}: the row was not begun");
-                        let problem = Problem::new(Code::PlatformFailing, detail, "send the batch again, under the same key");
-                        self.fail(row, problem.after(60), &mut summary).await;
-                    }
-                },
-                Err(problem) => self.fail(row, problem, &mut summary).await,
+            match begun {
+                Ok((request, begun)) => drop(rows.spawn(self.one(lines.row, request, begun, place).in_current_span())),
+                Err(problem) => {
+                    summary.failed += 1;
+                    fail(lines.row, problem, place);
+                }
             }
             if lines.broken {
                 break;
@@ -173,27 +178,37 @@ impl Reading {
         }
     }
 
-    async fn fail(&self, row: u64, error: Problem, summary: &mut Summary) {
-        summary.failed += 1;
-        let _ = self.results.send(line(&RowFailed { row, error })).await;
-    }
-
-    fn one(&self, row: u64, request: SessionRequest, begun: guestlane::intake::Begun) -> impl Future<Output = Ended> + use<> {
-        let (app, results, trail) = (Arc::clone(&self.app), self.results.clone(), Trail::of(self.trace));
-        async move {
-            let _begun = begun;
-            let key = request.key.clone();
-            let (text, ended) = match trail.scope(app.lane().create_in_background(request)).await {
-                Ok(opened) => (line(&Session::opened(&opened).of_row(row)), Ended::Opened { replayed: opened.replayed }),
-                Err(error) => {
-                    let error = Problem::of(&error, app.clock().now()).under(key);
-                    (line(&RowFailed { row, error }), Ended::Failed)
-                }
-            };
-            let _ = results.send(text).await;
-            ended
+    /// Waits for it, unless the caller goes away or the service ends: then nothing is begun any more. What has begun is finished.
+    async fn unless_over<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            done = work => Some(done),
+            () = self.results.closed() => None,
+            () = self.app.ending().cancelled() => None,
         }
     }
+
+    fn one(&self, row: u64, request: SessionRequest, begun: Begun, place: Place) -> impl Future<Output = Ended> + use<> {
+        let (app, trail) = (Arc::clone(&self.app), Trail::of(self.trace));
+        async move {
+            let key = request.key.clone();
+            let created = trail.scope(app.lane().create_in_background(request)).await;
+            drop(begun);
+            match created {
+                Ok(opened) => {
+                    let _ = place.send(line(&Session::opened(&opened).of_row(row)));
+                    Ended::Opened { replayed: opened.replayed }
+                }
+                Err(error) => {
+                    fail(row, Problem::of(&error, app.clock().now()).under(key), place);
+                    Ended::Failed
+                }
+            }
+        }
+    }
+}
+
+fn fail(row: u64, error: Problem, place: Place) {
+    let _ = place.send(line(&RowFailed { row, error }));
 }
 
 fn count(summary: &mut Summary, ended: Option<Ended>) {
@@ -205,16 +220,22 @@ fn count(summary: &mut Summary, ended: Option<Ended>) {
 }
 
 fn line(value: &impl Serialize) -> Bytes {
-    let mut line = serde_json::to_vec(value).unwrap_or_default();
-    line.push(b'\n');
+    let mut line = serde_json::to_string(value).unwrap_or_default();
+    // Some readers take these for the end of a line, too.
+    for (character, escaped) in [('\u{85}', "\\u0085"), ('\u{2028}', "\\u2028"), ('\u{2029}', "\\u2029")] {
+        if line.contains(character) {
+            line = line.replace(character, escaped);
+        }
+    }
+    line.push('\n');
     line.into()
 }
 
-/// How long a caller may send nothing in the middle of a batch.
+/// How long a caller may take for a line.
 const SILENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, thiserror::Error)]
-#[error("nothing came for {} s", SILENCE.as_secs())]
+#[error("no line came for {} s", SILENCE.as_secs())]
 struct Silent;
 
 /// The lines of a body, as they come.
@@ -222,6 +243,9 @@ struct Lines {
     clock: Clock,
     body: axum::body::BodyDataStream,
     read: BytesMut,
+    /// So far there is no end of a line.
+    looked_at: usize,
+    waiting_since: Option<Timestamp>,
     row: u64,
     /// The body broke off, or a line has no end: what follows cannot be told from what was.
     broken: bool,
@@ -230,24 +254,38 @@ struct Lines {
 
 impl Lines {
     fn new(body: Body, clock: Clock) -> Self {
-        Self { clock, body: body.into_data_stream(), read: BytesMut::new(), row: 0, broken: false, over: false }
+        Self {
+            clock,
+            body: body.into_data_stream(),
+            read: BytesMut::new(),
+            looked_at: 0,
+            waiting_since: None,
+            row: 0,
+            broken: false,
+            over: false,
+        }
     }
 
     /// May be dropped while it waits: nothing that was read is lost.
     async fn next(&mut self) -> Option<Result<Bytes, Problem>> {
         loop {
-            if let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
-                let line = self.read.split_to(end + 1).freeze();
-                return Some(if line.len() > MAX_BODY { Err(too_long()) } else { Ok(line) });
+            if let Some(end) = self.read[self.looked_at..].iter().position(|byte| *byte == b'\n') {
+                let line = self.read.split_to(self.looked_at + end + 1).freeze();
+                (self.looked_at, self.waiting_since) = (0, None);
+                return Some(if line.len() > MAX_BODY + 1 { Err(too_long()) } else { Ok(line) });
             }
+            self.looked_at = self.read.len();
             if self.over {
+                self.looked_at = 0;
                 return if self.read.is_empty() { None } else { Some(Ok(self.read.split().freeze())) };
             }
             if self.read.len() > MAX_BODY {
                 self.broken = true;
                 return Some(Err(too_long()));
             }
-            match self.clock.timeout(SILENCE, self.body.next()).await.unwrap_or(Some(Err(axum::Error::new(Silent)))) {
+            let waiting_since = *self.waiting_since.get_or_insert_with(|| self.clock.monotonic());
+            let patience = (waiting_since + SILENCE).since(self.clock.monotonic());
+            match self.clock.timeout(patience, self.body.next()).await.unwrap_or(Some(Err(axum::Error::new(Silent)))) {
                 Some(Ok(bytes)) => self.read.extend_from_slice(&bytes),
                 Some(Err(_)) => {
                     self.broken = true;

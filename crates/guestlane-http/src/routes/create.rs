@@ -11,11 +11,14 @@ use guestlane::{
     api_key::Scope,
     error::{Code, Then},
     intake::Begun,
+    ledger::SessionId,
     request::{IdempotencyKey, Invalid, SessionRequest},
     trace,
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use tokio::sync::watch;
 use tracing::Instrument;
+use uuid::Uuid;
 
 use crate::{
     access::Who,
@@ -29,9 +32,6 @@ use crate::{
 
 /// How long a caller waits who does not say: less than the 30 s after which many clients and balancers give up.
 const WAIT: Duration = Duration::from_secs(25);
-
-/// How often it is looked whether a session is recorded, once its caller has waited long enough.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Create a session
 ///
@@ -77,32 +77,35 @@ pub(crate) async fn create(State(app): State<App>, who: Who, request: Request) -
     }
     let begun = app.callers().try_next().ok_or_else(|| overloaded(&request.key))?;
     let trail = Trail::of(trace::context().or_else(|| traceparent(&headers)));
-    let preference = wait(&headers);
-    let wait = preference.as_ref().map_or(WAIT, |preference| preference.wait).min(app.lane().deadline());
+    let recorded = trail.recorded();
+    let preference = wait(&headers).map(|preference| preference.at_most(app.lane().deadline()));
+    let wait = preference.as_ref().map_or(WAIT.min(app.lane().deadline()), |preference| preference.wait);
     let key = request.key.clone();
     // A task of its own: who asked may go away, and the session is finished none the less.
     let mut creating = app.under_way().spawn(create_to_its_end(Arc::clone(app.lane()), request, trail, begun).in_current_span());
     let ended = match app.clock().timeout(wait, &mut creating).await {
-        Ok(ended) => Some(ended),
-        Err(_) => loop {
-            if let Some(session) =
-                app.lane().store().peek(key.clone()).await.map_err(|error| problem(&app, &error.into(), &key))?
-            {
-                return Ok(accepted(&session, 1, preference.as_ref()));
-            }
-            // Not recorded yet: there is nothing that the caller could look at.
-            if let Ok(ended) = app.clock().timeout(LOOK_EVERY, &mut creating).await {
-                break Some(ended);
-            }
+        Ok(ended) => ended,
+        // The caller has waited long enough. What is not recorded yet is nothing that they could look at; what is over by then is told as it ended.
+        Err(_) => tokio::select! {
+            ended = &mut creating => ended,
+            session = unfinished(&app, recorded) => match session {
+                Some(session) => return Ok(accepted(&session, 1, preference.as_ref())),
+                None => creating.await,
+            },
         },
     };
     match ended {
-        Some(Ok(Ok(opened))) => Ok(done(&opened)),
-        Some(Ok(Err(error))) => settled(&app, &error, &key).await,
-        Some(Err(_)) | None => {
-            Err(Problem::new(Code::Defect, "the session's task ended early", "ask again with the same key").under(&key))
-        }
+        Ok(Ok(opened)) => Ok(done(&opened)),
+        Ok(Err(error)) => settled(&app, &error, &key).await,
+        Err(_) => Err(Problem::new(Code::Defect, "the session's task ended early", "ask again with the same key").under(&key)),
     }
+}
+
+/// The session, once it is recorded; `None` where it is over by then.
+async fn unfinished(app: &App, mut recorded: watch::Receiver<Option<Uuid>>) -> Option<guestlane::ledger::Session> {
+    let id = *recorded.wait_for(Option::is_some).await.ok()?;
+    let session = app.lane().store().session(SessionId(id?)).await.ok().flatten()?;
+    session.state.is_unfinished().then_some(session)
 }
 
 async fn create_to_its_end(lane: Arc<Lane>, request: SessionRequest, trail: Trail, begun: Begun) -> Result<Opened, Error> {
@@ -124,8 +127,10 @@ fn wish_with_key(wish: NewSession, headers: &HeaderMap) -> Result<NewSession, In
 }
 
 fn overloaded(key: &IdempotencyKey) -> Problem {
-    let detail = "more sessions are under way than can be served soon; nothing was created";
-    Problem::new(Code::Overloaded, detail, "send it again after so many seconds, under the same key").after(1).under(key)
+    let detail = "more sessions are under way than can be served soon; this request did nothing";
+    Problem::new(Code::Overloaded, detail, "send it again after so many seconds, under the same key")
+        .after(fastrand::u64(1..=3)) // not all at the same moment
+        .under(key)
 }
 
 fn problem(app: &App, error: &Error, key: &IdempotencyKey) -> Problem {

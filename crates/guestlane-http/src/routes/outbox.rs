@@ -7,13 +7,13 @@ use guestlane::{
     request::Invalid,
     store::{Replay, StoreError},
 };
-use http::StatusCode;
+use http::{StatusCode, Uri};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::{
     access::Who,
-    body::{Name, Query, answer},
+    body::{Name, answer, read_query},
     model::{Event, EventState, Events, Replayed},
     openapi::{Guarded, NothingThere, QueryRefused},
     problem::Problem,
@@ -30,7 +30,7 @@ pub(crate) struct Which {
     #[param(value_type = Option<EventState>, example = "dead")]
     state: Option<EventState>,
     /// `nextCursor` of the page before.
-    #[param(min_length = 1, max_length = 19, pattern = "^[0-9]+$", example = "1234")]
+    #[param(min_length = 1, max_length = 18, pattern = "^[0-9]+$", example = "1234")]
     cursor: Option<String>,
     /// At most so many [default: 50].
     #[param(minimum = 1, maximum = 500, example = 50)]
@@ -45,14 +45,15 @@ pub(crate) struct Which {
     security(("apiKey" = ["sessions:read"])), params(Which),
     responses((status = 200, description = "A page", body = Events), Guarded, QueryRefused),
 )]
-pub(crate) async fn list(State(app): State<App>, who: Who, Query(which): Query<Which>) -> Result<Response, Problem> {
+pub(crate) async fn list(State(app): State<App>, who: Who, uri: Uri) -> Result<Response, Problem> {
     who.may(Scope::SessionsRead)?;
+    let which: Which = read_query(&uri)?;
     let invalid = || Invalid::new("cursor", "is no cursor", "send nextCursor of the page before");
     let before = which
         .cursor
         .map(|cursor| {
             Some(&cursor)
-                .filter(|cursor| cursor.len() < 20)
+                .filter(|cursor| cursor.len() < 19)
                 .and_then(|cursor| cursor.parse::<i64>().ok())
                 .filter(|place| *place >= 0)
                 .ok_or_else(invalid)

@@ -8,13 +8,13 @@ use guestlane::{
     request::{GuestId, Invalid, QueueId},
     store::SessionFilter,
 };
-use http::StatusCode;
+use http::{StatusCode, Uri};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::{
     access::Who,
-    body::{Name, Query, answer},
+    body::{Name, answer, read_query},
     model::{Session, Sessions, Timeline},
     openapi::{Guarded, NothingThere, QueryRefused},
     problem::Problem,
@@ -31,7 +31,12 @@ const MOST: u32 = 500;
 #[into_params(parameter_in = Query)]
 pub(crate) struct Which {
     /// Only this guest's.
-    #[param(min_length = 1, max_length = 128, example = "user-8842-xyz")]
+    #[param(
+        min_length = 1,
+        max_length = 128,
+        pattern = r"^[^\s\u0000-\u001f\u007f-\u009f]([^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f])?$",
+        example = "user-8842-xyz"
+    )]
     guest_id: Option<String>,
     /// Only those in this state.
     #[param(value_type = Option<crate::model::SessionState>, example = "open")]
@@ -55,8 +60,9 @@ pub(crate) struct Which {
     security(("apiKey" = ["sessions:read"])), params(Which),
     responses((status = 200, description = "A page", body = Sessions), Guarded, QueryRefused),
 )]
-pub(crate) async fn list(State(app): State<App>, who: Who, Query(which): Query<Which>) -> Result<Response, Problem> {
+pub(crate) async fn list(State(app): State<App>, who: Who, uri: Uri) -> Result<Response, Problem> {
     who.may(Scope::SessionsRead)?;
+    let which: Which = read_query(&uri)?;
     let state = |name: String| {
         let names = ledger::State::ALL.map(ledger::State::name).join(", ");
         ledger::State::from_name(&name).ok_or_else(|| Invalid::new("state", "is no state", format!("use one of {names}")))

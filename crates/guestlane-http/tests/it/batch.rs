@@ -84,6 +84,64 @@ async fn a_caller_who_takes_compressed_answers_gets_all_lines() {
     world.assert_each_guest_once(30);
 }
 
+/// A batch whose caller sends so much and goes on holding the connection.
+async fn held(world: &World, key: &str, lines: &str) -> TcpStream {
+    let host = world.address.strip_prefix("http://").unwrap();
+    let mut stream = TcpStream::connect(host).await.unwrap();
+    let head = format!(
+        "POST /v1/sessions:batch HTTP/1.1\r\nhost: {host}\r\nauthorization: {}\r\ncontent-type: application/jsonl\r\ncontent-length: 100000000\r\n\r\n{lines}",
+        bearer(key)
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream
+}
+
+#[tokio::test]
+async fn a_caller_who_does_not_read_holds_up_no_other_batch() {
+    let world = World::new().await;
+    let key = world.key(Scope::SessionsWrite);
+    let long: String = (0..4000).map(|row| format!("{{\"guestId\":\"{row:0>128}\"}}\n")).collect();
+    let mut stream = held(&world, key, "").await;
+    let (sending, ()) =
+        tokio::join!(world.lane.clock().timeout(std::time::Duration::from_secs(3), stream.write_all(long.as_bytes())), async {});
+    let _ = sending; // it may not take all of it, as nothing is read
+    let (_, lines) = batch(&world, "other", &rows(20)).await;
+    assert_eq!(lines.last().unwrap()["summary"]["opened"], 20);
+}
+
+#[tokio::test]
+async fn a_key_that_is_revoked_ends_its_batch() {
+    let world = World::new().await;
+    let key = crate::world::new_key(&world.lane, "sessions:write", |_| {}).await;
+    world
+        .until(async |world| world.send(Method::GET, "/v1/errors", &[("authorization", &bearer(&key))], "").await.status == 403)
+        .await;
+    let mut stream = held(&world, &key, "{\"guestId\":\"before\"}\n").await;
+    world.until(async |world| world.sim.state().conversations == 1).await;
+    world.lane.store().revoke_api_key(key[3..15].to_owned(), world.lane.clock().now()).await.unwrap();
+    world
+        .until(async |world| world.send(Method::GET, "/v1/errors", &[("authorization", &bearer(&key))], "").await.status == 401)
+        .await;
+    stream.write_all(b"{\"guestId\":\"after\"}\n").await.unwrap();
+    let mut answer = Vec::new();
+    let _ = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut answer).await;
+    assert!(String::from_utf8_lossy(&answer).contains("unauthorized"));
+    world.assert_each_guest_once(1);
+}
+
+#[tokio::test]
+async fn a_batch_during_an_outage_does_not_hold_up_the_end() {
+    let mut world = World::new().await;
+    assert_eq!(world.create(&[], &serde_json::json!({"guestId": "ann"})).await.status, 201);
+    world.faults(&["contact:503"]);
+    let key = world.key(Scope::SessionsWrite).to_owned();
+    let stream = held(&world, &key, &rows(200)).await;
+    world.until(async |world| world.lane.outage().is_some()).await;
+    drop(stream);
+    world.ended().await; // the test's own time limit would tell
+    world.faults(&[]);
+}
+
 #[tokio::test]
 async fn a_line_without_an_end_ends_the_batch_without_a_sum() {
     let world = World::new().await;

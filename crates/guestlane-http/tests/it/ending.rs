@@ -45,7 +45,7 @@ async fn more_than_can_be_served_soon_is_sent_back_at_once_and_nobody_is_lost() 
     assert!(taken.len() >= 4 && !refused.is_empty(), "{} taken", taken.len());
     for answer in &refused {
         assert_eq!((answer.status.as_u16(), json(answer)["code"].as_str()), (429, Some("overloaded")));
-        assert_eq!(answer.headers["retry-after"], "1");
+        assert!(["1", "2", "3"].contains(&answer.headers["retry-after"].to_str().unwrap()));
         assert!(json(answer)["idempotencyKey"].is_string(), "under which to ask again");
     }
     world.assert_each_guest_once(taken.len() as u64);

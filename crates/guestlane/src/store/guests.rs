@@ -168,7 +168,7 @@ fn erase(tx: &Tx<'_>, guest: &GuestId, now: Timestamp) -> Result<Erased, StoreEr
     // The key may have been made of the guest's id, and the fingerprint is found by trying: both go.
     let sessions = tx.execute(
         "UPDATE session SET guest_id = 'erased-' || lower(hex(id)), attributes = '{}', person = NULL, guest_session = NULL, idempotency_key = 'erased-' || lower(hex(id)), \
-         fingerprint = randomblob(32), failure_message = NULL, failure_code = CASE WHEN failure_code IS NULL THEN NULL ELSE 'erased' END \
+         fingerprint = randomblob(32), traceparent = NULL, calls = '', failure_message = NULL, failure_code = CASE WHEN failure_code IS NULL THEN NULL ELSE 'erased' END \
          WHERE guest_id = ?1",
         [name],
     )?;

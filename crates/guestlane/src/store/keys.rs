@@ -19,13 +19,18 @@ impl Store {
 
     /// Adds the key that signs next, unless there is one already: of two processes that want one at once, the first one's is the next.
     /// Says which key that is.
-    pub async fn add_next_key(&self, key: StoredKey, now: Timestamp) -> Result<StoredKey, StoreError> {
+    pub async fn add_next_key(
+        &self,
+        key: StoredKey,
+        life: impl FnOnce() -> KeyLife + Send + 'static,
+        now: Timestamp,
+    ) -> Result<StoredKey, StoreError> {
         let added = self.writer.run(move |tx| {
             let next = |keys: Vec<StoredKey>| keys.into_iter().find(|key| !key.life.is_revoked() && key.life.active_from() > now);
             if let Some(known) = next(keys(tx)?) {
                 return Ok(known);
             }
-            insert(tx, &key)?;
+            insert(tx, &StoredKey { life: life(), ..key })?;
             next(keys(tx)?).ok_or(StoreError::Row("signing_key")) // its id belongs to a key that is no next one
         });
         added.await.map(|committed| committed.value)

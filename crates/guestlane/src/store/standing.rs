@@ -35,8 +35,11 @@ impl Store {
                         connection.prepare_cached(sql)?.query_row([], |row| Ok((row.get(0)?, row.get::<_, Option<i64>>(1)?)))?;
                     Ok::<_, StoreError>((row.0, row.1.map(Timestamp::from_unix_micros)))
                 };
-                let (unfinished, oldest_unfinished) =
-                    counted(&format!("SELECT count(*), min(admitted_at) FROM session WHERE {UNFINISHED}"))?;
+                // Ids are in the order of admission, and the index has them: no row is looked at.
+                let (unfinished, _) = counted(&format!("SELECT count(*), NULL FROM session WHERE {UNFINISHED}"))?;
+                let oldest =
+                    format!("SELECT 0, admitted_at FROM session WHERE id = (SELECT min(id) FROM session WHERE {UNFINISHED})");
+                let oldest_unfinished = if unfinished > 0 { counted(&oldest)?.1 } else { None };
                 let (failed, _) = counted("SELECT count(*), NULL FROM session WHERE state = 'failed'")?;
                 let (needs_attention, _) = counted("SELECT count(*), NULL FROM session WHERE state = 'needs_attention'")?;
                 let (pending_events, oldest_event) =

@@ -74,7 +74,7 @@ impl KeyLife {
     }
 
     /// Of the key that comes next: published from now on, it signs when it was published long enough.
-    pub(super) fn next(schedule: &KeySchedule, now: Timestamp) -> Self {
+    pub(crate) fn next(schedule: &KeySchedule, now: Timestamp) -> Self {
         Self { created_at: now, active_from: schedule.signs_from(now), revoked_at: None }
     }
 

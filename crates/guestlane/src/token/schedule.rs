@@ -24,6 +24,9 @@ pub enum ImpossibleSchedule {
     RotatedTooOften,
 }
 
+/// Until each running process serves a new key: they read the store every second. Whoever fetched the set just before keeps it from then on.
+const KNOWN_BY_ALL: Duration = Duration::from_secs(10);
+
 impl Default for KeySchedule {
     /// Published for a day; rotated when somebody says so.
     fn default() -> Self {
@@ -56,13 +59,13 @@ impl KeySchedule {
 
     /// Whether the key that follows one that is active since then must be made by now.
     pub(crate) fn is_due(&self, active_since: Timestamp, now: Timestamp) -> bool {
-        self.rotate_every.is_some_and(|every| now >= active_since + (every - self.publish_before))
+        self.rotate_every.is_some_and(|every| now >= active_since + (every - self.publish_before - KNOWN_BY_ALL))
     }
 
     /// From when on a key signs that is made now: when it was published long enough. One that is made as soon as it
     /// [is due](Self::is_due) takes over when the active one is as old as it becomes.
     pub(super) fn signs_from(&self, now: Timestamp) -> Timestamp {
-        now + self.publish_before
+        now + self.publish_before + KNOWN_BY_ALL
     }
 }
 
@@ -86,9 +89,9 @@ mod tests {
     #[test]
     fn the_next_key_is_made_in_time_and_never_signs_before_it_was_published_long_enough() {
         let schedule = KeySchedule::new(HOUR, Some(10 * HOUR)).unwrap();
-        assert!(!schedule.is_due(at(0), at(9 * 3600 - 1)) && schedule.is_due(at(0), at(9 * 3600)));
-        assert_eq!(schedule.signs_from(at(9 * 3600)), at(10 * 3600));
-        assert_eq!(schedule.signs_from(at(50 * 3600)), at(51 * 3600), "nobody was there at the time");
+        assert!(!schedule.is_due(at(0), at(9 * 3600 - 11)) && schedule.is_due(at(0), at(9 * 3600 - 10)));
+        assert_eq!(schedule.signs_from(at(9 * 3600 - 10)), at(10 * 3600));
+        assert_eq!(schedule.signs_from(at(50 * 3600)), at(51 * 3600 + 10), "nobody was there at the time");
         assert!(!KeySchedule::default().is_due(at(0), at(i64::from(u32::MAX))));
     }
 }

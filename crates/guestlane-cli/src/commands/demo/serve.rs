@@ -14,7 +14,7 @@ use guestlane::{
     Clock, Lane,
     api_key::{ApiKey, Scope, Scopes, StoredApiKey},
     config::ServiceSettings,
-    request::{Attributes, IdempotencyKey, Person, QueueId, SessionRequest},
+    request::{Attributes, IdempotencyKey, Invalid, Person, QueueId, SessionRequest},
 };
 use guestlane_http::{Service, listen::Listening};
 use serde_json::json;
@@ -39,6 +39,10 @@ const WAVES: [f64; 12] = [2.0, 3.0, 5.0, 8.0, 12.0, 15.0, 14.0, 10.0, 7.0, 5.0, 
 const LOST_ITS_WAY: u64 = 97;
 
 pub(super) async fn run(global: &Global, listen: SocketAddr, guests: Vec<SessionRequest>) -> anyhow::Result<ExitCode> {
+    if !listen.ip().is_loopback() {
+        let reason = "is beyond this machine, and a demo speaks no TLS";
+        return Err(Invalid::new("--listen", reason, "use an address of this machine, like 127.0.0.1:8971").into());
+    }
     log::say_only("error", global.verbose);
     let Pretended { simulator, lane, directory } = pretend(&FAULTS.map(str::to_owned)).await?;
     let key = admin_key(&lane).await?;
@@ -46,6 +50,7 @@ pub(super) async fn run(global: &Global, listen: SocketAddr, guests: Vec<Session
     let service = Service::open(Arc::clone(&lane), &settings, None).await?;
     let listening = Listening::bind(Arc::clone(&service), &settings).await?;
     let address = format!("http://{}", listening.address()?);
+    let interrupted = interrupted()?;
     if global.json {
         screen::json(&json!({"address": address, "key": key.expose(), "platform": simulator.base_url(), "stateDir": directory}));
     } else {
@@ -57,7 +62,7 @@ pub(super) async fn run(global: &Global, listen: SocketAddr, guests: Vec<Session
     }
     let arrived = Arc::new(AtomicU64::new(0));
     let arriving = tokio::spawn(arrive(Arc::clone(&lane), guests, Arc::clone(&arrived)));
-    listening.serve(interrupted()).await?;
+    listening.serve(interrupted).await?;
     arriving.abort();
     let _ = arriving.await;
 

@@ -129,7 +129,7 @@ fn rotate(times: usize, pairs: usize, schedule: KeySchedule) -> (usize, usize) {
             product.ring().list(clock.now()).iter().filter(|key| key.active_from <= clock.now()).map(|key| key.active_from).max();
         let active_since = active_since.unwrap();
         let every = schedule.rotate_every().unwrap();
-        let due = active_since + (every - schedule.publish_before());
+        let due = active_since + (every - schedule.publish_before() - Duration::from_secs(10));
         clock.advance(due.since(clock.now()));
         assert!(schedule.is_due(active_since, clock.now()));
         let life = product.rotate(&schedule, clock.now());
