@@ -4,6 +4,7 @@
 
 mod access;
 mod body;
+mod door;
 mod figures;
 mod headers;
 pub mod listen;
@@ -12,7 +13,6 @@ pub mod model;
 mod observe;
 mod openapi;
 mod problem;
-mod prompt;
 mod router;
 mod routes;
 mod service;

@@ -3,18 +3,13 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener},
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
-    task::{Context, Poll},
+    sync::Arc,
     time::Duration,
 };
 
 use axum_server::{
     Handle, Server,
-    accept::Accept,
+    accept::DefaultAcceptor,
     tls_rustls::{RustlsAcceptor, RustlsConfig},
 };
 use guestlane::{
@@ -22,15 +17,11 @@ use guestlane::{
     request::Invalid,
 };
 use hyper_util::rt::TokioTimer;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
 use tracing::{info, warn};
 
 use crate::{
+    door::Door,
     metrics,
-    prompt::Promptly,
     router::router,
     service::{Service, tell_start},
 };
@@ -132,29 +123,30 @@ impl Listening {
         let scheme = if tls.is_some() { "https" } else { "http" };
         let handle = Handle::new();
         let (app, _) = router(&service);
-        let gate = Gate { open: Arc::clone(service.figures().connections()), most: most_connections() };
-        let promptly = |inner| Promptly { inner, clock: service.clock().clone(), limit: HEADERS };
         let mut serving = match &tls {
             Some((config, _)) => {
-                let acceptor = RustlsAcceptor::new(config.clone()).acceptor(gate);
-                let server = bounded(axum_server::from_tcp(listener)?.handle(handle.clone()).acceptor(Promptly {
-                    inner: acceptor,
-                    clock: service.clock().clone(),
-                    limit: HEADERS,
-                }));
+                let door = door(&service, RustlsAcceptor::new(config.clone()));
+                let server = bounded(axum_server::from_tcp(listener)?.handle(handle.clone()).acceptor(door));
                 tokio::spawn(server.serve(app.into_make_service()))
             }
             None => {
-                let server = bounded(axum_server::from_tcp(listener)?.handle(handle.clone()).acceptor(promptly(gate)));
+                let door = door(&service, DefaultAcceptor::new());
+                let server = bounded(axum_server::from_tcp(listener)?.handle(handle.clone()).acceptor(door));
                 tokio::spawn(server.serve(app.into_make_service()))
             }
         };
         let metrics_handle = Handle::new();
         let metrics = match metrics {
             Some(listener) => {
-                let gate = Gate { open: Arc::default(), most: METRICS_CONNECTIONS };
-                let gate = Promptly { inner: gate, clock: service.clock().clone(), limit: HEADERS };
-                let server = bounded(axum_server::from_tcp(listener)?.handle(metrics_handle.clone()).acceptor(gate));
+                let inner = DefaultAcceptor::new();
+                let door = Door {
+                    inner,
+                    open: Arc::default(),
+                    most: METRICS_CONNECTIONS,
+                    clock: service.clock().clone(),
+                    limit: HEADERS,
+                };
+                let server = bounded(axum_server::from_tcp(listener)?.handle(metrics_handle.clone()).acceptor(door));
                 Some(tokio::spawn(server.serve(metrics::router(&service, scheme).into_make_service())))
             }
             None => None,
@@ -191,6 +183,11 @@ impl Listening {
         info!("the service has ended");
         failed.map_or(Ok(()), Err)
     }
+}
+
+fn door<A>(service: &Service, inner: A) -> Door<A> {
+    let open = Arc::clone(service.figures().connections());
+    Door { inner, open, most: most_connections(), clock: service.clock().clone(), limit: HEADERS }
 }
 
 fn listen(setting: &str, address: SocketAddr) -> Result<TcpListener, CannotListen> {
@@ -255,104 +252,9 @@ async fn keep_certificate(service: &Service, tls: Option<&(RustlsConfig, TlsFile
     }
 }
 
-/// Counts connections, and closes those that are too many.
-#[derive(Debug, Clone)]
-struct Gate {
-    open: Arc<AtomicI64>,
-    most: i64,
-}
-
-impl<S: Send + 'static> Accept<TcpStream, S> for Gate {
-    type Stream = Counted;
-    type Service = S;
-    type Future = std::future::Ready<io::Result<(Counted, S)>>;
-
-    fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
-        let most = self.most;
-        let open = self.open.fetch_add(1, Ordering::Relaxed) + 1;
-        let counted = Counted { stream, open: Arc::clone(&self.open) };
-        let _ = counted.stream.set_nodelay(true);
-        if open == most + 1 {
-            warn!(most, "there are as many connections as can be: further ones are closed at once");
-        }
-        std::future::ready(if open <= most { Ok((counted, service)) } else { Err(io::Error::other("too many connections")) })
-    }
-}
-
 /// As many connections as there may be files, less those that the rest needs: the store, the platform, the CRM.
 fn most_connections() -> i64 {
     const RESERVED: u64 = 400;
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
     i64::try_from(files.saturating_sub(RESERVED).max(files / 2)).unwrap_or(i64::MAX).min(MAX_CONNECTIONS)
-}
-
-/// A connection, counted for as long as it is there.
-#[derive(Debug)]
-struct Counted {
-    stream: TcpStream,
-    open: Arc<AtomicI64>,
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.open.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl AsyncRead for Counted {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Counted {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    async fn connection() -> (TcpStream, TcpStream) {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let caller = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        (caller, listener.accept().await.unwrap().0)
-    }
-
-    #[tokio::test]
-    async fn more_connections_than_there_may_be_are_closed_at_once() {
-        let gate = Gate { open: Arc::default(), most: 2 };
-        let mut open = Vec::new();
-        for _ in 0..2 {
-            let (caller, stream) = connection().await;
-            open.push((caller, gate.accept(stream, ()).await.unwrap()));
-        }
-        let (_caller, stream) = connection().await;
-        assert!(gate.accept(stream, ()).await.is_err());
-        open.pop();
-        let (_caller, stream) = connection().await;
-        assert!(gate.accept(stream, ()).await.is_ok(), "one went, another one may come");
-    }
 }

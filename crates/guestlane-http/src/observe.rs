@@ -64,7 +64,7 @@ pub(crate) async fn observe(State(app): State<App>, mut request: Request, next: 
         traced.record("otel.status_code", "ERROR");
     }
     // Path and query may have a guest in them: the route has not.
-    info!(target: "guestlane_http::requests", request_id = id, method, route, status, problem, ms = took.as_secs_f64() * 1000.0, "answered");
+    info!(target: "guestlane_http::requests", request_id = id, method, route, status, problem, ms = took.as_micros() as f64 / 1000.0, "answered");
     app.figures().answered(Kind { method, route, status, problem }, took);
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, value);
