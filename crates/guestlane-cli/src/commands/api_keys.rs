@@ -66,16 +66,9 @@ async fn create(global: &Global, state: &State, wish: Wish) -> anyhow::Result<Ex
     let missing = || Invalid::new("--scope", "is missing", "name what the key is for, like sessions:write");
     let scopes = wish.scopes.or_else(|| replaced.as_ref().map(|key| key.scopes.clone())).ok_or_else(missing)?;
     let key = ApiKey::generate()?;
-    let stored = StoredApiKey {
-        id: key.id().to_owned(),
-        name: wish.name,
-        hash: state.api_key_hash().await?.hash(&key),
-        scopes,
-        created_at: now,
-        expires_at: wish.expires.map(|life| now + life),
-        revoked_at: None,
-        last_used_at: None,
-    };
+    let hash_key = state.api_key_hash().await?;
+    let expires_at = wish.expires.map(|life| now + life);
+    let stored = StoredApiKey { expires_at, ..StoredApiKey::new(&key, &hash_key, wish.name, scopes, now) };
     let until = now + wish.overlap;
     state.store.add_api_key(stored.clone(), replaced.map(|replaced| (replaced.id, until))).await?;
     if global.json {

@@ -172,16 +172,8 @@ impl World {
 
 pub(crate) async fn new_key(lane: &Lane, scopes: &str, change: impl FnOnce(&mut StoredApiKey)) -> String {
     let key = ApiKey::generate().unwrap();
-    let mut stored = StoredApiKey {
-        id: key.id().to_owned(),
-        name: "test".to_owned(),
-        hash: lane.api_key_hash().await.unwrap().hash(&key),
-        scopes: scopes.parse::<Scopes>().unwrap(),
-        created_at: lane.clock().now(),
-        expires_at: None,
-        revoked_at: None,
-        last_used_at: None,
-    };
+    let hash_key = lane.api_key_hash().await.unwrap();
+    let mut stored = StoredApiKey::new(&key, &hash_key, "test", scopes.parse::<Scopes>().unwrap(), lane.clock().now());
     change(&mut stored);
     lane.store().add_api_key(stored, None).await.unwrap();
     key.expose().to_owned()

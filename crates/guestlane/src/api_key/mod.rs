@@ -123,6 +123,20 @@ impl StoredApiKey {
     /// The longest name, in characters.
     pub const MAX_NAME: usize = 64;
 
+    /// `key`, made at `now`, as it is kept: good for ever, and never used.
+    pub fn new(key: &ApiKey, hash_key: &HashKey, name: impl Into<String>, scopes: Scopes, now: Timestamp) -> Self {
+        Self {
+            id: key.id().to_owned(),
+            name: name.into(),
+            hash: hash_key.hash(key),
+            scopes,
+            created_at: now,
+            expires_at: None,
+            revoked_at: None,
+            last_used_at: None,
+        }
+    }
+
     /// How it stands.
     pub fn state_at(&self, now: Timestamp) -> &'static str {
         if self.revoked_at.is_some() {

@@ -88,15 +88,10 @@ mod tests {
         let now = Timestamp::from_unix_micros(1_800_000_000_000_000);
         let hash_key = HashKey::new(b"a secret of the store");
         let (key, other) = (ApiKey::generate().unwrap(), ApiKey::generate().unwrap());
+        let scopes = Scopes::new([Scope::SessionsWrite]).unwrap();
         let stored = StoredApiKey {
-            id: key.id().to_owned(),
-            name: "shop".to_owned(),
-            hash: hash_key.hash(&key),
-            scopes: Scopes::new([Scope::SessionsWrite]).unwrap(),
-            created_at: now,
             expires_at: Some(now + Duration::from_secs(60)),
-            revoked_at: None,
-            last_used_at: None,
+            ..StoredApiKey::new(&key, &hash_key, "shop", scopes, now)
         };
         let ring = |stored: &StoredApiKey, hash_key: &HashKey| ApiKeys::new(hash_key.clone(), vec![stored.clone()]);
         let accepted = |ring: &ApiKeys, now| ring.caller(key.expose(), now).is_some();

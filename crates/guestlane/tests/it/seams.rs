@@ -117,16 +117,7 @@ fn time_passes(world: &World) {
 
 fn stored_api_key(now: Timestamp) -> Result<StoredApiKey, guestlane::Error> {
     let key = ApiKey::generate()?;
-    Ok(StoredApiKey {
-        id: key.id().to_owned(),
-        name: "shop".to_owned(),
-        hash: HashKey::new(b"secret").hash(&key),
-        scopes: "sessions:write".parse()?,
-        created_at: now,
-        expires_at: None,
-        revoked_at: None,
-        last_used_at: None,
-    })
+    Ok(StoredApiKey::new(&key, &HashKey::new(b"secret"), "shop", "sessions:write".parse()?, now))
 }
 
 async fn session(lane: &Lane, guest: &str) -> Option<guestlane::ledger::Session> {

@@ -84,16 +84,8 @@ pub(super) async fn run(global: &Global, listen: SocketAddr, guests: Vec<Session
 
 async fn admin_key(lane: &Lane) -> anyhow::Result<ApiKey> {
     let key = ApiKey::generate()?;
-    let stored = StoredApiKey {
-        id: key.id().to_owned(),
-        name: "demo".to_owned(),
-        hash: lane.api_key_hash().await?.hash(&key),
-        scopes: Scopes::new([Scope::Admin])?,
-        created_at: Clock::system().now(),
-        expires_at: None,
-        revoked_at: None,
-        last_used_at: None,
-    };
+    let scopes = Scopes::new([Scope::Admin])?;
+    let stored = StoredApiKey::new(&key, &lane.api_key_hash().await?, "demo", scopes, Clock::system().now());
     lane.store().add_api_key(stored, None).await?;
     Ok(key)
 }
