@@ -25,6 +25,10 @@ pub struct Counted {
 }
 
 impl Histogram {
+    /// Upper bounds of what one HTTP request takes, in seconds: those that OpenTelemetry advises for `http.client.request.duration`
+    /// and `http.server.request.duration`.
+    pub const HTTP_BOUNDS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+
     /// Empty.
     pub fn new(bounds: &'static [f64]) -> Self {
         Self { bounds, counts: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(), micros: AtomicU64::new(0) }

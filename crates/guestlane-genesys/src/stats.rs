@@ -14,9 +14,6 @@ use crate::{
     histogram::{Counted, Histogram},
 };
 
-/// Upper bounds of what a call takes, in seconds: those that OpenTelemetry advises for `http.client.request.duration`.
-const CALL_BOUNDS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
-
 /// Attempts that are told apart; more are counted as the last.
 const ATTEMPTS: usize = 8;
 
@@ -95,7 +92,7 @@ impl CallStats {
     pub(crate) fn timed(&self, operation: Operation, status: Option<u16>, took: Duration) {
         let histogram = {
             let mut timed = self.timed.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(timed.entry((operation, status)).or_insert_with(|| Arc::new(Histogram::new(CALL_BOUNDS))))
+            Arc::clone(timed.entry((operation, status)).or_insert_with(|| Arc::new(Histogram::new(Histogram::HTTP_BOUNDS))))
         };
         histogram.observe(took);
     }

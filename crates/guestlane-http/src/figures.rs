@@ -11,9 +11,6 @@ use std::{
 
 use guestlane::{Counted, Histogram};
 
-/// OpenTelemetry's advice for `http.server.request.duration`, in seconds.
-const BOUNDS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
-
 /// Which requests are counted together. The route, never the path: a path has ids in it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Kind {
@@ -33,10 +30,6 @@ pub(crate) struct Figures {
 }
 
 impl Figures {
-    pub(crate) fn new() -> Self {
-        Self::default()
-    }
-
     pub(crate) fn began(&self) {
         self.active.fetch_add(1, Ordering::Relaxed);
     }
@@ -48,7 +41,7 @@ impl Figures {
     pub(crate) fn answered(&self, kind: Kind, took: Duration) {
         let histogram = {
             let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(requests.entry(kind).or_insert_with(|| Arc::new(Histogram::new(BOUNDS))))
+            Arc::clone(requests.entry(kind).or_insert_with(|| Arc::new(Histogram::new(Histogram::HTTP_BOUNDS))))
         };
         histogram.observe(took);
     }

@@ -19,12 +19,7 @@ use guestlane::{
 use hyper_util::rt::TokioTimer;
 use tracing::{info, warn};
 
-use crate::{
-    door::Door,
-    metrics,
-    router::router,
-    service::{Service, tell_start},
-};
+use crate::{door::Door, metrics, router::router, service::Service};
 
 /// How long a request's headers may take, and a connection that waits for its next request.
 const HEADERS: Duration = Duration::from_secs(30);
@@ -119,10 +114,11 @@ impl Listening {
     /// Serves until `end`; then takes nothing new, finishes what was begun within [`GRACE`], and returns.
     pub async fn serve(self, end: impl Future<Output = ()>) -> io::Result<()> {
         let Self { service, listener, metrics, tls } = self;
-        tell_start(&service, listener.local_addr()?, tls.is_some());
         let scheme = if tls.is_some() { "https" } else { "http" };
+        let (address, surface) = (listener.local_addr()?, service.lane().surface().name());
+        info!(address = format!("{scheme}://{address}"), surface, "the service listens");
         let handle = Handle::new();
-        let (app, _) = router(&service);
+        let app = router(&service);
         let mut serving = match &tls {
             Some((config, _)) => {
                 let door = door(&service, RustlsAcceptor::new(config.clone()));

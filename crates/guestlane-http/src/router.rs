@@ -17,8 +17,8 @@ use crate::{
     service::App,
 };
 
-/// The router, and the document that describes it.
-pub(crate) fn router(app: &App) -> (Router, utoipa::openapi::OpenApi) {
+/// The router, which also answers the document that describes it.
+pub(crate) fn router(app: &App) -> Router {
     // No key, no answer: also not whether there is such a path.
     let (with_key, mut document) = OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(create::create, sessions::list))
@@ -66,8 +66,7 @@ pub(crate) fn router(app: &App) -> (Router, utoipa::openapi::OpenApi) {
         .layer(middleware::from_fn_with_state(app.clone(), observe::observe))
         .with_state(app.clone());
     // What a path takes is told by the router itself, outside of all that it does: nobody without a key learns it.
-    let router = Router::new().fallback_service(router).layer(middleware::map_response(keep_allowed_methods));
-    (router, document)
+    Router::new().fallback_service(router).layer(middleware::map_response(keep_allowed_methods))
 }
 
 /// The route that the router has under another name.

@@ -1,7 +1,7 @@
 //! What the service holds for as long as it runs, and what it does beside answering.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -16,7 +16,7 @@ use guestlane::{
 };
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{info, warn};
+use tracing::warn;
 use uuid::Uuid;
 
 use crate::{
@@ -68,7 +68,7 @@ impl Service {
             used: Mutex::default(),
             allowance: Allowance::new(settings.key_rate),
             watched: watch::channel(Arc::new(Watched::at(clock.now()))).0,
-            figures: Figures::new(),
+            figures: Figures::default(),
             started_at: clock.now(),
             checking: tokio::sync::Mutex::default(),
             ending: CancellationToken::new(),
@@ -204,30 +204,5 @@ impl Service {
                 Err(error) => warn!(%error, "when API keys were used could not be written; it is tried again"),
             }
         }
-    }
-}
-
-/// Told once, when the service begins: what somebody who reads the log must know.
-pub(crate) fn tell_start(service: &Service, address: std::net::SocketAddr, tls: bool) {
-    let scheme = if tls { "https" } else { "http" };
-    info!(address = format!("{scheme}://{address}"), surface = service.lane.surface().name(), "the service listens");
-}
-
-/// The last figures of a fixed number of seconds.
-#[derive(Debug, Clone)]
-pub(crate) struct Ring<T>(VecDeque<T>);
-
-impl<T: Clone + Default> Ring<T> {
-    pub(crate) fn new(length: usize) -> Self {
-        Self(std::iter::repeat_n(T::default(), length).collect())
-    }
-
-    pub(crate) fn push(&mut self, value: T) {
-        self.0.pop_front();
-        self.0.push_back(value);
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.0.iter()
     }
 }

@@ -1,13 +1,13 @@
 //! How it goes, second by second: what the dashboard shows and the metrics tell.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use guestlane::{Counted, Timestamp, store::Standing};
 use tracing::warn;
 
 use crate::{
     model::{AuditStanding, ClientQuota, KeyStanding, KnownProblem, Latency, OutboxStanding, Overview, Series, SessionCounts},
-    service::{Ring, Service},
+    service::Service,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -47,6 +47,25 @@ impl Watched {
             latency: None,
             calls: Vec::new(),
         }
+    }
+}
+
+/// The last figures of a fixed number of seconds.
+#[derive(Debug, Clone)]
+struct Ring<T>(VecDeque<T>);
+
+impl<T: Clone + Default> Ring<T> {
+    fn new(length: usize) -> Self {
+        Self(std::iter::repeat_n(T::default(), length).collect())
+    }
+
+    fn push(&mut self, value: T) {
+        self.0.pop_front();
+        self.0.push_back(value);
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter()
     }
 }
 
