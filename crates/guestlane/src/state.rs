@@ -21,15 +21,17 @@ use crate::{
     ledger::{Session, SessionId, Way},
     outbox::WebhookSecret,
     request::Invalid,
-    store::{AuditSettings, Guarantees, GuestIds, RecordFilter, Store, StoreError},
+    store::{AuditSettings, Database, Guarantees, GuestIds, RecordFilter, Store, StoreError},
     token::{Keyring, MasterKey, MasterKeyError, StoredKey},
 };
 
 /// Where a lane keeps what it knows.
 #[derive(Debug, Clone)]
 pub struct Places {
-    /// The SQLite file.
-    pub database: PathBuf,
+    /// The store.
+    pub database: Database,
+    /// The state directory: what belongs to this machine alone.
+    pub home: PathBuf,
     /// `session-audit.jsonl`, and how it is kept.
     pub audit: AuditSettings,
     /// The master key's file, used when no key is given.
@@ -46,7 +48,8 @@ impl Places {
     /// All in one directory, guests in plain, no rotation, a master key of its own.
     pub fn in_directory(directory: &Path) -> Self {
         Self {
-            database: directory.join("guestlane.db"),
+            database: Database::Sqlite(directory.join("guestlane.db")),
+            home: directory.to_owned(),
             audit: AuditSettings {
                 path: directory.join("audit/session-audit.jsonl"),
                 guest_ids: GuestIds::Plain,
@@ -79,8 +82,8 @@ impl State {
 
     /// Opens the store and the keys to look at them: they must be there, and the files of the audit log stay as they are.
     pub async fn look(places: &Places, clock: &Clock) -> Result<Self, Error> {
-        if !places.database.exists() {
-            let reason = format!("has no store: there is no {}", places.database.display());
+        if places.database.file().is_some_and(|file| !file.exists()) {
+            let reason = format!("has no store: there is no {}", places.database);
             return Err(Invalid::new("the state directory", reason, "name it by --state-dir, or create a session first").into());
         }
         Self::open_to(places, clock, false).await
@@ -89,7 +92,7 @@ impl State {
     async fn open_to(places: &Places, clock: &Clock, mend: bool) -> Result<Self, Error> {
         // A damaged master key must be told before anything is made.
         let given = places.master_key.as_ref().map(|text| MasterKey::parse(text, "GUESTLANE_MASTER_KEY")).transpose()?;
-        let store = Store::open(&places.database, clock, &places.seams)?;
+        let store = Store::open(&places.database, &places.home, clock, &places.seams).await?;
         let mut keys = store.signing_keys().await?;
         if given.is_none() && !keys.is_empty() && !places.master_key_file.exists() {
             return Err(MasterKeyError::Missing(places.master_key_file.clone()).into()); // a new one would open nothing

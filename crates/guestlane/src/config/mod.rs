@@ -16,7 +16,7 @@ use crate::{
     request::{Invalid, QueueId, shorten},
     retention::SHORTEST_RETENTION,
     state::Places,
-    store::{AuditSettings, Guarantees, GuestIds},
+    store::{AuditSettings, Database, Guarantees, GuestIds, InvalidDatabase},
     surface::Surface,
     token::{ImpossibleSchedule, KeySchedule},
 };
@@ -463,11 +463,11 @@ impl Reader<'_> {
         let (state_dir, origin) = self.settings.get(STATE_DIR)?;
         let state_dir = PathBuf::from(state_dir);
         let database = match self.settings.value(DATABASE_URL).map(str::to_owned) {
-            None => state_dir.join("guestlane.db"),
-            Some(url) => match url.strip_prefix("sqlite:") {
-                Some(path) if !path.is_empty() => PathBuf::from(path.strip_prefix("//").unwrap_or(path)),
-                _ => {
-                    self.refuse(DATABASE_URL, "is not sqlite:PATH", "this version keeps its state in SQLite only");
+            None => Database::Sqlite(state_dir.join("guestlane.db")),
+            Some(url) => match url.parse() {
+                Ok(database) => database,
+                Err(InvalidDatabase { reason, fix }) => {
+                    self.refuse(DATABASE_URL, reason, &fix);
                     return None;
                 }
             },
@@ -487,6 +487,7 @@ impl Reader<'_> {
         let rotate_at = self.parsed(AUDIT_ROTATE_AT, "write it like 500KiB, 64MiB or 1GiB, or off", parse_size)?;
         Some(Places {
             database,
+            home: state_dir.clone(),
             audit: AuditSettings { path: audit_log, guest_ids, rotate_at },
             master_key_file: state_dir.join("master.key"),
             master_key,

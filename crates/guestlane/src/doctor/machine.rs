@@ -12,7 +12,7 @@ use crate::{
     config::Settings,
     error::{Error, chain},
     state::{Places, State},
-    store::{Glance, Store},
+    store::{Glance, Store, StoreError},
     token::KeyState,
 };
 
@@ -29,7 +29,10 @@ pub(super) async fn examine(settings: &Settings, api: Option<&str>, clock: &Cloc
         Err(Error::Settings(refused)) => return refused.into_iter().map(super::of_setting).collect(),
         Err(error) => return vec![Finding::bad("state directory", error.to_string())],
     };
-    let mut findings = vec![disk("disk", &places.database), disk("disk of the audit log", &places.audit.path)];
+    let mut findings = vec![
+        disk("disk", places.database.file().unwrap_or(&places.home.join("log-1.lock"))),
+        disk("disk of the audit log", &places.audit.path),
+    ];
     findings.extend(state(&places, api, clock).await);
     findings
 }
@@ -62,23 +65,27 @@ fn of_room(check: &str, place: PathBuf, free: u64) -> Finding {
 }
 
 async fn state(places: &Places, api: Option<&str>, clock: &Clock) -> Vec<Finding> {
-    if !places.database.exists() {
-        let result = format!("none yet; the first session makes {}", places.database.display());
-        return vec![Finding::good("database", result)];
-    }
     // A look that would bring the store up, or make its keys, is none.
-    match Store::glance(&places.database) {
-        Ok(Glance { format, known, .. }) if format < known => {
+    match Store::glance(&places.database).await {
+        Ok(None) => {
+            let result = format!("none yet; the first session makes {}", places.database);
+            return vec![Finding::good("database", result)];
+        }
+        Ok(Some(Glance { format, known, .. })) if format < known => {
             let result =
                 format!("has format {format}; the next session brings it up to {known}, and older versions cannot use it then");
             return vec![Finding::good("database", result)];
         }
-        Ok(Glance { has_keys: false, .. }) => {
+        Ok(Some(Glance { has_keys: false, .. })) => {
             return vec![Finding::good("database", "has no keys yet; the next session makes them")];
         }
-        Ok(Glance { platform: Some(platform), .. }) if api.is_some_and(|api| api != platform) => {
+        Ok(Some(Glance { platform: Some(platform), .. })) if api.is_some_and(|api| api != platform) => {
             let result = format!("belongs to the platform at {platform}");
             return vec![Finding::bad("database", result).fix("choose another state directory for this platform: --state-dir")];
+        }
+        Err(error @ (StoreError::Unreachable { .. } | StoreError::Postgres { .. })) => {
+            let advice = Error::from(error).advice();
+            return vec![Finding::bad("database", advice.cause).fix(advice.fix)];
         }
         Ok(_) | Err(_) => {}
     }

@@ -325,6 +325,14 @@ fn store_advice(error: &StoreError) -> Advice {
             chain(error),
             "check the disk and whether another process holds the database; then ask again with the same key",
         ),
+        StoreError::Unreachable { .. } => Advice::new(
+            Code::StoreFailed,
+            chain(error),
+            "start the database, or mend GUESTLANE_DATABASE_URL; then ask again with the same key",
+        ),
+        StoreError::Postgres { .. } => {
+            Advice::new(Code::StoreFailed, chain(error), "look into the database's own log; then ask again with the same key")
+        }
         StoreError::RecordsChanged(_) => Advice::new(
             Code::RecordsChanged,
             chain(error),

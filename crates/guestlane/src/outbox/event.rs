@@ -23,6 +23,8 @@ pub struct Event {
     pub body: String,
     /// Tries so far.
     pub tries: u32,
+    /// Counts who had it leased: one with an older number settles nothing.
+    pub epoch: u32,
     /// When it was written.
     pub created_at: Timestamp,
     /// The next try, or the end of the lease of the present one.
@@ -82,6 +84,7 @@ impl Event {
             guest: session.request.guest.as_str().to_owned(),
             body: serde_json::to_string(&body).unwrap_or_default(),
             tries: 0,
+            epoch: 1,
             created_at: now,
             due_at: now + Self::LEASE,
             trace: session.trace,

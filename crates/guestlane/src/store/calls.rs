@@ -3,11 +3,9 @@
 use std::time::Duration;
 
 use guestlane_genesys::{Attempt, Timestamp};
-use rusqlite::{OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
-use super::{Store, StoreError};
-use crate::ledger::SessionId;
+use super::StoreError;
 
 /// Bytes that are kept of a session: a hundred attempts, or so. What comes after is counted (`attempts`), and not kept.
 pub(super) const MOST: usize = 20_000;
@@ -62,16 +60,7 @@ pub(super) fn lines(attempts: &[Attempt]) -> String {
     attempts.iter().map(line).collect()
 }
 
-impl Store {
-    /// What the calls of a session came to, oldest first.
-    pub async fn calls(&self, session: SessionId) -> Result<Vec<KeptCall>, StoreError> {
-        self.reader
-            .ask(move |connection| {
-                let mut statement = connection.prepare_cached("SELECT calls FROM session WHERE id = ?1")?;
-                let text: Option<String> = statement.query_row(params![session.0.into_bytes()], |row| row.get(0)).optional()?;
-                let bad = |_| StoreError::Row("session.calls");
-                text.unwrap_or_default().lines().map(|line| serde_json::from_str(line).map_err(bad)).collect()
-            })
-            .await
-    }
+/// As they are read back, oldest first.
+pub(super) fn read(text: &str) -> Result<Vec<KeptCall>, StoreError> {
+    text.lines().map(|line| serde_json::from_str(line).map_err(|_| StoreError::Row("session.calls"))).collect()
 }

@@ -1,63 +1,59 @@
-//! Where sessions, audit records, CRM events and keys are safe: one SQLite file.
+//! Where sessions, audit records, CRM events and keys are safe: one SQLite file, or a PostgreSQL database that several processes share.
 //!
 //! The store takes whole transitions. What must be said is written with what was done: a [`Transition`] carries the session, its audit
 //! record and its CRM event, and they are committed together or not at all.
 
 mod admission;
-mod api_keys;
-mod audit;
+mod api;
 mod calls;
-mod counters;
-mod deliveries;
-mod guests;
-mod keys;
-mod migrations;
-mod prune;
-mod records;
-mod rows;
-mod sessions;
+mod database;
+mod delivery;
+mod guest;
+mod postgres;
+mod pruned;
+mod record;
+mod row;
+mod sqlite;
 mod standing;
-mod writer;
+mod summary;
+mod transition;
 
 use std::{
-    fs, io,
-    os::unix::fs::PermissionsExt,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use guestlane_genesys::{Clock, Seams};
-use rusqlite::{Connection, OpenFlags};
-use tracing::warn;
+use tokio_postgres::error::SqlState;
 
 pub use admission::Admission;
-pub use audit::{AuditSettings, GuestIds, Restored};
 pub use calls::KeptCall;
-pub use counters::{LatencySummary, Summary};
-pub use deliveries::{Delivery, DeliveryState, Replay};
-pub use guests::{Done, Erased};
-pub use prune::Pruned;
-pub use records::{LogInfo, RecordFilter, StoredRecord};
-pub use sessions::{Advanced, Page, SessionFilter, Transition};
+pub use database::{Database, InvalidDatabase, PostgresUrl};
+pub use delivery::{Delivery, DeliveryState, Replay};
+pub use guest::{Done, Erased};
+pub use pruned::Pruned;
+pub use record::{AuditSettings, GuestIds, LogInfo, RecordFilter, Restored, StoredRecord};
 pub use standing::Standing;
+pub use summary::{LatencySummary, Summary};
+pub use transition::{Advanced, Page, SessionFilter, Transition};
 
 use crate::{
     audit::{AuditError, NoteSigner},
-    disk::{make_directory, sync_directory},
     ledger::IllegalMove,
 };
-use audit::Logs;
-use writer::{Reader, Tx, Writer};
 
 /// The store. Cheap to clone; closed when the last clone is dropped.
 #[derive(Debug, Clone)]
 pub struct Store {
-    writer: Writer,
-    reader: Reader,
-    path: PathBuf,
-    clock: Clock,
+    kind: Kind,
     pub(crate) seams: Seams,
+}
+
+#[derive(Debug, Clone)]
+enum Kind {
+    Sqlite(sqlite::Sqlite),
+    Postgres(postgres::Postgres),
 }
 
 /// The store cannot do what it should.
@@ -67,18 +63,36 @@ pub enum StoreError {
     #[error("the store {} cannot be opened", .0.display())]
     Open(PathBuf, #[source] io::Error),
     /// Another version of the product wrote it.
-    #[error("the store {} was written by a newer version of guestlane (format {found}; this one knows {known})", .path.display())]
+    #[error("the store {} was written by a newer version of guestlane (format {found}; this one knows {known})", .path)]
     Newer {
-        /// The file.
-        path: PathBuf,
+        /// The file, or the database.
+        path: String,
         /// Its format.
         found: u32,
         /// The newest format of this version.
         known: u32,
     },
-    /// The database's own reason.
+    /// SQLite's own reason.
     #[error("the store failed")]
     Database(#[from] rusqlite::Error),
+    /// PostgreSQL's own reason.
+    #[error("the database failed: {message}")]
+    Postgres {
+        /// Without the row or the values it is about: they may be personal.
+        message: String,
+        /// Its SQLSTATE, where the database itself said it.
+        code: Option<SqlState>,
+        /// Whether nobody knows what became of what was sent.
+        lost: bool,
+    },
+    /// Nobody answers for the database.
+    #[error("the database at {at} cannot be reached: {reason}")]
+    Unreachable {
+        /// Host and port, without user and password.
+        at: String,
+        /// Why.
+        reason: String,
+    },
     /// A transaction that others were part of failed; nothing of it was kept.
     #[error("the store failed: {0}")]
     Commit(String),
@@ -100,6 +114,25 @@ pub enum StoreError {
     /// The thread that writes is gone.
     #[error("the store is closed")]
     Closed,
+}
+
+impl From<tokio_postgres::Error> for StoreError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        match error.as_db_error() {
+            Some(said) => {
+                // The server ends, or somebody ends the connection: 57P01 to 57P05; connection exceptions: class 08.
+                let code = said.code().code();
+                let lost = code.starts_with("57P")
+                    || code.starts_with("08")
+                    || *said.code() == SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT;
+                Self::Postgres { message: said.message().to_owned(), code: Some(said.code().clone()), lost }
+            }
+            None => {
+                let broke = std::error::Error::source(&error).is_some_and(|cause| cause.is::<io::Error>());
+                Self::Postgres { message: crate::error::chain(&error), code: None, lost: broke || error.is_closed() }
+            }
+        }
+    }
 }
 
 /// What a write came to: it is in the store. Whether the audit file has it too is told apart, because only some must care.
@@ -126,9 +159,6 @@ impl Default for Guarantees {
     }
 }
 
-/// How long a write waits for another process to finish its own.
-const BUSY: Duration = Duration::from_secs(5);
-
 /// What can be seen of a store without touching it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Glance {
@@ -143,57 +173,38 @@ pub struct Glance {
 }
 
 impl Store {
-    /// Looks at `path` without making, changing or bringing up anything.
-    pub fn glance(path: &Path) -> Result<Glance, StoreError> {
-        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-        connection.busy_timeout(BUSY)?;
-        let format = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        let has = |sql| connection.query_row(sql, [], |row| row.get::<_, bool>(0)).unwrap_or(false);
-        let has_keys = has("SELECT count(*) > 0 FROM signing_key");
-        let platform = connection.query_row("SELECT base_url FROM platform", [], |row| row.get(0)).ok();
-        Ok(Glance { format, known: migrations::known(), has_keys, platform })
+    /// Looks at `database` without making, changing or bringing up anything. `None`: there is none.
+    pub async fn glance(database: &Database) -> Result<Option<Glance>, StoreError> {
+        match database {
+            Database::Sqlite(path) if !path.exists() => Ok(None),
+            Database::Sqlite(path) => sqlite::Sqlite::glance(path).map(Some),
+            Database::Postgres(url) => postgres::Postgres::glance(url).await,
+        }
     }
 
-    /// Opens `path`, making it and its directory when missing.
-    pub fn open(path: &Path, clock: &Clock, seams: &Seams) -> Result<Self, StoreError> {
-        let open = |error| StoreError::Open(path.to_owned(), error);
-        make_directory(path).map_err(open)?;
-        // SQLite's own message for a directory that cannot be written is «attempt to write a readonly database».
-        fs::OpenOptions::new().read(true).append(true).create(true).open(path).map_err(open)?;
-        sync_directory(path).map_err(open)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(open)?;
-
-        let mut connection = Connection::open(path)?;
-        connection.busy_timeout(BUSY)?;
-        migrations::run(&mut connection, path)?;
-        let reader = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-        reader.busy_timeout(BUSY)?;
-        connection.set_prepared_statement_cache_capacity(64);
-        reader.set_prepared_statement_cache_capacity(64);
-        let writer = Writer::start(connection, clock.clone(), seams.clone())?;
-        let reader = Reader::start(reader, clock.clone())?;
-        Ok(Self { writer, reader, path: path.to_owned(), clock: clock.clone(), seams: seams.clone() })
+    /// Opens `database`, making what is missing. `home` is this machine's state directory.
+    pub async fn open(database: &Database, home: &Path, clock: &Clock, seams: &Seams) -> Result<Self, StoreError> {
+        let kind = match database {
+            Database::Sqlite(path) => Kind::Sqlite(sqlite::Sqlite::open(path, clock, seams)?),
+            Database::Postgres(url) => Kind::Postgres(postgres::Postgres::open(url, home, clock, seams).await?),
+        };
+        Ok(Self { kind, seams: seams.clone() })
     }
 
     /// Goes without a guarantee, for a measurement of what it costs.
     pub(crate) async fn go_without(&self, guarantees: Guarantees) -> Result<(), StoreError> {
-        if guarantees == Guarantees::default() { Ok(()) } else { self.writer.go_without(guarantees).await }
+        match &self.kind {
+            Kind::Sqlite(store) => store.go_without(guarantees).await,
+            Kind::Postgres(store) => store.go_without(guarantees).await,
+        }
     }
 
     /// Keeps the audit log from now on. With `mend`, ends what a process before began: records that are not in the files, bytes that must go.
     /// Who only looks, mends nothing: what somebody did to the files must be seen.
     pub async fn keep_audit_log(&self, settings: AuditSettings, signer: Arc<NoteSigner>, mend: bool) -> Result<(), StoreError> {
-        let logs = Logs::new(settings, signer, self.path.clone(), self.clock.clone(), self.seams.clone());
-        self.writer.keep(logs, mend).await?;
-        if !mend {
-            return Ok(());
+        match &self.kind {
+            Kind::Sqlite(store) => store.keep_audit_log(settings, signer, mend).await,
+            Kind::Postgres(store) => store.keep_audit_log(settings, signer, mend).await,
         }
-        if let Err(error) = self.end_chores().await {
-            warn!(
-                error = crate::error::chain(&error),
-                "an erased guest's bytes are still in the store's file; the next start tries again"
-            );
-        }
-        Ok(())
     }
 }

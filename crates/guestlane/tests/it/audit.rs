@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::world::{World, fresh, request};
 
-fn lines(path: &Path) -> Vec<Value> {
+pub(crate) fn lines(path: &Path) -> Vec<Value> {
     fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
@@ -77,39 +77,6 @@ async fn a_full_log_is_closed_and_the_next_one_knows_how_it_ended() {
 }
 
 #[tokio::test]
-async fn a_store_of_the_first_format_goes_on_where_it_was() {
-    let world = World::new().await;
-    drop(world.lane().await); // keys
-    let database = &world.config.places.database;
-    fs::remove_file(database).unwrap();
-    for ending in ["-wal", "-shm"] {
-        let _ = fs::remove_file(format!("{}{ending}", database.display()));
-    }
-    fs::remove_file(&world.config.places.master_key_file).unwrap();
-    let old = rusqlite::Connection::open(database).unwrap();
-    old.execute_batch(include_str!("../../src/store/format_1.sql")).unwrap();
-    let line = |index: u64| format!(r#"{{"index":{index},"timestamp":"2026-11-22T15:00:00.000000Z","status":"success"}}"#);
-    for index in 0..5 {
-        old.execute("INSERT INTO audit_entry (idx, line) VALUES (?1, ?2)", (index, line(index))).unwrap();
-    }
-    let event = "INSERT INTO outbox (id, session_id, body, state, tries, created_at, due_at) VALUES ('msg_1', x'00000000000000000000000000000001', '{}', 'pending', 3, 1, 1)";
-    old.execute(event, []).unwrap();
-    old.pragma_update(None, "user_version", 1).unwrap();
-    drop(old);
-    fs::create_dir_all(world.audit_path().parent().unwrap()).unwrap();
-    fs::write(world.audit_path(), (0..5).map(|index| line(index) + "\n").collect::<String>()).unwrap();
-
-    let lane = world.lane().await;
-    lane.create(request("ann")).await.unwrap();
-    let logs = world.proven_logs().await;
-    assert_eq!(logs[0].checkpoint.size, 7);
-    let written = lines(world.audit_path());
-    assert_eq!(written.iter().map(|line| line["index"].as_u64().unwrap()).collect::<Vec<_>>(), (0..7).collect::<Vec<_>>());
-    let event = lane.store().event("msg_1".to_owned()).await.unwrap().remove(0);
-    assert_eq!((event.event.tries, event.event.receiver), (3, 1));
-}
-
-#[tokio::test]
 async fn the_proof_of_a_session_holds_for_its_records_in_every_log_and_for_no_other() {
     let mut world = World::new().await;
     world.config.places.audit.rotate_at = Some(400);
@@ -162,7 +129,7 @@ async fn with_pseudonyms_the_log_names_nobody_and_whoever_has_the_store_finds_ea
 
 const CANARY: &str = "canary-7f3a";
 
-fn canary(key: &str) -> SessionRequest {
+pub(crate) fn canary(key: &str) -> SessionRequest {
     SessionRequest {
         key: format!("{CANARY}-{key}").parse().unwrap(),
         attributes: guestlane::request::Attributes::from_pairs([("note", format!("{CANARY}-note"))]).unwrap(),
@@ -170,13 +137,21 @@ fn canary(key: &str) -> SessionRequest {
     }
 }
 
-/// The files of the state directory that have the canary in them.
-fn files_with_the_canary(directory: &Path) -> Vec<String> {
+/// The files of the state directory that have the canary in them, and the database if it has.
+pub(crate) fn files_with_the_canary(world: &World) -> Vec<String> {
+    let mut found = files_in(world.directory.path());
+    if world.postgres.is_some() && world.kept_bytes().windows(CANARY.len()).any(|window| window == CANARY.as_bytes()) {
+        found.push("the database".to_owned());
+    }
+    found
+}
+
+fn files_in(directory: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).unwrap().flatten() {
         let path = entry.path();
         if path.is_dir() {
-            found.extend(files_with_the_canary(&path));
+            found.extend(files_in(&path));
         } else if fs::read(&path).unwrap().windows(CANARY.len()).any(|window| window == CANARY.as_bytes()) {
             found.push(path.file_name().unwrap().to_string_lossy().into_owned());
         }
@@ -212,7 +187,7 @@ async fn guest_with_a_past(world: &World) -> std::sync::Arc<Lane> {
     lane
 }
 
-async fn erase(lane: &Lane, world: &World) -> Done {
+pub(crate) async fn erase(lane: &Lane, world: &World) -> Done {
     match lane.store().erase_guest(CANARY.parse().unwrap(), world.clock.now()).await.unwrap() {
         Erased::Done(done) => done,
         other => panic!("{other:?}"),
@@ -231,12 +206,12 @@ async fn an_erased_guest_is_in_no_file_any_more_and_every_proof_still_holds() {
         .unwrap();
     let state = world.state().await;
     let proof = state.prove(sessions.sessions[0].id).await.unwrap().unwrap();
-    assert!(!files_with_the_canary(world.directory.path()).is_empty());
+    assert!(!files_with_the_canary(&world).is_empty());
 
     let done = erase(&lane, &world).await;
     assert_eq!((done.sessions, done.events, done.untold), (5, 3, 2));
     assert!(done.bytes_gone && done.plain_records.is_empty() && done.pseudonym.is_some(), "{done:?}");
-    assert_eq!(files_with_the_canary(world.directory.path()), [""; 0]);
+    assert_eq!(files_with_the_canary(&world), [""; 0]);
 
     assert!(proof.verify(state.audit_key()).is_ok(), "a proof that somebody has still holds");
     assert!(state.prove(sessions.sessions[0].id).await.unwrap().unwrap().verify(state.audit_key()).is_ok(), "and can be made");
@@ -265,8 +240,8 @@ async fn with_ids_in_plain_it_says_which_records_cannot_be_erased() {
     let records = fs::read_to_string(world.audit_path()).unwrap().matches(CANARY).count();
     let done = erase(&lane, &world).await;
     assert_eq!(done.plain_records, [(1, records as u64)]);
-    let database = world.config.places.database.file_name().unwrap().to_str().unwrap();
-    let found = files_with_the_canary(world.directory.path());
+    let database = if world.postgres.is_some() { "the database" } else { "guestlane.db" };
+    let found = files_with_the_canary(&world);
     // The store keeps the log's lines, as they were signed.
     assert!(found.iter().all(|file| file == "session-audit.jsonl" || file == database), "{found:?}");
     let listed = lane
@@ -292,22 +267,6 @@ async fn a_guest_with_an_unfinished_session_is_not_erased() {
     let erased = lane.store().erase_guest("ann".parse().unwrap(), world.clock.now()).await.unwrap();
     assert_eq!(erased, Erased::Unfinished(vec![error.session().unwrap()]));
     lane.create(request("ann")).await.unwrap();
-}
-
-#[tokio::test]
-async fn bytes_that_another_reader_holds_are_gone_after_the_next_start() {
-    let mut world = World::new().await;
-    world.config.places.audit.guest_ids = GuestIds::Pseudonym;
-    let lane = world.lane().await;
-    lane.create(canary("one")).await.unwrap();
-    lane.outbox().unwrap().first_tries_done().await;
-    let reader = rusqlite::Connection::open(&world.config.places.database).unwrap();
-    reader.execute_batch("BEGIN; SELECT count(*) FROM session").unwrap();
-    assert!(!erase(&lane, &world).await.bytes_gone);
-    assert!(!files_with_the_canary(world.directory.path()).is_empty(), "somebody still reads them");
-    drop(reader);
-    world.lane().await;
-    assert_eq!(files_with_the_canary(world.directory.path()), [""; 0]);
 }
 
 #[tokio::test]

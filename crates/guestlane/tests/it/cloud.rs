@@ -315,8 +315,7 @@ async fn a_store_is_one_organizations_whichever_of_its_oauth_clients_asks() {
     assert_eq!(world.sim.state().contacts, 4, "nothing is created before it is known for whom");
     world.faults(&[]);
 
-    let store = rusqlite::Connection::open(&world.config.places.database).unwrap();
-    store.execute("UPDATE platform SET organization = 'another', client_id = 'another'", []).unwrap();
+    world.sql("UPDATE platform SET organization = 'another', client_id = 'another'");
     let error = world.lane().await.create(request("ann")).await.unwrap_err();
     assert!(error.to_string().contains("belongs to the organization another"), "{error}");
 }
@@ -562,6 +561,6 @@ async fn an_erased_guest_leaves_neither_name_nor_session_token() {
     assert!(erased.request.person.is_empty());
     assert_eq!(world.state().await.guest_session(&erased).unwrap(), None);
     drop(lane);
-    let bytes = std::fs::read(&world.config.places.database).unwrap();
+    let bytes = world.kept_bytes();
     assert!(!bytes.windows(6).any(|window| window == b"Canary" || window == b"canary"));
 }

@@ -7,6 +7,7 @@ mod cloud;
 mod contract;
 mod crm;
 mod defects;
+mod file;
 mod flow;
 mod http2;
 mod model;
@@ -18,3 +19,6 @@ mod rotation;
 mod seams;
 mod set_clock;
 mod world;
+
+/// The store of a single machine: one file.
+const STORE: world::Kept = world::Kept::InAFile;

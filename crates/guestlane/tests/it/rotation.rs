@@ -81,9 +81,8 @@ async fn a_revocation_by_another_process_is_known_within_about_a_second() {
 
 /// The keys cannot be read: the table has another name for a while.
 fn break_store(world: &World, broken: bool) {
-    let store = rusqlite::Connection::open(&world.config.places.database).unwrap();
     let (from, to) = if broken { ("signing_key", "away") } else { ("away", "signing_key") };
-    store.execute_batch(&format!("ALTER TABLE {from} RENAME TO {to}")).unwrap();
+    world.sql(&format!("ALTER TABLE {from} RENAME TO {to}"));
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ use guestlane::{
 };
 use guestlane_sim::FaultKind;
 
-use crate::world::{OPEN_MESSAGING, SALES, WEB_MESSAGING, World, request, tell};
+use crate::world::{Kept, OPEN_MESSAGING, SALES, WEB_MESSAGING, World, request, tell};
 
 /// Who dies, and where.
 #[derive(Clone)]
@@ -191,7 +191,10 @@ async fn world(surface: &Surface) -> World {
 /// A directory of its own, so that a copy can take its place.
 fn keep_state_in(world: &mut World, name: &str) {
     let places = guestlane::Places::in_directory(&world.directory.path().join(name));
-    world.config.places.database = places.database;
+    if crate::STORE == Kept::InAFile {
+        world.config.places.database = places.database;
+    }
+    world.config.places.home = places.home;
     world.config.places.master_key_file = places.master_key_file;
     world.config.places.audit.path = places.audit.path;
 }
@@ -546,7 +549,7 @@ fn a_power_cut_at_any_seam_of_the_writing_thread_loses_nothing() {
                 live_until(&world, &death, "ann", None, move || copy_files(&state, &copied)).await;
                 if death.died() {
                     cuts += 1;
-                    drop_what_was_not_synced(&copy, &mut chance);
+                    drop_what_was_not_synced(&world, &copy, &mut chance);
                     keep_state_in(&mut world, "at-the-seam");
                 }
                 drive_to_rest(&world, "ann").await;
@@ -559,11 +562,9 @@ fn a_power_cut_at_any_seam_of_the_writing_thread_loses_nothing() {
 }
 
 /// The files of a log that is open are not synced: a crash may leave them shorter, or with zeros at the end, each by itself.
-fn drop_what_was_not_synced(state: &Path, chance: &mut fastrand::Rng) {
-    let store = rusqlite::Connection::open(state.join("guestlane.db")).unwrap();
-    let mut open = store.prepare("SELECT log FROM audit_log WHERE closed_at IS NULL").unwrap();
+fn drop_what_was_not_synced(world: &World, state: &Path, chance: &mut fastrand::Rng) {
     let first = state.join("audit/session-audit.jsonl");
-    let open = open.query_map([], |row| row.get(0)).unwrap().map(|log| audit::lines_path(&first, log.unwrap()));
+    let open = world.open_logs(state).into_iter().map(|log| audit::lines_path(&first, log));
     for path in open.flat_map(|lines| [audit::hashes_path(&lines), audit::checkpoint_path(&lines), lines]) {
         let Ok(file) = std::fs::OpenOptions::new().write(true).open(path) else { continue };
         let length = file.metadata().unwrap().len();

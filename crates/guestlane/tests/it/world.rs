@@ -8,7 +8,7 @@ use guestlane::{
     State, Timestamp, Trust, audit,
     outbox::Networks,
     request::{Attributes, IdempotencyKey, Person, SessionRequest},
-    store::LogInfo,
+    store::{Database, LogInfo},
     surface::{CloudSettings, Surface},
     token::KeySchedule,
 };
@@ -27,6 +27,15 @@ pub(crate) struct World {
     pub(crate) clock: ManualClock,
     pub(crate) directory: TempDir,
     pub(crate) config: LaneConfig,
+    /// The database, where the store is in one.
+    pub(crate) postgres: Option<String>,
+}
+
+/// Which store the suite is run with: there is a binary for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kept {
+    InAFile,
+    InPostgres,
 }
 
 impl World {
@@ -44,7 +53,11 @@ impl World {
         let client = options.clients[0].clone();
         let sim = Simulator::start(options).await.unwrap();
         let directory = tempfile::tempdir().unwrap();
-        let places = Places::in_directory(directory.path());
+        let mut places = Places::in_directory(directory.path());
+        let postgres = (crate::STORE == Kept::InPostgres).then(guestlane_test_postgres::new_schema);
+        if let Some(url) = &postgres {
+            places.database = url.parse().unwrap();
+        }
         let config = LaneConfig {
             credentials: Credentials {
                 hosts: Hosts::one_origin(sim.base_url().parse().unwrap()),
@@ -66,7 +79,7 @@ impl World {
                 trust: Trust::System,
             }),
         };
-        Self { sim, clock, directory, config }
+        Self { sim, clock, directory, config, postgres }
     }
 
     /// On a surface, with a contact that is found by the guest's id, linked, and an inbound flow that knows nothing of queues.
@@ -140,6 +153,43 @@ impl World {
             assert_eq!(audit::check(&log.path, state.audit_key(), &kept).unwrap(), log.checkpoint);
         }
         logs
+    }
+
+    /// Changes the store past the product.
+    pub(crate) fn sql(&self, sql: &str) {
+        match (&self.config.places.database, &self.postgres) {
+            (Database::Sqlite(path), _) => rusqlite::Connection::open(path).unwrap().execute_batch(sql).unwrap(),
+            (Database::Postgres(_), url) => guestlane_test_postgres::execute(url.as_ref().unwrap(), sql),
+        }
+    }
+
+    /// All that somebody who has the store can read.
+    pub(crate) fn kept_bytes(&self) -> Vec<u8> {
+        match (&self.config.places.database, &self.postgres) {
+            (Database::Sqlite(path), _) => std::fs::read(path).unwrap(),
+            (Database::Postgres(_), url) => {
+                let url = url.as_ref().unwrap();
+                let tables = "SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema()";
+                let tables = guestlane_test_postgres::column(url, tables);
+                assert!(tables.len() > 10, "{tables:?}");
+                let rows = |table: &String| guestlane_test_postgres::column(url, &format!("SELECT t::text FROM {table} AS t"));
+                tables.iter().flat_map(rows).flat_map(String::into_bytes).collect()
+            }
+        }
+    }
+
+    /// The logs that are not full, of a store that is a copy in `state` where it is a file.
+    pub(crate) fn open_logs(&self, state: &Path) -> Vec<u32> {
+        let select = "SELECT log FROM audit_log WHERE closed_at IS NULL";
+        match &self.postgres {
+            Some(url) => guestlane_test_postgres::column(url, select).iter().map(|log| log.parse().unwrap()).collect(),
+            None => {
+                let store = rusqlite::Connection::open(state.join("guestlane.db")).unwrap();
+                let mut open = store.prepare(select).unwrap();
+                let logs = open.query_map([], |row| row.get(0)).unwrap();
+                logs.map(Result::unwrap).collect()
+            }
+        }
     }
 
     /// One contact and one conversation for each guest, and nothing twice.

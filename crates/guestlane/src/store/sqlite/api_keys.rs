@@ -3,14 +3,13 @@
 use guestlane_genesys::{Seam, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{Store, StoreError};
-use crate::api_key::StoredApiKey;
+use super::Sqlite;
+use crate::{api_key::StoredApiKey, store::StoreError};
 
 const COLUMNS: &str = "id, name, hash, scopes, created_at, expires_at, revoked_at, last_used_at";
 
-impl Store {
-    /// All keys, oldest first, those that are not accepted any more included.
-    pub async fn api_keys(&self) -> Result<Vec<StoredApiKey>, StoreError> {
+impl Sqlite {
+    pub(crate) async fn api_keys(&self) -> Result<Vec<StoredApiKey>, StoreError> {
         self.reader
             .ask(|connection| {
                 let mut statement =
@@ -21,8 +20,7 @@ impl Store {
             .await
     }
 
-    /// Adds a key. With `replaces`, that one ends at `until`, unless it ends before: the two overlap, so that callers can change over.
-    pub async fn add_api_key(&self, key: StoredApiKey, replaces: Option<(String, Timestamp)>) -> Result<(), StoreError> {
+    pub(crate) async fn add_api_key(&self, key: StoredApiKey, replaces: Option<(String, Timestamp)>) -> Result<(), StoreError> {
         let added = self.writer.run(move |connection| {
             connection.execute(
                 "INSERT INTO api_key (id, name, hash, scopes, created_at, expires_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
@@ -46,8 +44,7 @@ impl Store {
         Ok(())
     }
 
-    /// From now on the key is not accepted. Says how it stands; `None`: there is no such key.
-    pub async fn revoke_api_key(&self, id: String, now: Timestamp) -> Result<Option<StoredApiKey>, StoreError> {
+    pub(crate) async fn revoke_api_key(&self, id: String, now: Timestamp) -> Result<Option<StoredApiKey>, StoreError> {
         let revoked = self.writer.run(move |connection| {
             let revoke = "UPDATE api_key SET revoked_at = ?2 WHERE id = ?1 AND revoked_at IS NULL";
             connection.execute(revoke, params![id, now.unix_micros()])?;
@@ -58,8 +55,7 @@ impl Store {
         Ok(revoked)
     }
 
-    /// When keys were last used.
-    pub async fn used_api_keys(&self, used: Vec<(String, Timestamp)>) -> Result<(), StoreError> {
+    pub(crate) async fn used_api_keys(&self, used: Vec<(String, Timestamp)>) -> Result<(), StoreError> {
         let written = self.writer.run(move |connection| {
             let mut statement = connection
                 .prepare_cached("UPDATE api_key SET last_used_at = ?2 WHERE id = ?1 AND coalesce(last_used_at, 0) < ?2")?;

@@ -2,84 +2,17 @@
 
 use guestlane_genesys::{Seam, Timestamp};
 use rusqlite::{Connection, Row, params, types::Value};
-use serde::Serialize;
 use uuid::Uuid;
 
-use super::{Store, StoreError};
+use super::Sqlite;
 use crate::{
     ledger::SessionId,
     outbox::{Event, Settlement},
+    store::{Delivery, DeliveryState, Replay, StoreError},
 };
 
-/// How an event stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DeliveryState {
-    /// It will be tried (again).
-    Pending,
-    /// The receiver has it.
-    Delivered,
-    /// All tries are used up: a dead letter.
-    Dead,
-    /// Its guest was erased, and its body with them.
-    Erased,
-}
-
-impl DeliveryState {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Pending, Self::Delivered, Self::Dead, Self::Erased];
-
-    /// The name in the store and on the screen.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Delivered => "delivered",
-            Self::Dead => "dead",
-            Self::Erased => "erased",
-        }
-    }
-
-    /// The state of that name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|state| state.name() == name)
-    }
-}
-
-/// An event and what became of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Delivery {
-    /// The event.
-    pub event: Event,
-    /// How it stands.
-    pub state: DeliveryState,
-    /// When it was written.
-    pub created_at: Timestamp,
-    /// When it was delivered, or given up.
-    pub settled_at: Option<Timestamp>,
-    /// Why the last try failed.
-    pub last_error: Option<String>,
-    /// Its place in the order in which events were written.
-    pub place: i64,
-}
-
-/// Which events to send again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Replay {
-    /// This one, to all its receivers, also when it is still on its way.
-    Event(String),
-    /// Those that were written in this time and are settled.
-    Written {
-        /// From then on.
-        since: Timestamp,
-        /// Up to then, without that moment.
-        until: Timestamp,
-        /// Only those in this state; `None`: delivered ones and dead letters.
-        state: Option<DeliveryState>,
-    },
-}
-
 const COLUMNS: &str = "id, session_id, body, state, tries, created_at, due_at, settled_at, last_error, receiver, guest_id, \
-     (SELECT traceparent FROM session WHERE session.id = outbox.session_id), seq";
+     (SELECT traceparent FROM session WHERE session.id = outbox.session_id), seq, epoch";
 
 /// Says whether the first try is due: not while an earlier event of the same guest waits for the same receiver. Then it is leased to whoever
 /// wrote it.
@@ -113,6 +46,7 @@ fn read(row: &Row<'_>) -> Result<Delivery, StoreError> {
             guest: row.get(10)?,
             body: row.get(2)?,
             tries: row.get(4)?,
+            epoch: row.get(13)?,
             created_at,
             due_at: Timestamp::from_unix_micros(row.get(6)?),
             trace: row.get::<_, Option<String>>(11)?.and_then(|text| text.parse().ok()),
@@ -125,13 +59,11 @@ fn read(row: &Row<'_>) -> Result<Delivery, StoreError> {
     })
 }
 
-impl Store {
-    /// Takes up to `limit` events for a receiver whose time has come, leased from now. Of each guest only the first that waits: their order is
-    /// kept.
-    pub async fn claim_events(&self, receiver: u32, limit: u32, now: Timestamp) -> Result<Vec<Event>, StoreError> {
+impl Sqlite {
+    pub(crate) async fn claim_events(&self, receiver: u32, limit: u32, now: Timestamp) -> Result<Vec<Event>, StoreError> {
         let claimed = self.writer.run(move |connection| {
             let mut statement = connection.prepare_cached(&format!(
-                "UPDATE outbox SET due_at = ?3 WHERE seq IN \
+                "UPDATE outbox SET due_at = ?3, epoch = epoch + 1 WHERE seq IN \
                  (SELECT seq FROM outbox o WHERE state = 'pending' AND receiver = ?1 \
                   AND due_at <= ?2 \
                   AND NOT EXISTS (SELECT 1 FROM outbox e WHERE e.guest_id = o.guest_id AND e.receiver = o.receiver \
@@ -146,16 +78,14 @@ impl Store {
         claimed.await.map(|committed| committed.value)
     }
 
-    /// First tries whose lease would end later than any lease can: it was given by a clock that was set back since, and holds nobody.
-    pub async fn release_first_tries(&self, now: Timestamp) -> Result<(), StoreError> {
+    pub(crate) async fn release_first_tries(&self, now: Timestamp) -> Result<(), StoreError> {
         let release = "UPDATE outbox SET due_at = ?1 WHERE state = 'pending' AND last_error IS NULL AND due_at > ?2";
         let parameters = [now, now + Event::LEASE].map(Timestamp::unix_micros);
         let released = self.writer.run(move |connection| Ok(connection.prepare_cached(release)?.execute(parameters)?));
         released.await.map(drop)
     }
 
-    /// Makes all pending events due now, and says how many: for a person who says «now».
-    pub async fn make_events_due(&self, now: Timestamp) -> Result<usize, StoreError> {
+    pub(crate) async fn make_events_due(&self, now: Timestamp) -> Result<usize, StoreError> {
         let hurried = self.writer.run(move |connection| {
             let sql = "UPDATE outbox SET due_at = ?1 WHERE state = 'pending' AND due_at > ?1 AND last_error IS NOT NULL";
             Ok(connection.execute(sql, [now.unix_micros()])?)
@@ -163,8 +93,7 @@ impl Store {
         hurried.await.map(|committed| committed.value)
     }
 
-    /// Writes what a try came to, unless the event was started over, or tried by somebody else, since.
-    pub async fn settle_event(&self, event: Event, settlement: Settlement, now: Timestamp) -> Result<(), StoreError> {
+    pub(crate) async fn settle_event(&self, event: Event, settlement: Settlement, now: Timestamp) -> Result<(), StoreError> {
         let settled = self.writer.run(move |connection| {
             let (state, due_at, error) = match settlement {
                 Settlement::Delivered => (DeliveryState::Delivered, None, None),
@@ -174,17 +103,16 @@ impl Store {
             let settled_at = (state != DeliveryState::Pending).then(|| now.unix_micros());
             let mut statement = connection.prepare_cached(
                 "UPDATE outbox SET state = ?2, tries = tries + 1, due_at = coalesce(?3, due_at), last_error = ?4, settled_at = ?5 \
-                 WHERE id = ?1 AND receiver = ?6 AND state = 'pending' AND tries = ?7",
+                 WHERE id = ?1 AND receiver = ?6 AND state = 'pending' AND tries = ?7 AND epoch = ?8",
             )?;
             let due_at = due_at.map(Timestamp::unix_micros);
-            statement.execute(params![event.id, state.name(), due_at, error, settled_at, event.receiver, event.tries])?;
+            statement.execute(params![event.id, state.name(), due_at, error, settled_at, event.receiver, event.tries, event.epoch])?;
             Ok(())
         });
         settled.await.map(drop)
     }
 
-    /// How many events [`replay`](Self::replay) would send again: one for each receiver.
-    pub async fn replayable(&self, replay: Replay) -> Result<u64, StoreError> {
+    pub(crate) async fn replayable(&self, replay: Replay) -> Result<u64, StoreError> {
         self.reader
             .ask(move |connection| {
                 let (condition, parameters) = replay.condition();
@@ -194,14 +122,13 @@ impl Store {
             .await
     }
 
-    /// Starts events over, whatever became of them: the same ids and the same bodies. Says how many.
-    pub async fn replay(&self, replay: Replay, now: Timestamp) -> Result<usize, StoreError> {
+    pub(crate) async fn replay(&self, replay: Replay, now: Timestamp) -> Result<usize, StoreError> {
         let replayed = self.writer.run(move |connection| {
             let (condition, mut parameters) = replay.condition();
             let due_at = parameters.len() + 1;
             parameters.push(now.unix_micros().into());
             let sql = format!(
-                "UPDATE outbox SET state = 'pending', tries = 0, due_at = ?{due_at}, settled_at = NULL WHERE {condition}"
+                "UPDATE outbox SET state = 'pending', tries = 0, epoch = epoch + 1, due_at = ?{due_at}, settled_at = NULL WHERE {condition}"
             );
             Ok(connection.execute(&sql, rusqlite::params_from_iter(parameters))?)
         });
@@ -210,8 +137,7 @@ impl Store {
         Ok(replayed)
     }
 
-    /// Events, newest first. With `before`, those that were written before the one that has it.
-    pub async fn events(
+    pub(crate) async fn events(
         &self,
         state: Option<DeliveryState>,
         before: Option<i64>,
@@ -229,8 +155,7 @@ impl Store {
             .await
     }
 
-    /// One event, as it stands with each of its receivers.
-    pub async fn event(&self, id: String) -> Result<Vec<Delivery>, StoreError> {
+    pub(crate) async fn event(&self, id: String) -> Result<Vec<Delivery>, StoreError> {
         self.reader
             .ask(move |connection| {
                 let mut statement =
@@ -241,8 +166,7 @@ impl Store {
             .await
     }
 
-    /// When the next event that was never tried may be: its first try is somebody else's until then, or was, if they died.
-    pub async fn first_tries_due(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+    pub(crate) async fn first_tries_due(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
         self.reader
             .ask(move |connection| {
                 let sql = "SELECT min(due_at) FROM outbox WHERE state = 'pending' AND last_error IS NULL AND due_at > ?1";
@@ -252,8 +176,7 @@ impl Store {
             .await
     }
 
-    /// How many events wait for receivers with a higher number than that: nobody delivers them.
-    pub async fn pending_events_after(&self, receivers: u32) -> Result<u64, StoreError> {
+    pub(crate) async fn pending_events_after(&self, receivers: u32) -> Result<u64, StoreError> {
         self.reader
             .ask(move |connection| {
                 let sql = "SELECT count(*) FROM outbox WHERE state = 'pending' AND receiver > ?1";
@@ -262,8 +185,7 @@ impl Store {
             .await
     }
 
-    /// How many events wait.
-    pub async fn pending_events(&self) -> Result<u64, StoreError> {
+    pub(crate) async fn pending_events(&self) -> Result<u64, StoreError> {
         self.reader
             .ask(|connection| {
                 let sql = "SELECT count(*) FROM outbox WHERE state = 'pending'";

@@ -3,23 +3,22 @@
 use guestlane_genesys::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Store, StoreError};
-use crate::token::{KeyLife, Revocation, StoredKey};
+use super::Sqlite;
+use crate::{
+    store::StoreError,
+    token::{KeyLife, Revocation, StoredKey},
+};
 
-impl Store {
-    /// All signing keys.
-    pub async fn signing_keys(&self) -> Result<Vec<StoredKey>, StoreError> {
+impl Sqlite {
+    pub(crate) async fn signing_keys(&self) -> Result<Vec<StoredKey>, StoreError> {
         self.reader.ask(keys).await
     }
 
-    /// Adds a key unless one of that id is there: of two processes that start at once, the first one's key is the key.
-    pub async fn add_signing_key(&self, key: StoredKey) -> Result<(), StoreError> {
+    pub(crate) async fn add_signing_key(&self, key: StoredKey) -> Result<(), StoreError> {
         self.writer.run(move |tx| insert(tx, &key)).await.map(drop)
     }
 
-    /// Adds the key that signs next, unless there is one already: of two processes that want one at once, the first one's is the next.
-    /// Says which key that is.
-    pub async fn add_next_key(
+    pub(crate) async fn add_next_key(
         &self,
         key: StoredKey,
         life: impl FnOnce() -> KeyLife + Send + 'static,
@@ -36,9 +35,7 @@ impl Store {
         added.await.map(|committed| committed.value)
     }
 
-    /// Revokes a key and, where it signed, lets another sign from now on, in one transaction: there is always one that signs. Says what it came
-    /// to; nothing is changed where the key is unknown or revoked already, or where a `spare` is needed and is not there.
-    pub async fn revoke_signing_key(
+    pub(crate) async fn revoke_signing_key(
         &self,
         kid: String,
         spare: Option<StoredKey>,
@@ -64,8 +61,7 @@ impl Store {
         revoked.await.map(|committed| committed.value)
     }
 
-    /// The platform this store belongs to: the one it was first used with, else `new` from now on.
-    pub async fn platform_or(&self, new: String) -> Result<String, StoreError> {
+    pub(crate) async fn platform_or(&self, new: String) -> Result<String, StoreError> {
         let known = self.writer.run(move |connection| {
             connection.execute("INSERT INTO platform (one, base_url) VALUES (1, ?1) ON CONFLICT DO NOTHING", [new])?;
             Ok(connection.query_row("SELECT base_url FROM platform", [], |row| row.get(0))?)
@@ -73,14 +69,12 @@ impl Store {
         known.await.map(|committed| committed.value)
     }
 
-    /// The platform this store belongs to, if it was used with one.
-    pub async fn platform(&self) -> Result<Option<String>, StoreError> {
+    pub(crate) async fn platform(&self) -> Result<Option<String>, StoreError> {
         let sql = "SELECT base_url FROM platform";
         self.reader.ask(|connection| Ok(connection.query_row(sql, [], |row| row.get(0)).optional()?)).await
     }
 
-    /// The OAuth client that this store was last used with, and its organization, where the platform said.
-    pub async fn organization(&self) -> Result<Option<(String, String)>, StoreError> {
+    pub(crate) async fn organization(&self) -> Result<Option<(String, String)>, StoreError> {
         self.reader
             .ask(|connection| {
                 let sql = "SELECT client_id, organization FROM platform WHERE client_id IS NOT NULL AND organization IS NOT NULL";
@@ -89,8 +83,7 @@ impl Store {
             .await
     }
 
-    /// From now on this store belongs to that organization, as the platform said of that OAuth client.
-    pub async fn set_organization(&self, client_id: String, organization: String) -> Result<(), StoreError> {
+    pub(crate) async fn set_organization(&self, client_id: String, organization: String) -> Result<(), StoreError> {
         let set = self.writer.run(move |connection| {
             connection.execute("UPDATE platform SET client_id = ?1, organization = ?2", [client_id, organization])?;
             Ok(())
@@ -98,8 +91,7 @@ impl Store {
         set.await.map(drop)
     }
 
-    /// A sealed secret: the one of that name, else `new`, which is then kept.
-    pub async fn secret_or(&self, name: &'static str, new: Option<Vec<u8>>) -> Result<Option<Vec<u8>>, StoreError> {
+    pub(crate) async fn secret_or(&self, name: &'static str, new: Option<Vec<u8>>) -> Result<Option<Vec<u8>>, StoreError> {
         let kept = self.writer.run(move |connection| {
             if let Some(new) = new {
                 connection

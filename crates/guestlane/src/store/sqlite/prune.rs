@@ -1,13 +1,14 @@
 //! Forgetting sessions that are done and old. Their audit records stay: the log must be provable for ever.
 
-use std::ops::AddAssign;
-
 use guestlane_genesys::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
-use super::{Store, StoreError, Tx, counters};
-use crate::ledger::SessionId;
+use super::{Sqlite, Tx, counters};
+use crate::{
+    ledger::SessionId,
+    store::{Pruned, StoreError},
+};
 
 /// The id of a session's events, which is made of its own: it is found by the index over them.
 pub(super) const EVENT_OF: &str = "'msg_' || lower(hex(session.id))";
@@ -16,28 +17,8 @@ pub(super) const EVENT_OF: &str = "'msg_' || lower(hex(session.id))";
 const MAY_GO: &str = "(state = 'open' AND opened_at < ?2 OR state = 'failed' AND due_at < ?2) AND NOT EXISTS \
      (SELECT 1 FROM outbox WHERE outbox.id = 'msg_' || lower(hex(session.id)) AND (outbox.state = 'pending' OR outbox.state = 'dead'))";
 
-/// What a step of pruning came to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Pruned {
-    /// Sessions that are forgotten.
-    pub sessions: u64,
-    /// Events that went with them.
-    pub events: u64,
-    /// Where the next step goes on; `None`: there is nothing older.
-    pub next: Option<SessionId>,
-}
-
-impl AddAssign for Pruned {
-    fn add_assign(&mut self, other: Self) {
-        let Self { sessions, events, next } = other;
-        *self = Self { sessions: self.sessions + sessions, events: self.events + events, next };
-    }
-}
-
-impl Store {
-    /// Looks at up to `limit` sessions after `from`, oldest first, and forgets those that were done before `until`: in one transaction, with
-    /// their events. What is unfinished, needs attention or has an event that nobody has yet, stays.
-    pub async fn prune(&self, from: Option<SessionId>, until: Timestamp, limit: u32) -> Result<Pruned, StoreError> {
+impl Sqlite {
+    pub(crate) async fn prune(&self, from: Option<SessionId>, until: Timestamp, limit: u32) -> Result<Pruned, StoreError> {
         // What may go is looked for beside the writer: sessions that stay cost nobody a transaction.
         let found = self.reader.ask(move |connection| look(connection, from, until, limit)).await?;
         let (next, old) = found;

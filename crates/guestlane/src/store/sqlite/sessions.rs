@@ -1,75 +1,20 @@
 //! Sessions on their way: transitions, leases, taking up what was left behind, and looking.
 
-use guestlane_genesys::{Attempt, ErrorCounts, Timestamp};
+use guestlane_genesys::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params, types::Value};
 
-use super::{Committed, Store, StoreError, counters, deliveries, rows};
+use super::{Sqlite, counters, deliveries, rows};
 use crate::{
-    audit::Entry,
     ledger::{LEASE, Session, SessionId, State},
-    outbox::Event,
-    request::{GuestId, QueueId},
+    request::GuestId,
+    store::{Advanced, Committed, Page, SessionFilter, StoreError, Transition, row::UNFINISHED},
 };
-
-/// The sessions that somebody must still drive: [`State::is_unfinished`] in SQL, word by word the condition of the index over them.
-pub(super) const UNFINISHED: &str = "state != 'open' AND state != 'failed' AND state != 'needs_attention'";
-
-/// One step of a session with all that must be said of it: committed together.
-#[derive(Debug, Clone)]
-pub struct Transition {
-    /// The session as it was.
-    pub before: Session,
-    /// The session as it is from now on.
-    pub after: Session,
-    /// What the audit log says of it.
-    pub audit: Option<Entry>,
-    /// What the CRM shall be told.
-    pub events: Vec<Event>,
-    /// Errors that were counted since the last transition.
-    pub errors: ErrorCounts,
-    /// What the calls came to since the last transition.
-    pub calls: Vec<Attempt>,
-}
-
-/// What a transition came to.
-#[derive(Debug, Clone)]
-pub struct Advanced {
-    /// The session as it is from now on.
-    pub session: Session,
-    /// Events whose first try is ours, at once. Others wait for an earlier event of the same guest.
-    pub first: Vec<Event>,
-}
-
-/// Which sessions to list.
-#[derive(Debug, Clone, Default)]
-pub struct SessionFilter {
-    /// Of this guest.
-    pub guest: Option<String>,
-    /// In this state.
-    pub state: Option<State>,
-    /// In this queue.
-    pub queue: Option<QueueId>,
-    /// Older than this one.
-    pub before: Option<SessionId>,
-    /// At most so many, newest first.
-    pub limit: u32,
-}
-
-/// Sessions, and how to go on.
-#[derive(Debug, Clone)]
-pub struct Page {
-    /// Newest first.
-    pub sessions: Vec<Session>,
-    /// Those older than this one were not looked at.
-    pub next: Option<SessionId>,
-}
 
 /// How many rows one page looks at: of millions a rare queue would else be looked for through all of them, and everybody else would wait.
 const LOOKED_AT: u32 = 20_000;
 
-impl Store {
-    /// Writes a transition, unless somebody has taken the session over.
-    pub async fn advance(&self, transition: Transition) -> Result<Committed<Advanced>, StoreError> {
+impl Sqlite {
+    pub(crate) async fn advance(&self, transition: Transition) -> Result<Committed<Advanced>, StoreError> {
         self.writer
             .run(move |tx| {
                 let Transition { before, after, audit, events, errors, calls } = transition;
@@ -89,8 +34,7 @@ impl Store {
             .await
     }
 
-    /// Renews the leases of sessions that are still driven by those epochs.
-    pub async fn renew(&self, leases: Vec<(SessionId, u32)>, now: Timestamp) -> Result<(), StoreError> {
+    pub(crate) async fn renew(&self, leases: Vec<(SessionId, u32)>, now: Timestamp) -> Result<(), StoreError> {
         let renewed = self.writer.run(move |connection| {
             let mut statement = connection.prepare_cached(
                 "UPDATE session SET due_at = ?3 WHERE id = ?1 AND epoch = ?2 AND failure_code IS NULL \
@@ -104,8 +48,7 @@ impl Store {
         renewed.await.map(drop)
     }
 
-    /// Takes up to `limit` unfinished sessions that nobody drives any more.
-    pub async fn take_up(&self, limit: u32, now: Timestamp) -> Result<Vec<Session>, StoreError> {
+    pub(crate) async fn take_up(&self, limit: u32, now: Timestamp) -> Result<Vec<Session>, StoreError> {
         let taken = self.writer.run(move |connection| {
             // A lease or a rest that would end later than any can was given by a clock that was set back since.
             let sql = format!(
@@ -121,8 +64,7 @@ impl Store {
         taken.await.map(|committed| committed.value)
     }
 
-    /// Takes up one session that is unfinished or was refused, unless somebody drives it or its guest was erased: `None`.
-    pub async fn take_up_one(&self, id: SessionId, now: Timestamp) -> Result<Option<Session>, StoreError> {
+    pub(crate) async fn take_up_one(&self, id: SessionId, now: Timestamp) -> Result<Option<Session>, StoreError> {
         let taken = self.writer.run(move |connection| match by_id(connection, id)? {
             Some(session) if !session.is_held_at(now) && !session.is_erased() => take(connection, session, now).map(Some),
             _ => Ok(None),
@@ -130,8 +72,7 @@ impl Store {
         taken.await.map(|committed| committed.value)
     }
 
-    /// The contact of a guest, as the latest session other than `except` knows it.
-    pub async fn contact_of(&self, guest: GuestId, except: SessionId) -> Result<Option<String>, StoreError> {
+    pub(crate) async fn contact_of(&self, guest: GuestId, except: SessionId) -> Result<Option<String>, StoreError> {
         self.reader
             .ask(move |connection| {
                 let sql = "SELECT contact_id FROM session WHERE guest_id = ?1 AND id != ?2 AND contact_id IS NOT NULL \
@@ -142,13 +83,11 @@ impl Store {
             .await
     }
 
-    /// One session.
-    pub async fn session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
+    pub(crate) async fn session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
         self.reader.ask(move |connection| by_id(connection, id)).await
     }
 
-    /// A page of sessions, newest first. It may have fewer than `limit`, or none, and go on all the same: so much was looked at.
-    pub async fn sessions(&self, filter: SessionFilter) -> Result<Page, StoreError> {
+    pub(crate) async fn sessions(&self, filter: SessionFilter) -> Result<Page, StoreError> {
         self.reader
             .ask(move |connection| {
                 let SessionFilter { guest, state, queue, before, limit } = filter;
@@ -192,8 +131,7 @@ impl Store {
             .await
     }
 
-    /// All unfinished sessions, the next due first, at most `limit`.
-    pub async fn unfinished_sessions(&self, limit: u32) -> Result<Vec<Session>, StoreError> {
+    pub(crate) async fn unfinished_sessions(&self, limit: u32) -> Result<Vec<Session>, StoreError> {
         self.reader
             .ask(move |connection| {
                 let sql = format!("SELECT {} FROM session WHERE {UNFINISHED} ORDER BY due_at LIMIT ?1", rows::COLUMNS);
@@ -202,8 +140,7 @@ impl Store {
             .await
     }
 
-    /// How many sessions are unfinished.
-    pub async fn unfinished(&self) -> Result<u64, StoreError> {
+    pub(crate) async fn unfinished(&self) -> Result<u64, StoreError> {
         self.reader
             .ask(|connection| {
                 let sql = format!("SELECT count(*) FROM session WHERE {UNFINISHED}");

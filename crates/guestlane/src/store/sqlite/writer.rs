@@ -13,8 +13,11 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
-use super::{Committed, Guarantees, StoreError, audit::Logs};
-use crate::audit::{AuditError, Entry};
+use super::audit::Logs;
+use crate::{
+    audit::{AuditError, Entry},
+    store::{Committed, Guarantees, StoreError},
+};
 
 /// The most writes in one transaction.
 const MOST: usize = 512;

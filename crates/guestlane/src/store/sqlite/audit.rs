@@ -12,31 +12,14 @@ use guestlane_genesys::{Clock, Seam, Seams};
 use rusqlite::{Connection, OptionalExtension, params};
 use tracing::warn;
 
-use super::{StoreError, guests};
-use crate::audit::{
-    Added, AuditError, Checkpoint, Entry, Frontier, Hash, Lines, LogFiles, NoteSigner, ONE_WRITE, Rotation, checkpoint_path,
-    hashes_path, leaf_hash, lines_path,
+use super::guests;
+use crate::{
+    audit::{
+        Added, AuditError, Checkpoint, Entry, Frontier, Hash, Lines, LogFiles, NoteSigner, ONE_WRITE, Rotation, checkpoint_path,
+        hashes_path, leaf_hash, lines_path,
+    },
+    store::{AuditSettings, GuestIds, Restored, StoreError},
 };
-
-/// How the audit log calls guests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GuestIds {
-    /// By their ids (R11).
-    Plain,
-    /// By a keyed hash, with a key for each guest that can be thrown away.
-    Pseudonym,
-}
-
-/// What the audit log must know.
-#[derive(Debug, Clone)]
-pub struct AuditSettings {
-    /// The file of the first log's lines; the others stand beside it.
-    pub path: PathBuf,
-    /// How guests are called.
-    pub guest_ids: GuestIds,
-    /// A file of this many bytes is full; `None`: never.
-    pub rotate_at: Option<u64>,
-}
 
 /// The logs, as the writing thread keeps them.
 #[derive(Debug)]
@@ -184,26 +167,6 @@ impl Logs {
         let _ = fs::remove_file(&log.lock); // a closed log is claimed by nobody
         Ok(Entry::Rotation(Rotation { timestamp: now, continues }))
     }
-}
-
-/// What came of writing a log's files anew.
-#[derive(Debug, Clone)]
-pub enum Restored {
-    /// They are there.
-    Done {
-        /// The file of the lines.
-        path: PathBuf,
-        /// How many.
-        records: u64,
-    },
-    /// There is no such log.
-    Unknown,
-    /// This file must be moved away first.
-    InTheWay(PathBuf),
-    /// Another process writes it.
-    Busy,
-    /// They cannot be written.
-    Failed(Arc<AuditError>),
 }
 
 fn bring_up(log: &mut Log, connection: &Connection, signer: &NoteSigner, seams: &Seams) -> Result<Added, AuditError> {

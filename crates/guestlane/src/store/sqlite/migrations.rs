@@ -4,7 +4,8 @@ use std::path::Path;
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::{StoreError, audit};
+use super::audit;
+use crate::store::StoreError;
 
 /// Never changed once released; a new format is a new entry.
 const FORMATS: &[Format] = &[
@@ -13,6 +14,7 @@ const FORMATS: &[Format] = &[
     Format { sql: include_str!("format_3.sql"), and_then: |_| Ok(()) },
     Format { sql: include_str!("format_4.sql"), and_then: |_| Ok(()) },
     Format { sql: include_str!("format_5.sql"), and_then: |_| Ok(()) },
+    Format { sql: include_str!("format_6.sql"), and_then: |_| Ok(()) },
 ];
 
 /// A format: what is changed by SQL, and what SQL cannot do.
@@ -39,7 +41,7 @@ pub(super) fn run(connection: &mut Connection, path: &Path) -> Result<(), StoreE
     let found: u32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let known = known();
     if found > known {
-        return Err(StoreError::Newer { path: path.to_owned(), found, known });
+        return Err(StoreError::Newer { path: path.display().to_string(), found, known });
     }
     for format in FORMATS.iter().skip(found as usize) {
         transaction.execute_batch(format.sql)?;

@@ -1,58 +1,23 @@
 //! Looking at the audit logs: records of a session or a guest, the state of each log, the hashes of its lines.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rusqlite::{Connection, Params, Row, params};
 
 use super::{
-    Store, StoreError, Tx,
-    audit::{Restored, leaves, logs, tree},
+    Sqlite, Tx,
+    audit::{leaves, logs, tree},
     counters, guests,
 };
 use crate::{
     audit::{Checkpoint, Entry, Frontier, Hash, VerifierKey, lines_path},
     ledger::SessionId,
     request::GuestId,
+    store::{LogInfo, RecordFilter, Restored, StoreError, StoredRecord, record::timestamp},
 };
 
-/// A record as it is stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredRecord {
-    /// Its log.
-    pub log: u32,
-    /// Its place in it.
-    pub index: u64,
-    /// Its line, without the end.
-    pub line: String,
-}
-
-/// Which records to look at.
-#[derive(Debug, Clone, Default)]
-pub struct RecordFilter {
-    /// Of this session.
-    pub session: Option<SessionId>,
-    /// Of this guest, whatever the log calls them.
-    pub guest: Option<GuestId>,
-    /// At most so many: the last ones.
-    pub limit: u32,
-}
-
-/// A log as the store knows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogInfo {
-    /// Its number.
-    pub log: u32,
-    /// The file of its lines.
-    pub path: PathBuf,
-    /// Its state, which its file must have.
-    pub checkpoint: Checkpoint,
-    /// Whether it is full.
-    pub closed: bool,
-}
-
-impl Store {
-    /// The last records, oldest first.
-    pub async fn records(&self, filter: RecordFilter) -> Result<Vec<StoredRecord>, StoreError> {
+impl Sqlite {
+    pub(crate) async fn records(&self, filter: RecordFilter) -> Result<Vec<StoredRecord>, StoreError> {
         self.reader
             .ask(move |connection| {
                 let mut found = match (filter.session, filter.guest) {
@@ -68,8 +33,7 @@ impl Store {
             .await
     }
 
-    /// All logs of this store.
-    pub async fn logs(&self, first: &Path, key: &VerifierKey) -> Result<Vec<LogInfo>, StoreError> {
+    pub(crate) async fn logs(&self, first: &Path, key: &VerifierKey) -> Result<Vec<LogInfo>, StoreError> {
         let (first, key) = (first.to_owned(), key.clone());
         self.reader
             .ask(move |connection| {
@@ -79,15 +43,14 @@ impl Store {
                     let closed = connection.prepare_cached(closed)?.query_row([log], |row| row.get(0))?;
                     let checkpoint =
                         Checkpoint { origin: Checkpoint::origin_of(&key, log), size: tree.size(), root: tree.root() };
-                    Ok(LogInfo { log, path: lines_path(&first, log), checkpoint, closed })
+                    Ok(LogInfo { log, path: lines_path(&first, log), checkpoint, closed, elsewhere: false })
                 };
                 logs(connection)?.into_iter().map(info).collect()
             })
             .await
     }
 
-    /// The hashes of a log's lines. They must lead to the root that was kept with them: nobody may have changed a row since.
-    pub async fn leaves(&self, log: u32) -> Result<Vec<Hash>, StoreError> {
+    pub(crate) async fn leaves(&self, log: u32) -> Result<Vec<Hash>, StoreError> {
         self.reader
             .ask(move |connection| {
                 let connection = connection.unchecked_transaction()?; // one moment for both
@@ -98,13 +61,11 @@ impl Store {
             .await
     }
 
-    /// Writes the files of a log anew.
-    pub async fn restore_log(&self, log: u32) -> Result<Restored, StoreError> {
+    pub(crate) async fn restore_log(&self, log: u32) -> Result<Restored, StoreError> {
         self.writer.with_logs(move |logs, connection| logs.restore(connection, log)).await
     }
 
-    /// An attempt that ended before there was a session is recorded too.
-    pub async fn record_refusal(&self, entry: Entry, errors: guestlane_genesys::ErrorCounts) -> Result<(), StoreError> {
+    pub(crate) async fn record_refusal(&self, entry: Entry, errors: guestlane_genesys::ErrorCounts) -> Result<(), StoreError> {
         let write = self.writer.run(move |tx: &Tx<'_>| {
             tx.record(entry);
             super::counters::add(tx, &errors)
@@ -158,8 +119,4 @@ fn select_records(connection: &Connection, sql: &str, parameters: impl Params) -
     let mut select = connection.prepare_cached(sql)?;
     let record = |row: &Row<'_>| Ok(StoredRecord { log: row.get(0)?, index: row.get(1)?, line: row.get(2)? });
     Ok(select.query_map(parameters, record)?.collect::<Result<_, _>>()?)
-}
-
-fn timestamp(line: &str) -> &str {
-    line.split_once(r#""timestamp":""#).and_then(|(_, rest)| rest.split('"').next()).unwrap_or_default()
 }

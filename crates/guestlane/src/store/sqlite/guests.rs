@@ -1,47 +1,26 @@
 //! Guests: how the audit log calls them, and how they are erased.
 
-use aws_lc_rs::{hmac, rand};
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use guestlane_genesys::{Seam, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 use tracing::warn;
 use uuid::Uuid;
 
-use super::{Store, StoreError, Tx, counters, prune, sessions};
+use super::{Sqlite, Tx, counters, prune};
 use crate::{
     audit::{Entry, Erasure},
     ledger::SessionId,
     outbox::Event,
     request::GuestId,
+    store::{
+        Done, Erased, StoreError,
+        guest::{Names, keyed_hash, new_key},
+        row::UNFINISHED,
+    },
 };
-
-/// What a guest may be called in a log.
-#[derive(Debug)]
-pub(super) struct Names {
-    pub(super) plain: String,
-    /// As JSON texts.
-    quoted: Vec<String>,
-}
-
-impl Names {
-    /// What stands in a record that names the guest, in plain or by their pseudonym.
-    pub(super) fn in_records(&self) -> (String, Option<String>) {
-        let mut names = self.quoted.iter().map(|name| format!(r#""guestIdentifier":{name}"#));
-        (names.next().unwrap_or_default(), names.next())
-    }
-
-    /// Whether a record names the guest.
-    pub(super) fn are_in(&self, line: &str) -> bool {
-        let Some((_, rest)) = line.split_once(r#""guestIdentifier":"#) else { return false };
-        self.quoted.iter().any(|name| rest.starts_with(name.as_str()))
-    }
-}
 
 /// All that a guest may be called.
 pub(super) fn names(connection: &Connection, guest: &GuestId) -> Result<Names, StoreError> {
-    let quoted = [Some(guest.as_str().to_owned()), pseudonym(connection, guest)?];
-    let quoted = quoted.into_iter().flatten().map(|name| serde_json::Value::from(name).to_string()).collect();
-    Ok(Names { plain: guest.as_str().to_owned(), quoted })
+    Ok(Names::of(guest, pseudonym(connection, guest)?))
 }
 
 /// The guest's pseudonym, if one was ever made.
@@ -56,55 +35,17 @@ pub(super) fn pseudonym_or_new(connection: &Connection, guest: &GuestId) -> Resu
     if let Some(known) = pseudonym(connection, guest)? {
         return Ok(known);
     }
-    let mut key = [0; 32];
-    rand::fill(&mut key).map_err(|_| StoreError::Row("guest_key: no randomness"))?;
+    let key = new_key()?;
     let insert = "INSERT INTO guest_key (guest_id, key) VALUES (?1, ?2)";
     connection.prepare_cached(insert)?.execute(params![guest.as_str(), key])?;
     Ok(keyed_hash(&key, guest))
 }
 
-/// 128 bits of HMAC-SHA-256: nobody without the key can find the guest by trying ids.
-fn keyed_hash(key: &[u8], guest: &GuestId) -> String {
-    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), guest.as_str().as_bytes());
-    format!("pseudonym:{}", BASE64_URL_SAFE_NO_PAD.encode(&tag.as_ref()[..16]))
-}
-
-/// What became of a guest who shall be erased.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Erased {
-    /// These sessions are unfinished: who ends them needs to know the guest.
-    Unfinished(Vec<SessionId>),
-    /// An event about the guest is on its way to the CRM, or was a moment ago: nobody can say whether it will arrive.
-    UnderWay,
-    /// Nobody knows this guest.
-    Unknown,
-    /// The guest cannot be read any more, but for what is told here.
-    Done(Done),
-}
-
-/// What was erased, and what could not be.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Done {
-    /// Sessions.
-    pub sessions: u64,
-    /// Events for the CRM.
-    pub events: u64,
-    /// Of those, events that the CRM will not be told any more.
-    pub untold: u64,
-    /// The name under which the guest's records stay in the audit log.
-    pub pseudonym: Option<String>,
-    /// Records that have the guest's id in plain: how many in which log. They cannot be changed without breaking the proof.
-    pub plain_records: Vec<(u32, u64)>,
-    /// Whether the bytes are gone from the store's files, too. If not, another process has them open: it is done at the next start.
-    pub bytes_gone: bool,
-}
-
 /// The note that the store's file still has bytes that must go.
 const VACUUM: &str = "vacuum";
 
-impl Store {
-    /// Makes a guest unreadable: in sessions, events, dead letters, and, where it has pseudonyms, in the audit log.
-    pub async fn erase_guest(&self, guest: GuestId, now: Timestamp) -> Result<Erased, StoreError> {
+impl Sqlite {
+    pub(crate) async fn erase_guest(&self, guest: GuestId, now: Timestamp) -> Result<Erased, StoreError> {
         let erased = self.writer.run(move |tx| erase(tx, &guest, now)).await?.value;
         let Erased::Done(mut done) = erased else { return Ok(erased) };
         self.seams.pass(Seam::GuestErased).await;
@@ -144,7 +85,7 @@ fn is_due(connection: &Connection) -> Result<bool, StoreError> {
 
 fn erase(tx: &Tx<'_>, guest: &GuestId, now: Timestamp) -> Result<Erased, StoreError> {
     let name = guest.as_str();
-    let mut unfinished = tx.prepare(&format!("SELECT id FROM session WHERE guest_id = ?1 AND {}", sessions::UNFINISHED))?;
+    let mut unfinished = tx.prepare(&format!("SELECT id FROM session WHERE guest_id = ?1 AND {}", UNFINISHED))?;
     let unfinished: Vec<_> =
         unfinished.query_map([name], |row| row.get(0).map(|id| SessionId(Uuid::from_bytes(id))))?.collect::<Result<_, _>>()?;
     if !unfinished.is_empty() {

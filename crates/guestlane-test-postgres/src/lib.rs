@@ -1,0 +1,82 @@
+//! A real PostgreSQL for tests.
+//!
+//! `GUESTLANE_TEST_POSTGRES_URL` names one that is there: each test makes a schema of its own in it. Without it, a private server is started from
+//! the binaries on the machine, on a port of its own, and is gone with the process that started it. Where there are no binaries, Debian's package
+//! is installed if this user may do that; else the tests fail, and say so.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "part of tests")]
+
+mod proxy;
+mod server;
+
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicUsize, Ordering},
+};
+
+pub use proxy::Proxy;
+pub use server::Server;
+
+/// The URL of an empty schema that nobody else uses.
+pub fn new_schema() -> String {
+    static SHARED: OnceLock<String> = OnceLock::new();
+    let base = SHARED.get_or_init(|| match named() {
+        Some(url) => url,
+        None => {
+            let server = Box::leak(Box::new(Server::start())); // for as long as this process lives
+            server.url()
+        }
+    });
+    schema_in(base)
+}
+
+/// As [`new_schema`], in a database that the caller looks after.
+pub fn schema_in(base: &str) -> String {
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    let name = format!("test_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+    execute(base, &format!("CREATE SCHEMA {name}"));
+    in_schema(base, &name)
+}
+
+/// The URL of a schema that is there.
+fn in_schema(base: &str, name: &str) -> String {
+    let joined = if base.contains('?') { '&' } else { '?' };
+    format!("{base}{joined}options=-csearch_path%3D{name}")
+}
+
+/// Runs statements without values, past everything else.
+pub fn execute(url: &str, sql: &str) {
+    ask(url, async |client| client.batch_execute(sql).await.unwrap());
+}
+
+/// The first column of each row, as text.
+pub fn column(url: &str, sql: &str) -> Vec<String> {
+    let sql = format!("SELECT coalesce(c::text, '') FROM ({sql}) AS asked (c)");
+    ask(url, async |client| client.query(&sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect())
+}
+
+fn ask<T: Send>(url: &str, work: impl AsyncFnOnce(&tokio_postgres::Client) -> T + Send) -> T {
+    on_a_thread(|| async {
+        let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let answer = work(&client).await;
+        drop(client);
+        let _ = connection.await;
+        answer
+    })
+}
+
+/// Whoever asks may be within a runtime: this is one of its own.
+fn on_a_thread<T: Send, F: Future<Output = T>>(work: impl FnOnce() -> F + Send) -> T {
+    std::thread::scope(|scope| {
+        let worked = scope.spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(work())
+        });
+        worked.join().unwrap()
+    })
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one setting of tests, read here alone")]
+fn named() -> Option<String> {
+    std::env::var("GUESTLANE_TEST_POSTGRES_URL").ok().filter(|url| !url.is_empty())
+}

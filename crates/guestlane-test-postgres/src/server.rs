@@ -1,0 +1,155 @@
+//! A private server, from the binaries on the machine.
+
+use std::{
+    fs,
+    net::{TcpListener, TcpStream},
+    os::unix::{fs::chown, process::CommandExt},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::Mutex,
+};
+
+use nix::unistd::{Gid, Uid, User};
+use tempfile::TempDir;
+
+/// A server with a directory and a port of its own.
+#[derive(Debug)]
+pub struct Server {
+    binaries: PathBuf,
+    directory: TempDir,
+    port: u16,
+    options: Vec<String>,
+    keeper: Mutex<Option<Child>>,
+}
+
+impl Server {
+    /// Makes one and starts it. It keeps nothing when the machine dies, which is why it is quick.
+    pub fn start() -> Self {
+        Self::start_with(&["fsync=off", "full_page_writes=off"])
+    }
+
+    /// With settings as they would stand in `postgresql.conf`.
+    pub fn start_with(options: &[&str]) -> Self {
+        let binaries = binaries();
+        let place = if Path::new("/dev/shm").is_dir() { PathBuf::from("/dev/shm") } else { std::env::temp_dir() };
+        let directory = tempfile::Builder::new().prefix("guestlane-postgres-").tempdir_in(place).unwrap();
+        if let Some((uid, gid)) = other_user() {
+            chown(directory.path(), Some(uid.as_raw()), Some(gid.as_raw())).unwrap();
+        }
+        let data = directory.path().join("data");
+        let mut initdb = as_other_user(&binaries.join("initdb"), directory.path());
+        initdb.args(["--no-sync", "--auth=trust", "--username=guestlane", "--encoding=UTF8", "--locale=C", "-D"]).arg(&data);
+        let made = initdb.stdout(Stdio::null()).output().unwrap();
+        assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let options = options.iter().map(|option| (*option).to_owned()).collect();
+        let server = Self { binaries, directory, port, options, keeper: Mutex::new(None) };
+        server.restart();
+        server
+    }
+
+    /// `postgres://…/postgres`, over TCP on loopback.
+    pub fn url(&self) -> String {
+        format!("postgres://guestlane@127.0.0.1:{}/postgres", self.port)
+    }
+
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The directory of its data: certificates and the like go there.
+    pub fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    /// Starts it, after [`stop`](Self::stop).
+    pub fn restart(&self) {
+        let mut keeper = self.keeper.lock().unwrap();
+        assert!(keeper.is_none(), "it runs");
+        // When whoever started it is gone, however that came, its end of the pipe is closed, and the server ends.
+        let script = "\"$@\" & server=$!; cat > /dev/null; kill -INT $server; wait $server";
+        let mut command = as_other_user(Path::new("/bin/sh"), self.directory.path());
+        command.args(["-c", script, "keeper"]).arg(self.binaries.join("postgres")).arg("-D").arg(self.data());
+        let (port, socket) = (self.port.to_string(), self.directory.path().display().to_string());
+        command.args(["-p", &port, "-k", &socket, "-c", "listen_addresses=127.0.0.1", "-c", "max_connections=200"]);
+        for option in &self.options {
+            command.args(["-c", option]);
+        }
+        let log = fs::File::options().create(true).append(true).open(self.directory.path().join("log")).unwrap();
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        *keeper = Some(child);
+        drop(keeper);
+        for _ in 0..600 {
+            if TcpStream::connect(("127.0.0.1", self.port)).is_ok() && is_ready(&self.url()) {
+                return;
+            }
+            pause();
+        }
+        panic!("PostgreSQL does not start: {}", fs::read_to_string(self.directory.path().join("log")).unwrap_or_default());
+    }
+
+    /// Ends it as a machine that goes down does: who is connected is cut off.
+    pub fn stop(&self) {
+        if let Some(mut keeper) = self.keeper.lock().unwrap().take() {
+            drop(keeper.stdin.take());
+            keeper.wait().unwrap();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn is_ready(url: &str) -> bool {
+    crate::on_a_thread(|| async { tokio_postgres::connect(url, tokio_postgres::NoTls).await.is_ok() })
+}
+
+#[expect(clippy::disallowed_methods, reason = "a server on this machine is waited for, and it goes by no clock of ours")]
+fn pause() {
+    std::thread::sleep(std::time::Duration::from_millis(50));
+}
+
+/// PostgreSQL does not run as root.
+fn other_user() -> Option<(Uid, Gid)> {
+    if !Uid::effective().is_root() {
+        return None;
+    }
+    let user = ["postgres", "nobody"].iter().find_map(|name| User::from_name(name).ok().flatten());
+    user.map(|user| (user.uid, user.gid))
+}
+
+fn as_other_user(program: &Path, directory: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(directory);
+    if let Some((uid, gid)) = other_user() {
+        command.uid(uid.as_raw()).gid(gid.as_raw());
+    }
+    command
+}
+
+/// Where `initdb` and `postgres` are.
+fn binaries() -> PathBuf {
+    if let Some(found) = find() {
+        return found;
+    }
+    let install = "apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql > /dev/null";
+    if Uid::effective().is_root() {
+        // Without a cluster of its own on the usual port.
+        let _ = Command::new("sh").args(["-c", install]).env("DEBIAN_FRONTEND", "noninteractive").status();
+    }
+    find().unwrap_or_else(|| {
+        panic!("PostgreSQL is needed, and is not here: install it (Debian: apt-get install postgresql), or name one by GUESTLANE_TEST_POSTGRES_URL")
+    })
+}
+
+fn find() -> Option<PathBuf> {
+    let has_all = |directory: &PathBuf| ["initdb", "postgres"].iter().all(|name| directory.join(name).is_file());
+    let mut debian: Vec<PathBuf> =
+        fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path().join("bin")).collect();
+    debian.sort_by_key(|path| path.to_string_lossy().split('/').find_map(|part| part.parse::<u32>().ok()));
+    debian.into_iter().rev().chain(["/usr/local/bin".into(), "/usr/bin".into(), "/usr/local/pgsql/bin".into()]).find(has_all)
+}

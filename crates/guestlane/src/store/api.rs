@@ -1,0 +1,290 @@
+//! All that the store does, on one page; each database does it in its own SQL.
+
+use std::path::Path;
+
+use guestlane_genesys::{ErrorCounts, Timestamp};
+
+use super::{
+    Admission, Advanced, Committed, Delivery, DeliveryState, Erased, KeptCall, Kind, LogInfo, Page, Pruned, RecordFilter, Replay,
+    Restored, SessionFilter, Standing, Store, StoreError, StoredRecord, Summary, Transition,
+};
+use crate::{
+    api_key::StoredApiKey,
+    audit::{Entry, Hash, VerifierKey},
+    ledger::{Session, SessionId, Start},
+    outbox::{Event, Settlement},
+    request::{GuestId, IdempotencyKey, SessionRequest},
+    token::{KeyLife, Revocation, StoredKey, TokenIdentity},
+};
+
+macro_rules! either {
+    ($self:ident, $store:ident => $ask:expr) => {
+        match &$self.kind {
+            Kind::Sqlite($store) => $ask.await,
+            Kind::Postgres($store) => $ask.await,
+        }
+    };
+}
+
+impl Store {
+    /// Takes the key for `request`, in one transaction with the audit record «pending»; or says who has it.
+    pub async fn admit(
+        &self,
+        request: SessionRequest,
+        start: Start,
+        token: TokenIdentity,
+        rates: ErrorCounts,
+        now: Timestamp,
+    ) -> Result<Committed<Admission>, StoreError> {
+        either!(self, store => store.admit(request, start, token, rates, now))
+    }
+
+    /// The session that has the key, if one has; nothing is taken.
+    pub async fn peek(&self, key: IdempotencyKey) -> Result<Option<Session>, StoreError> {
+        either!(self, store => store.peek(key))
+    }
+
+    /// Writes a transition, unless somebody has taken the session over.
+    pub async fn advance(&self, transition: Transition) -> Result<Committed<Advanced>, StoreError> {
+        either!(self, store => store.advance(transition))
+    }
+
+    /// Renews the leases of sessions that are still driven by those epochs.
+    pub async fn renew(&self, leases: Vec<(SessionId, u32)>, now: Timestamp) -> Result<(), StoreError> {
+        either!(self, store => store.renew(leases, now))
+    }
+
+    /// Takes up to `limit` unfinished sessions that nobody drives any more.
+    pub async fn take_up(&self, limit: u32, now: Timestamp) -> Result<Vec<Session>, StoreError> {
+        either!(self, store => store.take_up(limit, now))
+    }
+
+    /// Takes up one session that is unfinished or was refused, unless somebody drives it or its guest was erased: `None`.
+    pub async fn take_up_one(&self, id: SessionId, now: Timestamp) -> Result<Option<Session>, StoreError> {
+        either!(self, store => store.take_up_one(id, now))
+    }
+
+    /// The contact of a guest, as the latest session other than `except` knows it.
+    pub async fn contact_of(&self, guest: GuestId, except: SessionId) -> Result<Option<String>, StoreError> {
+        either!(self, store => store.contact_of(guest, except))
+    }
+
+    /// One session.
+    pub async fn session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
+        either!(self, store => store.session(id))
+    }
+
+    /// A page of sessions, newest first. It may have fewer than `limit`, or none, and go on all the same: so much was looked at.
+    pub async fn sessions(&self, filter: SessionFilter) -> Result<Page, StoreError> {
+        either!(self, store => store.sessions(filter))
+    }
+
+    /// All unfinished sessions, the next due first, at most `limit`.
+    pub async fn unfinished_sessions(&self, limit: u32) -> Result<Vec<Session>, StoreError> {
+        either!(self, store => store.unfinished_sessions(limit))
+    }
+
+    /// How many sessions are unfinished.
+    pub async fn unfinished(&self) -> Result<u64, StoreError> {
+        either!(self, store => store.unfinished())
+    }
+
+    /// What the calls of a session came to, oldest first.
+    pub async fn calls(&self, session: SessionId) -> Result<Vec<KeptCall>, StoreError> {
+        either!(self, store => store.calls(session))
+    }
+
+    /// The last records, oldest first.
+    pub async fn records(&self, filter: RecordFilter) -> Result<Vec<StoredRecord>, StoreError> {
+        either!(self, store => store.records(filter))
+    }
+
+    /// All logs of this store.
+    pub async fn logs(&self, first: &Path, key: &VerifierKey) -> Result<Vec<LogInfo>, StoreError> {
+        either!(self, store => store.logs(first, key))
+    }
+
+    /// The hashes of a log's lines. They must lead to the root that was kept with them: nobody may have changed a row since.
+    pub async fn leaves(&self, log: u32) -> Result<Vec<Hash>, StoreError> {
+        either!(self, store => store.leaves(log))
+    }
+
+    /// Writes the files of a log anew.
+    pub async fn restore_log(&self, log: u32) -> Result<Restored, StoreError> {
+        either!(self, store => store.restore_log(log))
+    }
+
+    /// An attempt that ended before there was a session is recorded too.
+    pub async fn record_refusal(&self, entry: Entry, errors: ErrorCounts) -> Result<(), StoreError> {
+        either!(self, store => store.record_refusal(entry, errors))
+    }
+
+    /// Takes up to `limit` events for a receiver whose time has come, leased from now. Of each guest only the first that waits: their order is
+    /// kept.
+    pub async fn claim_events(&self, receiver: u32, limit: u32, now: Timestamp) -> Result<Vec<Event>, StoreError> {
+        either!(self, store => store.claim_events(receiver, limit, now))
+    }
+
+    /// First tries whose lease would end later than any lease can: it was given by a clock that was set back since, and holds nobody.
+    pub async fn release_first_tries(&self, now: Timestamp) -> Result<(), StoreError> {
+        either!(self, store => store.release_first_tries(now))
+    }
+
+    /// Makes all pending events due now, and says how many: for a person who says «now».
+    pub async fn make_events_due(&self, now: Timestamp) -> Result<usize, StoreError> {
+        either!(self, store => store.make_events_due(now))
+    }
+
+    /// Writes what a try came to, unless the event was started over, or tried by somebody else, since.
+    pub async fn settle_event(&self, event: Event, settlement: Settlement, now: Timestamp) -> Result<(), StoreError> {
+        either!(self, store => store.settle_event(event, settlement, now))
+    }
+
+    /// How many events [`replay`](Self::replay) would send again: one for each receiver.
+    pub async fn replayable(&self, replay: Replay) -> Result<u64, StoreError> {
+        either!(self, store => store.replayable(replay))
+    }
+
+    /// Starts events over, whatever became of them: the same ids and the same bodies. Says how many.
+    pub async fn replay(&self, replay: Replay, now: Timestamp) -> Result<usize, StoreError> {
+        either!(self, store => store.replay(replay, now))
+    }
+
+    /// Events, newest first. With `before`, those that were written before the one that has it.
+    pub async fn events(
+        &self,
+        state: Option<DeliveryState>,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<Delivery>, StoreError> {
+        either!(self, store => store.events(state, before, limit))
+    }
+
+    /// One event, as it stands with each of its receivers.
+    pub async fn event(&self, id: String) -> Result<Vec<Delivery>, StoreError> {
+        either!(self, store => store.event(id))
+    }
+
+    /// When the next event that was never tried may be: its first try is somebody else's until then, or was, if they died.
+    pub async fn first_tries_due(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        either!(self, store => store.first_tries_due(now))
+    }
+
+    /// How many events wait for receivers with a higher number than that: nobody delivers them.
+    pub async fn pending_events_after(&self, receivers: u32) -> Result<u64, StoreError> {
+        either!(self, store => store.pending_events_after(receivers))
+    }
+
+    /// How many events wait.
+    pub async fn pending_events(&self) -> Result<u64, StoreError> {
+        either!(self, store => store.pending_events())
+    }
+
+    /// Makes a guest unreadable: in sessions, events, dead letters, and, where it has pseudonyms, in the audit log.
+    pub async fn erase_guest(&self, guest: GuestId, now: Timestamp) -> Result<Erased, StoreError> {
+        either!(self, store => store.erase_guest(guest, now))
+    }
+
+    /// Looks at up to `limit` sessions after `from`, oldest first, and forgets those that were done before `until`: in one transaction, with
+    /// their events. What is unfinished, needs attention or has an event that nobody has yet, stays.
+    pub async fn prune(&self, from: Option<SessionId>, until: Timestamp, limit: u32) -> Result<Pruned, StoreError> {
+        either!(self, store => store.prune(from, until, limit))
+    }
+
+    /// What waits now.
+    pub async fn standing(&self) -> Result<Standing, StoreError> {
+        either!(self, store => store.standing())
+    }
+
+    /// Error counts of all processes that used this store.
+    pub async fn error_counts(&self) -> Result<ErrorCounts, StoreError> {
+        either!(self, store => store.error_counts())
+    }
+
+    /// Adds error counts that no transition will carry any more.
+    pub async fn add_errors(&self, counts: ErrorCounts) -> Result<(), StoreError> {
+        either!(self, store => store.add_errors(counts))
+    }
+
+    /// All counts and the latency.
+    pub async fn summary(&self) -> Result<Summary, StoreError> {
+        either!(self, store => store.summary())
+    }
+
+    /// All signing keys.
+    pub async fn signing_keys(&self) -> Result<Vec<StoredKey>, StoreError> {
+        either!(self, store => store.signing_keys())
+    }
+
+    /// Adds a key unless one of that id is there: of two processes that start at once, the first one's key is the key.
+    pub async fn add_signing_key(&self, key: StoredKey) -> Result<(), StoreError> {
+        either!(self, store => store.add_signing_key(key))
+    }
+
+    /// Adds the key that signs next, unless there is one already: of two processes that want one at once, the first one's is the next.
+    /// Says which key that is.
+    pub async fn add_next_key(
+        &self,
+        key: StoredKey,
+        life: impl FnOnce() -> KeyLife + Send + 'static,
+        now: Timestamp,
+    ) -> Result<StoredKey, StoreError> {
+        either!(self, store => store.add_next_key(key, life, now))
+    }
+
+    /// Revokes a key and, where it signed, lets another sign from now on, in one transaction: there is always one that signs. Says what it came
+    /// to; nothing is changed where the key is unknown or revoked already, or where a `spare` is needed and is not there.
+    pub async fn revoke_signing_key(
+        &self,
+        kid: String,
+        spare: Option<StoredKey>,
+        now: Timestamp,
+    ) -> Result<Option<Revocation>, StoreError> {
+        either!(self, store => store.revoke_signing_key(kid, spare, now))
+    }
+
+    /// The platform this store belongs to: the one it was first used with, else `new` from now on.
+    pub async fn platform_or(&self, new: String) -> Result<String, StoreError> {
+        either!(self, store => store.platform_or(new))
+    }
+
+    /// The platform this store belongs to, if it was used with one.
+    pub async fn platform(&self) -> Result<Option<String>, StoreError> {
+        either!(self, store => store.platform())
+    }
+
+    /// The OAuth client that this store was last used with, and its organization, where the platform said.
+    pub async fn organization(&self) -> Result<Option<(String, String)>, StoreError> {
+        either!(self, store => store.organization())
+    }
+
+    /// From now on this store belongs to that organization, as the platform said of that OAuth client.
+    pub async fn set_organization(&self, client_id: String, organization: String) -> Result<(), StoreError> {
+        either!(self, store => store.set_organization(client_id, organization))
+    }
+
+    /// A sealed secret: the one of that name, else `new`, which is then kept.
+    pub async fn secret_or(&self, name: &'static str, new: Option<Vec<u8>>) -> Result<Option<Vec<u8>>, StoreError> {
+        either!(self, store => store.secret_or(name, new))
+    }
+
+    /// All keys, oldest first, those that are not accepted any more included.
+    pub async fn api_keys(&self) -> Result<Vec<StoredApiKey>, StoreError> {
+        either!(self, store => store.api_keys())
+    }
+
+    /// Adds a key. With `replaces`, that one ends at `until`, unless it ends before: the two overlap, so that callers can change over.
+    pub async fn add_api_key(&self, key: StoredApiKey, replaces: Option<(String, Timestamp)>) -> Result<(), StoreError> {
+        either!(self, store => store.add_api_key(key, replaces))
+    }
+
+    /// From now on the key is not accepted. Says how it stands; `None`: there is no such key.
+    pub async fn revoke_api_key(&self, id: String, now: Timestamp) -> Result<Option<StoredApiKey>, StoreError> {
+        either!(self, store => store.revoke_api_key(id, now))
+    }
+
+    /// When keys were last used.
+    pub async fn used_api_keys(&self, used: Vec<(String, Timestamp)>) -> Result<(), StoreError> {
+        either!(self, store => store.used_api_keys(used))
+    }
+}

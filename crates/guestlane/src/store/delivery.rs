@@ -1,0 +1,73 @@
+//! CRM events that wait to be delivered, and what became of them.
+
+use guestlane_genesys::Timestamp;
+use serde::Serialize;
+
+use crate::outbox::Event;
+
+/// How an event stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeliveryState {
+    /// It will be tried (again).
+    Pending,
+    /// The receiver has it.
+    Delivered,
+    /// All tries are used up: a dead letter.
+    Dead,
+    /// Its guest was erased, and its body with them.
+    Erased,
+}
+
+impl DeliveryState {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Pending, Self::Delivered, Self::Dead, Self::Erased];
+
+    /// The name in the store and on the screen.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Delivered => "delivered",
+            Self::Dead => "dead",
+            Self::Erased => "erased",
+        }
+    }
+
+    /// The state of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+}
+
+/// An event and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// The event.
+    pub event: Event,
+    /// How it stands.
+    pub state: DeliveryState,
+    /// When it was written.
+    pub created_at: Timestamp,
+    /// When it was delivered, or given up.
+    pub settled_at: Option<Timestamp>,
+    /// Why the last try failed.
+    pub last_error: Option<String>,
+    /// Its place in the order in which events were written.
+    pub place: i64,
+}
+
+/// Which events to send again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Replay {
+    /// This one, to all its receivers, also when it is still on its way.
+    Event(String),
+    /// Those that were written in this time and are settled.
+    Written {
+        /// From then on.
+        since: Timestamp,
+        /// Up to then, without that moment.
+        until: Timestamp,
+        /// Only those in this state; `None`: delivered ones and dead letters.
+        state: Option<DeliveryState>,
+    },
+}

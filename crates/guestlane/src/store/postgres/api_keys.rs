@@ -1,0 +1,67 @@
+//! The keys of those who ask the service.
+
+use guestlane_genesys::{Seam, Timestamp};
+use tokio_postgres::Row;
+
+use super::{Postgres, connection::Asked};
+use crate::{api_key::StoredApiKey, store::StoreError};
+
+const COLUMNS: &str = "id, name, hash, scopes, created_at, expires_at, revoked_at, last_used_at";
+
+impl Postgres {
+    pub(crate) async fn api_keys(&self) -> Result<Vec<StoredApiKey>, StoreError> {
+        let sql = format!("SELECT {COLUMNS} FROM api_key ORDER BY created_at, id");
+        self.workers.ask(move |connection| connection.query(&sql, &[])?.iter().map(read).collect()).await
+    }
+
+    pub(crate) async fn add_api_key(&self, key: StoredApiKey, replaces: Option<(String, Timestamp)>) -> Result<(), StoreError> {
+        let added = self.workers.write(move |tx| {
+            let insert = "INSERT INTO api_key (id, name, hash, scopes, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6) \
+                 ON CONFLICT DO NOTHING";
+            let (scopes, created_at) = (key.scopes.to_string(), key.created_at.unix_micros());
+            let expires_at = key.expires_at.map(Timestamp::unix_micros);
+            tx.execute(insert, &[&key.id, &key.name, &key.hash.as_slice(), &scopes, &created_at, &expires_at])?;
+            if let Some((replaced, until)) = &replaces {
+                let end = "UPDATE api_key SET expires_at = least(coalesce(expires_at, $2), $2) WHERE id = $1";
+                tx.execute(end, &[replaced, &until.unix_micros()])?;
+            }
+            Ok(())
+        });
+        added.await?;
+        self.seams.pass(Seam::ApiKeyStored).await;
+        Ok(())
+    }
+
+    pub(crate) async fn revoke_api_key(&self, id: String, now: Timestamp) -> Result<Option<StoredApiKey>, StoreError> {
+        let select = format!("SELECT {COLUMNS} FROM api_key WHERE id = $1");
+        let revoked = self.workers.write(move |tx| {
+            let revoke = "UPDATE api_key SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL";
+            tx.execute(revoke, &[&id, &now.unix_micros()])?;
+            tx.query_opt(&select, &[&id])?.as_ref().map(read).transpose()
+        });
+        let revoked = revoked.await?;
+        self.seams.pass(Seam::ApiKeyRevoked).await;
+        Ok(revoked)
+    }
+
+    pub(crate) async fn used_api_keys(&self, used: Vec<(String, Timestamp)>) -> Result<(), StoreError> {
+        let (ids, moments): (Vec<String>, Vec<i64>) = used.into_iter().map(|(id, at)| (id, at.unix_micros())).unzip();
+        let sql = "UPDATE api_key SET last_used_at = t.at FROM unnest($1::text[], $2::bigint[]) AS t (id, at) \
+             WHERE api_key.id = t.id AND coalesce(last_used_at, 0) < t.at";
+        self.workers.ask(move |connection| connection.execute(sql, &[&ids, &moments]).map(drop)).await
+    }
+}
+
+fn read(row: &Row) -> Asked<StoredApiKey> {
+    let time = |index| Ok::<_, StoreError>(row.try_get::<_, Option<i64>>(index)?.map(Timestamp::from_unix_micros));
+    Ok(StoredApiKey {
+        id: row.try_get(0)?,
+        name: row.try_get(1)?,
+        hash: row.try_get::<_, &[u8]>(2)?.try_into().map_err(|_| StoreError::Row("api_key.hash"))?,
+        scopes: row.try_get::<_, &str>(3)?.parse().map_err(|_| StoreError::Row("api_key.scopes"))?,
+        created_at: Timestamp::from_unix_micros(row.try_get(4)?),
+        expires_at: time(5)?,
+        revoked_at: time(6)?,
+        last_used_at: time(7)?,
+    })
+}

@@ -1,0 +1,346 @@
+//! One connection to the database, used by one thread: opened when it is needed, and again when it breaks.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use guestlane_genesys::Clock;
+use rustls_tokio_postgres::{MakeRustlsConnect, config_platform_verifier};
+use tokio::runtime::{Builder, Runtime};
+use tokio_postgres::{Client, Row, Statement, error::SqlState, types::ToSql};
+
+use super::super::{PostgresUrl, StoreError};
+
+/// Values of a statement.
+pub(super) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+/// The database is no part of what a test's clock moves: its time limits are real ones.
+static REAL: Clock = Clock::system();
+
+/// How long a connection may take to be there.
+const CONNECT: Duration = Duration::from_secs(3);
+
+/// How long what was sent may stay without a sign that it arrived, and a silent connection without a question whether it lives.
+const SILENCE: Duration = Duration::from_secs(4);
+
+/// How long it is tried to reach the database, before whoever asked is told that it cannot be.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A connection that is opened on first use. Its thread waits for each answer.
+pub(super) struct Connection {
+    runtime: Runtime,
+    url: PostgresUrl,
+    /// What each new connection is told first.
+    settings: &'static str,
+    /// How long an answer may take.
+    limit: Duration,
+    open: Option<Open>,
+    /// Within a transaction, which a connection that breaks ends: no other one can go on with it.
+    in_transaction: bool,
+    /// Who served the connection before this one.
+    last: Option<Backend>,
+}
+
+/// A connection that is open.
+struct Open {
+    client: Client,
+    backend: Backend,
+    statements: HashMap<String, Statement>,
+}
+
+/// The server's process behind a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Backend {
+    pid: i32,
+    started: String,
+}
+
+/// What can go wrong on a connection.
+pub(super) type Asked<T> = Result<T, StoreError>;
+
+impl Connection {
+    /// Opens nothing yet.
+    pub(super) fn new(url: PostgresUrl, settings: &'static str, limit: Duration) -> Asked<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| StoreError::Unreachable { at: url.to_string(), reason: error.to_string() })?;
+        Ok(Self { runtime, url, settings, limit, open: None, in_transaction: false, last: None })
+    }
+
+    /// Tries for a while. A password that is wrong stays wrong: that is told at once.
+    pub(super) fn be_open(&mut self) -> Asked<()> {
+        if self.in_transaction {
+            let reason = "the connection broke in a transaction".to_owned();
+            return if self.is_open() { Ok(()) } else { Err(StoreError::Unreachable { at: self.url.to_string(), reason }) };
+        }
+        let give_up = REAL.monotonic() + PATIENCE;
+        loop {
+            match self.try_open() {
+                Err(StoreError::Unreachable { .. }) if REAL.monotonic() < give_up => self.runtime.block_on(REAL.sleep(PAUSE)),
+                tried => return tried,
+            }
+        }
+    }
+
+    /// Once.
+    pub(super) fn try_open(&mut self) -> Asked<()> {
+        if self.is_open() {
+            return Ok(());
+        }
+        let opening = open(&self.url, self.settings);
+        let open = self.runtime.block_on(opening)?;
+        self.last = Some(open.backend.clone());
+        self.open = Some(open);
+        Ok(())
+    }
+
+    pub(super) fn is_open(&mut self) -> bool {
+        if self.open.as_ref().is_some_and(|open| open.client.is_closed()) {
+            self.open = None;
+        }
+        self.open.is_some()
+    }
+
+    /// Whatever was under way on the connection before is over when this returns: what it wrote is committed by now, or never will be.
+    pub(super) fn end_the_one_before(&mut self) -> Asked<()> {
+        let before = self.last.clone();
+        self.open = None;
+        self.be_open()?;
+        let ended = before.as_ref().map_or(Ok(()), |before| self.end(before));
+        if ended.is_err() {
+            self.last = before; // still
+        }
+        ended
+    }
+
+    fn end(&mut self, Backend { pid, started }: &Backend) -> Asked<()> {
+        let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1 AND backend_start::text = $2";
+        self.query(end, &[pid, started])?;
+        let give_up = REAL.monotonic() + PATIENCE;
+        let lives = "SELECT 1 FROM pg_stat_activity WHERE pid = $1 AND backend_start::text = $2";
+        while !self.query(lives, &[pid, started])?.is_empty() {
+            if REAL.monotonic() > give_up {
+                return Err(StoreError::Unreachable {
+                    at: self.url.to_string(),
+                    reason: "a connection that broke does not end".into(),
+                });
+            }
+            self.runtime.block_on(REAL.sleep(PAUSE));
+        }
+        Ok(())
+    }
+
+    /// All rows.
+    pub(super) fn query(&mut self, sql: &str, params: Params<'_>) -> Asked<Vec<Row>> {
+        self.be_open()?;
+        let Some(open) = &mut self.open else { return Err(StoreError::Closed) };
+        let limited = REAL.timeout(self.limit, async {
+            let statement = open.statement(sql).await?;
+            open.client.query(&statement, params).await
+        });
+        answered(&self.url, self.runtime.block_on(limited))
+    }
+
+    /// The first row, if there is one.
+    pub(super) fn query_opt(&mut self, sql: &str, params: Params<'_>) -> Asked<Option<Row>> {
+        Ok(self.query(sql, params)?.into_iter().next())
+    }
+
+    /// The first row.
+    pub(super) fn query_one(&mut self, sql: &str, params: Params<'_>) -> Asked<Row> {
+        self.query_opt(sql, params)?.ok_or(StoreError::Row("a row that must be there"))
+    }
+
+    /// How many rows it changed.
+    pub(super) fn execute(&mut self, sql: &str, params: Params<'_>) -> Asked<u64> {
+        self.be_open()?;
+        let Some(open) = &mut self.open else { return Err(StoreError::Closed) };
+        let limited = REAL.timeout(self.limit, async {
+            let statement = open.statement(sql).await?;
+            open.client.execute(&statement, params).await
+        });
+        answered(&self.url, self.runtime.block_on(limited))
+    }
+
+    /// Statements without values, one after another.
+    pub(super) fn batch(&mut self, sql: &str) -> Asked<()> {
+        self.be_open()?;
+        let Some(open) = &mut self.open else { return Err(StoreError::Closed) };
+        answered(&self.url, self.runtime.block_on(REAL.timeout(self.limit, open.client.batch_execute(sql))))
+    }
+
+    /// Runs `work` in a transaction, again from its beginning when the connection breaks, or two transactions stand in each other's way: so it must
+    /// do no harm if it has been done.
+    pub(super) fn transaction<T>(&mut self, mut work: impl FnMut(&mut Self) -> Asked<T>) -> Asked<T> {
+        self.repeated(|connection| {
+            connection.within("BEGIN", |connection| {
+                let value = work(connection)?;
+                connection.batch("COMMIT").map(|()| value)
+            })
+        })
+    }
+
+    /// Begins a transaction, and runs `work` in it. Whoever asked for that goes on with the transaction; after an error there is none.
+    pub(super) fn within<T>(&mut self, begin: &str, work: impl FnOnce(&mut Self) -> Asked<T>) -> Asked<T> {
+        self.batch(begin)?;
+        self.in_transaction = true;
+        let done = work(self);
+        self.in_transaction = false;
+        if done.is_err() && self.is_open() {
+            let _ = self.batch("ROLLBACK");
+        }
+        done
+    }
+
+    /// Runs `work` again when the connection breaks.
+    pub(super) fn repeated<T>(&mut self, mut work: impl FnMut(&mut Self) -> Asked<T>) -> Asked<T> {
+        let give_up = REAL.monotonic() + PATIENCE;
+        loop {
+            match work(self) {
+                Err(error) if may_go_well_next_time(&error) && REAL.monotonic() < give_up => {
+                    self.open = self.open.take().filter(|open| !open.client.is_closed() && !is_lost(&error));
+                    self.runtime.block_on(REAL.sleep(PAUSE));
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// Sends statements all at once, and waits for all answers: one round trip. The first error is the answer.
+    pub(super) fn pipeline(&mut self, steps: &[Step<'_>]) -> Asked<Vec<Vec<Row>>> {
+        self.be_open()?;
+        self.send_all(steps)
+    }
+
+    /// As [`pipeline`](Self::pipeline), for the rest of a transaction: on no other connection than that on which it began.
+    pub(super) fn go_on(&mut self, steps: &[Step<'_>]) -> Asked<Vec<Vec<Row>>> {
+        self.in_transaction = true;
+        let answers = self.be_open().and_then(|()| self.send_all(steps));
+        self.in_transaction = false;
+        answers
+    }
+
+    fn send_all(&mut self, steps: &[Step<'_>]) -> Asked<Vec<Vec<Row>>> {
+        let Some(open) = &mut self.open else { return Err(StoreError::Closed) };
+        let limited = REAL.timeout(self.limit, async {
+            for step in steps {
+                if let Step::Query(sql, _) = step {
+                    open.statement(sql).await?;
+                }
+            }
+            let open = &*open;
+            let answers = futures_util::future::join_all(steps.iter().map(|step| open.send(step))).await;
+            answers.into_iter().collect::<Result<Vec<_>, _>>()
+        });
+        answered(&self.url, self.runtime.block_on(limited))
+    }
+
+    /// Lets go of a connection that may not be trusted any more.
+    pub(super) fn drop_it(&mut self) {
+        self.open = None;
+    }
+}
+
+/// One of several statements that are sent together.
+pub(super) enum Step<'a> {
+    /// Without values or rows.
+    Plain(&'a str),
+    /// With values, prepared.
+    Query(&'a str, Params<'a>),
+}
+
+impl Open {
+    /// A statement that was prepared before.
+    async fn send(&self, step: &Step<'_>) -> Result<Vec<Row>, tokio_postgres::Error> {
+        match step {
+            Step::Plain(sql) => self.client.batch_execute(sql).await.map(|()| Vec::new()),
+            Step::Query(sql, params) => match self.statements.get(*sql) {
+                Some(statement) => self.client.query(statement, params).await,
+                None => self.client.query(*sql, params).await,
+            },
+        }
+    }
+
+    async fn statement(&mut self, sql: &str) -> Result<Statement, tokio_postgres::Error> {
+        if let Some(known) = self.statements.get(sql) {
+            return Ok(known.clone());
+        }
+        let statement = self.client.prepare(sql).await?;
+        self.statements.insert(sql.to_owned(), statement.clone());
+        Ok(statement)
+    }
+}
+
+async fn open(url: &PostgresUrl, settings: &str) -> Asked<Open> {
+    let unreachable = |reason: String| StoreError::Unreachable { at: url.to_string(), reason };
+    let mut config = url.config.clone();
+    config.connect_timeout(CONNECT).tcp_user_timeout(SILENCE).keepalives_idle(SILENCE).keepalives_interval(SILENCE / 2);
+    if config.get_application_name().is_none() {
+        config.application_name("guestlane");
+    }
+    let tls = MakeRustlsConnect::new(tls(url)?);
+    let connecting = REAL.timeout(2 * CONNECT, config.connect(tls)).await;
+    let (client, driver) = match connecting {
+        Ok(Ok(open)) => open,
+        Ok(Err(error)) if error.as_db_error().is_some_and(|error| is_for_good(error.code())) => return Err(error.into()),
+        Ok(Err(error)) => return Err(unreachable(crate::error::chain(&error))),
+        Err(error) => return Err(unreachable(error.to_string())),
+    };
+    tokio::spawn(async move {
+        let _ = driver.await; // whoever asks next is told
+    });
+    let first = async {
+        client.batch_execute(settings).await?;
+        let whom = "SELECT pid, backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid()";
+        let row = client.query_one(whom, &[]).await?;
+        Ok(Backend { pid: row.get(0), started: row.get(1) })
+    };
+    match REAL.timeout(2 * CONNECT, first).await {
+        Ok(Ok(backend)) => Ok(Open { client, backend, statements: HashMap::new() }),
+        Ok(Err(error)) => Err(unreachable(chained(&error))),
+        Err(error) => Err(unreachable(error.to_string())),
+    }
+}
+
+fn chained(error: &tokio_postgres::Error) -> String {
+    crate::error::chain(error)
+}
+
+fn tls(url: &PostgresUrl) -> Asked<rustls::ClientConfig> {
+    let unusable = |reason: String| StoreError::Unreachable { at: url.to_string(), reason };
+    let config = match &url.trust {
+        guestlane_genesys::Trust::Only(roots) => {
+            rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+                .with_safe_default_protocol_versions()
+                .map_err(|error| unusable(error.to_string()))?
+                .with_root_certificates(Arc::clone(roots))
+                .with_no_client_auth()
+        }
+        guestlane_genesys::Trust::System => config_platform_verifier().map_err(|error| unusable(error.to_string()))?,
+    };
+    Ok(config)
+}
+
+/// Wrong names and passwords, and rights that are missing: trying again changes nothing.
+fn is_for_good(code: &SqlState) -> bool {
+    let code = code.code();
+    code.starts_with("28") || code.starts_with("3D") || code.starts_with("42")
+}
+
+fn answered<T>(url: &PostgresUrl, answer: Result<Result<T, tokio_postgres::Error>, guestlane_genesys::TimedOut>) -> Asked<T> {
+    match answer {
+        Ok(answer) => Ok(answer?),
+        Err(late) => Err(StoreError::Unreachable { at: url.to_string(), reason: late.to_string() }),
+    }
+}
+
+/// Whether nobody knows what became of what was sent.
+pub(super) fn is_lost(error: &StoreError) -> bool {
+    matches!(error, StoreError::Unreachable { .. } | StoreError::Postgres { lost: true, .. })
+}
+
+/// The connection broke, or others were in the way.
+pub(super) fn may_go_well_next_time(error: &StoreError) -> bool {
+    let ways = [SqlState::T_R_DEADLOCK_DETECTED, SqlState::T_R_SERIALIZATION_FAILURE, SqlState::LOCK_NOT_AVAILABLE];
+    is_lost(error) || matches!(error, StoreError::Postgres { code: Some(code), .. } if ways.contains(code))
+}

@@ -1,0 +1,195 @@
+//! The audit log that is this process's: its place in the database, its files on this machine.
+
+use std::{
+    cell::RefCell,
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt,
+    path::PathBuf,
+};
+
+use guestlane_genesys::Seams;
+use uuid::Uuid;
+
+use super::connection::{Asked, Connection};
+use crate::{
+    audit::{Added, AuditError, Checkpoint, Frontier, Lines, LogFiles, NoteSigner, ONE_WRITE, lines_path},
+    store::{AuditSettings, StoreError},
+};
+
+/// The state directory that logs are written beside: it has a name of its own in the database.
+#[derive(Debug, Clone)]
+pub(super) struct Home {
+    pub(super) id: Uuid,
+    pub(super) directory: PathBuf,
+}
+
+impl Home {
+    /// The name is in the directory; the first process there makes it.
+    pub(super) fn in_directory(directory: PathBuf) -> Asked<Self> {
+        let file = directory.join("home.id");
+        let failed = |error: io::Error| StoreError::Open(file.clone(), error);
+        crate::disk::make_directory(&file).map_err(failed)?;
+        let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file);
+        match made {
+            Ok(mut made) => io::Write::write_all(&mut made, Uuid::new_v4().to_string().as_bytes()).map_err(failed)?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(failed(error)),
+        }
+        let text = fs::read_to_string(&file).map_err(failed)?;
+        let id = text.trim().parse().map_err(|_| {
+            let reason = "it does not hold a UUID; remove it, and the logs of this directory are written on by nobody";
+            failed(io::Error::new(io::ErrorKind::InvalidData, reason))
+        })?;
+        Ok(Self { id, directory })
+    }
+}
+
+/// A log that is this process's for as long as it lives.
+#[derive(Debug)]
+pub(super) struct Log {
+    pub(super) number: i64,
+    pub(super) tree: Frontier,
+    /// The name of the last transaction in it.
+    pub(super) batch: i64,
+    /// The name of one that was sent and not answered.
+    pub(super) pending: Option<i64>,
+    /// Lines that are committed, and in no file yet.
+    pub(super) fresh: Vec<String>,
+    pub(super) files: LogFiles,
+    pub(super) lock: PathBuf,
+    /// Locked; let go of by the operating system, however the process ends.
+    _held: File,
+}
+
+impl Log {
+    /// The first log of this home that is nobody's, else a new one.
+    pub(super) fn ours(connection: &mut Connection, home: &Home, settings: &AuditSettings) -> Asked<Self> {
+        loop {
+            for number in open_logs(connection, home)? {
+                if let Some(log) = Self::claim(connection, home, settings, number)? {
+                    return Ok(log);
+                }
+            }
+            begin(connection, home)?;
+        }
+    }
+
+    /// `None` when another process has it.
+    pub(super) fn claim(connection: &mut Connection, home: &Home, settings: &AuditSettings, number: i64) -> Asked<Option<Self>> {
+        let lock = home.directory.join(format!("log-{number}.lock"));
+        let failed = |error: io::Error| StoreError::Open(lock.clone(), error);
+        let held = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&lock).map_err(failed)?;
+        match held.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Ok(None),
+            Err(fs::TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        let files = LogFiles::new(lines_path(&settings.path, number_of(number)?));
+        let (tree, batch) = state(connection, number)?;
+        Ok(Some(Self { number, tree, batch, pending: None, fresh: Vec::new(), files, lock, _held: held }))
+    }
+
+    /// Brings the files up to what is committed. `fresh`: the last lines, which need not be asked for.
+    pub(super) fn bring_up(
+        &mut self,
+        connection: &mut Connection,
+        fresh: &[String],
+        signer: &NoteSigner,
+        seams: &Seams,
+    ) -> Result<Added, AuditError> {
+        let number = number_of(self.number).unwrap_or_default();
+        let origin = Checkpoint::origin_of(signer.public(), number);
+        let note = Checkpoint { origin, size: self.tree.size(), root: self.tree.root() }.sign(signer);
+        let lines = StoredLines {
+            connection: RefCell::new(connection),
+            log: self.number,
+            fresh,
+            first: self.tree.size().saturating_sub(fresh.len() as u64),
+        };
+        self.files.catch_up(&lines, &note, seams)
+    }
+}
+
+pub(super) fn number_of(log: i64) -> Asked<u32> {
+    u32::try_from(log).map_err(|_| StoreError::Row("audit_log.log"))
+}
+
+/// A log's tree, and the name of the last transaction in it.
+pub(super) fn state(connection: &mut Connection, log: i64) -> Asked<(Frontier, i64)> {
+    let row = connection.query_one("SELECT size, frontier, batch FROM audit_log WHERE log = $1", &[&log])?;
+    let size = u64::try_from(row.try_get::<_, i64>(0)?).map_err(|_| StoreError::Row("audit_log.size"))?;
+    let tree = Frontier::from_bytes(size, row.try_get(1)?).ok_or(StoreError::Row("audit_log.frontier"))?;
+    Ok((tree, row.try_get(2)?))
+}
+
+pub(super) fn open_logs(connection: &mut Connection, home: &Home) -> Asked<Vec<i64>> {
+    let select = "SELECT log FROM audit_log WHERE home = $1 AND closed_at IS NULL ORDER BY log";
+    connection.query(select, &[&home.id])?.iter().map(|row| Ok(row.try_get(0)?)).collect()
+}
+
+/// Two processes begin one after the other: numbers have no gaps.
+fn begin(connection: &mut Connection, home: &Home) -> Asked<()> {
+    connection.transaction(|tx| {
+        tx.batch("LOCK TABLE audit_log IN SHARE ROW EXCLUSIVE MODE")?;
+        let insert =
+            "INSERT INTO audit_log (log, home, size, frontier) SELECT coalesce(max(log), 0) + 1, $1, 0, '' FROM audit_log";
+        tx.execute(insert, &[&home.id]).map(drop)
+    })
+}
+
+/// A log's rows, as its file wants them.
+struct StoredLines<'a> {
+    connection: RefCell<&'a mut Connection>,
+    log: i64,
+    fresh: &'a [String],
+    /// The index of the first fresh line.
+    first: u64,
+}
+
+/// Lines that are asked for at once: fewer than fill one write, mostly.
+const AT_ONCE: i64 = 2000;
+
+impl StoredLines<'_> {
+    fn fresh_from(&self, index: u64) -> Option<&[String]> {
+        let skipped = usize::try_from(index.checked_sub(self.first)?).ok()?;
+        self.fresh.get(skipped..)
+    }
+
+    fn select(&self, sql: &str, index: u64) -> Result<Vec<String>, String> {
+        let index = i64::try_from(index).unwrap_or(i64::MAX);
+        let rows = self.connection.borrow_mut().query(sql, &[&self.log, &index]).map_err(|error| crate::error::chain(&error))?;
+        rows.iter().map(|row| row.try_get(0).map_err(|error| error.to_string())).collect()
+    }
+}
+
+impl Lines for StoredLines<'_> {
+    fn line(&self, index: u64) -> Result<Option<String>, String> {
+        if let Some([line, ..]) = self.fresh_from(index) {
+            return Ok(Some(line.clone()));
+        }
+        Ok(self.select("SELECT line FROM audit_entry WHERE log = $1 AND idx = $2", index)?.pop())
+    }
+
+    fn append_from(&self, index: u64, text: &mut Vec<u8>) -> Result<u64, String> {
+        let asked;
+        let lines = match self.fresh_from(index) {
+            Some(fresh) => fresh,
+            None => {
+                let sql = format!("SELECT line FROM audit_entry WHERE log = $1 AND idx >= $2 ORDER BY idx LIMIT {AT_ONCE}");
+                asked = self.select(&sql, index)?;
+                &asked
+            }
+        };
+        let mut count = 0;
+        for line in lines {
+            if text.len() >= ONE_WRITE {
+                break;
+            }
+            text.extend_from_slice(line.as_bytes());
+            text.push(b'\n');
+            count += 1;
+        }
+        Ok(count)
+    }
+}

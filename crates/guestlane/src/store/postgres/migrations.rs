@@ -1,0 +1,49 @@
+//! The database's formats, one after another. The table `format` has the number of the one that is there.
+
+use super::connection::{Asked, Connection};
+use crate::store::StoreError;
+
+/// Never changed once released; a new format is a new entry.
+const FORMATS: &[&str] = &[include_str!("format_1.sql")];
+
+/// Of two processes that start at once, one brings the database up, and the other one waits. Means nothing.
+const LOCK: i64 = 0x6775_6573_746c_616e;
+
+/// The format that this version writes.
+pub(super) fn known() -> u32 {
+    u32::try_from(FORMATS.len()).unwrap_or(u32::MAX)
+}
+
+/// The format that is there; `None`: none.
+pub(super) fn found(connection: &mut Connection) -> Asked<Option<u32>> {
+    let is_there = connection.query_one("SELECT to_regclass('format') IS NOT NULL", &[])?;
+    if !is_there.get::<_, bool>(0) {
+        return Ok(None);
+    }
+    let row = connection.query_opt("SELECT number FROM format", &[])?;
+    row.map(|row| u32::try_from(row.get::<_, i32>(0)).map_err(|_| StoreError::Row("format.number"))).transpose()
+}
+
+pub(super) fn run(connection: &mut Connection, at: &str) -> Asked<()> {
+    let known = known();
+    if found(connection)? == Some(known) {
+        return Ok(());
+    }
+    connection.transaction(|tx| {
+        tx.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK])?;
+        let found = found(tx)?.unwrap_or(0);
+        if found > known {
+            return Err(StoreError::Newer { path: at.to_owned(), found, known });
+        }
+        if found == 0 {
+            tx.batch(
+                "CREATE TABLE IF NOT EXISTS format (number integer NOT NULL); DELETE FROM format; INSERT INTO format VALUES (0)",
+            )?;
+        }
+        for format in FORMATS.iter().skip(found as usize) {
+            tx.batch(format)?;
+        }
+        tx.execute("UPDATE format SET number = $1", &[&i32::try_from(known).unwrap_or(i32::MAX)])?;
+        Ok(())
+    })
+}

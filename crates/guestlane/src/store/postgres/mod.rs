@@ -1,0 +1,88 @@
+//! The store in PostgreSQL (13 or newer): any number of processes, on any machine, share it.
+//!
+//! What the audit log tells of goes through one thread, which commits together whatever is waiting. The rest is asked and written by a few
+//! others. Each thread has one connection, and waits for its answers: the order of things is as plain as in a file.
+
+mod admission;
+mod api_keys;
+mod calls;
+mod connection;
+mod counters;
+mod deliveries;
+mod guests;
+mod keys;
+mod log;
+mod migrations;
+mod prune;
+mod records;
+mod rows;
+mod sessions;
+mod standing;
+mod workers;
+mod writer;
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use guestlane_genesys::{Clock, Seams};
+
+use super::{AuditSettings, Glance, Guarantees, PostgresUrl, StoreError};
+use crate::audit::NoteSigner;
+use connection::{Asked, Connection};
+use log::Home;
+use workers::Workers;
+use writer::Writer;
+
+/// The store in a database. Cheap to clone; closed when the last clone is dropped.
+#[derive(Debug, Clone)]
+pub(super) struct Postgres {
+    writer: Writer,
+    workers: Workers,
+    home: Home,
+    seams: Seams,
+}
+
+impl Postgres {
+    /// Waits for the database for a while, as whoever starts both at once wants it.
+    pub(crate) async fn open(url: &PostgresUrl, home: &Path, clock: &Clock, seams: &Seams) -> Asked<Self> {
+        let home = Home::in_directory(home.to_owned())?;
+        let at = url.to_string();
+        let mut connection = Writer::connection(url)?;
+        let connection = on_a_thread(clock, move || {
+            connection.be_open()?;
+            migrations::run(&mut connection, &at)?;
+            Ok(connection)
+        });
+        let connection = connection.await?;
+        let writer = Writer::start(connection, home.clone(), clock.clone(), seams.clone())?;
+        let workers = Workers::start(url, clock.clone(), seams.clone())?;
+        Ok(Self { writer, workers, home, seams: seams.clone() })
+    }
+
+    pub(crate) async fn glance(url: &PostgresUrl) -> Asked<Option<Glance>> {
+        let mut connection = Connection::new(url.clone(), "", Duration::from_secs(10))?;
+        on_a_thread(&Clock::system(), move || {
+            connection.try_open()?;
+            let Some(format) = migrations::found(&mut connection)? else { return Ok(None) };
+            let known = migrations::known();
+            let has_keys = connection.query_one("SELECT EXISTS (SELECT 1 FROM signing_key)", &[])?.try_get(0)?;
+            let platform = connection.query_opt("SELECT base_url FROM platform", &[])?;
+            let platform = platform.map(|row| row.try_get(0)).transpose()?;
+            Ok(Some(Glance { format, known, has_keys, platform }))
+        })
+        .await
+    }
+
+    pub(crate) async fn go_without(&self, guarantees: Guarantees) -> Asked<()> {
+        self.writer.alone(move |thread| thread.go_without(guarantees)).await?
+    }
+
+    pub(crate) async fn keep_audit_log(&self, settings: AuditSettings, signer: Arc<NoteSigner>, mend: bool) -> Asked<()> {
+        self.writer.alone(move |thread| thread.keep(settings, signer, mend)).await?
+    }
+}
+
+/// A connection belongs to a thread that may wait for it.
+async fn on_a_thread<T: Send + 'static>(clock: &Clock, work: impl FnOnce() -> Asked<T> + Send + 'static) -> Asked<T> {
+    let _busy = clock.busy();
+    tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::Closed)?
+}

@@ -1,0 +1,190 @@
+//! Sessions as rows of PostgreSQL: one by one, and as columns of many.
+
+use guestlane_genesys::Attempt;
+use tokio_postgres::{Row, types::ToSql};
+use uuid::Uuid;
+
+use super::connection::Asked;
+use crate::{
+    ledger::Session,
+    store::{StoreError, calls, row::SessionRow},
+};
+
+pub(super) use crate::store::row::COLUMNS;
+
+/// A number of which there are fewer than four thousand million.
+pub(super) fn small(row: &Row, index: usize) -> Asked<u32> {
+    u32::try_from(row.try_get::<_, i64>(index)?).map_err(|_| StoreError::Row("a number that is too large"))
+}
+
+pub(super) fn read(row: &Row) -> Asked<Session> {
+    SessionRow {
+        id: row.try_get(0)?,
+        idempotency_key: row.try_get(1)?,
+        guest_id: row.try_get(2)?,
+        queue_id: row.try_get(3)?,
+        attributes: row.try_get(4)?,
+        state: row.try_get(5)?,
+        token_kid: row.try_get(6)?,
+        token_jti: row.try_get(7)?,
+        token_iat: row.try_get(8)?,
+        contact_id: row.try_get(9)?,
+        conversation_id: row.try_get(10)?,
+        attempts: small(row, 11)?,
+        epoch: small(row, 12)?,
+        admitted_at: row.try_get(13)?,
+        step_since: row.try_get(14)?,
+        due_at: row.try_get(15)?,
+        opened_at: row.try_get(16)?,
+        latency_us: row.try_get(17)?,
+        failure_code: row.try_get(18)?,
+        failure_message: row.try_get(19)?,
+        uncertain: row.try_get(20)?,
+        surface: row.try_get(21)?,
+        door: row.try_get(22)?,
+        guest_session: row.try_get(23)?,
+        guest_session_ends: row.try_get(24)?,
+        message_id: row.try_get(25)?,
+        contact_unknown: row.try_get(26)?,
+        person: row.try_get(27)?,
+        plain_contact: row.try_get(28)?,
+        traceparent: row.try_get(29)?,
+    }
+    .into_session()
+}
+
+/// PostgreSQL keeps no NUL in a text; neither does anything that we wrote ourselves.
+fn text(text: String) -> String {
+    if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }
+}
+
+/// Rows as columns, each an array: one statement for all of them.
+macro_rules! columns {
+    ($(#[$about:meta])* $name:ident { $($column:ident: $type:ty),+ $(,)? }) => {
+        $(#[$about])*
+        #[derive(Default)]
+        pub(super) struct $name {
+            $($column: Vec<$type>,)+
+        }
+
+        impl $name {
+            /// The arrays, in the order in which they are declared.
+            pub(super) fn params(&self) -> Vec<&(dyn ToSql + Sync)> {
+                vec![$(&self.$column),+]
+            }
+        }
+    };
+}
+
+columns! {
+    /// New sessions.
+    NewSessions {
+        id: Uuid, idempotency_key: String, fingerprint: Vec<u8>, guest_id: String, queue_id: Uuid, attributes: String, state: String,
+        token_kid: String, token_jti: Uuid, token_iat: i64, attempts: i64, epoch: i64, admitted_at: i64, step_since: i64, due_at: i64,
+        uncertain: bool, surface: String, door: Option<Uuid>, guest_session: Option<Vec<u8>>, person: Option<String>, plain_contact: bool,
+        traceparent: Option<String>,
+    }
+}
+
+impl NewSessions {
+    /// With the columns' names, and the types of the arrays. A key that is taken is left out.
+    pub(super) const INSERT: &str = "INSERT INTO session (id, idempotency_key, fingerprint, guest_id, queue_id, attributes, state, token_kid, \
+         token_jti, token_iat, attempts, epoch, admitted_at, step_since, due_at, uncertain, surface, door, guest_session, person, plain_contact, \
+         traceparent) SELECT * FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::text[], $5::uuid[], $6::text[], $7::text[], $8::text[], \
+         $9::uuid[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::boolean[], $17::text[], \
+         $18::uuid[], $19::bytea[], $20::text[], $21::boolean[], $22::text[]) ON CONFLICT (idempotency_key) DO NOTHING RETURNING id";
+
+    pub(super) fn push(&mut self, session: &Session) -> Asked<()> {
+        let row = SessionRow::of(session)?;
+        self.id.push(row.id);
+        self.idempotency_key.push(row.idempotency_key);
+        self.fingerprint.push(session.request.fingerprint().to_vec());
+        self.guest_id.push(row.guest_id);
+        self.queue_id.push(row.queue_id);
+        self.attributes.push(row.attributes);
+        self.state.push(row.state);
+        self.token_kid.push(row.token_kid);
+        self.token_jti.push(row.token_jti);
+        self.token_iat.push(row.token_iat);
+        self.attempts.push(row.attempts.into());
+        self.epoch.push(row.epoch.into());
+        self.admitted_at.push(row.admitted_at);
+        self.step_since.push(row.step_since);
+        self.due_at.push(row.due_at);
+        self.uncertain.push(row.uncertain);
+        self.surface.push(row.surface);
+        self.door.push(row.door);
+        self.guest_session.push(row.guest_session);
+        self.person.push(row.person);
+        self.plain_contact.push(row.plain_contact);
+        self.traceparent.push(row.traceparent);
+        Ok(())
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.id.len()
+    }
+}
+
+columns! {
+    /// Sessions that go on, if nobody has taken them over since the epoch before.
+    GoneOn {
+        id: Uuid, before: i64, state: String, token_kid: String, token_jti: Uuid, token_iat: i64, contact_id: Option<String>,
+        conversation_id: Option<String>, attempts: i64, epoch: i64, step_since: i64, due_at: i64, opened_at: Option<i64>,
+        latency_us: Option<i64>, failure_code: Option<String>, failure_message: Option<String>, uncertain: bool, message_id: Option<String>,
+        contact_unknown: bool, guest_session_ends: Option<i64>, calls: String, most: i32, surface: String, door: Option<Uuid>,
+        guest_session: Option<Vec<u8>>, plain_contact: bool,
+    }
+}
+
+impl GoneOn {
+    /// All that can change.
+    pub(super) const UPDATE: &str = "UPDATE session SET state = t.state, token_kid = t.token_kid, token_jti = t.token_jti, \
+         token_iat = t.token_iat, contact_id = t.contact_id, conversation_id = t.conversation_id, attempts = t.attempts, epoch = t.epoch, \
+         step_since = t.step_since, due_at = t.due_at, opened_at = t.opened_at, latency_us = t.latency_us, failure_code = t.failure_code, \
+         failure_message = t.failure_message, uncertain = t.uncertain, message_id = t.message_id, contact_unknown = t.contact_unknown, \
+         guest_session_ends = t.guest_session_ends, \
+         calls = CASE WHEN octet_length(session.calls) < t.most THEN session.calls || t.calls ELSE session.calls END, \
+         surface = t.surface, door = t.door, guest_session = t.guest_session, plain_contact = t.plain_contact \
+         FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::uuid[], $6::bigint[], $7::text[], $8::text[], $9::bigint[], \
+         $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::text[], $16::text[], $17::boolean[], $18::text[], \
+         $19::boolean[], $20::bigint[], $21::text[], $22::integer[], $23::text[], $24::uuid[], $25::bytea[], $26::boolean[]) \
+         AS t (id, before, state, token_kid, token_jti, token_iat, contact_id, conversation_id, attempts, epoch, step_since, due_at, opened_at, \
+         latency_us, failure_code, failure_message, uncertain, message_id, contact_unknown, guest_session_ends, calls, most, surface, door, \
+         guest_session, plain_contact) WHERE session.id = t.id AND session.epoch = t.before RETURNING session.id, t.before";
+
+    pub(super) fn push(&mut self, session: &Session, before: u32, attempts: &[Attempt]) -> Asked<()> {
+        let row = SessionRow::of(session)?;
+        self.id.push(row.id);
+        self.before.push(before.into());
+        self.state.push(row.state);
+        self.token_kid.push(row.token_kid);
+        self.token_jti.push(row.token_jti);
+        self.token_iat.push(row.token_iat);
+        self.contact_id.push(row.contact_id.map(text));
+        self.conversation_id.push(row.conversation_id.map(text));
+        self.attempts.push(row.attempts.into());
+        self.epoch.push(row.epoch.into());
+        self.step_since.push(row.step_since);
+        self.due_at.push(row.due_at);
+        self.opened_at.push(row.opened_at);
+        self.latency_us.push(row.latency_us);
+        self.failure_code.push(row.failure_code.map(text));
+        self.failure_message.push(row.failure_message.map(text));
+        self.uncertain.push(row.uncertain);
+        self.message_id.push(row.message_id.map(text));
+        self.contact_unknown.push(row.contact_unknown);
+        self.guest_session_ends.push(row.guest_session_ends);
+        self.calls.push(text(calls::lines(attempts)));
+        self.most.push(i32::try_from(calls::MOST).unwrap_or(i32::MAX));
+        self.surface.push(row.surface);
+        self.door.push(row.door);
+        self.guest_session.push(row.guest_session);
+        self.plain_contact.push(row.plain_contact);
+        Ok(())
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.id.len()
+    }
+}

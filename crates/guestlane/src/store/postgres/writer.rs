@@ -1,0 +1,650 @@
+//! The thread that writes what the audit log tells of: it commits together whatever is waiting (group commit), in one round trip where nothing
+//! stands in the way, and knows after a broken connection what became of what it sent.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use guestlane_genesys::{Attempt, Clock, ErrorCounts, Seam, Seams};
+use tokio::sync::{mpsc, oneshot};
+use tokio_postgres::error::SqlState;
+use tracing::warn;
+use uuid::Uuid;
+
+use super::{
+    connection::{Asked, Connection, PATIENCE, Step, is_lost, may_go_well_next_time},
+    deliveries::{NewEvents, Settled, Settlements},
+    guests,
+    log::{Home, Log, number_of, open_logs, state},
+    rows::{GoneOn, NewSessions},
+};
+use crate::{
+    audit::{
+        Added, AuditError, Checkpoint, Entry, Frontier, NoteSigner, Rotation, checkpoint_path, hashes_path, leaf_hash, lines_path,
+    },
+    ledger::Session,
+    outbox::Event,
+    store::{AuditSettings, Committed, Guarantees, GuestIds, PostgresUrl, Restored, StoreError, summary},
+};
+
+/// The most writes in one transaction.
+const MOST: usize = 512;
+
+/// The most writes that wait; who comes then waits for room.
+const WAITING: usize = 1024;
+
+/// How long an answer of the database may take.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// What is told to each new connection: a transaction whose process is gone holds nobody up.
+const SETTINGS: &str = "SET statement_timeout = '10s'; SET lock_timeout = '5s'; SET idle_in_transaction_session_timeout = '5s'";
+
+/// What can be committed together with others.
+pub(super) enum Write {
+    /// A new session takes its key, unless somebody has it.
+    Admit(Box<Session>, Entry),
+    /// A session goes on, unless somebody has taken it over.
+    GoOn(Box<GoOn>),
+    /// What a try to tell the CRM came to, unless somebody else tries by now.
+    Settle(Settled),
+    /// What no session tells of.
+    Record(Option<Entry>, ErrorCounts),
+}
+
+/// See [`Write::GoOn`].
+pub(super) struct GoOn {
+    pub(super) before: u32,
+    pub(super) after: Session,
+    pub(super) audit: Option<Entry>,
+    pub(super) events: Vec<Event>,
+    pub(super) errors: ErrorCounts,
+    pub(super) calls: Vec<Attempt>,
+}
+
+/// What a write came to.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Kept {
+    /// Whether it was done: nobody had the key, or had taken the session over.
+    pub(super) done: bool,
+    /// Of each of its events, whether the first try is ours.
+    pub(super) first: Vec<bool>,
+}
+
+type Answer = oneshot::Sender<Result<Committed<Kept>, StoreError>>;
+
+enum Job {
+    Write(Write, Answer),
+    /// Between two transactions.
+    Alone(Box<dyn FnOnce(&mut Thread) + Send>),
+}
+
+/// The way to the writing thread.
+#[derive(Debug, Clone)]
+pub(super) struct Writer {
+    jobs: mpsc::Sender<Job>,
+    clock: Clock,
+}
+
+impl Writer {
+    pub(super) fn start(connection: Connection, home: Home, clock: Clock, seams: Seams) -> Asked<Self> {
+        let (jobs, receiver) = mpsc::channel(WAITING);
+        let books = None;
+        let mut thread = Thread { connection, home, books, audited: true, receiver, clock: clock.clone(), seams };
+        let spawned = thread::Builder::new().name("guestlane-write".to_owned()).spawn(move || thread.run());
+        spawned.map_err(|error| StoreError::Open("guestlane-write".into(), error))?;
+        Ok(Self { jobs, clock })
+    }
+
+    /// A connection that tells the server so, before it asks it anything.
+    pub(super) fn connection(url: &PostgresUrl) -> Asked<Connection> {
+        Connection::new(url.clone(), SETTINGS, LIMIT)
+    }
+
+    /// Answers once it is committed.
+    pub(super) async fn write(&self, write: Write) -> Result<Committed<Kept>, StoreError> {
+        let _busy = self.clock.busy();
+        let (answer, answered) = oneshot::channel();
+        self.jobs.send(Job::Write(write, answer)).await.map_err(|_| StoreError::Closed)?;
+        answered.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Runs `work` in a transaction of its own, whose records have a place in the log; again, when it surely was not committed.
+    pub(super) async fn transact<T, F>(&self, work: F) -> Result<Committed<T>, StoreError>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Connection, &mut Vec<Entry>) -> Asked<T> + Send + 'static,
+    {
+        self.alone(move |thread| thread.transact(work)).await?
+    }
+
+    /// Runs `work` between two transactions.
+    pub(super) async fn alone<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Thread) -> T + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let _busy = self.clock.busy();
+        let (answer, answered) = oneshot::channel();
+        let job = Job::Alone(Box::new(move |thread| {
+            let _ = answer.send(work(thread));
+        }));
+        self.jobs.send(job).await.map_err(|_| StoreError::Closed)?;
+        answered.await.map_err(|_| StoreError::Closed)
+    }
+}
+
+/// Where records go.
+struct Books {
+    settings: AuditSettings,
+    signer: Arc<NoteSigner>,
+    /// `None` before the first record, and when it is not known any more how the log stands.
+    log: Option<Log>,
+}
+
+pub(super) struct Thread {
+    pub(super) connection: Connection,
+    home: Home,
+    books: Option<Books>,
+    audited: bool,
+    receiver: mpsc::Receiver<Job>,
+    clock: Clock,
+    seams: Seams,
+}
+
+/// A transaction as it is sent: what the log is afterwards.
+struct Sealed {
+    tree: Frontier,
+    batch: i64,
+    lines: Vec<String>,
+}
+
+impl Thread {
+    fn run(&mut self) {
+        while let Some(job) = self.receiver.blocking_recv() {
+            let (mut writes, mut alone) = (Vec::new(), None);
+            let mut next = Some(job);
+            while let Some(job) = next {
+                match job {
+                    Job::Write(write, answer) => writes.push((write, answer)),
+                    Job::Alone(job) => alone = Some(job),
+                }
+                let room = alone.is_none() && writes.len() < MOST;
+                next = if room { self.receiver.try_recv().ok() } else { None };
+            }
+            if !writes.is_empty() {
+                self.write(writes);
+            }
+            if let Some(job) = alone {
+                job(self);
+            }
+        }
+    }
+
+    fn write(&mut self, mut writes: Vec<(Write, Answer)>) {
+        // In one order everywhere: who waits for each other's keys would wait for ever.
+        writes.sort_by(|(a, _), (b, _)| key_of(a).cmp(&key_of(b)));
+        let (writes, answers): (Vec<_>, Vec<_>) = writes.into_iter().unzip();
+        match self.commit(&writes) {
+            Ok(kept) => {
+                let audit = self.after_commit();
+                for (kept, answer) in kept.into_iter().zip(answers) {
+                    let _ = answer.send(Ok(Committed { value: kept, audit: audit.clone() }));
+                }
+            }
+            // One of them cannot be written: the others need not suffer for it.
+            Err(error) if writes.len() > 1 && !is_lost(&error) => {
+                warn!(error = crate::error::chain(&error), "a transaction failed; its parts are written one by one");
+                writes.into_iter().zip(answers).for_each(|alone| self.write(vec![alone]));
+            }
+            Err(error) => {
+                let reason = crate::error::chain(&error);
+                for answer in answers {
+                    let _ = answer.send(Err(StoreError::Commit(reason.clone())));
+                }
+            }
+        }
+    }
+
+    /// Brings the files up to what was committed.
+    fn after_commit(&mut self) -> Result<(), Arc<AuditError>> {
+        self.seams.pass_blocking(Seam::Committed);
+        let in_files = self.bring_up_ours();
+        self.seams.pass_blocking(Seam::CheckpointWritten);
+        in_files.map_err(|error| {
+            warn!(
+                error = crate::error::chain(&error),
+                "the audit log's files are behind the store; it is tried again with the next record"
+            );
+            Arc::new(error)
+        })
+    }
+
+    fn bring_up_ours(&mut self) -> Result<(), AuditError> {
+        let Some(Books { signer, log: Some(log), .. }) = &mut self.books else { return Ok(()) };
+        let fresh = std::mem::take(&mut log.fresh);
+        log.bring_up(&mut self.connection, &fresh, signer, &self.seams).map(drop)
+    }
+
+    /// Our log, as it is in the database.
+    fn log(&mut self) -> Asked<&mut Log> {
+        let books = self.books.as_mut().ok_or(StoreError::NoAuditLog)?;
+        if books.log.is_none() {
+            // What was sent before on a connection that broke may be committed only now.
+            self.connection.end_the_one_before()?;
+            books.log = Some(Log::ours(&mut self.connection, &self.home, &books.settings)?);
+        }
+        books.log.as_mut().ok_or(StoreError::NoAuditLog)
+    }
+
+    /// Commits all of `writes`; what cannot be done any more is left out.
+    fn commit(&mut self, writes: &[Write]) -> Asked<Vec<Kept>> {
+        self.begin_next_log_if_full()?;
+        let names = self.names(writes.iter().filter_map(entry_of))?;
+        let give_up = Clock::system().monotonic() + PATIENCE;
+        let mut hopeful = true;
+        loop {
+            let mut kept = Vec::new();
+            let attempt = if hopeful { Self::at_once } else { Self::step_by_step };
+            match attempt(self, writes, &names, &mut kept) {
+                Ok(()) => return Ok(kept),
+                Err(error) if is_surprise(&error) && hopeful => hopeful = false,
+                Err(error) if is_lost(&error) => {
+                    if self.was_committed()? {
+                        return Ok(kept);
+                    }
+                    if Clock::system().monotonic() > give_up {
+                        return Err(error);
+                    }
+                }
+                Err(error) if may_go_well_next_time(&error) && Clock::system().monotonic() < give_up => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// All in one round trip, as if nothing stood in the way; if something does, nothing is written.
+    fn at_once(&mut self, writes: &[Write], names: &Names, kept: &mut Vec<Kept>) -> Asked<()> {
+        *kept = writes.iter().map(Kept::hoped).collect();
+        let plan = Plan::of(writes, |_| true)?;
+        let sealed = self.seal(plan.entries.iter().copied(), names)?;
+        self.seams.pass_blocking(Seam::RowsWritten);
+        self.seams.pass_blocking(Seam::RecordsWritten);
+        let admitted = guarded(NewSessions::INSERT, 23);
+        let gone_on = guarded(GoneOn::UPDATE, 27);
+        let (admit, go_on) = (plan.admit.len() as i64, plan.go_on.len() as i64);
+        let (mut admit_params, mut go_on_params) = (plan.admit.params(), plan.go_on.params());
+        admit_params.push(&admit);
+        go_on_params.push(&go_on);
+        let mut steps = vec![Step::Plain("BEGIN")];
+        if admit > 0 {
+            steps.push(Step::Query(&admitted, &admit_params));
+        }
+        if go_on > 0 {
+            steps.push(Step::Query(&gone_on, &go_on_params));
+        }
+        self.finish(steps, &plan, sealed, kept)
+    }
+
+    /// First what may be in the way, then what follows from it: two round trips.
+    fn step_by_step(&mut self, writes: &[Write], names: &Names, kept: &mut Vec<Kept>) -> Asked<()> {
+        let plan = Plan::of(writes, |_| true)?;
+        let (admit, go_on) = (plan.admit.params(), plan.go_on.params());
+        let first = [Step::Plain("BEGIN"), Step::Query(NewSessions::INSERT, &admit), Step::Query(GoneOn::UPDATE, &go_on)];
+        let answers = self.connection.pipeline(&first);
+        let answers = answers.inspect_err(|_| self.connection.drop_it())?;
+        let admitted: HashSet<Uuid> = answers[1].iter().map(|row| row.get(0)).collect();
+        let gone_on: HashSet<(Uuid, i64)> = answers[2].iter().map(|row| (row.get(0), row.get(1))).collect();
+        let done = |write: &Write| match write {
+            Write::Admit(session, _) => admitted.contains(&session.id.0),
+            Write::GoOn(step) => gone_on.contains(&(step.after.id.0, step.before.into())),
+            Write::Settle(_) | Write::Record(..) => true,
+        };
+        let plan = Plan::of(writes, done)?;
+        let sealed = self.seal(plan.entries.iter().copied(), names)?;
+        *kept = writes.iter().map(|write| Kept { done: done(write), ..Kept::hoped(write) }).collect();
+        self.seams.pass_blocking(Seam::RowsWritten);
+        self.seams.pass_blocking(Seam::RecordsWritten);
+        self.finish(Vec::new(), &plan, sealed, kept)
+    }
+
+    /// Events, counts, records and the log's new state, and the end of the transaction.
+    fn finish(&mut self, first: Vec<Step<'_>>, plan: &Plan<'_>, sealed: Sealed, kept: &mut [Kept]) -> Asked<()> {
+        let log = self.log()?;
+        let (number, size, before) = (log.number, as_i64(log.tree.size()), log.batch);
+        log.pending = Some(sealed.batch);
+        let events = plan.events.params();
+        let settled = plan.settle.params();
+        let (names, values): (Vec<&str>, Vec<i64>) = plan.errors.iter().map(|(name, value)| (*name, *value)).unzip();
+        let counted: [&(dyn tokio_postgres::types::ToSql + Sync); 3] = [&number, &names, &values];
+        let sessions: Vec<Option<Uuid>> = plan.entries.iter().map(|entry| entry.session().map(|id| id.0)).collect();
+        let recorded: [&(dyn tokio_postgres::types::ToSql + Sync); 4] = [&number, &size, &sessions, &sealed.lines];
+        let (new_size, frontier) = (as_i64(sealed.tree.size()), sealed.tree.to_bytes());
+        let advanced: [&(dyn tokio_postgres::types::ToSql + Sync); 6] =
+            [&number, &size, &before, &new_size, &frontier, &sealed.batch];
+        let first_at = first.len();
+        let mut steps: Vec<Step<'_>> = first;
+        if plan.events.len() > 0 {
+            steps.push(Step::Query(NewEvents::INSERT, &events));
+        }
+        if plan.settle.len() > 0 {
+            steps.push(Step::Query(Settlements::UPDATE, &settled));
+        }
+        if !names.is_empty() {
+            steps.push(Step::Query(COUNT, &counted));
+        }
+        if self.audited && !plan.entries.is_empty() {
+            steps.push(Step::Query(RECORD, &recorded));
+        }
+        steps.push(Step::Query(ADVANCE_LOG, &advanced));
+        steps.push(Step::Plain("COMMIT"));
+        let goes_on = first_at == 0;
+        let answers = if goes_on { self.connection.go_on(&steps) } else { self.connection.pipeline(&steps) };
+        let answers = match answers {
+            Ok(answers) => answers,
+            Err(error) => {
+                if !is_lost(&error) && !is_surprise(&error) {
+                    self.connection.drop_it(); // a transaction that failed halfway is nobody's
+                }
+                return Err(error);
+            }
+        };
+        if plan.events.len() > 0 {
+            let first: HashSet<(String, i32)> =
+                answers[first_at].iter().filter(|row| row.get(2)).map(|row| (row.get(0), row.get(1))).collect();
+            for (kept, events) in kept.iter_mut().zip(&plan.events_of) {
+                kept.first = events.iter().map(|event| first.contains(&(event.id.clone(), receiver(event)))).collect();
+            }
+        }
+        self.committed(sealed)
+    }
+
+    fn committed(&mut self, sealed: Sealed) -> Asked<()> {
+        let log = self.log()?;
+        log.tree = sealed.tree;
+        log.batch = sealed.batch;
+        log.pending = None;
+        log.fresh.extend(sealed.lines);
+        Ok(())
+    }
+
+    /// The connection broke after something was sent: whether it was committed. Afterwards it is known how the log stands.
+    fn was_committed(&mut self) -> Asked<bool> {
+        let resolved = self.look_what_became();
+        if resolved.is_err()
+            && let Some(books) = &mut self.books
+        {
+            books.log = None; // looked at again before anything else is written
+        }
+        resolved
+    }
+
+    fn look_what_became(&mut self) -> Asked<bool> {
+        self.connection.end_the_one_before()?;
+        let Some(Books { log: Some(log), .. }) = &mut self.books else { return Ok(false) };
+        let (tree, batch) = state(&mut self.connection, log.number)?;
+        let pending = log.pending.take();
+        if batch == log.batch {
+            return Ok(false);
+        }
+        log.tree = tree;
+        log.batch = batch;
+        log.fresh.clear(); // the files ask for what they miss
+        if pending == Some(batch) {
+            Ok(true)
+        } else {
+            Err(StoreError::Commit("somebody else writes this process's audit log".into()))
+        }
+    }
+
+    /// Gives each record its place.
+    fn seal<'a>(&mut self, entries: impl Iterator<Item = &'a Entry>, names: &Names) -> Asked<Sealed> {
+        let audited = self.audited;
+        let log = self.log()?;
+        let (mut tree, mut lines) = (log.tree.clone(), Vec::new());
+        for entry in entries.filter(|_| audited) {
+            let guest = match entry.guest() {
+                None => "",
+                Some(guest) => names.get(guest.as_str()).map_or(guest.as_str(), String::as_str),
+            };
+            let line = entry.line(tree.size(), guest);
+            tree.push(leaf_hash(line.as_bytes()));
+            lines.push(line);
+        }
+        let batch = fastrand::i64(..);
+        Ok(Sealed { tree, batch, lines })
+    }
+
+    /// How the guests of these records are called, where not by their ids.
+    fn names<'a>(&mut self, entries: impl Iterator<Item = &'a Entry>) -> Asked<Names> {
+        let pseudonyms = self.books.as_ref().is_some_and(|books| books.settings.guest_ids == GuestIds::Pseudonym);
+        if !pseudonyms {
+            return Ok(Names::new());
+        }
+        let guests = entries.filter_map(|entry| entry.guest().map(|guest| guest.as_str().to_owned())).collect();
+        self.connection.repeated(|connection| guests::pseudonyms(connection, &guests))
+    }
+
+    /// As [`Writer::transact`].
+    fn transact<T>(&mut self, mut work: impl FnMut(&mut Connection, &mut Vec<Entry>) -> Asked<T>) -> Asked<Committed<T>> {
+        self.begin_next_log_if_full()?;
+        let value = self.transact_in_log(&mut work)?;
+        Ok(Committed { value, audit: self.after_commit() })
+    }
+
+    fn transact_in_log<T>(&mut self, work: &mut impl FnMut(&mut Connection, &mut Vec<Entry>) -> Asked<T>) -> Asked<T> {
+        let give_up = Clock::system().monotonic() + PATIENCE;
+        loop {
+            self.log()?;
+            let mut value = None;
+            let attempt = self.transact_once(work, &mut value);
+            match (attempt, value) {
+                (Ok(()), Some(value)) => return Ok(value),
+                (Err(error), value) if is_lost(&error) => match (self.was_committed()?, value) {
+                    (true, Some(value)) => return Ok(value),
+                    _ if Clock::system().monotonic() > give_up => return Err(error),
+                    _ => {}
+                },
+                (Err(error), _) => return Err(error),
+                (Ok(()), None) => return Err(StoreError::Closed),
+            }
+        }
+    }
+
+    fn transact_once<T>(
+        &mut self,
+        work: &mut impl FnMut(&mut Connection, &mut Vec<Entry>) -> Asked<T>,
+        value: &mut Option<T>,
+    ) -> Asked<()> {
+        let mut entries = Vec::new();
+        let done = self.connection.within("BEGIN", |connection| work(connection, &mut entries));
+        *value = Some(done?);
+        let names = self.names(entries.iter())?;
+        let sealed = self.seal(entries.iter(), &names)?;
+        let plan = Plan { entries: entries.iter().collect(), ..Plan::default() };
+        self.finish(Vec::new(), &plan, sealed, &mut [])
+    }
+
+    /// A log whose file is full ends, and another one begins with a record that says so: in one transaction.
+    fn begin_next_log_if_full(&mut self) -> Asked<()> {
+        let limit = self.books.as_ref().and_then(|books| books.settings.rotate_at);
+        let log = self.log()?;
+        // A log that cannot be made safe is not closed; the next record tries again.
+        let full = limit.is_some_and(|limit| log.files.length() >= limit && log.files.sync().is_ok());
+        if !full {
+            return Ok(());
+        }
+        self.seams.pass_blocking(Seam::LogSealed);
+        let Some(Books { settings, signer, log }) = &mut self.books else { return Ok(()) };
+        let Some(old) = log.take() else { return Ok(()) };
+        let now = self.clock.now();
+        let origin = Checkpoint::origin_of(signer.public(), number_of(old.number)?);
+        let continues = Checkpoint { origin, size: old.tree.size(), root: old.tree.root() }.sign(signer);
+        *log = Some(Log::ours(&mut self.connection, &self.home, settings)?);
+        let (number, size) = (old.number, as_i64(old.tree.size()));
+        let mut close = |connection: &mut Connection, entries: &mut Vec<Entry>| {
+            let close = "UPDATE audit_log SET closed_at = $2 WHERE log = $1 AND size = $3 AND closed_at IS NULL";
+            if connection.execute(close, &[&number, &now.unix_micros(), &size])? == 1 {
+                entries.push(Entry::Rotation(Rotation { timestamp: now, continues: continues.clone() }));
+            }
+            Ok(())
+        };
+        self.transact_in_log(&mut close)?;
+        let _ = std::fs::remove_file(&old.lock); // a closed log is claimed by nobody
+        Ok(())
+    }
+
+    /// From now on records have a place to go to. With `mend`, what other processes left out of the files is in them when this returns.
+    pub(super) fn keep(&mut self, settings: AuditSettings, signer: Arc<NoteSigner>, mend: bool) -> Asked<()> {
+        if mend {
+            for number in open_logs(&mut self.connection, &self.home)? {
+                let Some(mut log) = Log::claim(&mut self.connection, &self.home, &settings, number)? else { continue };
+                match log.bring_up(&mut self.connection, &[], &signer, &self.seams) {
+                    Ok(added) if added == Added::default() => {}
+                    Ok(Added { lines, .. }) => {
+                        let file = log.files.path().display();
+                        warn!(%file, lines, "the audit log's files were behind the store (a process was killed, or somebody changed them) and are brought up to it");
+                    }
+                    Err(error) => warn!(error = crate::error::chain(&error), "the audit log's files are behind the store"),
+                }
+            }
+        }
+        self.books = Some(Books { settings, signer, log: None });
+        Ok(())
+    }
+
+    /// Writes the files of a log anew, closed or not, of this home or another. They must have been moved away, and no other process may write them.
+    pub(super) fn restore(&mut self, number: u32) -> Asked<Restored> {
+        let books = self.books.as_ref().ok_or(StoreError::NoAuditLog)?;
+        let path = lines_path(&books.settings.path, number);
+        let log = i64::from(number);
+        if self.connection.query_opt("SELECT 1 FROM audit_log WHERE log = $1", &[&log])?.is_none() {
+            return Ok(Restored::Unknown);
+        }
+        if let Some(there) = [checkpoint_path(&path), hashes_path(&path), path.clone()].into_iter().find(|file| file.exists()) {
+            return Ok(Restored::InTheWay(there));
+        }
+        let Some(mut log) = Log::claim(&mut self.connection, &self.home, &books.settings, log)? else {
+            return Ok(Restored::Busy);
+        };
+        match log.bring_up(&mut self.connection, &[], &books.signer, &self.seams) {
+            Ok(added) => Ok(Restored::Done { path, records: added.lines }),
+            Err(error) => Ok(Restored::Failed(Arc::new(error))),
+        }
+    }
+
+    pub(super) fn go_without(&mut self, guarantees: Guarantees) -> Asked<()> {
+        self.audited = guarantees.audited;
+        if guarantees.durable { Ok(()) } else { self.connection.batch("SET synchronous_commit = off") }
+    }
+}
+
+/// Guests' names in the log, by their ids.
+type Names = HashMap<String, String>;
+
+const COUNT: &str = "INSERT INTO counter (log, name, value) SELECT $1, name, value FROM unnest($2::text[], $3::bigint[]) AS t (name, value) \
+     ON CONFLICT (log, name) DO UPDATE SET value = counter.value + excluded.value";
+
+const RECORD: &str = "INSERT INTO audit_entry (log, idx, session_id, line) SELECT $1, $2 + place - 1, session_id, line \
+     FROM unnest($3::uuid[], $4::text[]) WITH ORDINALITY AS t (session_id, line, place)";
+
+/// Only if the log is as we left it: what was written without our knowing is never written over.
+const ADVANCE_LOG: &str = "WITH done AS (UPDATE audit_log SET size = $4, frontier = $5, batch = $6 \
+     WHERE log = $1 AND size = $2 AND batch = $3 AND closed_at IS NULL RETURNING 1) SELECT all_or_nothing(count(*), 1) FROM done";
+
+/// A statement that fails unless it does as much as is wanted: the last of its values.
+fn guarded(sql: &str, wanted: u32) -> String {
+    format!("WITH done AS ({sql}) SELECT all_or_nothing(count(*), ${wanted}) FROM done")
+}
+
+/// Writes, as columns.
+#[derive(Default)]
+struct Plan<'a> {
+    admit: NewSessions,
+    go_on: GoneOn,
+    events: NewEvents,
+    /// Of each write.
+    events_of: Vec<&'a [Event]>,
+    settle: Settlements,
+    errors: BTreeMap<&'static str, i64>,
+    entries: Vec<&'a Entry>,
+}
+
+impl<'a> Plan<'a> {
+    /// Of those that are done.
+    fn of(writes: &'a [Write], done: impl Fn(&Write) -> bool) -> Asked<Self> {
+        let mut plan = Self::default();
+        for write in writes {
+            let mut events: &[Event] = &[];
+            match write {
+                _ if !done(write) => {}
+                Write::Admit(session, entry) => {
+                    plan.admit.push(session)?;
+                    plan.entries.push(entry);
+                }
+                Write::GoOn(step) => {
+                    plan.go_on.push(&step.after, step.before, &step.calls)?;
+                    plan.entries.extend(&step.audit);
+                    plan.count(&step.errors);
+                    step.events.iter().for_each(|event| plan.events.push(event));
+                    events = &step.events;
+                }
+                Write::Settle(settled) => plan.settle.push(settled),
+                Write::Record(entry, errors) => {
+                    plan.entries.extend(entry);
+                    plan.count(errors);
+                }
+            }
+            plan.events_of.push(events);
+        }
+        Ok(plan)
+    }
+
+    fn count(&mut self, errors: &ErrorCounts) {
+        for (name, value) in summary::named(errors) {
+            *self.errors.entry(name).or_default() += as_i64(value);
+        }
+    }
+}
+
+impl Kept {
+    fn hoped(write: &Write) -> Self {
+        let events = match write {
+            Write::GoOn(step) => step.events.len(),
+            Write::Admit(..) | Write::Settle(_) | Write::Record(..) => 0,
+        };
+        Self { done: true, first: vec![false; events] }
+    }
+}
+
+fn key_of(write: &Write) -> (u8, &str, Uuid) {
+    match write {
+        Write::Admit(session, _) => (0, session.request.key.as_str(), session.id.0),
+        Write::GoOn(step) => (1, "", step.after.id.0),
+        Write::Settle(settled) => (2, &settled.id, Uuid::nil()),
+        Write::Record(..) => (3, "", Uuid::nil()),
+    }
+}
+
+fn entry_of(write: &Write) -> Option<&Entry> {
+    match write {
+        Write::Admit(_, entry) => Some(entry),
+        Write::GoOn(step) => step.audit.as_ref(),
+        Write::Record(entry, _) => entry.as_ref(),
+        Write::Settle(_) => None,
+    }
+}
+
+fn receiver(event: &Event) -> i32 {
+    i32::try_from(event.receiver).unwrap_or(i32::MAX)
+}
+
+fn as_i64(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// Not all was found as it was thought to be.
+fn is_surprise(error: &StoreError) -> bool {
+    matches!(error, StoreError::Postgres { code: Some(code), .. } if *code == SqlState::from_code("GL001"))
+}

@@ -1,0 +1,21 @@
+//! What each call of a session came to.
+
+use rusqlite::{OptionalExtension, params};
+
+use super::Sqlite;
+use crate::{
+    ledger::SessionId,
+    store::{KeptCall, StoreError, calls},
+};
+
+impl Sqlite {
+    pub(crate) async fn calls(&self, session: SessionId) -> Result<Vec<KeptCall>, StoreError> {
+        self.reader
+            .ask(move |connection| {
+                let mut statement = connection.prepare_cached("SELECT calls FROM session WHERE id = ?1")?;
+                let text: Option<String> = statement.query_row(params![session.0.into_bytes()], |row| row.get(0)).optional()?;
+                calls::read(&text.unwrap_or_default())
+            })
+            .await
+    }
+}

@@ -1,0 +1,106 @@
+//! The store as one SQLite file: nothing to install, one machine.
+
+mod admission;
+mod api_keys;
+mod audit;
+mod calls;
+mod counters;
+mod deliveries;
+mod guests;
+mod keys;
+mod migrations;
+mod prune;
+mod records;
+mod rows;
+mod sessions;
+mod standing;
+mod writer;
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use guestlane_genesys::{Clock, Seams};
+use rusqlite::{Connection, OpenFlags};
+use tracing::warn;
+
+use super::{AuditSettings, Glance, Guarantees, StoreError};
+use crate::{
+    audit::NoteSigner,
+    disk::{make_directory, sync_directory},
+};
+use audit::Logs;
+use writer::{Reader, Tx, Writer};
+
+/// The store in a file. Cheap to clone; closed when the last clone is dropped.
+#[derive(Debug, Clone)]
+pub(super) struct Sqlite {
+    writer: Writer,
+    reader: Reader,
+    path: PathBuf,
+    clock: Clock,
+    seams: Seams,
+}
+
+/// How long a write waits for another process to finish its own.
+const BUSY: Duration = Duration::from_secs(5);
+
+impl Sqlite {
+    pub(crate) fn glance(path: &Path) -> Result<Glance, StoreError> {
+        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+        connection.busy_timeout(BUSY)?;
+        let format = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        let has = |sql| connection.query_row(sql, [], |row| row.get::<_, bool>(0)).unwrap_or(false);
+        let has_keys = has("SELECT count(*) > 0 FROM signing_key");
+        let platform = connection.query_row("SELECT base_url FROM platform", [], |row| row.get(0)).ok();
+        Ok(Glance { format, known: migrations::known(), has_keys, platform })
+    }
+
+    pub(crate) fn open(path: &Path, clock: &Clock, seams: &Seams) -> Result<Self, StoreError> {
+        let open = |error| StoreError::Open(path.to_owned(), error);
+        make_directory(path).map_err(open)?;
+        // SQLite's own message for a directory that cannot be written is «attempt to write a readonly database».
+        fs::OpenOptions::new().read(true).append(true).create(true).open(path).map_err(open)?;
+        sync_directory(path).map_err(open)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(open)?;
+
+        let mut connection = Connection::open(path)?;
+        connection.busy_timeout(BUSY)?;
+        migrations::run(&mut connection, path)?;
+        let reader = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+        reader.busy_timeout(BUSY)?;
+        connection.set_prepared_statement_cache_capacity(64);
+        reader.set_prepared_statement_cache_capacity(64);
+        let writer = Writer::start(connection, clock.clone(), seams.clone())?;
+        let reader = Reader::start(reader, clock.clone())?;
+        Ok(Self { writer, reader, path: path.to_owned(), clock: clock.clone(), seams: seams.clone() })
+    }
+
+    pub(crate) async fn go_without(&self, guarantees: Guarantees) -> Result<(), StoreError> {
+        if guarantees == Guarantees::default() { Ok(()) } else { self.writer.go_without(guarantees).await }
+    }
+
+    pub(crate) async fn keep_audit_log(
+        &self,
+        settings: AuditSettings,
+        signer: Arc<NoteSigner>,
+        mend: bool,
+    ) -> Result<(), StoreError> {
+        let logs = Logs::new(settings, signer, self.path.clone(), self.clock.clone(), self.seams.clone());
+        self.writer.keep(logs, mend).await?;
+        if !mend {
+            return Ok(());
+        }
+        if let Err(error) = self.end_chores().await {
+            warn!(
+                error = crate::error::chain(&error),
+                "an erased guest's bytes are still in the store's file; the next start tries again"
+            );
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,130 @@
+//! A session's row in SQLite.
+
+use guestlane_genesys::Attempt;
+use rusqlite::{Connection, Row, params};
+use uuid::Uuid;
+
+use crate::{
+    ledger::Session,
+    store::{StoreError, calls, row::SessionRow},
+};
+
+pub(super) use crate::store::row::COLUMNS;
+
+pub(super) fn read(row: &Row<'_>) -> Result<Session, StoreError> {
+    let uuid = |index| row.get(index).map(Uuid::from_bytes);
+    SessionRow {
+        id: uuid(0)?,
+        idempotency_key: row.get(1)?,
+        guest_id: row.get(2)?,
+        queue_id: uuid(3)?,
+        attributes: row.get(4)?,
+        state: row.get(5)?,
+        token_kid: row.get(6)?,
+        token_jti: uuid(7)?,
+        token_iat: row.get(8)?,
+        contact_id: row.get(9)?,
+        conversation_id: row.get(10)?,
+        attempts: row.get(11)?,
+        epoch: row.get(12)?,
+        admitted_at: row.get(13)?,
+        step_since: row.get(14)?,
+        due_at: row.get(15)?,
+        opened_at: row.get(16)?,
+        latency_us: row.get(17)?,
+        failure_code: row.get(18)?,
+        failure_message: row.get(19)?,
+        uncertain: row.get(20)?,
+        surface: row.get(21)?,
+        door: row.get::<_, Option<_>>(22)?.map(Uuid::from_bytes),
+        guest_session: row.get(23)?,
+        guest_session_ends: row.get(24)?,
+        message_id: row.get(25)?,
+        contact_unknown: row.get(26)?,
+        person: row.get(27)?,
+        plain_contact: row.get(28)?,
+        traceparent: row.get(29)?,
+    }
+    .into_session()
+}
+
+/// Lets a session begin anew, in another way.
+pub(super) fn set_way(connection: &Connection, session: &Session) -> Result<(), StoreError> {
+    let row = SessionRow::of(session)?;
+    let sql = "UPDATE session SET surface = ?2, door = ?3, guest_session = ?4, plain_contact = ?5 WHERE id = ?1";
+    let door = row.door.map(Uuid::into_bytes);
+    let way = params![row.id.into_bytes(), row.surface, door, row.guest_session, row.plain_contact];
+    connection.prepare_cached(sql)?.execute(way)?;
+    Ok(())
+}
+
+/// False when the key is taken.
+pub(super) fn insert(connection: &Connection, session: &Session) -> Result<bool, StoreError> {
+    let row = SessionRow::of(session)?;
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO session (id, idempotency_key, fingerprint, guest_id, queue_id, attributes, state, token_kid, token_jti, token_iat, \
+         attempts, epoch, admitted_at, step_since, due_at, uncertain, surface, door, guest_session, person, plain_contact, traceparent) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22) ON CONFLICT (idempotency_key) DO NOTHING",
+    )?;
+    let inserted = statement.execute(params![
+        row.id.into_bytes(),
+        row.idempotency_key,
+        session.request.fingerprint(),
+        row.guest_id,
+        row.queue_id.into_bytes(),
+        row.attributes,
+        row.state,
+        row.token_kid,
+        row.token_jti.into_bytes(),
+        row.token_iat,
+        row.attempts,
+        row.epoch,
+        row.admitted_at,
+        row.step_since,
+        row.due_at,
+        row.uncertain,
+        row.surface,
+        row.door.map(Uuid::into_bytes),
+        row.guest_session,
+        row.person,
+        row.plain_contact,
+        row.traceparent,
+    ])?;
+    Ok(inserted == 1)
+}
+
+/// Writes all that can change, if nobody has taken the session over since `epoch`.
+pub(super) fn update(connection: &Connection, session: &Session, epoch: u32, attempts: &[Attempt]) -> Result<(), StoreError> {
+    let row = SessionRow::of(session)?;
+    let mut statement = connection.prepare_cached(
+        "UPDATE session SET state = ?3, token_kid = ?4, token_jti = ?5, token_iat = ?6, contact_id = ?7, conversation_id = ?8, \
+         attempts = ?9, epoch = ?10, step_since = ?11, due_at = ?12, opened_at = ?13, latency_us = ?14, failure_code = ?15, \
+         failure_message = ?16, uncertain = ?17, message_id = ?18, contact_unknown = ?19, guest_session_ends = ?20, \
+         calls = iif(length(calls) < ?22, calls || ?21, calls) WHERE id = ?1 AND epoch = ?2",
+    )?;
+    let updated = statement.execute(params![
+        row.id.into_bytes(),
+        epoch,
+        row.state,
+        row.token_kid,
+        row.token_jti.into_bytes(),
+        row.token_iat,
+        row.contact_id,
+        row.conversation_id,
+        row.attempts,
+        row.epoch,
+        row.step_since,
+        row.due_at,
+        row.opened_at,
+        row.latency_us,
+        row.failure_code,
+        row.failure_message,
+        row.uncertain,
+        row.message_id,
+        row.contact_unknown,
+        row.guest_session_ends,
+        calls::lines(attempts),
+        calls::MOST,
+    ])?;
+    if updated == 1 { Ok(()) } else { Err(StoreError::LeaseLost) }
+}

@@ -1,0 +1,39 @@
+//! The same flow with a store that several processes share: the suite of a single machine once more, on a real PostgreSQL.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
+
+#[path = "../it/audit.rs"]
+mod audit;
+#[path = "../it/bad_day.rs"]
+mod bad_day;
+#[path = "../it/cloud.rs"]
+mod cloud;
+#[path = "../it/contract.rs"]
+mod contract;
+#[path = "../it/crm.rs"]
+mod crm;
+#[path = "../it/defects.rs"]
+mod defects;
+#[path = "../it/flow.rs"]
+mod flow;
+#[path = "../it/http2.rs"]
+mod http2;
+#[path = "../it/model.rs"]
+mod model;
+#[path = "../it/quota.rs"]
+mod quota;
+#[path = "../it/recovery.rs"]
+mod recovery;
+#[path = "../it/retention.rs"]
+mod retention;
+#[path = "../it/rotation.rs"]
+mod rotation;
+#[cfg(debug_assertions)]
+#[path = "../it/seams.rs"]
+mod seams;
+#[path = "../it/set_clock.rs"]
+mod set_clock;
+#[path = "../it/world.rs"]
+mod world;
+
+/// The store of several machines.
+const STORE: world::Kept = world::Kept::InPostgres;
