@@ -12,6 +12,7 @@ mod budget;
 mod clock;
 mod cloud;
 mod error;
+mod fleet;
 pub mod guest;
 mod histogram;
 mod oauth;
@@ -43,6 +44,7 @@ pub use cloud::{
     open_messaging::{AcceptedMessage, InboundMessage, OpenChannel, OpenMetadata, OpenSender},
 };
 pub use error::{CallError, CallFailed, Category, Next, Operation, Refusal};
+pub use fleet::{Fleet, Need, NewToken, SharedToken, Slice};
 pub use guest::session::{Arrived, GuestSession};
 pub use histogram::{Counted, Histogram};
 pub use platform::{Credentials, OAuthClient, Patience, Platform, SignIn};

@@ -2,8 +2,8 @@
 
 use std::{
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -21,6 +21,7 @@ use tracing::{debug, warn};
 use crate::{
     clock::Timestamp,
     error::{CallError, CallFailed, Operation, Refusal},
+    fleet::{Fleet, NewToken, SharedToken},
     platform::{Credentials, OAuthClient, Repeat, SignIn},
     retry::{self, Shared},
     seam::Seam,
@@ -36,17 +37,29 @@ const TOO_LATE: Duration = Duration::from_secs(5);
 /// How long to wait after a throttled sign-in, for which the platform names no time; its own tools try for a minute.
 const THROTTLED_FOR: Duration = Duration::from_secs(15);
 
+/// How long to wait before looking whether another process has the token that it asks for.
+const ASKED_ELSEWHERE: Duration = Duration::from_millis(20);
+
 /// An access token, as the header that carries it.
 #[derive(Debug)]
 pub(crate) struct AccessToken {
     bearer: HeaderValue, // marked sensitive: `Debug` hides it
     expires_at: Timestamp,
     life: Duration,
+    /// Counts the tokens that processes share.
+    number: Option<i64>,
 }
 
 impl AccessToken {
     pub(crate) fn bearer(&self) -> HeaderValue {
         self.bearer.clone()
+    }
+
+    fn new(token: &SecretString, expires_at: Timestamp, life: Duration) -> Result<Self, CallError> {
+        let mut bearer = HeaderValue::try_from(format!("Bearer {}", token.expose_secret()))
+            .map_err(|_| CallError::NotSent("the access token does not fit into a header".to_owned()))?;
+        bearer.set_sensitive(true);
+        Ok(Self { bearer, expires_at, life, number: None })
     }
 
     fn is_usable_at(&self, now: Timestamp) -> bool {
@@ -72,6 +85,10 @@ pub(crate) struct TokenSource {
     asking: Mutex<Option<CallFailed>>,
     asked: AtomicU64,
     renewing: AtomicBool,
+    /// The number of the last token that the platform did not accept.
+    discarded: AtomicI64,
+    /// Other processes that use the same tokens.
+    fleet: OnceLock<Arc<dyn Fleet>>,
 }
 
 #[derive(Deserialize)]
@@ -111,12 +128,19 @@ impl TokenSource {
             asking: Mutex::new(None),
             asked: AtomicU64::new(0),
             renewing: AtomicBool::new(false),
+            discarded: AtomicI64::new(0),
+            fleet: OnceLock::new(),
         }
     }
 
     /// Whose tokens these are.
     pub(crate) fn client_id(&self) -> &str {
         &self.client_id
+    }
+
+    /// From now on other processes use the same tokens.
+    pub(crate) fn share(&self, fleet: Arc<dyn Fleet>) {
+        let _ = self.fleet.set(fleet); // once
     }
 
     /// Whether there is a token that will do.
@@ -141,6 +165,9 @@ impl TokenSource {
     /// The platform did not accept `token`: nobody shall use it again.
     pub(crate) fn discard(&self, token: &Arc<AccessToken>) {
         if self.current.load().as_ref().is_some_and(|current| Arc::ptr_eq(current, token)) {
+            if let Some(number) = token.number {
+                self.discarded.store(number, Ordering::Release);
+            }
             self.current.store(None);
         }
     }
@@ -175,13 +202,12 @@ impl TokenSource {
         {
             return Ok(token);
         }
-        let asked = retry::run(&self.shared, deadline, Operation::Token, Repeat::Always, || self.request(deadline)).await;
+        let asked = self.ask_or_be_told(old, deadline).await;
         self.asked.fetch_add(1, Ordering::Release);
         match asked {
-            Ok(done) => {
-                self.shared.seams.pass(Seam::SignedIn).await;
+            Ok(token) => {
                 *failure = None;
-                let token = Arc::new(done.value);
+                let token = Arc::new(token);
                 self.current.store(Some(Arc::clone(&token)));
                 Ok(token)
             }
@@ -192,7 +218,55 @@ impl TokenSource {
         }
     }
 
-    async fn request(&self, deadline: Timestamp) -> Result<AccessToken, CallError> {
+    /// Asks the platform, unless another process did, or does.
+    async fn ask_or_be_told(&self, old: Option<&Arc<AccessToken>>, deadline: Timestamp) -> Result<AccessToken, CallFailed> {
+        let Some(fleet) = self.fleet.get() else { return Ok(self.ask_platform(deadline).await?.0) };
+        let clock = &self.shared.clock;
+        let discarded = Some(self.discarded.load(Ordering::Acquire)).filter(|number| *number > 0);
+        let not = old.and_then(|old| old.number).max(discarded);
+        while clock.now() < deadline {
+            match fleet.token(&self.client_id, not).await {
+                Ok(SharedToken::Known { token: NewToken { token, left, life }, number }) => {
+                    let known = AccessToken::new(&token, clock.now() + left, life).map_err(|error| {
+                        let reason = error.to_string();
+                        CallFailed::not_sent(Operation::Token, &reason)
+                    })?;
+                    return Ok(AccessToken { number: Some(number), ..known });
+                }
+                Ok(SharedToken::Asked) => clock.sleep(ASKED_ELSEWHERE).await,
+                Ok(SharedToken::Ours) => return self.ask_for_all(fleet.as_ref(), deadline).await,
+                Err(error) => {
+                    warn!(error, "the shared access token cannot be read; this process signs in by itself");
+                    return Ok(self.ask_platform(deadline).await?.0);
+                }
+            }
+        }
+        Err(CallFailed::not_sent(Operation::Token, "another process asks for the access token, and did not get it in time"))
+    }
+
+    async fn ask_for_all(&self, fleet: &dyn Fleet, deadline: Timestamp) -> Result<AccessToken, CallFailed> {
+        match self.ask_platform(deadline).await {
+            Ok((token, new)) => {
+                let number = fleet.keep_token(&self.client_id, new).await;
+                let number = number.inspect_err(|error| warn!(error, "the access token cannot be shared"));
+                Ok(AccessToken { number: number.ok(), ..token })
+            }
+            Err(failed) => {
+                if let Err(error) = fleet.gave_up(&self.client_id).await {
+                    warn!(error, "nobody can be told that there is no access token; they find out later");
+                }
+                Err(failed)
+            }
+        }
+    }
+
+    async fn ask_platform(&self, deadline: Timestamp) -> Result<(AccessToken, NewToken), CallFailed> {
+        let asked = retry::run(&self.shared, deadline, Operation::Token, Repeat::Always, || self.request(deadline)).await?;
+        self.shared.seams.pass(Seam::SignedIn).await;
+        Ok(asked.value)
+    }
+
+    async fn request(&self, deadline: Timestamp) -> Result<(AccessToken, NewToken), CallError> {
         let body = Bytes::copy_from_slice(self.form.expose_secret().as_bytes());
         let mut request = Request::post(&self.url)
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
@@ -216,13 +290,11 @@ impl TokenSource {
             other => other,
         })?;
         let TokenAnswer { access_token, expires_in } = answer.json()?;
-        let mut bearer = HeaderValue::try_from(format!("Bearer {}", access_token.expose_secret()))
-            .map_err(|_| CallError::NotSent("the access token does not fit into a header".to_owned()))?;
-        bearer.set_sensitive(true);
         let life = Duration::from_secs(expires_in);
         debug!(expires_in, "signed in");
         // Counted from when we asked: the answer took its time.
-        Ok(AccessToken { bearer, expires_at: asked_at + life, life })
+        let token = AccessToken::new(&access_token, asked_at + life, life)?;
+        Ok((token, NewToken { token: access_token, left: life, life }))
     }
 }
 

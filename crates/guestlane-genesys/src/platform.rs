@@ -13,6 +13,7 @@ use crate::{
     budget::RetryBudget,
     clock::{Clock, Timestamp},
     error::{CallError, CallFailed, Operation},
+    fleet::Fleet,
     oauth::TokenSource,
     pool::{ClientUse, Pool, Tried, Turn},
     pulse::Pulse,
@@ -162,6 +163,12 @@ impl Platform {
         self.pool.set_rate(quota);
     }
 
+    /// From now on tokens and quotas are shared with other processes. Must be called within a tokio runtime.
+    pub fn share(&self, fleet: &Arc<dyn Fleet>) {
+        self.pool.clients().iter().for_each(|client| client.share(Arc::clone(fleet)));
+        self.pool.share(Arc::clone(fleet));
+    }
+
     /// No call goes as this OAuth client any more.
     pub(crate) fn never_use(&self, client: usize) {
         self.pool.never(client);
@@ -169,7 +176,7 @@ impl Platform {
 
     /// Calls that the quota allows in a second, of all OAuth clients together; `None` without a quota.
     pub fn calls_in_a_second(&self) -> Option<f64> {
-        self.pool.rate().map(|rate| rate.in_a_second() * self.pool.clients().len() as f64)
+        self.pool.calls_in_a_second()
     }
 
     /// Where calls go.

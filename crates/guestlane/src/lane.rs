@@ -136,6 +136,9 @@ impl Lane {
         let seams = config.places.seams.clone();
         seams.pass(Seam::PlatformStored).await;
         let platform = Platform::new(&config.credentials, config.patience, clock.clone(), seams.clone())?;
+        if let Some(fleet) = state.store.fleet(Arc::clone(&state.master)) {
+            platform.share(&fleet);
+        }
         let platform = Arc::new(platform);
         let outbox = match config.crm {
             Some(crm) => {

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::meter::Meter;
+use super::{
+    meter::Meter,
+    slices::{Held, LOOK_AGAIN},
+};
 use crate::{clock::Timestamp, error::Operation, rate::Rate};
 
 /// A client that was refused is tried again after this long, and after twice as long each time it is refused again.
@@ -24,6 +27,9 @@ pub(super) struct Books {
     allowed: BTreeMap<Operation, u32>,
     /// Endpoints that allow less than the client's quota.
     endpoints: BTreeMap<Operation, Quota>,
+    /// Whether other processes use the quota, too: then nothing is sent without a slice.
+    shared: bool,
+    pub(super) held: Option<Held>,
     pub(super) signing_in: bool,
     pub(super) out_until: Timestamp,
     left_out_for: Duration,
@@ -74,6 +80,8 @@ impl Books {
             wanted: rate,
             allowed: BTreeMap::new(),
             endpoints: BTreeMap::new(),
+            shared: false,
+            held: None,
             signing_in: false,
             out_until: Timestamp::from_unix_micros(0),
             left_out_for: Duration::ZERO,
@@ -97,8 +105,44 @@ impl Books {
         self.endpoints.clear();
     }
 
+    /// From now on the quota is shared.
+    pub(super) fn share(&mut self) {
+        self.shared = true;
+    }
+
+    /// What all processes together may send, as the answers say.
+    pub(super) fn limit(&self) -> Option<Rate> {
+        let wanted = self.wanted?;
+        let most = self.allowed.values().copied().max().filter(|_| self.allowed.len() > 1);
+        Some(wanted.with_calls(most.unwrap_or(u32::MAX).min(wanted.calls())))
+    }
+
+    /// What this process may send.
+    pub(super) fn rate_now(&self) -> Option<Rate> {
+        if self.shared { self.all.meter.as_ref().map(Meter::rate) } else { self.wanted }
+    }
+
+    /// Takes a slice in the place of the one before.
+    pub(super) fn set_slice(&mut self, calls: u32) {
+        if let Some(meter) = &mut self.all.meter {
+            meter.set_slice(calls);
+        }
+        let limit = self.limit().map_or(calls, Rate::calls);
+        for (operation, endpoint) in &mut self.endpoints {
+            if let (Some(allowed), Some(meter)) = (self.allowed.get(operation), &mut endpoint.meter) {
+                // As much of what the endpoint allows.
+                let share = u64::from(*allowed) * u64::from(calls) / u64::from(limit.max(1));
+                meter.set_slice(u32::try_from(share).unwrap_or(*allowed));
+            }
+        }
+    }
+
     /// When the next call may be sent, `now` or later.
     pub(super) fn due(&self, operation: Operation, now: Timestamp) -> Timestamp {
+        let shared = self.shared && self.wanted.is_some();
+        if shared && !self.held.is_some_and(|held| held.is_good_at(now)) {
+            return now + LOOK_AGAIN;
+        }
         let endpoint = self.endpoints.get(&operation).map_or(now, |endpoint| endpoint.due(now));
         self.all.due(now).max(endpoint)
     }
@@ -129,7 +173,7 @@ impl Books {
         if self.allowed.insert(operation, allowed) != Some(allowed) {
             let most = self.allowed.values().copied().max().filter(|_| self.allowed.len() > 1);
             let rate = wanted.with_calls(most.unwrap_or(u32::MAX).min(wanted.calls()));
-            if let Some(meter) = &mut self.all.meter {
+            if let Some(meter) = self.all.meter.as_mut().filter(|_| !self.shared) {
                 meter.set_rate(rate);
             }
             self.endpoints.retain(|operation, _| self.allowed.get(operation).is_some_and(|allowed| *allowed < rate.calls()));

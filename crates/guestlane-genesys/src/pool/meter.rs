@@ -12,6 +12,8 @@ use crate::{clock::Timestamp, rate::Rate};
 #[derive(Debug)]
 pub(crate) struct Meter {
     rate: Rate,
+    /// Whether the rate is a slice of a quota that others use, too: the margin is taken from the whole, and what others use is theirs.
+    slice: bool,
     /// Calls of a window that are left unused, because what we send and what the platform counts are not the same moment.
     margin: u32,
     margin_changed: Timestamp,
@@ -29,7 +31,8 @@ impl Meter {
         let epoch = Timestamp::from_unix_micros(0);
         Self {
             rate,
-            margin: Self::least_margin(rate),
+            slice: false,
+            margin: least_margin(rate),
             margin_changed: epoch,
             foreign: 0.0,
             foreign_seen: epoch,
@@ -42,17 +45,25 @@ impl Meter {
     pub(crate) fn set_rate(&mut self, rate: Rate) {
         if rate != self.rate {
             self.rate = rate;
-            self.margin = Self::least_margin(rate);
+            self.margin = self.least_margin();
         }
     }
 
-    /// 98 of 100 calls a second are used, and 298 of 300 a minute.
-    fn least_margin(rate: Rate) -> u32 {
-        match rate.calls() {
-            0..10 => 0,
-            10..50 => 1,
-            _ => 2,
+    /// What may be sent.
+    pub(crate) fn rate(&self) -> Rate {
+        self.rate
+    }
+
+    /// From now on a slice of a quota is what there is.
+    pub(crate) fn set_slice(&mut self, calls: u32) {
+        if !self.slice {
+            (self.slice, self.margin, self.foreign) = (true, 0, 0.0);
         }
+        self.rate = self.rate.with_calls(calls);
+    }
+
+    fn least_margin(&self) -> u32 {
+        if self.slice { 0 } else { least_margin(self.rate) }
     }
 
     /// Calls that we may send in a window, as things are.
@@ -102,7 +113,7 @@ impl Meter {
     fn forget(&mut self, now: Timestamp) {
         const PATIENT: u32 = 10;
         let window = self.rate.window();
-        let excess = self.margin - Self::least_margin(self.rate);
+        let excess = self.margin.saturating_sub(self.least_margin());
         if excess > 0 && now.since(self.margin_changed) > window * PATIENT {
             self.margin -= excess.div_ceil(2);
             self.margin_changed = now;
@@ -132,7 +143,7 @@ impl Meter {
         // What the platform allows beyond our own quota is theirs anyway.
         let others = f64::from(count) - ours as f64 - f64::from(allowed.saturating_sub(self.rate.calls()));
         // One or two may be ours yet: a call takes its time.
-        if others > f64::from(self.margin) && others > self.foreign {
+        if !self.slice && others > f64::from(self.margin) && others > self.foreign {
             self.foreign = others;
             self.foreign_seen = now;
         }
@@ -152,6 +163,15 @@ impl Meter {
     pub(crate) fn used(&self, now: Timestamp) -> u32 {
         let first = self.sent.partition_point(|at| *at + self.rate.window() <= now);
         u32::try_from(self.sent.len() - first).unwrap_or(u32::MAX)
+    }
+}
+
+/// 98 of 100 calls a second are used, and 298 of 300 a minute.
+pub(super) fn least_margin(rate: Rate) -> u32 {
+    match rate.calls() {
+        0..10 => 0,
+        10..50 => 1,
+        _ => 2,
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod books;
 mod meter;
+mod slices;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -21,6 +22,7 @@ use tracing::warn;
 use crate::{
     clock::{Clock, Timestamp},
     error::{CallError, Operation},
+    fleet::Fleet,
     oauth::{AccessToken, TokenSource},
     priority::Priority,
     rate::Rate,
@@ -38,6 +40,8 @@ pub(crate) struct Pool {
     turns: Mutex<Turns>,
     /// Something changed for those who wait.
     changed: Notify,
+    /// Somebody began to wait.
+    crowded: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -151,16 +155,13 @@ impl Pool {
     pub(crate) fn new(rate: Option<Rate>, clients: Vec<Arc<TokenSource>>, clock: Clock) -> Self {
         let books = clients.iter().map(|_| Books::new(rate)).collect();
         let turns = Turns { rate, books, waiting: BTreeMap::new(), came: 0, served: false };
-        Self { clock, clients, turns: Mutex::new(turns), changed: Notify::new() }
+        Self { clock, clients, turns: Mutex::new(turns), changed: Notify::new(), crowded: Arc::default() }
     }
 
     pub(crate) fn clients(&self) -> &[Arc<TokenSource>] {
         &self.clients
     }
 
-    pub(crate) fn rate(&self) -> Option<Rate> {
-        self.turns().rate
-    }
 
     /// From now on each client may make so many calls.
     pub(crate) fn set_rate(&self, rate: Option<Rate>) {
@@ -169,6 +170,19 @@ impl Pool {
         turns.books.iter_mut().for_each(|books| books.set_rate(rate));
         drop(turns);
         self.changed.notify_one();
+    }
+
+    /// From now on each client's quota is shared with other processes. Must be called within a tokio runtime.
+    pub(crate) fn share(self: &Arc<Self>, fleet: Arc<dyn Fleet>) {
+        self.turns().books.iter_mut().for_each(Books::share);
+        tokio::spawn(slices::keep(Arc::downgrade(self), fleet));
+    }
+
+    /// Calls in a second that this process may make as all clients together, as things are; `None` without a quota.
+    pub(crate) fn calls_in_a_second(&self) -> Option<f64> {
+        let turns = self.turns();
+        turns.rate?;
+        Some(turns.books.iter().filter_map(Books::rate_now).map(Rate::in_a_second).sum())
     }
 
     fn turns(&self) -> MutexGuard<'_, Turns> {
@@ -248,6 +262,7 @@ impl Pool {
             }
         }
         self.changed.notify_one();
+        self.crowded.notify_one();
         match self.clock.timeout(left, gone).await {
             Ok(Ok(Some(client))) => Ok(Next::Turn(client)),
             Ok(Ok(None)) => Ok(Next::Again),

@@ -8,6 +8,7 @@ mod api;
 mod calls;
 mod database;
 mod delivery;
+mod fleet;
 mod guest;
 mod postgres;
 mod pruned;

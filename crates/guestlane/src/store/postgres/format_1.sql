@@ -131,6 +131,83 @@ CREATE TABLE guest_key (
     key      bytea NOT NULL                        -- 32 bytes
 );
 
+-- What processes share that are the same OAuth client. Moments are the database's own: here no two clocks are compared.
+CREATE TABLE oauth_client (
+    client_id   text   PRIMARY KEY,
+    token       bytea,                             -- the access token, under the master key
+    number      bigint NOT NULL DEFAULT 0,         -- counts its tokens
+    life_us     bigint NOT NULL DEFAULT 0,
+    expires_at  bigint NOT NULL DEFAULT 0,
+    asked_until bigint NOT NULL DEFAULT 0          -- somebody asks for the next one, and has until then
+);
+
+-- Slices of an OAuth client's quota. A slice counts for a window longer than it lasts: so long its last calls are remembered by the platform.
+CREATE TABLE quota_slice (
+    client_id  text    NOT NULL,
+    process    uuid    NOT NULL,
+    calls      integer NOT NULL,
+    wanted     integer NOT NULL,
+    expires_at bigint  NOT NULL,
+    held       integer NOT NULL,                   -- calls of a larger slice before this one
+    held_until bigint  NOT NULL,
+    PRIMARY KEY (client_id, process)
+) WITH (fillfactor = 20);
+
+CREATE FUNCTION now_us() RETURNS bigint LANGUAGE sql AS $$
+    SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
+$$;
+
+-- A slice for `process`, in the place of the one before: as much as it wants, at most what is fair among all that want some, and never more than
+-- the others leave. Of what nobody wants a quarter stays, so that somebody who comes finds something.
+CREATE FUNCTION lease_quota(client text, asking uuid, quota integer, window_us bigint, wants integer, used integer)
+RETURNS TABLE (calls integer, lasts_us bigint, again_us bigint) LANGUAGE plpgsql AS $$
+DECLARE
+    moment bigint;
+    rest   integer := quota;
+    many   integer;
+    all_of integer;
+    fair   integer;
+    mine   integer := 0;
+    before integer;
+    taken  integer;
+    again  bigint;
+    other  record;
+BEGIN
+    INSERT INTO oauth_client (client_id) VALUES (client) ON CONFLICT DO NOTHING;
+    PERFORM 1 FROM oauth_client WHERE client_id = client FOR UPDATE;
+    moment := now_us();
+    DELETE FROM quota_slice s WHERE s.client_id = client AND s.expires_at + window_us <= moment AND s.held_until <= moment;
+    SELECT s.calls INTO before FROM quota_slice s WHERE s.client_id = client AND s.process = asking;
+    -- A slice lasts for 50 calls at the present pace, and is renewed after half of that.
+    again := CASE WHEN used = 0 THEN 1000000 ELSE least(greatest(25 * window_us / used, 1000000), 30000000) END;
+    INSERT INTO quota_slice AS s VALUES (client, asking, 0, wants, moment + 2 * again, 0, 0)
+        ON CONFLICT (client_id, process) DO UPDATE SET wanted = wants, expires_at = moment + 2 * again;
+    SELECT count(*) INTO many FROM quota_slice s WHERE s.client_id = client AND s.expires_at > moment;
+    all_of := many;
+    FOR other IN SELECT s.process, s.wanted FROM quota_slice s WHERE s.client_id = client AND s.expires_at > moment ORDER BY s.wanted, s.process LOOP
+        fair := least(other.wanted, rest / many);
+        rest := rest - fair;
+        many := many - 1;
+        IF other.process = asking THEN
+            mine := fair;
+        END IF;
+    END LOOP;
+    mine := mine + rest * 3 / 4 / all_of;
+    SELECT coalesce(sum(greatest(CASE WHEN s.expires_at + window_us > moment THEN s.calls ELSE 0 END,
+                                 CASE WHEN s.held_until > moment THEN s.held ELSE 0 END)), 0)
+        INTO taken FROM quota_slice s WHERE s.client_id = client AND s.process <> asking;
+    calls := greatest(least(mine, quota - taken), 0);
+    before := coalesce(before, 0);
+    UPDATE quota_slice s SET calls = lease_quota.calls,
+        held = CASE WHEN before > lease_quota.calls THEN greatest(least(before, used), CASE WHEN s.held_until > moment THEN s.held ELSE 0 END) ELSE s.held END,
+        held_until = CASE WHEN before > lease_quota.calls THEN moment + window_us ELSE s.held_until END
+        WHERE s.client_id = client AND s.process = asking;
+    lasts_us := 2 * again;
+    again_us := CASE WHEN calls < mine THEN 250000 ELSE again END;
+    RETURN NEXT;
+END
+$$;
+
 -- Ends a transaction that came too late, or in which not all was found as it was thought to be.
 CREATE FUNCTION all_or_nothing(done bigint, wanted bigint) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN

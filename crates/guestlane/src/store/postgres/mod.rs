@@ -9,6 +9,7 @@ mod calls;
 mod connection;
 mod counters;
 mod deliveries;
+mod fleet;
 mod guests;
 mod keys;
 mod log;

@@ -1,0 +1,129 @@
+//! A process's slices of quotas that it shares with others: when one is asked for, and how much.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use tracing::warn;
+
+use super::{Pool, Turns, meter::least_margin};
+use crate::{
+    clock::Timestamp,
+    fleet::{Fleet, Need, Slice},
+};
+
+/// The slice of one client's quota.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Held {
+    calls: u32,
+    until: Timestamp,
+    again_at: Timestamp,
+    asked_at: Timestamp,
+    /// All calls that were sent when it was asked for.
+    sent_by_then: u64,
+}
+
+impl Held {
+    pub(super) fn is_good_at(&self, now: Timestamp) -> bool {
+        self.calls > 0 && now < self.until
+    }
+}
+
+/// A slice is asked for no sooner than so many calls after the one before, while that is good.
+const CALLS_BETWEEN: u64 = 20;
+
+/// Nor sooner than that.
+const BETWEEN: Duration = Duration::from_millis(100);
+
+/// Who has no slice waits for one, and looks again after that.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// As many as wait when a quota is short, and not by chance.
+const CROWD: usize = 3;
+
+impl Turns {
+    /// The clients for whom a slice is to be asked for now.
+    fn needs(&self, now: Timestamp) -> Vec<(usize, Need)> {
+        let waiting = self.waiting.values().map(|queue| queue.len()).sum::<usize>();
+        let needs = self.books.iter().enumerate().filter_map(|(client, books)| {
+            let rate = books.limit()?;
+            let limit = rate.calls() - least_margin(rate);
+            let used = books.used(now);
+            let crowded = waiting >= CROWD;
+            let wanted = if crowded { limit } else { used + used / 4 + 4 + u32::try_from(waiting * 2).unwrap_or(limit) };
+            let asks = match &books.held {
+                None => waiting > 0,
+                Some(held) if !held.is_good_at(now) => waiting > 0 && now >= held.asked_at + LOOK_AGAIN,
+                Some(held) => {
+                    let sent = books.calls - held.sent_by_then;
+                    let is_short = crowded && held.calls < limit && sent >= CALLS_BETWEEN && now >= held.asked_at + BETWEEN;
+                    is_short || (sent > 0 && now >= held.again_at)
+                }
+            };
+            asks.then_some((client, Need { limit, window: rate.window(), wanted: wanted.min(limit), used }))
+        });
+        needs.collect()
+    }
+
+    /// When to look next whether one is to be asked for.
+    fn next_look(&self, now: Timestamp) -> Duration {
+        let looks = self.books.iter().filter_map(|books| books.held).map(|held| held.again_at.since(now));
+        looks.min().unwrap_or(Duration::from_secs(60)).clamp(LOOK_AGAIN, Duration::from_secs(60))
+    }
+
+    fn hold(&mut self, client: usize, slice: Slice, now: Timestamp) {
+        let books = &mut self.books[client];
+        books.held = Some(Held {
+            calls: slice.calls,
+            until: now + slice.lasts,
+            again_at: now + slice.again,
+            asked_at: now,
+            sent_by_then: books.calls,
+        });
+        if slice.calls > 0 {
+            books.set_slice(slice.calls);
+        }
+    }
+}
+
+/// Asks for slices as they are needed, for as long as there is a pool.
+pub(super) async fn keep(pool: Weak<Pool>, fleet: Arc<dyn Fleet>) {
+    let mut told = false;
+    loop {
+        let (needs, wait, clock, crowded) = {
+            let Some(pool) = pool.upgrade() else { return };
+            let now = pool.clock.monotonic();
+            let turns = pool.turns();
+            (turns.needs(now), turns.next_look(now), pool.clock.clone(), Arc::clone(&pool.crowded))
+        };
+        let asked = !needs.is_empty();
+        for (client, need) in needs {
+            let Some(pool) = pool.upgrade() else { return };
+            // Of how long it lasts, the time that the answer took is gone.
+            let before = pool.clock.monotonic();
+            match fleet.slice(pool.clients[client].client_id(), need).await {
+                Ok(slice) => {
+                    pool.turns().hold(client, slice, before);
+                    pool.changed.notify_one();
+                    told = false;
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut told, true) {
+                        warn!(error, "this process's slice of the quota cannot be asked for; nothing is sent without one");
+                    }
+                    clock.sleep(BETWEEN).await;
+                }
+            }
+        }
+        if asked {
+            clock.sleep(LOOK_AGAIN / 4).await; // who waits takes their turns first
+            continue;
+        }
+        tokio::select! {
+            () = crowded.notified() => {}
+            () = clock.sleep(wait) => {}
+        }
+        clock.sleep(LOOK_AGAIN / 20).await; // those who come together are asked for together
+    }
+}

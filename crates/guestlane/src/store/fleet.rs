@@ -1,0 +1,90 @@
+//! What processes share that use one database: access tokens, and slices of quotas. A store in a file is one machine's, and shares neither.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use futures_util::future::{BoxFuture, FutureExt};
+use guestlane_genesys::{Fleet, Need, NewToken, SharedToken, Slice};
+use secrecy::ExposeSecret;
+use uuid::Uuid;
+
+use super::{Kind, Store, StoreError, postgres::Postgres};
+use crate::{error::chain, token::MasterKey};
+
+/// An access token under the master key.
+#[derive(Clone)]
+pub(super) struct SealedToken {
+    pub(super) sealed: Vec<u8>,
+    pub(super) left: Duration,
+    pub(super) life: Duration,
+}
+
+/// See [`SharedToken`].
+pub(super) enum TokenOrTurn {
+    Token(SealedToken, i64),
+    Ours,
+    Asked,
+}
+
+/// The name under which access tokens are encrypted.
+const ACCESS_TOKEN: &str = "an access token";
+
+/// This process among the others.
+struct SharedStore {
+    store: Postgres,
+    master: Arc<MasterKey>,
+    process: Uuid,
+}
+
+impl fmt::Debug for SharedStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedStore").field("process", &self.process).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// The other processes, where the store is shared.
+    pub(crate) fn fleet(&self, master: Arc<MasterKey>) -> Option<Arc<dyn Fleet>> {
+        match &self.kind {
+            Kind::Sqlite(_) => None,
+            Kind::Postgres(store) => Some(Arc::new(SharedStore { store: store.clone(), master, process: Uuid::new_v4() })),
+        }
+    }
+}
+
+fn told(error: StoreError) -> String {
+    chain(&error)
+}
+
+impl Fleet for SharedStore {
+    fn token<'a>(&'a self, client: &'a str, not: Option<i64>) -> BoxFuture<'a, Result<SharedToken, String>> {
+        async move {
+            Ok(match self.store.token_or_turn(client.to_owned(), not).await.map_err(told)? {
+                TokenOrTurn::Token(SealedToken { sealed, left, life }, number) => {
+                    let opened = self.master.open(ACCESS_TOKEN, &sealed).map_err(|error| chain(&error))?;
+                    let token = String::from_utf8_lossy(&opened).into_owned().into();
+                    SharedToken::Known { token: NewToken { token, left, life }, number }
+                }
+                TokenOrTurn::Ours => SharedToken::Ours,
+                TokenOrTurn::Asked => SharedToken::Asked,
+            })
+        }
+        .boxed()
+    }
+
+    fn keep_token<'a>(&'a self, client: &'a str, new: NewToken) -> BoxFuture<'a, Result<i64, String>> {
+        async move {
+            let NewToken { token, left, life } = new;
+            let sealed = self.master.seal(ACCESS_TOKEN, token.expose_secret().as_bytes()).map_err(|error| chain(&error))?;
+            self.store.keep_token(client.to_owned(), SealedToken { sealed, left, life }).await.map_err(told)
+        }
+        .boxed()
+    }
+
+    fn gave_up<'a>(&'a self, client: &'a str) -> BoxFuture<'a, Result<(), String>> {
+        async move { self.store.gave_up_token(client.to_owned()).await.map_err(told) }.boxed()
+    }
+
+    fn slice<'a>(&'a self, client: &'a str, need: Need) -> BoxFuture<'a, Result<Slice, String>> {
+        async move { self.store.slice(client.to_owned(), self.process, need).await.map_err(told) }.boxed()
+    }
+}

@@ -1,0 +1,80 @@
+//! What processes share that are the same OAuth client: access tokens, and slices of quotas.
+
+use std::time::Duration;
+
+use guestlane_genesys::{Need, Slice};
+use uuid::Uuid;
+
+use super::Postgres;
+use crate::store::{
+    StoreError,
+    fleet::{SealedToken, TokenOrTurn},
+};
+
+/// Who asks for a token has so long: others wait for it.
+const TO_ASK: i64 = 10_000_000;
+
+/// A token that is good for less is none.
+const GOOD_FOR: i64 = 6_000_000;
+
+impl Postgres {
+    pub(crate) async fn token_or_turn(&self, client: String, not: Option<i64>) -> Result<TokenOrTurn, StoreError> {
+        self.workers
+            .write(move |tx| {
+                tx.execute("INSERT INTO oauth_client (client_id) VALUES ($1) ON CONFLICT DO NOTHING", &[&client])?;
+                let select = "SELECT token, number, life_us, expires_at - now_us(), asked_until > now_us() FROM oauth_client \
+                     WHERE client_id = $1 FOR UPDATE";
+                let row = tx.query_one(select, &[&client])?;
+                let (token, number): (Option<Vec<u8>>, i64) = (row.try_get(0)?, row.try_get(1)?);
+                let (life, left): (i64, i64) = (row.try_get(2)?, row.try_get(3)?);
+                let is_new = not.is_none_or(|not| number > not);
+                if let Some(sealed) = token.filter(|_| is_new && left > GOOD_FOR.min(life / 5)) {
+                    return Ok(TokenOrTurn::Token(SealedToken { sealed, left: micros(left), life: micros(life) }, number));
+                }
+                if row.try_get(4)? {
+                    return Ok(TokenOrTurn::Asked);
+                }
+                tx.execute("UPDATE oauth_client SET asked_until = now_us() + $2 WHERE client_id = $1", &[&client, &TO_ASK])?;
+                Ok(TokenOrTurn::Ours)
+            })
+            .await
+    }
+
+    pub(crate) async fn keep_token(&self, client: String, token: SealedToken) -> Result<i64, StoreError> {
+        let SealedToken { sealed, left, life } = token;
+        let sql = "UPDATE oauth_client SET token = $2, number = number + 1, life_us = $3, expires_at = now_us() + $4, asked_until = 0 \
+             WHERE client_id = $1 RETURNING number";
+        self.workers
+            .ask(move |connection| {
+                Ok(connection.query_one(sql, &[&client, &sealed, &as_micros(life), &as_micros(left)])?.try_get(0)?)
+            })
+            .await
+    }
+
+    pub(crate) async fn gave_up_token(&self, client: String) -> Result<(), StoreError> {
+        let sql = "UPDATE oauth_client SET asked_until = 0 WHERE client_id = $1";
+        self.workers.ask(move |connection| connection.execute(sql, &[&client]).map(drop)).await
+    }
+
+    pub(crate) async fn slice(&self, client: String, process: Uuid, need: Need) -> Result<Slice, StoreError> {
+        let small = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
+        let (limit, wanted, used) = (small(need.limit), small(need.wanted), small(need.used));
+        let window = as_micros(need.window);
+        self.workers
+            .ask(move |connection| {
+                let sql = "SELECT calls, lasts_us, again_us FROM lease_quota($1, $2, $3, $4, $5, $6)";
+                let row = connection.query_one(sql, &[&client, &process, &limit, &window, &wanted, &used])?;
+                let calls = u32::try_from(row.try_get::<_, i32>(0)?).unwrap_or(0);
+                Ok(Slice { calls, lasts: micros(row.try_get(1)?), again: micros(row.try_get(2)?) })
+            })
+            .await
+    }
+}
+
+fn micros(number: i64) -> Duration {
+    Duration::from_micros(u64::try_from(number).unwrap_or(0))
+}
+
+fn as_micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
