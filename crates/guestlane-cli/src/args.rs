@@ -1,6 +1,9 @@
 //! The command line.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
@@ -40,6 +43,8 @@ pub(crate) enum Command {
     Create(Create),
     /// Create a session for each row of a file
     Batch(Batch),
+    /// Work on the batches in the database, until interrupted
+    Work(Work),
     /// Pretend the platform and a CRM, until interrupted
     Simulate(Simulate),
     /// Measure whole runs against a simulator, on this machine
@@ -126,10 +131,16 @@ pub(crate) struct Create {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Batch {
+    #[command(subcommand)]
+    pub(crate) command: Option<BatchCommand>,
     /// CSV (guest_id,queue_id,idempotency_key,first_name,last_name,email,phone,attr.NAME…) or JSON lines; - is standard input
-    #[arg(value_name = "FILE")]
-    pub(crate) file: PathBuf,
+    #[arg(value_name = "FILE", required = true)]
+    file: Option<PathBuf>,
+    /// Put the rows into the database, for every process that works (`work`, `serve --work`); needs a PostgreSQL database
+    #[arg(long, conflicts_with_all = ["out", "concurrency", "quota", "check"])]
+    pub(crate) enqueue: bool,
     /// Write one JSON line for each row; what it holds already is not done again
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
@@ -148,6 +159,45 @@ pub(crate) struct Batch {
     /// Show no progress
     #[arg(short, long)]
     pub(crate) quiet: bool,
+}
+
+impl Batch {
+    /// Where the rows are.
+    pub(crate) fn file(&self) -> &Path {
+        self.file.as_deref().unwrap_or(Path::new("-")) // there is one where there is no subcommand
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BatchCommand {
+    /// How far a batch in the database got; without an id, the last ones
+    Status {
+        /// The batch's id
+        #[arg(value_name = "ID")]
+        id: Option<String>,
+    },
+    /// What came of each row of a batch in the database: one JSON line for each that has ended
+    Results {
+        /// The batch's id
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+    /// Begin no more rows of a batch in the database
+    Cancel {
+        /// The batch's id
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Work {
+    /// Sessions under way at once, at the most; how many are, follows the quota and how fast the platform answers [default: 256]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub(crate) concurrency: Option<u16>,
+    /// How many calls the platform allows each OAuth client, all processes together: N/s, N/min or off [default: GUESTLANE_QUOTA]
+    #[arg(long, value_name = "RATE")]
+    pub(crate) quota: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -195,6 +245,9 @@ pub(crate) struct Serve {
     /// Where the metrics are, without a key; or off [default: GUESTLANE_METRICS_LISTEN, else 127.0.0.1:8972]
     #[arg(long, value_name = "ADDR")]
     pub(crate) metrics_listen: Option<String>,
+    /// Also work on the batches in the database
+    #[arg(long)]
+    pub(crate) work: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use guestlane::{
     Error,
-    error::chain,
+    error::{Code, chain},
     request::{IdempotencyKey, Invalid},
+    store::batch::RowFailure,
     token::TokenError,
 };
 use serde::Serialize;
@@ -60,6 +61,24 @@ impl From<&Error> for ErrorJson {
 }
 
 impl ErrorJson {
+    /// As it was written down by whoever worked on the row.
+    pub(crate) fn of_row(failure: &RowFailure) -> Self {
+        let RowFailure { code, message, cause, fix } = failure.clone();
+        let known = Code::from_name(&code);
+        Self {
+            page: known.map(Code::page_path),
+            retryable: known.is_some_and(Code::is_retryable),
+            code,
+            message,
+            field: None,
+            cause,
+            fix,
+            session_id: None,
+            idempotency_key: None,
+            correlation_id: None,
+        }
+    }
+
     /// With the key under which to ask again.
     pub(crate) fn under(self, key: &IdempotencyKey) -> Self {
         Self { idempotency_key: Some(key.to_string()), ..self }

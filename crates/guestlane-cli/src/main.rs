@@ -57,6 +57,7 @@ async fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Command::Batch(batch) => commands::batch::run(global, batch).await,
         Command::Bench(bench) => commands::bench::run(global, bench).await,
         Command::Simulate(simulate) => commands::simulate::run(global, simulate).await,
+        Command::Work(work) => commands::work::run(global, work).await,
         Command::Serve(serve) => commands::serve::run(global, serve).await,
         Command::ApiKeys(keys) => commands::api_keys::run(global, keys).await,
         Command::Sessions(sessions) => commands::sessions::run(global, sessions).await,

@@ -102,6 +102,10 @@ seams! {
     SetAside = "set-aside",
     /// The leases of living drivers are renewed.
     LeasesRenewed = "leases-renewed",
+    /// Rows of a batch are leased; none is begun.
+    RowsTaken = "rows-taken",
+    /// Rows of a batch have ended; nobody but their sessions knows.
+    RowsEnded = "rows-ended",
     /// Events for the CRM are leased; nothing is sent.
     EventsClaimed = "events-claimed",
     /// The CRM was told; the outbox does not know it.

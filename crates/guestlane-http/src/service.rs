@@ -179,8 +179,12 @@ impl Service {
     }
 
     async fn look_at_keys(&self) {
+        let mut changes = self.lane.store().changes();
         loop {
-            self.clock().sleep(LOOK_AT_KEYS).await;
+            tokio::select! {
+                () = changes.next() => {}
+                () = self.clock().sleep(LOOK_AT_KEYS) => {}
+            }
             match self.lane.store().api_keys().await {
                 Ok(keys) => self.keys.store(Arc::new(ApiKeys::new(self.hash_key.clone(), keys))),
                 Err(error) => warn!(%error, "API keys could not be read again; those that were known go on being accepted"),

@@ -50,6 +50,7 @@ mod steps;
 pub mod store;
 pub mod surface;
 pub mod token;
+pub mod work;
 
 pub use error::Error;
 pub use guestlane_genesys::{

@@ -62,8 +62,12 @@ impl LiveKeys {
     /// Does so every second, for as long as it is polled. What cannot be read leaves the keys as they are.
     pub(crate) async fn keep_reading(self, clock: Clock) {
         let mut told = false;
+        let mut changes = self.store.changes();
         loop {
-            clock.sleep(READ_EVERY).await;
+            tokio::select! {
+                () = changes.next() => {}
+                () = clock.sleep(READ_EVERY) => {}
+            }
             match self.read_again().await {
                 Ok(()) => told = false,
                 Err(error) if told => drop(error),

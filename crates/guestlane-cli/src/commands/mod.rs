@@ -16,6 +16,7 @@ pub(crate) mod serve;
 pub(crate) mod sessions;
 pub(crate) mod simulate;
 pub(crate) mod token;
+pub(crate) mod work;
 
 use std::{io::Read, process::ExitCode};
 

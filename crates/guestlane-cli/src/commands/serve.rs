@@ -2,9 +2,12 @@
 
 use std::{process::ExitCode, sync::Arc};
 
+use futures_util::FutureExt;
 use guestlane::{
     Clock, Lane,
     config::{self, Settings},
+    intake::Intake,
+    work::Work,
 };
 use guestlane_http::{
     Service,
@@ -26,6 +29,9 @@ pub(crate) async fn run(global: &Global, args: &Serve) -> anyhow::Result<ExitCod
     let config = settings.lane(false)?;
     raise_open_files();
     let lane = Lane::open(config, Clock::system()).await?;
+    if args.work {
+        lane.store().take_rows(0, lane.clock().now()).await?; // is there anything to work on?
+    }
     let service = Service::open(Arc::clone(&lane), &service_settings, settings.default_queue()?).await?;
     let listening = Listening::bind(Arc::clone(&service), &service_settings).await.map_err(|error| match error {
         CannotListen::Invalid(invalid) => anyhow::Error::new(invalid),
@@ -43,11 +49,18 @@ pub(crate) async fn run(global: &Global, args: &Serve) -> anyhow::Result<ExitCod
         }
     };
     let reloading = tokio::spawn(reload);
-    let interrupted = interrupted()?;
+    let interrupted = interrupted()?.boxed().shared();
+    let working = args.work.then(|| {
+        let intake = Arc::new(Intake::new(Arc::clone(&lane), Intake::CEILING.min(service_settings.max_sessions)));
+        tokio::spawn(Work::run(Arc::clone(&lane), intake, interrupted.clone()))
+    });
     // Whoever reads it may send a signal at once.
     tell(global, &service, &listening, service_settings.tls.is_some())?;
     let served = listening.serve(interrupted).await;
     reloading.abort();
+    if let Some(working) = working {
+        working.await??;
+    }
     served?;
     Ok(ExitCode::SUCCESS)
 }

@@ -162,7 +162,6 @@ impl Pool {
         &self.clients
     }
 
-
     /// From now on each client may make so many calls.
     pub(crate) fn set_rate(&self, rate: Option<Rate>) {
         let mut turns = self.turns();

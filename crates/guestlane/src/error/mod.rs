@@ -297,7 +297,9 @@ fn master_key_fix(error: &MasterKeyError) -> String {
             "restore it from a backup; a new one for a new state directory is made by `openssl rand -base64 32`".to_owned()
         }
         MasterKeyError::Open(path, _) => format!("run `chmod 600 {}`", path.display()),
-        MasterKeyError::Missing(path) => format!("restore {} from a backup, or set GUESTLANE_MASTER_KEY", path.display()),
+        MasterKeyError::Missing(path) => {
+            format!("restore {} from a backup or from the machine that made it, or set GUESTLANE_MASTER_KEY", path.display())
+        }
         MasterKeyError::File(path, _) => format!("make {} readable for this user, or set GUESTLANE_MASTER_KEY", path.display()),
         MasterKeyError::Wrong(_) | MasterKeyError::Unusable => {
             "use the master key that encrypted the store; with a lost master key, start a new state directory".to_owned()
@@ -324,6 +326,11 @@ fn store_advice(error: &StoreError) -> Advice {
             Code::StoreFailed,
             chain(error),
             "check the disk and whether another process holds the database; then ask again with the same key",
+        ),
+        StoreError::NotShared => Advice::new(
+            Code::InvalidSettings,
+            error.to_string(),
+            "set GUESTLANE_DATABASE_URL=postgres://…, the same for all processes",
         ),
         StoreError::Unreachable { .. } => Advice::new(
             Code::StoreFailed,

@@ -7,6 +7,7 @@ use guestlane_genesys::{ErrorCounts, Timestamp};
 use super::{
     Admission, Advanced, Committed, Delivery, DeliveryState, Erased, KeptCall, Kind, LogInfo, Page, Pruned, RecordFilter, Replay,
     Restored, SessionFilter, Standing, Store, StoreError, StoredRecord, Summary, Transition,
+    batch::{BatchId, BatchStatus, NewRow, RowEnd, RowPlace, RowResult, TakenRow},
 };
 use crate::{
     api_key::StoredApiKey,
@@ -24,6 +25,68 @@ macro_rules! either {
             Kind::Postgres($store) => $ask.await,
         }
     };
+}
+
+macro_rules! shared {
+    ($self:ident, $store:ident => $ask:expr) => {
+        match &$self.kind {
+            Kind::Sqlite(_) => Err(StoreError::NotShared),
+            Kind::Postgres($store) => $ask.await,
+        }
+    };
+}
+
+/// Batches that several processes work on. A store in a file has none: [`StoreError::NotShared`].
+impl Store {
+    /// Begins a batch, whose rows come next. One of the same name whose rows never were all in is gone.
+    pub async fn begin_batch(&self, id: BatchId, name: String, now: Timestamp) -> Result<(), StoreError> {
+        shared!(self, store => store.begin_batch(id, name, now))
+    }
+
+    /// Adds rows to a batch.
+    pub async fn add_rows(&self, id: BatchId, rows: Vec<NewRow>, now: Timestamp) -> Result<(), StoreError> {
+        shared!(self, store => store.add_rows(id, rows, now))
+    }
+
+    /// All rows are in: they may begin.
+    pub async fn complete_batch(&self, id: BatchId, now: Timestamp) -> Result<(), StoreError> {
+        shared!(self, store => store.complete_batch(id, now))
+    }
+
+    /// Takes up to `limit` rows that nobody has, or had and did not renew, leased from now.
+    pub async fn take_rows(&self, limit: u32, now: Timestamp) -> Result<Vec<TakenRow>, StoreError> {
+        shared!(self, store => store.take_rows(limit, now))
+    }
+
+    /// Renews the leases of rows that are still this process's.
+    pub async fn renew_rows(&self, held: Vec<RowPlace>, now: Timestamp) -> Result<(), StoreError> {
+        shared!(self, store => store.renew_rows(held, now))
+    }
+
+    /// Gives back rows that were not begun.
+    pub async fn give_back_rows(&self, held: Vec<RowPlace>, now: Timestamp) -> Result<(), StoreError> {
+        shared!(self, store => store.give_back_rows(held, now))
+    }
+
+    /// Writes what came of rows, where nobody has taken them over since.
+    pub async fn end_rows(&self, ended: Vec<(RowPlace, RowEnd)>, now: Timestamp) -> Result<(), StoreError> {
+        shared!(self, store => store.end_rows(ended, now))
+    }
+
+    /// Rows of a batch that nobody has never begin. False: there is no such batch.
+    pub async fn cancel_batch(&self, id: BatchId, now: Timestamp) -> Result<bool, StoreError> {
+        shared!(self, store => store.cancel_batch(id, now))
+    }
+
+    /// Batches, the newest first; or that one.
+    pub async fn batches(&self, id: Option<BatchId>, limit: u32) -> Result<Vec<BatchStatus>, StoreError> {
+        shared!(self, store => store.batches(id, limit))
+    }
+
+    /// What came of a batch's rows after `after`, in their order.
+    pub async fn row_results(&self, id: BatchId, after: u64, limit: u32) -> Result<Vec<RowResult>, StoreError> {
+        shared!(self, store => store.row_results(id, after, limit))
+    }
 }
 
 impl Store {

@@ -5,6 +5,7 @@
 
 mod admission;
 mod api;
+pub mod batch;
 mod calls;
 mod database;
 mod delivery;
@@ -26,6 +27,7 @@ use std::{
 };
 
 use guestlane_genesys::{Clock, Seams};
+use tokio::sync::watch;
 use tokio_postgres::error::SqlState;
 
 pub use admission::Admission;
@@ -112,6 +114,9 @@ pub enum StoreError {
     /// A record has no place to go to: the store was opened for looking only. A defect of ours.
     #[error("the store was opened without its audit log")]
     NoAuditLog,
+    /// Only a database can be shared by processes on several machines.
+    #[error("the store is a file, which no other machine can work on")]
+    NotShared,
     /// The thread that writes is gone.
     #[error("the store is closed")]
     Closed,
@@ -160,6 +165,22 @@ impl Default for Guarantees {
     }
 }
 
+/// See [`Store::changes`].
+#[derive(Debug, Clone)]
+pub struct Changes(Option<watch::Receiver<u64>>);
+
+impl Changes {
+    /// Waits for the next word; for ever where nobody would send one.
+    pub async fn next(&mut self) {
+        if let Some(changes) = &mut self.0
+            && changes.changed().await.is_ok()
+        {
+            return;
+        }
+        std::future::pending().await
+    }
+}
+
 /// What can be seen of a store without touching it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Glance {
@@ -190,6 +211,14 @@ impl Store {
             Database::Postgres(url) => Kind::Postgres(postgres::Postgres::open(url, home, clock, seams).await?),
         };
         Ok(Self { kind, seams: seams.clone() })
+    }
+
+    /// Word from other processes that keys changed, or that there is work: some of it is lost, and whoever needs to know looks by itself, too.
+    pub fn changes(&self) -> Changes {
+        Changes(match &self.kind {
+            Kind::Sqlite(_) => None,
+            Kind::Postgres(store) => Some(store.changes()),
+        })
     }
 
     /// Goes without a guarantee, for a measurement of what it costs.

@@ -28,7 +28,7 @@ pub(super) async fn run(
     batch_key: String,
 ) -> anyhow::Result<ExitCode> {
     let surface = settings.surface()?;
-    let (mut rows, _) = rows::read(&args.file, queue, batch_key)?;
+    let (mut rows, _) = rows::read(args.file(), queue, batch_key)?;
     let mut summary = Summary::default();
     while let Some(row) = rows.recv().await {
         summary.rows += 1;

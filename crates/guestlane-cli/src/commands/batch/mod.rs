@@ -3,6 +3,7 @@
 mod check;
 mod feed;
 mod progress;
+mod queued;
 mod results;
 mod rows;
 mod stop;
@@ -98,19 +99,25 @@ impl Stop {
 }
 
 pub(crate) async fn run(global: &Global, args: &Batch) -> anyhow::Result<ExitCode> {
+    if let Some(command) = &args.command {
+        return queued::run(global, command).await;
+    }
     let mut settings = settings::load(global)?;
     settings.add_flag(QUOTA, args.quota.clone());
     let queue = settings.default_queue()?;
-    let batch_key = args.batch_key.clone().unwrap_or_else(|| rows::file_key(&args.file));
+    let batch_key = args.batch_key.clone().unwrap_or_else(|| rows::file_key(args.file()));
     if args.check {
         return check::run(global, args, &settings, queue, batch_key).await;
     }
+    if args.enqueue {
+        return queued::enqueue(global, args, &settings, queue, batch_key).await;
+    }
     let config = settings.lane(false)?;
-    let (rows, size) = rows::read(&args.file, queue, batch_key)?;
+    let (rows, size) = rows::read(args.file(), queue, batch_key)?;
 
     let clock = Clock::system();
     let lane = Lane::open(config, clock.clone()).await?;
-    let mut results = Results::open(args.out.as_deref(), &args.file, global.json)?;
+    let mut results = Results::open(args.out.as_deref(), args.file(), global.json)?;
     let working = tokio::spawn(Arc::clone(&lane).work());
     let started = clock.monotonic();
     let intake = Intake::new(Arc::clone(&lane), args.concurrency.map_or(Intake::CEILING, usize::from));
@@ -279,7 +286,7 @@ fn tell(global: &Global, args: &Batch, summary: &Summary, stop: Option<Stop>, le
     if left > 0 {
         screen::note(format!("Stopped with {} under way; what they did is on record.", screen::count(left as u64, "session")));
     }
-    let go_on = if args.file.as_os_str() == "-" { "the same rows and the same --batch-key" } else { "the same command" };
+    let go_on = if args.file().as_os_str() == "-" { "the same rows and the same --batch-key" } else { "the same command" };
     match stop {
         Some(Stop::Interrupted) => screen::note(format!("Interrupted. To go on, run {go_on} again: nothing is made twice.")),
         Some(Stop::Outage(outage)) => {

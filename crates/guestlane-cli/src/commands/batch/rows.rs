@@ -41,6 +41,10 @@ impl Place {
         self.row
     }
 
+    pub(super) fn line(self) -> u64 {
+        self.line
+    }
+
     pub(super) fn byte(self) -> u64 {
         self.byte
     }

@@ -3,7 +3,7 @@
 use guestlane_genesys::{Seam, Timestamp};
 use tokio_postgres::Row;
 
-use super::{Postgres, connection::Asked};
+use super::{Postgres, changes::CHANGED, connection::Asked};
 use crate::{api_key::StoredApiKey, store::StoreError};
 
 const COLUMNS: &str = "id, name, hash, scopes, created_at, expires_at, revoked_at, last_used_at";
@@ -25,7 +25,7 @@ impl Postgres {
                 let end = "UPDATE api_key SET expires_at = least(coalesce(expires_at, $2), $2) WHERE id = $1";
                 tx.execute(end, &[replaced, &until.unix_micros()])?;
             }
-            Ok(())
+            tx.batch(CHANGED)
         });
         added.await?;
         self.seams.pass(Seam::ApiKeyStored).await;
@@ -37,6 +37,7 @@ impl Postgres {
         let revoked = self.workers.write(move |tx| {
             let revoke = "UPDATE api_key SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL";
             tx.execute(revoke, &[&id, &now.unix_micros()])?;
+            tx.batch(CHANGED)?;
             tx.query_opt(&select, &[&id])?.as_ref().map(read).transpose()
         });
         let revoked = revoked.await?;

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use guestlane_genesys::Clock;
 use rustls_tokio_postgres::{MakeRustlsConnect, config_platform_verifier};
 use tokio::runtime::{Builder, Runtime};
-use tokio_postgres::{Client, Row, Statement, error::SqlState, types::ToSql};
+use tokio_postgres::{Client, Row, Socket, Statement, error::SqlState, tls::MakeTlsConnect, types::ToSql};
 
 use super::super::{PostgresUrl, StoreError};
 
@@ -41,6 +41,8 @@ pub(super) struct Connection {
     /// Who served the connection before this one.
     last: Option<Backend>,
 }
+
+type Driver = tokio_postgres::Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
 
 /// A connection that is open.
 struct Open {
@@ -271,7 +273,8 @@ impl Open {
     }
 }
 
-async fn open(url: &PostgresUrl, settings: &str) -> Asked<Open> {
+/// Client and driver of a new connection.
+pub(super) async fn connect(url: &PostgresUrl) -> Asked<(Client, Driver)> {
     let unreachable = |reason: String| StoreError::Unreachable { at: url.to_string(), reason };
     let mut config = url.config.clone();
     config.connect_timeout(CONNECT).tcp_user_timeout(SILENCE).keepalives_idle(SILENCE).keepalives_interval(SILENCE / 2);
@@ -279,13 +282,17 @@ async fn open(url: &PostgresUrl, settings: &str) -> Asked<Open> {
         config.application_name("guestlane");
     }
     let tls = MakeRustlsConnect::new(tls(url)?);
-    let connecting = REAL.timeout(2 * CONNECT, config.connect(tls)).await;
-    let (client, driver) = match connecting {
-        Ok(Ok(open)) => open,
-        Ok(Err(error)) if error.as_db_error().is_some_and(|error| is_for_good(error.code())) => return Err(error.into()),
-        Ok(Err(error)) => return Err(unreachable(crate::error::chain(&error))),
-        Err(error) => return Err(unreachable(error.to_string())),
-    };
+    match REAL.timeout(2 * CONNECT, config.connect(tls)).await {
+        Ok(Ok(open)) => Ok(open),
+        Ok(Err(error)) if error.as_db_error().is_some_and(|error| is_for_good(error.code())) => Err(error.into()),
+        Ok(Err(error)) => Err(unreachable(chained(&error))),
+        Err(error) => Err(unreachable(error.to_string())),
+    }
+}
+
+async fn open(url: &PostgresUrl, settings: &str) -> Asked<Open> {
+    let unreachable = |reason: String| StoreError::Unreachable { at: url.to_string(), reason };
+    let (client, driver) = connect(url).await?;
     tokio::spawn(async move {
         let _ = driver.await; // whoever asks next is told
     });

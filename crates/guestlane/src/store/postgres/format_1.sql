@@ -131,6 +131,37 @@ CREATE TABLE guest_key (
     key      bytea NOT NULL                        -- 32 bytes
 );
 
+-- Batches that any process may work on, once all their rows are in.
+CREATE TABLE batch (
+    id           uuid    PRIMARY KEY,              -- version 7
+    name         text    NOT NULL,
+    created_at   bigint  NOT NULL,
+    complete_at  bigint,                           -- all rows are in
+    cancelled_at bigint
+);
+
+CREATE TABLE batch_row (
+    batch           uuid   NOT NULL,
+    number          bigint NOT NULL,               -- from 1, as in the file
+    line            bigint NOT NULL,               -- from 1, the heading counted
+    state           text   NOT NULL CHECK (state IN ('waiting', 'running', 'open', 'failed', 'cancelled')),
+    idempotency_key text   NOT NULL,
+    guest_id        text   NOT NULL,
+    queue_id        uuid   NOT NULL,
+    attributes      text   NOT NULL,               -- JSON object
+    person          text   NOT NULL,               -- JSON object
+    tries           bigint NOT NULL DEFAULT 0,
+    epoch           bigint NOT NULL DEFAULT 0,     -- fences off those who come late
+    due_at          bigint NOT NULL,               -- the next try, or the end of the lease of the present one
+    session_id      uuid,
+    replayed        boolean NOT NULL DEFAULT false,
+    failure         text,                          -- JSON object
+    ended_at        bigint,
+    PRIMARY KEY (batch, number)
+) WITH (fillfactor = 80);
+CREATE INDEX batch_row_due ON batch_row (due_at, batch, number) WHERE state = 'waiting' OR state = 'running';
+CREATE INDEX batch_row_guest ON batch_row (guest_id);
+
 -- What processes share that are the same OAuth client. Moments are the database's own: here no two clocks are compared.
 CREATE TABLE oauth_client (
     client_id   text   PRIMARY KEY,

@@ -4,6 +4,7 @@ use guestlane_genesys::Timestamp;
 
 use super::{
     Postgres,
+    changes::CHANGED,
     connection::{Asked, Connection},
 };
 use crate::{
@@ -39,6 +40,7 @@ impl Postgres {
                 let life = *known_life.get_or_insert_with(|| life.take().map(|life| life()));
                 let life = life.ok_or(StoreError::Closed)?;
                 insert(tx, &StoredKey { life, ..key.clone() })?;
+                tx.batch(CHANGED)?;
                 next(keys(tx)?).ok_or(StoreError::Row("signing_key")) // its id belongs to a key that is no next one
             })
             .await
@@ -67,6 +69,7 @@ impl Postgres {
                     },
                 }
                 tx.execute("UPDATE signing_key SET revoked_at = $2 WHERE kid = $1", &[&kid, &now.unix_micros()])?;
+                tx.batch(CHANGED)?;
                 Ok(Some(revocation))
             })
             .await

@@ -5,7 +5,9 @@
 
 mod admission;
 mod api_keys;
+mod batches;
 mod calls;
+mod changes;
 mod connection;
 mod counters;
 mod deliveries;
@@ -22,9 +24,14 @@ mod standing;
 mod workers;
 mod writer;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use guestlane_genesys::{Clock, Seams};
+use tokio::sync::watch;
 
 use super::{AuditSettings, Glance, Guarantees, PostgresUrl, StoreError};
 use crate::audit::NoteSigner;
@@ -39,6 +46,9 @@ pub(super) struct Postgres {
     writer: Writer,
     workers: Workers,
     home: Home,
+    url: PostgresUrl,
+    clock: Clock,
+    changes: Arc<OnceLock<watch::Receiver<u64>>>,
     seams: Seams,
 }
 
@@ -56,7 +66,8 @@ impl Postgres {
         let connection = connection.await?;
         let writer = Writer::start(connection, home.clone(), clock.clone(), seams.clone())?;
         let workers = Workers::start(url, clock.clone(), seams.clone())?;
-        Ok(Self { writer, workers, home, seams: seams.clone() })
+        let (url, clock, seams) = (url.clone(), clock.clone(), seams.clone());
+        Ok(Self { writer, workers, home, url, clock, changes: Arc::default(), seams })
     }
 
     pub(crate) async fn glance(url: &PostgresUrl) -> Asked<Option<Glance>> {
@@ -71,6 +82,17 @@ impl Postgres {
             Ok(Some(Glance { format, known, has_keys, platform }))
         })
         .await
+    }
+
+    /// Must be called within a tokio runtime.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        // The first who wants to know begins to listen, on a connection more.
+        let listen = || {
+            let (heard, changes) = watch::channel(0);
+            tokio::spawn(changes::listen(self.url.clone(), heard, self.clock.clone()));
+            changes
+        };
+        self.changes.get_or_init(listen).clone()
     }
 
     pub(crate) async fn go_without(&self, guarantees: Guarantees) -> Asked<()> {

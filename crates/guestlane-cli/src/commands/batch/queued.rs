@@ -1,0 +1,163 @@
+//! `guestlane batch FILE --enqueue`, and what becomes of it: rows in the database, for whoever works on them.
+
+use std::process::ExitCode;
+
+use guestlane::{
+    Clock, State,
+    config::Settings,
+    request::{Invalid, QueueId},
+    store::batch::{BatchId, BatchStatus, NewRow, RowFailure, RowResult},
+};
+use guestlane_http::model::Session as SessionJson;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::rows;
+use crate::{
+    args::{Batch, BatchCommand, Global},
+    commands::{look_at_state, open_state},
+    failure::{ErrorJson, SOME_FAILED},
+    screen,
+};
+
+/// Rows that are written at once.
+const AT_ONCE: usize = 1000;
+
+pub(super) async fn enqueue(
+    global: &Global,
+    args: &Batch,
+    settings: &Settings,
+    queue: Option<QueueId>,
+    batch_key: String,
+) -> anyhow::Result<ExitCode> {
+    let surface = settings.surface()?;
+    let state = open_state(global).await?;
+    let clock = Clock::system();
+    let id = BatchId(Uuid::now_v7());
+    state.store.begin_batch(id, batch_key.clone(), clock.now()).await?;
+    let (mut source, _) = rows::read(args.file(), queue, batch_key)?;
+    let (mut count, mut bad) = (0_u64, 0_u64);
+    let mut new = Vec::new();
+    while let Some(row) = source.recv().await {
+        let (place, wish) = match row {
+            Ok(row) => (row.place, surface.check(&row.request).map(|()| row.request)),
+            Err(bad) => (bad.place, Err(bad.invalid)),
+        };
+        count += 1;
+        if let Err(invalid) = &wish {
+            bad += 1;
+            screen::note(rows::RowError { place, invalid: invalid.clone() });
+        }
+        new.push(NewRow { number: place.row(), line: place.line(), wish: wish.map_err(|invalid| failure(&invalid)) });
+        if new.len() == AT_ONCE {
+            state.store.add_rows(id, std::mem::take(&mut new), clock.now()).await?;
+        }
+    }
+    state.store.add_rows(id, new, clock.now()).await?;
+    state.store.complete_batch(id, clock.now()).await?;
+    if global.json {
+        screen::json(&json!({"batchId": id, "rows": count, "bad": bad}));
+    } else {
+        screen::data(format!(
+            "batch {id}: {} for whoever works (`guestlane work`, `guestlane serve --work`)",
+            screen::count(count, "row")
+        ));
+    }
+    Ok(ExitCode::from(if bad == 0 { 0 } else { SOME_FAILED }))
+}
+
+fn failure(invalid: &Invalid) -> RowFailure {
+    let error = guestlane::Error::Invalid(invalid.clone());
+    let advice = error.advice();
+    RowFailure { code: advice.code.name().to_owned(), message: error.to_string(), cause: advice.cause, fix: advice.fix }
+}
+
+pub(super) async fn run(global: &Global, command: &BatchCommand) -> anyhow::Result<ExitCode> {
+    let state = look_at_state(global).await?;
+    match command {
+        BatchCommand::Status { id: None } => {
+            let batches = state.store.batches(None, 50).await?;
+            tell_all(global, &batches);
+            Ok(ExitCode::SUCCESS)
+        }
+        BatchCommand::Status { id: Some(id) } => {
+            tell(global, &known(&state, id).await?);
+            Ok(ExitCode::SUCCESS)
+        }
+        BatchCommand::Results { id } => results(&state, known(&state, id).await?).await,
+        BatchCommand::Cancel { id } => {
+            let id = known(&state, id).await?.batch_id;
+            state.store.cancel_batch(id, Clock::system().now()).await?;
+            let status = known(&state, &id.to_string()).await?;
+            tell(global, &status);
+            if status.running > 0 {
+                screen::note(format!("note: {} under way; what was begun is ended", screen::count(status.running, "row")));
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+async fn known(state: &State, id: &str) -> anyhow::Result<BatchStatus> {
+    let id: BatchId = id.parse()?;
+    let found = state.store.batches(Some(id), 1).await?.pop();
+    Ok(found.ok_or_else(|| Invalid::new("ID", format!("{id} is no batch of this store"), "see `guestlane batch status`"))?)
+}
+
+/// One line for each row that has ended, in the rows' order: as `batch --out` writes them.
+async fn results(state: &State, status: BatchStatus) -> anyhow::Result<ExitCode> {
+    let mut after = 0;
+    loop {
+        let rows = state.store.row_results(status.batch_id, after, 1000).await?;
+        let Some(last) = rows.last() else { break };
+        after = last.number;
+        rows.iter().for_each(print);
+    }
+    let left = status.waiting + status.running;
+    if left > 0 {
+        screen::note(format!("note: {} not done yet", screen::count(left, "row")));
+    }
+    Ok(ExitCode::from(if status.failed == 0 { 0 } else { SOME_FAILED }))
+}
+
+fn print(row: &RowResult) {
+    match (&row.session, &row.failure) {
+        (Some(session), _) => {
+            let mut line = serde_json::to_value(SessionJson::stored(session).of_row(row.number)).unwrap_or_default();
+            line["replayed"] = row.replayed.into();
+            screen::json(&line);
+        }
+        (None, Some(failure)) if row.state == "failed" => {
+            let error = ErrorJson::of_row(failure);
+            screen::json(&json!({"row": row.number, "line": row.line, "error": error}));
+        }
+        (None, _) if row.state == "open" || row.state == "cancelled" => {
+            screen::json(&json!({"row": row.number, "line": row.line, "state": row.state})); // its session is forgotten, or never was
+        }
+        (None, _) => {}
+    }
+}
+
+fn tell(global: &Global, status: &BatchStatus) {
+    if global.json {
+        screen::json(status);
+        return;
+    }
+    let BatchStatus { batch_id, name, rows, waiting, running, open, replayed, failed, cancelled, .. } = status;
+    screen::data(format!("batch {batch_id} of {name}{}", if status.complete { "" } else { " (its rows are not all in)" }));
+    screen::data(format!(
+        "{}: {waiting} waiting, {running} running, {open} open ({replayed} were open before), {failed} failed, {cancelled} cancelled",
+        screen::count(*rows, "row")
+    ));
+}
+
+fn tell_all(global: &Global, batches: &[BatchStatus]) {
+    if global.json {
+        batches.iter().for_each(|status| screen::json(status));
+        return;
+    }
+    if batches.is_empty() {
+        screen::note("no batch was enqueued; see `guestlane batch FILE --enqueue`");
+    }
+    batches.iter().for_each(|status| tell(global, status));
+}

@@ -1,0 +1,142 @@
+//! Batches in the database: rows that any process may take.
+
+use std::{fmt, str::FromStr};
+
+use guestlane_genesys::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{
+    ledger::{Session, SessionId},
+    request::{Invalid, SessionRequest, shorten},
+};
+
+/// A batch's id: ordered by time (UUID version 7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub struct BatchId(pub Uuid);
+
+impl fmt::Display for BatchId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl FromStr for BatchId {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let invalid = |_| Invalid::new("ID", format!("`{}` is not a batch's id", shorten(text)), "see `guestlane batch status`");
+        Uuid::try_parse(text).map(Self).map_err(invalid)
+    }
+}
+
+/// A row on its way into the database.
+#[derive(Debug, Clone)]
+pub struct NewRow {
+    /// From 1, the heading not counted.
+    pub number: u64,
+    /// From 1, the heading counted.
+    pub line: u64,
+    /// What is wished; or why that cannot be used, which ends the row at once.
+    pub wish: Result<SessionRequest, RowFailure>,
+}
+
+/// Why a row failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RowFailure {
+    /// A stable code of the error catalogue.
+    pub code: String,
+    /// One sentence.
+    pub message: String,
+    /// Why it happens.
+    pub cause: String,
+    /// What to do.
+    pub fix: String,
+}
+
+/// A row that this process has, until its lease ends.
+#[derive(Debug, Clone)]
+pub struct TakenRow {
+    /// Which it is.
+    pub place: RowPlace,
+    /// How often it was tried before.
+    pub tries: u32,
+    /// What is wished.
+    pub request: SessionRequest,
+}
+
+/// A row, and the number under which this process has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RowPlace {
+    /// Its batch.
+    pub batch: BatchId,
+    /// From 1.
+    pub number: u64,
+    /// Counts who had it: who comes with an older number can write nothing.
+    pub epoch: u32,
+}
+
+/// What came of a row.
+#[derive(Debug, Clone)]
+pub enum RowEnd {
+    /// Its session is open.
+    Open {
+        /// The session.
+        session: SessionId,
+        /// Whether it was open before.
+        replayed: bool,
+    },
+    /// It is not tried again.
+    Failed(RowFailure),
+    /// It may be tried again from then on.
+    Again(Timestamp, RowFailure),
+}
+
+/// A batch, and how far it got.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BatchStatus {
+    /// Its id.
+    pub batch_id: BatchId,
+    /// The file, or what it was called.
+    pub name: String,
+    /// When its first row came.
+    pub created_at: Timestamp,
+    /// Whether all rows are in: before that, none begins.
+    pub complete: bool,
+    /// When it was cancelled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cancelled_at: Option<Timestamp>,
+    /// All rows.
+    pub rows: u64,
+    /// Nobody has them.
+    pub waiting: u64,
+    /// Somebody has them.
+    pub running: u64,
+    /// Their sessions are open.
+    pub open: u64,
+    /// Of those, were open before.
+    pub replayed: u64,
+    /// They are not tried again.
+    pub failed: u64,
+    /// They never began.
+    pub cancelled: u64,
+}
+
+/// A row, and what came of it.
+#[derive(Debug, Clone)]
+pub struct RowResult {
+    /// From 1.
+    pub number: u64,
+    /// The heading counted.
+    pub line: u64,
+    /// `waiting`, `running`, `open`, `failed` or `cancelled`.
+    pub state: String,
+    /// Its session, where it has one that is not forgotten.
+    pub session: Option<Session>,
+    /// Whether that was open before.
+    pub replayed: bool,
+    /// Why it failed, or why it is tried again.
+    pub failure: Option<RowFailure>,
+}
