@@ -5,14 +5,17 @@
 mod audit;
 #[path = "../it/bad_day.rs"]
 mod bad_day;
+mod batches;
 #[path = "../it/cloud.rs"]
 mod cloud;
+mod connections;
 #[path = "../it/contract.rs"]
 mod contract;
 #[path = "../it/crm.rs"]
 mod crm;
 #[path = "../it/defects.rs"]
 mod defects;
+mod fleet;
 #[path = "../it/flow.rs"]
 mod flow;
 #[path = "../it/http2.rs"]

@@ -64,7 +64,7 @@ impl Postgres {
         let Erased::Done(mut done) = erased else { return Ok(erased) };
         self.seams.pass(Seam::GuestErased).await;
         // Rows that nobody sees any more are overwritten; what was archived or backed up is whoever keeps it's to erase.
-        let vacuum = "VACUUM session, outbox, guest_key";
+        let vacuum = "VACUUM session, outbox, batch_row, guest_key";
         let vacuumed = self.workers.ask(move |connection| connection.batch(vacuum)).await;
         self.seams.pass(Seam::StoreVacuumed).await;
         done.bytes_gone = vacuumed.is_ok();
@@ -100,8 +100,12 @@ fn erase(tx: &mut Connection, records: &mut Vec<Entry>, guest: &GuestId, now: Ti
          traceparent = NULL, calls = '', failure_message = NULL, \
          failure_code = CASE WHEN failure_code IS NULL THEN NULL ELSE 'erased' END WHERE guest_id = $1";
     let sessions = tx.execute(erase, &[&name])?;
+    // A row that waits is one that nobody wants any more; who has it comes too late.
+    let erase = "UPDATE batch_row SET guest_id = '', idempotency_key = '', attributes = '{}', person = '{}', failure = NULL, epoch = epoch + 1, \
+         ended_at = coalesce(ended_at, $2), state = CASE WHEN state IN ('waiting', 'running') THEN 'cancelled' ELSE state END WHERE guest_id = $1";
+    let rows = tx.execute(erase, &[&name, &now.unix_micros()])?;
     let keys = tx.execute("DELETE FROM guest_key WHERE guest_id = $1", &[&name])?;
-    if sessions + events + keys == 0 && plain_records.is_empty() {
+    if sessions + events + rows + keys == 0 && plain_records.is_empty() {
         return Ok(Erased::Unknown);
     }
     records.clear();

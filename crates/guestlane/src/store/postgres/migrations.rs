@@ -16,8 +16,10 @@ pub(super) fn known() -> u32 {
 
 /// The format that is there; `None`: none.
 pub(super) fn found(connection: &mut Connection) -> Asked<Option<u32>> {
-    let is_there = connection.query_one("SELECT to_regclass('format') IS NOT NULL", &[])?;
-    if !is_there.get::<_, bool>(0) {
+    // Asked of the catalogue's rows: what this connection remembers of names may be older than the lock that was waited for.
+    let is_there = "SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+         WHERE c.relname = 'format' AND n.nspname = current_schema()";
+    if connection.query(is_there, &[])?.is_empty() {
         return Ok(None);
     }
     let row = connection.query_opt("SELECT number FROM format", &[])?;

@@ -1,0 +1,153 @@
+//! Batches in the database: each row is one process's at a time, and none is lost.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
+use guestlane::{
+    intake::Intake,
+    request::{Person, SessionRequest},
+    store::batch::{BatchId, BatchStatus, NewRow, RowEnd, RowFailure},
+    work::Work,
+};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::{
+    fleet::machines,
+    world::{World, request},
+};
+
+fn rows(count: u64) -> Vec<NewRow> {
+    let row = |number| NewRow { number, line: number + 1, wish: Ok(request(&format!("guest-{number}"))) };
+    (1..=count).map(row).collect()
+}
+
+async fn enqueue(world: &World, rows: Vec<NewRow>) -> BatchId {
+    let store = world.state().await.store;
+    let (id, now) = (BatchId(Uuid::now_v7()), world.clock.now());
+    store.begin_batch(id, "a file".to_owned(), now).await.unwrap();
+    store.add_rows(id, rows, now).await.unwrap();
+    store.complete_batch(id, now).await.unwrap();
+    id
+}
+
+async fn status(world: &World, id: BatchId) -> BatchStatus {
+    world.state().await.store.batches(Some(id), 1).await.unwrap().remove(0)
+}
+
+/// Processes that work until the batch is done.
+async fn work(world: &World, id: BatchId, processes: usize) -> BatchStatus {
+    let lanes = machines(world, processes).await;
+    let (stop, stopped) = watch::channel(false);
+    let working = lanes.iter().map(|lane| {
+        let (intake, mut stopped) = (Arc::new(Intake::new(Arc::clone(lane), 32)), stopped.clone());
+        let stopped = async move { drop(stopped.wait_for(|stopped| *stopped).await) };
+        tokio::spawn(Work::run(Arc::clone(lane), intake, stopped))
+    });
+    let working: Vec<_> = working.collect();
+    let found = loop {
+        let found = status(world, id).await;
+        if found.waiting + found.running == 0 {
+            break found;
+        }
+        world.clock().sleep(Duration::from_millis(200)).await;
+    };
+    stop.send_replace(true);
+    assert!(join_all(working).await.into_iter().all(|ended| matches!(ended, Ok(Ok(())))));
+    found
+}
+
+#[tokio::test]
+async fn rows_are_shared_by_those_who_work_and_each_is_one_session() {
+    let world = World::new().await;
+    let id = enqueue(&world, rows(300)).await;
+    let done = work(&world, id, 3).await;
+    assert_eq!((done.rows, done.open, done.replayed, done.failed), (300, 300, 0, 0));
+    world.assert_each_guest_once(300);
+    let results = world.state().await.store.row_results(id, 0, 1000).await.unwrap();
+    assert_eq!(results.iter().map(|row| row.number).collect::<Vec<_>>(), (1..=300).collect::<Vec<_>>());
+    assert!(results.iter().all(|row| row.session.as_ref().is_some_and(|session| session.conversation_id.is_some())));
+}
+
+#[tokio::test]
+async fn answers_that_are_lost_and_a_platform_that_fails_cost_time_and_no_row() {
+    let world = World::with(|options| options.seed = 3).await;
+    let id = enqueue(&world, rows(200)).await;
+    world.faults(&["any:answer-lost:p=0.05", "conversation:500:p=0.3"]);
+    let done = work(&world, id, 2).await;
+    assert_eq!((done.open, done.failed), (200, 0));
+    world.assert_each_guest_once(200);
+}
+
+#[tokio::test]
+async fn a_row_that_is_refused_says_why_and_the_others_go_on() {
+    let world = World::new().await;
+    let mut new = rows(3);
+    let nobody = "00000000-0000-4000-8000-00000000dead".parse().unwrap();
+    new[1].wish = Ok(SessionRequest { queue: nobody, person: Person::default(), ..request("lost") });
+    let failure = RowFailure { code: "invalid_input".into(), message: "m".into(), cause: "c".into(), fix: "f".into() };
+    new.push(NewRow { number: 4, line: 5, wish: Err(failure.clone()) });
+    let id = enqueue(&world, new).await;
+    let done = work(&world, id, 1).await;
+    assert_eq!((done.rows, done.open, done.failed), (4, 2, 2));
+    let results = world.state().await.store.row_results(id, 1, 10).await.unwrap();
+    assert_eq!(results[0].failure.as_ref().unwrap().code, "unknown_queue");
+    assert_eq!((results[2].line, results[2].failure.as_ref()), (5, Some(&failure)));
+}
+
+#[tokio::test]
+async fn rows_begin_only_when_all_are_in_and_never_once_they_are_cancelled() {
+    let world = World::new().await;
+    let (store, now) = (world.state().await.store, world.clock.now());
+    let id = BatchId(Uuid::now_v7());
+    store.begin_batch(id, "a file".to_owned(), now).await.unwrap();
+    store.add_rows(id, rows(5), now).await.unwrap();
+    assert!(store.take_rows(10, now).await.unwrap().is_empty(), "whoever enqueues may have died");
+    // Begun anew, what was there of it is gone.
+    let again = enqueue(&world, rows(4)).await;
+    assert!(store.batches(Some(id), 1).await.unwrap().is_empty());
+    let taken = store.take_rows(1, now).await.unwrap();
+    assert_eq!(taken[0].place.number, 1);
+    assert!(store.cancel_batch(again, now).await.unwrap() && !store.cancel_batch(id, now).await.unwrap());
+    assert!(store.take_rows(10, now).await.unwrap().is_empty());
+    let found = status(&world, again).await;
+    assert_eq!((found.running, found.cancelled), (1, 3));
+    assert!(found.cancelled_at.is_some());
+}
+
+#[tokio::test]
+async fn who_comes_late_writes_nothing() {
+    let world = World::new().await;
+    let id = enqueue(&world, rows(2)).await;
+    let (store, now) = (world.state().await.store, world.clock.now());
+    let first = store.take_rows(2, now).await.unwrap();
+    assert!(store.take_rows(2, now).await.unwrap().is_empty(), "they are taken");
+    store.renew_rows(first.iter().map(|row| row.place).collect(), now + Duration::from_secs(3)).await.unwrap();
+    assert!(store.take_rows(2, now + Duration::from_secs(5)).await.unwrap().is_empty(), "and held");
+    let later = now + Duration::from_secs(8);
+    let second = store.take_rows(2, later).await.unwrap();
+    assert_eq!(second.iter().map(|row| row.place.number).collect::<BTreeSet<_>>(), BTreeSet::from([1, 2]));
+    let failure = RowFailure { code: "defect".into(), message: String::new(), cause: String::new(), fix: String::new() };
+    let late = first.iter().map(|row| (row.place, RowEnd::Failed(failure.clone()))).collect();
+    store.end_rows(late, later).await.unwrap();
+    store.renew_rows(first.iter().map(|row| row.place).collect(), later + Duration::from_secs(60)).await.unwrap();
+    store.give_back_rows(first.iter().map(|row| row.place).collect(), later).await.unwrap();
+    let found = status(&world, id).await;
+    assert_eq!((found.running, found.failed, found.waiting), (2, 0, 0));
+    assert_eq!(store.take_rows(9, later + Duration::from_secs(5)).await.unwrap().len(), 2, "the late one renewed nothing");
+}
+
+#[tokio::test]
+async fn an_erased_guest_is_in_no_batch_any_more() {
+    let world = World::new().await;
+    let id = enqueue(&world, rows(2)).await;
+    work(&world, id, 1).await;
+    let lane = world.lane().await;
+    lane.outbox().unwrap().deliver_due().await.unwrap();
+    world.clock.advance(Duration::from_secs(60));
+    let erased = lane.store().erase_guest("guest-1".parse().unwrap(), world.clock.now()).await.unwrap();
+    assert!(matches!(erased, guestlane::store::Erased::Done(_)), "{erased:?}");
+    let rows = guestlane_test_postgres::column(world.postgres.as_ref().unwrap(), "SELECT r::text FROM batch_row AS r");
+    assert_eq!(rows.iter().filter(|row| row.contains("guest-1")).count(), 0, "{rows:?}");
+    assert_eq!(rows.len(), 2);
+}

@@ -1,0 +1,114 @@
+//! The way to the database breaks, the database goes down: nothing is guessed.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use guestlane::{Clock, Lane};
+use guestlane_test_postgres::{Proxy, Server, schema_in};
+
+use crate::world::{World, request};
+
+/// On the machine's own clock: a database is waited for in real time.
+async fn lane(world: &World, database: &str) -> Arc<Lane> {
+    let mut config = world.config.clone();
+    config.places.database = database.parse().unwrap();
+    Lane::open(config, Clock::system()).await.unwrap()
+}
+
+async fn world_now() -> World {
+    World::with(|options| options.clock = Clock::system()).await
+}
+
+/// Connections are broken again and again, wherever a transaction happens to be; callers ask again under the same key.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_break_at_any_moment_cost_nobody_and_make_nobody_twice() {
+    let server = Server::start();
+    let schema = schema_in(&server.url());
+    let proxy = Proxy::to(server.port()).await;
+    let world = world_now().await;
+    let lane = lane(&world, &proxy.url(&schema, server.port())).await;
+    let done = Arc::new(AtomicBool::new(false));
+    let until = Arc::clone(&done);
+    let breaking = tokio::spawn(async move {
+        let mut breaks = 0_u32;
+        while !until.load(Ordering::SeqCst) {
+            Clock::system().sleep(Duration::from_millis(3 + u64::from(breaks % 40))).await;
+            proxy.break_all();
+            breaks += 1;
+        }
+        (proxy, breaks)
+    });
+    const GUESTS: usize = 200;
+    let asked = (0..GUESTS).map(|guest| {
+        let lane = Arc::clone(&lane);
+        async move {
+            let mut errors = 0;
+            while let Err(error) = lane.create(request(&format!("guest-{guest}"))).await {
+                errors += 1;
+                assert!(errors < 50, "{error}");
+                Clock::system().sleep(Duration::from_millis(50)).await;
+            }
+        }
+    });
+    let asked = futures_util::stream::iter(asked);
+    futures_util::StreamExt::for_each_concurrent(asked, 16, |asked| asked).await;
+    done.store(true, Ordering::SeqCst);
+    let (_proxy, breaks) = breaking.await.unwrap();
+    assert!(breaks > 20, "{breaks}");
+    world.assert_each_guest_once(GUESTS as u64);
+    let store = lane.store();
+    assert_eq!(store.unfinished().await.unwrap(), 0);
+    let logs = store.logs(lane.audit_log(), lane.audit_key()).await.unwrap();
+    for log in logs {
+        let leaves = store.leaves(log.log).await.unwrap();
+        assert_eq!(leaves.len() as u64, log.checkpoint.size);
+        if log.checkpoint.size > 0 {
+            guestlane::audit::check(&log.path, lane.audit_key(), &[]).unwrap();
+        }
+    }
+    // Each session that is open was written once, and its event once.
+    let counts = guestlane_test_postgres::column(&schema, "SELECT count(*) FROM session WHERE state = 'open'");
+    let events = guestlane_test_postgres::column(&schema, "SELECT count(*) FROM outbox");
+    let records =
+        guestlane_test_postgres::column(&schema, r#"SELECT count(*) FROM audit_entry WHERE line LIKE '%"status":"success"%'"#);
+    assert_eq!((&counts[0], &events[0], &records[0]), (&"200".to_owned(), &"200".to_owned(), &"200".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_is_down_is_told_and_the_same_key_works_once_it_is_back() {
+    let server = Server::start();
+    let schema = schema_in(&server.url());
+    let world = world_now().await;
+    let lane = lane(&world, &schema).await;
+    lane.create(request("ann")).await.unwrap();
+    server.stop();
+    let error = lane.create(request("bob")).await.unwrap_err();
+    assert_eq!(error.advice().code.name(), "store_failed", "{error}");
+    world.assert_each_guest_once(1);
+    server.restart();
+    lane.create(request("bob")).await.unwrap();
+    world.assert_each_guest_once(2);
+    assert!(lane.create(request("ann")).await.unwrap().replayed);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_restarts_meanwhile_is_waited_for() {
+    let server = Server::start();
+    let schema = schema_in(&server.url());
+    let world = world_now().await;
+    let lane = lane(&world, &schema).await;
+    lane.create(request("ann")).await.unwrap();
+    server.stop();
+    let (lane_, waiting) = (Arc::clone(&lane), AtomicBool::new(true));
+    let bob = tokio::spawn(async move { lane_.create(request("bob")).await });
+    Clock::system().sleep(Duration::from_millis(500)).await;
+    assert!(!bob.is_finished() && waiting.load(Ordering::SeqCst));
+    server.restart();
+    bob.await.unwrap().unwrap();
+    world.assert_each_guest_once(2);
+}

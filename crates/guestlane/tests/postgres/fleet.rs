@@ -1,0 +1,155 @@
+//! Several processes, one database: one access token, one quota, one who rotates, a log for each.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use futures_util::future::join_all;
+use guestlane::{Clock, Lane, Rate, store::Store, token::KeySchedule};
+
+use crate::world::{World, crowd, request, tell};
+
+/// Processes on machines of their own, which share a database and a master key.
+pub(crate) async fn machines(world: &World, count: usize) -> Vec<Arc<Lane>> {
+    let mut lanes = Vec::new();
+    for machine in 0..count {
+        lanes.push(machine_of(world, machine).await);
+    }
+    lanes
+}
+
+async fn machine_of(world: &World, machine: usize) -> Arc<Lane> {
+    let mut config = world.config.clone();
+    let home = world.directory.path().join(format!("machine-{machine}"));
+    let first = &world.config.places.master_key_file;
+    config.places.master_key = std::fs::read_to_string(first).ok().map(Into::into);
+    config.places.audit.path = home.join("audit/session-audit.jsonl");
+    config.places.home = home;
+    Lane::open(config, world.clock()).await.unwrap()
+}
+
+#[tokio::test]
+async fn four_processes_with_a_thousand_first_calls_each_ask_for_one_token() {
+    let world = World::new().await;
+    drop(world.lane().await); // the keys
+    let lanes = machines(&world, 4).await;
+    let waves = lanes.iter().enumerate().map(|(n, lane)| async move {
+        let wishes = (0..1000).map(|guest| lane.create(request(&format!("guest-{n}-{guest}"))));
+        join_all(wishes).await.iter().filter(|created| created.is_err()).count()
+    });
+    assert_eq!(join_all(waves).await, [0; 4]);
+    assert_eq!(world.sim.state().tokens_issued, 1);
+    world.assert_each_guest_once(4000);
+
+    // One that the platform does not accept any more is renewed once, too.
+    world.sim.revoke_tokens();
+    let more = lanes.iter().enumerate().map(|(n, lane)| lane.create(request(&format!("another-{n}"))));
+    assert!(join_all(more).await.iter().all(Result::is_ok));
+    assert_eq!(world.sim.state().tokens_issued, 2);
+}
+
+#[tokio::test]
+async fn whoever_asks_for_the_token_and_dies_is_waited_for_and_no_longer() {
+    let world = World::new().await;
+    let lane = world.lane().await;
+    let claim = "INSERT INTO oauth_client (client_id, asked_until) VALUES ('sim-client', now_us() + 400000)";
+    world.sql(claim);
+    lane.create(request("ann")).await.unwrap();
+    assert_eq!(world.sim.state().tokens_issued, 1);
+}
+
+#[tokio::test]
+async fn the_access_token_is_not_readable_in_the_database() {
+    let world = World::new().await;
+    let lane = world.lane().await;
+    lane.create(request("ann")).await.unwrap();
+    let tokens = world.journal("contact").into_iter().map(|entry| format!("{entry:?}")).collect::<String>();
+    let bytes = world.kept_bytes();
+    assert!(!tokens.is_empty());
+    for secret in ["sim-client-secret", "Bearer"] {
+        assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()), "{secret}");
+    }
+}
+
+/// However the calls fall to processes: in no second more than the platform allows, and what it allows is used.
+#[tokio::test]
+async fn four_processes_never_send_more_than_the_quota_of_one() {
+    let world = World::with(|options| options.quota = Some("100/s".parse::<Rate>().unwrap())).await;
+    let mut config = world.config.clone();
+    config.patience.quota = Some("100/s".parse().unwrap());
+    let world = World { config, ..world };
+    drop(world.lane().await);
+    let lanes = machines(&world, 4).await;
+    let crowds = join_all(lanes.iter().map(|lane| crowd(lane, 0, 1))).await;
+    assert!(crowds.iter().all(Vec::is_empty));
+    let waves = lanes.iter().enumerate().map(|(n, lane)| async move {
+        let wishes = (0..120).map(|guest| lane.create_in_background(request(&format!("guest-{n}-{guest}"))));
+        join_all(wishes).await.iter().filter(|created| created.is_err()).count()
+    });
+    let before = world.clock.now();
+    assert_eq!(join_all(waves).await, [0; 4], "none lost");
+    world.assert_each_guest_once(480);
+    let (calls, seconds) =
+        (lanes.iter().map(|lane| lane.stats().calls()).sum::<u64>(), world.clock.now().since(before).as_secs_f64());
+    tell(&format!("{calls} calls in {seconds:.1} s, {} answered 429", world.sim.state().throttled));
+    assert_eq!(world.sim.state().throttled, 0);
+}
+
+#[tokio::test]
+async fn of_several_processes_one_makes_the_next_key_and_all_know_it() {
+    let mut world = World::new().await;
+    let day = std::time::Duration::from_secs(86_400);
+    world.config.keys = KeySchedule::new(day / 24, Some(day)).unwrap();
+    drop(world.lane().await);
+    let lanes = machines(&world, 4).await;
+    world.clock.advance(day);
+    let made = join_all(lanes.iter().map(|lane| lane.rotate_if_due())).await;
+    assert_eq!(made.into_iter().filter(|made| matches!(made, Ok(true))).count(), 1);
+    world.clock().sleep(std::time::Duration::from_secs(2)).await;
+    let kids: BTreeSet<_> = lanes.iter().map(|lane| format!("{:?}", lane.keyring().jwks(world.clock.now())["keys"])).collect();
+    assert_eq!(kids.len(), 1, "all publish the same keys");
+}
+
+#[tokio::test]
+async fn each_process_has_a_log_of_its_own_and_all_are_proven() {
+    let world = World::new().await;
+    drop(world.lane().await);
+    let lanes = machines(&world, 3).await;
+    for (n, lane) in lanes.iter().enumerate() {
+        lane.create(request(&format!("guest-{n}"))).await.unwrap();
+    }
+    let state = world.state().await;
+    let mut origins = BTreeSet::new();
+    for (n, lane) in lanes.iter().enumerate() {
+        let logs = lane.store().logs(lane.audit_log(), lane.audit_key()).await.unwrap();
+        let ours: Vec<_> = logs.iter().filter(|log| !log.elsewhere).collect();
+        assert_eq!((logs.len(), ours.len()), (3, 1), "machine {n}");
+        assert_eq!(guestlane::audit::check(&ours[0].path, state.audit_key(), &[]).unwrap(), ours[0].checkpoint);
+        assert_eq!(lane.store().leaves(ours[0].log).await.unwrap().len() as u64, ours[0].checkpoint.size);
+        origins.insert(ours[0].checkpoint.origin.clone());
+    }
+    assert_eq!(origins.len(), 3);
+}
+
+/// The order of admission decides, and the same key is one session wherever it is asked for.
+#[tokio::test]
+async fn many_callers_with_one_key_on_several_machines_get_one_session() {
+    let world = World::new().await;
+    drop(world.lane().await);
+    let lanes = machines(&world, 4).await;
+    let asked = (0..40).map(|n| lanes[n % 4].create(request("ann")));
+    let sessions: BTreeSet<_> = join_all(asked).await.into_iter().map(|created| created.unwrap().session.id).collect();
+    assert_eq!(sessions.len(), 1);
+    world.assert_each_guest_once(1);
+}
+
+/// Format, keys and log are made by whoever comes first.
+#[tokio::test]
+async fn processes_that_start_at_once_on_an_empty_database_agree() {
+    let world = World::new().await;
+    let places = world.config.places.clone();
+    let open = (0..6).map(|n| {
+        let (places, home) = (places.clone(), world.directory.path().join(format!("home-{n}")));
+        async move { Store::open(&places.database, &home, &Clock::system(), &guestlane::Seams::default()).await }
+    });
+    let errors: Vec<_> = join_all(open).await.into_iter().filter_map(Result::err).collect();
+    assert!(errors.is_empty(), "{errors:?}");
+}
