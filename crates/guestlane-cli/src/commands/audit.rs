@@ -211,6 +211,7 @@ async fn verify_ours(global: &Global, state: &State, kept: Vec<Checkpoint>, key:
     let mut good = true;
     for (log, proven) in checked {
         match proven {
+            Ok(checkpoint) if log.elsewhere => tell_elsewhere(global, &checkpoint),
             Ok(checkpoint) => tell(global, &log.path, &checkpoint),
             Err(unproven) => {
                 good = false;
@@ -236,6 +237,19 @@ fn tell(global: &Global, path: &Path, checkpoint: &Checkpoint) {
     } else {
         let records = screen::count(records, "record");
         screen::data(format!("{}: {records}, as they were written\n  log {origin}, root {root}", path.display()));
+    }
+}
+
+/// Of a log of another machine only what is in the database can be looked at.
+fn tell_elsewhere(global: &Global, checkpoint: &Checkpoint) {
+    let (origin, records, root) = (&checkpoint.origin, checkpoint.size, checkpoint.root_base64());
+    if global.json {
+        screen::json(&json!({"file": null, "proven": true, "origin": origin, "records": records, "root": root}));
+    } else {
+        let records = screen::count(records, "record");
+        screen::data(format!(
+            "in the database: {records}, as they were signed; the files are on another machine\n  log {origin}, root {root}"
+        ));
     }
 }
 

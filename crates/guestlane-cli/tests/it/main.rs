@@ -9,6 +9,7 @@ mod batch;
 mod canary;
 mod create;
 mod demo;
+mod fleet;
 mod interop;
 mod keys;
 mod killed;

@@ -33,7 +33,7 @@ pub(crate) async fn checkpoint(State(app): State<App>, who: Who) -> Result<Respo
     let logs = lane.store().logs(lane.audit_log(), lane.audit_key()).await;
     let logs = logs.map_err(|error| Problem::of(&error.into(), app.clock().now()))?;
     let nothing = || Problem::new(Code::NotFound, "there are no records yet", "create a session first");
-    let log = logs.last().ok_or_else(nothing)?;
+    let log = logs.iter().rfind(|log| !log.elsewhere).or(logs.last()).ok_or_else(nothing)?;
     let answered = Checkpoint {
         log: log.log,
         origin: log.checkpoint.origin.clone(),

@@ -8,6 +8,7 @@ use super::{
     check::{Unproven, check_known, continued},
     checkpoint::Checkpoint,
     note::VerifierKey,
+    tree::root,
 };
 use crate::store::{LogInfo, Store, StoreError};
 
@@ -15,7 +16,7 @@ use crate::store::{LogInfo, Store, StoreError};
 pub type Checked = (LogInfo, Result<Checkpoint, Unproven>);
 
 /// Checks each log of the store, of which the first is written to `first`: its lines, what was signed over them, what `kept` knows of them, and what
-/// the store knows. Reads all of them: it may take long, and blocks meanwhile.
+/// the store knows; of a log whose files are on another machine, what the store has. Reads all of them: it may take long, and blocks meanwhile.
 pub async fn check_all(
     store: &Store,
     first: &Path,
@@ -28,11 +29,31 @@ pub async fn check_all(
     kept.extend(logs.iter().flat_map(|log| continued(&log.path, key)));
     let mut checked = Vec::new();
     for log in logs {
+        if log.elsewhere {
+            let proven = check_in_store(&log, &kept, store).await;
+            checked.push((log, proven));
+            continue;
+        }
         let look = async || check_known(&log.path, key, &log.checkpoint, &kept, store.leaves(log.log)).await;
         let proven = looking_again(clock, look).await;
         checked.push((log, proven));
     }
     Ok(checked)
+}
+
+/// A log whose files are on another machine: what the store has of it, against what the store signed, and against what somebody kept.
+async fn check_in_store(log: &LogInfo, kept: &[Checkpoint], store: &Store) -> Result<Checkpoint, Unproven> {
+    let leaves = store.leaves(log.log).await.map_err(|error| Unproven::Store(Box::new(error)))?;
+    let is_written = |checkpoint: &&Checkpoint| {
+        let size = usize::try_from(checkpoint.size).unwrap_or(usize::MAX);
+        leaves.get(..size).is_some_and(|leaves| root(leaves) == checkpoint.root)
+    };
+    let known = kept.iter().filter(|kept| kept.origin == log.checkpoint.origin).chain([&log.checkpoint]);
+    if known.clone().all(|checkpoint| is_written(&checkpoint)) {
+        Ok(log.checkpoint.clone())
+    } else {
+        Err(Unproven::OtherHistory(log.path.clone()))
+    }
 }
 
 /// A log that is being written may be ahead of its checkpoint, or behind the store, for a moment: then it is looked at again.
