@@ -72,6 +72,9 @@ pub(crate) enum Command {
     /// Forget guests
     #[command(subcommand)]
     Guests(Guests),
+    /// Move the store into a database
+    #[command(subcommand)]
+    Store(Store),
     /// Errors by category, latency, sessions and events by state
     Metrics,
     /// Check settings, platform, CRM and this machine, and say what to do; changes nothing
@@ -187,6 +190,19 @@ pub(crate) enum BatchCommand {
         /// The batch's id
         #[arg(value_name = "ID")]
         id: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Store {
+    /// Copy a store in a file into an empty PostgreSQL database, compare both, and use the file no more; goes on where it was interrupted
+    Copy {
+        /// The file, as sqlite:PATH
+        #[arg(long, value_name = "URL")]
+        from: String,
+        /// The database, as postgres://USER:PASSWORD@HOST:5432/DATABASE
+        #[arg(long, value_name = "URL")]
+        to: String,
     },
 }
 

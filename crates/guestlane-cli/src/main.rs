@@ -66,6 +66,7 @@ async fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Command::Token(token) => commands::token::run(global, token).await,
         Command::Audit(audit) => commands::audit::run(global, audit).await,
         Command::Guests(guests) => commands::guests::run(global, guests).await,
+        Command::Store(store) => commands::store::run(global, store).await,
         Command::Metrics => commands::metrics::run(global).await,
         Command::Doctor => commands::doctor::run(global).await,
         Command::Config(config) => commands::config::run(global, config),

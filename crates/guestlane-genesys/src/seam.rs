@@ -106,6 +106,10 @@ seams! {
     RowsTaken = "rows-taken",
     /// Rows of a batch have ended; nobody but their sessions knows.
     RowsEnded = "rows-ended",
+    /// Rows of a store in a file are in a database.
+    RowsCopied = "rows-copied",
+    /// The file is used no more; the database does not know that all is there.
+    StoreMoved = "store-moved",
     /// Events for the CRM are leased; nothing is sent.
     EventsClaimed = "events-claimed",
     /// The CRM was told; the outbox does not know it.

@@ -15,6 +15,7 @@ pub(crate) mod outbox;
 pub(crate) mod serve;
 pub(crate) mod sessions;
 pub(crate) mod simulate;
+pub(crate) mod store;
 pub(crate) mod token;
 pub(crate) mod work;
 

@@ -327,6 +327,14 @@ fn store_advice(error: &StoreError) -> Advice {
             chain(error),
             "check the disk and whether another process holds the database; then ask again with the same key",
         ),
+        StoreError::Moved { .. } => Advice::new(
+            Code::StateUnusable,
+            error.to_string(),
+            "set GUESTLANE_DATABASE_URL to that database; keep the file until you are sure, and then remove it",
+        ),
+        StoreError::HalfCopied(_) => {
+            Advice::new(Code::StateUnusable, error.to_string(), "run `guestlane store copy` again: it goes on where it was")
+        }
         StoreError::NotShared => Advice::new(
             Code::InvalidSettings,
             error.to_string(),

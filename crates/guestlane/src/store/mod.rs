@@ -7,6 +7,7 @@ mod admission;
 mod api;
 pub mod batch;
 mod calls;
+pub mod copy;
 mod database;
 mod delivery;
 mod fleet;
@@ -114,6 +115,17 @@ pub enum StoreError {
     /// A record has no place to go to: the store was opened for looking only. A defect of ours.
     #[error("the store was opened without its audit log")]
     NoAuditLog,
+    /// The file's sessions are in a database now.
+    #[error("the store {} was {to}", .path.display())]
+    Moved {
+        /// The file.
+        path: PathBuf,
+        /// Where to.
+        to: String,
+    },
+    /// A copy was begun, and not ended.
+    #[error("a store is being copied into {0}, or that was interrupted")]
+    HalfCopied(String),
     /// Only a database can be shared by processes on several machines.
     #[error("the store is a file, which no other machine can work on")]
     NotShared,

@@ -231,7 +231,16 @@ fn seams(surface: &Surface) -> impl Iterator<Item = Seam> {
     Seam::ALL.iter().copied().filter(move |seam| !OF_THEIR_OWN.contains(seam) && !none_of_it.contains(seam))
 }
 
-const OF_THEIR_OWN: &[Seam] = &[Seam::SetAside, Seam::NextKeyStored, Seam::KeyRevoked];
+const OF_THEIR_OWN: &[Seam] = &[
+    Seam::SetAside,
+    Seam::NextKeyStored,
+    Seam::KeyRevoked,
+    // Only where a store is shared, or moved.
+    Seam::RowsTaken,
+    Seam::RowsEnded,
+    Seam::RowsCopied,
+    Seam::StoreMoved,
+];
 
 /// The first two are of the guest socket.
 const SEAMS_OF_OFFICIAL_SURFACES: &[Seam] = &[

@@ -16,6 +16,8 @@ mod crm;
 #[path = "../it/defects.rs"]
 mod defects;
 mod fleet;
+#[cfg(debug_assertions)]
+mod moving;
 #[path = "../it/flow.rs"]
 mod flow;
 #[path = "../it/http2.rs"]

@@ -10,7 +10,7 @@ use tokio_postgres::{Client, Row, Socket, Statement, error::SqlState, tls::MakeT
 use super::super::{PostgresUrl, StoreError};
 
 /// Values of a statement.
-pub(super) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
+pub(crate) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 /// The database is no part of what a test's clock moves: its time limits are real ones.
 static REAL: Clock = Clock::system();
@@ -28,7 +28,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// A connection that is opened on first use. Its thread waits for each answer.
-pub(super) struct Connection {
+pub(crate) struct Connection {
     runtime: Runtime,
     url: PostgresUrl,
     /// What each new connection is told first.
@@ -59,18 +59,18 @@ struct Backend {
 }
 
 /// What can go wrong on a connection.
-pub(super) type Asked<T> = Result<T, StoreError>;
+pub(crate) type Asked<T> = Result<T, StoreError>;
 
 impl Connection {
     /// Opens nothing yet.
-    pub(super) fn new(url: PostgresUrl, settings: &'static str, limit: Duration) -> Asked<Self> {
+    pub(crate) fn new(url: PostgresUrl, settings: &'static str, limit: Duration) -> Asked<Self> {
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| StoreError::Unreachable { at: url.to_string(), reason: error.to_string() })?;
         Ok(Self { runtime, url, settings, limit, open: None, in_transaction: false, last: None })
     }
 
     /// Tries for a while. A password that is wrong stays wrong: that is told at once.
-    pub(super) fn be_open(&mut self) -> Asked<()> {
+    pub(crate) fn be_open(&mut self) -> Asked<()> {
         if self.in_transaction {
             let reason = "the connection broke in a transaction".to_owned();
             return if self.is_open() { Ok(()) } else { Err(StoreError::Unreachable { at: self.url.to_string(), reason }) };
@@ -133,7 +133,7 @@ impl Connection {
     }
 
     /// All rows.
-    pub(super) fn query(&mut self, sql: &str, params: Params<'_>) -> Asked<Vec<Row>> {
+    pub(crate) fn query(&mut self, sql: &str, params: Params<'_>) -> Asked<Vec<Row>> {
         self.be_open()?;
         let Some(open) = &mut self.open else { return Err(StoreError::Closed) };
         let limited = REAL.timeout(self.limit, async {
@@ -144,17 +144,17 @@ impl Connection {
     }
 
     /// The first row, if there is one.
-    pub(super) fn query_opt(&mut self, sql: &str, params: Params<'_>) -> Asked<Option<Row>> {
+    pub(crate) fn query_opt(&mut self, sql: &str, params: Params<'_>) -> Asked<Option<Row>> {
         Ok(self.query(sql, params)?.into_iter().next())
     }
 
     /// The first row.
-    pub(super) fn query_one(&mut self, sql: &str, params: Params<'_>) -> Asked<Row> {
+    pub(crate) fn query_one(&mut self, sql: &str, params: Params<'_>) -> Asked<Row> {
         self.query_opt(sql, params)?.ok_or(StoreError::Row("a row that must be there"))
     }
 
     /// How many rows it changed.
-    pub(super) fn execute(&mut self, sql: &str, params: Params<'_>) -> Asked<u64> {
+    pub(crate) fn execute(&mut self, sql: &str, params: Params<'_>) -> Asked<u64> {
         self.be_open()?;
         let Some(open) = &mut self.open else { return Err(StoreError::Closed) };
         let limited = REAL.timeout(self.limit, async {
@@ -195,7 +195,7 @@ impl Connection {
     }
 
     /// Runs `work` again when the connection breaks.
-    pub(super) fn repeated<T>(&mut self, mut work: impl FnMut(&mut Self) -> Asked<T>) -> Asked<T> {
+    pub(crate) fn repeated<T>(&mut self, mut work: impl FnMut(&mut Self) -> Asked<T>) -> Asked<T> {
         let give_up = REAL.monotonic() + PATIENCE;
         loop {
             match work(self) {

@@ -131,6 +131,13 @@ CREATE TABLE guest_key (
     key      bytea NOT NULL                        -- 32 bytes
 );
 
+-- Which store in a file was copied into this database. Until that is done, nobody uses it.
+CREATE TABLE copied (
+    source   bytea  PRIMARY KEY,                   -- its first signing key, sealed
+    begun_at bigint NOT NULL,
+    done_at  bigint
+);
+
 -- Batches that any process may work on, once all their rows are in.
 CREATE TABLE batch (
     id           uuid    PRIMARY KEY,              -- version 7

@@ -19,14 +19,14 @@ use crate::{
 
 /// The state directory that logs are written beside: it has a name of its own in the database.
 #[derive(Debug, Clone)]
-pub(super) struct Home {
-    pub(super) id: Uuid,
+pub(crate) struct Home {
+    pub(crate) id: Uuid,
     pub(super) directory: PathBuf,
 }
 
 impl Home {
     /// The name is in the directory; the first process there makes it.
-    pub(super) fn in_directory(directory: PathBuf) -> Asked<Self> {
+    pub(crate) fn in_directory(directory: PathBuf) -> Asked<Self> {
         let file = directory.join("home.id");
         let failed = |error: io::Error| StoreError::Open(file.clone(), error);
         crate::disk::make_directory(&file).map_err(failed)?;

@@ -26,7 +26,7 @@ pub(super) fn found(connection: &mut Connection) -> Asked<Option<u32>> {
     row.map(|row| u32::try_from(row.get::<_, i32>(0)).map_err(|_| StoreError::Row("format.number"))).transpose()
 }
 
-pub(super) fn run(connection: &mut Connection, at: &str) -> Asked<()> {
+pub(crate) fn run(connection: &mut Connection, at: &str) -> Asked<()> {
     let known = known();
     if found(connection)? == Some(known) {
         return Ok(());

@@ -35,8 +35,10 @@ use tokio::sync::watch;
 
 use super::{AuditSettings, Glance, Guarantees, PostgresUrl, StoreError};
 use crate::audit::NoteSigner;
-use connection::{Asked, Connection};
-use log::Home;
+use connection::Asked;
+pub(super) use connection::Connection;
+pub(super) use log::Home;
+pub(super) use migrations::run as migrate;
 use workers::Workers;
 use writer::Writer;
 
@@ -61,6 +63,9 @@ impl Postgres {
         let connection = on_a_thread(clock, move || {
             connection.be_open()?;
             migrations::run(&mut connection, &at)?;
+            if connection.query_opt("SELECT 1 FROM copied WHERE done_at IS NULL", &[])?.is_some() {
+                return Err(StoreError::HalfCopied(at));
+            }
             Ok(connection)
         });
         let connection = connection.await?;

@@ -25,7 +25,7 @@ use std::{
 };
 
 use guestlane_genesys::{Clock, Seams};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use tracing::warn;
 
 use super::{AuditSettings, Glance, Guarantees, StoreError};
@@ -44,6 +44,14 @@ pub(super) struct Sqlite {
     path: PathBuf,
     clock: Clock,
     seams: Seams,
+}
+
+/// What stands in front of where a store was moved to, among the chores.
+pub(super) const MOVED: &str = "moved to ";
+
+/// Brings a file up to the format that this version writes.
+pub(super) fn bring_up(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
+    migrations::run(connection, path)
 }
 
 /// How long a write waits for another process to finish its own.
@@ -71,6 +79,10 @@ impl Sqlite {
         let mut connection = Connection::open(path)?;
         connection.busy_timeout(BUSY)?;
         migrations::run(&mut connection, path)?;
+        let moved = "SELECT name FROM chore WHERE name >= 'moved to ' AND name < 'moved to!'";
+        if let Some(to) = connection.query_row(moved, [], |row| row.get(0)).optional()? {
+            return Err(StoreError::Moved { path: path.to_owned(), to });
+        }
         let reader = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
         reader.busy_timeout(BUSY)?;
         connection.set_prepared_statement_cache_capacity(64);
