@@ -7,7 +7,10 @@ use std::{
 };
 
 use guestlane_genesys::{Seam, Timestamp};
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
 use tracing::{info, warn};
 
 use crate::{
@@ -55,8 +58,9 @@ impl Work {
         let (ended, ends) = mpsc::channel(1024);
         let work = Arc::new(Self { lane, intake, held: Arc::default(), ended });
         let (done, all_written) = oneshot::channel();
-        let writing = tokio::spawn(write_ends(Arc::clone(&work.lane), Arc::clone(&work.held), ends, done));
-        let renewing = tokio::spawn(renew(Arc::clone(&work.lane), Arc::clone(&work.held)));
+        let mut beside = JoinSet::new(); // which ends with this
+        beside.spawn(write_ends(Arc::clone(&work.lane), Arc::clone(&work.held), ends, done));
+        beside.spawn(renew(Arc::clone(&work.lane), Arc::clone(&work.held)));
         let mut rows = VecDeque::new();
         tokio::select! {
             () = work.take_all(&mut rows) => {}
@@ -72,8 +76,6 @@ impl Work {
         }
         drop(work); // when the last row has ended, nobody writes any more
         let _ = all_written.await;
-        renewing.abort();
-        let _ = writing.await;
         Ok(())
     }
 

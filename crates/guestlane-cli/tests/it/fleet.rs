@@ -1,6 +1,7 @@
 //! Four processes, one PostgreSQL, one platform with a quota: killed, stopped, cut off, and the database restarted under them.
 //!
-//! `GUESTLANE_TEST_FLEET_ROWS=10000 GUESTLANE_TEST_FLEET_STOP=30 cargo test --release -p guestlane-cli --test it fleet -- --nocapture` is the long run.
+//! The long run, on a release: `GUESTLANE_TEST_EXECUTABLE=$PWD/target/release/guestlane GUESTLANE_TEST_FLEET_ROWS=10000
+//! GUESTLANE_TEST_FLEET_STOP=30 GUESTLANE_TEST_FLEET_ROUNDS=2 cargo test -p guestlane-cli --test it fleet -- --nocapture`.
 
 use std::{
     path::{Path, PathBuf},

@@ -115,9 +115,15 @@ impl Office {
     }
 }
 
+/// The one that was just built, or `GUESTLANE_TEST_EXECUTABLE`: a release, for one.
+#[expect(clippy::disallowed_methods, reason = "a test's own setting")]
+fn executable() -> String {
+    std::env::var("GUESTLANE_TEST_EXECUTABLE").unwrap_or_else(|_| env!("CARGO_BIN_EXE_guestlane").to_owned())
+}
+
 /// A command with no settings but those it is given.
 pub(crate) fn bare() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_guestlane"));
+    let mut command = Command::new(executable());
     command.env_clear().stdin(Stdio::null()).stderr(Stdio::piped());
     command
 }

@@ -151,3 +151,47 @@ async fn an_erased_guest_is_in_no_batch_any_more() {
     assert_eq!(rows.iter().filter(|row| row.contains("guest-1")).count(), 0, "{rows:?}");
     assert_eq!(rows.len(), 2);
 }
+
+/// Processes that die when they have taken rows, or before they wrote what came of them: others take the rows up, and no guest comes twice.
+#[cfg(debug_assertions)]
+#[tokio::test]
+async fn a_process_that_dies_with_rows_loses_none() {
+    use guestlane::{Lane, Seam, Seams};
+    for seam in [Seam::RowsTaken, Seam::RowsEnded] {
+        for nth in 1..4 {
+            let world = World::new().await;
+            drop(world.lane().await);
+            let id = enqueue(&world, rows(40)).await;
+            let mut config = world.config.clone();
+            let (died, passed) = (watch::channel(false).0, std::sync::atomic::AtomicUsize::new(0));
+            let dies = died.clone();
+            config.places.seams = Seams::new(move |passing| {
+                let now = passing == seam && passed.fetch_add(1, std::sync::atomic::Ordering::SeqCst) + 1 == nth;
+                if now {
+                    dies.send_replace(true);
+                }
+                now
+            });
+            let (mut told, clock) = (died.subscribe(), world.clock());
+            // A runtime of its own: what is left of the dead ends with it.
+            let life = tokio::task::spawn_blocking(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(async {
+                    let lane = Lane::open(config, clock).await.unwrap();
+                    let intake = Arc::new(Intake::new(Arc::clone(&lane), 4));
+                    tokio::select! {
+                        ended = tokio::spawn(Work::run(lane, intake, std::future::pending())) => drop(ended),
+                        died = told.wait_for(|died| *died) => drop(died),
+                    }
+                });
+                runtime.shutdown_background();
+            });
+            life.await.unwrap();
+            assert!(*died.borrow(), "{seam} {nth}");
+            world.clock.advance(Duration::from_secs(30));
+            let done = work(&world, id, 1).await;
+            assert_eq!((done.open, done.failed), (40, 0), "{seam} {nth}");
+            world.assert_each_guest_once(40);
+        }
+    }
+}
