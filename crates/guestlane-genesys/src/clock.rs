@@ -129,6 +129,11 @@ impl Clock {
         Self(Kind::System)
     }
 
+    /// Whether it is the machine's: then it can be compared with another machine's.
+    pub fn is_system(&self) -> bool {
+        matches!(self.0, Kind::System)
+    }
+
     /// The time now.
     pub fn now(&self) -> Timestamp {
         match &self.0 {

@@ -9,6 +9,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
+use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use http::{HeaderValue, Request, header};
@@ -75,6 +76,8 @@ impl AccessToken {
 #[derive(Debug)]
 pub(crate) struct TokenSource {
     client_id: String,
+    /// Under which processes share a token: they sign in with the same secret at the same place.
+    shared_name: String,
     url: String,
     form: SecretString,
     basic: Option<HeaderValue>, // marked sensitive: `Debug` hides it
@@ -119,6 +122,7 @@ impl TokenSource {
         };
         Self {
             client_id: client.id.clone(),
+            shared_name: shared_name(id, secret, &credentials.hosts.login.route(path)),
             url: credentials.hosts.login.route(path),
             form: form.finish().into(),
             basic,
@@ -225,7 +229,7 @@ impl TokenSource {
         let discarded = Some(self.discarded.load(Ordering::Acquire)).filter(|number| *number > 0);
         let not = old.and_then(|old| old.number).max(discarded);
         while clock.now() < deadline {
-            match fleet.token(&self.client_id, not).await {
+            match fleet.token(&self.shared_name, not).await {
                 Ok(SharedToken::Known { token: NewToken { token, left, life }, number }) => {
                     let known = AccessToken::new(&token, clock.now() + left, life).map_err(|error| {
                         let reason = error.to_string();
@@ -247,12 +251,12 @@ impl TokenSource {
     async fn ask_for_all(&self, fleet: &dyn Fleet, deadline: Timestamp) -> Result<AccessToken, CallFailed> {
         match self.ask_platform(deadline).await {
             Ok((token, new)) => {
-                let number = fleet.keep_token(&self.client_id, new).await;
+                let number = fleet.keep_token(&self.shared_name, new).await;
                 let number = number.inspect_err(|error| warn!(error, "the access token cannot be shared"));
                 Ok(AccessToken { number: number.ok(), ..token })
             }
             Err(failed) => {
-                if let Err(error) = fleet.gave_up(&self.client_id).await {
+                if let Err(error) = fleet.gave_up(&self.shared_name).await {
                     warn!(error, "nobody can be told that there is no access token; they find out later");
                 }
                 Err(failed)
@@ -296,6 +300,13 @@ impl TokenSource {
         let token = AccessToken::new(&access_token, asked_at + life, life)?;
         Ok((token, NewToken { token: access_token, left: life, life }))
     }
+}
+
+/// A wrong secret shall not work because another process has the right one.
+fn shared_name(id: &str, secret: &str, url: &str) -> String {
+    let parts = [id, secret, url].map(|part| digest(&SHA256, part.as_bytes()));
+    let hash = digest(&SHA256, &parts.iter().flat_map(|part| part.as_ref()).copied().collect::<Vec<_>>());
+    format!("{id} {}", BASE64_STANDARD.encode(&hash.as_ref()[..12]))
 }
 
 fn is_throttled(refusal: &Refusal) -> bool {

@@ -1,7 +1,12 @@
 //! A network between a process and its database that can be cut.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
 use tokio::{
-    io::copy_bidirectional,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::watch,
 };
@@ -11,6 +16,7 @@ use tokio::{
 pub struct Proxy {
     port: u16,
     network: watch::Sender<Network>,
+    round_trips: Arc<AtomicU64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,20 +41,26 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (network, _) = watch::channel(Network { way: Way::Open, breaks: 0 });
-        let changes = network.clone();
+        let (changes, round_trips) = (network.clone(), Arc::<AtomicU64>::default());
+        let counted = Arc::clone(&round_trips);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 if changes.borrow().way != Way::Cut {
-                    tokio::spawn(forward(client, server, changes.subscribe()));
+                    tokio::spawn(forward(client, server, changes.subscribe(), Arc::clone(&counted)));
                 }
             }
         });
-        Self { port, network }
+        Self { port, network, round_trips }
     }
 
     /// The same database, by way of this.
     pub fn url(&self, direct: &str, server: u16) -> String {
         direct.replace(&format!(":{server}/"), &format!(":{}/", self.port))
+    }
+
+    /// How often somebody asked and waited: what was sent together is one.
+    pub fn round_trips(&self) -> u64 {
+        self.round_trips.load(Ordering::Relaxed)
     }
 
     /// Breaks all connections there are; new ones are let through.
@@ -72,7 +84,7 @@ impl Proxy {
     }
 }
 
-async fn forward(mut client: TcpStream, server: u16, mut network: watch::Receiver<Network>) {
+async fn forward(mut client: TcpStream, server: u16, mut network: watch::Receiver<Network>, round_trips: Arc<AtomicU64>) {
     let breaks = network.borrow_and_update().breaks;
     if network
         .wait_for(|network| network.way == Way::Open || network.breaks != breaks)
@@ -84,14 +96,32 @@ async fn forward(mut client: TcpStream, server: u16, mut network: watch::Receive
     let Ok(mut server) = TcpStream::connect(("127.0.0.1", server)).await else { return };
     let _ = client.set_nodelay(true);
     let _ = server.set_nodelay(true);
-    let mut copying = std::pin::pin!(copy_bidirectional(&mut client, &mut server));
+    let ((mut from_client, mut to_client), (mut from_server, mut to_server)) = (client.split(), server.split());
+    let (mut asked, mut answered) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
+    let mut waits = false;
     loop {
         let now = *network.borrow_and_update();
         if now.breaks != breaks {
             return;
         }
+        let open = now.way == Way::Open;
         tokio::select! {
-            _ = &mut copying, if now.way == Way::Open => return,
+            read = from_client.read(&mut asked), if open => {
+                let Some(read @ 1..) = read.ok() else { return };
+                if !std::mem::replace(&mut waits, true) {
+                    round_trips.fetch_add(1, Ordering::Relaxed);
+                }
+                if to_server.write_all(&asked[..read]).await.is_err() {
+                    return;
+                }
+            }
+            read = from_server.read(&mut answered), if open => {
+                let Some(read @ 1..) = read.ok() else { return };
+                waits = false;
+                if to_client.write_all(&answered[..read]).await.is_err() {
+                    return;
+                }
+            }
             changed = network.changed() => if changed.is_err() { return },
         }
     }

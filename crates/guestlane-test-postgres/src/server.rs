@@ -30,8 +30,13 @@ impl Server {
 
     /// With settings as they would stand in `postgresql.conf`.
     pub fn start_with(options: &[&str]) -> Self {
-        let binaries = binaries();
         let place = if Path::new("/dev/shm").is_dir() { PathBuf::from("/dev/shm") } else { std::env::temp_dir() };
+        Self::start_in(&place, options)
+    }
+
+    /// On that disk.
+    pub fn start_in(place: &Path, options: &[&str]) -> Self {
+        let binaries = binaries();
         let directory = tempfile::Builder::new().prefix("guestlane-postgres-").tempdir_in(place).unwrap();
         if let Some((uid, gid)) = other_user() {
             chown(directory.path(), Some(uid.as_raw()), Some(gid.as_raw())).unwrap();
@@ -61,6 +66,12 @@ impl Server {
     /// The directory of its data: certificates and the like go there.
     pub fn data(&self) -> PathBuf {
         self.directory.path().join("data")
+    }
+
+    /// Its first process: all others are children of that.
+    pub fn pid(&self) -> u32 {
+        let file = fs::read_to_string(self.data().join("postmaster.pid")).unwrap();
+        file.lines().next().and_then(|pid| pid.trim().parse().ok()).unwrap()
     }
 
     /// Starts it, after [`stop`](Self::stop).

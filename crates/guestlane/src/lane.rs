@@ -136,7 +136,7 @@ impl Lane {
         let seams = config.places.seams.clone();
         seams.pass(Seam::PlatformStored).await;
         let platform = Platform::new(&config.credentials, config.patience, clock.clone(), seams.clone())?;
-        if let Some(fleet) = state.store.fleet(Arc::clone(&state.master)) {
+        if let Some(fleet) = state.store.fleet(Arc::clone(&state.master), clock.clone()) {
             platform.share(&fleet);
         }
         let platform = Arc::new(platform);

@@ -28,7 +28,9 @@ async fn copy_to(global: &Global, from: &str, to: &str) -> anyhow::Result<ExitCo
         let parsed: Result<Database, _> = text.parse();
         parsed.map_err(|invalid| Invalid::new(flag, invalid.reason, invalid.fix))
     };
-    let only = || Invalid::new("--to", "is no database of PostgreSQL, or --from is no file", "copy --from sqlite:PATH --to postgres://…");
+    let only = || {
+        Invalid::new("--to", "is no database of PostgreSQL, or --from is no file", "copy --from sqlite:PATH --to postgres://…")
+    };
     let (Database::Sqlite(file), Database::Postgres(database)) = (parse("--from", from)?, parse("--to", to)?) else {
         return Err(only().into());
     };
@@ -49,9 +51,12 @@ async fn copy_to(global: &Global, from: &str, to: &str) -> anyhow::Result<ExitCo
     });
     let copied = told.await?.map_err(|error| match error {
         CopyError::Store(error) => anyhow::Error::new(guestlane::Error::from(error)),
-        CopyError::NotEmpty => {
-            Invalid::new("--to", error.to_string(), "name an empty database; a copy that was interrupted goes on by the same command").into()
-        }
+        CopyError::NotEmpty => Invalid::new(
+            "--to",
+            error.to_string(),
+            "name an empty database; a copy that was interrupted goes on by the same command",
+        )
+        .into(),
         CopyError::Differs { .. } => anyhow::Error::new(error).context("the copy is not used, and the file goes on being used"),
     })?;
     if global.json {
@@ -65,7 +70,10 @@ async fn copy_to(global: &Global, from: &str, to: &str) -> anyhow::Result<ExitCo
             copied.copied_now,
             screen::count(copied.logs.len() as u64, "log")
         ));
-        screen::note(format!("The file is used no more. Set GUESTLANE_DATABASE_URL to the database: {to_shown}", to_shown = shown(to)));
+        screen::note(format!(
+            "The file is used no more. Set GUESTLANE_DATABASE_URL to the database: {to_shown}",
+            to_shown = shown(to)
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -37,7 +37,17 @@ fn each_bad_argument_or_setting_is_told_by_its_name_and_nothing_is_sent_or_left_
         (&["--guest", "ann"], &[("GENESYS_QUEUE_ID", "sales")], "GENESYS_QUEUE_ID"),
         (&["--guest", "ann"], &[("GUESTLANE_MASTER_KEY", "c2hvcnQ=")], "the master key in GUESTLANE_MASTER_KEY is damaged"),
         (&["--guest", "ann"], &[("CRM_WEBHOOK_SECRET", "hush")], "CRM_WEBHOOK_SECRET"),
-        (&["--guest", "ann"], &[("GUESTLANE_DATABASE_URL", "postgres://x/y")], "keeps its state in SQLite only"),
+        (
+            &["--guest", "ann"],
+            &[("GUESTLANE_DATABASE_URL", "mysql://x/y")],
+            "neither a file of SQLite nor a database of PostgreSQL",
+        ),
+        (
+            &["--guest", "ann"],
+            &[("GUESTLANE_DATABASE_URL", "postgres://u:pw@db.example/y?sslmode=disable")],
+            "on another machine",
+        ),
+        (&["--guest", "ann"], &[("GUESTLANE_DATABASE_URL", "postgres://u:pw@localhost")], "names no database"),
         (&["--guest", "ann", "--config", "nowhere.toml"], &[], "--config nowhere.toml: cannot be read"),
     ];
     for (arguments, settings, part) in cases {

@@ -88,7 +88,7 @@ settings! {
     SEND_GUEST_TOKEN: "GENESYS_SEND_GUEST_TOKEN", "genesys.send_guest_token", Some("false"), false,
         "Whether the inbound flow gets the guest token as an attribute, where it fits into 2,048 bytes. Of the official surfaces.";
     STATE_DIR: "GUESTLANE_STATE_DIR", "state_dir", Some(".guestlane"), false, "Where the store and the master key are.";
-    DATABASE_URL: "GUESTLANE_DATABASE_URL", "database_url", None, false, "The store, as sqlite:PATH; by default in the state directory.";
+    DATABASE_URL: "GUESTLANE_DATABASE_URL", "database_url", None, false, "The store, as sqlite:PATH, or as postgres://USER:PASSWORD@HOST:5432/DATABASE, which several machines share; by default a file in the state directory.";
     AUDIT_LOG: "GUESTLANE_AUDIT_LOG", "audit_log", None, false,
         "The audit log; by default audit/session-audit.jsonl, here or in the state directory that was chosen.";
     AUDIT_GUEST_IDS: "GUESTLANE_AUDIT_GUEST_IDS", "audit.guest_ids", Some("plain"), false,
@@ -240,6 +240,8 @@ impl Settings {
                 url.set_query(None);
                 if hide { format!("{url} (and something hidden)") } else { value.to_owned() }
             }
+            // What is no URL may still have a password in it.
+            _ if setting.env == DATABASE_URL && !value.starts_with("sqlite:") => "(hidden)".to_owned(),
             _ => value.to_owned(),
         };
         Some((shown, origin))

@@ -327,6 +327,16 @@ fn store_advice(error: &StoreError) -> Advice {
             chain(error),
             "check the disk and whether another process holds the database; then ask again with the same key",
         ),
+        StoreError::ClockDiffers(_) => Advice::new(
+            Code::StateUnusable,
+            error.to_string(),
+            "set the clocks of both machines by NTP; they may differ by two seconds",
+        ),
+        StoreError::Postgres { code: Some(code), .. }
+            if ["28", "3D", "3F"].iter().any(|class| code.code().starts_with(class)) =>
+        {
+            Advice::new(Code::StoreFailed, chain(error), "mend user, password and database in GUESTLANE_DATABASE_URL")
+        }
         StoreError::Moved { .. } => Advice::new(
             Code::StateUnusable,
             error.to_string(),

@@ -88,7 +88,11 @@ struct Table {
 use Kind::{Bool, Bytes, Number, Small, Text};
 
 const TABLES: &[Table] = &[
-    Table { name: "platform", key: &["one"], columns: &[("one", Small), ("base_url", Text), ("client_id", Text), ("organization", Text)] },
+    Table {
+        name: "platform",
+        key: &["one"],
+        columns: &[("one", Small), ("base_url", Text), ("client_id", Text), ("organization", Text)],
+    },
     Table { name: "secret", key: &["name"], columns: &[("name", Text), ("sealed", Bytes)] },
     Table {
         name: "signing_key",
@@ -225,7 +229,8 @@ pub fn copy(
         copied.rows.insert(table.name, of);
         copied.copied_now += there - before;
     }
-    database.execute("SELECT setval(pg_get_serial_sequence('outbox', 'seq'), (SELECT coalesce(max(seq), 0) + 1 FROM outbox))", &[])?;
+    database
+        .execute("SELECT setval(pg_get_serial_sequence('outbox', 'seq'), (SELECT coalesce(max(seq), 0) + 1 FROM outbox))", &[])?;
     copied.logs = compare_logs(&file, &mut database)?;
     // From here on nobody opens either, until the last word is there.
     file.execute("INSERT INTO chore (name) VALUES (?1) ON CONFLICT DO NOTHING", [format!("{}{to}", sqlite::MOVED)])?;
@@ -300,13 +305,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 impl Table {
-    fn copy(
-        &self,
-        file: &File,
-        database: &mut Connection,
-        home: &Home,
-        mut copied: impl FnMut(u64),
-    ) -> Result<(), CopyError> {
+    fn copy(&self, file: &File, database: &mut Connection, home: &Home, mut copied: impl FnMut(u64)) -> Result<(), CopyError> {
         let names: Vec<&str> = self.columns.iter().map(|(name, _)| *name).collect();
         let key = self.key.join(", ");
         let after = self.last(database)?;

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use futures_util::future::{BoxFuture, FutureExt};
-use guestlane_genesys::{Fleet, Need, NewToken, SharedToken, Slice};
+use guestlane_genesys::{Clock, Fleet, Need, NewToken, SharedToken, Slice};
 use secrecy::ExposeSecret;
 use uuid::Uuid;
 
@@ -33,6 +33,7 @@ struct SharedStore {
     store: Postgres,
     master: Arc<MasterKey>,
     process: Uuid,
+    clock: Clock,
 }
 
 impl fmt::Debug for SharedStore {
@@ -43,10 +44,10 @@ impl fmt::Debug for SharedStore {
 
 impl Store {
     /// The other processes, where the store is shared.
-    pub(crate) fn fleet(&self, master: Arc<MasterKey>) -> Option<Arc<dyn Fleet>> {
+    pub(crate) fn fleet(&self, master: Arc<MasterKey>, clock: Clock) -> Option<Arc<dyn Fleet>> {
         match &self.kind {
             Kind::Sqlite(_) => None,
-            Kind::Postgres(store) => Some(Arc::new(SharedStore { store: store.clone(), master, process: Uuid::new_v4() })),
+            Kind::Postgres(store) => Some(Arc::new(SharedStore { store: store.clone(), master, process: Uuid::new_v4(), clock })),
         }
     }
 }
@@ -58,7 +59,7 @@ fn told(error: StoreError) -> String {
 impl Fleet for SharedStore {
     fn token<'a>(&'a self, client: &'a str, not: Option<i64>) -> BoxFuture<'a, Result<SharedToken, String>> {
         async move {
-            Ok(match self.store.token_or_turn(client.to_owned(), not).await.map_err(told)? {
+            Ok(match self.store.token_or_turn(client.to_owned(), not, self.clock.now()).await.map_err(told)? {
                 TokenOrTurn::Token(SealedToken { sealed, left, life }, number) => {
                     let opened = self.master.open(ACCESS_TOKEN, &sealed).map_err(|error| chain(&error))?;
                     let token = String::from_utf8_lossy(&opened).into_owned().into();
@@ -75,7 +76,7 @@ impl Fleet for SharedStore {
         async move {
             let NewToken { token, left, life } = new;
             let sealed = self.master.seal(ACCESS_TOKEN, token.expose_secret().as_bytes()).map_err(|error| chain(&error))?;
-            self.store.keep_token(client.to_owned(), SealedToken { sealed, left, life }).await.map_err(told)
+            self.store.keep_token(client.to_owned(), SealedToken { sealed, left, life }, self.clock.now()).await.map_err(told)
         }
         .boxed()
     }

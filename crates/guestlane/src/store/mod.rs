@@ -123,6 +123,9 @@ pub enum StoreError {
         /// Where to.
         to: String,
     },
+    /// Leases are by the clocks of many machines: they must agree.
+    #[error("this machine's clock is {:.1} s {}, by the database's", .0.abs(), if *.0 > 0.0 { "ahead" } else { "behind" })]
+    ClockDiffers(f64),
     /// A copy was begun, and not ended.
     #[error("a store is being copied into {0}, or that was interrupted")]
     HalfCopied(String),

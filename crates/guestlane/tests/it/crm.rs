@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use guestlane::{
-    outbox::Networks,
+    outbox::{Networks, Settlement},
     request::SessionRequest,
     store::{DeliveryState, Replay},
 };
@@ -215,4 +215,26 @@ async fn a_receiver_that_fails_does_not_slow_another_one() {
             assert_eq!((bad.sim.state().crm.events, good.sim.state().crm.events), (200, 200), "{fault}");
         }
     }
+}
+
+/// Who was stopped while it told the CRM, and wakes up when somebody else has taken the event, settles nothing.
+#[tokio::test]
+async fn who_delivers_late_settles_nothing() {
+    let world = World::new().await;
+    let lane = world.lane().await;
+    world.faults(&["crm:500:nth=1"]);
+    lane.create(request("ann")).await.unwrap();
+    lane.outbox().unwrap().first_tries_done().await;
+    world.clock.advance(Duration::from_secs(60));
+    let store = lane.store();
+    let late = store.claim_events(1, 9, world.clock.now()).await.unwrap().remove(0);
+    assert!(store.claim_events(1, 9, world.clock.now()).await.unwrap().is_empty(), "it is taken");
+    world.clock.advance(Duration::from_secs(11));
+    let now = world.clock.now();
+    let other = store.claim_events(1, 9, now).await.unwrap().remove(0);
+    assert!(other.epoch > late.epoch);
+    store.settle_event(late.clone(), Settlement::Dead { error: "late".to_owned() }, now).await.unwrap();
+    assert_eq!(store.event(late.id.clone()).await.unwrap()[0].state, DeliveryState::Pending);
+    store.settle_event(other, Settlement::Delivered, now).await.unwrap();
+    assert_eq!(store.event(late.id).await.unwrap()[0].state, DeliveryState::Delivered);
 }

@@ -112,3 +112,30 @@ async fn a_database_that_restarts_meanwhile_is_waited_for() {
     bob.await.unwrap().unwrap();
     world.assert_each_guest_once(2);
 }
+
+/// Somebody asks for a session whose driver is slow, just when that writes that it is open: what it wrote stays.
+#[tokio::test]
+async fn what_a_driver_writes_is_not_undone_by_whoever_takes_it_for_dead() {
+    let world = World::new().await;
+    let lane = world.lane().await;
+    world.faults(&["conversation:hang"]);
+    let driving = tokio::spawn({
+        let lane = Arc::clone(&lane);
+        async move { lane.create(request("ann")).await }
+    });
+    world.hanging().await;
+    driving.abort();
+    world.clock.advance(Duration::from_secs(5)); // its lease is over
+    let url = world.postgres.clone().unwrap();
+    // The driver's transaction is under way for half a second of the database's own.
+    let open =
+        "BEGIN; UPDATE session SET state = 'open', conversation_id = 'c', opened_at = admitted_at; SELECT pg_sleep(0.5); COMMIT";
+    let writing = tokio::task::spawn_blocking(move || guestlane_test_postgres::execute(&url, open));
+    let locked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+    while guestlane_test_postgres::column(world.postgres.as_ref().unwrap(), locked)[0] == "0" {
+        tokio::task::yield_now().await;
+    }
+    let asked = lane.create(request("ann")).await.unwrap();
+    assert!(asked.replayed && asked.session.conversation_id.as_deref() == Some("c"), "{asked:?}");
+    writing.await.unwrap();
+}

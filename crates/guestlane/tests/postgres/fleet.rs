@@ -50,10 +50,15 @@ async fn four_processes_with_a_thousand_first_calls_each_ask_for_one_token() {
 async fn whoever_asks_for_the_token_and_dies_is_waited_for_and_no_longer() {
     let world = World::new().await;
     let lane = world.lane().await;
-    let claim = "INSERT INTO oauth_client (client_id, asked_until) VALUES ('sim-client', now_us() + 400000)";
-    world.sql(claim);
     lane.create(request("ann")).await.unwrap();
-    assert_eq!(world.sim.state().tokens_issued, 1);
+    // Another process asks for the next one, and is never heard of again.
+    world.sim.revoke_tokens();
+    let until = (world.clock.now() + std::time::Duration::from_secs(9)).unix_micros();
+    world.sql(&format!("UPDATE oauth_client SET asked_until = {until}"));
+    let before = world.clock.now();
+    lane.create(request("bob")).await.unwrap();
+    assert_eq!(world.sim.state().tokens_issued, 2);
+    assert!(world.clock.now().unix_micros() >= until && world.clock.now().since(before).as_secs() < 15);
 }
 
 #[tokio::test]
@@ -64,9 +69,19 @@ async fn the_access_token_is_not_readable_in_the_database() {
     let tokens = world.journal("contact").into_iter().map(|entry| format!("{entry:?}")).collect::<String>();
     let bytes = world.kept_bytes();
     assert!(!tokens.is_empty());
-    for secret in ["sim-client-secret", "Bearer"] {
+    for secret in ["sim-client-secret", "Bearer", "access_token"] {
         assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()), "{secret}");
     }
+}
+
+#[tokio::test]
+async fn wrong_credentials_do_not_work_because_another_process_has_the_right_ones() {
+    let world = World::new().await;
+    world.lane().await.create(request("ann")).await.unwrap();
+    let mut config = world.config.clone();
+    config.credentials.clients[0].secret = "wrong".to_owned().into();
+    let error = Lane::open(config, world.clock()).await.unwrap().create(request("bob")).await.unwrap_err();
+    assert_eq!(error.advice().code.name(), "auth_failed");
 }
 
 /// However the calls fall to processes: in no second more than the platform allows, and what it allows is used.

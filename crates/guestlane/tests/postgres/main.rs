@@ -16,14 +16,14 @@ mod crm;
 #[path = "../it/defects.rs"]
 mod defects;
 mod fleet;
-#[cfg(debug_assertions)]
-mod moving;
 #[path = "../it/flow.rs"]
 mod flow;
 #[path = "../it/http2.rs"]
 mod http2;
 #[path = "../it/model.rs"]
 mod model;
+#[cfg(debug_assertions)]
+mod moving;
 #[path = "../it/quota.rs"]
 mod quota;
 #[path = "../it/recovery.rs"]
@@ -37,6 +37,7 @@ mod rotation;
 mod seams;
 #[path = "../it/set_clock.rs"]
 mod set_clock;
+mod tls;
 #[path = "../it/world.rs"]
 mod world;
 

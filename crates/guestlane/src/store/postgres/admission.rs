@@ -2,10 +2,7 @@
 
 use guestlane_genesys::{ErrorCounts, Timestamp};
 
-use super::{
-    Postgres, rows,
-    writer::{GoOn, Write},
-};
+use super::{Postgres, rows, writer::Write};
 use crate::{
     audit::{Entry, Status},
     ledger::{Session, Start},
@@ -33,29 +30,28 @@ impl Postgres {
             if admitted.value.done {
                 return Ok(Committed { value: Admission::Drive(new), audit: admitted.audit });
             }
-            let Some(known) = self.peek(new.request.key.clone()).await? else { continue }; // it was forgotten meanwhile
-            let (before, after) = match verdict(known, &new, now)? {
-                // It is ours where it was committed on a connection that broke, and nobody could tell for a while.
-                Verdict::Told(admission) => match *admission {
-                    Admission::Running(known) if known.id == new.id => {
-                        return Ok(Committed { value: Admission::Drive(known), audit: admitted.audit });
+            let (new, key) = (new.clone(), new.request.key.clone());
+            let told = self.writer.transact(move |tx, records| {
+                records.clear();
+                // Locked: who drives it may be about to write, and what is decided here is decided by what stands there then.
+                let sql = format!("SELECT {} FROM session WHERE idempotency_key = $1 FOR UPDATE", rows::COLUMNS);
+                let Some(row) = tx.query_opt(&sql, &[&key.as_str()])? else { return Ok(None) }; // it was forgotten meanwhile
+                let known = rows::read(&row)?;
+                Ok(Some(match verdict(known, &new, now)? {
+                    Verdict::Told(admission) => match *admission {
+                        // It is ours where it was committed on a connection that broke, and nobody could tell for a while.
+                        Admission::Running(known) if known.id == new.id => Admission::Drive(known),
+                        admission => admission,
+                    },
+                    Verdict::TakeUp { before, after, .. } => {
+                        rows::update(tx, &after, before.epoch)?;
+                        records.push(Entry::of(&after, Status::Pending, rates, now));
+                        Admission::Drive(*after)
                     }
-                    admission => return Ok(Committed { value: admission, audit: admitted.audit }),
-                },
-                Verdict::TakeUp { before, after, .. } => (before, after),
-            };
-            let audit = Some(Entry::of(&after, Status::Pending, rates, now));
-            let step = GoOn {
-                before: before.epoch,
-                after: (*after).clone(),
-                audit,
-                events: Vec::new(),
-                errors: ErrorCounts::default(),
-                calls: Vec::new(),
-            };
-            let taken = self.writer.write(Write::GoOn(Box::new(step))).await?;
-            if taken.value.done {
-                return Ok(Committed { value: Admission::Drive(*after), audit: taken.audit });
+                }))
+            });
+            if let Committed { value: Some(admission), audit } = told.await? {
+                return Ok(Committed { value: admission, audit });
             }
         }
     }

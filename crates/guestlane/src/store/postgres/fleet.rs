@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use guestlane_genesys::{Need, Slice};
+use guestlane_genesys::{Need, Slice, Timestamp};
 use uuid::Uuid;
 
 use super::Postgres;
@@ -14,17 +14,22 @@ use crate::store::{
 /// Who asks for a token has so long: others wait for it.
 const TO_ASK: i64 = 10_000_000;
 
-/// A token that is good for less is none.
+/// A token that is good for less is none: far more than clocks may differ.
 const GOOD_FOR: i64 = 6_000_000;
 
 impl Postgres {
-    pub(crate) async fn token_or_turn(&self, client: String, not: Option<i64>) -> Result<TokenOrTurn, StoreError> {
+    pub(crate) async fn token_or_turn(
+        &self,
+        client: String,
+        not: Option<i64>,
+        now: Timestamp,
+    ) -> Result<TokenOrTurn, StoreError> {
+        let now = now.unix_micros();
         self.workers
             .write(move |tx| {
                 tx.execute("INSERT INTO oauth_client (client_id) VALUES ($1) ON CONFLICT DO NOTHING", &[&client])?;
-                let select = "SELECT token, number, life_us, expires_at - now_us(), asked_until > now_us() FROM oauth_client \
-                     WHERE client_id = $1 FOR UPDATE";
-                let row = tx.query_one(select, &[&client])?;
+                let select = "SELECT token, number, life_us, expires_at - $2, asked_until > $2 FROM oauth_client WHERE client_id = $1 FOR UPDATE";
+                let row = tx.query_one(select, &[&client, &now])?;
                 let (token, number): (Option<Vec<u8>>, i64) = (row.try_get(0)?, row.try_get(1)?);
                 let (life, left): (i64, i64) = (row.try_get(2)?, row.try_get(3)?);
                 let is_new = not.is_none_or(|not| number > not);
@@ -34,19 +39,20 @@ impl Postgres {
                 if row.try_get(4)? {
                     return Ok(TokenOrTurn::Asked);
                 }
-                tx.execute("UPDATE oauth_client SET asked_until = now_us() + $2 WHERE client_id = $1", &[&client, &TO_ASK])?;
+                tx.execute("UPDATE oauth_client SET asked_until = $2 WHERE client_id = $1", &[&client, &(now + TO_ASK)])?;
                 Ok(TokenOrTurn::Ours)
             })
             .await
     }
 
-    pub(crate) async fn keep_token(&self, client: String, token: SealedToken) -> Result<i64, StoreError> {
+    pub(crate) async fn keep_token(&self, client: String, token: SealedToken, now: Timestamp) -> Result<i64, StoreError> {
         let SealedToken { sealed, left, life } = token;
-        let sql = "UPDATE oauth_client SET token = $2, number = number + 1, life_us = $3, expires_at = now_us() + $4, asked_until = 0 \
+        let sql = "UPDATE oauth_client SET token = $2, number = number + 1, life_us = $3, expires_at = $4, asked_until = 0 \
              WHERE client_id = $1 RETURNING number";
+        let expires_at = (now + left).unix_micros();
         self.workers
             .ask(move |connection| {
-                Ok(connection.query_one(sql, &[&client, &sealed, &as_micros(life), &as_micros(left)])?.try_get(0)?)
+                Ok(connection.query_one(sql, &[&client, &sealed, &as_micros(life), &expires_at])?.try_get(0)?)
             })
             .await
     }

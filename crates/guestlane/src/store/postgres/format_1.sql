@@ -169,9 +169,9 @@ CREATE TABLE batch_row (
 CREATE INDEX batch_row_due ON batch_row (due_at, batch, number) WHERE state = 'waiting' OR state = 'running';
 CREATE INDEX batch_row_guest ON batch_row (guest_id);
 
--- What processes share that are the same OAuth client. Moments are the database's own: here no two clocks are compared.
+-- What processes share that are the same OAuth client.
 CREATE TABLE oauth_client (
-    client_id   text   PRIMARY KEY,
+    client_id   text   PRIMARY KEY,               -- for tokens with a hash of how it signs in: other credentials are other tokens
     token       bytea,                             -- the access token, under the master key
     number      bigint NOT NULL DEFAULT 0,         -- counts its tokens
     life_us     bigint NOT NULL DEFAULT 0,
@@ -179,7 +179,7 @@ CREATE TABLE oauth_client (
     asked_until bigint NOT NULL DEFAULT 0          -- somebody asks for the next one, and has until then
 );
 
--- Slices of an OAuth client's quota. A slice counts for a window longer than it lasts: so long its last calls are remembered by the platform.
+-- Slices of an OAuth client's quota, by the database's own clock. A slice counts for a window longer than it lasts: so long its last calls are remembered by the platform.
 CREATE TABLE quota_slice (
     client_id  text    NOT NULL,
     process    uuid    NOT NULL,

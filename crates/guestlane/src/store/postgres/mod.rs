@@ -58,13 +58,16 @@ impl Postgres {
     /// Waits for the database for a while, as whoever starts both at once wants it.
     pub(crate) async fn open(url: &PostgresUrl, home: &Path, clock: &Clock, seams: &Seams) -> Asked<Self> {
         let home = Home::in_directory(home.to_owned())?;
-        let at = url.to_string();
+        let (at, machine) = (url.to_string(), clock.clone());
         let mut connection = Writer::connection(url)?;
         let connection = on_a_thread(clock, move || {
             connection.be_open()?;
             migrations::run(&mut connection, &at)?;
             if connection.query_opt("SELECT 1 FROM copied WHERE done_at IS NULL", &[])?.is_some() {
                 return Err(StoreError::HalfCopied(at));
+            }
+            if machine.is_system() {
+                compare_clocks(&mut connection, &machine)?;
             }
             Ok(connection)
         });
@@ -107,6 +110,20 @@ impl Postgres {
     pub(crate) async fn keep_audit_log(&self, settings: AuditSettings, signer: Arc<NoteSigner>, mend: bool) -> Asked<()> {
         self.writer.alone(move |thread| thread.keep(settings, signer, mend)).await?
     }
+}
+
+/// By how much clocks may differ: half of a lease.
+const CLOCKS: f64 = 2.0;
+
+/// Nothing is lost or made twice where they differ: but processes would take everything from each other.
+fn compare_clocks(connection: &mut Connection, clock: &Clock) -> Asked<()> {
+    let before = clock.now().unix_micros();
+    let there: i64 = connection.query_one("SELECT now_us()", &[])?.try_get(0)?;
+    let after = clock.now().unix_micros();
+    // Its moment was between ours.
+    let ahead = if there < before { before - there } else { after.min(there) - there };
+    let ahead = ahead as f64 / 1e6;
+    if ahead.abs() > CLOCKS { Err(StoreError::ClockDiffers(ahead)) } else { Ok(()) }
 }
 
 /// A connection belongs to a thread that may wait for it.

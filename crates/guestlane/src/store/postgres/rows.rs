@@ -4,7 +4,7 @@ use guestlane_genesys::Attempt;
 use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 
-use super::connection::Asked;
+use super::connection::{Asked, Connection};
 use crate::{
     ledger::Session,
     store::{StoreError, calls, row::SessionRow},
@@ -187,4 +187,12 @@ impl GoneOn {
     pub(super) fn len(&self) -> usize {
         self.id.len()
     }
+}
+
+/// Writes one session that goes on. Its row is locked.
+pub(super) fn update(tx: &mut Connection, session: &Session, before: u32) -> Asked<()> {
+    let mut gone_on = GoneOn::default();
+    gone_on.push(session, before, &[])?;
+    let updated = tx.execute(GoneOn::UPDATE, &gone_on.params())?;
+    if updated == 1 { Ok(()) } else { Err(StoreError::LeaseLost) }
 }
