@@ -61,7 +61,7 @@ impl Drop for Fleet {
 impl Fleet {
     fn of(machines: usize, quota: &str) -> Self {
         let office = Office::open(&["--quota", quota]);
-        let server = Server::start();
+        let server = Server::start_with(&["fsync=off", "full_page_writes=off", "track_functions=pl"]);
         let schema = schema_in(&server.url());
         let runtime = Runtime::new().unwrap();
         let machines = (0..machines).map(|n| {
@@ -114,7 +114,13 @@ impl Fleet {
         status["waiting"].as_u64().unwrap() + status["running"].as_u64().unwrap()
     }
 
-    /// Calls so far, and by how much the busiest second went beyond what is allowed.
+    /// How often a slice of the quota was asked for.
+    fn slices(&self) -> u64 {
+        let asked = "SELECT coalesce(sum(calls), 0) FROM pg_stat_user_functions WHERE funcname = 'lease_quota'";
+        column(&self.schema, asked)[0].parse().unwrap()
+    }
+
+    /// Calls to the platform so far.
     fn calls(&self) -> u64 {
         let Value::Object(calls) = &self.office.state()["calls"] else { panic!() };
         calls.iter().filter(|(route, _)| *route != "crm" && *route != "token").filter_map(|(_, count)| count.as_u64()).sum()
@@ -146,10 +152,13 @@ fn processes_that_are_killed_stopped_and_cut_off_with_a_database_that_restarts_l
     }
     // While nothing is down: how much of the quota is used.
     pause(3000);
-    let (before, since) = (fleet.calls(), Instant::now());
+    let (before, since, slices) = (fleet.calls(), Instant::now(), fleet.slices());
     pause(if rows > 5000 { 60_000 } else { 4000 });
     let (calls, seconds) = (fleet.calls() - before, since.elapsed().as_secs_f64());
-    tell(&format!("while nothing is down: {calls} calls in {seconds:.1} s, {:.1} % of the quota", calls as f64 / seconds));
+    let slices = fleet.slices() - slices;
+    let used = calls as f64 / seconds;
+    tell(&format!("while nothing is down: {calls} calls in {seconds:.1} s, {used:.1} % of the quota, {slices} slices asked for"));
+    assert!(slices * 20 <= calls + 4 * 20, "one round trip for 20 calls, and a beginning for each process");
     for round in 0..rounds {
         fleet.kill(0);
         pause(2000);

@@ -174,6 +174,8 @@ impl fmt::Debug for PostgresUrl {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn parsed(text: &str) -> Result<PostgresUrl, InvalidDatabase> {
@@ -212,6 +214,26 @@ mod tests {
         ] {
             let error = parsed(text).unwrap_err();
             assert!(!format!("{error:?}").contains("secret@"), "{error:?}");
+        }
+    }
+
+    proptest! {
+        /// Whatever follows: it is understood or refused, and neither shows the password.
+        #[test]
+        fn any_text_is_understood_or_refused_and_never_repeated(
+            password in "[a-z]{12}", rest in "(\\PC{0,30}|[a-z0-9.:,/?&=%+@\\[\\]-]{0,60})",
+        ) {
+            let text = format!("postgres://ann:{password}@{rest}");
+            match text.parse::<Database>() {
+                Ok(database) => {
+                    let shown = format!("{database} {database:?}");
+                    prop_assert!(!shown.contains(&password), "{}", shown);
+                }
+                Err(error) => {
+                    let shown = format!("{error} {error:?}");
+                    prop_assert!(!shown.contains(&password), "{}", shown);
+                }
+            }
         }
     }
 

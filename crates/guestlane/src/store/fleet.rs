@@ -30,7 +30,7 @@ const ACCESS_TOKEN: &str = "an access token";
 
 /// This process among the others.
 struct SharedStore {
-    store: Postgres,
+    store: Arc<Postgres>,
     master: Arc<MasterKey>,
     process: Uuid,
     clock: Clock,
@@ -47,7 +47,7 @@ impl Store {
     pub(crate) fn fleet(&self, master: Arc<MasterKey>, clock: Clock) -> Option<Arc<dyn Fleet>> {
         match &self.kind {
             Kind::Sqlite(_) => None,
-            Kind::Postgres(store) => Some(Arc::new(SharedStore { store: store.clone(), master, process: Uuid::new_v4(), clock })),
+            Kind::Postgres(store) => Some(Arc::new(SharedStore { store: Arc::clone(store), master, process: Uuid::new_v4(), clock })),
         }
     }
 }

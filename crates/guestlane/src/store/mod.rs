@@ -57,7 +57,7 @@ pub struct Store {
 #[derive(Debug, Clone)]
 enum Kind {
     Sqlite(sqlite::Sqlite),
-    Postgres(postgres::Postgres),
+    Postgres(Arc<postgres::Postgres>),
 }
 
 /// The store cannot do what it should.
@@ -223,7 +223,7 @@ impl Store {
     pub async fn open(database: &Database, home: &Path, clock: &Clock, seams: &Seams) -> Result<Self, StoreError> {
         let kind = match database {
             Database::Sqlite(path) => Kind::Sqlite(sqlite::Sqlite::open(path, clock, seams)?),
-            Database::Postgres(url) => Kind::Postgres(postgres::Postgres::open(url, home, clock, seams).await?),
+            Database::Postgres(url) => Kind::Postgres(Arc::new(postgres::Postgres::open(url, home, clock, seams).await?)),
         };
         Ok(Self { kind, seams: seams.clone() })
     }

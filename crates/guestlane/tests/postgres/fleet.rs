@@ -168,3 +168,21 @@ async fn processes_that_start_at_once_on_an_empty_database_agree() {
     let errors: Vec<_> = join_all(open).await.into_iter().filter_map(Result::err).collect();
     assert!(errors.is_empty(), "{errors:?}");
 }
+
+/// Whoever looks every second besides is woken at once.
+#[tokio::test]
+async fn a_key_that_is_made_or_revoked_is_told_to_all() {
+    let world = World::new().await;
+    let (one, two) = (world.state().await.store, world.state().await.store);
+    let mut changes = two.changes();
+    changes.next().await; // it listens
+    let key = guestlane::api_key::ApiKey::generate().unwrap();
+    let hash = guestlane::api_key::HashKey::new(b"secret");
+    let scopes = "sessions:write".parse().unwrap();
+    let stored = guestlane::api_key::StoredApiKey::new(&key, &hash, "shop", scopes, world.clock.now());
+    let id = stored.id.clone();
+    one.add_api_key(stored, None).await.unwrap();
+    changes.next().await;
+    one.revoke_api_key(id, world.clock.now()).await.unwrap();
+    changes.next().await;
+}

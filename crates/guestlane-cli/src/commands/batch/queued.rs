@@ -153,7 +153,7 @@ fn tell(global: &Global, status: &BatchStatus) {
 
 fn tell_all(global: &Global, batches: &[BatchStatus]) {
     if global.json {
-        batches.iter().for_each(|status| screen::json(status));
+        batches.iter().for_each(screen::json);
         return;
     }
     if batches.is_empty() {
