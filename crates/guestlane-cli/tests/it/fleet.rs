@@ -6,9 +6,10 @@
 use std::{
     path::{Path, PathBuf},
     process::{Child, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
+use guestlane::{Clock, Timestamp};
 use guestlane_test_postgres::{Proxy, Server, column, schema_in};
 use nix::{
     sys::signal::{Signal, kill},
@@ -30,6 +31,11 @@ fn setting(name: &str, default: u64) -> u64 {
 #[expect(clippy::disallowed_macros, clippy::print_stdout, reason = "the lines that `--nocapture` shows")]
 fn tell(line: &str) {
     println!("{line}");
+}
+
+/// Other processes go by real time.
+fn now() -> Timestamp {
+    Clock::system().monotonic()
 }
 
 /// A machine of its own: a state directory, and a network to the database.
@@ -152,9 +158,9 @@ fn processes_that_are_killed_stopped_and_cut_off_with_a_database_that_restarts_l
     }
     // While nothing is down: how much of the quota is used.
     pause(3000);
-    let (before, since, slices) = (fleet.calls(), Instant::now(), fleet.slices());
+    let (before, since, slices) = (fleet.calls(), now(), fleet.slices());
     pause(if rows > 5000 { 60_000 } else { 4000 });
-    let (calls, seconds) = (fleet.calls() - before, since.elapsed().as_secs_f64());
+    let (calls, seconds) = (fleet.calls() - before, now().since(since).as_secs_f64());
     let slices = fleet.slices() - slices;
     let used = calls as f64 / seconds;
     tell(&format!("while nothing is down: {calls} calls in {seconds:.1} s, {used:.1} % of the quota, {slices} slices asked for"));
@@ -182,15 +188,15 @@ fn processes_that_are_killed_stopped_and_cut_off_with_a_database_that_restarts_l
         pause(2000);
         tell(&format!("round {round}: {} rows left", fleet.left(&batch)));
     }
-    let patience = Instant::now() + Duration::from_secs(60 + rows / 20);
+    let patience = now() + Duration::from_secs(60 + rows / 20);
     while fleet.left(&batch) > 0 {
-        assert!(Instant::now() < patience, "{}", fleet.status(&batch));
+        assert!(now() < patience, "{}", fleet.status(&batch));
         pause(500);
     }
     // Those that were killed left the CRM's last events to others.
-    let patience = Instant::now() + Duration::from_secs(60);
+    let patience = now() + Duration::from_secs(60);
     while fleet.office.state()["crm"]["events"] != rows {
-        assert!(Instant::now() < patience, "{}", fleet.office.state()["crm"]);
+        assert!(now() < patience, "{}", fleet.office.state()["crm"]);
         pause(500);
     }
     for machine in 0..4 {

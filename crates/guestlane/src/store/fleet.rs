@@ -47,7 +47,9 @@ impl Store {
     pub(crate) fn fleet(&self, master: Arc<MasterKey>, clock: Clock) -> Option<Arc<dyn Fleet>> {
         match &self.kind {
             Kind::Sqlite(_) => None,
-            Kind::Postgres(store) => Some(Arc::new(SharedStore { store: Arc::clone(store), master, process: Uuid::new_v4(), clock })),
+            Kind::Postgres(store) => {
+                Some(Arc::new(SharedStore { store: Arc::clone(store), master, process: Uuid::new_v4(), clock }))
+            }
         }
     }
 }
