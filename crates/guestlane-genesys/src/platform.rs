@@ -166,7 +166,7 @@ impl Platform {
     /// From now on tokens and quotas are shared with other processes. Must be called within a tokio runtime.
     pub fn share(&self, fleet: &Arc<dyn Fleet>) {
         self.pool.clients().iter().for_each(|client| client.share(Arc::clone(fleet)));
-        self.pool.share(Arc::clone(fleet));
+        self.pool.share(fleet);
     }
 
     /// No call goes as this OAuth client any more.

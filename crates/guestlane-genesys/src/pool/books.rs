@@ -101,6 +101,9 @@ impl Books {
             (meter, rate) => *meter = rate.map(Meter::new),
         }
         self.wanted = rate;
+        if self.shared {
+            self.held = None; // a slice of the other quota is none of this one
+        }
         self.allowed.clear();
         self.endpoints.clear();
     }

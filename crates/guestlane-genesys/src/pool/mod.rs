@@ -172,9 +172,9 @@ impl Pool {
     }
 
     /// From now on each client's quota is shared with other processes. Must be called within a tokio runtime.
-    pub(crate) fn share(self: &Arc<Self>, fleet: Arc<dyn Fleet>) {
+    pub(crate) fn share(self: &Arc<Self>, fleet: &Arc<dyn Fleet>) {
         self.turns().books.iter_mut().for_each(Books::share);
-        tokio::spawn(slices::keep(Arc::downgrade(self), fleet));
+        tokio::spawn(slices::keep(Arc::downgrade(self), Arc::downgrade(fleet)));
     }
 
     /// Calls in a second that this process may make as all clients together, as things are; `None` without a quota.

@@ -39,6 +39,9 @@ const BETWEEN: Duration = Duration::from_millis(100);
 /// Who has no slice waits for one, and looks again after that.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
+/// Who sends nothing looks so seldom.
+const IDLE: Duration = Duration::from_secs(60);
+
 /// As many as wait when a quota is short, and not by chance.
 const CROWD: usize = 3;
 
@@ -66,10 +69,11 @@ impl Turns {
         needs.collect()
     }
 
-    /// When to look next whether one is to be asked for.
+    /// When to look next whether one is to be asked for: where nothing was sent, not before somebody waits.
     fn next_look(&self, now: Timestamp) -> Duration {
-        let looks = self.books.iter().filter_map(|books| books.held).map(|held| held.again_at.since(now));
-        looks.min().unwrap_or(Duration::from_secs(60)).clamp(LOOK_AGAIN, Duration::from_secs(60))
+        let used = self.books.iter().filter_map(|books| books.held.filter(|held| books.calls > held.sent_by_then));
+        let looks = used.map(|held| held.again_at.since(now));
+        looks.min().unwrap_or(Duration::MAX).clamp(LOOK_AGAIN, IDLE)
     }
 
     fn hold(&mut self, client: usize, slice: Slice, now: Timestamp) {
@@ -87,8 +91,8 @@ impl Turns {
     }
 }
 
-/// Asks for slices as they are needed, for as long as there is a pool.
-pub(super) async fn keep(pool: Weak<Pool>, fleet: Arc<dyn Fleet>) {
+/// Asks for slices as they are needed, for as long as there is a pool. Holds neither that nor the way to the others while it waits.
+pub(super) async fn keep(pool: Weak<Pool>, fleet: Weak<dyn Fleet>) {
     let mut told = false;
     loop {
         let (needs, wait, clock, crowded) = {
@@ -99,7 +103,7 @@ pub(super) async fn keep(pool: Weak<Pool>, fleet: Arc<dyn Fleet>) {
         };
         let asked = !needs.is_empty();
         for (client, need) in needs {
-            let Some(pool) = pool.upgrade() else { return };
+            let (Some(pool), Some(fleet)) = (pool.upgrade(), fleet.upgrade()) else { return };
             // Of how long it lasts, the time that the answer took is gone.
             let before = pool.clock.monotonic();
             match fleet.slice(pool.clients[client].client_id(), need).await {

@@ -465,6 +465,7 @@ async fn names_and_e_mail_have_no_place_on_the_briefs_surface() {
 async fn a_throttled_sign_in_is_tried_again_and_a_wrong_secret_is_not_whichever_status_it_has() {
     let world = of(WEB_MESSAGING, |options| options.token_quota = Some("1/min".parse::<Rate>().unwrap())).await;
     world.lane().await.create(request("ann")).await.unwrap();
+    world.sim.revoke_tokens(); // else processes that share one would not have to sign in
     let error = create_refused(&world, "bob").await;
     assert_eq!(advice(&error).0, "rate_limited");
 
