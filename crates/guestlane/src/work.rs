@@ -146,7 +146,10 @@ impl Work {
     async fn create(&self, row: TakenRow) {
         let created = self.lane.create_in_background(row.request).await;
         let end = match created {
-            Ok(opened) => RowEnd::Open { session: opened.session.id, replayed: opened.replayed },
+            Ok(opened) => {
+                let replayed = opened.replayed && opened.session.admitted_at < row.since;
+                RowEnd::Open { session: opened.session.id, replayed }
+            }
             Err(error) => failed(&error, row.tries, self.lane.clock().now()),
         };
         let _ = self.ended.send((row.place, end)).await;

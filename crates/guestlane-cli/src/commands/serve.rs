@@ -19,6 +19,7 @@ use tracing::{info, warn};
 
 use crate::{
     args::{Global, Serve},
+    commands::batch::queued::is_shared,
     log, screen, settings,
 };
 
@@ -27,11 +28,11 @@ pub(crate) async fn run(global: &Global, args: &Serve) -> anyhow::Result<ExitCod
     log::set_level(&settings, "info", global.verbose)?;
     let service_settings = settings.service()?;
     let config = settings.lane(false)?;
+    if args.work {
+        is_shared(&settings)?;
+    }
     raise_open_files();
     let lane = Lane::open(config, Clock::system()).await?;
-    if args.work {
-        lane.store().take_rows(0, lane.clock().now()).await?; // is there anything to work on?
-    }
     let service = Service::open(Arc::clone(&lane), &service_settings, settings.default_queue()?).await?;
     let listening = Listening::bind(Arc::clone(&service), &service_settings).await.map_err(|error| match error {
         CannotListen::Invalid(invalid) => anyhow::Error::new(invalid),

@@ -28,17 +28,18 @@ async fn copy_to(global: &Global, from: &str, to: &str) -> anyhow::Result<ExitCo
         let parsed: Result<Database, _> = text.parse();
         parsed.map_err(|invalid| Invalid::new(flag, invalid.reason, invalid.fix))
     };
-    let only = || {
-        Invalid::new("--to", "is no database of PostgreSQL, or --from is no file", "copy --from sqlite:PATH --to postgres://…")
+    let fix = "a store is copied --from sqlite:PATH --to postgres://…, and not back";
+    let Database::Sqlite(file) = parse("--from", from)? else {
+        return Err(Invalid::new("--from", "is no file", fix).into());
     };
-    let (Database::Sqlite(file), Database::Postgres(database)) = (parse("--from", from)?, parse("--to", to)?) else {
-        return Err(only().into());
+    let Database::Postgres(database) = parse("--to", to)? else {
+        return Err(Invalid::new("--to", "is no database of PostgreSQL", fix).into());
     };
     if !file.is_file() {
         let reason = format!("{} is no file", file.display());
         return Err(Invalid::new("--from", reason, "name the store, like sqlite:.guestlane/guestlane.db").into());
     }
-    let home = settings::load(global)?.places()?.home;
+    let places = settings::load(global)?.places()?;
     let told = tokio::task::spawn_blocking(move || {
         let mut last = "";
         let progress = |CopyProgress { table, done, of }: CopyProgress| {
@@ -47,7 +48,7 @@ async fn copy_to(global: &Global, from: &str, to: &str) -> anyhow::Result<ExitCo
             }
             last = table;
         };
-        copy(&file, &database, &home, Clock::system().now(), &Seams::default(), progress)
+        copy(&file, &database, &places.home, &places.audit.path, Clock::system().now(), &Seams::default(), progress)
     });
     let copied = told.await?.map_err(|error| match error {
         CopyError::Store(error) => anyhow::Error::new(guestlane::Error::from(error)),
@@ -57,6 +58,14 @@ async fn copy_to(global: &Global, from: &str, to: &str) -> anyhow::Result<ExitCo
             "name an empty database; a copy that was interrupted goes on by the same command",
         )
         .into(),
+        CopyError::InUse(_) => Invalid::new("--from", error.to_string(), "stop all processes on it, and copy then").into(),
+        CopyError::Done => {
+            Invalid::new("--to", error.to_string(), "use the database: set GUESTLANE_DATABASE_URL to it; nothing was changed").into()
+        }
+        CopyError::NoAuditFile(_) => {
+            let fix = "name the state directory that the store was used with: --state-dir; or write the file anew: `guestlane audit restore`";
+            Invalid::new("--state-dir", error.to_string(), fix).into()
+        }
         CopyError::Differs { .. } => anyhow::Error::new(error).context("the copy is not used, and the file goes on being used"),
     })?;
     if global.json {

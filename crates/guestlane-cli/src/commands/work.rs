@@ -5,7 +5,7 @@ use std::{process::ExitCode, sync::Arc};
 use guestlane::{Clock, Lane, config::QUOTA, intake::Intake, work::Work};
 use serde_json::json;
 
-use super::{close, serve::interrupted};
+use super::{batch::queued::is_shared, close, serve::interrupted};
 use crate::{
     args::{self, Global},
     log, screen, settings,
@@ -15,6 +15,7 @@ pub(crate) async fn run(global: &Global, args: &args::Work) -> anyhow::Result<Ex
     let mut settings = settings::load(global)?;
     settings.add_flag(QUOTA, args.quota.clone());
     log::set_level(&settings, "info", global.verbose)?;
+    is_shared(&settings)?;
     let lane = Lane::open(settings.lane(false)?, Clock::system()).await?;
     let intake = Arc::new(Intake::new(Arc::clone(&lane), args.concurrency.map_or(Intake::CEILING, usize::from)));
     let interrupted = interrupted()?;

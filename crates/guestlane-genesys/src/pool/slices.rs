@@ -69,9 +69,10 @@ impl Turns {
         needs.collect()
     }
 
-    /// When to look next whether one is to be asked for: where nothing was sent, not before somebody waits.
+    /// When to look next whether one is to be asked for: where nothing was sent and nobody waits, not before somebody does.
     fn next_look(&self, now: Timestamp) -> Duration {
-        let used = self.books.iter().filter_map(|books| books.held.filter(|held| books.calls > held.sent_by_then));
+        let waits = !self.waiting.is_empty();
+        let used = self.books.iter().filter_map(|books| books.held.filter(|held| waits || books.calls > held.sent_by_then));
         let looks = used.map(|held| held.again_at.since(now));
         looks.min().unwrap_or(Duration::MAX).clamp(LOOK_AGAIN, IDLE)
     }

@@ -302,7 +302,7 @@ fn master_key_fix(error: &MasterKeyError) -> String {
         }
         MasterKeyError::File(path, _) => format!("make {} readable for this user, or set GUESTLANE_MASTER_KEY", path.display()),
         MasterKeyError::Wrong(_) | MasterKeyError::Unusable => {
-            "use the master key that encrypted the store; with a lost master key, start a new state directory".to_owned()
+            "use the master key that encrypted the store, the same on all machines (GUESTLANE_MASTER_KEY); with a lost one, begin a new store".to_owned()
         }
     }
 }
@@ -333,9 +333,18 @@ fn store_advice(error: &StoreError) -> Advice {
             "set the clocks of both machines by NTP; they may differ by two seconds",
         ),
         StoreError::Postgres { code: Some(code), .. }
-            if ["28", "3D", "3F"].iter().any(|class| code.code().starts_with(class)) =>
+            if ["28", "3D"].iter().any(|class| code.code().starts_with(class)) =>
         {
             Advice::new(Code::StoreFailed, chain(error), "mend user, password and database in GUESTLANE_DATABASE_URL")
+        }
+        StoreError::BeingMoved(_) => {
+            Advice::new(Code::StateUnusable, error.to_string(), "wait until `guestlane store copy` has ended, and use the database then")
+        }
+        StoreError::Postgres { code: Some(code), .. } if code.code() == "3F000" => {
+            Advice::new(Code::StoreFailed, chain(error), "create the schema that GUESTLANE_DATABASE_URL names as search_path")
+        }
+        StoreError::Postgres { code: Some(code), .. } if code.code() == "42501" => {
+            Advice::new(Code::StoreFailed, chain(error), "grant the user CREATE on the schema, and the rights on its tables")
         }
         StoreError::Moved { .. } => Advice::new(
             Code::StateUnusable,

@@ -62,6 +62,8 @@ pub struct TakenRow {
     pub place: RowPlace,
     /// How often it was tried before.
     pub tries: u32,
+    /// When its batch was begun: a session that is older was not made for it.
+    pub since: Timestamp,
     /// What is wished.
     pub request: SessionRequest,
 }

@@ -3,7 +3,11 @@
 //! The file is locked for as long as it takes, and both refuse to be opened until all is there and was compared. Whoever is interrupted begins
 //! again with the same command: what is there already is not copied twice.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use guestlane_genesys::{Seam, Seams, Timestamp};
 use rusqlite::{Connection as File, OpenFlags, TransactionBehavior, types::ValueRef};
@@ -15,7 +19,7 @@ use super::{
     postgres::{Connection, Home, migrate},
     sqlite,
 };
-use crate::audit::{Frontier, leaf_hash};
+use crate::audit::{Frontier, leaf_hash, lines_path};
 
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +52,15 @@ pub enum CopyError {
     /// The database is somebody else's.
     #[error("the database has another store in it already")]
     NotEmpty,
+    /// A process has the file open.
+    #[error("another process uses the store {}", .0.display())]
+    InUse(PathBuf),
+    /// It was copied before, and the database may have been used since.
+    #[error("this store was copied into the database before")]
+    Done,
+    /// The audit log's files are not beside this state directory.
+    #[error("the audit log's file {} is not there", .0.display())]
+    NoAuditFile(PathBuf),
     /// What arrived is not what was sent.
     #[error("{what} is not the same in both: {from} in the file, {to} in the database")]
     Differs {
@@ -192,20 +205,26 @@ const AT_ONCE: usize = 1000;
 const LIMIT: Duration = Duration::from_secs(600);
 
 /// Copies the store in `from` into the database `to`, compares both, and lets nobody use the file from then on. The logs belong to the state
-/// directory `home` afterwards: there their files are. Blocks.
+/// directory `home` afterwards: there their files are, the first of them `audit_log`. Blocks.
 pub fn copy(
     from: &Path,
     to: &PostgresUrl,
     home: &Path,
+    audit_log: &Path,
     now: Timestamp,
     seams: &Seams,
     mut progress: impl FnMut(CopyProgress),
 ) -> Result<Copied, CopyError> {
+    let users = sqlite::users(from)?;
+    users.try_lock().map_err(|_| CopyError::InUse(from.to_owned()))?;
     let mut file = File::open_with_flags(from, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     file.busy_timeout(Duration::from_secs(5))?;
     sqlite::bring_up(&mut file, from)?;
     // Nobody writes there meanwhile, and nobody has begun to.
     let file = file.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if let Some(missing) = missing_audit_file(&file, audit_log)? {
+        return Err(CopyError::NoAuditFile(missing));
+    }
     let home = Home::in_directory(home.to_owned())?;
     let mut database = Connection::new(to.clone(), "", LIMIT)?;
     database.be_open()?;
@@ -246,9 +265,10 @@ fn begin(file: &File, database: &mut Connection, now: Timestamp) -> Result<(), C
     let source: Option<Vec<u8>> =
         file.query_row("SELECT sealed FROM signing_key ORDER BY created_at, kid LIMIT 1", [], |row| row.get(0)).ok();
     let source = source.unwrap_or_default();
-    let known = database.query_opt("SELECT source FROM copied", &[])?;
-    match known.map(|row| row.get::<_, Vec<u8>>(0)) {
-        Some(known) if known == source => return Ok(()),
+    let known = database.query_opt("SELECT source, done_at IS NOT NULL FROM copied", &[])?;
+    match known.map(|row| (row.get::<_, Vec<u8>>(0), row.get::<_, bool>(1))) {
+        Some((known, true)) if known == source => return Err(CopyError::Done),
+        Some((known, false)) if known == source => return Ok(()),
         Some(_) => return Err(CopyError::NotEmpty),
         None => {}
     }
@@ -259,6 +279,13 @@ fn begin(file: &File, database: &mut Connection, now: Timestamp) -> Result<(), C
     }
     database.execute("INSERT INTO copied (source, begun_at) VALUES ($1, $2)", &[&source, &now.unix_micros()])?;
     Ok(())
+}
+
+/// The file of a log that goes on, if it is not where it should.
+fn missing_audit_file(file: &File, first: &Path) -> Result<Option<PathBuf>, CopyError> {
+    let mut open = file.prepare("SELECT log FROM audit_log WHERE closed_at IS NULL AND size > 0 ORDER BY log")?;
+    let logs = open.query_map([], |row| row.get(0))?.collect::<Result<Vec<u32>, _>>()?;
+    Ok(logs.into_iter().map(|log| lines_path(first, log)).find(|path| !path.exists()))
 }
 
 fn differs(what: impl Into<String>, from: impl ToString, to: impl ToString) -> CopyError {

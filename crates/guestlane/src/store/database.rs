@@ -127,7 +127,9 @@ impl FromStr for PostgresUrl {
                 return Err(InvalidDatabase::new(reason, "write sslmode=verify-full, or disable for this machine alone"));
             }
         });
-        let hosts: Vec<_> = config.get_hosts().iter().map(shown).collect();
+        let port = |index: usize| config.get_ports().get(index).or(config.get_ports().first()).copied().unwrap_or(5432);
+        let hosts: Vec<_> =
+            config.get_hosts().iter().enumerate().map(|(index, host)| format!("{}:{}", shown(host), port(index))).collect();
         let shown = format!("postgres://{}/{}", hosts.join(","), config.get_dbname().unwrap_or_default());
         Ok(Self { config, trust, shown })
     }
@@ -240,7 +242,7 @@ mod tests {
     #[test]
     fn user_and_password_are_not_shown() {
         let url = parsed("postgres://ann:secret@localhost:5433/lane?application_name=x%20y").unwrap();
-        assert_eq!(url.to_string(), "postgres://localhost/lane");
+        assert_eq!(url.to_string(), "postgres://localhost:5433/lane");
         assert_eq!(url.config.get_application_name(), Some("x y"));
         assert!(!format!("{url:?} {:?}", Database::Postgres(Box::new(url.clone()))).contains("ann"));
     }

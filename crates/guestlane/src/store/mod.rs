@@ -115,6 +115,9 @@ pub enum StoreError {
     /// A record has no place to go to: the store was opened for looking only. A defect of ours.
     #[error("the store was opened without its audit log")]
     NoAuditLog,
+    /// Somebody copies it into a database at this moment.
+    #[error("the store {} is being moved", .0.display())]
+    BeingMoved(PathBuf),
     /// The file's sessions are in a database now.
     #[error("the store {} was {to}", .path.display())]
     Moved {

@@ -92,7 +92,10 @@ async fn a_running_process_keeps_its_keys_while_the_store_cannot_be_read() {
     elsewhere(&world).await.rotate_key(published_for(MINUTE), &world.clock()).await.unwrap();
     break_store(&world, true);
     world.clock().sleep(5 * MINUTE).await;
-    assert_eq!(signs(&lane).await, ONE, "nobody could tell it of the next one");
+    if world.postgres.is_none() {
+        // Where processes tell each other, it may have heard of the next one before.
+        assert_eq!(signs(&lane).await, ONE, "nobody could tell it of the next one");
+    }
     break_store(&world, false);
     a_second_later(&world).await;
     assert_eq!(signs(&lane).await, TWO);

@@ -36,10 +36,20 @@ async fn world_in_a_file() -> (World, Places) {
     (world, places)
 }
 
+/// Once the last threads of whoever used the file have let go of it.
 async fn try_copy(places: &Places, to: &str, seams: &Seams) -> Result<Result<Copied, CopyError>, tokio::task::JoinError> {
+    loop {
+        match try_copy_now(places, to, seams).await {
+            Ok(Err(CopyError::InUse(_))) => tokio::task::yield_now().await,
+            tried => return tried,
+        }
+    }
+}
+
+async fn try_copy_now(places: &Places, to: &str, seams: &Seams) -> Result<Result<Copied, CopyError>, tokio::task::JoinError> {
     let (places, to, seams) = (places.clone(), to.parse::<PostgresUrl>().unwrap(), seams.clone());
     let now = guestlane::Clock::system().now();
-    let copying = move || copy(places.database.file().unwrap(), &to, &places.home, now, &seams, |_| ());
+    let copying = move || copy(places.database.file().unwrap(), &to, &places.home, &places.audit.path, now, &seams, |_| ());
     tokio::task::spawn_blocking(copying).await
 }
 
@@ -101,8 +111,9 @@ async fn a_copy_that_dies_at_any_moment_goes_on_and_meanwhile_nobody_uses_half_o
         assert!(refused.to_string().contains("copied into"), "{refused}");
     }
     assert!(deaths >= 8, "{deaths}");
-    // Once more is once too often, and harms nobody.
-    try_copy(&places, &to, &Seams::default()).await.unwrap().unwrap();
+    // Once more is once too often: the database may have been used since.
+    let told = try_copy(&places, &to, &Seams::default()).await.unwrap();
+    assert!(matches!(told, Err(CopyError::Done)), "{told:?}");
     world.config.places.database = to.parse().unwrap();
     world.lane().await.create(request("unfinished")).await.unwrap();
     world.assert_each_guest_once(61);
@@ -126,6 +137,20 @@ async fn a_record_that_was_changed_on_the_way_is_found_and_the_file_goes_on_bein
     let told = try_copy(&places, &to, &seams).await.unwrap().unwrap_err();
     assert!(matches!(&told, CopyError::Differs { what, .. } if what == "the audit log 1"), "{told}");
     world.lane().await.create(request("ann")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_file_that_somebody_uses_is_not_moved_away_under_them_nor_without_its_audit_log() {
+    let (world, places) = world_in_a_file().await;
+    let to = world.postgres.clone().unwrap();
+    let lane = world.lane().await;
+    let told = try_copy_now(&places, &to, &Seams::default()).await.unwrap();
+    assert!(matches!(told, Err(CopyError::InUse(_))), "{told:?}");
+    drop(lane);
+    let mut elsewhere = places;
+    elsewhere.audit.path = "/nowhere/log.jsonl".into();
+    let told = try_copy(&elsewhere, &to, &Seams::default()).await.unwrap();
+    assert!(matches!(told, Err(CopyError::NoAuditFile(_))), "{told:?}");
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 mod check;
 mod feed;
 mod progress;
-mod queued;
+pub(crate) mod queued;
 mod results;
 mod rows;
 mod stop;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use guestlane::{
     Clock, State,
-    config::Settings,
+    config::{DATABASE_URL, Settings},
     request::{Invalid, QueueId},
     store::batch::{BatchId, BatchStatus, NewRow, RowFailure, RowResult},
 };
@@ -17,7 +17,7 @@ use crate::{
     args::{Batch, BatchCommand, Global},
     commands::{look_at_state, open_state},
     failure::{ErrorJson, SOME_FAILED},
-    screen,
+    screen, settings,
 };
 
 /// Rows that are written at once.
@@ -31,11 +31,12 @@ pub(super) async fn enqueue(
     batch_key: String,
 ) -> anyhow::Result<ExitCode> {
     let surface = settings.surface()?;
+    is_shared(settings)?;
+    let (mut source, _) = rows::read(args.file(), queue, batch_key.clone())?; // before anything is written
     let state = open_state(global).await?;
     let clock = Clock::system();
     let id = BatchId(Uuid::now_v7());
-    state.store.begin_batch(id, batch_key.clone(), clock.now()).await?;
-    let (mut source, _) = rows::read(args.file(), queue, batch_key)?;
+    state.store.begin_batch(id, batch_key, clock.now()).await?;
     let (mut count, mut bad) = (0_u64, 0_u64);
     let mut new = Vec::new();
     while let Some(row) = source.recv().await {
@@ -66,6 +67,15 @@ pub(super) async fn enqueue(
     Ok(ExitCode::from(if bad == 0 { 0 } else { SOME_FAILED }))
 }
 
+/// A file is one machine's: nobody else could work on what is in it.
+pub(crate) fn is_shared(settings: &Settings) -> anyhow::Result<()> {
+    if settings.places()?.database.is_shared() {
+        return Ok(());
+    }
+    let reason = "names no PostgreSQL database: batches that several processes work on are in one";
+    Err(Invalid::new(DATABASE_URL, reason, "set it to postgres://USER:PASSWORD@HOST:5432/DATABASE, the same for all").into())
+}
+
 fn failure(invalid: &Invalid) -> RowFailure {
     let error = guestlane::Error::Invalid(invalid.clone());
     let advice = error.advice();
@@ -73,6 +83,7 @@ fn failure(invalid: &Invalid) -> RowFailure {
 }
 
 pub(super) async fn run(global: &Global, command: &BatchCommand) -> anyhow::Result<ExitCode> {
+    is_shared(&settings::load(global)?)?;
     let state = look_at_state(global).await?;
     match command {
         BatchCommand::Status { id: None } => {

@@ -65,11 +65,11 @@ impl Postgres {
         let (due, lease) = (now.unix_micros(), (now + LEASE).unix_micros());
         // Rows of a batch in their order, mostly; what another process takes at this moment is left to it.
         let sql = "UPDATE batch_row SET state = 'running', epoch = epoch + 1, due_at = $2 FROM \
-             (SELECT r.batch, r.number FROM batch_row r JOIN batch b ON b.id = r.batch \
+             (SELECT r.batch, r.number, b.created_at FROM batch_row r JOIN batch b ON b.id = r.batch \
               WHERE (r.state = 'waiting' OR r.state = 'running') AND r.due_at <= $1 AND b.complete_at IS NOT NULL \
               ORDER BY r.due_at, r.batch, r.number LIMIT $3 FOR UPDATE OF r SKIP LOCKED) AS t \
              WHERE batch_row.batch = t.batch AND batch_row.number = t.number \
-             RETURNING batch_row.batch, batch_row.number, epoch, tries, idempotency_key, guest_id, queue_id, attributes, person";
+             RETURNING batch_row.batch, batch_row.number, epoch, tries, idempotency_key, guest_id, queue_id, attributes, person, t.created_at";
         self.workers
             .ask(move |connection| {
                 let mut rows = connection.query(sql, &[&due, &lease, &i64::from(limit)])?;
@@ -238,6 +238,7 @@ fn taken(row: &Row) -> Asked<TakenRow> {
             epoch: small(row, 2)?,
         },
         tries: small(row, 3)?,
+        since: Timestamp::from_unix_micros(row.try_get(9)?),
         request: SessionRequest {
             key: row.try_get::<_, &str>(4)?.parse().map_err(bad("batch_row.idempotency_key"))?,
             guest: row.try_get::<_, &str>(5)?.parse().map_err(bad("batch_row.guest_id"))?,

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use futures_util::{FutureExt, StreamExt, stream};
+use futures_util::{FutureExt, StreamExt};
 use guestlane_genesys::Clock;
 use tokio::sync::watch;
 use tokio_postgres::AsyncMessage;
@@ -29,8 +29,8 @@ pub(super) async fn listen(url: PostgresUrl, heard: watch::Sender<u64>, clock: C
 }
 
 async fn once(url: &PostgresUrl, heard: &watch::Sender<u64>) -> Asked<()> {
-    let (client, mut driver) = connection::connect(url).await?;
-    let mut messages = stream::poll_fn(move |context| driver.poll_message(context)).fuse();
+    let (client, driver) = connection::connect(url).await?;
+    let mut messages = driver.fuse();
     let mut asking = client.batch_execute("LISTEN guestlane").boxed().fuse();
     heard.send_modify(|times| *times += 1); // what changed before this was missed
     loop {

@@ -2,10 +2,14 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use guestlane_genesys::Clock;
+use futures_util::{StreamExt, stream, stream::BoxStream};
+use guestlane_genesys::{Clock, Timestamp};
 use rustls_tokio_postgres::{MakeRustlsConnect, config_platform_verifier};
-use tokio::runtime::{Builder, Runtime};
-use tokio_postgres::{Client, Row, Socket, Statement, error::SqlState, tls::MakeTlsConnect, types::ToSql};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    runtime::{Builder, Runtime},
+};
+use tokio_postgres::{AsyncMessage, Client, NoTls, Row, Statement, config::SslMode, error::SqlState, types::ToSql};
 
 use super::super::{PostgresUrl, StoreError};
 
@@ -36,13 +40,24 @@ pub(crate) struct Connection {
     /// How long an answer may take.
     limit: Duration,
     open: Option<Open>,
+    /// Whoever asks has waited for long enough then.
+    give_up: Timestamp,
     /// Within a transaction, which a connection that breaks ends: no other one can go on with it.
     in_transaction: bool,
     /// Who served the connection before this one.
     last: Option<Backend>,
 }
 
-type Driver = tokio_postgres::Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
+/// What the server says unasked; polled, it also moves all that is asked.
+type Driver = BoxStream<'static, Result<AsyncMessage, tokio_postgres::Error>>;
+
+fn messages<S, T>(mut connection: tokio_postgres::Connection<S, T>) -> Driver
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    stream::poll_fn(move |context| connection.poll_message(context)).boxed()
+}
 
 /// A connection that is open.
 struct Open {
@@ -66,7 +81,17 @@ impl Connection {
     pub(crate) fn new(url: PostgresUrl, settings: &'static str, limit: Duration) -> Asked<Self> {
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| StoreError::Unreachable { at: url.to_string(), reason: error.to_string() })?;
-        Ok(Self { runtime, url, settings, limit, open: None, in_transaction: false, last: None })
+        Ok(Self { runtime, url, settings, limit, open: None, give_up: REAL.monotonic() + PATIENCE, in_transaction: false, last: None })
+    }
+
+    /// From now on it is tried for somebody who asked then: however many wait in front of a database that is away, nobody waits for all of them.
+    pub(super) fn asked_at(&mut self, asked_at: Timestamp) {
+        self.give_up = asked_at + PATIENCE;
+    }
+
+    /// When whoever asked has waited for long enough.
+    pub(super) fn give_up(&self) -> Timestamp {
+        self.give_up
     }
 
     /// Tries for a while. A password that is wrong stays wrong: that is told at once.
@@ -75,10 +100,9 @@ impl Connection {
             let reason = "the connection broke in a transaction".to_owned();
             return if self.is_open() { Ok(()) } else { Err(StoreError::Unreachable { at: self.url.to_string(), reason }) };
         }
-        let give_up = REAL.monotonic() + PATIENCE;
         loop {
             match self.try_open() {
-                Err(StoreError::Unreachable { .. }) if REAL.monotonic() < give_up => self.runtime.block_on(REAL.sleep(PAUSE)),
+                Err(StoreError::Unreachable { .. }) if REAL.monotonic() < self.give_up => self.runtime.block_on(REAL.sleep(PAUSE)),
                 tried => return tried,
             }
         }
@@ -196,10 +220,9 @@ impl Connection {
 
     /// Runs `work` again when the connection breaks.
     pub(crate) fn repeated<T>(&mut self, mut work: impl FnMut(&mut Self) -> Asked<T>) -> Asked<T> {
-        let give_up = REAL.monotonic() + PATIENCE;
         loop {
             match work(self) {
-                Err(error) if may_go_well_next_time(&error) && REAL.monotonic() < give_up => {
+                Err(error) if may_go_well_next_time(&error) && REAL.monotonic() < self.give_up => {
                     self.open = self.open.take().filter(|open| !open.client.is_closed() && !is_lost(&error));
                     self.runtime.block_on(REAL.sleep(PAUSE));
                 }
@@ -281,8 +304,15 @@ pub(super) async fn connect(url: &PostgresUrl) -> Asked<(Client, Driver)> {
     if config.get_application_name().is_none() {
         config.application_name("guestlane");
     }
-    let tls = MakeRustlsConnect::new(tls(url)?);
-    match REAL.timeout(2 * CONNECT, config.connect(tls)).await {
+    let opened = if config.get_ssl_mode() == SslMode::Disable {
+        let connecting = REAL.timeout(2 * CONNECT, config.connect(NoTls)).await;
+        connecting.map(|opened| opened.map(|(client, driver)| (client, messages(driver))))
+    } else {
+        let tls = MakeRustlsConnect::new(tls(url)?);
+        let connecting = REAL.timeout(2 * CONNECT, config.connect(tls)).await;
+        connecting.map(|opened| opened.map(|(client, driver)| (client, messages(driver))))
+    };
+    match opened {
         Ok(Ok(open)) => Ok(open),
         Ok(Err(error)) if error.as_db_error().is_some_and(|error| is_for_good(error.code())) => Err(error.into()),
         Ok(Err(error)) => Err(unreachable(chained(&error))),
@@ -292,10 +322,8 @@ pub(super) async fn connect(url: &PostgresUrl) -> Asked<(Client, Driver)> {
 
 async fn open(url: &PostgresUrl, settings: &str) -> Asked<Open> {
     let unreachable = |reason: String| StoreError::Unreachable { at: url.to_string(), reason };
-    let (client, driver) = connect(url).await?;
-    tokio::spawn(async move {
-        let _ = driver.await; // whoever asks next is told
-    });
+    let (client, mut driver) = connect(url).await?;
+    tokio::spawn(async move { while let Some(Ok(_)) = driver.next().await {} }); // whoever asks after its end is told
     let first = async {
         client.batch_execute(settings).await?;
         let whom = "SELECT pid, backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid()";

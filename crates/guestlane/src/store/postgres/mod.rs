@@ -32,6 +32,7 @@ use std::{
 
 use guestlane_genesys::{Clock, Seams};
 use tokio::sync::watch;
+use tokio_postgres::error::SqlState;
 
 use super::{AuditSettings, Glance, Guarantees, PostgresUrl, StoreError};
 use crate::audit::NoteSigner;
@@ -82,7 +83,10 @@ impl Postgres {
         let mut connection = Connection::new(url.clone(), "", Duration::from_secs(10))?;
         on_a_thread(&Clock::system(), move || {
             connection.try_open()?;
-            let Some(format) = migrations::found(&mut connection)? else { return Ok(None) };
+            let Some(format) = migrations::found(&mut connection)? else {
+                may_create(&mut connection)?;
+                return Ok(None);
+            };
             let known = migrations::known();
             let has_keys = connection.query_one("SELECT EXISTS (SELECT 1 FROM signing_key)", &[])?.try_get(0)?;
             let platform = connection.query_opt("SELECT base_url FROM platform", &[])?;
@@ -110,6 +114,17 @@ impl Postgres {
     pub(crate) async fn keep_audit_log(&self, settings: AuditSettings, signer: Arc<NoteSigner>, mend: bool) -> Asked<()> {
         self.writer.alone(move |thread| thread.keep(settings, signer, mend)).await?
     }
+}
+
+/// What the first session will need.
+fn may_create(connection: &mut Connection) -> Asked<()> {
+    let may = "SELECT has_schema_privilege(current_schema(), 'CREATE')";
+    let (message, code) = match connection.query_one(may, &[])?.try_get(0)? {
+        Some(true) => return Ok(()),
+        Some(false) => ("this user may make no tables in the schema", SqlState::INSUFFICIENT_PRIVILEGE),
+        None => ("there is no such schema", SqlState::INVALID_SCHEMA_NAME),
+    };
+    Err(StoreError::Postgres { message: message.to_owned(), code: Some(code), lost: false })
 }
 
 /// By how much clocks may differ: half of a lease.

@@ -85,7 +85,9 @@ impl Workers {
     ) -> Asked<T> {
         let _busy = self.clock.busy();
         let (answer, answered) = oneshot::channel();
+        let asked_at = Clock::system().monotonic();
         let question: Question = Box::new(move |connection| {
+            connection.asked_at(asked_at);
             let _ = answer.send(work(connection));
         });
         self.questions.send(question).map_err(|_| StoreError::Closed)?;

@@ -8,14 +8,14 @@ use std::{
     time::Duration,
 };
 
-use guestlane_genesys::{Attempt, Clock, ErrorCounts, Seam, Seams};
+use guestlane_genesys::{Attempt, Clock, ErrorCounts, Seam, Seams, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 use tokio_postgres::error::SqlState;
 use tracing::warn;
 use uuid::Uuid;
 
 use super::{
-    connection::{Asked, Connection, PATIENCE, Step, is_lost, may_go_well_next_time},
+    connection::{Asked, Connection, Step, is_lost, may_go_well_next_time},
     deliveries::{NewEvents, Settled, Settlements},
     guests,
     log::{Home, Log, number_of, open_logs, state},
@@ -75,10 +75,11 @@ pub(super) struct Kept {
 
 type Answer = oneshot::Sender<Result<Committed<Kept>, StoreError>>;
 
+/// With the moment at which it was asked for.
 enum Job {
-    Write(Write, Answer),
+    Write(Write, Answer, Timestamp),
     /// Between two transactions.
-    Alone(Box<dyn FnOnce(&mut Thread) + Send>),
+    Alone(Box<dyn FnOnce(&mut Thread) + Send>, Timestamp),
 }
 
 /// The way to the writing thread.
@@ -107,7 +108,7 @@ impl Writer {
     pub(super) async fn write(&self, write: Write) -> Result<Committed<Kept>, StoreError> {
         let _busy = self.clock.busy();
         let (answer, answered) = oneshot::channel();
-        self.jobs.send(Job::Write(write, answer)).await.map_err(|_| StoreError::Closed)?;
+        self.jobs.send(Job::Write(write, answer, Clock::system().monotonic())).await.map_err(|_| StoreError::Closed)?;
         answered.await.map_err(|_| StoreError::Closed)?
     }
 
@@ -127,9 +128,10 @@ impl Writer {
     ) -> Result<T, StoreError> {
         let _busy = self.clock.busy();
         let (answer, answered) = oneshot::channel();
-        let job = Job::Alone(Box::new(move |thread| {
+        let job = Box::new(move |thread: &mut Thread| {
             let _ = answer.send(work(thread));
-        }));
+        });
+        let job = Job::Alone(job, Clock::system().monotonic());
         self.jobs.send(job).await.map_err(|_| StoreError::Closed)?;
         answered.await.map_err(|_| StoreError::Closed)
     }
@@ -167,8 +169,11 @@ impl Thread {
             let mut next = Some(job);
             while let Some(job) = next {
                 match job {
-                    Job::Write(write, answer) => writes.push((write, answer)),
-                    Job::Alone(job) => alone = Some(job),
+                    Job::Write(write, answer, asked_at) => {
+                        self.connection.asked_at(asked_at); // the last one came last
+                        writes.push((write, answer));
+                    }
+                    Job::Alone(job, asked_at) => alone = Some((job, asked_at)),
                 }
                 let room = alone.is_none() && writes.len() < MOST;
                 next = if room { self.receiver.try_recv().ok() } else { None };
@@ -176,7 +181,8 @@ impl Thread {
             if !writes.is_empty() {
                 self.write(writes);
             }
-            if let Some(job) = alone {
+            if let Some((job, asked_at)) = alone {
+                self.connection.asked_at(asked_at);
                 job(self);
             }
         }
@@ -242,7 +248,7 @@ impl Thread {
     fn commit(&mut self, writes: &[Write]) -> Asked<Vec<Kept>> {
         self.begin_next_log_if_full()?;
         let names = self.names(writes.iter().filter_map(entry_of))?;
-        let give_up = Clock::system().monotonic() + PATIENCE;
+        let give_up = self.connection.give_up();
         let mut hopeful = true;
         loop {
             let mut kept = Vec::new();
@@ -259,9 +265,27 @@ impl Thread {
                     }
                 }
                 Err(error) if may_go_well_next_time(&error) && Clock::system().monotonic() < give_up => {}
-                Err(error) => return Err(error),
+                Err(error) => {
+                    let moved = self.log_moved()?;
+                    if !moved || Clock::system().monotonic() > give_up {
+                        return Err(error);
+                    }
+                }
             }
         }
+    }
+
+    /// Whether somebody else wrote our log: a state directory that was copied has two processes with the same log. Then we go on after what is there.
+    fn log_moved(&mut self) -> Asked<bool> {
+        let Some(Books { log: Some(log), .. }) = &mut self.books else { return Ok(false) };
+        let (tree, batch) = state(&mut self.connection, log.number)?;
+        if batch == log.batch {
+            return Ok(false);
+        }
+        warn!(log = log.number, "another process writes this process's audit log: was the state directory copied?");
+        (log.tree, log.batch) = (tree, batch);
+        log.fresh.clear(); // the files ask for what they miss
+        Ok(true)
     }
 
     /// All in one round trip, as if nothing stood in the way; if something does, nothing is written.
@@ -434,7 +458,7 @@ impl Thread {
     }
 
     fn transact_in_log<T>(&mut self, work: &mut impl FnMut(&mut Connection, &mut Vec<Entry>) -> Asked<T>) -> Asked<T> {
-        let give_up = Clock::system().monotonic() + PATIENCE;
+        let give_up = self.connection.give_up();
         loop {
             self.log()?;
             let mut value = None;
@@ -446,7 +470,8 @@ impl Thread {
                     _ if Clock::system().monotonic() > give_up => return Err(error),
                     _ => {}
                 },
-                (Err(error), _) => return Err(error),
+                (Err(error), _) if Clock::system().monotonic() > give_up || !self.log_moved()? => return Err(error),
+                (Err(_), _) => {}
                 (Ok(()), None) => return Err(StoreError::Closed),
             }
         }

@@ -17,8 +17,8 @@ mod standing;
 mod writer;
 
 use std::{
-    fs,
-    os::unix::fs::PermissionsExt,
+    fs::{self, File},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -44,6 +44,17 @@ pub(super) struct Sqlite {
     path: PathBuf,
     clock: Clock,
     seams: Seams,
+    /// Held by all who use the file: it is not moved away under them.
+    _used: Arc<File>,
+}
+
+/// The lock of those who use a file; whoever moves the store takes it for itself alone.
+pub(super) fn users(path: &Path) -> Result<File, StoreError> {
+    let mut lock = path.to_owned().into_os_string();
+    lock.push(".users.lock");
+    let lock = PathBuf::from(lock);
+    let opened = fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&lock);
+    opened.map_err(|error| StoreError::Open(lock, error))
 }
 
 /// What stands in front of where a store was moved to, among the chores.
@@ -76,6 +87,8 @@ impl Sqlite {
         sync_directory(path).map_err(open)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(open)?;
 
+        let used = users(path)?;
+        used.try_lock_shared().map_err(|_| StoreError::BeingMoved(path.to_owned()))?;
         let mut connection = Connection::open(path)?;
         connection.busy_timeout(BUSY)?;
         migrations::run(&mut connection, path)?;
@@ -89,7 +102,7 @@ impl Sqlite {
         reader.set_prepared_statement_cache_capacity(64);
         let writer = Writer::start(connection, clock.clone(), seams.clone())?;
         let reader = Reader::start(reader, clock.clone())?;
-        Ok(Self { writer, reader, path: path.to_owned(), clock: clock.clone(), seams: seams.clone() })
+        Ok(Self { writer, reader, path: path.to_owned(), clock: clock.clone(), seams: seams.clone(), _used: Arc::new(used) })
     }
 
     pub(crate) async fn go_without(&self, guarantees: Guarantees) -> Result<(), StoreError> {
