@@ -27,7 +27,7 @@ fn filter(level: &str, verbose: u8) -> EnvFilter {
         1 => "info,guestlane=debug,guestlane_genesys=debug,guestlane_http=debug,guestlane_sim=info".to_owned(),
         _ => "info,guestlane=trace,guestlane_genesys=trace,guestlane_http=trace,guestlane_sim=debug".to_owned(),
     };
-    EnvFilter::new(format!("{ours},rustls_platform_verifier=off,{}=off", trace::TARGET))
+    EnvFilter::new(format!("{ours},rustls_platform_verifier=off,tokio_postgres=info,{}=off", trace::TARGET))
 }
 
 /// Warnings always; more with each `-v`. To stderr, so that data stays clean. With `traces`, spans go there, too.

@@ -182,6 +182,9 @@ impl Books {
             self.endpoints.retain(|operation, _| self.allowed.get(operation).is_some_and(|allowed| *allowed < rate.calls()));
             if allowed < rate.calls() {
                 self.endpoints.insert(operation, Quota::new(Some(rate.with_calls(allowed))));
+                if let Some(held) = self.held {
+                    self.set_slice(held.calls);
+                }
             }
         }
         let quota = self.endpoints.get_mut(&operation).unwrap_or(&mut self.all);

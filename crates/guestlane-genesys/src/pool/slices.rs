@@ -16,7 +16,7 @@ use crate::{
 /// The slice of one client's quota.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Held {
-    calls: u32,
+    pub(super) calls: u32,
     until: Timestamp,
     again_at: Timestamp,
     asked_at: Timestamp,
@@ -114,6 +114,7 @@ pub(super) async fn keep(pool: Weak<Pool>, fleet: Weak<dyn Fleet>) {
                     told = false;
                 }
                 Err(error) => {
+                    pool.turns().books[client].held = None; // the answer may be lost, and another slice ours
                     if !std::mem::replace(&mut told, true) {
                         warn!(error, "this process's slice of the quota cannot be asked for; nothing is sent without one");
                     }

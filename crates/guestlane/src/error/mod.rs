@@ -332,14 +332,14 @@ fn store_advice(error: &StoreError) -> Advice {
             error.to_string(),
             "set the clocks of both machines by NTP; they may differ by two seconds",
         ),
-        StoreError::Postgres { code: Some(code), .. }
-            if ["28", "3D"].iter().any(|class| code.code().starts_with(class)) =>
-        {
+        StoreError::Postgres { code: Some(code), .. } if ["28", "3D"].iter().any(|class| code.code().starts_with(class)) => {
             Advice::new(Code::StoreFailed, chain(error), "mend user, password and database in GUESTLANE_DATABASE_URL")
         }
-        StoreError::BeingMoved(_) => {
-            Advice::new(Code::StateUnusable, error.to_string(), "wait until `guestlane store copy` has ended, and use the database then")
-        }
+        StoreError::BeingMoved(_) => Advice::new(
+            Code::StateUnusable,
+            error.to_string(),
+            "wait until `guestlane store copy` has ended, and use the database then",
+        ),
         StoreError::Postgres { code: Some(code), .. } if code.code() == "3F000" => {
             Advice::new(Code::StoreFailed, chain(error), "create the schema that GUESTLANE_DATABASE_URL names as search_path")
         }

@@ -11,6 +11,10 @@ use super::session::{Session, SessionId};
 /// How long a driver that died holds a session back.
 pub const LEASE: Duration = Duration::from_secs(4);
 
+/// By how much the clocks of two machines may differ, twice: a lease that ends later than that after the longest one was given by a clock
+/// that was set back since.
+pub const CLOCKS: Duration = Duration::from_secs(4);
+
 /// How often a living driver renews its leases.
 pub const RENEW_EVERY: Duration = Duration::from_secs(1);
 

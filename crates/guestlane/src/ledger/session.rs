@@ -6,7 +6,7 @@ use guestlane_genesys::{Timestamp, TraceParent};
 use uuid::Uuid;
 
 use super::{
-    lease::LEASE,
+    lease::{CLOCKS, LEASE},
     state::{IllegalMove, Move, State},
     way::{Start, Way},
 };
@@ -178,7 +178,7 @@ impl Session {
         match (self.state, &self.failure) {
             (State::Parked, _) => waits,
             (_, Some(_)) => false,
-            (_, None) => waits && self.due_at <= now + LEASE,
+            (_, None) => waits && self.due_at <= now + LEASE + CLOCKS,
         }
     }
 

@@ -152,8 +152,8 @@ impl From<tokio_postgres::Error> for StoreError {
                 Self::Postgres { message: said.message().to_owned(), code: Some(said.code().clone()), lost }
             }
             None => {
-                let broke = std::error::Error::source(&error).is_some_and(|cause| cause.is::<io::Error>());
-                Self::Postgres { message: crate::error::chain(&error), code: None, lost: broke || error.is_closed() }
+                // Whatever it was, the database did not say that it failed.
+                Self::Postgres { message: crate::error::chain(&error), code: None, lost: true }
             }
         }
     }

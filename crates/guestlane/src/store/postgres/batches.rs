@@ -38,7 +38,7 @@ impl Postgres {
     pub(crate) async fn add_rows(&self, id: BatchId, new: Vec<NewRow>, now: Timestamp) -> Result<(), StoreError> {
         let columns = NewRows::of(&new)?;
         let insert = "INSERT INTO batch_row (batch, number, line, state, idempotency_key, guest_id, queue_id, attributes, person, due_at, failure, ended_at) \
-             SELECT $1, number, line, CASE WHEN failure IS NULL THEN 'waiting' ELSE 'failed' END, key, guest, queue, attributes, person, $2::bigint, \
+             SELECT $1, number, line, CASE WHEN failure IS NULL THEN 'waiting' ELSE 'failed' END, key, guest, queue, attributes, person, 9223372036854775807, \
              failure, CASE WHEN failure IS NULL THEN NULL ELSE $2::bigint END \
              FROM unnest($3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::uuid[], $8::text[], $9::text[], $10::text[]) \
              AS t (number, line, key, guest, queue, attributes, person, failure) ON CONFLICT DO NOTHING";
@@ -55,7 +55,12 @@ impl Postgres {
     pub(crate) async fn complete_batch(&self, id: BatchId, now: Timestamp) -> Result<(), StoreError> {
         self.workers
             .write(move |tx| {
-                tx.execute("UPDATE batch SET complete_at = $2 WHERE id = $1", &[&id.0, &now.unix_micros()])?;
+                if tx.execute("UPDATE batch SET complete_at = $2 WHERE id = $1", &[&id.0, &now.unix_micros()])? == 0 {
+                    return Err(StoreError::Commit("another process began a batch of the same name meanwhile".to_owned()));
+                }
+                // Until now none of them was in anybody's way.
+                let due = "UPDATE batch_row SET due_at = $2 WHERE batch = $1 AND state = 'waiting'";
+                tx.execute(due, &[&id.0, &now.unix_micros()])?;
                 tx.batch(CHANGED)
             })
             .await
@@ -67,6 +72,7 @@ impl Postgres {
         let sql = "UPDATE batch_row SET state = 'running', epoch = epoch + 1, due_at = $2 FROM \
              (SELECT r.batch, r.number, b.created_at FROM batch_row r JOIN batch b ON b.id = r.batch \
               WHERE (r.state = 'waiting' OR r.state = 'running') AND r.due_at <= $1 AND b.complete_at IS NOT NULL \
+              AND (r.state = 'running' OR b.cancelled_at IS NULL) \
               ORDER BY r.due_at, r.batch, r.number LIMIT $3 FOR UPDATE OF r SKIP LOCKED) AS t \
              WHERE batch_row.batch = t.batch AND batch_row.number = t.number \
              RETURNING batch_row.batch, batch_row.number, epoch, tries, idempotency_key, guest_id, queue_id, attributes, person, t.created_at";
@@ -83,7 +89,7 @@ impl Postgres {
         let until = (now + LEASE).unix_micros();
         let sql = "UPDATE batch_row SET due_at = $4 FROM unnest($1::uuid[], $2::bigint[], $3::bigint[]) AS t (batch, number, epoch) \
              WHERE batch_row.batch = t.batch AND batch_row.number = t.number AND batch_row.epoch = t.epoch AND state = 'running'";
-        self.workers
+        self.urgent
             .ask(move |connection| {
                 let (batches, numbers, epochs) = places(&held);
                 connection.execute(sql, &[&batches, &numbers, &epochs, &until]).map(drop)
@@ -93,7 +99,8 @@ impl Postgres {
 
     /// Gives back rows that were not begun.
     pub(crate) async fn give_back_rows(&self, held: Vec<RowPlace>, now: Timestamp) -> Result<(), StoreError> {
-        let sql = "UPDATE batch_row SET state = 'waiting', due_at = $4 FROM unnest($1::uuid[], $2::bigint[], $3::bigint[]) AS t (batch, number, epoch) \
+        let sql = "UPDATE batch_row SET due_at = $4, state = CASE WHEN (SELECT cancelled_at FROM batch WHERE id = batch_row.batch) IS NULL \
+             THEN 'waiting' ELSE 'cancelled' END FROM unnest($1::uuid[], $2::bigint[], $3::bigint[]) AS t (batch, number, epoch) \
              WHERE batch_row.batch = t.batch AND batch_row.number = t.number AND batch_row.epoch = t.epoch AND state = 'running'";
         self.workers
             .ask(move |connection| {
@@ -104,8 +111,9 @@ impl Postgres {
     }
 
     pub(crate) async fn end_rows(&self, ended: Vec<(RowPlace, RowEnd)>, now: Timestamp) -> Result<(), StoreError> {
-        let sql = "UPDATE batch_row SET state = t.state, tries = tries + 1, due_at = coalesce(t.due_at, batch_row.due_at), \
-             session_id = t.session, replayed = t.replayed, failure = t.failure, ended_at = CASE WHEN t.state = 'waiting' THEN NULL ELSE $9::bigint END \
+        let sql = "UPDATE batch_row SET tries = tries + 1, due_at = coalesce(t.due_at, batch_row.due_at), \
+             state = CASE WHEN t.state = 'waiting' AND (SELECT cancelled_at FROM batch WHERE id = batch_row.batch) IS NOT NULL THEN 'cancelled' \
+             ELSE t.state END, session_id = t.session, replayed = t.replayed, failure = t.failure, ended_at = CASE WHEN t.state = 'waiting' THEN NULL ELSE $9::bigint END \
              FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[], $6::uuid[], $7::boolean[], $8::text[]) \
              AS t (batch, number, epoch, state, due_at, session, replayed, failure) \
              WHERE batch_row.batch = t.batch AND batch_row.number = t.number AND batch_row.epoch = t.epoch AND batch_row.state = 'running'";

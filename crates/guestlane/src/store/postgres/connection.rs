@@ -81,7 +81,16 @@ impl Connection {
     pub(crate) fn new(url: PostgresUrl, settings: &'static str, limit: Duration) -> Asked<Self> {
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| StoreError::Unreachable { at: url.to_string(), reason: error.to_string() })?;
-        Ok(Self { runtime, url, settings, limit, open: None, give_up: REAL.monotonic() + PATIENCE, in_transaction: false, last: None })
+        Ok(Self {
+            runtime,
+            url,
+            settings,
+            limit,
+            open: None,
+            give_up: REAL.monotonic() + PATIENCE,
+            in_transaction: false,
+            last: None,
+        })
     }
 
     /// From now on it is tried for somebody who asked then: however many wait in front of a database that is away, nobody waits for all of them.
@@ -102,7 +111,9 @@ impl Connection {
         }
         loop {
             match self.try_open() {
-                Err(StoreError::Unreachable { .. }) if REAL.monotonic() < self.give_up => self.runtime.block_on(REAL.sleep(PAUSE)),
+                Err(StoreError::Unreachable { .. }) if REAL.monotonic() < self.give_up => {
+                    self.runtime.block_on(REAL.sleep(PAUSE))
+                }
                 tried => return tried,
             }
         }

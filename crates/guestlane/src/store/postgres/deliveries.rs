@@ -14,7 +14,7 @@ use super::{
     writer::Write,
 };
 use crate::{
-    ledger::SessionId,
+    ledger::{CLOCKS, SessionId},
     outbox::{Event, Settlement},
     store::{Delivery, DeliveryState, Replay, StoreError},
 };
@@ -172,7 +172,7 @@ impl Postgres {
 
     pub(crate) async fn release_first_tries(&self, now: Timestamp) -> Result<(), StoreError> {
         let release = "UPDATE outbox SET due_at = $1 WHERE state = 'pending' AND last_error IS NULL AND due_at > $2";
-        let (now, lease) = (now.unix_micros(), (now + Event::LEASE).unix_micros());
+        let (now, lease) = (now.unix_micros(), (now + Event::LEASE + CLOCKS).unix_micros());
         self.workers.ask(move |connection| connection.execute(release, &[&now, &lease]).map(drop)).await
     }
 

@@ -14,6 +14,9 @@ use crate::store::{
 /// Who asks for a token has so long: others wait for it.
 const TO_ASK: i64 = 10_000_000;
 
+/// By how much clocks may differ.
+const CLOCKS: i64 = 4_000_000;
+
 /// A token that is good for less is none: far more than clocks may differ.
 const GOOD_FOR: i64 = 6_000_000;
 
@@ -25,11 +28,12 @@ impl Postgres {
         now: Timestamp,
     ) -> Result<TokenOrTurn, StoreError> {
         let now = now.unix_micros();
-        self.workers
+        self.urgent
             .write(move |tx| {
                 tx.execute("INSERT INTO oauth_client (client_id) VALUES ($1) ON CONFLICT DO NOTHING", &[&client])?;
-                let select = "SELECT token, number, life_us, expires_at - $2, asked_until > $2 FROM oauth_client WHERE client_id = $1 FOR UPDATE";
-                let row = tx.query_one(select, &[&client, &now])?;
+                let select = "SELECT token, number, life_us, expires_at - $2, asked_until > $2 AND asked_until <= $3 FROM oauth_client WHERE client_id = $1 FOR UPDATE";
+                // One that would end later than any was given by a clock that is wrong.
+                let row = tx.query_one(select, &[&client, &now, &(now + TO_ASK + CLOCKS)])?;
                 let (token, number): (Option<Vec<u8>>, i64) = (row.try_get(0)?, row.try_get(1)?);
                 let (life, left): (i64, i64) = (row.try_get(2)?, row.try_get(3)?);
                 let is_new = not.is_none_or(|not| number > not);
@@ -50,7 +54,7 @@ impl Postgres {
         let sql = "UPDATE oauth_client SET token = $2, number = number + 1, life_us = $3, expires_at = $4, asked_until = 0 \
              WHERE client_id = $1 RETURNING number";
         let expires_at = (now + left).unix_micros();
-        self.workers
+        self.urgent
             .ask(move |connection| {
                 Ok(connection.query_one(sql, &[&client, &sealed, &as_micros(life), &expires_at])?.try_get(0)?)
             })
@@ -59,14 +63,14 @@ impl Postgres {
 
     pub(crate) async fn gave_up_token(&self, client: String) -> Result<(), StoreError> {
         let sql = "UPDATE oauth_client SET asked_until = 0 WHERE client_id = $1";
-        self.workers.ask(move |connection| connection.execute(sql, &[&client]).map(drop)).await
+        self.urgent.ask(move |connection| connection.execute(sql, &[&client]).map(drop)).await
     }
 
     pub(crate) async fn slice(&self, client: String, process: Uuid, need: Need) -> Result<Slice, StoreError> {
         let small = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
         let (limit, wanted, used) = (small(need.limit), small(need.wanted), small(need.used));
         let window = as_micros(need.window);
-        self.workers
+        self.urgent
             .ask(move |connection| {
                 let sql = "SELECT calls, lasts_us, again_us FROM lease_quota($1, $2, $3, $4, $5, $6)";
                 let row = connection.query_one(sql, &[&client, &process, &limit, &window, &wanted, &used])?;

@@ -148,7 +148,7 @@ CREATE TABLE batch (
 );
 
 CREATE TABLE batch_row (
-    batch           uuid   NOT NULL,
+    batch           uuid   NOT NULL REFERENCES batch,
     number          bigint NOT NULL,               -- from 1, as in the file
     line            bigint NOT NULL,               -- from 1, the heading counted
     state           text   NOT NULL CHECK (state IN ('waiting', 'running', 'open', 'failed', 'cancelled')),
@@ -216,10 +216,8 @@ BEGIN
     moment := now_us();
     DELETE FROM quota_slice s WHERE s.client_id = client AND s.expires_at + window_us <= moment AND s.held_until <= moment;
     SELECT s.calls INTO before FROM quota_slice s WHERE s.client_id = client AND s.process = asking;
-    -- A slice lasts for 50 calls at the present pace, and is renewed after half of that.
-    again := CASE WHEN used = 0 THEN 1000000 ELSE least(greatest(25 * window_us / used, 1000000), 30000000) END;
-    INSERT INTO quota_slice AS s VALUES (client, asking, 0, wants, moment + 2 * again, 0, 0)
-        ON CONFLICT (client_id, process) DO UPDATE SET wanted = wants, expires_at = moment + 2 * again;
+    INSERT INTO quota_slice AS s VALUES (client, asking, 0, wants, moment + 2000000, 0, 0)
+        ON CONFLICT (client_id, process) DO UPDATE SET wanted = wants, expires_at = moment + 2000000;
     SELECT count(*) INTO many FROM quota_slice s WHERE s.client_id = client AND s.expires_at > moment;
     all_of := many;
     FOR other IN SELECT s.process, s.wanted FROM quota_slice s WHERE s.client_id = client AND s.expires_at > moment ORDER BY s.wanted, s.process LOOP
@@ -236,8 +234,11 @@ BEGIN
         INTO taken FROM quota_slice s WHERE s.client_id = client AND s.process <> asking;
     calls := greatest(least(mine, quota - taken), 0);
     before := coalesce(before, 0);
-    UPDATE quota_slice s SET calls = lease_quota.calls,
-        held = CASE WHEN before > lease_quota.calls THEN greatest(least(before, used), CASE WHEN s.held_until > moment THEN s.held ELSE 0 END) ELSE s.held END,
+    -- A slice lasts for 50 of its calls, and is renewed after half of that.
+    again := CASE WHEN used = 0 THEN 1000000 ELSE least(greatest(25 * window_us / greatest(used, calls), 1000000), 30000000) END;
+    -- Of a slice that becomes smaller, what was sent counts for one window more, and what may be sent before the answer is there.
+    UPDATE quota_slice s SET calls = lease_quota.calls, expires_at = moment + 2 * again,
+        held = CASE WHEN before > lease_quota.calls THEN greatest(least(before, used + before / 10 + 2), CASE WHEN s.held_until > moment THEN s.held ELSE 0 END) ELSE s.held END,
         held_until = CASE WHEN before > lease_quota.calls THEN moment + window_us ELSE s.held_until END
         WHERE s.client_id = client AND s.process = asking;
     lasts_us := 2 * again;

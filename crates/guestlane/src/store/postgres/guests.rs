@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use guestlane_genesys::{Seam, Timestamp};
+use uuid::Uuid;
 
 use super::{
     Postgres,
@@ -60,7 +61,10 @@ pub(super) fn pseudonyms(connection: &mut Connection, guests: &BTreeSet<String>)
 
 impl Postgres {
     pub(crate) async fn erase_guest(&self, guest: GuestId, now: Timestamp) -> Result<Erased, StoreError> {
-        let erased = self.writer.transact(move |tx, records| erase(tx, records, &guest, now)).await?.value;
+        // Before it, and beside who writes: it may have to look at every record.
+        let looked_for = guest.clone();
+        let plain_records = self.workers.ask(move |connection| plain_records(connection, &looked_for)).await?;
+        let erased = self.writer.transact(move |tx, records| erase(tx, records, &guest, &plain_records, now)).await?.value;
         let Erased::Done(mut done) = erased else { return Ok(erased) };
         self.seams.pass(Seam::GuestErased).await;
         // Rows that nobody sees any more are overwritten; what was archived or backed up is whoever keeps it's to erase.
@@ -72,34 +76,43 @@ impl Postgres {
     }
 }
 
-fn erase(tx: &mut Connection, records: &mut Vec<Entry>, guest: &GuestId, now: Timestamp) -> Asked<Erased> {
+fn erase(
+    tx: &mut Connection,
+    records: &mut Vec<Entry>,
+    guest: &GuestId,
+    plain_records: &[(u32, u64)],
+    now: Timestamp,
+) -> Asked<Erased> {
     let name = guest.as_str();
-    // Their sessions stay as they are meanwhile.
-    tx.query("SELECT 1 FROM session WHERE guest_id = $1 ORDER BY id FOR UPDATE", &[&name])?;
-    let unfinished = tx.query(&format!("SELECT id FROM session WHERE guest_id = $1 AND {UNFINISHED}"), &[&name])?;
+    // These sessions and no others: one that is admitted meanwhile is a new one, and stays. They are as they are until the end.
+    let locked = format!("SELECT id, {UNFINISHED} FROM session WHERE guest_id = $1 ORDER BY id FOR UPDATE");
+    let locked = tx.query(&locked, &[&name])?;
+    let locked = locked.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Asked<Vec<(Uuid, bool)>>>()?;
+    let unfinished: Vec<_> = locked.iter().filter(|(_, unfinished)| *unfinished).map(|(id, _)| SessionId(*id)).collect();
     if !unfinished.is_empty() {
-        let ids = unfinished.iter().map(|row| Ok(SessionId(row.try_get(0)?))).collect::<Asked<_>>()?;
-        return Ok(Erased::Unfinished(ids));
+        return Ok(Erased::Unfinished(unfinished));
     }
+    let ids: Vec<Uuid> = locked.into_iter().map(|(id, _)| id).collect();
+    let pending = "SELECT 1 FROM outbox WHERE guest_id = $1 AND state = 'pending' ORDER BY seq FOR UPDATE";
+    tx.query(pending, &[&name])?;
     if is_under_way(tx, name, now)? {
         return Ok(Erased::UnderWay);
     }
-    let plain_records = plain_records(tx, guest)?;
     let pseudonym = pseudonym(tx, guest)?;
     // By the sessions' ids, for which there is an index over all events.
-    let events = format!("outbox.id IN (SELECT {EVENT_OF} FROM session WHERE guest_id = $1)");
-    let untold = count(tx, &format!("SELECT count(*) FROM outbox WHERE state IN ('pending', 'dead') AND {events}"), &[&name])?;
+    let events = format!("outbox.id IN (SELECT {EVENT_OF} FROM session WHERE id = ANY($1))");
+    let untold = count(tx, &format!("SELECT count(*) FROM outbox WHERE state IN ('pending', 'dead') AND {events}"), &[&ids])?;
     let erase = format!(
         "UPDATE outbox SET guest_id = '', body = '', state = 'erased', settled_at = coalesce(settled_at, $2), last_error = NULL WHERE {events}"
     );
-    let events = tx.execute(&erase, &[&name, &now.unix_micros()])?;
+    let events = tx.execute(&erase, &[&ids, &now.unix_micros()])?;
     // The key may have been made of the guest's id, and the fingerprint is found by trying: both go.
     let erase = "UPDATE session SET guest_id = 'erased-' || replace(id::text, '-', ''), attributes = '{}', person = NULL, guest_session = NULL, \
          idempotency_key = 'erased-' || replace(id::text, '-', ''), \
          fingerprint = decode(replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', ''), 'hex'), \
          traceparent = NULL, calls = '', failure_message = NULL, \
-         failure_code = CASE WHEN failure_code IS NULL THEN NULL ELSE 'erased' END WHERE guest_id = $1";
-    let sessions = tx.execute(erase, &[&name])?;
+         failure_code = CASE WHEN failure_code IS NULL THEN NULL ELSE 'erased' END WHERE id = ANY($1)";
+    let sessions = tx.execute(erase, &[&ids])?;
     // A row that waits is one that nobody wants any more; who has it comes too late.
     let erase = "UPDATE batch_row SET guest_id = '', idempotency_key = '', attributes = '{}', person = '{}', failure = NULL, epoch = epoch + 1, \
          ended_at = coalesce(ended_at, $2), state = CASE WHEN state IN ('waiting', 'running') THEN 'cancelled' ELSE state END WHERE guest_id = $1";
@@ -110,16 +123,22 @@ fn erase(tx: &mut Connection, records: &mut Vec<Entry>, guest: &GuestId, now: Ti
     }
     records.clear();
     records.push(Entry::Erasure(Erasure { timestamp: now, pseudonym: pseudonym.clone(), sessions, events }));
+    let plain_records = plain_records.to_vec();
     Ok(Erased::Done(Done { sessions, events, untold, pseudonym, plain_records, bytes_gone: false }))
 }
 
 /// How many records of each log have the guest's id in plain. Where sessions were forgotten, every record is looked at.
 fn plain_records(connection: &mut Connection, guest: &GuestId) -> Asked<Vec<(u32, u64)>> {
-    let select = "SELECT log, count(*) FROM audit_entry \
-         WHERE ($3 OR session_id IN (SELECT id FROM session WHERE guest_id = $1) OR session_id IS NULL) AND strpos(line, $2) > 0 \
-         GROUP BY log ORDER BY log";
     let quoted = format!(r#""guestIdentifier":{}"#, serde_json::Value::from(guest.as_str()));
-    let pruned = counters::has_pruned(connection)?;
-    let rows = connection.query(select, &[&guest.as_str(), &quoted, &pruned])?;
+    let rows = if counters::has_pruned(connection)? {
+        let select = "SELECT log, count(*) FROM audit_entry WHERE strpos(line, $1) > 0 GROUP BY log ORDER BY log";
+        connection.query(select, &[&quoted])?
+    } else {
+        // Each half by its index.
+        let select = "SELECT log, count(*) FROM (SELECT log, line FROM audit_entry \
+             WHERE session_id IN (SELECT id FROM session WHERE guest_id = $1) \
+             UNION ALL SELECT log, line FROM audit_entry WHERE session_id IS NULL) AS theirs WHERE strpos(line, $2) > 0 GROUP BY log ORDER BY log";
+        connection.query(select, &[&guest.as_str(), &quoted])?
+    };
     rows.iter().map(|row| Ok((super::log::number_of(row.try_get(0)?)?, row.try_get::<_, i64>(1)?.unsigned_abs()))).collect()
 }

@@ -48,6 +48,8 @@ use writer::Writer;
 pub(super) struct Postgres {
     writer: Writer,
     workers: Workers,
+    /// For what cannot wait for a look through millions of rows: leases, slices, tokens.
+    urgent: Workers,
     home: Home,
     url: PostgresUrl,
     clock: Clock,
@@ -74,9 +76,10 @@ impl Postgres {
         });
         let connection = connection.await?;
         let writer = Writer::start(connection, home.clone(), clock.clone(), seams.clone())?;
-        let workers = Workers::start(url, clock.clone(), seams.clone())?;
+        let workers = Workers::start(url, THREADS, clock.clone(), seams.clone())?;
+        let urgent = Workers::start(url, 1, clock.clone(), seams.clone())?;
         let (url, clock, seams) = (url.clone(), clock.clone(), seams.clone());
-        Ok(Self { writer, workers, home, url, clock, changes: Arc::default(), seams })
+        Ok(Self { writer, workers, urgent, home, url, clock, changes: Arc::default(), seams })
     }
 
     pub(crate) async fn glance(url: &PostgresUrl) -> Asked<Option<Glance>> {
@@ -115,6 +118,9 @@ impl Postgres {
         self.writer.alone(move |thread| thread.keep(settings, signer, mend)).await?
     }
 }
+
+/// Connections that ask.
+const THREADS: usize = 3;
 
 /// What the first session will need.
 fn may_create(connection: &mut Connection) -> Asked<()> {

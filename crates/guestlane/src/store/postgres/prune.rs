@@ -58,6 +58,13 @@ fn forget(tx: &mut Connection, old: &[Uuid], until: Timestamp, next: Option<Sess
     let lock = format!("SELECT id FROM session WHERE id = ANY($1) AND {MAY_GO} ORDER BY id FOR UPDATE SKIP LOCKED");
     let locked = tx.query(&lock, &[&old, &until.unix_micros()])?;
     let locked = locked.iter().map(|row| Ok(row.try_get(0)?)).collect::<Asked<Vec<Uuid>>>()?;
+    // Nobody replays their events from here on; who has done so since they were looked at keeps them.
+    let events = "SELECT 1 FROM outbox JOIN session ON outbox.id = 'msg_' || replace(session.id::text, '-', '') \
+         WHERE session.id = ANY($1) ORDER BY outbox.seq FOR UPDATE OF outbox";
+    tx.query(events, &[&locked])?;
+    let still = format!("SELECT id FROM session WHERE id = ANY($1) AND {MAY_GO}");
+    let still = tx.query(&still, &[&locked, &until.unix_micros()])?;
+    let locked = still.iter().map(|row| Ok(row.try_get(0)?)).collect::<Asked<Vec<Uuid>>>()?;
     let mut pruned = Pruned { next, ..Pruned::default() };
     let (mut sessions, mut events, mut latencies) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
     let delete = "DELETE FROM outbox USING session WHERE session.id = ANY($1) AND outbox.id = 'msg_' || replace(session.id::text, '-', '') \

@@ -10,7 +10,7 @@ use super::{
     writer::{GoOn, Write},
 };
 use crate::{
-    ledger::{LEASE, Session, SessionId, State},
+    ledger::{CLOCKS, LEASE, Session, SessionId, State},
     request::GuestId,
     store::{Advanced, Committed, Page, SessionFilter, StoreError, Transition, row::UNFINISHED},
 };
@@ -31,15 +31,17 @@ impl Postgres {
     }
 
     pub(crate) async fn renew(&self, leases: Vec<(SessionId, u32)>, now: Timestamp) -> Result<(), StoreError> {
+        let mut leases = leases;
+        leases.sort_unstable(); // in the order in which others write
         let (ids, epochs): (Vec<Uuid>, Vec<i64>) = leases.into_iter().map(|(id, epoch)| (id.0, i64::from(epoch))).unzip();
         let until = (now + LEASE).unix_micros();
         let sql = "UPDATE session SET due_at = $3 FROM unnest($1::uuid[], $2::bigint[]) AS t (id, epoch) \
              WHERE session.id = t.id AND session.epoch = t.epoch AND failure_code IS NULL AND state IN ('admitted', 'contact_created')";
-        self.workers.ask(move |connection| connection.execute(sql, &[&ids, &epochs, &until]).map(drop)).await
+        self.urgent.ask(move |connection| connection.execute(sql, &[&ids, &epochs, &until]).map(drop)).await
     }
 
     pub(crate) async fn take_up(&self, limit: u32, now: Timestamp) -> Result<Vec<Session>, StoreError> {
-        let moments = [now, now + LEASE, now + Session::LONGEST_REST].map(Timestamp::unix_micros);
+        let moments = [now, now + LEASE + CLOCKS, now + Session::LONGEST_REST + CLOCKS].map(Timestamp::unix_micros);
         self.workers
             .write(move |tx| {
                 let [now_, lease, rest] = &moments;

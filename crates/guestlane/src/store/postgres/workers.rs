@@ -12,9 +12,6 @@ use tokio::sync::oneshot;
 use super::connection::{Asked, Connection};
 use crate::store::{PostgresUrl, StoreError};
 
-/// Connections of a process, beside the one that writes and the one that listens.
-const THREADS: usize = 3;
-
 /// Questions that wait.
 const WAITING: usize = 1024;
 
@@ -32,10 +29,10 @@ pub(super) struct Workers {
 }
 
 impl Workers {
-    pub(super) fn start(url: &PostgresUrl, clock: Clock, seams: Seams) -> Asked<Self> {
+    pub(super) fn start(url: &PostgresUrl, threads: usize, clock: Clock, seams: Seams) -> Asked<Self> {
         let (questions, receiver) = mpsc::sync_channel::<Question>(WAITING);
         let receiver = Arc::new(Mutex::new(receiver));
-        for _ in 0..THREADS {
+        for _ in 0..threads {
             let mut connection = Connection::new(url.clone(), "", LIMIT)?;
             let receiver = Arc::clone(&receiver);
             let next = move || receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();

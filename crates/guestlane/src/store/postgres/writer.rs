@@ -2,7 +2,7 @@
 //! stands in the way, and knows after a broken connection what became of what it sent.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
     thread,
     time::Duration,
@@ -442,12 +442,15 @@ impl Thread {
 
     /// How the guests of these records are called, where not by their ids.
     fn names<'a>(&mut self, entries: impl Iterator<Item = &'a Entry>) -> Asked<Names> {
-        let pseudonyms = self.books.as_ref().is_some_and(|books| books.settings.guest_ids == GuestIds::Pseudonym);
-        if !pseudonyms {
+        if !self.pseudonyms() {
             return Ok(Names::new());
         }
-        let guests = entries.filter_map(|entry| entry.guest().map(|guest| guest.as_str().to_owned())).collect();
+        let guests = guests_of(entries);
         self.connection.repeated(|connection| guests::pseudonyms(connection, &guests))
+    }
+
+    fn pseudonyms(&self) -> bool {
+        self.books.as_ref().is_some_and(|books| books.settings.guest_ids == GuestIds::Pseudonym)
     }
 
     /// As [`Writer::transact`].
@@ -483,12 +486,21 @@ impl Thread {
         value: &mut Option<T>,
     ) -> Asked<()> {
         let mut entries = Vec::new();
-        let done = self.connection.within("BEGIN", |connection| work(connection, &mut entries));
-        *value = Some(done?);
-        let names = self.names(entries.iter())?;
-        let sealed = self.seal(entries.iter(), &names)?;
+        let pseudonyms = self.pseudonyms();
+        // All that is asked is asked within: on another connection there is no transaction to end.
+        let (done, names) = self.connection.within("BEGIN", |connection| {
+            let done = work(connection, &mut entries)?;
+            let guests = guests_of(entries.iter());
+            let names = if pseudonyms { guests::pseudonyms(connection, &guests)? } else { Names::new() };
+            Ok((done, names))
+        })?;
+        *value = Some(done);
         let plan = Plan { entries: entries.iter().collect(), ..Plan::default() };
-        self.finish(Vec::new(), &plan, sealed, &mut [])
+        let finished = self.seal(entries.iter(), &names).and_then(|sealed| self.finish(Vec::new(), &plan, sealed, &mut []));
+        if finished.as_ref().is_err_and(|error| !is_lost(error)) {
+            self.connection.drop_it(); // whatever is open on it is nobody's
+        }
+        finished
     }
 
     /// A log whose file is full ends, and another one begins with a record that says so: in one transaction.
@@ -641,6 +653,10 @@ impl Kept {
         };
         Self { done: true, first: vec![false; events] }
     }
+}
+
+fn guests_of<'a>(entries: impl Iterator<Item = &'a Entry>) -> BTreeSet<String> {
+    entries.filter_map(|entry| entry.guest().map(|guest| guest.as_str().to_owned())).collect()
 }
 
 fn key_of(write: &Write) -> (u8, &str, Uuid) {

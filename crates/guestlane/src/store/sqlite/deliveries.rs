@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::Sqlite;
 use crate::{
-    ledger::SessionId,
+    ledger::{CLOCKS, SessionId},
     outbox::{Event, Settlement},
     store::{Delivery, DeliveryState, Replay, StoreError},
 };
@@ -80,7 +80,7 @@ impl Sqlite {
 
     pub(crate) async fn release_first_tries(&self, now: Timestamp) -> Result<(), StoreError> {
         let release = "UPDATE outbox SET due_at = ?1 WHERE state = 'pending' AND last_error IS NULL AND due_at > ?2";
-        let parameters = [now, now + Event::LEASE].map(Timestamp::unix_micros);
+        let parameters = [now, now + Event::LEASE + CLOCKS].map(Timestamp::unix_micros);
         let released = self.writer.run(move |connection| Ok(connection.prepare_cached(release)?.execute(parameters)?));
         released.await.map(drop)
     }

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, params, types::Value};
 
 use super::{Sqlite, counters, deliveries, rows};
 use crate::{
-    ledger::{LEASE, Session, SessionId, State},
+    ledger::{CLOCKS, LEASE, Session, SessionId, State},
     request::GuestId,
     store::{Advanced, Committed, Page, SessionFilter, StoreError, Transition, row::UNFINISHED},
 };
@@ -56,7 +56,8 @@ impl Sqlite {
                  OR (state != 'parked' AND due_at > iif(failure_code IS NULL, ?2, ?3))) ORDER BY due_at LIMIT ?4",
                 rows::COLUMNS
             );
-            let moments = [now, now + LEASE, now + Session::LONGEST_REST].map(|moment| Value::from(moment.unix_micros()));
+            let moments =
+                [now, now + LEASE + CLOCKS, now + Session::LONGEST_REST + CLOCKS].map(|moment| Value::from(moment.unix_micros()));
             let [now_, lease, rest] = moments;
             let due = select(connection, &sql, &[now_, lease, rest, Value::from(limit)])?;
             due.into_iter().map(|session| take(connection, session, now)).collect()
