@@ -57,11 +57,13 @@ impl Turns {
             let wanted = if crowded { limit } else { used + used / 4 + 4 + u32::try_from(waiting * 2).unwrap_or(limit) };
             let asks = match &books.held {
                 None => waiting > 0,
+                Some(held) if held.calls == 0 => waiting > 0 && now >= held.again_at,
                 Some(held) if !held.is_good_at(now) => waiting > 0 && now >= held.asked_at + LOOK_AGAIN,
                 Some(held) => {
                     let sent = books.calls - held.sent_by_then;
                     let is_short = crowded && held.calls < limit && sent >= CALLS_BETWEEN && now >= held.asked_at + BETWEEN;
-                    is_short || (sent > 0 && now >= held.again_at)
+                    let is_used = sent >= CALLS_BETWEEN && now >= held.again_at;
+                    is_short || is_used || (sent > 0 && now >= held.until - BETWEEN)
                 }
             };
             asks.then_some((client, Need { limit, window: rate.window(), wanted: wanted.min(limit), used }))
