@@ -358,11 +358,11 @@ fn steps(surface: &Surface) -> &'static [&'static str] {
     }
 }
 
-/// On a database every case takes longer: one of seven is taken, others at each seam, unless all are asked for.
+/// On a database every case takes longer: one of thirteen is taken, others at each seam, unless all are asked for.
 #[expect(clippy::disallowed_methods, reason = "a test's own setting")]
 fn is_taken(case: usize, seam: Option<Seam>) -> bool {
     let all = crate::STORE == Kept::InAFile || std::env::var("GUESTLANE_TEST_ALL_FAULTS").is_ok();
-    all || (case + seam.map_or(0, |seam| seam as usize)).is_multiple_of(7)
+    all || (case + seam.map_or(0, |seam| seam as usize)).is_multiple_of(13)
 }
 
 /// Every fault at every step, with a death at the first passing of a seam; each case has a guest of its own.

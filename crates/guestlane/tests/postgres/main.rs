@@ -1,4 +1,5 @@
-//! The same flow with a store that several processes share: the suite of a single machine once more, on a real PostgreSQL.
+//! The same flow with a store that several processes share: the suite of a single machine once more, on a real PostgreSQL,
+//! but for what the store has no part in (the pace of one process, HTTP/2, the contract).
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
 #[path = "../it/audit.rs"]
@@ -9,8 +10,6 @@ mod batches;
 #[path = "../it/cloud.rs"]
 mod cloud;
 mod connections;
-#[path = "../it/contract.rs"]
-mod contract;
 #[path = "../it/crm.rs"]
 mod crm;
 #[path = "../it/defects.rs"]
@@ -18,14 +17,10 @@ mod defects;
 mod fleet;
 #[path = "../it/flow.rs"]
 mod flow;
-#[path = "../it/http2.rs"]
-mod http2;
 #[path = "../it/model.rs"]
 mod model;
 #[cfg(debug_assertions)]
 mod moving;
-#[path = "../it/quota.rs"]
-mod quota;
 #[path = "../it/recovery.rs"]
 mod recovery;
 #[path = "../it/retention.rs"]
