@@ -255,9 +255,11 @@ const SEAMS_OF_OFFICIAL_SURFACES: &[Seam] = &[
     Seam::OrganizationStored,
 ];
 
-/// Seams that only the very first process passes.
+/// Seams that only the very first process passes. Where processes share an access token, the first one signs in for all.
 fn is_first_use(seam: Seam) -> bool {
-    matches!(seam, Seam::MasterKeyDrafted | Seam::MasterKeyMade | Seam::SigningKeyStored | Seam::OrganizationStored)
+    let signs_in_for_all = crate::STORE == Kept::InPostgres && seam == Seam::SignedIn;
+    signs_in_for_all
+        || matches!(seam, Seam::MasterKeyDrafted | Seam::MasterKeyMade | Seam::SigningKeyStored | Seam::OrganizationStored)
 }
 
 /// How often each seam was the last one that a process passed.
@@ -427,7 +429,7 @@ fn die_with_every_fault_at(seams: impl Iterator<Item = Seam>, kinds: &[FaultKind
 /// The seams that the brief's surface does not have, and those around them: the others do the same on every surface.
 fn official_seams(surface: &Surface) -> impl Iterator<Item = Seam> {
     let more = [Seam::SignedIn, Seam::AttemptFailed, Seam::ContactMade, Seam::ConversationOpened, Seam::FailureStored];
-    seams(surface).filter(move |seam| (SEAMS_OF_OFFICIAL_SURFACES.contains(seam) && !is_first_use(*seam)) || more.contains(seam))
+    seams(surface).filter(move |seam| (SEAMS_OF_OFFICIAL_SURFACES.contains(seam) || more.contains(seam)) && !is_first_use(*seam))
 }
 
 /// A fault of each sort: done and not told in three ways, not done, refused.
