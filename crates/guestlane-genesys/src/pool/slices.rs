@@ -42,6 +42,9 @@ pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Who sends nothing looks so seldom.
 const IDLE: Duration = Duration::from_secs(60);
 
+/// A slice that is to be asked for again sooner than that is a part of what is fair.
+const PART: Duration = Duration::from_secs(1);
+
 /// As many as wait when a quota is short, and not by chance.
 const CROWD: usize = 3;
 
@@ -62,7 +65,9 @@ impl Turns {
                 Some(held) => {
                     let sent = books.calls - held.sent_by_then;
                     let is_short = crowded && held.calls < limit && sent >= CALLS_BETWEEN && now >= held.asked_at + BETWEEN;
-                    let is_used = sent >= CALLS_BETWEEN && now >= held.again_at;
+                    // One that was smaller than is fair, because others have yet to make room: they do within a second.
+                    let is_part = held.again_at.since(held.asked_at) < PART && crowded;
+                    let is_used = (sent >= CALLS_BETWEEN || is_part) && now >= held.again_at;
                     is_short || is_used || (sent > 0 && now >= held.until - BETWEEN)
                 }
             };

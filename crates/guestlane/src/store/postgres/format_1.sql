@@ -242,7 +242,7 @@ BEGIN
         held_until = CASE WHEN before > lease_quota.calls THEN moment + window_us ELSE s.held_until END
         WHERE s.client_id = client AND s.process = asking;
     lasts_us := 2 * again;
-    again_us := CASE WHEN calls < mine THEN 250000 ELSE again END;
+    again_us := CASE WHEN calls < mine THEN 500000 ELSE again END;
     RETURN NEXT;
 END
 $$;
