@@ -66,7 +66,7 @@ impl Turns {
                     let sent = books.calls - held.sent_by_then;
                     let is_short = crowded && held.calls < limit && sent >= CALLS_BETWEEN && now >= held.asked_at + BETWEEN;
                     // One that was smaller than is fair, because others have yet to make room: they do within a second.
-                    let is_part = held.again_at.since(held.asked_at) < PART && crowded;
+                    let is_part = held.again_at.since(held.asked_at) < PART && sent > 0;
                     let is_used = (sent >= CALLS_BETWEEN || is_part) && now >= held.again_at;
                     is_short || is_used || (sent > 0 && now >= held.until - BETWEEN)
                 }

@@ -238,11 +238,11 @@ BEGIN
     again := CASE WHEN used = 0 THEN 1000000 ELSE least(greatest(25 * window_us / greatest(used, calls), 1000000), 30000000) END;
     -- Of a slice that becomes smaller, what was sent counts for one window more, and what may be sent before the answer is there.
     UPDATE quota_slice s SET calls = lease_quota.calls, expires_at = moment + 2 * again,
-        held = CASE WHEN before > lease_quota.calls THEN greatest(least(before, used + before / 10 + 2), CASE WHEN s.held_until > moment THEN s.held ELSE 0 END) ELSE s.held END,
+        held = CASE WHEN before > lease_quota.calls THEN greatest(least(before, used + 2), CASE WHEN s.held_until > moment THEN s.held ELSE 0 END) ELSE s.held END,
         held_until = CASE WHEN before > lease_quota.calls THEN moment + window_us ELSE s.held_until END
         WHERE s.client_id = client AND s.process = asking;
     lasts_us := 2 * again;
-    again_us := CASE WHEN calls < mine THEN 500000 ELSE again END;
+    again_us := CASE WHEN calls < mine THEN 250000 ELSE again END;
     RETURN NEXT;
 END
 $$;
