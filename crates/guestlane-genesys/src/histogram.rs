@@ -76,7 +76,8 @@ impl Counted {
             let from = bucket.checked_sub(1).and_then(|before| self.bounds.get(before)).copied().unwrap_or(0.0);
             lower = upper;
             if below + *count as f64 >= wanted {
-                return Some(from + (upper - from).max(0.0) * (wanted - below) / *count as f64);
+                let within = from + (upper - from).max(0.0) * (wanted - below) / *count as f64;
+                return Some(within.min(upper)); // which rounding may pass
             }
             below += *count as f64;
         }
@@ -102,6 +103,13 @@ mod tests {
         assert_eq!((counted.counts.as_slice(), counted.count()), ([2, 2, 0, 1, 1].as_slice(), 6));
         assert!((counted.sum - 2.014).abs() < 1e-9);
         assert_eq!(Histogram::new(BOUNDS).counted().quantile(0.5), None);
+    }
+
+    #[test]
+    fn the_last_of_a_bucket_is_at_its_bound_and_not_a_rounding_above_it() {
+        let histogram = Histogram::new(BOUNDS);
+        (0..37).for_each(|_| histogram.observe(Duration::from_millis(101)));
+        assert_eq!(histogram.counted().quantile(1.0), Some(1.0));
     }
 
     proptest! {
