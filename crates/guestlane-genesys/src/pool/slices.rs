@@ -17,6 +17,8 @@ use crate::{
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Held {
     pub(super) calls: u32,
+    /// As many were asked for.
+    wanted: u32,
     until: Timestamp,
     again_at: Timestamp,
     asked_at: Timestamp,
@@ -64,7 +66,9 @@ impl Turns {
                 Some(held) if !held.is_good_at(now) => waiting > 0 && now >= held.asked_at + LOOK_AGAIN,
                 Some(held) => {
                     let sent = books.calls - held.sent_by_then;
-                    let is_short = crowded && held.calls < limit && sent >= CALLS_BETWEEN && now >= held.asked_at + BETWEEN;
+                    // Who asked for less before there was a crowd asks once more: the others have yet to learn of it.
+                    let is_new = held.wanted < limit || sent >= CALLS_BETWEEN;
+                    let is_short = crowded && held.calls < limit && is_new && now >= held.asked_at + BETWEEN;
                     // One that was smaller than is fair, because others have yet to make room: they do within a second.
                     let is_part = held.again_at.since(held.asked_at) < PART && sent > 0;
                     let is_used = (sent >= CALLS_BETWEEN || is_part) && now >= held.again_at;
@@ -84,10 +88,11 @@ impl Turns {
         looks.min().unwrap_or(Duration::MAX).clamp(LOOK_AGAIN, IDLE)
     }
 
-    fn hold(&mut self, client: usize, slice: Slice, now: Timestamp) {
+    fn hold(&mut self, client: usize, slice: Slice, wanted: u32, now: Timestamp) {
         let books = &mut self.books[client];
         books.held = Some(Held {
             calls: slice.calls,
+            wanted,
             until: now + slice.lasts,
             again_at: now + slice.again,
             asked_at: now,
@@ -116,7 +121,7 @@ pub(super) async fn keep(pool: Weak<Pool>, fleet: Weak<dyn Fleet>) {
             let before = pool.clock.monotonic();
             match fleet.slice(pool.clients[client].client_id(), need).await {
                 Ok(slice) => {
-                    pool.turns().hold(client, slice, before);
+                    pool.turns().hold(client, slice, need.wanted, before);
                     pool.changed.notify_one();
                     told = false;
                 }
