@@ -22,6 +22,7 @@ use uuid::Uuid;
 use crate::{
     access::Allowance,
     figures::Figures,
+    problem::Problem,
     watch::{Watched, Watcher},
 };
 
@@ -110,6 +111,11 @@ impl Service {
 
     pub(crate) fn clock(&self) -> &Clock {
         self.lane.clock()
+    }
+
+    /// What is told of an error.
+    pub(crate) fn problem(&self, error: impl Into<guestlane::Error>) -> Problem {
+        Problem::of(&error.into(), self.clock().now())
     }
 
     pub(crate) fn queue(&self) -> Option<QueueId> {

@@ -66,14 +66,7 @@ impl Work {
             () = work.take_all(&mut rows) => {}
             () = stop => {}
         }
-        let unbegun: Vec<_> = rows.into_iter().map(|row: TakenRow| row.place).collect();
-        work.forget(&unbegun);
-        if let Err(error) = work.lane.store().give_back_rows(unbegun, work.lane.clock().now()).await {
-            warn!(
-                error = chain(&error),
-                "rows that were not begun could not be given back; others take them when their leases end"
-            );
-        }
+        work.give_back(rows).await;
         drop(work); // when the last row has ended, nobody writes any more
         let _ = all_written.await;
         Ok(())
@@ -83,48 +76,48 @@ impl Work {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn forget(&self, places: &[RowPlace]) {
+    /// Rows that were not begun are anybody's.
+    async fn give_back(&self, rows: VecDeque<TakenRow>) {
+        let places: Vec<_> = rows.into_iter().map(|row| row.place).collect();
         self.held().retain(|held| !places.contains(held));
+        if let Err(error) = self.lane.store().give_back_rows(places, self.lane.clock().now()).await {
+            warn!(error = chain(&error), "rows could not be given back; they are taken again when their leases end");
+        }
     }
 
     /// Takes rows and begins them, for ever.
     async fn take_all(self: &Arc<Self>, rows: &mut VecDeque<TakenRow>) {
         let mut changes = self.lane.store().changes();
         loop {
-            let Some(queue) = rows.front().map(|row| row.request.queue) else {
-                match self.take().await {
-                    Ok(taken) if taken.is_empty() => tokio::select! {
-                        () = changes.next() => {}
-                        () = self.lane.clock().sleep(LOOK_EVERY) => {}
-                    },
-                    Ok(taken) => rows.extend(taken),
-                    Err(error) => {
-                        warn!(error = chain(&error), "rows of batches could not be taken; it is tried again");
-                        self.lane.clock().sleep(LOOK_EVERY).await;
-                    }
+            let queue = match rows.front().map(|row| &row.request) {
+                Some(Ok(request)) => request.queue,
+                Some(Err(_)) => {
+                    self.begin(rows.pop_front(), ());
+                    continue;
                 }
-                continue;
+                None => {
+                    match self.take().await {
+                        Ok(taken) if taken.is_empty() => tokio::select! {
+                            () = changes.next() => {}
+                            () = self.lane.clock().sleep(LOOK_EVERY) => {}
+                        },
+                        Ok(taken) => rows.extend(taken),
+                        Err(error) => {
+                            warn!(error = chain(&error), "rows of batches could not be taken; it is tried again");
+                            self.lane.clock().sleep(LOOK_EVERY).await;
+                        }
+                    }
+                    continue;
+                }
             };
             match self.intake.next(queue, |_| ()).await {
-                Ok(begun) => {
-                    let Some(row) = rows.pop_front() else { continue };
-                    let work = Arc::clone(self);
-                    // A task of its own: signing keeps a core busy, and there is more than one.
-                    tokio::spawn(async move {
-                        work.create(row).await;
-                        drop(begun);
-                    });
-                }
+                Ok(begun) => self.begin(rows.pop_front(), begun),
                 Err(outage) => {
                     warn!(
                         seconds = outage.0.as_secs(),
                         "the platform has been away for long; rows are left to be taken when it is back"
                     );
-                    let unbegun: Vec<_> = rows.drain(..).map(|row| row.place).collect();
-                    self.forget(&unbegun);
-                    if let Err(error) = self.lane.store().give_back_rows(unbegun, self.lane.clock().now()).await {
-                        warn!(error = chain(&error), "rows could not be given back; they are taken again when their leases end");
-                    }
+                    self.give_back(std::mem::take(rows)).await;
                     self.lane.clock().sleep(LONGEST_REST / 10).await;
                     self.lane.look_whether_it_is_back(queue).await;
                 }
@@ -143,8 +136,23 @@ impl Work {
         Ok(taken)
     }
 
+    /// Holds `begun` until the row has ended.
+    fn begin(self: &Arc<Self>, row: Option<TakenRow>, begun: impl Send + 'static) {
+        let work = Arc::clone(self);
+        // A task of its own: signing keeps a core busy, and there is more than one.
+        tokio::spawn(async move {
+            if let Some(row) = row {
+                work.create(row).await;
+            }
+            drop(begun);
+        });
+    }
+
     async fn create(&self, row: TakenRow) {
-        let created = self.lane.create_in_background(row.request).await;
+        let created = match row.request {
+            Ok(request) => Box::pin(self.lane.create_in_background(request)).await,
+            Err(error) => Err(error.into()),
+        };
         let end = match created {
             Ok(opened) => {
                 let replayed = opened.replayed && opened.session.admitted_at < row.since;

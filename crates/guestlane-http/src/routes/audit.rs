@@ -31,7 +31,7 @@ pub(crate) async fn checkpoint(State(app): State<App>, who: Who) -> Result<Respo
     who.may(Scope::SessionsRead)?;
     let lane = app.lane();
     let logs = lane.store().logs(lane.audit_log(), lane.audit_key()).await;
-    let logs = logs.map_err(|error| Problem::of(&error.into(), app.clock().now()))?;
+    let logs = logs.map_err(|error| app.problem(error))?;
     let nothing = || Problem::new(Code::NotFound, "there are no records yet", "create a session first");
     let log = logs.iter().rfind(|log| !log.elsewhere).or(logs.last()).ok_or_else(nothing)?;
     let answered = Checkpoint {
@@ -66,7 +66,7 @@ pub(crate) async fn verify(State(app): State<App>, who: Who) -> Result<Response,
         runtime.block_on(async move { audit::check_all(&store, lane.audit_log(), &key, Vec::new(), &clock).await })
     });
     let defect = |_| Problem::new(Code::Defect, "the check ended early", "ask again");
-    let checked = checking.await.map_err(defect)?.map_err(|error| Problem::of(&error.into(), app.clock().now()))?;
+    let checked = checking.await.map_err(defect)?.map_err(|error| app.problem(error))?;
     let logs = checked.into_iter().map(proven).collect::<Result<Vec<_>, _>>()?;
     let milliseconds = app.clock().monotonic().since(started).as_secs_f64() * 1000.0;
     Ok(answer(StatusCode::OK, &AuditProof { verified: true, logs, milliseconds }))

@@ -199,7 +199,7 @@ impl Reading {
                     Ended::Opened { replayed: opened.replayed }
                 }
                 Err(error) => {
-                    fail(row, Problem::of(&error, app.clock().now()).under(key), place);
+                    fail(row, app.problem(error).under(key), place);
                     Ended::Failed
                 }
             }

@@ -96,7 +96,7 @@ pub(crate) async fn create(State(app): State<App>, who: Who, request: Request) -
     };
     match ended {
         Ok(Ok(opened)) => Ok(done(&opened)),
-        Ok(Err(error)) => settled(&app, &error, &key).await,
+        Ok(Err(error)) => settled(&app, error, &key).await,
         Err(_) => Err(Problem::new(Code::Defect, "the session's task ended early", "ask again with the same key").under(&key)),
     }
 }
@@ -133,10 +133,6 @@ fn overloaded(key: &IdempotencyKey) -> Problem {
         .under(key)
 }
 
-fn problem(app: &App, error: &Error, key: &IdempotencyKey) -> Problem {
-    Problem::of(error, app.clock().now()).under(key)
-}
-
 fn done(opened: &Opened) -> Response {
     let status = if opened.replayed { StatusCode::OK } else { StatusCode::CREATED };
     let mut response = answer(status, &Session::opened(opened));
@@ -148,14 +144,14 @@ fn done(opened: &Opened) -> Response {
 }
 
 /// What is told of a session that did not become open: one that is recorded and will be completed is no failure.
-async fn settled(app: &App, error: &Error, key: &IdempotencyKey) -> Result<Response, Problem> {
-    let Error::Platform { session: Some(id), then: Then::Completes, failed } = error else {
-        return Err(problem(app, error, key));
+async fn settled(app: &App, error: Error, key: &IdempotencyKey) -> Result<Response, Problem> {
+    let Error::Platform { session: Some(id), then: Then::Completes, failed } = &error else {
+        return Err(app.problem(error).under(key));
     };
     let seconds = failed.wait.map_or(5, |wait| wait.as_secs() + 1);
     match app.lane().store().session(*id).await {
         Ok(Some(session)) => Ok(accepted(&session, seconds, None)),
-        Ok(None) | Err(_) => Err(problem(app, error, key)),
+        Ok(None) | Err(_) => Err(app.problem(error).under(key)),
     }
 }
 

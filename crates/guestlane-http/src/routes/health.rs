@@ -46,7 +46,7 @@ pub(crate) async fn ready(State(app): State<App>) -> Result<Response, Problem> {
     if app.ending().is_cancelled() {
         return Err(Problem::new(Code::Ending, "the service is ending", "ask another instance").after(1));
     }
-    app.lane().store().unfinished().await.map_err(|error| Problem::of(&error.into(), app.clock().now()))?;
+    app.lane().store().unfinished().await.map_err(|error| app.problem(error))?;
     let platform = if app.lane().outage().is_some() { "failing" } else { "ok" };
     Ok(answer(StatusCode::OK, &Health { platform: Some(platform), ..OK }))
 }

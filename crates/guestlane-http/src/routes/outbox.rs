@@ -1,12 +1,7 @@
 //! `/v1/outbox`: what the CRM was told, and what it was not.
 
 use axum::{extract::State, response::Response};
-use guestlane::{
-    api_key::Scope,
-    error::Code,
-    request::Invalid,
-    store::{Replay, StoreError},
-};
+use guestlane::{api_key::Scope, error::Code, request::Invalid, store::Replay};
 use http::{StatusCode, Uri};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -61,7 +56,7 @@ pub(crate) async fn list(State(app): State<App>, who: Who, uri: Uri) -> Result<R
         .transpose()?;
     let limit = limit(which.limit)?;
     let events = app.lane().store().events(which.state.map(Into::into), before, limit).await;
-    let events = events.map_err(|error| failed(&app, error))?;
+    let events = events.map_err(|error| app.problem(error))?;
     let next_cursor = events.last().filter(|_| events.len() == limit as usize).map(|event| event.place.to_string());
     Ok(answer(StatusCode::OK, &Events { events: events.iter().map(Event::from).collect(), next_cursor }))
 }
@@ -83,12 +78,8 @@ pub(crate) async fn replay(State(app): State<App>, who: Who, Name(id): Name) -> 
     };
     let id = id.strip_suffix(":replay").ok_or_else(nothing)?;
     let replayed = app.lane().store().replay(Replay::Event(id.to_owned()), app.clock().now()).await;
-    match replayed.map_err(|error| failed(&app, error))? {
+    match replayed.map_err(|error| app.problem(error))? {
         0 => Err(nothing()),
         events => Ok(answer(StatusCode::ACCEPTED, &Replayed { events: events as u64 })),
     }
-}
-
-fn failed(app: &App, error: StoreError) -> Problem {
-    Problem::of(&error.into(), app.clock().now())
 }

@@ -78,7 +78,7 @@ pub(crate) async fn list(State(app): State<App>, who: Who, uri: Uri) -> Result<R
         })?,
         limit: limit(which.limit)?,
     };
-    let page = app.lane().store().sessions(filter).await.map_err(|error| Problem::of(&error.into(), app.clock().now()))?;
+    let page = app.lane().store().sessions(filter).await.map_err(|error| app.problem(error))?;
     let sessions = page.sessions.iter().map(Session::stored).collect();
     Ok(answer(StatusCode::OK, &Sessions { sessions, next_cursor: page.next.map(|id| id.to_string()) }))
 }
@@ -118,7 +118,7 @@ pub(crate) async fn show_timeline(State(app): State<App>, who: Who, Name(id): Na
     who.may(Scope::SessionsRead)?;
     let session = session(&app, &id).await?;
     let timeline = timeline(app.lane().store(), &session).await;
-    Ok(answer(StatusCode::OK, &timeline.map_err(|error| Problem::of(&error.into(), app.clock().now()))?))
+    Ok(answer(StatusCode::OK, &timeline.map_err(|error| app.problem(error))?))
 }
 
 async fn session(app: &App, id: &str) -> Result<ledger::Session, Problem> {
@@ -127,6 +127,6 @@ async fn session(app: &App, id: &str) -> Result<ledger::Session, Problem> {
         Problem::new(Code::NotFound, detail, "`GET /v1/sessions` lists those that are here").of_field("id")
     };
     let id: SessionId = id.parse().map_err(|_| nothing())?;
-    let found = app.lane().store().session(id).await.map_err(|error| Problem::of(&error.into(), app.clock().now()))?;
+    let found = app.lane().store().session(id).await.map_err(|error| app.problem(error))?;
     found.ok_or_else(nothing)
 }

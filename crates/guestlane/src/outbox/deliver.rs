@@ -16,6 +16,7 @@ use super::{
     event::Event,
     sign::WebhookSecret,
 };
+use crate::store::DeliveryState;
 
 /// The longest a try may take (R10).
 pub(super) const TRY_LIMIT: Duration = Duration::from_secs(3);
@@ -52,6 +53,17 @@ pub enum Settlement {
         /// Why it failed.
         error: String,
     },
+}
+
+impl Settlement {
+    /// How the event stands from now on, when it is due again, and why the try failed.
+    pub(crate) fn into_parts(self) -> (DeliveryState, Option<Timestamp>, Option<String>) {
+        match self {
+            Self::Delivered => (DeliveryState::Delivered, None, None),
+            Self::Again { at, error } => (DeliveryState::Pending, Some(at), Some(error)),
+            Self::Dead { error } => (DeliveryState::Dead, None, Some(error)),
+        }
+    }
 }
 
 /// The CRM, as far as we know it.

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::{
     ledger::{Session, SessionId},
     request::{Invalid, SessionRequest, shorten},
+    store::StoreError,
 };
 
 /// A batch's id: ordered by time (UUID version 7).
@@ -56,7 +57,7 @@ pub struct RowFailure {
 }
 
 /// A row that this process has, until its lease ends.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct TakenRow {
     /// Which it is.
     pub place: RowPlace,
@@ -64,8 +65,8 @@ pub struct TakenRow {
     pub tries: u32,
     /// When its batch was begun: a session that is older was not made for it.
     pub since: Timestamp,
-    /// What is wished.
-    pub request: SessionRequest,
+    /// What is wished; or why it cannot be read, which no other row is to suffer from.
+    pub request: Result<SessionRequest, StoreError>,
 }
 
 /// A row, and the number under which this process has it.

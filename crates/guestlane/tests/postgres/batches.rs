@@ -95,6 +95,19 @@ async fn a_row_that_is_refused_says_why_and_the_others_go_on() {
     assert_eq!((results[2].line, results[2].failure.as_ref()), (5, Some(&failure)));
 }
 
+/// As after an update: what a newer version wrote, or what somebody changed by hand.
+#[tokio::test]
+async fn a_row_that_cannot_be_read_says_so_and_the_others_go_on() {
+    let world = World::new().await;
+    let id = enqueue(&world, rows(3)).await;
+    world.sql("UPDATE batch_row SET attributes = '[' WHERE number = 2");
+    let done = work(&world, id, 2).await;
+    assert_eq!((done.rows, done.open, done.failed), (3, 2, 1));
+    let results = world.state().await.store.row_results(id, 1, 1).await.unwrap();
+    let failure = results[0].failure.as_ref().unwrap();
+    assert!(failure.message.contains("batch_row.attributes"), "{failure:?}");
+}
+
 #[tokio::test]
 async fn rows_begin_only_when_all_are_in_and_never_once_they_are_cancelled() {
     let world = World::new().await;

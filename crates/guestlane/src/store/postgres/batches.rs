@@ -10,7 +10,7 @@ use super::{
     Postgres,
     changes::CHANGED,
     connection::{Asked, Connection},
-    rows::{self, small},
+    rows::{self, as_i64, small},
 };
 use crate::{
     ledger::LEASE,
@@ -171,9 +171,8 @@ impl Postgres {
         );
         self.workers
             .ask(move |connection| {
-                let after = i64::try_from(after).unwrap_or(i64::MAX);
                 connection
-                    .query(&sql, &[&id.0, &after, &i64::from(limit)])?
+                    .query(&sql, &[&id.0, &as_i64(after), &i64::from(limit)])?
                     .iter()
                     .map(|row| result(row, columns.len()))
                     .collect()
@@ -236,9 +235,6 @@ fn statuses(connection: &mut Connection, id: Option<BatchId>, limit: u32) -> Ask
 }
 
 fn taken(row: &Row) -> Asked<TakenRow> {
-    let bad = |column| move |_| StoreError::Row(column);
-    let attributes: BTreeMap<String, String> =
-        serde_json::from_str(row.try_get(7)?).map_err(|_| StoreError::Row("batch_row.attributes"))?;
     Ok(TakenRow {
         place: RowPlace {
             batch: BatchId(row.try_get(0)?),
@@ -247,13 +243,20 @@ fn taken(row: &Row) -> Asked<TakenRow> {
         },
         tries: small(row, 3)?,
         since: Timestamp::from_unix_micros(row.try_get(9)?),
-        request: SessionRequest {
-            key: row.try_get::<_, &str>(4)?.parse().map_err(bad("batch_row.idempotency_key"))?,
-            guest: row.try_get::<_, &str>(5)?.parse().map_err(bad("batch_row.guest_id"))?,
-            queue: QueueId(row.try_get(6)?),
-            attributes: Attributes::from_pairs(attributes).map_err(bad("batch_row.attributes"))?,
-            person: serde_json::from_str(row.try_get(8)?).map_err(|_| StoreError::Row("batch_row.person"))?,
-        },
+        request: wished(row),
+    })
+}
+
+fn wished(row: &Row) -> Asked<SessionRequest> {
+    let bad = |column| move |_| StoreError::Row(column);
+    let attributes: BTreeMap<String, String> =
+        serde_json::from_str(row.try_get(7)?).map_err(|_| StoreError::Row("batch_row.attributes"))?;
+    Ok(SessionRequest {
+        key: row.try_get::<_, &str>(4)?.parse().map_err(bad("batch_row.idempotency_key"))?,
+        guest: row.try_get::<_, &str>(5)?.parse().map_err(bad("batch_row.guest_id"))?,
+        queue: QueueId(row.try_get(6)?),
+        attributes: Attributes::from_pairs(attributes).map_err(bad("batch_row.attributes"))?,
+        person: serde_json::from_str(row.try_get(8)?).map_err(|_| StoreError::Row("batch_row.person"))?,
     })
 }
 
@@ -261,10 +264,6 @@ fn places(held: &[RowPlace]) -> (Vec<Uuid>, Vec<i64>, Vec<i64>) {
     let batches = held.iter().map(|place| place.batch.0).collect();
     let numbers = held.iter().map(|place| as_i64(place.number)).collect();
     (batches, numbers, held.iter().map(|place| place.epoch.into()).collect())
-}
-
-fn as_i64(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 fn json(value: &impl serde::Serialize) -> Asked<String> {

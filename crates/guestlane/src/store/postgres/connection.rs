@@ -169,13 +169,7 @@ impl Connection {
 
     /// All rows.
     pub(crate) fn query(&mut self, sql: &str, params: Params<'_>) -> Asked<Vec<Row>> {
-        self.be_open()?;
-        let Some(open) = &mut self.open else { return Err(StoreError::Closed) };
-        let limited = REAL.timeout(self.limit, async {
-            let statement = open.statement(sql).await?;
-            open.client.query(&statement, params).await
-        });
-        answered(&self.url, self.runtime.block_on(limited))
+        self.ask(sql, async |client, statement| client.query(statement, params).await)
     }
 
     /// The first row, if there is one.
@@ -190,11 +184,15 @@ impl Connection {
 
     /// How many rows it changed.
     pub(crate) fn execute(&mut self, sql: &str, params: Params<'_>) -> Asked<u64> {
+        self.ask(sql, async |client, statement| client.execute(statement, params).await)
+    }
+
+    fn ask<T>(&mut self, sql: &str, asks: impl AsyncFnOnce(&Client, &Statement) -> Result<T, tokio_postgres::Error>) -> Asked<T> {
         self.be_open()?;
         let Some(open) = &mut self.open else { return Err(StoreError::Closed) };
         let limited = REAL.timeout(self.limit, async {
             let statement = open.statement(sql).await?;
-            open.client.execute(&statement, params).await
+            asks(&open.client, &statement).await
         });
         answered(&self.url, self.runtime.block_on(limited))
     }

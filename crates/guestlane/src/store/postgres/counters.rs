@@ -7,6 +7,7 @@ use guestlane_genesys::ErrorCounts;
 use super::{
     Postgres,
     connection::{Asked, Connection},
+    rows::as_i64,
     sessions::count,
     writer::Write,
 };
@@ -74,10 +75,6 @@ pub(super) fn keep_pruned(tx: &mut Connection, sessions: &ByState, events: &BySt
     let add = "INSERT INTO pruned_latency (latency_us, sessions) SELECT latency, count(*) FROM unnest($1::bigint[]) AS t (latency) \
          GROUP BY latency ORDER BY latency ON CONFLICT (latency_us) DO UPDATE SET sessions = pruned_latency.sessions + excluded.sessions";
     tx.execute(add, &[&rounded]).map(drop)
-}
-
-fn as_i64(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 /// Whether sessions were ever forgotten: then records may be of sessions that are not there.

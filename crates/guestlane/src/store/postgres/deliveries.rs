@@ -183,18 +183,14 @@ impl Postgres {
     }
 
     pub(crate) async fn settle_event(&self, event: Event, settlement: Settlement, now: Timestamp) -> Result<(), StoreError> {
-        let (state, due_at, error) = match settlement {
-            Settlement::Delivered => (DeliveryState::Delivered, None, None),
-            Settlement::Again { at, error } => (DeliveryState::Pending, Some(at.unix_micros()), Some(error)),
-            Settlement::Dead { error } => (DeliveryState::Dead, None, Some(error)),
-        };
+        let (state, due_at, error) = settlement.into_parts();
         let settled = Settled {
             id: event.id,
             receiver: i32::try_from(event.receiver).unwrap_or(i32::MAX),
             tries: event.tries.into(),
             epoch: event.epoch.into(),
             state: state.name(),
-            due_at,
+            due_at: due_at.map(Timestamp::unix_micros),
             error,
             settled_at: (state != DeliveryState::Pending).then(|| now.unix_micros()),
         };

@@ -6,16 +6,16 @@ use guestlane_genesys::{Need, Slice, Timestamp};
 use uuid::Uuid;
 
 use super::Postgres;
-use crate::store::{
-    StoreError,
-    fleet::{SealedToken, TokenOrTurn},
+use crate::{
+    ledger::CLOCKS,
+    store::{
+        StoreError,
+        fleet::{SealedToken, TokenOrTurn},
+    },
 };
 
 /// Who asks for a token has so long: others wait for it.
-const TO_ASK: i64 = 10_000_000;
-
-/// By how much clocks may differ.
-const CLOCKS: i64 = 4_000_000;
+const TO_ASK: Duration = Duration::from_secs(10);
 
 /// A token that is good for less is none: far more than clocks may differ.
 const GOOD_FOR: i64 = 6_000_000;
@@ -27,13 +27,13 @@ impl Postgres {
         not: Option<i64>,
         now: Timestamp,
     ) -> Result<TokenOrTurn, StoreError> {
-        let now = now.unix_micros();
+        // One that would end later than any was given by a clock that is wrong.
+        let [now, asked, latest] = [now, now + TO_ASK, now + TO_ASK + CLOCKS].map(Timestamp::unix_micros);
         self.urgent
             .write(move |tx| {
                 tx.execute("INSERT INTO oauth_client (client_id) VALUES ($1) ON CONFLICT DO NOTHING", &[&client])?;
                 let select = "SELECT token, number, life_us, expires_at - $2, asked_until > $2 AND asked_until <= $3 FROM oauth_client WHERE client_id = $1 FOR UPDATE";
-                // One that would end later than any was given by a clock that is wrong.
-                let row = tx.query_one(select, &[&client, &now, &(now + TO_ASK + CLOCKS)])?;
+                let row = tx.query_one(select, &[&client, &now, &latest])?;
                 let (token, number): (Option<Vec<u8>>, i64) = (row.try_get(0)?, row.try_get(1)?);
                 let (life, left): (i64, i64) = (row.try_get(2)?, row.try_get(3)?);
                 let is_new = not.is_none_or(|not| number > not);
@@ -43,7 +43,7 @@ impl Postgres {
                 if row.try_get(4)? {
                     return Ok(TokenOrTurn::Asked);
                 }
-                tx.execute("UPDATE oauth_client SET asked_until = $2 WHERE client_id = $1", &[&client, &(now + TO_ASK)])?;
+                tx.execute("UPDATE oauth_client SET asked_until = $2 WHERE client_id = $1", &[&client, &asked])?;
                 Ok(TokenOrTurn::Ours)
             })
             .await

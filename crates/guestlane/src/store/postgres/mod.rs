@@ -35,7 +35,7 @@ use tokio::sync::watch;
 use tokio_postgres::error::SqlState;
 
 use super::{AuditSettings, Glance, Guarantees, PostgresUrl, StoreError};
-use crate::audit::NoteSigner;
+use crate::{audit::NoteSigner, ledger::CLOCKS};
 use connection::Asked;
 pub(super) use connection::Connection;
 pub(super) use log::Home;
@@ -133,9 +133,6 @@ fn may_create(connection: &mut Connection) -> Asked<()> {
     Err(StoreError::Postgres { message: message.to_owned(), code: Some(code), lost: false })
 }
 
-/// By how much clocks may differ: half of a lease.
-const CLOCKS: f64 = 2.0;
-
 /// Nothing is lost or made twice where they differ: but processes would take everything from each other.
 fn compare_clocks(connection: &mut Connection, clock: &Clock) -> Asked<()> {
     let before = clock.now().unix_micros();
@@ -144,7 +141,7 @@ fn compare_clocks(connection: &mut Connection, clock: &Clock) -> Asked<()> {
     // Its moment was between ours.
     let ahead = if there < before { before - there } else { after.min(there) - there };
     let ahead = ahead as f64 / 1e6;
-    if ahead.abs() > CLOCKS { Err(StoreError::ClockDiffers(ahead)) } else { Ok(()) }
+    if ahead.abs() > CLOCKS.as_secs_f64() / 2.0 { Err(StoreError::ClockDiffers(ahead)) } else { Ok(()) }
 }
 
 /// A connection belongs to a thread that may wait for it.

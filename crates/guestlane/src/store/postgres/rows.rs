@@ -17,6 +17,11 @@ pub(super) fn small(row: &Row, index: usize) -> Asked<u32> {
     u32::try_from(row.try_get::<_, i64>(index)?).map_err(|_| StoreError::Row("a number that is too large"))
 }
 
+/// A number of which there are fewer than 2^63.
+pub(super) fn as_i64(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
 pub(super) fn read(row: &Row) -> Asked<Session> {
     SessionRow {
         id: row.try_get(0)?,

@@ -19,7 +19,7 @@ use super::{
     deliveries::{NewEvents, Settled, Settlements},
     guests,
     log::{Home, Log, number_of, open_logs, state},
-    rows::{GoneOn, NewSessions},
+    rows::{GoneOn, NewSessions, as_i64},
 };
 use crate::{
     audit::{
@@ -679,10 +679,6 @@ fn entry_of(write: &Write) -> Option<&Entry> {
 
 fn receiver(event: &Event) -> i32 {
     i32::try_from(event.receiver).unwrap_or(i32::MAX)
-}
-
-fn as_i64(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 /// Not all was found as it was thought to be.

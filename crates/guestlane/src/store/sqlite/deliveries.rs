@@ -95,11 +95,7 @@ impl Sqlite {
 
     pub(crate) async fn settle_event(&self, event: Event, settlement: Settlement, now: Timestamp) -> Result<(), StoreError> {
         let settled = self.writer.run(move |connection| {
-            let (state, due_at, error) = match settlement {
-                Settlement::Delivered => (DeliveryState::Delivered, None, None),
-                Settlement::Again { at, error } => (DeliveryState::Pending, Some(at), Some(error)),
-                Settlement::Dead { error } => (DeliveryState::Dead, None, Some(error)),
-            };
+            let (state, due_at, error) = settlement.into_parts();
             let settled_at = (state != DeliveryState::Pending).then(|| now.unix_micros());
             let mut statement = connection.prepare_cached(
                 "UPDATE outbox SET state = ?2, tries = tries + 1, due_at = coalesce(?3, due_at), last_error = ?4, settled_at = ?5 \
