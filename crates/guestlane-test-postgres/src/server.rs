@@ -9,7 +9,10 @@ use std::{
     sync::Mutex,
 };
 
-use nix::unistd::{Gid, Uid, User};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::{Gid, Pid, Uid, User},
+};
 use tempfile::TempDir;
 
 /// A server with a directory and a port of its own.
@@ -18,7 +21,7 @@ pub struct Server {
     binaries: PathBuf,
     directory: TempDir,
     port: u16,
-    options: Vec<String>,
+    options: Mutex<Vec<String>>,
     keeper: Mutex<Option<Child>>,
 }
 
@@ -37,20 +40,40 @@ impl Server {
     /// On that disk.
     pub fn start_in(place: &Path, options: &[&str]) -> Self {
         let binaries = binaries();
-        let directory = tempfile::Builder::new().prefix("guestlane-postgres-").tempdir_in(place).unwrap();
-        if let Some((uid, gid)) = other_user() {
-            chown(directory.path(), Some(uid.as_raw()), Some(gid.as_raw())).unwrap();
-        }
+        let directory = directory_in(place);
         let data = directory.path().join("data");
         let mut initdb = as_other_user(&binaries.join("initdb"), directory.path());
         initdb.args(["--no-sync", "--auth=trust", "--username=guestlane", "--encoding=UTF8", "--locale=C", "-D"]).arg(&data);
         let made = initdb.stdout(Stdio::null()).output().unwrap();
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let options = options.iter().map(|option| (*option).to_owned()).collect();
-        let server = Self { binaries, directory, port, options, keeper: Mutex::new(None) };
+        let server = Self { binaries, directory, port: free_port(), options: Mutex::new(options), keeper: Mutex::new(None) };
         server.restart();
         server
+    }
+
+    /// A standby that has all that this one ever answers to a commit. Who is connected to this one is cut off once.
+    pub fn standby(&self) -> Self {
+        self.stop();
+        let place = self.directory.path().parent().unwrap_or(Path::new("/tmp"));
+        let directory = directory_in(place);
+        let mut copy = as_other_user(Path::new("cp"), directory.path());
+        assert!(copy.arg("-r").arg(self.data()).arg("data").status().unwrap().success());
+        let mut signal = as_other_user(Path::new("touch"), directory.path());
+        assert!(signal.arg("data/standby.signal").status().unwrap().success());
+        self.options.lock().unwrap().push("synchronous_standby_names=*".to_owned());
+        self.restart();
+        let primary = format!("primary_conninfo=host=127.0.0.1 port={} user=guestlane", self.port);
+        let (binaries, options) = (self.binaries.clone(), Mutex::new(vec![primary]));
+        let standby = Self { binaries, directory, port: free_port(), options, keeper: Mutex::new(None) };
+        standby.restart();
+        standby
+    }
+
+    /// Ends it as a machine that loses its power: nothing is put in order.
+    pub fn die(&self) {
+        kill(Pid::from_raw(self.pid().try_into().unwrap()), Signal::SIGQUIT).unwrap();
+        self.stop();
     }
 
     /// `postgres://…/postgres`, over TCP on loopback.
@@ -84,7 +107,7 @@ impl Server {
         command.args(["-c", script, "keeper"]).arg(self.binaries.join("postgres")).arg("-D").arg(self.data());
         let (port, socket) = (self.port.to_string(), self.directory.path().display().to_string());
         command.args(["-p", &port, "-k", &socket, "-c", "listen_addresses=127.0.0.1", "-c", "max_connections=200"]);
-        for option in &self.options {
+        for option in self.options.lock().unwrap().iter() {
             command.args(["-c", option]);
         }
         let log = fs::File::options().create(true).append(true).open(self.directory.path().join("log")).unwrap();
@@ -115,6 +138,19 @@ impl Drop for Server {
     }
 }
 
+/// It is whoever's who runs the server.
+fn directory_in(place: &Path) -> TempDir {
+    let directory = tempfile::Builder::new().prefix("guestlane-postgres-").tempdir_in(place).unwrap();
+    if let Some((uid, gid)) = other_user() {
+        chown(directory.path(), Some(uid.as_raw()), Some(gid.as_raw())).unwrap();
+    }
+    directory
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
 fn is_ready(url: &str) -> bool {
     crate::on_a_thread(|| async { tokio_postgres::connect(url, tokio_postgres::NoTls).await.is_ok() })
 }
@@ -142,7 +178,7 @@ fn as_other_user(program: &Path, directory: &Path) -> Command {
     command
 }
 
-/// Where `initdb` and `postgres` are.
+/// Where `initdb` and `postgres` are: in `PATH`, or where packages put them, the newest first.
 fn binaries() -> PathBuf {
     if let Some(found) = find() {
         return found;
@@ -157,10 +193,16 @@ fn binaries() -> PathBuf {
     })
 }
 
+#[expect(clippy::disallowed_methods, reason = "whoever wants another version than Debian's puts it there")]
+fn path() -> Option<std::ffi::OsString> {
+    std::env::var_os("PATH")
+}
+
 fn find() -> Option<PathBuf> {
     let has_all = |directory: &PathBuf| ["initdb", "postgres"].iter().all(|name| directory.join(name).is_file());
     let mut debian: Vec<PathBuf> =
         fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path().join("bin")).collect();
     debian.sort_by_key(|path| path.to_string_lossy().split('/').find_map(|part| part.parse::<u32>().ok()));
-    debian.into_iter().rev().chain(["/usr/local/bin".into(), "/usr/bin".into(), "/usr/local/pgsql/bin".into()]).find(has_all)
+    let first: Vec<PathBuf> = path().map(|path| std::env::split_paths(&path).collect()).unwrap_or_default();
+    first.into_iter().chain(debian.into_iter().rev()).chain(["/usr/local/pgsql/bin".into()]).find(has_all)
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use guestlane_genesys::Trust;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 
 /// Where the store is.
 #[derive(Debug, Clone)]
@@ -113,6 +113,15 @@ impl FromStr for PostgresUrl {
         if config.get_dbname().is_none_or(str::is_empty) {
             return Err(InvalidDatabase::new("names no database", EXAMPLE));
         }
+        match config.get_target_session_attrs() {
+            TargetSessionAttrs::Any | TargetSessionAttrs::ReadWrite => {}
+            _ => {
+                let reason = "says target_session_attrs, and sessions are written";
+                return Err(InvalidDatabase::new(reason, "leave it out: of several hosts the one is used that takes writes"));
+            }
+        }
+        // Of several, and where one name is first this machine's and then that one's: a standby is none.
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         let here = config.get_hosts().iter().all(is_this_machine);
         config.ssl_mode(match mode.as_deref() {
             None if here => SslMode::Disable,

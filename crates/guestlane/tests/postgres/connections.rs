@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -106,6 +106,65 @@ async fn a_database_that_restarts_meanwhile_is_waited_for() {
     assert!(!bob.is_finished());
     server.restart();
     bob.await.unwrap().unwrap();
+    world.assert_each_guest_once(2);
+}
+
+/// The database's machine dies in the middle of a burst, and its standby takes over: whatever was answered is there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_standby_that_takes_over_has_everybody_and_nobody_comes_twice() {
+    let (world, first, _) = apart().await;
+    let second = first.standby();
+    let schema = schema_in(&first.url());
+    let (_, search_path) = schema.split_once('?').unwrap();
+    let both = format!("postgres://guestlane@127.0.0.1:{},127.0.0.1:{}/postgres?{search_path}", first.port(), second.port());
+    let lane = lane(&world, &both).await;
+    const GUESTS: u64 = 300;
+    let begun = Arc::new(AtomicU64::new(0));
+    let asked = (0..GUESTS).map(|guest| {
+        let (lane, begun) = (Arc::clone(&lane), Arc::clone(&begun));
+        async move {
+            begun.fetch_add(1, Ordering::SeqCst);
+            while let Err(error) = lane.create(request(&format!("guest-{guest}"))).await {
+                assert_eq!(error.advice().code.name(), "store_failed", "{error}");
+                Clock::system().sleep(Duration::from_millis(50)).await;
+            }
+        }
+    });
+    let asked = futures_util::stream::iter(asked.collect::<Vec<_>>());
+    let burst = tokio::spawn(futures_util::StreamExt::for_each_concurrent(asked, 16, |asked| asked));
+    while begun.load(Ordering::SeqCst) < GUESTS / 3 {
+        Clock::system().sleep(Duration::from_millis(5)).await;
+    }
+    first.die();
+    guestlane_test_postgres::execute(&second.url(), "SELECT pg_promote()");
+    burst.await.unwrap();
+    world.assert_each_guest_once(GUESTS);
+    let url = format!("{}?{search_path}", second.url());
+    for (what, sql) in [
+        ("open sessions", "SELECT count(*) FROM session WHERE state = 'open'"),
+        ("events", "SELECT count(*) FROM outbox"),
+        ("records", r#"SELECT count(*) FROM audit_entry WHERE line LIKE '%"status":"success"%'"#),
+    ] {
+        assert_eq!(guestlane_test_postgres::column(&url, sql), [GUESTS.to_string()], "{what}");
+    }
+    for log in lane.store().logs(lane.audit_log(), lane.audit_key()).await.unwrap() {
+        guestlane::audit::check(&log.path, lane.audit_key(), &[]).unwrap();
+    }
+}
+
+/// A commit that waits for its standby when the connection is given up is in the database, and may yet be lost with it: nothing is made of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_standby_does_not_have_is_not_sent_to_the_platform() {
+    let (world, first, schema) = apart().await;
+    let second = first.standby();
+    let lane = lane(&world, &schema).await;
+    lane.create(request("ann")).await.unwrap();
+    second.stop();
+    let error = lane.create(request("bob")).await.unwrap_err();
+    assert_eq!(error.advice().code.name(), "store_failed", "{error}");
+    world.assert_each_guest_once(1);
+    second.restart();
+    lane.create(request("bob")).await.unwrap();
     world.assert_each_guest_once(2);
 }
 

@@ -143,7 +143,9 @@ impl Connection {
         let before = self.last.clone();
         self.open = None;
         self.be_open()?;
-        let ended = before.as_ref().map_or(Ok(()), |before| self.end(before));
+        // A pool in front of the database may give us the same one again: then it has ended what it did.
+        let is_another = before != self.last;
+        let ended = before.as_ref().filter(|_| is_another).map_or(Ok(()), |before| self.end(before));
         if ended.is_err() {
             self.last = before; // still
         }

@@ -407,7 +407,8 @@ impl Thread {
     fn look_what_became(&mut self) -> Asked<bool> {
         self.connection.end_the_one_before()?;
         let Some(Books { log: Some(log), .. }) = &mut self.books else { return Ok(false) };
-        let (tree, batch) = state(&mut self.connection, log.number)?;
+        let number = log.number;
+        let (tree, batch) = state(&mut self.connection, number)?;
         let pending = log.pending.take();
         if batch == log.batch {
             return Ok(false);
@@ -416,6 +417,8 @@ impl Thread {
         log.batch = batch;
         log.fresh.clear(); // the files ask for what they miss
         if pending == Some(batch) {
+            // It may be here and not with the standby that it waited for. This one comes after it, and is not answered before the standby has both.
+            self.connection.execute("UPDATE audit_log SET batch = batch WHERE log = $1", &[&number])?;
             Ok(true)
         } else {
             Err(StoreError::Commit("somebody else writes this process's audit log".into()))
