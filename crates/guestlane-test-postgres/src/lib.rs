@@ -5,6 +5,7 @@
 //! is installed if this user may do that; else the tests fail, and say so.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "part of tests")]
 
+mod pool;
 mod proxy;
 mod server;
 
@@ -13,6 +14,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+pub use pool::Pool;
 pub use proxy::Proxy;
 pub use server::Server;
 

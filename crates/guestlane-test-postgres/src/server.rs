@@ -139,7 +139,7 @@ impl Drop for Server {
 }
 
 /// It is whoever's who runs the server.
-fn directory_in(place: &Path) -> TempDir {
+pub(crate) fn directory_in(place: &Path) -> TempDir {
     let directory = tempfile::Builder::new().prefix("guestlane-postgres-").tempdir_in(place).unwrap();
     if let Some((uid, gid)) = other_user() {
         chown(directory.path(), Some(uid.as_raw()), Some(gid.as_raw())).unwrap();
@@ -147,7 +147,7 @@ fn directory_in(place: &Path) -> TempDir {
     directory
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
@@ -156,7 +156,7 @@ fn is_ready(url: &str) -> bool {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a server on this machine is waited for, and it goes by no clock of ours")]
-fn pause() {
+pub(crate) fn pause() {
     std::thread::sleep(std::time::Duration::from_millis(50));
 }
 
@@ -169,7 +169,7 @@ fn other_user() -> Option<(Uid, Gid)> {
     user.map(|user| (user.uid, user.gid))
 }
 
-fn as_other_user(program: &Path, directory: &Path) -> Command {
+pub(crate) fn as_other_user(program: &Path, directory: &Path) -> Command {
     let mut command = Command::new(program);
     command.current_dir(directory);
     if let Some((uid, gid)) = other_user() {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use guestlane::{Clock, Timestamp};
-use guestlane_test_postgres::{Proxy, Server, column, schema_in};
+use guestlane_test_postgres::{Pool, Proxy, Server, column, schema_in};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -222,4 +222,31 @@ fn processes_that_are_killed_stopped_and_cut_off_with_a_database_that_restarts_l
         counted("SELECT count(*) FROM audit_log")
     ));
     assert!(state["throttled"].as_u64().unwrap() * 100 <= calls, "{state}");
+}
+
+/// With a pool of transactions nobody could find out what became of one whose answer was lost.
+#[test]
+#[ignore = "needs PgBouncer (.ci/run installs it)"]
+fn behind_a_pool_of_sessions_all_is_well_and_one_of_transactions_is_refused_before_anything_is_made() {
+    let office = Office::open(&["--quota", "off"]);
+    let server = Server::start();
+    let run = |pool: &Pool, arguments: &[&str]| {
+        Ended::of(office.command(arguments).env("GUESTLANE_DATABASE_URL", pool.url()).output().unwrap())
+    };
+    let transactions = Pool::before(&server, "transaction");
+    for arguments in [&["create", "--guest", "ann"] as &[&str], &["sessions", "resume"], &["doctor"]] {
+        let refused = run(&transactions, arguments);
+        assert_ne!(refused.code, 0, "{arguments:?}: {}{}", refused.stdout, refused.stderr);
+        assert!(
+            format!("{}{}", refused.stdout, refused.stderr).contains("pool_mode = session"),
+            "{arguments:?}: {}",
+            refused.stderr
+        );
+    }
+    assert_eq!(office.state()["guests"], 0);
+    office.write("rows.csv", &format!("guest_id\n{}", (0..100).map(|row| format!("guest-{row}\n")).collect::<String>()));
+    let sessions = Pool::before(&server, "session");
+    run(&sessions, &["batch", "rows.csv", "--quota", "off"]).ok();
+    run(&sessions, &["batch", "rows.csv", "--quota", "off"]).ok();
+    office.assert_each_guest_once(100);
 }

@@ -307,6 +307,9 @@ fn master_key_fix(error: &MasterKeyError) -> String {
     }
 }
 
+/// What to do with a pool of transactions.
+const SESSION_POOL: &str = "let the pool keep one connection for each client (PgBouncer: pool_mode = session), or go past it";
+
 fn store_advice(error: &StoreError) -> Advice {
     match error {
         StoreError::Open(path, _) => Advice::new(
@@ -334,6 +337,12 @@ fn store_advice(error: &StoreError) -> Advice {
         ),
         StoreError::Postgres { code: Some(code), .. } if ["28", "3D"].iter().any(|class| code.code().starts_with(class)) => {
             Advice::new(Code::StoreFailed, chain(error), "mend user, password and database in GUESTLANE_DATABASE_URL")
+        }
+        StoreError::Pooled => Advice::new(Code::StateUnusable, error.to_string(), SESSION_POOL),
+        // A prepared statement that is not there, or is there already.
+        StoreError::Postgres { code: Some(code), .. } if ["26000", "42P05"].contains(&code.code()) => {
+            let cause = format!("{}: a pool in front of the database gives each transaction another connection", chain(error));
+            Advice::new(Code::StateUnusable, cause, SESSION_POOL)
         }
         StoreError::BeingMoved(_) => Advice::new(
             Code::StateUnusable,

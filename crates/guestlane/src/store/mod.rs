@@ -129,6 +129,9 @@ pub enum StoreError {
     /// Leases are by the clocks of many machines: they must agree.
     #[error("this machine's clock is {:.1} s {}, by the database's", .0.abs(), if *.0 > 0.0 { "ahead" } else { "behind" })]
     ClockDiffers(f64),
+    /// What was asked last cannot be looked for there.
+    #[error("a pool in front of the database gives each transaction another connection")]
+    Pooled,
     /// A copy was begun, and not ended.
     #[error("a store is being copied into {0}, or that was interrupted")]
     HalfCopied(String),

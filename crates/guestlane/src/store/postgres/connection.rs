@@ -9,7 +9,9 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     runtime::{Builder, Runtime},
 };
-use tokio_postgres::{AsyncMessage, Client, NoTls, Row, Statement, config::SslMode, error::SqlState, types::ToSql};
+use tokio_postgres::{
+    AsyncMessage, Client, NoTls, Row, SimpleQueryMessage, Statement, config::SslMode, error::SqlState, types::ToSql,
+};
 
 use super::super::{PostgresUrl, StoreError};
 
@@ -206,6 +208,19 @@ impl Connection {
         answered(&self.url, self.runtime.block_on(REAL.timeout(self.limit, open.client.batch_execute(sql))))
     }
 
+    /// The server's process that serves it now; asked without a prepared statement, which a pool may not know.
+    pub(super) fn pid(&mut self) -> Asked<Option<String>> {
+        self.be_open()?;
+        let Some(open) = &mut self.open else { return Err(StoreError::Closed) };
+        let asking = open.client.simple_query("SELECT pg_backend_pid()");
+        let rows = answered(&self.url, self.runtime.block_on(REAL.timeout(self.limit, asking)))?;
+        let pid = |row: &SimpleQueryMessage| match row {
+            SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+            _ => None,
+        };
+        Ok(rows.iter().find_map(pid))
+    }
+
     /// Runs `work` in a transaction, again from its beginning when the connection breaks, or two transactions stand in each other's way: so it must
     /// do no harm if it has been done.
     pub(super) fn transaction<T>(&mut self, mut work: impl FnMut(&mut Self) -> Asked<T>) -> Asked<T> {
@@ -339,10 +354,11 @@ async fn open(url: &PostgresUrl, settings: &str) -> Asked<Open> {
         client.batch_execute(settings).await?;
         let whom = "SELECT pid, backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid()";
         let row = client.query_one(whom, &[]).await?;
-        Ok(Backend { pid: row.get(0), started: row.get(1) })
+        Ok::<_, tokio_postgres::Error>(Backend { pid: row.get(0), started: row.get(1) })
     };
     match REAL.timeout(2 * CONNECT, first).await {
         Ok(Ok(backend)) => Ok(Open { client, backend, statements: HashMap::new() }),
+        Ok(Err(error)) if error.as_db_error().is_some_and(|error| is_for_good(error.code())) => Err(error.into()),
         Ok(Err(error)) => Err(unreachable(chained(&error))),
         Err(error) => Err(unreachable(error.to_string())),
     }
@@ -367,10 +383,10 @@ fn tls(url: &PostgresUrl) -> Asked<rustls::ClientConfig> {
     Ok(config)
 }
 
-/// Wrong names and passwords, and rights that are missing: trying again changes nothing.
+/// Wrong names and passwords, rights that are missing, a pool of transactions in front: trying again changes nothing.
 fn is_for_good(code: &SqlState) -> bool {
     let code = code.code();
-    code.starts_with("28") || code.starts_with("3D") || code.starts_with("42")
+    code.starts_with("28") || code.starts_with("3D") || code.starts_with("42") || code == "26000"
 }
 
 fn answered<T>(url: &PostgresUrl, answer: Result<Result<T, tokio_postgres::Error>, guestlane_genesys::TimedOut>) -> Asked<T> {

@@ -63,8 +63,10 @@ impl Postgres {
         let home = Home::in_directory(home.to_owned())?;
         let (at, machine) = (url.to_string(), clock.clone());
         let mut connection = Writer::connection(url)?;
+        let mut beside = Connection::new(url.clone(), "", Duration::from_secs(10))?;
         let connection = on_a_thread(clock, move || {
             connection.be_open()?;
+            is_served_by_one(&mut connection, &mut beside)?;
             migrations::run(&mut connection, &at)?;
             if connection.query_opt("SELECT 1 FROM copied WHERE done_at IS NULL", &[])?.is_some() {
                 return Err(StoreError::HalfCopied(at));
@@ -83,9 +85,11 @@ impl Postgres {
     }
 
     pub(crate) async fn glance(url: &PostgresUrl) -> Asked<Option<Glance>> {
-        let mut connection = Connection::new(url.clone(), "", Duration::from_secs(10))?;
+        let connect = || Connection::new(url.clone(), "", Duration::from_secs(10));
+        let (mut connection, mut beside) = (connect()?, connect()?);
         on_a_thread(&Clock::system(), move || {
             connection.try_open()?;
+            is_served_by_one(&mut connection, &mut beside)?;
             let Some(format) = migrations::found(&mut connection)? else {
                 may_create(&mut connection)?;
                 return Ok(None);
@@ -121,6 +125,19 @@ impl Postgres {
 
 /// Connections that ask.
 const THREADS: usize = 3;
+
+/// Whether it is the same process of the server that serves a connection from one transaction to the next: else nobody could find out what became of
+/// a transaction whose answer was lost, and settings and prepared statements would be somebody else's. A pool that gives each transaction whichever
+/// process is free gives another one when that is taken.
+fn is_served_by_one(connection: &mut Connection, beside: &mut Connection) -> Asked<()> {
+    let before = connection.pid()?;
+    let after = beside.within("BEGIN", |beside| {
+        beside.pid()?;
+        connection.pid()
+    })?;
+    beside.batch("ROLLBACK")?;
+    if before == after { Ok(()) } else { Err(StoreError::Pooled) }
+}
 
 /// What the first session will need.
 fn may_create(connection: &mut Connection) -> Asked<()> {

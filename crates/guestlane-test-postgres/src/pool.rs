@@ -1,0 +1,59 @@
+//! A pool of connections in front of a server: PgBouncer, from the binary on the machine.
+
+use std::{
+    fs,
+    net::TcpStream,
+    process::{Child, Stdio},
+};
+
+use tempfile::TempDir;
+
+use crate::{
+    Server,
+    server::{as_other_user, directory_in, free_port, pause},
+};
+
+/// It ends with this.
+#[derive(Debug)]
+pub struct Pool {
+    _directory: TempDir,
+    port: u16,
+    process: Child,
+}
+
+impl Pool {
+    /// In front of that server; `mode` is what it calls `pool_mode`.
+    pub fn before(server: &Server, mode: &str) -> Self {
+        let directory = directory_in(&std::env::temp_dir());
+        let port = free_port();
+        let settings = format!(
+            "[databases]\npostgres = host=127.0.0.1 port={} user=guestlane\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
+             unix_socket_dir =\nauth_type = any\npool_mode = {mode}\n",
+            server.port()
+        );
+        let file = directory.path().join("pgbouncer.ini");
+        fs::write(&file, settings).unwrap();
+        // Debian's is where only root's PATH looks.
+        let binary =
+            ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer"].map(std::path::Path::new).into_iter().find(|path| path.is_file());
+        let mut command = as_other_user(binary.unwrap(), directory.path());
+        let process =
+            command.arg("-q").arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            pause();
+        }
+        Self { _directory: directory, port, process }
+    }
+
+    /// `postgres://…/postgres`, through it.
+    pub fn url(&self) -> String {
+        format!("postgres://guestlane@127.0.0.1:{}/postgres", self.port)
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
