@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::TcpStream,
+    path::Path,
     process::{Child, Stdio},
 };
 
@@ -34,12 +35,10 @@ impl Pool {
         let file = directory.path().join("pgbouncer.ini");
         fs::write(&file, settings).unwrap();
         // Debian's is where only root's PATH looks.
-        let binary =
-            ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer"].map(std::path::Path::new).into_iter().find(|path| path.is_file());
-        let mut command = as_other_user(binary.unwrap(), directory.path());
-        let process =
-            command.arg("-q").arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut command = as_other_user(Path::new("/usr/sbin/pgbouncer"), directory.path());
+        let mut process = command.arg("-q").arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(process.try_wait().unwrap().is_none(), "PgBouncer does not start");
             pause();
         }
         Self { _directory: directory, port, process }

@@ -1,6 +1,7 @@
 //! A process's slices of quotas that it shares with others: when one is asked for, and how much.
 
 use std::{
+    collections::VecDeque,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -11,6 +12,7 @@ use super::{Pool, Turns, meter::least_margin};
 use crate::{
     clock::Timestamp,
     fleet::{Fleet, Need, Slice},
+    rate::Rate,
 };
 
 /// The slice of one client's quota.
@@ -32,7 +34,7 @@ impl Held {
     }
 }
 
-/// A slice is asked for no sooner than so many calls after the one before, while that is good.
+/// A slice is asked for no sooner than so many calls after the one before, while that is good; but for the first time that there is a crowd.
 const CALLS_BETWEEN: u64 = 20;
 
 /// Nor sooner than that.
@@ -50,13 +52,22 @@ const PART: Duration = Duration::from_secs(1);
 /// As many as wait when a quota is short, and not by chance.
 const CROWD: usize = 3;
 
+/// What all processes together may send in a window.
+fn for_all(rate: Rate) -> u32 {
+    rate.calls() - least_margin(rate)
+}
+
 impl Turns {
+    fn crowd(&self) -> usize {
+        self.waiting.values().map(VecDeque::len).sum()
+    }
+
     /// The clients for whom a slice is to be asked for now.
     fn needs(&self, now: Timestamp) -> Vec<(usize, Need)> {
-        let waiting = self.waiting.values().map(|queue| queue.len()).sum::<usize>();
+        let waiting = self.crowd();
         let needs = self.books.iter().enumerate().filter_map(|(client, books)| {
             let rate = books.limit()?;
-            let limit = rate.calls() - least_margin(rate);
+            let limit = for_all(rate);
             let used = books.used(now);
             let crowded = waiting >= CROWD;
             let wanted = if crowded { limit } else { used + used / 4 + 4 + u32::try_from(waiting * 2).unwrap_or(limit) };
@@ -83,8 +94,13 @@ impl Turns {
     /// When to look next whether one is to be asked for: where nothing was sent and nobody waits, not before somebody does.
     fn next_look(&self, now: Timestamp) -> Duration {
         let waits = !self.waiting.is_empty();
-        let used = self.books.iter().filter_map(|books| books.held.filter(|held| waits || books.calls > held.sent_by_then));
-        let looks = used.map(|held| held.again_at.since(now));
+        let crowded = self.crowd() >= CROWD;
+        let looks = self.books.iter().filter_map(|books| {
+            let held = books.held.filter(|held| waits || books.calls > held.sent_by_then)?;
+            let is_outgrown = crowded && held.calls > 0 && books.limit().is_some_and(|rate| held.wanted < for_all(rate));
+            let at = if is_outgrown { held.again_at.min(held.asked_at + BETWEEN) } else { held.again_at };
+            Some(at.since(now))
+        });
         looks.min().unwrap_or(Duration::MAX).clamp(LOOK_AGAIN, IDLE)
     }
 

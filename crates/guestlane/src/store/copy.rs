@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::{
     PostgresUrl, StoreError,
-    postgres::{Connection, Home, migrate},
+    postgres::{Connection, Home, is_served_by_one, migrate},
     sqlite,
 };
 use crate::audit::{Frontier, leaf_hash, lines_path};
@@ -228,6 +228,7 @@ pub fn copy(
     let home = Home::in_directory(home.to_owned())?;
     let mut database = Connection::new(to.clone(), "", LIMIT)?;
     database.be_open()?;
+    is_served_by_one(&mut database, &mut Connection::new(to.clone(), "", LIMIT)?)?;
     migrate(&mut database, &to.to_string())?;
     begin(&file, &mut database, now)?;
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use guestlane_genesys::Trust;
-use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
+use tokio_postgres::config::{Host, LoadBalanceHosts, SslMode, TargetSessionAttrs};
 
 /// Where the store is.
 #[derive(Debug, Clone)]
@@ -116,13 +116,15 @@ impl FromStr for PostgresUrl {
         match config.get_target_session_attrs() {
             TargetSessionAttrs::Any | TargetSessionAttrs::ReadWrite => {}
             _ => {
-                let reason = "says target_session_attrs, and sessions are written";
+                let reason = "says target_session_attrs=read-only, and guestlane writes";
                 return Err(InvalidDatabase::new(reason, "leave it out: of several hosts the one is used that takes writes"));
             }
         }
         // Of several, and where one name is first this machine's and then that one's: a standby is none.
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-        let here = config.get_hosts().iter().all(is_this_machine);
+        // One that takes a connection and says nothing is not to be the first each time.
+        config.load_balance_hosts(LoadBalanceHosts::Random);
+        let here = config.get_hosts().iter().all(is_this_machine) && config.get_hostaddrs().iter().all(IpAddr::is_loopback);
         config.ssl_mode(match mode.as_deref() {
             None if here => SslMode::Disable,
             None | Some("require" | "verify-ca" | "verify-full") => SslMode::Require,
@@ -202,6 +204,7 @@ mod tests {
             "postgres://u@db.example/d",
             "postgres://u@127.0.0.1/d?sslmode=require",
             "postgres://u@10.0.0.1/d?sslmode=verify-full",
+            "postgres://u@localhost/d?hostaddr=10.0.0.1",
         ] {
             assert_eq!(parsed(encrypted).unwrap().config.get_ssl_mode(), SslMode::Require, "{encrypted}");
         }

@@ -70,9 +70,11 @@ struct Open {
 
 /// The server's process behind a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Backend {
+pub(super) struct Backend {
     pid: i32,
     started: String,
+    /// What the connection says its name is: a pool gives the process to somebody else afterwards, who is not to be ended.
+    name: String,
 }
 
 /// What can go wrong on a connection.
@@ -154,12 +156,12 @@ impl Connection {
         ended
     }
 
-    fn end(&mut self, Backend { pid, started }: &Backend) -> Asked<()> {
-        let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1 AND backend_start::text = $2";
-        self.query(end, &[pid, started])?;
+    fn end(&mut self, Backend { pid, started, name }: &Backend) -> Asked<()> {
+        const IT: &str = "FROM pg_stat_activity WHERE pid = $1 AND backend_start::text = $2 AND application_name = $3";
+        let (end, lives) = (format!("SELECT pg_terminate_backend(pid) {IT}"), format!("SELECT 1 {IT}"));
+        self.query(&end, &[pid, started, name])?;
         let give_up = REAL.monotonic() + PATIENCE;
-        let lives = "SELECT 1 FROM pg_stat_activity WHERE pid = $1 AND backend_start::text = $2";
-        while !self.query(lives, &[pid, started])?.is_empty() {
+        while !self.query(&lives, &[pid, started, name])?.is_empty() {
             if REAL.monotonic() > give_up {
                 return Err(StoreError::Unreachable {
                     at: self.url.to_string(),
@@ -206,6 +208,11 @@ impl Connection {
         self.be_open()?;
         let Some(open) = &mut self.open else { return Err(StoreError::Closed) };
         answered(&self.url, self.runtime.block_on(REAL.timeout(self.limit, open.client.batch_execute(sql))))
+    }
+
+    /// The server's process that served it when it was opened.
+    pub(super) fn opened_to(&self) -> Option<Backend> {
+        self.last.clone()
     }
 
     /// The server's process that serves it now; asked without a prepared statement, which a pool may not know.
@@ -328,7 +335,7 @@ pub(super) async fn connect(url: &PostgresUrl) -> Asked<(Client, Driver)> {
     let mut config = url.config.clone();
     config.connect_timeout(CONNECT).tcp_user_timeout(SILENCE).keepalives_idle(SILENCE).keepalives_interval(SILENCE / 2);
     if config.get_application_name().is_none() {
-        config.application_name("guestlane");
+        config.application_name(format!("guestlane {:08x}", fastrand::u32(..)));
     }
     let opened = if config.get_ssl_mode() == SslMode::Disable {
         let connecting = REAL.timeout(2 * CONNECT, config.connect(NoTls)).await;
@@ -352,9 +359,9 @@ async fn open(url: &PostgresUrl, settings: &str) -> Asked<Open> {
     tokio::spawn(async move { while let Some(Ok(_)) = driver.next().await {} }); // whoever asks after its end is told
     let first = async {
         client.batch_execute(settings).await?;
-        let whom = "SELECT pid, backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid()";
+        let whom = "SELECT pid, backend_start::text, application_name FROM pg_stat_activity WHERE pid = pg_backend_pid()";
         let row = client.query_one(whom, &[]).await?;
-        Ok::<_, tokio_postgres::Error>(Backend { pid: row.get(0), started: row.get(1) })
+        Ok::<_, tokio_postgres::Error>(Backend { pid: row.get(0), started: row.get(1), name: row.get(2) })
     };
     match REAL.timeout(2 * CONNECT, first).await {
         Ok(Ok(backend)) => Ok(Open { client, backend, statements: HashMap::new() }),

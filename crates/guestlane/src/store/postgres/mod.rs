@@ -129,14 +129,23 @@ const THREADS: usize = 3;
 /// Whether it is the same process of the server that serves a connection from one transaction to the next: else nobody could find out what became of
 /// a transaction whose answer was lost, and settings and prepared statements would be somebody else's. A pool that gives each transaction whichever
 /// process is free gives another one when that is taken.
-fn is_served_by_one(connection: &mut Connection, beside: &mut Connection) -> Asked<()> {
-    let before = connection.pid()?;
-    let after = beside.within("BEGIN", |beside| {
-        beside.pid()?;
-        connection.pid()
-    })?;
-    beside.batch("ROLLBACK")?;
-    if before == after { Ok(()) } else { Err(StoreError::Pooled) }
+pub(super) fn is_served_by_one(connection: &mut Connection, beside: &mut Connection) -> Asked<()> {
+    // In a pool that is busy others take and give back meanwhile.
+    for _ in 0..3 {
+        connection.be_open()?;
+        let opened = connection.opened_to();
+        let before = connection.pid()?;
+        let after = beside.within("BEGIN", |beside| {
+            beside.pid()?;
+            connection.pid()
+        })?;
+        beside.batch("ROLLBACK")?;
+        // One that broke meanwhile is another one, and says nothing of a pool.
+        if before != after && opened == connection.opened_to() {
+            return Err(StoreError::Pooled);
+        }
+    }
+    Ok(())
 }
 
 /// What the first session will need.

@@ -200,7 +200,7 @@ impl Thread {
                 }
             }
             // One of them cannot be written: the others need not suffer for it.
-            Err(error) if writes.len() > 1 && !is_lost(&error) => {
+            Err(error) if writes.len() > 1 && !may_go_well_next_time(&error) => {
                 warn!(error = crate::error::chain(&error), "a transaction failed; its parts are written one by one");
                 writes.into_iter().zip(answers).for_each(|alone| self.write(vec![alone]));
             }
@@ -256,14 +256,11 @@ impl Thread {
             match attempt(self, writes, &names, &mut kept) {
                 Ok(()) => return Ok(kept),
                 Err(error) if is_surprise(&error) && hopeful => hopeful = false,
-                Err(error) if is_lost(&error) => {
-                    if self.was_committed()? {
-                        return Ok(kept);
-                    }
-                    if Clock::system().monotonic() > give_up {
-                        return Err(error);
-                    }
-                }
+                Err(error) if is_lost(&error) => match self.was_committed() {
+                    Some(true) => return Ok(kept),
+                    Some(false) if Clock::system().monotonic() <= give_up => {}
+                    Some(false) | None => return Err(error),
+                },
                 Err(error) if may_go_well_next_time(&error) && Clock::system().monotonic() < give_up => {}
                 Err(error) => {
                     let moved = self.log_moved()?;
@@ -393,15 +390,15 @@ impl Thread {
         Ok(())
     }
 
-    /// The connection broke after something was sent: whether it was committed. Afterwards it is known how the log stands.
-    fn was_committed(&mut self) -> Asked<bool> {
+    /// The connection broke after something was sent: whether it was committed, and how the log stands. `None` if that cannot be known now: then
+    /// whoever asked is told that it is unknown, and nothing of it is written again.
+    fn was_committed(&mut self) -> Option<bool> {
         let resolved = self.look_what_became();
-        if resolved.is_err()
-            && let Some(books) = &mut self.books
-        {
+        if let (Err(error), Some(books)) = (&resolved, &mut self.books) {
+            warn!(error = crate::error::chain(error), "what became of a transaction cannot be found out; its callers ask again");
             books.log = None; // looked at again before anything else is written
         }
-        resolved
+        resolved.ok()
     }
 
     fn look_what_became(&mut self) -> Asked<bool> {
@@ -471,10 +468,10 @@ impl Thread {
             let attempt = self.transact_once(work, &mut value);
             match (attempt, value) {
                 (Ok(()), Some(value)) => return Ok(value),
-                (Err(error), value) if is_lost(&error) => match (self.was_committed()?, value) {
-                    (true, Some(value)) => return Ok(value),
-                    _ if Clock::system().monotonic() > give_up => return Err(error),
-                    _ => {}
+                (Err(error), value) if is_lost(&error) => match (self.was_committed(), value) {
+                    (Some(true), Some(value)) => return Ok(value),
+                    (Some(_), _) if Clock::system().monotonic() <= give_up => {}
+                    _ => return Err(error),
                 },
                 (Err(error), _) if Clock::system().monotonic() > give_up || !self.log_moved()? => return Err(error),
                 (Err(_), _) => {}
