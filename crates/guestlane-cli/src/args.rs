@@ -195,14 +195,20 @@ pub(crate) enum BatchCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Store {
-    /// Copy a store in a file into an empty PostgreSQL database, compare both, and use the file no more; goes on where it was interrupted
+    /// Move a store from a file into an empty PostgreSQL database; the same command finishes a move that was interrupted
+    ///
+    /// From the first row on the file is refused, until the move is finished or abandoned. Both stores are compared at the end:
+    /// all columns of all rows, and the roots of the audit logs.
     Copy {
         /// The file, as sqlite:PATH
         #[arg(long, value_name = "URL")]
         from: String,
         /// The database, as postgres://USER:PASSWORD@HOST:5432/DATABASE
-        #[arg(long, value_name = "URL")]
-        to: String,
+        #[arg(long, value_name = "URL", required_unless_present = "abandon", conflicts_with = "abandon")]
+        to: Option<String>,
+        /// Give up an unfinished move: the file is used again, and the database stays refused
+        #[arg(long)]
+        abandon: bool,
     },
 }
 

@@ -106,6 +106,8 @@ seams! {
     RowsTaken = "rows-taken",
     /// Rows of a batch have ended; nobody but their sessions knows.
     RowsEnded = "rows-ended",
+    /// A store in a file is marked as moving; no row is copied.
+    MoveMarked = "move-marked",
     /// Rows of a store in a file are in a database.
     RowsCopied = "rows-copied",
     /// The file is used no more; the database does not know that all is there.

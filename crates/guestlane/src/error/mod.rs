@@ -360,9 +360,16 @@ fn store_advice(error: &StoreError) -> Advice {
             error.to_string(),
             "set GUESTLANE_DATABASE_URL to that database; keep the file until you are sure, and then remove it",
         ),
-        StoreError::HalfCopied(_) => {
-            Advice::new(Code::StateUnusable, error.to_string(), "run `guestlane store copy` again: it goes on where it was")
-        }
+        StoreError::MoveUnfinished { .. } => Advice::new(
+            Code::StateUnusable,
+            error.to_string(),
+            "finish the move by the same `guestlane store copy`, or go on with the file after `guestlane store copy --abandon`",
+        ),
+        StoreError::HalfCopied(_) => Advice::new(
+            Code::StateUnusable,
+            error.to_string(),
+            "finish the move by `guestlane store copy`; after `guestlane store copy --abandon` only the file is used",
+        ),
         StoreError::NotShared => Advice::new(
             Code::InvalidSettings,
             error.to_string(),

@@ -118,8 +118,16 @@ pub enum StoreError {
     /// Somebody copies it into a database at this moment.
     #[error("the store {} is being moved", .0.display())]
     BeingMoved(PathBuf),
+    /// A move into a database was begun, and neither finished nor abandoned.
+    #[error("the move of the store {} to {to} was interrupted", .path.display())]
+    MoveUnfinished {
+        /// The file.
+        path: PathBuf,
+        /// The database that it moves to.
+        to: String,
+    },
     /// The file's sessions are in a database now.
-    #[error("the store {} was {to}", .path.display())]
+    #[error("the store {} was moved to {to}", .path.display())]
     Moved {
         /// The file.
         path: PathBuf,

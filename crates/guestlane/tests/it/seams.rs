@@ -238,6 +238,7 @@ const OF_THEIR_OWN: &[Seam] = &[
     // Only where a store is shared, or moved.
     Seam::RowsTaken,
     Seam::RowsEnded,
+    Seam::MoveMarked,
     Seam::RowsCopied,
     Seam::StoreMoved,
 ];

@@ -2,14 +2,15 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use guestlane::{
     Lane, Places, Seam, Seams,
+    api_key::{ApiKey, HashKey, Scope, Scopes, StoredApiKey},
     store::{
-        Database, GuestIds, PostgresUrl, RecordFilter, SessionFilter,
-        copy::{Copied, CopyError, copy},
+        Database, Erased, GuestIds, PostgresUrl, RecordFilter, SessionFilter, StoreError,
+        copy::{Copied, CopyError, CopyProgress, copy},
     },
 };
 
@@ -53,6 +54,38 @@ async fn try_copy_now(places: &Places, to: &str, seams: &Seams) -> Result<Result
     tokio::task::spawn_blocking(copying).await
 }
 
+/// A run with a progress of its own, once no thread of an earlier user has the file.
+async fn copy_with_progress(
+    places: &Places,
+    to: &str,
+    seams: &Seams,
+    progress: impl FnMut(CopyProgress) + Clone + Send + 'static,
+) -> Result<Result<Copied, CopyError>, tokio::task::JoinError> {
+    loop {
+        let (places, to, seams) = (places.clone(), to.parse::<PostgresUrl>().unwrap(), seams.clone());
+        let (now, progress) = (guestlane::Clock::system().now(), progress.clone());
+        let copying = move || copy(places.database.file().unwrap(), &to, &places.home, &places.audit.path, now, &seams, progress);
+        match tokio::task::spawn_blocking(copying).await {
+            Ok(Err(CopyError::InUse(_))) => tokio::task::yield_now().await,
+            tried => return tried,
+        }
+    }
+}
+
+async fn abandon(places: &Places) -> Result<String, CopyError> {
+    loop {
+        match guestlane::store::copy::abandon(places.database.file().unwrap()) {
+            Err(CopyError::InUse(_)) => tokio::task::yield_now().await,
+            tried => return tried,
+        }
+    }
+}
+
+/// The database as messages name it.
+fn to_shown(to: &str) -> String {
+    to.parse::<PostgresUrl>().unwrap().to_string()
+}
+
 /// All sessions, records and events, as they are told.
 async fn told(lane: &Lane) -> (String, String, String, String) {
     let store = lane.store();
@@ -88,16 +121,18 @@ async fn all_of_it_arrives_and_life_goes_on_where_it_was() {
 }
 
 #[tokio::test]
-async fn a_copy_that_dies_at_any_moment_goes_on_and_meanwhile_nobody_uses_half_of_it() {
+async fn a_move_that_dies_at_any_moment_goes_on_and_neither_store_opens_meanwhile() {
     let (mut world, places) = world_in_a_file().await;
     let to = world.postgres.clone().unwrap();
     let mut deaths = 0;
+    let given_up = Arc::new(AtomicBool::new(false));
     loop {
-        let passed = Arc::new(AtomicUsize::new(0));
-        let counted = Arc::clone(&passed);
-        let at = deaths + 1;
-        let seams = Seams::new(move |seam| {
-            matches!(seam, Seam::RowsCopied | Seam::StoreMoved) && counted.fetch_add(1, Ordering::SeqCst) + 1 == at
+        // Each run dies at the first chunk that it copies, and one of them when the file is given up.
+        let once = Arc::clone(&given_up);
+        let seams = Seams::new(move |seam| match seam {
+            Seam::RowsCopied => true,
+            Seam::StoreMoved => !once.swap(true, Ordering::SeqCst),
+            _ => false,
         });
         match try_copy(&places, &to, &seams).await {
             Err(_) => deaths += 1,
@@ -106,22 +141,162 @@ async fn a_copy_that_dies_at_any_moment_goes_on_and_meanwhile_nobody_uses_half_o
                 break;
             }
         }
+        world.config.places.database = places.database.clone();
+        let refused = world.try_lane().await.unwrap_err().to_string();
+        assert!(refused.contains("was interrupted") || refused.contains("was moved to"), "{refused}");
         world.config.places.database = to.parse().unwrap();
         let refused = world.try_lane().await.unwrap_err();
         assert!(refused.to_string().contains("copied into"), "{refused}");
     }
     assert!(deaths >= 8, "{deaths}");
-    // Once more is once too often: the database may have been used since.
-    let told = try_copy(&places, &to, &Seams::default()).await.unwrap();
-    assert!(matches!(told, Err(CopyError::Done)), "{told:?}");
-    world.config.places.database = to.parse().unwrap();
+    // The database may have been used since: a second move would overwrite it.
+    let again = try_copy(&places, &to, &Seams::default()).await.unwrap();
+    assert!(matches!(again, Err(CopyError::Done)), "{again:?}");
+    assert!(matches!(abandon(&places).await, Err(CopyError::Store(StoreError::Moved { .. }))));
     world.lane().await.create(request("unfinished")).await.unwrap();
     world.assert_each_guest_once(61);
     world.proven_logs().await;
 }
 
+/// All tables, in the order in which they move.
+const TABLES: [&str; 12] = [
+    "platform",
+    "property",
+    "secret",
+    "signing_key",
+    "api_key",
+    "guest_key",
+    "counter",
+    "pruned_latency",
+    "session",
+    "outbox",
+    "audit_log",
+    "audit_entry",
+];
+
+/// Dies at the first row of `table`.
+async fn die_at(places: &Places, to: &str, table: &'static str) {
+    let reached = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&reached);
+    let seams = Seams::new(move |seam| seam == Seam::RowsCopied && reached.load(Ordering::SeqCst));
+    let progress = move |progress: CopyProgress| {
+        let copies = progress.table == table && progress.done > 0;
+        seen.store(copies, Ordering::SeqCst);
+    };
+    assert!(copy_with_progress(places, to, &seams, progress).await.is_err(), "{table}: no death");
+}
+
+fn api_key(world: &World, hash: &HashKey) -> StoredApiKey {
+    let scopes = Scopes::new([Scope::Admin]).unwrap();
+    StoredApiKey::new(&ApiKey::generate().unwrap(), hash, "shop", scopes, world.clock.now())
+}
+
+async fn signing_keys(lane: &Lane) -> Vec<String> {
+    let keys = lane.store().signing_keys().await.unwrap();
+    keys.iter().map(|key| format!("{} {:?} {:?}", key.kid, key.life, key.sealed)).collect()
+}
+
+/// Revoked keys that became good again, erased guests that came back and sessions that were opened a second time: each was the result
+/// of a move that was interrupted and finished after the file had gone on.
 #[tokio::test]
-async fn a_record_that_was_changed_on_the_way_is_found_and_the_file_goes_on_being_used() {
+async fn a_move_that_is_interrupted_at_each_table_and_abandoned_later_takes_all_that_changed_meanwhile() {
+    let (mut world, places) = world_in_a_file().await;
+    let to = world.postgres.clone().unwrap();
+    let hash = HashKey::new(b"secret");
+    let lane = world.lane().await;
+    for _ in TABLES {
+        lane.store().add_api_key(api_key(&world, &hash), None).await.unwrap();
+    }
+    let ids: Vec<String> = lane.store().api_keys().await.unwrap().into_iter().map(|key| key.id).collect();
+    drop(lane);
+    world.sql("INSERT INTO pruned_latency VALUES (1000, 1)");
+    for (round, table) in TABLES.into_iter().enumerate() {
+        die_at(&places, &to, table).await;
+        assert_eq!(abandon(&places).await.unwrap(), to_shown(&to), "{table}");
+        let lane = world.lane().await;
+        let (store, now) = (lane.store(), world.clock.now());
+        store.revoke_api_key(ids[round].clone(), now).await.unwrap();
+        lane.create(request(&format!("between-{round}"))).await.unwrap();
+        let erased = store.erase_guest(format!("guest-{round}").parse().unwrap(), now).await.unwrap();
+        assert!(matches!(erased, Erased::Done(_)), "{erased:?}");
+        match round {
+            3 => drop(lane.recover().await.unwrap()),
+            5 => drop(lane.create(request("unfinished")).await.unwrap()),
+            7 => drop(world.state().await.revoke_key("webchat-guest-key-v1", now).await.unwrap()),
+            _ => {}
+        }
+        lane.outbox().unwrap().deliver_due().await.unwrap();
+        lane.finish().await.unwrap();
+    }
+    let lane = world.lane().await;
+    let before = told(&lane).await;
+    let keys = format!("{:?}", lane.store().api_keys().await.unwrap());
+    let signing = signing_keys(&lane).await;
+    drop(lane);
+
+    let copied = try_copy(&places, &to, &Seams::default()).await.unwrap().unwrap();
+    assert_eq!(copied.rows["api_key"], TABLES.len() as u64);
+    world.config.places.database = to.parse().unwrap();
+    let lane = world.lane().await;
+    assert_eq!(told(&lane).await, before);
+    assert_eq!(format!("{:?}", lane.store().api_keys().await.unwrap()), keys);
+    assert_eq!(signing_keys(&lane).await, signing);
+    assert!(lane.store().api_keys().await.unwrap().iter().all(|key| key.revoked_at.is_some()));
+    for round in 0..TABLES.len() {
+        assert!(lane.create(request(&format!("between-{round}"))).await.unwrap().replayed);
+    }
+    assert!(lane.create(request("unfinished")).await.unwrap().replayed);
+    lane.create(request("new")).await.unwrap();
+    let guests = 61 + TABLES.len() as u64 + 1;
+    world.assert_each_guest_once(guests);
+    assert!(world.proven_logs().await.iter().all(|log| !log.elsewhere));
+}
+
+/// A file that a backup brought back carries no mark: only the rows themselves tell that they are others.
+#[tokio::test]
+async fn rows_that_changed_without_a_word_are_found_and_replaced() {
+    let (mut world, places) = world_in_a_file().await;
+    let to = world.postgres.clone().unwrap();
+    die_at(&places, &to, "audit_entry").await;
+    abandon(&places).await.unwrap();
+    world.sql(
+        "UPDATE session SET attempts = attempts + 1 WHERE id = (SELECT max(id) FROM session); \
+         DELETE FROM session WHERE id = (SELECT min(id) FROM session); \
+         UPDATE outbox SET tries = 9 WHERE seq = 30; \
+         UPDATE counter SET value = value + 1; \
+         UPDATE platform SET client_id = 'another'",
+    );
+    let lane = world.lane().await;
+    let before = told(&lane).await;
+    drop(lane);
+    let copied = try_copy(&places, &to, &Seams::default()).await.unwrap().unwrap();
+    assert_eq!(copied.rows["session"], 60);
+    world.config.places.database = to.parse().unwrap();
+    assert_eq!(told(&*world.lane().await).await, before);
+    assert_eq!(guestlane_test_postgres::column(&to, "SELECT client_id FROM platform"), ["another"]);
+}
+
+#[tokio::test]
+async fn a_file_that_moves_to_one_database_moves_to_no_other() {
+    let (world, places) = world_in_a_file().await;
+    let (to, other) = (world.postgres.clone().unwrap(), guestlane_test_postgres::new_schema());
+    die_at(&places, &to, "session").await;
+    let refused = try_copy(&places, &other, &Seams::default()).await.unwrap();
+    assert!(matches!(&refused, Err(CopyError::OtherTarget { to: marked, .. }) if *marked == to_shown(&to)), "{refused:?}");
+    try_copy(&places, &to, &Seams::default()).await.unwrap().unwrap();
+    let refused = try_copy(&places, &other, &Seams::default()).await.unwrap();
+    assert!(matches!(&refused, Err(CopyError::Store(StoreError::Moved { .. }))), "{refused:?}");
+    assert!(matches!(abandon(&places).await, Err(CopyError::Store(StoreError::Moved { .. }))));
+}
+
+#[tokio::test]
+async fn a_store_that_is_not_being_moved_has_nothing_to_abandon() {
+    let (_world, places) = world_in_a_file().await;
+    assert!(matches!(abandon(&places).await, Err(CopyError::NotBegun(_))));
+}
+
+#[tokio::test]
+async fn a_row_that_changes_on_the_way_is_found_and_the_same_command_mends_it() {
     let (world, places) = world_in_a_file().await;
     let to = world.postgres.clone().unwrap();
     let passed = AtomicUsize::new(0);
@@ -134,9 +309,11 @@ async fn a_record_that_was_changed_on_the_way_is_found_and_the_file_goes_on_bein
         }
         false
     });
-    let told = try_copy(&places, &to, &seams).await.unwrap().unwrap_err();
-    assert!(matches!(&told, CopyError::Differs { what, .. } if what == "the audit log 1"), "{told}");
-    world.lane().await.create(request("ann")).await.unwrap();
+    let found = try_copy(&places, &to, &seams).await.unwrap().unwrap_err();
+    assert!(matches!(&found, CopyError::Differs { what, .. } if what == "audit_entry"), "{found}");
+    let refused = world.try_lane().await.unwrap_err().to_string();
+    assert!(refused.contains("was interrupted"), "{refused}");
+    try_copy(&places, &to, &Seams::default()).await.unwrap().unwrap();
 }
 
 #[tokio::test]

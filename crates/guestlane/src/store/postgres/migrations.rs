@@ -4,7 +4,7 @@ use super::connection::{Asked, Connection};
 use crate::store::StoreError;
 
 /// Never changed once released; a new format is a new entry.
-const FORMATS: &[&str] = &[include_str!("format_1.sql")];
+const FORMATS: &[&str] = &[include_str!("format_1.sql"), include_str!("format_2.sql")];
 
 /// Of two processes that start at once, one brings the database up, and the other one waits. Means nothing.
 const LOCK: i64 = 0x6775_6573_746c_616e;

@@ -97,7 +97,7 @@ impl NewSessions {
          token_jti, token_iat, attempts, epoch, admitted_at, step_since, due_at, uncertain, surface, door, guest_session, person, plain_contact, \
          traceparent) SELECT * FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::text[], $5::uuid[], $6::text[], $7::text[], $8::text[], \
          $9::uuid[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::boolean[], $17::text[], \
-         $18::uuid[], $19::bytea[], $20::text[], $21::boolean[], $22::text[]) ON CONFLICT (idempotency_key) DO NOTHING RETURNING id";
+         $18::uuid[], $19::bytea[], $20::text[], $21::boolean[], $22::text[]) ON CONFLICT (idempotency_key, owner) DO NOTHING RETURNING id";
 
     pub(super) fn push(&mut self, session: &Session) -> Asked<()> {
         let row = SessionRow::of(session)?;

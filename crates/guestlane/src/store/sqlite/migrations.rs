@@ -15,6 +15,7 @@ const FORMATS: &[Format] = &[
     Format { sql: include_str!("format_4.sql"), and_then: |_| Ok(()) },
     Format { sql: include_str!("format_5.sql"), and_then: |_| Ok(()) },
     Format { sql: include_str!("format_6.sql"), and_then: |_| Ok(()) },
+    Format { sql: include_str!("format_7.sql"), and_then: |_| Ok(()) },
 ];
 
 /// A format: what is changed by SQL, and what SQL cannot do.

@@ -25,7 +25,7 @@ use std::{
 };
 
 use guestlane_genesys::{Clock, Seams};
-use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use rusqlite::{Connection, OpenFlags};
 use tracing::warn;
 
 use super::{AuditSettings, Glance, Guarantees, StoreError};
@@ -57,8 +57,44 @@ pub(super) fn users(path: &Path) -> Result<File, StoreError> {
     opened.map_err(|error| StoreError::Open(lock, error))
 }
 
-/// What stands in front of where a store was moved to, among the chores.
-pub(super) const MOVED: &str = "moved to ";
+/// What a file's mark says of its move into a database. It stands among the chores.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Marked {
+    /// The move to this database was begun. The file is refused until the move is finished or abandoned.
+    Moving(String),
+    /// The sessions are in this database. The file is refused for good.
+    Moved(String),
+}
+
+const MOVING: &str = "moving to ";
+const MOVED: &str = "moved to ";
+
+/// The mark of the file, if it has one. After a finished move it has both marks, and the later one counts.
+pub(super) fn marked(connection: &Connection) -> Result<Option<Marked>, StoreError> {
+    let mut select = connection.prepare("SELECT name FROM chore WHERE name >= 'mov' AND name < 'mow' ORDER BY name")?;
+    let names = select.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
+    let mark = |name: &String| {
+        let moved = name.strip_prefix(MOVED).map(|to| Marked::Moved(to.to_owned()));
+        moved.or_else(|| name.strip_prefix(MOVING).map(|to| Marked::Moving(to.to_owned())))
+    };
+    Ok(names.iter().find_map(mark))
+}
+
+/// Marks the file.
+pub(super) fn mark(connection: &Connection, mark: &Marked) -> Result<(), StoreError> {
+    let name = match mark {
+        Marked::Moving(to) => format!("{MOVING}{to}"),
+        Marked::Moved(to) => format!("{MOVED}{to}"),
+    };
+    connection.execute("INSERT INTO chore (name) VALUES (?1) ON CONFLICT DO NOTHING", [name])?;
+    Ok(())
+}
+
+/// Removes the mark of a move that is abandoned.
+pub(super) fn unmark(connection: &Connection) -> Result<(), StoreError> {
+    connection.execute("DELETE FROM chore WHERE name >= ?1 AND name < 'moving to!'", [MOVING])?;
+    Ok(())
+}
 
 /// Brings a file up to the format that this version writes.
 pub(super) fn bring_up(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
@@ -92,9 +128,10 @@ impl Sqlite {
         let mut connection = Connection::open(path)?;
         connection.busy_timeout(BUSY)?;
         migrations::run(&mut connection, path)?;
-        let moved = "SELECT name FROM chore WHERE name >= 'moved to ' AND name < 'moved to!'";
-        if let Some(to) = connection.query_row(moved, [], |row| row.get(0)).optional()? {
-            return Err(StoreError::Moved { path: path.to_owned(), to });
+        match marked(&connection)? {
+            Some(Marked::Moving(to)) => return Err(StoreError::MoveUnfinished { path: path.to_owned(), to }),
+            Some(Marked::Moved(to)) => return Err(StoreError::Moved { path: path.to_owned(), to }),
+            None => {}
         }
         let reader = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
         reader.busy_timeout(BUSY)?;

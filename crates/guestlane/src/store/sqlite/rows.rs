@@ -64,7 +64,7 @@ pub(super) fn insert(connection: &Connection, session: &Session) -> Result<bool,
     let mut statement = connection.prepare_cached(
         "INSERT INTO session (id, idempotency_key, fingerprint, guest_id, queue_id, attributes, state, token_kid, token_jti, token_iat, \
          attempts, epoch, admitted_at, step_since, due_at, uncertain, surface, door, guest_session, person, plain_contact, traceparent) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22) ON CONFLICT (idempotency_key) DO NOTHING",
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22) ON CONFLICT (idempotency_key, owner) DO NOTHING",
     )?;
     let inserted = statement.execute(params![
         row.id.into_bytes(),

@@ -1,0 +1,21 @@
+-- Idempotency keys are scoped to an owner; facts about the store itself have a table.
+
+-- `owner`: 'local' for the command line and the library, the API key's owner for the service, '' for sessions
+-- admitted before owners existed, whose keys every owner finds.
+ALTER TABLE session ADD COLUMN owner text NOT NULL DEFAULT '';
+ALTER TABLE session DROP CONSTRAINT session_idempotency_key_key;
+ALTER TABLE session ADD UNIQUE (idempotency_key, owner);
+
+-- The owner of the sessions that a key creates. A key that replaces another one has the same owner.
+ALTER TABLE api_key ADD COLUMN owner text NOT NULL DEFAULT '';
+UPDATE api_key SET owner = id;
+
+-- Facts about the store: `store_id` identifies it while it moves; `retention_mark` is the time that retention trusts.
+CREATE TABLE property (
+    name  text PRIMARY KEY,
+    value text NOT NULL
+);
+INSERT INTO property (name, value) VALUES ('store_id', replace(gen_random_uuid()::text, '-', ''));
+
+-- Retention keeps a session while a row of a batch may still ask for its idempotency key.
+CREATE INDEX batch_row_key ON batch_row (idempotency_key) WHERE state = 'waiting' OR state = 'running';
