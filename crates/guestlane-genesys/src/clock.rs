@@ -12,7 +12,7 @@ use std::{
     str::FromStr,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -121,6 +121,79 @@ pub struct Clock(Kind);
 enum Kind {
     System,
     Manual(ManualClock),
+    Following(Arc<Following>),
+}
+
+/// The time since the machine started, sleep included, and which start that was. Within one start it tells how much time passed
+/// whatever happens to the wall clock, also between two processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Boot {
+    /// Identifies the start of the machine.
+    pub id: u128,
+    /// The time since then.
+    pub elapsed: Duration,
+}
+
+impl Boot {
+    /// `CLOCK_BOOTTIME` (clock_gettime(2)) and `/proc/sys/kernel/random/boot_id` (random(4)). Where the kernel has no such file, each
+    /// process counts as a start of its own.
+    fn of_this_machine() -> Self {
+        static ID: OnceLock<u128> = OnceLock::new();
+        let read = || std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
+        let id = ID.get_or_init(|| {
+            let known = read().and_then(|text| uuid::Uuid::try_parse(text.trim()).ok());
+            known.unwrap_or_else(uuid::Uuid::new_v4).as_u128()
+        });
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let seconds = Duration::from_secs(u64::try_from(now.tv_sec).unwrap_or(0));
+        Self { id: *id, elapsed: seconds + Duration::from_nanos(u64::try_from(now.tv_nsec).unwrap_or(0)) }
+    }
+}
+
+/// A clock that shows the time of a reference, such as a database that several nodes share: what these nodes compare is then one
+/// clock's time. Between two measurements it advances with the monotonic clock, so that a wall clock that jumps has no effect.
+#[derive(Clone, Debug)]
+pub struct ReferenceClock(Arc<Following>);
+
+#[derive(Debug)]
+struct Following {
+    base: Clock,
+    is_set: AtomicBool,
+    /// The reference's time less the base's monotonic time, in microseconds.
+    offset: AtomicI64,
+}
+
+impl ReferenceClock {
+    /// Shows the time of `base` until it is [set](Self::set).
+    pub fn new(base: Clock) -> Self {
+        Self(Arc::new(Following { base, is_set: AtomicBool::new(false), offset: AtomicI64::new(0) }))
+    }
+
+    /// A measurement: the reference showed `reference` when the base's [monotonic](Clock::monotonic) clock showed `at`.
+    pub fn set(&self, reference: Timestamp, at: Timestamp) {
+        self.0.offset.store(reference.0 - at.0, Ordering::SeqCst);
+        self.0.is_set.store(true, Ordering::SeqCst);
+    }
+
+    /// How far the wall clock is ahead of the reference (behind: negative), in microseconds. `None` before the first measurement.
+    pub fn wall_clock_offset(&self) -> Option<i64> {
+        self.0.is_set.load(Ordering::SeqCst).then(|| self.0.base.now().0 - self.0.now().0)
+    }
+
+    /// The clock that shows the reference's time.
+    pub fn clock(&self) -> Clock {
+        Clock(Kind::Following(Arc::clone(&self.0)))
+    }
+}
+
+impl Following {
+    fn now(&self) -> Timestamp {
+        if self.is_set.load(Ordering::SeqCst) {
+            Timestamp(self.base.monotonic().0 + self.offset.load(Ordering::SeqCst))
+        } else {
+            self.base.now()
+        }
+    }
 }
 
 impl Clock {
@@ -129,9 +202,25 @@ impl Clock {
         Self(Kind::System)
     }
 
-    /// Whether it is the machine's: then it can be compared with another machine's.
-    pub fn is_system(&self) -> bool {
-        matches!(self.0, Kind::System)
+    /// Whether its time may be compared with another machine's: the system's may, a manual one where the test says so.
+    pub fn is_comparable(&self) -> bool {
+        match &self.0 {
+            Kind::System => true,
+            Kind::Manual(manual) => manual.0.comparable.load(Ordering::SeqCst),
+            Kind::Following(following) => following.base.is_comparable(),
+        }
+    }
+
+    /// The time since the machine started.
+    pub fn boot(&self) -> Boot {
+        match &self.0 {
+            Kind::System => Boot::of_this_machine(),
+            Kind::Manual(manual) => {
+                let state = manual.state();
+                Boot { id: state.boot, elapsed: state.now.since(Timestamp::default()) }
+            }
+            Kind::Following(following) => following.base.boot(),
+        }
     }
 
     /// The time now.
@@ -144,6 +233,7 @@ impl Clock {
                 Timestamp(i64::try_from(micros).unwrap_or(i64::MAX))
             }
             Kind::Manual(manual) => manual.now(),
+            Kind::Following(following) => following.now(),
         }
     }
 
@@ -158,6 +248,7 @@ impl Clock {
                 *then + began.elapsed()
             }
             Kind::Manual(manual) => manual.state().now,
+            Kind::Following(following) => following.base.monotonic(),
         }
     }
 
@@ -169,6 +260,7 @@ impl Clock {
                 tokio::time::sleep(duration).await;
             }
             Kind::Manual(manual) => manual.sleep(duration).await,
+            Kind::Following(following) => Box::pin(following.base.sleep(duration)).await,
         }
     }
 
@@ -192,6 +284,7 @@ impl Clock {
     pub fn busy(&self) -> Busy {
         Busy(match &self.0 {
             Kind::System => None,
+            Kind::Following(following) => return following.base.busy(),
             Kind::Manual(manual) => {
                 manual.0.busy.fetch_add(1, Ordering::SeqCst);
                 Some(manual.clone())
@@ -226,6 +319,7 @@ pub struct ManualClock(Arc<Hands>);
 struct Hands {
     state: Mutex<State>,
     busy: AtomicUsize,
+    comparable: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -234,6 +328,8 @@ struct State {
     now: Timestamp,
     /// How far what it shows is off, in microseconds.
     stepped: i64,
+    /// Which start of the machine it is.
+    boot: u128,
     sleepers: BinaryHeap<Reverse<Sleeper>>,
     seq: u64,
 }
@@ -265,8 +361,8 @@ impl Ord for Sleeper {
 impl ManualClock {
     /// Stands at `now` until moved.
     pub fn new(now: Timestamp) -> Self {
-        let state = State { now, stepped: 0, sleepers: BinaryHeap::new(), seq: 0 };
-        Self(Arc::new(Hands { state: Mutex::new(state), busy: AtomicUsize::new(0) }))
+        let state = State { now, stepped: 0, boot: 1, sleepers: BinaryHeap::new(), seq: 0 };
+        Self(Arc::new(Hands { state: Mutex::new(state), busy: AtomicUsize::new(0), comparable: AtomicBool::new(false) }))
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -282,6 +378,16 @@ impl ManualClock {
     /// Somebody sets it: it shows another time from now on. Who waits, waits as long as before.
     pub fn step(&self, seconds: i64) {
         self.state().stepped += seconds * 1_000_000;
+    }
+
+    /// From now on its time is compared with other machines', such as a database's.
+    pub fn compare_with_others(&self) {
+        self.0.comparable.store(true, Ordering::SeqCst);
+    }
+
+    /// The machine starts again: the time since its start means something else from now on.
+    pub fn reboot(&self) {
+        self.state().boot += 1;
     }
 
     /// Moves forward by `duration`, waking in order all who wait for a moment on the way.
@@ -412,6 +518,33 @@ mod tests {
         waiting.await.unwrap();
         let system = Clock::system();
         assert!(system.monotonic() <= system.monotonic());
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_follows_a_reference_ignores_a_wall_clock_that_jumps() {
+        let (manual, base) = clock();
+        let reference = ReferenceClock::new(base.clone());
+        let following = reference.clock();
+        assert_eq!((following.now(), reference.wall_clock_offset()), (base.now(), None));
+        reference.set(Timestamp::from_unix_micros(500_000_000), base.monotonic());
+        manual.step(-3600);
+        manual.advance(Duration::from_secs(5));
+        assert_eq!(following.now().unix_seconds(), 505);
+        assert_eq!(reference.wall_clock_offset(), Some(base.now().unix_micros() - 505_000_000));
+    }
+
+    #[test]
+    fn the_time_since_the_machine_started_goes_on_in_one_start() {
+        let system = Clock::system();
+        let (first, second) = (system.boot(), system.boot());
+        assert!(first.id == second.id && first.elapsed <= second.elapsed);
+        let (manual, clock) = clock();
+        let first = clock.boot();
+        manual.step(-3600);
+        manual.advance(Duration::from_secs(5));
+        assert_eq!((clock.boot().id, clock.boot().elapsed - first.elapsed), (first.id, Duration::from_secs(5)));
+        manual.reboot();
+        assert_ne!(clock.boot().id, first.id);
     }
 
     #[tokio::test]

@@ -36,7 +36,7 @@ pub mod wire_log;
 
 pub use base_url::{BaseUrl, InvalidBaseUrl, is_loopback};
 pub use budget::RetryBudget;
-pub use clock::{Busy, Clock, InvalidTimestamp, ManualClock, TimedOut, Timestamp};
+pub use clock::{Boot, Busy, Clock, InvalidTimestamp, ManualClock, ReferenceClock, TimedOut, Timestamp};
 pub use cloud::{
     contacts::{ContactIdentifier, Enrich, ExternalContact, ExternalId, IdentifierKind, PhoneNumber, SourceRef, WouldBe},
     conversations::{Communication, Conversation, Participant},

@@ -15,7 +15,7 @@ use guestlane_genesys::{
 use http::StatusCode;
 use secrecy::SecretString;
 use tokio::sync::{OnceCell, broadcast};
-use tracing::warn;
+use tracing::{error, info, warn};
 use url::Url;
 
 use crate::{
@@ -98,6 +98,7 @@ pub struct Lane {
     audit_log: PathBuf,
     queues: Mutex<HashMap<QueueId, KnownQueue>>,
     heartbeat: tokio::task::JoinHandle<()>,
+    measuring_clock: tokio::task::JoinHandle<()>,
     reading_keys: tokio::task::JoinHandle<()>,
 }
 
@@ -121,6 +122,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How often abandoned sessions are looked for.
 const RECOVER_EVERY: Duration = Duration::from_millis(500);
 
+/// How often the clocks of this machine and of the database are compared.
+const MEASURE_CLOCK_EVERY: Duration = Duration::from_secs(10);
+
 /// How many abandoned sessions are driven at once.
 const RECOVER_AT_ONCE: u32 = 32;
 
@@ -128,6 +132,7 @@ impl Lane {
     /// Opens store, keys, platform and CRM. Must be called within a tokio runtime; nothing is sent yet.
     pub async fn open(config: LaneConfig, clock: Clock) -> Result<Arc<Self>, Error> {
         let state = State::open(&config.places, &clock).await?;
+        let clock = state.store.clock();
         if config.surface.is_official() {
             state.is_not_of_another(&config.credentials.hosts.api).await?; // and is this one's once the platform has answered
         } else {
@@ -155,6 +160,7 @@ impl Lane {
         let errors = ErrorTally::new(state.store.error_counts().await?, Arc::clone(platform.stats()));
         let driving = Driving::default();
         let heartbeat = tokio::spawn(renew_leases(driving.clone(), state.store.clone(), clock.clone(), seams.clone()));
+        let measuring_clock = tokio::spawn(measure_clock(state.store.clone()));
         let keys = LiveKeys::new(state.keyring, Arc::clone(&state.master), state.store.clone());
         let reading_keys = tokio::spawn(keys.clone().keep_reading(clock.clone()));
         Ok(Arc::new(Self {
@@ -182,6 +188,7 @@ impl Lane {
             audit_log: config.places.audit.path,
             queues: Mutex::default(),
             heartbeat,
+            measuring_clock,
             reading_keys,
         }))
     }
@@ -462,7 +469,27 @@ impl Lane {
 impl Drop for Lane {
     fn drop(&mut self) {
         self.heartbeat.abort();
+        self.measuring_clock.abort();
         self.reading_keys.abort();
+    }
+}
+
+/// Compares this machine's clock with the database's, for as long as the process lives.
+async fn measure_clock(store: Store) {
+    let clock = store.clock();
+    let mut may_claim = true;
+    loop {
+        clock.sleep(MEASURE_CLOCK_EVERY).await;
+        if let Err(error) = store.measure_clock().await {
+            warn!(error = crate::error::chain(&error), "the clocks could not be compared; the last comparison holds");
+        }
+        let offset = store.clock_offset();
+        match (may_claim, store.may_claim()) {
+            (true, false) => error!(offset, "this machine's clock differs from the database's; claiming and retention stop"),
+            (false, true) => info!(offset, "this machine's clock agrees with the database's again; claiming goes on"),
+            (true, true) | (false, false) => {}
+        }
+        may_claim = store.may_claim();
     }
 }
 

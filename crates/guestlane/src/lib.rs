@@ -55,7 +55,7 @@ pub mod work;
 pub use error::Error;
 pub use guestlane_genesys::{
     Attempt, BaseUrl, CallStats, ClientUse, Clock, Counted, Credentials, ErrorCounts, Histogram, Hosts, ManualClock, OAuthClient,
-    Patience, Priority, Rate, RetryPolicy, Seam, Seams, SignIn, Timed, Timestamp, TraceParent, Trail, Trust,
+    Patience, Priority, Rate, ReferenceClock, RetryPolicy, Seam, Seams, SignIn, Timed, Timestamp, TraceParent, Trail, Trust,
     guest::frame::SessionToken, trace,
 };
 pub use lane::{CrmSettings, Lane, LaneConfig};

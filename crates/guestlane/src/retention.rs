@@ -23,11 +23,14 @@ const PAUSE: Duration = Duration::from_millis(100);
 const REST: Duration = Duration::from_secs(300);
 
 impl Lane {
-    /// Forgets the sessions whose time is over, until there is none. Without a retention, nothing.
+    /// Deletes the sessions and batches whose time is over, until there is none. Without a retention it only records the time, which
+    /// a retention that is set later will trust.
     pub async fn prune(&self) -> Result<Pruned, StoreError> {
         let mut sum = Pruned::default();
-        let Some(keep) = self.keep_sessions else { return Ok(sum) };
-        let until = self.clock.now() - keep;
+        let Some(until) = self.store.advance_retention(self.keep_sessions).await? else { return Ok(sum) };
+        while self.store.prune_batches(until).await? > 0 {
+            self.clock.sleep(PAUSE).await;
+        }
         loop {
             sum += self.store.prune(sum.next, until, STEP).await?;
             if sum.next.is_none() {
@@ -39,12 +42,12 @@ impl Lane {
 
     /// Does so for ever.
     pub(crate) async fn keep_pruning(&self) {
-        while self.keep_sessions.is_some() {
+        loop {
             match self.prune().await {
                 Ok(Pruned { sessions: 0, .. }) => {}
-                Ok(Pruned { sessions, events, .. }) => info!(sessions, events, "forgot sessions whose time is over"),
+                Ok(Pruned { sessions, events, .. }) => info!(sessions, events, "deleted sessions whose retention is over"),
                 Err(error) => {
-                    warn!(error = crate::error::chain(&error), "old sessions could not be forgotten; it is tried again")
+                    warn!(error = crate::error::chain(&error), "retention failed; it is tried again in five minutes")
                 }
             }
             self.clock.sleep(REST).await;

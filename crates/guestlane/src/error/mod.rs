@@ -360,6 +360,11 @@ fn store_advice(error: &StoreError) -> Advice {
             error.to_string(),
             "set GUESTLANE_DATABASE_URL to that database; keep the file until you are sure, and then remove it",
         ),
+        StoreError::Superseded { .. } => Advice::new(
+            Code::StateNewer,
+            error.to_string(),
+            "restart this process with the newer version; nothing was written, and the same key works there",
+        ),
         StoreError::MoveUnfinished { .. } => Advice::new(
             Code::StateUnusable,
             error.to_string(),

@@ -15,6 +15,9 @@ pub const LEASE: Duration = Duration::from_secs(4);
 /// that was set back since.
 pub const CLOCKS: Duration = Duration::from_secs(4);
 
+/// How far a node's wall clock may be off the database's: beyond, the node claims nothing and deletes nothing.
+pub const MAX_CLOCK_OFFSET: Duration = Duration::from_secs(2);
+
 /// How often a living driver renews its leases.
 pub const RENEW_EVERY: Duration = Duration::from_secs(1);
 

@@ -5,7 +5,7 @@ mod session;
 mod state;
 mod way;
 
-pub use lease::{CLOCKS, Driving, LEASE, RENEW_EVERY};
+pub use lease::{CLOCKS, Driving, LEASE, MAX_CLOCK_OFFSET, RENEW_EVERY};
 pub use session::{Failure, Session, SessionId, Setback, Standing};
 pub use state::{IllegalMove, Move, State};
 pub use way::{Start, Way};

@@ -198,9 +198,43 @@ impl fmt::Debug for Attributes {
     }
 }
 
-/// The caller's name for this wish: the same key is the same session.
+/// The one to whom idempotency keys belong: the same key of two owners is two sessions.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Owner(Box<str>);
+
+impl Owner {
+    /// The command line, and programs that use the library.
+    pub fn local() -> Self {
+        Self("local".into())
+    }
+
+    /// An owner of API keys, as the store knows it.
+    pub fn of_api_key(owner: &str) -> Self {
+        Self(owner.into())
+    }
+
+    /// As a store has it. Empty for sessions from before owners existed: every owner finds them.
+    pub(crate) fn stored(owner: &str) -> Self {
+        Self(owner.into())
+    }
+
+    /// As a store keeps it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether sessions of this owner are another caller's business: those from before owners existed are everybody's.
+    pub fn may_see(&self, other: &Self) -> bool {
+        self == other || other.0.is_empty()
+    }
+}
+
+/// The caller's name for one session: the same key of the same owner is the same session.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct IdempotencyKey(Box<str>);
+pub struct IdempotencyKey {
+    text: Box<str>,
+    owner: Owner,
+}
 
 impl IdempotencyKey {
     /// In characters.
@@ -210,33 +244,50 @@ impl IdempotencyKey {
 
     /// A fresh one, in the brief's form: `webchat-session-<uuid>`.
     pub fn generate() -> Self {
-        Self(format!("{}{}", Self::GENERATED, Uuid::new_v4()).into())
+        Self::local(format!("{}{}", Self::GENERATED, Uuid::new_v4()))
+    }
+
+    fn local(text: impl Into<Box<str>>) -> Self {
+        Self { text: text.into(), owner: Owner::local() }
+    }
+
+    /// The same key of another owner. A parsed key is [local](Owner::local).
+    #[must_use]
+    pub fn owned_by(self, owner: Owner) -> Self {
+        Self { owner, ..self }
+    }
+
+    /// Whose key it is.
+    pub fn owner(&self) -> &Owner {
+        &self.owner
     }
 
     /// The key of a row that names none: it depends on the batch's name and on what the row says, so that the same row of the same batch
     /// is the same session, wherever in the file it stands.
     pub fn of_row(batch: &str, guest: &GuestId, person: &Person, queue: QueueId, attributes: &Attributes) -> Self {
         let (guest, person, attributes) = (guest.clone(), person.clone(), attributes.clone());
-        let row = SessionRequest { guest, person, queue, attributes, key: Self("-".into()) };
+        let row = SessionRequest { guest, person, queue, attributes, key: Self::local("-") };
         let text = [b"guestlane batch row\n".as_slice(), batch.as_bytes(), b"\n", &row.fingerprint()].concat();
         let hash = digest::digest(&digest::SHA256, &text);
         let hex: String = hash.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
-        Self(format!("batch-{hex}").into())
+        Self::local(format!("batch-{hex}"))
     }
 
     /// As the caller wrote it.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
     }
 
-    /// The key in the brief's form, under which the platform knows this session: it depends on nothing but the caller's key, and so is
-    /// the same for every attempt, after every restart, and on every machine.
+    /// The platform key of this session, in the brief's form. It depends on the caller's key and its owner alone: it is the same for
+    /// every attempt, after every restart, and on every machine, and no two owners share one.
     pub fn upstream(&self) -> String {
-        let own_form = self.0.strip_prefix(Self::GENERATED).is_some_and(|id| id.len() == 36 && Uuid::try_parse(id).is_ok());
-        if own_form {
-            return self.0.to_string();
+        let own_form = self.text.strip_prefix(Self::GENERATED).is_some_and(|id| id.len() == 36 && Uuid::try_parse(id).is_ok());
+        let shared = self.owner == Owner::local() || self.owner.as_str().is_empty();
+        if own_form && shared {
+            return self.text.to_string();
         }
-        let hash = digest::digest(&digest::SHA256, format!("guestlane idempotency key\n{}", self.0).as_bytes());
+        let named = if shared { self.text.to_string() } else { format!("{}\n{}", self.owner.as_str(), self.text) };
+        let hash = digest::digest(&digest::SHA256, format!("guestlane idempotency key\n{named}").as_bytes());
         let mut id = [0; 16];
         id.copy_from_slice(&hash.as_ref()[..16]);
         format!("{}{}", Self::GENERATED, uuid::Builder::from_custom_bytes(id).into_uuid())
@@ -258,19 +309,19 @@ impl FromStr for IdempotencyKey {
         if !text.chars().all(|c| c.is_ascii_graphic()) {
             return invalid("has a character that is not visible ASCII".into(), "use letters, digits and punctuation");
         }
-        Ok(Self(text.into()))
+        Ok(Self::local(text))
     }
 }
 
 impl fmt::Display for IdempotencyKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
 impl fmt::Debug for IdempotencyKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "IdempotencyKey({})", self.0)
+        write!(f, "IdempotencyKey({})", self.text)
     }
 }
 
@@ -394,6 +445,18 @@ mod tests {
         assert_ne!(upstream("order-1"), upstream("order-2"));
         // Pinned: a new version that derives another key would make second contacts.
         assert_eq!(upstream("order-1"), "webchat-session-7af15ad7-58ca-8cc5-b0e5-d73184eeb92e");
+    }
+
+    #[test]
+    fn the_same_key_of_two_owners_has_two_platform_keys() {
+        let shops = ["shop-a", "shop-b"].map(Owner::of_api_key);
+        for key in ["order-1", "webchat-session-7af15ad7-58ca-8cc5-b0e5-d73184eeb92e"] {
+            let key: IdempotencyKey = key.parse().unwrap();
+            let owned = shops.clone().map(|owner| key.clone().owned_by(owner).upstream());
+            assert!(owned[0] != owned[1] && owned.iter().all(|platform_key| *platform_key != key.upstream()), "{owned:?}");
+            let legacy = key.clone().owned_by(Owner::stored(""));
+            assert_eq!(legacy.upstream(), key.upstream(), "sessions from before owners existed keep their platform key");
+        }
     }
 
     fn request(guest: &str, attributes: &[(&str, &str)]) -> SessionRequest {

@@ -1,6 +1,6 @@
 //! All that the store does, on one page; each database does it in its own SQL.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use guestlane_genesys::{ErrorCounts, Timestamp};
 
@@ -55,6 +55,7 @@ impl Store {
 
     /// Takes up to `limit` rows that nobody has, or had and did not renew, leased from now.
     pub async fn take_rows(&self, limit: u32, now: Timestamp) -> Result<Vec<TakenRow>, StoreError> {
+        let limit = if self.may_claim() { limit } else { 0 };
         shared!(self, store => store.take_rows(limit, now))
     }
 
@@ -119,6 +120,9 @@ impl Store {
 
     /// Takes up to `limit` unfinished sessions that nobody drives any more.
     pub async fn take_up(&self, limit: u32, now: Timestamp) -> Result<Vec<Session>, StoreError> {
+        if !self.may_claim() {
+            return Ok(Vec::new());
+        }
         either!(self, store => store.take_up(limit, now))
     }
 
@@ -185,6 +189,9 @@ impl Store {
     /// Takes up to `limit` events for a receiver whose time has come, leased from now. Of each guest only the first that waits: their order is
     /// kept.
     pub async fn claim_events(&self, receiver: u32, limit: u32, now: Timestamp) -> Result<Vec<Event>, StoreError> {
+        if !self.may_claim() {
+            return Ok(Vec::new());
+        }
         either!(self, store => store.claim_events(receiver, limit, now))
     }
 
@@ -248,8 +255,26 @@ impl Store {
         either!(self, store => store.erase_guest(guest, now))
     }
 
-    /// Looks at up to `limit` sessions after `from`, oldest first, and forgets those that were done before `until`: in one transaction, with
-    /// their events. What is unfinished, needs attention or has an event that nobody has yet, stays.
+    /// Records how much time has passed, and returns the moment before which sessions are deleted now if they are kept for `keep`.
+    /// `None` without `keep`, and while this machine's clock differs from the database's.
+    pub async fn advance_retention(&self, keep: Option<Duration>) -> Result<Option<Timestamp>, StoreError> {
+        if !self.may_claim() {
+            return Ok(None);
+        }
+        either!(self, store => store.advance_retention(keep))
+    }
+
+    /// Deletes some rows of batches that ended before `until`, and returns how many; zero when none is left.
+    pub async fn prune_batches(&self, until: Timestamp) -> Result<u64, StoreError> {
+        match &self.kind {
+            Kind::Sqlite(_) => Ok(0), // a store in a file has no batches
+            Kind::Postgres(store) => store.prune_batches(until).await,
+        }
+    }
+
+    /// Looks at up to `limit` sessions after `from`, oldest first, and deletes those whose last transition was before `until`: in one
+    /// transaction, with their events. A session stays while it is unfinished or needs attention, while an event of it is not
+    /// delivered, and while a row of a batch may ask for its idempotency key.
     pub async fn prune(&self, from: Option<SessionId>, until: Timestamp, limit: u32) -> Result<Pruned, StoreError> {
         either!(self, store => store.prune(from, until, limit))
     }

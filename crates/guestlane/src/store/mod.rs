@@ -20,6 +20,7 @@ mod sqlite;
 mod standing;
 mod summary;
 mod transition;
+mod trusted_time;
 
 use std::{
     io,
@@ -72,6 +73,14 @@ pub enum StoreError {
         /// The file, or the database.
         path: String,
         /// Its format.
+        found: u32,
+        /// The newest format of this version.
+        known: u32,
+    },
+    /// A newer version of the product changed the format while this process was running.
+    #[error("a newer version of guestlane has changed the store's format to {found} while this one ({known}) was running")]
+    Superseded {
+        /// The format now.
         found: u32,
         /// The newest format of this version.
         known: u32,
@@ -154,6 +163,10 @@ pub enum StoreError {
 impl From<tokio_postgres::Error> for StoreError {
     fn from(error: tokio_postgres::Error) -> Self {
         match error.as_db_error() {
+            Some(said) if said.code().code() == "GL002" => {
+                let (found, known) = said.message().split_once(' ').unwrap_or_default();
+                Self::Superseded { found: found.parse().unwrap_or(0), known: known.parse().unwrap_or(0) }
+            }
             Some(said) => {
                 // The server ends, or somebody ends the connection: 57P01 to 57P05; connection exceptions: class 08.
                 let code = said.code().code();
@@ -240,6 +253,41 @@ impl Store {
             Database::Postgres(url) => Kind::Postgres(Arc::new(postgres::Postgres::open(url, home, clock, seams).await?)),
         };
         Ok(Self { kind, seams: seams.clone() })
+    }
+
+    /// The clock that leases, schedules and retention go by: the database's, where several nodes share one; else the machine's.
+    pub fn clock(&self) -> Clock {
+        match &self.kind {
+            Kind::Sqlite(store) => store.clock(),
+            Kind::Postgres(store) => store.clock(),
+        }
+    }
+
+    /// How far this machine's wall clock is ahead of the database's (behind: negative), in seconds. `None` for a store in a file.
+    pub fn clock_offset(&self) -> Option<f64> {
+        match &self.kind {
+            Kind::Sqlite(_) => None,
+            Kind::Postgres(store) => store.clock_offset().map(|micros| micros as f64 / 1e6),
+        }
+    }
+
+    /// Whether this machine's wall clock is close enough to the database's. Where it is not, nothing is claimed and nothing is deleted.
+    pub fn may_claim(&self) -> bool {
+        match &self.kind {
+            Kind::Sqlite(_) => true,
+            Kind::Postgres(store) => store.may_claim(),
+        }
+    }
+
+    /// Compares the machine's clock with the database's once more.
+    ///
+    /// # Errors
+    /// The database cannot be reached: then the last comparison holds.
+    pub async fn measure_clock(&self) -> Result<(), StoreError> {
+        match &self.kind {
+            Kind::Sqlite(_) => Ok(()),
+            Kind::Postgres(store) => store.measure_clock().await,
+        }
     }
 
     /// Word from other processes that keys changed, or that there is work: some of it is lost, and whoever needs to know looks by itself, too.

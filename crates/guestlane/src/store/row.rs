@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::StoreError;
 use crate::{
     ledger::{Failure, Session, SessionId, State, Way},
-    request::{Attributes, Person, QueueId, SessionRequest},
+    request::{Attributes, IdempotencyKey, Owner, Person, QueueId, SessionRequest},
     surface::Surface,
     token::TokenIdentity,
 };
@@ -16,7 +16,7 @@ use crate::{
 /// All columns but the fingerprint and the calls, in the order of the fields of [`SessionRow`].
 pub(super) const COLUMNS: &str = "id, idempotency_key, guest_id, queue_id, attributes, state, token_kid, token_jti, token_iat, \
      contact_id, conversation_id, attempts, epoch, admitted_at, step_since, due_at, opened_at, latency_us, failure_code, failure_message, uncertain, \
-     surface, door, guest_session, guest_session_ends, message_id, contact_unknown, person, plain_contact, traceparent";
+     surface, door, guest_session, guest_session_ends, message_id, contact_unknown, person, plain_contact, traceparent, owner";
 
 /// The sessions that somebody must still drive: [`State::is_unfinished`] in SQL, word by word the condition of the index over them.
 pub(super) const UNFINISHED: &str = "state != 'open' AND state != 'failed' AND state != 'needs_attention'";
@@ -54,6 +54,7 @@ pub(super) struct SessionRow {
     pub(super) person: Option<String>,
     pub(super) plain_contact: bool,
     pub(super) traceparent: Option<String>,
+    pub(super) owner: String,
 }
 
 impl SessionRow {
@@ -100,6 +101,7 @@ impl SessionRow {
             person,
             plain_contact: session.plain_contact,
             traceparent: session.trace.map(|trace| trace.to_string()),
+            owner: request.key.owner().as_str().to_owned(),
         })
     }
 
@@ -116,7 +118,11 @@ impl SessionRow {
             id: SessionId(self.id),
             way: way(&self.surface, self.door, self.guest_session)?,
             request: SessionRequest {
-                key: self.idempotency_key.parse().map_err(bad("idempotency_key"))?,
+                key: self
+                    .idempotency_key
+                    .parse::<IdempotencyKey>()
+                    .map_err(bad("idempotency_key"))?
+                    .owned_by(Owner::stored(&self.owner)),
                 guest: self.guest_id.parse().map_err(bad("guest_id"))?,
                 person,
                 queue: QueueId(self.queue_id),

@@ -214,3 +214,21 @@ async fn a_token_is_renewed_ahead_of_its_expiry_and_nobody_waits_for_it() {
     lane.finish().await.unwrap();
     assert_eq!(lane.store().error_counts().await.unwrap().total, 0);
 }
+
+/// During an update of a fleet, and where one machine has two versions installed.
+#[tokio::test]
+async fn a_process_stops_writing_once_a_newer_version_has_changed_the_stores_format() {
+    let world = World::new().await;
+    let lane = world.lane().await;
+    lane.create(request("ann")).await.unwrap();
+    world.sql(match crate::STORE {
+        crate::world::Kept::InAFile => "PRAGMA user_version = 99",
+        crate::world::Kept::InPostgres => "UPDATE format SET number = 99",
+    });
+    let refused = lane.create(request("bob")).await.unwrap_err();
+    assert_eq!(refused.advice().code.name(), "state_newer", "{refused:?}");
+    assert!(refused.advice().fix.contains("restart"), "{:?}", refused.advice());
+    assert!(lane.store().revoke_api_key("nobody".to_owned(), world.clock.now()).await.is_err());
+    assert!(lane.store().take_up(9, world.clock.now()).await.is_err());
+    world.assert_each_guest_once(1);
+}

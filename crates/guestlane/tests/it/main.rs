@@ -3,6 +3,7 @@
 
 mod audit;
 mod bad_day;
+mod clock_walk;
 mod cloud;
 mod contract;
 mod crm;

@@ -193,14 +193,16 @@ async fn thousands_are_forgotten_in_small_steps_and_a_death_between_them_loses_n
     use guestlane::{Seam, Seams};
 
     const SESSIONS: usize = 3000;
+    // A transaction moves the horizon, and in a database another one looks for batches.
+    let first = if crate::STORE == crate::world::Kept::InPostgres { 2 } else { 1 };
     let mut world = world().await;
     let store = world.state().await.store;
     stream::iter(0..SESSIONS).for_each_concurrent(512, |guest| write(&store, &world, guest)).await;
     world.clock.advance(25 * HOUR);
-    let late = lane_that_dies(&mut world, Seam::Committed, 5).await;
+    let late = lane_that_dies(&mut world, Seam::Committed, first + 5).await;
     let left = guests(&late).await;
     assert_eq!(left.len(), SESSIONS - 5 * 100, "five steps are committed, and there is no sixth");
-    let late = lane_that_dies(&mut world, Seam::RowsWritten, 1).await;
+    let late = lane_that_dies(&mut world, Seam::RowsWritten, first + 1).await;
     assert_eq!(guests(&late).await, left, "a step that is not committed has not been");
 
     let steps = Arc::new(AtomicUsize::new(0));
@@ -213,7 +215,7 @@ async fn thousands_are_forgotten_in_small_steps_and_a_death_between_them_loses_n
     steps.store(0, Ordering::SeqCst);
     let pruned = lane.prune().await.unwrap();
     assert_eq!((pruned.sessions, pruned.events), (2500, 2500));
-    assert_eq!(steps.load(Ordering::SeqCst), 25);
+    assert_eq!(steps.load(Ordering::SeqCst), first + 25);
     assert!(guests(&lane).await.is_empty());
     let summary = lane.store().summary().await.unwrap();
     assert_eq!((summary.sessions["open"], summary.events["delivered"], summary.latency.count), (3000, 3000, 3000));

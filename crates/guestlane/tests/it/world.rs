@@ -118,6 +118,27 @@ impl World {
         self.sim.set_faults(specs.iter().map(|spec| spec.parse().unwrap()).collect());
     }
 
+    /// In a database: its clock is the test's from now on, and machines compare theirs with it.
+    pub(crate) async fn give_the_database_a_clock(&self) {
+        if self.postgres.is_some() {
+            drop(self.state().await);
+            self.sql(
+                "CREATE TABLE true_time (us bigint NOT NULL); INSERT INTO true_time VALUES (0); \
+                 CREATE OR REPLACE FUNCTION now_us() RETURNS bigint LANGUAGE sql AS 'SELECT us FROM true_time'",
+            );
+            self.clock.compare_with_others();
+            self.set_database_clock();
+        }
+    }
+
+    /// The database's clock shows the time that has really passed.
+    pub(crate) fn set_database_clock(&self) {
+        if self.postgres.is_some() {
+            let truth = self.clock().monotonic().unix_micros();
+            self.sql(&format!("UPDATE true_time SET us = {truth}"));
+        }
+    }
+
     /// Waits until the platform holds a call without an answer.
     pub(crate) async fn hanging(&self) {
         while self.sim.state().hanging == 0 {
@@ -224,6 +245,12 @@ pub(crate) async fn crowd(lane: &Arc<Lane>, guests: usize, at_once: usize) -> Ve
         .buffer_unordered(at_once)
         .collect()
         .await
+}
+
+/// A number from the environment, for longer runs.
+#[expect(clippy::disallowed_methods, reason = "a setting of tests")]
+pub(crate) fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().map_or(default, |text| text.parse().unwrap())
 }
 
 /// A line that `--nocapture` shows.

@@ -208,3 +208,59 @@ async fn a_process_that_dies_with_rows_loses_none() {
         }
     }
 }
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Prunes for as many hours, once an hour.
+async fn prune_for(world: &World, lane: &guestlane::Lane, hours: u32) -> u64 {
+    let mut deleted = 0;
+    for _ in 0..hours {
+        world.clock.advance(HOUR);
+        deleted += lane.prune().await.unwrap().sessions;
+    }
+    deleted
+}
+
+/// Workers that were away for longer than sessions are kept opened their rows a second time.
+#[tokio::test]
+async fn a_session_that_a_row_may_still_ask_for_is_kept_past_its_retention() {
+    let mut world = World::new().await;
+    world.config.keep_sessions = Some(24 * HOUR);
+    let id = enqueue(&world, rows(3)).await;
+    let lane = world.lane().await;
+    // A worker opens the rows, and is killed before it writes that.
+    for row in lane.store().take_rows(3, world.clock.now()).await.unwrap() {
+        lane.create(row.request.unwrap()).await.unwrap();
+    }
+    lane.create(request("another")).await.unwrap();
+    lane.outbox().unwrap().first_tries_done().await;
+    assert_eq!(prune_for(&world, &lane, 72).await, 1, "only the one that no row asks for");
+    let done = work(&world, id, 1).await;
+    assert_eq!((done.open, done.failed), (3, 0));
+    world.assert_each_guest_once(4);
+    assert_eq!(prune_for(&world, &lane, 72).await, 3, "and no longer than needed");
+}
+
+#[tokio::test]
+async fn a_row_that_has_ended_keeps_no_personal_data_and_an_ended_batch_is_deleted_with_its_sessions() {
+    let mut world = World::new().await;
+    world.config.keep_sessions = Some(24 * HOUR);
+    let url = world.postgres.clone().unwrap();
+    let ann = Person::new(Some("Ann".into()), None, Some("ann@example.org".into()), Some("+31 20 555 0100".into())).unwrap();
+    let mut new = rows(2);
+    new[0].wish = Ok(SessionRequest { person: ann, ..request("ann") });
+    let ended = enqueue(&world, new).await;
+    work(&world, ended, 1).await;
+    let personal = "SELECT count(*) FROM batch_row WHERE person <> '{}' OR attributes <> '{}'";
+    assert_eq!(guestlane_test_postgres::column(&url, personal), ["0"]);
+    let waiting = enqueue(&world, vec![NewRow { number: 1, line: 2, wish: Ok(request("waits")) }]).await;
+
+    let lane = world.lane().await;
+    world.clock.advance(Duration::from_secs(60));
+    lane.outbox().unwrap().deliver_due().await.unwrap();
+    // The surface of this test has no place for a name, so that ann is refused: her row ended all the same.
+    assert_eq!(prune_for(&world, &lane, 72).await, 1);
+    let left = lane.store().batches(None, 10).await.unwrap();
+    assert_eq!(left.iter().map(|batch| batch.batch_id).collect::<Vec<_>>(), [waiting]);
+    assert_eq!(guestlane_test_postgres::column(&url, "SELECT count(*) FROM batch_row"), ["1"]);
+}

@@ -20,7 +20,7 @@ async fn machine_of(world: &World, machine: usize) -> Arc<Lane> {
     Lane::open(on_machine(world, machine), world.clock()).await.unwrap()
 }
 
-fn on_machine(world: &World, machine: usize) -> LaneConfig {
+pub(crate) fn on_machine(world: &World, machine: usize) -> LaneConfig {
     let mut config = world.config.clone();
     let home = world.directory.path().join(format!("machine-{machine}"));
     let first = &world.config.places.master_key_file;

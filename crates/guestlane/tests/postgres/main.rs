@@ -7,6 +7,9 @@ mod audit;
 #[path = "../it/bad_day.rs"]
 mod bad_day;
 mod batches;
+#[path = "../it/clock_walk.rs"]
+mod clock_walk;
+mod clocks;
 #[path = "../it/cloud.rs"]
 mod cloud;
 mod connections;

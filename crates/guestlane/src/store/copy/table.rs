@@ -101,6 +101,7 @@ pub(super) const TABLES: &[Table] = &[
             ("plain_contact", Bool),
             ("traceparent", Text),
             ("calls", Text),
+            ("recorded_at", Number),
         ],
     },
     Table {

@@ -34,8 +34,9 @@ impl Postgres {
             let told = self.writer.transact(move |tx, records| {
                 records.clear();
                 // Locked: who drives it may be about to write, and what is decided here is decided by what stands there then.
-                let sql = format!("SELECT {} FROM session WHERE idempotency_key = $1 FOR UPDATE", rows::COLUMNS);
-                let Some(row) = tx.query_opt(&sql, &[&key.as_str()])? else { return Ok(None) }; // it was forgotten meanwhile
+                let sql =
+                    format!("SELECT {} FROM session WHERE idempotency_key = $1 AND owner IN ($2, '') FOR UPDATE", rows::COLUMNS);
+                let Some(row) = tx.query_opt(&sql, &[&key.as_str(), &key.owner().as_str()])? else { return Ok(None) }; // it was forgotten meanwhile
                 let known = rows::read(&row)?;
                 Ok(Some(match verdict(known, &new, now)? {
                     Verdict::Told(admission) => match *admission {
@@ -44,7 +45,7 @@ impl Postgres {
                         admission => admission,
                     },
                     Verdict::TakeUp { before, after, .. } => {
-                        rows::update(tx, &after, before.epoch)?;
+                        rows::update(tx, &after, before.epoch, now)?;
                         records.push(Entry::of(&after, Status::Pending, rates, now));
                         Admission::Drive(*after)
                     }
@@ -59,8 +60,8 @@ impl Postgres {
     pub(crate) async fn peek(&self, key: IdempotencyKey) -> Result<Option<Session>, StoreError> {
         self.workers
             .ask(move |connection| {
-                let sql = format!("SELECT {} FROM session WHERE idempotency_key = $1", rows::COLUMNS);
-                connection.query_opt(&sql, &[&key.as_str()])?.as_ref().map(rows::read).transpose()
+                let sql = format!("SELECT {} FROM session WHERE idempotency_key = $1 AND owner IN ($2, '')", rows::COLUMNS);
+                connection.query_opt(&sql, &[&key.as_str(), &key.owner().as_str()])?.as_ref().map(rows::read).transpose()
             })
             .await
     }

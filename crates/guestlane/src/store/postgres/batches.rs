@@ -10,6 +10,7 @@ use super::{
     Postgres,
     changes::CHANGED,
     connection::{Asked, Connection},
+    migrations,
     rows::{self, as_i64, small},
 };
 use crate::{
@@ -72,13 +73,13 @@ impl Postgres {
         let sql = "UPDATE batch_row SET state = 'running', epoch = epoch + 1, due_at = $2 FROM \
              (SELECT r.batch, r.number, b.created_at FROM batch_row r JOIN batch b ON b.id = r.batch \
               WHERE (r.state = 'waiting' OR r.state = 'running') AND r.due_at <= $1 AND b.complete_at IS NOT NULL \
-              AND (r.state = 'running' OR b.cancelled_at IS NULL) \
+              AND (r.state = 'running' OR b.cancelled_at IS NULL) AND (SELECT number FROM format) = $4 \
               ORDER BY r.due_at, r.batch, r.number LIMIT $3 FOR UPDATE OF r SKIP LOCKED) AS t \
              WHERE batch_row.batch = t.batch AND batch_row.number = t.number \
              RETURNING batch_row.batch, batch_row.number, epoch, tries, idempotency_key, guest_id, queue_id, attributes, person, t.created_at";
         self.workers
             .ask(move |connection| {
-                let mut rows = connection.query(sql, &[&due, &lease, &i64::from(limit)])?;
+                let mut rows = connection.query(sql, &[&due, &lease, &i64::from(limit), &migrations::known_number()])?;
                 rows.sort_by_key(|row| (row.get::<_, Uuid>(0), row.get::<_, i64>(1)));
                 rows.iter().map(taken).collect()
             })
@@ -111,9 +112,11 @@ impl Postgres {
     }
 
     pub(crate) async fn end_rows(&self, ended: Vec<(RowPlace, RowEnd)>, now: Timestamp) -> Result<(), StoreError> {
+        // A row that ends needs its personal data no more.
         let sql = "UPDATE batch_row SET tries = tries + 1, due_at = coalesce(t.due_at, batch_row.due_at), \
              state = CASE WHEN t.state = 'waiting' AND (SELECT cancelled_at FROM batch WHERE id = batch_row.batch) IS NOT NULL THEN 'cancelled' \
-             ELSE t.state END, session_id = t.session, replayed = t.replayed, failure = t.failure, ended_at = CASE WHEN t.state = 'waiting' THEN NULL ELSE $9::bigint END \
+             ELSE t.state END, session_id = t.session, replayed = t.replayed, failure = t.failure, ended_at = CASE WHEN t.state = 'waiting' THEN NULL ELSE $9::bigint END, \
+             attributes = CASE WHEN t.state = 'waiting' THEN attributes ELSE '{}' END, person = CASE WHEN t.state = 'waiting' THEN person ELSE '{}' END \
              FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[], $6::uuid[], $7::boolean[], $8::text[]) \
              AS t (batch, number, epoch, state, due_at, session, replayed, failure) \
              WHERE batch_row.batch = t.batch AND batch_row.number = t.number AND batch_row.epoch = t.epoch AND batch_row.state = 'running'";
@@ -151,7 +154,7 @@ impl Postgres {
                 if tx.execute(cancel, &[&id.0, &now])? == 0 {
                     return Ok(false);
                 }
-                let rows = "UPDATE batch_row SET state = 'cancelled', ended_at = $2 WHERE batch = $1 AND state = 'waiting'";
+                let rows = "UPDATE batch_row SET state = 'cancelled', ended_at = $2, attributes = '{}', person = '{}' WHERE batch = $1 AND state = 'waiting'";
                 tx.execute(rows, &[&id.0, &now]).map(|_| true)
             })
             .await

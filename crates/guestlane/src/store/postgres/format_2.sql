@@ -5,6 +5,8 @@
 ALTER TABLE session ADD COLUMN owner text NOT NULL DEFAULT '';
 ALTER TABLE session DROP CONSTRAINT session_idempotency_key_key;
 ALTER TABLE session ADD UNIQUE (idempotency_key, owner);
+ALTER TABLE session ADD COLUMN recorded_at bigint NOT NULL DEFAULT 0; -- time of the last transition: retention counts from it
+UPDATE session SET recorded_at = greatest(opened_at, due_at, admitted_at);
 
 -- The owner of the sessions that a key creates. A key that replaces another one has the same owner.
 ALTER TABLE api_key ADD COLUMN owner text NOT NULL DEFAULT '';
@@ -16,6 +18,18 @@ CREATE TABLE property (
     value text NOT NULL
 );
 INSERT INTO property (name, value) VALUES ('store_id', replace(gen_random_uuid()::text, '-', ''));
+
+-- A node of an older version stops writing once a newer one has changed the format.
+CREATE FUNCTION expect_format(known integer) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    found integer;
+BEGIN
+    SELECT number INTO found FROM format;
+    IF found <> known THEN
+        RAISE EXCEPTION '% %', found, known USING ERRCODE = 'GL002';
+    END IF;
+END
+$$;
 
 -- Retention keeps a session while a row of a batch may still ask for its idempotency key.
 CREATE INDEX batch_row_key ON batch_row (idempotency_key) WHERE state = 'waiting' OR state = 'running';

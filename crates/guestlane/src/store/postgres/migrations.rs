@@ -14,6 +14,11 @@ pub(super) fn known() -> u32 {
     u32::try_from(FORMATS.len()).unwrap_or(u32::MAX)
 }
 
+/// As [`known`], as the database counts it.
+pub(super) fn known_number() -> i32 {
+    i32::try_from(FORMATS.len()).unwrap_or(i32::MAX)
+}
+
 /// The format that is there; `None`: none.
 pub(super) fn found(connection: &mut Connection) -> Asked<Option<u32>> {
     // Asked of the catalogue's rows: what this connection remembers of names may be older than the lock that was waited for.
@@ -45,7 +50,7 @@ pub(crate) fn run(connection: &mut Connection, at: &str) -> Asked<()> {
         for format in FORMATS.iter().skip(found as usize) {
             tx.batch(format)?;
         }
-        tx.execute("UPDATE format SET number = $1", &[&i32::try_from(known).unwrap_or(i32::MAX)])?;
+        tx.execute("UPDATE format SET number = $1", &[&known_number()])?;
         Ok(())
     })
 }

@@ -8,6 +8,7 @@ mod api_keys;
 mod batches;
 mod calls;
 mod changes;
+mod clock;
 mod connection;
 mod counters;
 mod deliveries;
@@ -18,6 +19,7 @@ mod log;
 mod migrations;
 mod prune;
 mod records;
+mod retention;
 mod rows;
 mod sessions;
 mod standing;
@@ -30,12 +32,12 @@ use std::{
     time::Duration,
 };
 
-use guestlane_genesys::{Clock, Seams};
+use guestlane_genesys::{Clock, ReferenceClock, Seams};
 use tokio::sync::watch;
 use tokio_postgres::error::SqlState;
 
 use super::{AuditSettings, Glance, Guarantees, PostgresUrl, StoreError};
-use crate::{audit::NoteSigner, ledger::CLOCKS};
+use crate::audit::NoteSigner;
 use connection::Asked;
 pub(super) use connection::Connection;
 pub(super) use log::Home;
@@ -52,7 +54,11 @@ pub(super) struct Postgres {
     urgent: Workers,
     home: Home,
     url: PostgresUrl,
+    /// The database's time.
     clock: Clock,
+    /// This node's own clock.
+    base: Clock,
+    reference: ReferenceClock,
     changes: Arc<OnceLock<watch::Receiver<u64>>>,
     seams: Seams,
 }
@@ -61,7 +67,8 @@ impl Postgres {
     /// Waits for the database for a while, as whoever starts both at once wants it.
     pub(crate) async fn open(url: &PostgresUrl, home: &Path, clock: &Clock, seams: &Seams) -> Asked<Self> {
         let home = Home::in_directory(home.to_owned())?;
-        let (at, machine) = (url.to_string(), clock.clone());
+        let reference = ReferenceClock::new(clock.clone());
+        let (at, machine, measured) = (url.to_string(), clock.clone(), reference.clone());
         let mut connection = Writer::connection(url)?;
         let mut beside = Connection::new(url.clone(), "", Duration::from_secs(10))?;
         let connection = on_a_thread(clock, move || {
@@ -71,17 +78,20 @@ impl Postgres {
             if connection.query_opt("SELECT 1 FROM copied WHERE done_at IS NULL", &[])?.is_some() {
                 return Err(StoreError::HalfCopied(at));
             }
-            if machine.is_system() {
-                compare_clocks(&mut connection, &machine)?;
+            if machine.is_comparable() {
+                clock::measure(&mut connection, &machine, &measured)?;
+                clock::is_close_enough(&measured)?;
             }
             Ok(connection)
         });
         let connection = connection.await?;
+        let (base, clock) = (clock.clone(), reference.clock());
+        let clock = &clock;
         let writer = Writer::start(connection, home.clone(), clock.clone(), seams.clone())?;
         let workers = Workers::start(url, THREADS, clock.clone(), seams.clone())?;
         let urgent = Workers::start(url, 1, clock.clone(), seams.clone())?;
         let (url, clock, seams) = (url.clone(), clock.clone(), seams.clone());
-        Ok(Self { writer, workers, urgent, home, url, clock, changes: Arc::default(), seams })
+        Ok(Self { writer, workers, urgent, home, url, clock, base, reference, changes: Arc::default(), seams })
     }
 
     pub(crate) async fn glance(url: &PostgresUrl) -> Asked<Option<Glance>> {
@@ -101,6 +111,10 @@ impl Postgres {
             Ok(Some(Glance { format, known, has_keys, platform }))
         })
         .await
+    }
+
+    pub(crate) fn clock(&self) -> Clock {
+        self.clock.clone()
     }
 
     /// Must be called within a tokio runtime.
@@ -157,17 +171,6 @@ fn may_create(connection: &mut Connection) -> Asked<()> {
         None => ("there is no such schema", SqlState::INVALID_SCHEMA_NAME),
     };
     Err(StoreError::Postgres { message: message.to_owned(), code: Some(code), lost: false })
-}
-
-/// Nothing is lost or made twice where they differ: but processes would take everything from each other.
-fn compare_clocks(connection: &mut Connection, clock: &Clock) -> Asked<()> {
-    let before = clock.now().unix_micros();
-    let there: i64 = connection.query_one("SELECT now_us()", &[])?.try_get(0)?;
-    let after = clock.now().unix_micros();
-    // Its moment was between ours.
-    let ahead = if there < before { before - there } else { after.min(there) - there };
-    let ahead = ahead as f64 / 1e6;
-    if ahead.abs() > CLOCKS.as_secs_f64() / 2.0 { Err(StoreError::ClockDiffers(ahead)) } else { Ok(()) }
 }
 
 /// A connection belongs to a thread that may wait for it.

@@ -18,9 +18,12 @@ use crate::{
 /// The id of a session's events, which is made of its own: it is found by the index over them.
 pub(super) const EVENT_OF: &str = "'msg_' || replace(session.id::text, '-', '')";
 
-/// Whether a session may go: done since before `$2`, and its receivers have been told. A refused session's last change is within its last lease.
-const MAY_GO: &str = "(state = 'open' AND opened_at < $2 OR state = 'failed' AND due_at < $2) AND NOT EXISTS (SELECT 1 FROM outbox \
-     WHERE outbox.id = 'msg_' || replace(session.id::text, '-', '') AND (outbox.state = 'pending' OR outbox.state = 'dead'))";
+/// Whether a session may be deleted: its last transition was before `$2`, it is open or failed, all its events are delivered, and no
+/// row of a batch will ask for its idempotency key again.
+const MAY_GO: &str = "(state = 'open' OR state = 'failed') AND recorded_at < $2 AND NOT EXISTS (SELECT 1 FROM outbox \
+     WHERE outbox.id = 'msg_' || replace(session.id::text, '-', '') AND (outbox.state = 'pending' OR outbox.state = 'dead')) \
+     AND NOT EXISTS (SELECT 1 FROM batch_row WHERE batch_row.idempotency_key = session.idempotency_key \
+     AND (batch_row.state = 'waiting' OR batch_row.state = 'running'))";
 
 impl Postgres {
     pub(crate) async fn prune(&self, from: Option<SessionId>, until: Timestamp, limit: u32) -> Result<Pruned, StoreError> {

@@ -1,6 +1,6 @@
 //! Sessions as rows of PostgreSQL: one by one, and as columns of many.
 
-use guestlane_genesys::Attempt;
+use guestlane_genesys::{Attempt, Timestamp};
 use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 
@@ -54,6 +54,7 @@ pub(super) fn read(row: &Row) -> Asked<Session> {
         person: row.try_get(27)?,
         plain_contact: row.try_get(28)?,
         traceparent: row.try_get(29)?,
+        owner: row.try_get(30)?,
     }
     .into_session()
 }
@@ -87,19 +88,24 @@ columns! {
         id: Uuid, idempotency_key: String, fingerprint: Vec<u8>, guest_id: String, queue_id: Uuid, attributes: String, state: String,
         token_kid: String, token_jti: Uuid, token_iat: i64, attempts: i64, epoch: i64, admitted_at: i64, step_since: i64, due_at: i64,
         uncertain: bool, surface: String, door: Option<Uuid>, guest_session: Option<Vec<u8>>, person: Option<String>, plain_contact: bool,
-        traceparent: Option<String>,
+        traceparent: Option<String>, owner: String, recorded_at: i64,
     }
 }
 
 impl NewSessions {
-    /// With the columns' names, and the types of the arrays. A key that is taken is left out.
+    /// With the columns' names, and the types of the arrays. A key that is taken, by a session of the same owner or by one from before
+    /// owners existed, is left out.
     pub(super) const INSERT: &str = "INSERT INTO session (id, idempotency_key, fingerprint, guest_id, queue_id, attributes, state, token_kid, \
          token_jti, token_iat, attempts, epoch, admitted_at, step_since, due_at, uncertain, surface, door, guest_session, person, plain_contact, \
-         traceparent) SELECT * FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::text[], $5::uuid[], $6::text[], $7::text[], $8::text[], \
+         traceparent, owner, recorded_at) SELECT * FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::text[], $5::uuid[], $6::text[], $7::text[], $8::text[], \
          $9::uuid[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::boolean[], $17::text[], \
-         $18::uuid[], $19::bytea[], $20::text[], $21::boolean[], $22::text[]) ON CONFLICT (idempotency_key, owner) DO NOTHING RETURNING id";
+         $18::uuid[], $19::bytea[], $20::text[], $21::boolean[], $22::text[], $23::text[], $24::bigint[]) AS t (id, idempotency_key, fingerprint, guest_id, queue_id, attributes, state, \
+         token_kid, token_jti, token_iat, attempts, epoch, admitted_at, step_since, due_at, uncertain, surface, door, guest_session, person, \
+         plain_contact, traceparent, owner, recorded_at) \
+         WHERE NOT EXISTS (SELECT 1 FROM session s WHERE s.idempotency_key = t.idempotency_key AND s.owner = '') \
+         ON CONFLICT (idempotency_key, owner) DO NOTHING RETURNING id";
 
-    pub(super) fn push(&mut self, session: &Session) -> Asked<()> {
+    pub(super) fn push(&mut self, session: &Session, now: Timestamp) -> Asked<()> {
         let row = SessionRow::of(session)?;
         self.id.push(row.id);
         self.idempotency_key.push(row.idempotency_key);
@@ -123,6 +129,8 @@ impl NewSessions {
         self.person.push(row.person);
         self.plain_contact.push(row.plain_contact);
         self.traceparent.push(row.traceparent);
+        self.owner.push(row.owner);
+        self.recorded_at.push(now.unix_micros());
         Ok(())
     }
 
@@ -138,7 +146,7 @@ columns! {
         conversation_id: Option<String>, attempts: i64, epoch: i64, step_since: i64, due_at: i64, opened_at: Option<i64>,
         latency_us: Option<i64>, failure_code: Option<String>, failure_message: Option<String>, uncertain: bool, message_id: Option<String>,
         contact_unknown: bool, guest_session_ends: Option<i64>, calls: String, most: i32, surface: String, door: Option<Uuid>,
-        guest_session: Option<Vec<u8>>, plain_contact: bool,
+        guest_session: Option<Vec<u8>>, plain_contact: bool, recorded_at: i64,
     }
 }
 
@@ -150,15 +158,15 @@ impl GoneOn {
          failure_message = t.failure_message, uncertain = t.uncertain, message_id = t.message_id, contact_unknown = t.contact_unknown, \
          guest_session_ends = t.guest_session_ends, \
          calls = CASE WHEN octet_length(session.calls) < t.most THEN session.calls || t.calls ELSE session.calls END, \
-         surface = t.surface, door = t.door, guest_session = t.guest_session, plain_contact = t.plain_contact \
-         FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::uuid[], $6::bigint[], $7::text[], $8::text[], $9::bigint[], \
+         surface = t.surface, door = t.door, guest_session = t.guest_session, plain_contact = t.plain_contact, \
+         recorded_at = t.recorded_at FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::uuid[], $6::bigint[], $7::text[], $8::text[], $9::bigint[], \
          $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::text[], $16::text[], $17::boolean[], $18::text[], \
-         $19::boolean[], $20::bigint[], $21::text[], $22::integer[], $23::text[], $24::uuid[], $25::bytea[], $26::boolean[]) \
+         $19::boolean[], $20::bigint[], $21::text[], $22::integer[], $23::text[], $24::uuid[], $25::bytea[], $26::boolean[], $27::bigint[]) \
          AS t (id, before, state, token_kid, token_jti, token_iat, contact_id, conversation_id, attempts, epoch, step_since, due_at, opened_at, \
          latency_us, failure_code, failure_message, uncertain, message_id, contact_unknown, guest_session_ends, calls, most, surface, door, \
-         guest_session, plain_contact) WHERE session.id = t.id AND session.epoch = t.before RETURNING session.id, t.before";
+         guest_session, plain_contact, recorded_at) WHERE session.id = t.id AND session.epoch = t.before RETURNING session.id, t.before";
 
-    pub(super) fn push(&mut self, session: &Session, before: u32, attempts: &[Attempt]) -> Asked<()> {
+    pub(super) fn push(&mut self, session: &Session, before: u32, attempts: &[Attempt], now: Timestamp) -> Asked<()> {
         let row = SessionRow::of(session)?;
         self.id.push(row.id);
         self.before.push(before.into());
@@ -186,6 +194,7 @@ impl GoneOn {
         self.door.push(row.door);
         self.guest_session.push(row.guest_session);
         self.plain_contact.push(row.plain_contact);
+        self.recorded_at.push(now.unix_micros());
         Ok(())
     }
 
@@ -195,9 +204,9 @@ impl GoneOn {
 }
 
 /// Writes one session that goes on. Its row is locked.
-pub(super) fn update(tx: &mut Connection, session: &Session, before: u32) -> Asked<()> {
+pub(super) fn update(tx: &mut Connection, session: &Session, before: u32, now: Timestamp) -> Asked<()> {
     let mut gone_on = GoneOn::default();
-    gone_on.push(session, before, &[])?;
+    gone_on.push(session, before, &[], now)?;
     let updated = tx.execute(GoneOn::UPDATE, &gone_on.params())?;
     if updated == 1 { Ok(()) } else { Err(StoreError::LeaseLost) }
 }

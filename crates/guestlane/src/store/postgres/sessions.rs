@@ -138,7 +138,7 @@ fn take(tx: &mut Connection, sessions: Vec<Session>, now: Timestamp) -> Asked<Ve
     for session in sessions {
         let epoch = session.epoch;
         let after = session.taken_up(now)?;
-        gone_on.push(&after, epoch, &[])?;
+        gone_on.push(&after, epoch, &[], now)?;
         taken.push(after);
     }
     if !taken.is_empty() {

@@ -9,7 +9,10 @@ use std::{
 use guestlane_genesys::{Clock, Seam, Seams};
 use tokio::sync::oneshot;
 
-use super::connection::{Asked, Connection};
+use super::{
+    connection::{Asked, Connection},
+    migrations,
+};
 use crate::store::{PostgresUrl, StoreError};
 
 /// Questions that wait.
@@ -65,6 +68,7 @@ impl Workers {
         let seams = self.seams.clone();
         self.on_a_connection(move |connection| {
             let written = connection.transaction(|tx| {
+                tx.query("SELECT expect_format($1)", &[&migrations::known_number()])?;
                 let value = write(tx)?;
                 seams.pass_blocking(Seam::RowsWritten);
                 seams.pass_blocking(Seam::RecordsWritten);

@@ -19,6 +19,7 @@ use super::{
     deliveries::{NewEvents, Settled, Settlements},
     guests,
     log::{Home, Log, number_of, open_logs, state},
+    migrations,
     rows::{GoneOn, NewSessions, as_i64},
 };
 use crate::{
@@ -200,14 +201,17 @@ impl Thread {
                 }
             }
             // One of them cannot be written: the others need not suffer for it.
-            Err(error) if writes.len() > 1 && !may_go_well_next_time(&error) => {
+            Err(error) if writes.len() > 1 && !may_go_well_next_time(&error) && !is_superseded(&error) => {
                 warn!(error = crate::error::chain(&error), "a transaction failed; its parts are written one by one");
                 writes.into_iter().zip(answers).for_each(|alone| self.write(vec![alone]));
             }
             Err(error) => {
                 let reason = crate::error::chain(&error);
                 for answer in answers {
-                    let _ = answer.send(Err(StoreError::Commit(reason.clone())));
+                    let _ = answer.send(Err(match error {
+                        StoreError::Superseded { found, known } => StoreError::Superseded { found, known },
+                        _ => StoreError::Commit(reason.clone()),
+                    }));
                 }
             }
         }
@@ -288,12 +292,12 @@ impl Thread {
     /// All in one round trip, as if nothing stood in the way; if something does, nothing is written.
     fn at_once(&mut self, writes: &[Write], names: &Names, kept: &mut Vec<Kept>) -> Asked<()> {
         *kept = writes.iter().map(Kept::hoped).collect();
-        let plan = Plan::of(writes, |_| true)?;
+        let plan = Plan::of(writes, self.clock.now(), |_| true)?;
         let sealed = self.seal(plan.entries.iter().copied(), names)?;
         self.seams.pass_blocking(Seam::RowsWritten);
         self.seams.pass_blocking(Seam::RecordsWritten);
-        let admitted = guarded(NewSessions::INSERT, 23);
-        let gone_on = guarded(GoneOn::UPDATE, 27);
+        let admitted = guarded(NewSessions::INSERT, 25);
+        let gone_on = guarded(GoneOn::UPDATE, 28);
         let (admit, go_on) = (plan.admit.len() as i64, plan.go_on.len() as i64);
         let (mut admit_params, mut go_on_params) = (plan.admit.params(), plan.go_on.params());
         admit_params.push(&admit);
@@ -310,7 +314,7 @@ impl Thread {
 
     /// First what may be in the way, then what follows from it: two round trips.
     fn step_by_step(&mut self, writes: &[Write], names: &Names, kept: &mut Vec<Kept>) -> Asked<()> {
-        let plan = Plan::of(writes, |_| true)?;
+        let plan = Plan::of(writes, self.clock.now(), |_| true)?;
         let (admit, go_on) = (plan.admit.params(), plan.go_on.params());
         let first = [Step::Plain("BEGIN"), Step::Query(NewSessions::INSERT, &admit), Step::Query(GoneOn::UPDATE, &go_on)];
         let answers = self.connection.pipeline(&first);
@@ -322,7 +326,7 @@ impl Thread {
             Write::GoOn(step) => gone_on.contains(&(step.after.id.0, step.before.into())),
             Write::Settle(_) | Write::Record(..) => true,
         };
-        let plan = Plan::of(writes, done)?;
+        let plan = Plan::of(writes, self.clock.now(), done)?;
         let sealed = self.seal(plan.entries.iter().copied(), names)?;
         *kept = writes.iter().map(|write| Kept { done: done(write), ..Kept::hoped(write) }).collect();
         self.seams.pass_blocking(Seam::RowsWritten);
@@ -342,8 +346,9 @@ impl Thread {
         let sessions: Vec<Option<Uuid>> = plan.entries.iter().map(|entry| entry.session().map(|id| id.0)).collect();
         let recorded: [&(dyn tokio_postgres::types::ToSql + Sync); 4] = [&number, &size, &sessions, &sealed.lines];
         let (new_size, frontier) = (as_i64(sealed.tree.size()), sealed.tree.to_bytes());
-        let advanced: [&(dyn tokio_postgres::types::ToSql + Sync); 6] =
-            [&number, &size, &before, &new_size, &frontier, &sealed.batch];
+        let known = migrations::known_number();
+        let advanced: [&(dyn tokio_postgres::types::ToSql + Sync); 7] =
+            [&number, &size, &before, &new_size, &frontier, &sealed.batch, &known];
         let first_at = first.len();
         let mut steps: Vec<Step<'_>> = first;
         if plan.events.len() > 0 {
@@ -588,7 +593,7 @@ const RECORD: &str = "INSERT INTO audit_entry (log, idx, session_id, line) SELEC
 
 /// Only if the log is as we left it: what was written without our knowing is never written over.
 const ADVANCE_LOG: &str = "WITH done AS (UPDATE audit_log SET size = $4, frontier = $5, batch = $6 \
-     WHERE log = $1 AND size = $2 AND batch = $3 AND closed_at IS NULL RETURNING 1) SELECT all_or_nothing(count(*), 1) FROM done";
+     WHERE log = $1 AND size = $2 AND batch = $3 AND closed_at IS NULL RETURNING 1) SELECT all_or_nothing(count(*), 1), expect_format($7) FROM done";
 
 /// A statement that fails unless it does as much as is wanted: the last of its values.
 fn guarded(sql: &str, wanted: u32) -> String {
@@ -610,18 +615,18 @@ struct Plan<'a> {
 
 impl<'a> Plan<'a> {
     /// Of those that are done.
-    fn of(writes: &'a [Write], done: impl Fn(&Write) -> bool) -> Asked<Self> {
+    fn of(writes: &'a [Write], now: Timestamp, done: impl Fn(&Write) -> bool) -> Asked<Self> {
         let mut plan = Self::default();
         for write in writes {
             let mut events: &[Event] = &[];
             match write {
                 _ if !done(write) => {}
                 Write::Admit(session, entry) => {
-                    plan.admit.push(session)?;
+                    plan.admit.push(session, now)?;
                     plan.entries.push(entry);
                 }
                 Write::GoOn(step) => {
-                    plan.go_on.push(&step.after, step.before, &step.calls)?;
+                    plan.go_on.push(&step.after, step.before, &step.calls, now)?;
                     plan.entries.extend(&step.audit);
                     plan.count(&step.errors);
                     step.events.iter().for_each(|event| plan.events.push(event));
@@ -679,6 +684,11 @@ fn entry_of(write: &Write) -> Option<&Entry> {
 
 fn receiver(event: &Event) -> i32 {
     i32::try_from(event.receiver).unwrap_or(i32::MAX)
+}
+
+/// A newer version changed the format: none of the writes can be done.
+fn is_superseded(error: &StoreError) -> bool {
+    matches!(error, StoreError::Superseded { .. })
 }
 
 /// Not all was found as it was thought to be.

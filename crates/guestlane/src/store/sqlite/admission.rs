@@ -28,7 +28,7 @@ impl Sqlite {
     }
 
     pub(crate) async fn peek(&self, key: IdempotencyKey) -> Result<Option<Session>, StoreError> {
-        self.reader.ask(move |connection| by_key(connection, key.as_str())).await
+        self.reader.ask(move |connection| by_key(connection, &key)).await
     }
 }
 
@@ -37,7 +37,7 @@ fn admit(tx: &Tx<'_>, new: Session, rates: ErrorCounts, now: Timestamp) -> Resul
         tx.record(Entry::of(&new, Status::Pending, rates, now));
         return Ok(Admission::Drive(new));
     }
-    let known = by_key(tx, new.request.key.as_str())?.ok_or(StoreError::Row("idempotency_key"))?;
+    let known = by_key(tx, &new.request.key)?.ok_or(StoreError::Row("idempotency_key"))?;
     Ok(match verdict(known, &new, now)? {
         Verdict::Told(admission) => *admission,
         Verdict::TakeUp { before, after, anew } => {
@@ -51,8 +51,9 @@ fn admit(tx: &Tx<'_>, new: Session, rates: ErrorCounts, now: Timestamp) -> Resul
     })
 }
 
-fn by_key(connection: &Connection, key: &str) -> Result<Option<Session>, StoreError> {
-    let mut statement =
-        connection.prepare_cached(&format!("SELECT {} FROM session WHERE idempotency_key = ?1", rows::COLUMNS))?;
-    statement.query_row([key], |row| Ok(rows::read(row))).optional()?.transpose()
+/// The session of the key's owner, or one from before owners existed.
+fn by_key(connection: &Connection, key: &IdempotencyKey) -> Result<Option<Session>, StoreError> {
+    let mut statement = connection
+        .prepare_cached(&format!("SELECT {} FROM session WHERE idempotency_key = ?1 AND owner IN (?2, '')", rows::COLUMNS))?;
+    statement.query_row([key.as_str(), key.owner().as_str()], |row| Ok(rows::read(row))).optional()?.transpose()
 }

@@ -42,17 +42,18 @@ CREATE TABLE session (
     person             TEXT,                       -- JSON object: names, e-mail, telephone
     traceparent        TEXT,                       -- W3C Trace Context of the first request
     calls              TEXT    NOT NULL DEFAULT '',-- JSON lines: the outcome of each platform call
+    recorded_at        INTEGER NOT NULL,           -- trusted time of the last transition: retention counts from it
     UNIQUE (idempotency_key, owner)
 ) STRICT, WITHOUT ROWID;
 INSERT INTO session
     (id, idempotency_key, fingerprint, guest_id, queue_id, attributes, state, token_kid, token_jti, token_iat, contact_id,
      conversation_id, attempts, epoch, admitted_at, step_since, uncertain, due_at, opened_at, latency_us, failure_code,
      failure_message, surface, door, guest_session, guest_session_ends, message_id, plain_contact, contact_unknown, person,
-     traceparent, calls)
+     traceparent, calls, recorded_at)
     SELECT id, idempotency_key, fingerprint, guest_id, queue_id, attributes, state, token_kid, token_jti, token_iat, contact_id,
      conversation_id, attempts, epoch, admitted_at, step_since, uncertain, due_at, opened_at, latency_us, failure_code,
      failure_message, surface, door, guest_session, guest_session_ends, message_id, plain_contact, contact_unknown, person,
-     traceparent, calls FROM session_6;
+     traceparent, calls, max(coalesce(opened_at, 0), due_at, admitted_at) FROM session_6;
 DROP TABLE session_6;
 CREATE INDEX session_unfinished ON session (due_at) WHERE state != 'open' AND state != 'failed' AND state != 'needs_attention';
 CREATE INDEX session_guest ON session (guest_id);

@@ -29,6 +29,13 @@ pub(super) fn known() -> u32 {
     u32::try_from(FORMATS.len()).unwrap_or(u32::MAX)
 }
 
+/// A running process stops writing once a newer version has changed the format: it does not know the new columns' rules.
+pub(super) fn expect_known(connection: &Connection) -> Result<(), StoreError> {
+    let known = known();
+    let found = connection.prepare_cached("PRAGMA user_version")?.query_row([], |row| row.get(0))?;
+    if found == known { Ok(()) } else { Err(StoreError::Superseded { found, known }) }
+}
+
 pub(super) fn run(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     // WAL is a property of the file, FULL of the connection: a commit that was answered survives the power cut.
     connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;

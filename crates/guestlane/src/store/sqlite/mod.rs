@@ -11,6 +11,7 @@ mod keys;
 mod migrations;
 mod prune;
 mod records;
+mod retention;
 mod rows;
 mod sessions;
 mod standing;
@@ -137,9 +138,14 @@ impl Sqlite {
         reader.busy_timeout(BUSY)?;
         connection.set_prepared_statement_cache_capacity(64);
         reader.set_prepared_statement_cache_capacity(64);
-        let writer = Writer::start(connection, clock.clone(), seams.clone())?;
+        let mark = retention::begin(&mut connection, clock)?;
+        let writer = Writer::start(connection, mark, clock.clone(), seams.clone())?;
         let reader = Reader::start(reader, clock.clone())?;
         Ok(Self { writer, reader, path: path.to_owned(), clock: clock.clone(), seams: seams.clone(), _used: Arc::new(used) })
+    }
+
+    pub(crate) fn clock(&self) -> Clock {
+        self.clock.clone()
     }
 
     pub(crate) async fn go_without(&self, guarantees: Guarantees) -> Result<(), StoreError> {

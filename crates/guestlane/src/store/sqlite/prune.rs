@@ -13,8 +13,8 @@ use crate::{
 /// The id of a session's events, which is made of its own: it is found by the index over them.
 pub(super) const EVENT_OF: &str = "'msg_' || lower(hex(session.id))";
 
-/// Whether a session may go: done since before `?2`, and its receivers have been told. A refused session's last change is within its last lease.
-const MAY_GO: &str = "(state = 'open' AND opened_at < ?2 OR state = 'failed' AND due_at < ?2) AND NOT EXISTS \
+/// Whether a session may be deleted: its last transition was before `?2`, it is open or failed, and all its events are delivered.
+const MAY_GO: &str = "(state = 'open' OR state = 'failed') AND recorded_at < ?2 AND NOT EXISTS \
      (SELECT 1 FROM outbox WHERE outbox.id = 'msg_' || lower(hex(session.id)) AND (outbox.state = 'pending' OR outbox.state = 'dead'))";
 
 impl Sqlite {

@@ -4,6 +4,7 @@ use guestlane_genesys::Attempt;
 use rusqlite::{Connection, Row, params};
 use uuid::Uuid;
 
+use super::Tx;
 use crate::{
     ledger::Session,
     store::{StoreError, calls, row::SessionRow},
@@ -44,6 +45,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<Session, StoreError> {
         person: row.get(27)?,
         plain_contact: row.get(28)?,
         traceparent: row.get(29)?,
+        owner: row.get(30)?,
     }
     .into_session()
 }
@@ -58,13 +60,15 @@ pub(super) fn set_way(connection: &Connection, session: &Session) -> Result<(), 
     Ok(())
 }
 
-/// False when the key is taken.
-pub(super) fn insert(connection: &Connection, session: &Session) -> Result<bool, StoreError> {
+/// False when the key is taken, by a session of the same owner or by one from before owners existed.
+pub(super) fn insert(tx: &Tx<'_>, session: &Session) -> Result<bool, StoreError> {
     let row = SessionRow::of(session)?;
-    let mut statement = connection.prepare_cached(
+    let mut statement = tx.prepare_cached(
         "INSERT INTO session (id, idempotency_key, fingerprint, guest_id, queue_id, attributes, state, token_kid, token_jti, token_iat, \
-         attempts, epoch, admitted_at, step_since, due_at, uncertain, surface, door, guest_session, person, plain_contact, traceparent) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22) ON CONFLICT (idempotency_key, owner) DO NOTHING",
+         attempts, epoch, admitted_at, step_since, due_at, uncertain, surface, door, guest_session, person, plain_contact, traceparent, \
+         owner, recorded_at) \
+         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24 \
+         WHERE NOT EXISTS (SELECT 1 FROM session WHERE idempotency_key = ?2 AND owner = '') ON CONFLICT (idempotency_key, owner) DO NOTHING",
     )?;
     let inserted = statement.execute(params![
         row.id.into_bytes(),
@@ -89,18 +93,20 @@ pub(super) fn insert(connection: &Connection, session: &Session) -> Result<bool,
         row.person,
         row.plain_contact,
         row.traceparent,
+        row.owner,
+        tx.trusted_now().unix_micros(),
     ])?;
     Ok(inserted == 1)
 }
 
 /// Writes all that can change, if nobody has taken the session over since `epoch`.
-pub(super) fn update(connection: &Connection, session: &Session, epoch: u32, attempts: &[Attempt]) -> Result<(), StoreError> {
+pub(super) fn update(tx: &Tx<'_>, session: &Session, epoch: u32, attempts: &[Attempt]) -> Result<(), StoreError> {
     let row = SessionRow::of(session)?;
-    let mut statement = connection.prepare_cached(
+    let mut statement = tx.prepare_cached(
         "UPDATE session SET state = ?3, token_kid = ?4, token_jti = ?5, token_iat = ?6, contact_id = ?7, conversation_id = ?8, \
          attempts = ?9, epoch = ?10, step_since = ?11, due_at = ?12, opened_at = ?13, latency_us = ?14, failure_code = ?15, \
          failure_message = ?16, uncertain = ?17, message_id = ?18, contact_unknown = ?19, guest_session_ends = ?20, \
-         calls = iif(length(calls) < ?22, calls || ?21, calls) WHERE id = ?1 AND epoch = ?2",
+         calls = iif(length(calls) < ?22, calls || ?21, calls), recorded_at = ?23 WHERE id = ?1 AND epoch = ?2",
     )?;
     let updated = statement.execute(params![
         row.id.into_bytes(),
@@ -125,6 +131,7 @@ pub(super) fn update(connection: &Connection, session: &Session, epoch: u32, att
         row.guest_session_ends,
         calls::lines(attempts),
         calls::MOST,
+        tx.trusted_now().unix_micros(),
     ])?;
     if updated == 1 { Ok(()) } else { Err(StoreError::LeaseLost) }
 }

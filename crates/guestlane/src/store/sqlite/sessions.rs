@@ -3,7 +3,7 @@
 use guestlane_genesys::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params, types::Value};
 
-use super::{Sqlite, counters, deliveries, rows};
+use super::{Sqlite, Tx, counters, deliveries, rows};
 use crate::{
     ledger::{CLOCKS, LEASE, Session, SessionId, State},
     request::GuestId,
@@ -152,10 +152,10 @@ impl Sqlite {
 }
 
 /// Takes a session up, whoever drove it before.
-pub(super) fn take(connection: &Connection, session: Session, now: Timestamp) -> Result<Session, StoreError> {
+pub(super) fn take(tx: &Tx<'_>, session: Session, now: Timestamp) -> Result<Session, StoreError> {
     let epoch = session.epoch;
     let taken = session.taken_up(now)?;
-    rows::update(connection, &taken, epoch, &[])?;
+    rows::update(tx, &taken, epoch, &[])?;
     Ok(taken)
 }
 

@@ -8,15 +8,15 @@ use std::{
     thread,
 };
 
-use guestlane_genesys::{Clock, Seam, Seams};
+use guestlane_genesys::{Clock, Seam, Seams, Timestamp};
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
-use super::audit::Logs;
+use super::{audit::Logs, migrations};
 use crate::{
     audit::{AuditError, Entry},
-    store::{Committed, Guarantees, StoreError},
+    store::{Committed, Guarantees, StoreError, trusted_time::Mark},
 };
 
 /// The most writes in one transaction.
@@ -40,18 +40,25 @@ enum Job {
 enum Outcome {
     Committed(Result<(), Arc<AuditError>>),
     Lost(String),
+    Superseded { found: u32, known: u32 },
 }
 
 /// A transaction, as the one who writes in it sees it.
 pub(super) struct Tx<'a> {
     connection: &'a Connection,
     records: RefCell<Vec<Entry>>,
+    trusted_now: Timestamp,
 }
 
 impl Tx<'_> {
     /// What the audit log shall say of this: it gets its place when the transaction ends.
     pub(super) fn record(&self, entry: Entry) {
         self.records.borrow_mut().push(entry);
+    }
+
+    /// The time with which retention compares rows.
+    pub(super) fn trusted_now(&self) -> Timestamp {
+        self.trusted_now
     }
 }
 
@@ -71,9 +78,9 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection, clock: Clock, seams: Seams) -> Result<Self, StoreError> {
+    pub(super) fn start(connection: Connection, mark: Mark, clock: Clock, seams: Seams) -> Result<Self, StoreError> {
         let (jobs, receiver) = mpsc::channel(WAITING);
-        let mut thread = Thread { connection, logs: None, audited: true, receiver, seams };
+        let mut thread = Thread { connection, logs: None, audited: true, receiver, mark, clock: clock.clone(), seams };
         spawn("guestlane-write", move || thread.run())?;
         Ok(Self { jobs, clock })
     }
@@ -93,6 +100,7 @@ impl Writer {
                 let answered = match outcome {
                     Outcome::Committed(audit) => done.map(|value| Committed { value, audit }),
                     Outcome::Lost(reason) => Err(StoreError::Commit(reason)),
+                    Outcome::Superseded { found, known } => Err(StoreError::Superseded { found, known }),
                 };
                 let _ = answer.send(answered);
             });
@@ -162,6 +170,8 @@ struct Thread {
     logs: Option<Logs>,
     audited: bool,
     receiver: mpsc::Receiver<Job>,
+    mark: Mark,
+    clock: Clock,
     seams: Seams,
 }
 
@@ -206,7 +216,10 @@ impl Thread {
                 if let Some(logs) = &mut self.logs {
                     logs.lost();
                 }
-                Outcome::Lost(crate::error::chain(&error))
+                match error {
+                    StoreError::Superseded { found, known } => Outcome::Superseded { found, known },
+                    error => Outcome::Lost(crate::error::chain(&error)),
+                }
             }
         };
         waiting.into_iter().for_each(|settle| settle(outcome.clone()));
@@ -220,7 +233,12 @@ impl Thread {
     }
 
     fn run_together(&mut self, writes: &mut dyn Iterator<Item = Write>, waiting: &mut Vec<Settle>) -> Result<(), StoreError> {
+        let trusted_now = self.mark.advanced(self.clock.now(), self.clock.boot()).time();
         let mut transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        if let Err(error) = migrations::expect_known(&transaction) {
+            writes.for_each(|write| waiting.push(write(None).1));
+            return Err(error);
+        }
         let mut records = Vec::new();
         for write in writes {
             let mut savepoint = match transaction.savepoint() {
@@ -230,7 +248,7 @@ impl Thread {
                     return Err(error.into());
                 }
             };
-            let tx = Tx { connection: &savepoint, records: RefCell::default() };
+            let tx = Tx { connection: &savepoint, records: RefCell::default(), trusted_now };
             let (good, settle) = write(Some(&tx));
             let recorded = tx.records.into_inner();
             waiting.push(settle);

@@ -1,0 +1,194 @@
+//! The time that retention trusts. A wall clock that is wrong for a moment must not delete the record of idempotency keys.
+//!
+//! A store in a file keeps a [`Mark`]: it advances with the machine's time since start, which no one sets. What passed while the machine
+//! was off is caught up at twice the speed of time, so that a wrong wall clock costs at most as much as the time it was wrong. On
+//! PostgreSQL the database's clock is trusted, and only while the node's own clock agrees with it.
+//!
+//! In both stores the [`Horizon`], before which sessions are deleted, moves at most [`Horizon::SPEED`] times as fast as that time.
+
+use std::time::Duration;
+
+use guestlane_genesys::{Boot, Timestamp};
+
+/// The property under which a store in a file keeps its [`Mark`].
+pub(super) const MARK: &str = "retention_mark";
+
+/// The property under which a store keeps its [`Horizon`].
+pub(super) const HORIZON: &str = "retention_horizon";
+
+/// A moment of trusted time, and the machine's time since start at that moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mark {
+    time: Timestamp,
+    boot: Boot,
+    /// How much the wall clock was ahead when the machine had started again: time that passed while it was off, or an error.
+    owed: Duration,
+}
+
+impl Mark {
+    /// How old a written mark may be.
+    const LONGEST_KEPT: Duration = Duration::from_secs(300);
+
+    /// The first mark of a store. `newest` is the newest time in it: a wall clock that is much later is not believed.
+    pub(super) fn first(newest: Option<Timestamp>, wall: Timestamp, boot: Boot) -> Self {
+        let time = newest.map_or(wall, |newest| newest.min(wall));
+        Self { time, boot, owed: wall.since(time) }
+    }
+
+    /// The mark now.
+    pub(super) fn advanced(self, wall: Timestamp, boot: Boot) -> Self {
+        if boot.id != self.boot.id {
+            return Self { time: self.time, boot, owed: wall.since(self.time) };
+        }
+        let passed = boot.elapsed.saturating_sub(self.boot.elapsed);
+        let paid = self.owed.min(passed);
+        Self { time: self.time + passed + paid, boot, owed: self.owed - paid }
+    }
+
+    /// The trusted time. Rows are stamped with it and compared with it, so that their ages are right even where it is not.
+    pub(super) fn time(self) -> Timestamp {
+        self.time
+    }
+
+    /// Whether it is worth being written: without a recent mark, time that passed would count as time that the machine was off.
+    pub(super) fn is_stale(self, now: Self) -> bool {
+        self.boot.id != now.boot.id || now.boot.elapsed.saturating_sub(self.boot.elapsed) >= Self::LONGEST_KEPT
+    }
+
+    pub(super) fn to_text(self) -> String {
+        let elapsed = self.boot.elapsed.as_micros();
+        format!("{} {:032x} {elapsed} {}", self.time.unix_micros(), self.boot.id, self.owed.as_micros())
+    }
+
+    pub(super) fn from_text(text: &str) -> Option<Self> {
+        let mut parts = text.split(' ');
+        let time = Timestamp::from_unix_micros(parts.next()?.parse().ok()?);
+        let id = u128::from_str_radix(parts.next()?, 16).ok()?;
+        let elapsed = Duration::from_micros(parts.next()?.parse().ok()?);
+        let owed = Duration::from_micros(parts.next()?.parse().ok()?);
+        Some(Self { time, boot: Boot { id, elapsed }, owed })
+    }
+}
+
+/// The moment before which retention deletes, and when it got there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Horizon {
+    until: Timestamp,
+    advanced_at: Timestamp,
+}
+
+impl Horizon {
+    /// One hour deletes at most the sessions of one day.
+    const SPEED: u32 = 24;
+
+    /// One step, however long the last one is ago.
+    const LONGEST_STEP: Duration = Duration::from_secs(48 * 3600);
+
+    /// The horizon after one more step toward `target` at the trusted time `now`. The first one begins at the `oldest` session.
+    pub(super) fn advanced(before: Option<Self>, oldest: Timestamp, target: Timestamp, now: Timestamp) -> Self {
+        let (from, step) = match before {
+            Some(before) => {
+                let passed = now.since(before.advanced_at);
+                (before.until, passed.saturating_mul(Self::SPEED).min(Self::LONGEST_STEP))
+            }
+            None => (oldest, Self::LONGEST_STEP),
+        };
+        Self { until: target.min(from + step), advanced_at: now }
+    }
+
+    pub(super) fn until(self) -> Timestamp {
+        self.until
+    }
+
+    pub(super) fn to_text(self) -> String {
+        format!("{} {}", self.until.unix_micros(), self.advanced_at.unix_micros())
+    }
+
+    pub(super) fn from_text(text: &str) -> Option<Self> {
+        let (until, advanced_at) = text.split_once(' ')?;
+        let time = |text: &str| text.parse().ok().map(Timestamp::from_unix_micros);
+        Some(Self { until: time(until)?, advanced_at: time(advanced_at)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+    const DAY: i64 = 86_400_000_000;
+
+    fn at(micros: i64) -> Timestamp {
+        Timestamp::from_unix_micros(1_795_361_029_000_000 + micros)
+    }
+
+    fn boot(id: u128, hours: u32) -> Boot {
+        Boot { id, elapsed: HOUR * hours }
+    }
+
+    #[test]
+    fn a_clock_that_jumps_ahead_or_back_does_not_move_the_trusted_time() {
+        let mark = Mark::first(Some(at(0)), at(0), boot(1, 5));
+        for wall in [at(40 * DAY), at(DAY / 24)] {
+            assert_eq!(mark.advanced(wall, boot(1, 6)).time(), at(DAY / 24));
+        }
+        let back = at(-50 * DAY);
+        assert_eq!(mark.advanced(back, boot(1, 6)).time(), at(DAY / 24));
+    }
+
+    #[test]
+    fn time_that_passed_while_the_machine_was_off_is_caught_up_at_twice_the_speed() {
+        let mark = Mark::first(Some(at(0)), at(0), boot(1, 500));
+        let wall = at(3 * DAY);
+        let started = mark.advanced(wall, boot(2, 0));
+        assert_eq!(started.time(), at(0));
+        let wall = at(4 * DAY);
+        assert_eq!(started.advanced(wall, boot(2, 24)).time(), at(2 * DAY));
+        let wall = at(7 * DAY);
+        assert_eq!(started.advanced(wall, boot(2, 96)).time(), wall);
+    }
+
+    #[test]
+    fn a_store_that_is_older_than_its_first_mark_believes_no_clock_that_is_far_ahead_of_its_newest_time() {
+        let wall = at(40 * DAY);
+        let mark = Mark::first(Some(at(0)), wall, boot(1, 0));
+        assert_eq!(mark.time(), at(0));
+        assert_eq!(Mark::first(None, wall, boot(1, 0)).time(), wall);
+    }
+
+    #[test]
+    fn one_hour_moves_the_horizon_by_a_day_at_most() {
+        let first = Horizon::advanced(None, at(0), at(100 * DAY), at(130 * DAY));
+        assert_eq!(first.until(), at(2 * DAY));
+        let next = Horizon::advanced(Some(first), at(0), at(100 * DAY), at(130 * DAY + DAY / 24));
+        assert_eq!(next.until(), at(3 * DAY));
+        let last = Horizon::advanced(Some(first), at(0), at(DAY), at(131 * DAY));
+        assert_eq!(last.until(), at(DAY), "not past its target");
+    }
+
+    #[test]
+    fn marks_and_horizons_are_read_as_they_were_written() {
+        let mark = Mark::first(Some(at(0)), at(DAY), boot(7, 3));
+        assert_eq!(Mark::from_text(&mark.to_text()), Some(mark));
+        let horizon = Horizon::advanced(None, at(0), at(DAY), at(DAY));
+        assert_eq!(Horizon::from_text(&horizon.to_text()), Some(horizon));
+        assert_eq!((Mark::from_text("1 2"), Horizon::from_text("x y")), (None, None));
+    }
+
+    proptest! {
+        /// Whatever the wall clock shows, within one start of the machine the trusted time passes as time does.
+        #[test]
+        fn the_trusted_time_never_overtakes_time(steps in prop::collection::vec((0_u32..100, -50_i64..50), 1..40)) {
+            let (mut hours, mut mark) = (0, Mark::first(None, at(0), boot(1, 0)));
+            for (passed, off) in steps {
+                hours += passed;
+                let truth = at(0) + HOUR * hours;
+                let wall = Timestamp::from_unix_micros(truth.unix_micros() + off * DAY);
+                mark = mark.advanced(wall, boot(1, hours));
+                prop_assert_eq!(mark.time(), truth);
+            }
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! Random walks of wall clocks that jump by up to 50 days, with retention, deliveries, restarts and (in a database) batches: no guest
+//! gets a second conversation, and nothing is deleted that something still refers to.
+//!
+//! `GUESTLANE_TEST_CLOCK_RUNS` sets how many runs there are, `GUESTLANE_TEST_SEED` where they begin.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use guestlane::{
+    Lane, ReferenceClock, SignIn, Timestamp,
+    store::{
+        SessionFilter,
+        batch::{BatchId, NewRow, RowEnd},
+    },
+};
+use uuid::Uuid;
+
+use crate::{
+    STORE,
+    world::{Kept, OPEN_MESSAGING, World, request, setting, tell},
+};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// How long idempotency keys are kept.
+const KEEP: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Runs that follow each other in one store.
+const RUNS_PER_STORE: u64 = 50;
+
+const STEPS_PER_RUN: u32 = 12;
+
+#[derive(Default)]
+struct Counts {
+    opened: u64,
+    replayed: u64,
+    refused: u64,
+    deleted: u64,
+    jumps: u64,
+    rows: u64,
+}
+
+struct Walk {
+    world: World,
+    lane: Arc<Lane>,
+    random: fastrand::Rng,
+    /// The keys whose sessions are open, with the true time at which they were.
+    open: BTreeMap<String, Timestamp>,
+    /// Rows of batches that a process opened and did not end, as when it was killed.
+    unended: BTreeMap<String, BatchId>,
+    /// How far the wall clock is off, in seconds.
+    off: i64,
+    counts: Counts,
+}
+
+impl Walk {
+    async fn new(seed: u64) -> Self {
+        // The platform's clock shows the true time, whatever the machine's wall clock shows.
+        let mut world = World::with(|options| {
+            let truth = ReferenceClock::new(options.clock.clone());
+            truth.set(options.clock.monotonic(), options.clock.monotonic());
+            options.clock = truth.clock();
+        })
+        .await;
+        world.config.surface = OPEN_MESSAGING;
+        world.config.credentials.sign_in = SignIn::Basic;
+        world.config.cloud.external_source = Some(guestlane_sim::EXTERNAL_SOURCE_ID);
+        world.config.keep_sessions = Some(KEEP);
+        world.give_the_database_a_clock().await;
+        let lane = world.lane().await;
+        let random = fastrand::Rng::with_seed(seed);
+        Self { world, lane, random, open: BTreeMap::new(), unended: BTreeMap::new(), off: 0, counts: Counts::default() }
+    }
+
+    fn truth(&self) -> Timestamp {
+        self.world.clock().monotonic()
+    }
+
+    async fn step(&mut self, run: u64, step: u32) {
+        match self.random.u32(0..100) {
+            0..25 => self.create(&format!("guest-{run}-{step}")).await,
+            25..45 => self.replay().await,
+            45..55 => self.jump(),
+            55..65 => self.set_clock_right(),
+            65..80 => self.pass_time(),
+            80..85 => self.restart().await,
+            85..95 => self.prune().await,
+            _ if STORE == Kept::InPostgres => self.open_rows_and_die(run, step).await,
+            _ => drop(self.lane.outbox().unwrap().deliver_due().await.unwrap()),
+        }
+        self.world.set_database_clock();
+        self.lane.store().measure_clock().await.unwrap();
+    }
+
+    async fn create(&mut self, guest: &str) {
+        match self.lane.create(request(guest)).await {
+            Ok(opened) => {
+                assert!(!opened.replayed, "{guest}");
+                self.counts.opened += 1;
+                self.open.insert(guest.to_owned(), self.truth());
+            }
+            // The guest's own clock is wrong: what the platform refuses is not done.
+            Err(_) => self.counts.refused += 1,
+        }
+    }
+
+    /// A key within its retention is the same session.
+    async fn replay(&mut self) {
+        let (truth, slack) = (self.truth(), HOUR);
+        let kept: Vec<_> = self.open.iter().filter(|(_, opened)| truth.since(**opened) + slack < KEEP).collect();
+        let Some((guest, _)) = self.random.choice(kept) else { return };
+        let guest = guest.clone();
+        let replayed = self.lane.create(request(&guest)).await.unwrap();
+        assert!(replayed.replayed, "{guest} was opened again");
+        self.counts.replayed += 1;
+    }
+
+    fn jump(&mut self) {
+        let to = self.random.i64(-50 * 86_400..50 * 86_400);
+        self.world.clock.step(to - self.off);
+        self.off = to;
+        self.counts.jumps += 1;
+    }
+
+    fn set_clock_right(&mut self) {
+        self.world.clock.step(-self.off);
+        self.off = 0;
+    }
+
+    fn pass_time(&mut self) {
+        let most = if self.random.bool() { 3 } else { 240 };
+        self.world.clock.advance(Duration::from_secs(self.random.u64(1..most * 3600)));
+    }
+
+    async fn restart(&mut self) {
+        // A node whose clock is wrong does not start on a shared database.
+        if let Ok(lane) = self.world.try_lane().await {
+            self.lane = lane;
+        }
+    }
+
+    async fn prune(&mut self) {
+        let before = self.sessions().await;
+        let pruned = self.lane.prune().await.unwrap();
+        self.counts.deleted += pruned.sessions;
+        assert_eq!(self.sessions().await + pruned.sessions as usize, before);
+        self.assert_nothing_dangles();
+    }
+
+    async fn sessions(&self) -> usize {
+        let all = SessionFilter { limit: 100_000, ..SessionFilter::default() };
+        self.lane.store().sessions(all).await.unwrap().sessions.len()
+    }
+
+    /// What waits still finds its session.
+    fn assert_nothing_dangles(&self) {
+        if let Some(url) = &self.world.postgres {
+            let count = |sql: &str| guestlane_test_postgres::column(url, sql)[0].clone();
+            let events =
+                "SELECT count(*) FROM outbox WHERE state IN ('pending', 'dead') AND session_id NOT IN (SELECT id FROM session)";
+            assert_eq!(count(events), "0");
+            let keys = guestlane_test_postgres::column(
+                url,
+                "SELECT idempotency_key FROM batch_row WHERE state IN ('waiting', 'running') \
+                 AND idempotency_key NOT IN (SELECT idempotency_key FROM session)",
+            );
+            let opened: Vec<_> = self.unended.keys().map(|guest| format!("key-of-{guest}")).collect();
+            assert!(keys.iter().all(|key| !opened.contains(key)), "{keys:?} lost their sessions");
+        }
+    }
+
+    /// A worker opens the rows of a batch and dies before it writes that they ended.
+    async fn open_rows_and_die(&mut self, run: u64, step: u32) {
+        let (store, now) = (self.lane.store().clone(), self.lane.clock().now());
+        let id = BatchId(Uuid::now_v7());
+        let guests: Vec<_> = (0..2).map(|row| format!("row-{run}-{step}-{row}")).collect();
+        let row = |(guest, number): (&String, u64)| NewRow { number, line: number + 1, wish: Ok(request(guest)) };
+        store.begin_batch(id, "walk".to_owned(), now).await.unwrap();
+        store.add_rows(id, guests.iter().zip(1..).map(row).collect(), now).await.unwrap();
+        store.complete_batch(id, now).await.unwrap();
+        store.take_rows(200, now).await.unwrap();
+        for guest in guests {
+            self.counts.rows += 1;
+            if let Ok(opened) = self.lane.create(request(&guest)).await {
+                assert!(!opened.replayed);
+                self.counts.opened += 1;
+                self.unended.insert(guest, id);
+            }
+        }
+    }
+
+    /// The workers are back: each row that was opened finds its session, however long that is ago.
+    async fn end_all_rows(&mut self) {
+        self.set_clock_right();
+        self.world.set_database_clock();
+        self.lane.store().measure_clock().await.unwrap();
+        self.world.clock.advance(HOUR);
+        self.world.set_database_clock();
+        self.lane.store().measure_clock().await.unwrap();
+        let store = self.lane.store().clone();
+        loop {
+            let taken = store.take_rows(200, self.lane.clock().now()).await.unwrap();
+            if taken.is_empty() {
+                break;
+            }
+            let mut ended = Vec::new();
+            for row in taken {
+                let request = row.request.unwrap();
+                let guest = request.guest.as_str().to_owned();
+                let opened = self.lane.create(request).await.unwrap();
+                assert_eq!(opened.replayed, self.unended.contains_key(&guest), "{guest}");
+                self.counts.opened += u64::from(!opened.replayed);
+                ended.push((row.place, RowEnd::Open { session: opened.session.id, replayed: opened.replayed }));
+            }
+            store.end_rows(ended, self.lane.clock().now()).await.unwrap();
+        }
+        self.unended.clear();
+    }
+}
+
+#[tokio::test]
+async fn clocks_that_jump_cost_no_guest_a_second_conversation_and_delete_nothing_that_is_needed() {
+    let (runs, seed) = (setting("GUESTLANE_TEST_CLOCK_RUNS", 200), setting("GUESTLANE_TEST_SEED", 15));
+    let mut sum = Counts::default();
+    for store in 0..runs.div_ceil(RUNS_PER_STORE) {
+        let mut walk = Walk::new(seed + store).await;
+        for run in 0..RUNS_PER_STORE.min(runs - store * RUNS_PER_STORE) {
+            for step in 0..STEPS_PER_RUN {
+                walk.step(run, step).await;
+            }
+        }
+        if STORE == Kept::InPostgres {
+            walk.end_all_rows().await;
+        }
+        let state = walk.world.sim.state();
+        assert_eq!(state.duplicates, guestlane_sim::Duplicates::default(), "seed {}", seed + store);
+        assert_eq!((state.conversations, state.guests), (walk.counts.opened, walk.counts.opened), "seed {}", seed + store);
+        let Counts { opened, replayed, refused, deleted, jumps, rows } = walk.counts;
+        sum.opened += opened;
+        sum.replayed += replayed;
+        sum.refused += refused;
+        sum.deleted += deleted;
+        sum.jumps += jumps;
+        sum.rows += rows;
+    }
+    let Counts { opened, replayed, refused, deleted, jumps, rows } = sum;
+    tell(&format!(
+        "{runs} runs: {jumps} jumps, {opened} sessions opened, {rows} rows of batches, {replayed} replayed, {refused} refused, \
+         {deleted} deleted: 0 duplicates"
+    ));
+    assert!(runs < 100 || deleted > 0 && replayed > 0 && jumps > 0, "the walk reaches all that it is about");
+}
+
+/// A machine whose clock is 40 days ahead for a moment: its next start deleted the idempotency keys of months.
+#[tokio::test]
+async fn a_clock_that_is_wrong_for_a_moment_deletes_no_idempotency_key() {
+    let mut world = World::new().await;
+    world.config.keep_sessions = Some(KEEP);
+    let lane = world.lane().await;
+    for guest in ["ann", "bob", "cy"] {
+        lane.create(request(guest)).await.unwrap();
+        lane.outbox().unwrap().first_tries_done().await;
+    }
+    drop(lane);
+    world.clock.step(40 * 86_400);
+    if STORE == Kept::InAFile {
+        assert_eq!(world.lane().await.prune().await.unwrap().sessions, 0);
+    }
+    world.clock.step(-40 * 86_400);
+    let lane = world.lane().await;
+    assert_eq!(lane.prune().await.unwrap().sessions, 0);
+    for guest in ["ann", "bob", "cy"] {
+        assert!(lane.create(request(guest)).await.unwrap().replayed, "{guest}");
+    }
+    world.assert_each_guest_once(3);
+}
+
+/// What was written under a clock that was 50 days behind is not older than it is.
+#[tokio::test]
+async fn a_session_that_was_opened_while_the_clock_was_behind_is_kept_as_long_as_others() {
+    let mut world = World::new().await;
+    world.config.surface = OPEN_MESSAGING;
+    world.config.credentials.sign_in = SignIn::Basic;
+    world.config.keep_sessions = Some(KEEP);
+    drop(world.state().await);
+    if STORE == Kept::InPostgres {
+        return; // there the database's clock stamps the session: see the walk
+    }
+    world.clock.step(-50 * 86_400);
+    let lane = world.lane().await;
+    let opened = lane.create(request("ann")).await.unwrap();
+    lane.outbox().unwrap().first_tries_done().await;
+    world.clock.step(50 * 86_400);
+    assert_eq!(lane.prune().await.unwrap().sessions, 0);
+    assert_eq!(lane.create(request("ann")).await.unwrap().session.id, opened.session.id);
+    let mut deleted = 0;
+    for _ in 0..31 {
+        world.clock.advance(24 * HOUR);
+        deleted += lane.prune().await.unwrap().sessions;
+    }
+    assert_eq!(deleted, 1, "and no longer");
+}

@@ -1,0 +1,92 @@
+//! The clocks of several machines: the database's decides, and a machine that is off claims nothing.
+
+use std::{sync::Arc, time::Duration};
+
+use guestlane::{Lane, ReferenceClock};
+
+use crate::{
+    fleet::on_machine,
+    world::{World, request},
+};
+
+/// Another machine, with a clock that the test can set.
+async fn second_machine(world: &World) -> (Arc<Lane>, ReferenceClock) {
+    let clock = ReferenceClock::new(world.clock());
+    clock.set(world.clock.now(), world.clock().monotonic());
+    (Lane::open(on_machine(world, 1), clock.clock()).await.unwrap(), clock)
+}
+
+fn set_ahead(world: &World, clock: &ReferenceClock, seconds: u64) {
+    let now = world.clock().monotonic();
+    clock.set(now + Duration::from_secs(seconds), now);
+}
+
+/// A clock that jumped by a minute took every lease of the others: each first message was sent three times.
+#[tokio::test]
+async fn a_machine_whose_clock_jumps_ahead_takes_no_lease_of_the_others() {
+    let world = World::new().await;
+    world.give_the_database_a_clock().await;
+    let one = world.lane().await;
+    let (two, clock) = second_machine(&world).await;
+    world.faults(&["contact:slow:seconds=3"]);
+    let create = |n| {
+        let one = Arc::clone(&one);
+        tokio::spawn(async move { one.create(request(&format!("guest-{n}"))).await })
+    };
+    let creating: Vec<_> = (0..30).map(create).collect();
+    world.hanging().await;
+    set_ahead(&world, &clock, 60);
+    // Also before its clock is compared again: leases are compared by the database's clock.
+    assert!(two.recover().await.unwrap().is_empty());
+    while !creating.iter().all(tokio::task::JoinHandle::is_finished) {
+        if world.sim.state().hanging > 0 {
+            world.clock.advance(Duration::from_millis(300)); // the slow answers come
+        }
+        tokio::task::yield_now().await;
+    }
+    for created in creating {
+        assert!(!created.await.unwrap().unwrap().replayed);
+    }
+    let calls = world.sim.state().calls.clone();
+    assert_eq!((calls["contact"], calls["conversation"]), (30, 30), "no call was made twice");
+    world.assert_each_guest_once(30);
+}
+
+#[tokio::test]
+async fn a_machine_that_is_more_than_two_seconds_off_claims_and_deletes_nothing_until_it_is_right_again() {
+    let mut world = World::new().await;
+    world.config.keep_sessions = Some(Duration::from_secs(24 * 3600));
+    world.give_the_database_a_clock().await;
+    let (two, clock) = second_machine(&world).await;
+    two.create(request("old")).await.unwrap();
+    two.outbox().unwrap().first_tries_done().await;
+    world.faults(&["conversation:500:first=4"]);
+    two.create(request("unfinished")).await.unwrap_err();
+    world.clock.advance(Duration::from_secs(25 * 3600));
+    world.set_database_clock();
+
+    set_ahead(&world, &clock, 3);
+    two.store().measure_clock().await.unwrap();
+    assert!((2.9..3.1).contains(&two.store().clock_offset().unwrap()) && !two.store().may_claim());
+    assert!(two.recover().await.unwrap().is_empty());
+    assert!(two.store().take_rows(9, two.clock().now()).await.unwrap().is_empty());
+    assert!(two.store().claim_events(1, 9, two.clock().now()).await.unwrap().is_empty());
+    assert_eq!(two.prune().await.unwrap().sessions, 0);
+
+    set_ahead(&world, &clock, 1);
+    two.store().measure_clock().await.unwrap();
+    assert!(two.store().may_claim());
+    assert_eq!(two.prune().await.unwrap().sessions, 1);
+    assert_eq!(two.recover().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_machine_that_is_more_than_two_seconds_off_does_not_start() {
+    let world = World::new().await;
+    world.give_the_database_a_clock().await;
+    world.clock.step(-3);
+    let refused = world.try_lane().await.unwrap_err();
+    assert!(refused.to_string().contains("clock is 3.0 s behind"), "{refused}");
+    world.clock.step(2);
+    world.lane().await;
+}
