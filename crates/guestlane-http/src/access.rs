@@ -14,6 +14,8 @@ use guestlane::{
     Clock, Rate, Timestamp,
     api_key::{Caller, Scope},
     error::Code,
+    ledger::Session,
+    request::Owner,
 };
 use http::{HeaderMap, header, request::Parts};
 
@@ -22,6 +24,10 @@ use crate::{problem::Problem, service::App};
 /// Lets in who has a good key, and not too often.
 pub(crate) async fn authenticate(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let now = app.clock().now();
+    if app.keys_are_stale() {
+        let detail = "the API keys could not be read for 30 seconds, so that a revoked key might be accepted";
+        return Problem::new(Code::StoreFailed, detail, "send it again once the store answers").after(1).into_response();
+    }
     let caller = match bearer(request.headers()).and_then(|text| app.keys().caller(text, now)) {
         Some(caller) => caller,
         None => return unauthorized().into_response(),
@@ -73,9 +79,20 @@ impl Who {
         ))
     }
 
+    /// The owner of the key: idempotency keys and sessions belong to it.
+    pub(crate) fn owner(&self) -> &Owner {
+        &self.0.owner
+    }
+
+    /// Whether the caller may look at `session`: with the scope for it at all sessions, else at those that its own keys created.
+    pub(crate) fn may_see(&self, session: &Session) -> bool {
+        self.0.scopes.allow(Scope::SessionsRead)
+            || self.0.scopes.allow(Scope::SessionsWrite) && session.request.key.owner() == self.owner()
+    }
+
     /// Whether the key is still good: for answers that go on.
     pub(crate) fn is_still_good(&self, app: &App) -> bool {
-        app.keys().is_good(&self.0.id, app.clock().now())
+        !app.keys_are_stale() && app.keys().is_good(&self.0.id, app.clock().now())
     }
 
     /// What the key allows.

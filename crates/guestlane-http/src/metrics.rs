@@ -142,6 +142,17 @@ impl Collector for Everything {
         if let Some(standing) = &watched.standing {
             waiting(&mut page, service, standing, watched.audit_behind)?;
         }
+        page.gauge(
+            "guestlane_api_keys_age_seconds",
+            "Since when the list of API keys was not read; beyond 30 every request is refused.",
+            service.keys_age().as_secs_f64(),
+        )?;
+        page.gauge("guestlane_api_keys_unreadable", "API keys whose rows cannot be read.", service.keys().unreadable() as f64)?;
+        if let Some(offset) = service.lane().store().clock_offset() {
+            let help =
+                "How far this machine's clock is ahead of the database's; beyond 2 nothing is claimed and nothing deleted.";
+            page.gauge("guestlane_clock_offset_seconds", help, offset)?;
+        }
         keys(&mut page, service)?;
         process(&mut page, service)
     }

@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
     time::Duration,
 };
 
@@ -38,6 +41,8 @@ pub struct Service {
     rows: Intake,
     hash_key: HashKey,
     keys: ArcSwap<ApiKeys>,
+    /// When the keys were read, by the monotonic clock, in microseconds.
+    keys_read_at: AtomicI64,
     used: Mutex<HashMap<String, Timestamp>>,
     allowance: Allowance,
     watched: watch::Sender<Arc<Watched>>,
@@ -50,6 +55,9 @@ pub struct Service {
 
 /// How soon a key that another process made or revoked is known here.
 const LOOK_AT_KEYS: Duration = Duration::from_secs(1);
+
+/// How old the list of API keys may be: beyond, a key that was revoked meanwhile might be accepted, and every request is refused.
+const MAX_KEYS_AGE: Duration = Duration::from_secs(30);
 
 /// How often a platform that fails is asked whether it is back.
 const LOOK_AT_PLATFORM: Duration = Duration::from_secs(15);
@@ -65,6 +73,7 @@ impl Service {
             callers: Intake::new(Arc::clone(&lane), settings.max_sessions),
             rows: Intake::new(Arc::clone(&lane), Intake::CEILING.min(settings.max_sessions)),
             hash_key,
+            keys_read_at: AtomicI64::new(clock.monotonic().unix_micros()),
             keys: ArcSwap::from_pointee(keys),
             used: Mutex::default(),
             allowance: Allowance::new(settings.key_rate),
@@ -191,11 +200,32 @@ impl Service {
                 () = changes.next() => {}
                 () = self.clock().sleep(LOOK_AT_KEYS) => {}
             }
+            // The age counts from the question: what was changed while it was answered may be missing.
+            let asked_at = self.clock().monotonic();
             match self.lane.store().api_keys().await {
-                Ok(keys) => self.keys.store(Arc::new(ApiKeys::new(self.hash_key.clone(), keys))),
-                Err(error) => warn!(%error, "API keys could not be read again; those that were known go on being accepted"),
+                Ok(keys) => self.keep_keys(ApiKeys::new(self.hash_key.clone(), keys), asked_at),
+                Err(error) => warn!(%error, "API keys could not be read again; after 30 seconds every request is refused"),
             }
         }
+    }
+
+    fn keep_keys(&self, keys: ApiKeys, asked_at: Timestamp) {
+        let unreadable = keys.unreadable();
+        if unreadable > self.keys.load().unreadable() {
+            warn!(unreadable, "API keys have rows that this version cannot read; they are refused");
+        }
+        self.keys.store(Arc::new(keys));
+        self.keys_read_at.store(asked_at.unix_micros(), Ordering::Relaxed);
+    }
+
+    /// How old the list of API keys is.
+    pub(crate) fn keys_age(&self) -> Duration {
+        self.clock().monotonic().since(Timestamp::from_unix_micros(self.keys_read_at.load(Ordering::Relaxed)))
+    }
+
+    /// Whether a key could have been revoked for longer than it may stay accepted.
+    pub(crate) fn keys_are_stale(&self) -> bool {
+        self.keys_age() > MAX_KEYS_AGE
     }
 
     /// By itself: whoever writes may have to wait, and a revoked key must not.

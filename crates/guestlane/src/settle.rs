@@ -54,6 +54,8 @@ impl Lane {
 }
 
 pub(crate) fn mismatch(known: &Session, request: &SessionRequest) -> Error {
-    let fields = known.request.differences(request);
+    // A session from before owners existed may be another caller's, which must not learn what it has.
+    let same_owner = known.request.key.owner() == request.key.owner();
+    let fields = if same_owner { known.request.differences(request) } else { Vec::new() };
     Error::Mismatch { key: request.key.clone(), fields, session: known.id }
 }

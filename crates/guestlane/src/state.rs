@@ -108,6 +108,9 @@ impl State {
         let audit_signer = Arc::new(audit_signer(&store, &master).await?);
         places.seams.pass(Seam::AuditKeyStored).await;
         store.keep_audit_log(places.audit.clone(), Arc::clone(&audit_signer), mend).await?;
+        if mend {
+            store.record_unrecorded(clock.now()).await?;
+        }
         store.go_without(places.guarantees).await?;
         Ok(Self { store, keyring, audit_signer, master })
     }

@@ -68,7 +68,10 @@ async fn create(global: &Global, state: &State, wish: Wish) -> anyhow::Result<Ex
     let key = ApiKey::generate()?;
     let hash_key = state.api_key_hash().await?;
     let expires_at = wish.expires.map(|life| now + life);
-    let stored = StoredApiKey { expires_at, ..StoredApiKey::new(&key, &hash_key, wish.name, scopes, now) };
+    let new = StoredApiKey::new(&key, &hash_key, wish.name, scopes, now);
+    // A key that replaces another one goes on with its sessions.
+    let owner = replaced.as_ref().map_or_else(|| new.owner.clone(), |replaced| replaced.owner.clone());
+    let stored = StoredApiKey { expires_at, owner, ..new };
     let until = now + wish.overlap;
     state.store.add_api_key(stored.clone(), replaced.map(|replaced| (replaced.id, until))).await?;
     if global.json {
@@ -93,7 +96,7 @@ async fn create(global: &Global, state: &State, wish: Wish) -> anyhow::Result<Ex
 fn as_json(key: &StoredApiKey, now: Timestamp) -> serde_json::Value {
     json!({
         "id": key.id, "name": key.name, "scopes": key.scopes.iter().map(|scope| scope.name()).collect::<Vec<_>>(), "state": key.state_at(now),
-        "createdAt": key.created_at, "expiresAt": key.expires_at, "revokedAt": key.revoked_at, "lastUsedAt": key.last_used_at,
+        "createdAt": key.created_at, "expiresAt": key.expires_at, "revokedAt": key.revoked_at, "lastUsedAt": key.last_used_at, "owner": key.owner,
     })
 }
 

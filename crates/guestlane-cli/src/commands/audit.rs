@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context;
 use guestlane::{
     Clock, State,
-    audit::{self, Checkpoint, Tampered, Unproven, VerifierKey, proof::SessionProof},
+    audit::{self, ChangeAction, Checkpoint, Tampered, Unproven, VerifierKey, proof::SessionProof},
     request::{GuestId, Invalid},
     store::{RecordFilter, Restored, StoredRecord},
 };
@@ -88,8 +88,10 @@ async fn key(global: &Global, given: Option<&str>) -> anyhow::Result<VerifierKey
 /// Writes the files of a log anew from the store.
 async fn restore(global: &Global, log: u32) -> anyhow::Result<ExitCode> {
     let refused = |reason: String, fix: &str| Err(Invalid::new("LOG", reason, fix).into());
-    match look_at_state(global).await?.store.restore_log(log).await? {
+    let store = look_at_state(global).await?.store;
+    match store.restore_log(log).await? {
         Restored::Done { path, records } => {
+            store.record_change(ChangeAction::AuditLogRestored, log.to_string(), store.clock().now()).await?;
             if global.json {
                 screen::json(&json!({"file": path, "records": records}));
             } else {

@@ -148,7 +148,9 @@ impl Reading {
                 break;
             }
             let wish = text.and_then(|text| read::<NewSession>(&text));
-            let request = wish.and_then(|wish| Ok(wish.request(self.app.queue(), KeyIfNone::OfRow(self.batch.as_str()))?));
+            let request = wish.and_then(|wish| {
+                Ok(wish.request(self.app.queue(), KeyIfNone::OfRow(self.batch.as_str()))?.owned_by(self.who.owner()))
+            });
             let begun = match request {
                 Ok(request) => match self.unless_over(self.app.rows().next(request.queue, |_| ())).await {
                     Some(begun) => begun.map(|begun| (request, begun)).map_err(|outage| {

@@ -69,7 +69,7 @@ pub(crate) async fn create(State(app): State<App>, who: Who, request: Request) -
     who.may(Scope::SessionsWrite)?;
     let headers = request.headers().clone();
     let wish: NewSession = read_json(app.clock(), request).await?;
-    let request = wish_with_key(wish, &headers)?.request(app.queue(), KeyIfNone::Fresh)?;
+    let request = wish_with_key(wish, &headers)?.request(app.queue(), KeyIfNone::Fresh)?.owned_by(who.owner());
     if app.ending().is_cancelled() {
         return Err(Problem::new(Code::Ending, "the service is ending", "send it again, under the same key")
             .after(1)

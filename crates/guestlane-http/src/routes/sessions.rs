@@ -93,16 +93,23 @@ pub(crate) fn limit(limit: Option<u32>) -> Result<u32, Invalid> {
 
 /// Look at a session
 ///
-/// As the ledger has it, without tokens: those are in the answer to whoever asks under its key (`POST /v1/sessions`).
+/// The stored session without tokens: those are in the answers to its own caller (`POST /v1/sessions`). A key with `sessions:write` alone sees the
+/// sessions of its own owner, so that it can follow the `Location` of an answer 202; any other ID answers 404.
 #[utoipa::path(
     get, path = "/v1/sessions/{id}", tag = "sessions", operation_id = "getSession",
-    security(("apiKey" = ["sessions:read"])),
+    security(("apiKey" = ["sessions:read"]), ("apiKey" = ["sessions:write"])),
     params(("id" = String, Path, description = "The session's id", format = Uuid, min_length = 36, max_length = 36, example = "019ab123-4567-7000-8000-0123456789ab")),
     responses((status = 200, description = "The session", body = Session), Guarded, NothingThere),
 )]
 pub(crate) async fn show(State(app): State<App>, who: Who, Name(id): Name) -> Result<Response, Problem> {
-    who.may(Scope::SessionsRead)?;
-    Ok(answer(StatusCode::OK, &Session::stored(&session(&app, &id).await?)))
+    if who.may(Scope::SessionsWrite).is_err() {
+        who.may(Scope::SessionsRead)?;
+    }
+    let session = session(&app, &id).await?;
+    if !who.may_see(&session) {
+        return Err(no_session());
+    }
+    Ok(answer(StatusCode::OK, &Session::stored(&session)))
 }
 
 /// What happened to a session
@@ -122,11 +129,13 @@ pub(crate) async fn show_timeline(State(app): State<App>, who: Who, Name(id): Na
 }
 
 async fn session(app: &App, id: &str) -> Result<ledger::Session, Problem> {
-    let nothing = || {
-        let detail = "there is no session of that id here: it may have been forgotten, or be in another store";
-        Problem::new(Code::NotFound, detail, "`GET /v1/sessions` lists those that are here").of_field("id")
-    };
-    let id: SessionId = id.parse().map_err(|_| nothing())?;
+    let id: SessionId = id.parse().map_err(|_| no_session())?;
     let found = app.lane().store().session(id).await.map_err(|error| app.problem(error))?;
-    found.ok_or_else(nothing)
+    found.ok_or_else(no_session)
+}
+
+/// The same for a session of another owner: it is not told that there is one.
+fn no_session() -> Problem {
+    let detail = "there is no session of that id here: it may have been forgotten, or be in another store";
+    Problem::new(Code::NotFound, detail, "`GET /v1/sessions` lists those that are here").of_field("id")
 }

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use guestlane::api_key::Scope;
+use guestlane::{
+    Clock, ManualClock,
+    api_key::{Scope, StoredApiKey},
+};
+use guestlane_genesys::transport::Answer;
 use http::Method;
 use serde_json::{Value, json};
 
@@ -158,4 +162,110 @@ async fn when_a_key_was_used_is_known() {
             keys.iter().any(|key| key.id == id && key.last_used_at.is_some())
         })
         .await;
+}
+
+/// A new key of an owner of its own, once the running service accepts it.
+async fn accepted_key(world: &World, change: impl FnOnce(&mut StoredApiKey)) -> String {
+    let key = new_key(&world.lane, "sessions:write", change).await;
+    world
+        .until(async |world| {
+            let status = world.send(Method::GET, "/v1/sessions", &[("authorization", &bearer(&key))], "").await.status;
+            status != 401
+        })
+        .await;
+    key
+}
+
+/// A session of a key's owner, under an idempotency key.
+async fn create_as(world: &World, key: &str, guest: &str, email: &str) -> Answer {
+    let body = json!({"guestId": guest, "attributes": {"email": email}});
+    let headers = [("authorization", bearer(key)), ("idempotency-key", "order-1".to_owned())];
+    let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let headers = [&[("content-type", "application/json")], headers.as_slice()].concat();
+    world.send(Method::POST, "/v1/sessions", &headers, body.to_string()).await
+}
+
+/// Another integrator who used the same idempotency key got the guest's tokens, or learnt what differed.
+#[tokio::test]
+async fn the_same_idempotency_key_of_two_owners_is_two_sessions() {
+    let world = World::new().await;
+    let (shop, bank) = (accepted_key(&world, |_| {}).await, accepted_key(&world, |_| {}).await);
+    let first = create_as(&world, &shop, "ann", "ann@example.org").await;
+    assert_eq!(first.status, 201);
+    let other = create_as(&world, &bank, "ann", "ann@example.org").await;
+    assert_eq!(other.status, 201, "not the shop's session");
+    let (first, other) = (json(&first), json(&other));
+    assert!(first["sessionId"] != other["sessionId"] && first["guestToken"] != other["guestToken"]);
+    assert_eq!(create_as(&world, &shop, "ann", "ann@example.org").await.status, 200, "replayed to its owner");
+    let differs = create_as(&world, &bank, "bob", "bob@example.org").await;
+    assert_eq!(differs.status, 422);
+    assert_eq!(json(&differs)["sessionId"], other["sessionId"], "of its own session, not of the shop's");
+}
+
+#[tokio::test]
+async fn a_key_that_replaces_another_one_goes_on_with_its_sessions() {
+    let world = World::new().await;
+    let old = accepted_key(&world, |_| {}).await;
+    let first = json(&create_as(&world, &old, "ann", "ann@example.org").await);
+    let owner_of_old =
+        world.lane.store().api_keys().await.unwrap().into_iter().find(|key| old[3..].starts_with(&key.id)).unwrap().owner;
+    let new = accepted_key(&world, |key| key.owner = owner_of_old).await;
+    let replayed = create_as(&world, &new, "ann", "ann@example.org").await;
+    assert_eq!((replayed.status.as_u16(), &json(&replayed)["sessionId"]), (200, &first["sessionId"]));
+}
+
+#[tokio::test]
+async fn a_key_that_only_writes_sees_the_sessions_of_its_owner_and_no_others() {
+    let world = World::new().await;
+    let (shop, bank) = (accepted_key(&world, |_| {}).await, accepted_key(&world, |_| {}).await);
+    let created = create_as(&world, &shop, "ann", "ann@example.org").await;
+    let location = header(&created, "location").to_owned();
+    let look = async |key: &str, path: &str| world.send(Method::GET, path, &[("authorization", &bearer(key))], "").await;
+    let seen = look(&shop, &location).await;
+    assert_eq!(seen.status, 200);
+    assert!(json(&seen).get("guestToken").is_none(), "without tokens");
+    let hidden = look(&bank, &location).await;
+    let missing = look(&bank, "/v1/sessions/019ab123-4567-7000-8000-0123456789ab").await;
+    assert_eq!((hidden.status.as_u16(), missing.status.as_u16()), (404, 404));
+    assert_eq!(json(&hidden)["detail"], json(&missing)["detail"], "the other owner does not learn that there is one");
+    assert_eq!(look(&shop, "/v1/sessions").await.status, 403, "to list them needs sessions:read");
+    assert_eq!(look(world.key(Scope::SessionsRead), &location).await.status, 200);
+}
+
+/// One row that a newer version had written kept a process from reading the list: revoked keys went on being accepted.
+#[tokio::test]
+async fn an_api_key_whose_row_cannot_be_read_is_refused_and_the_others_can_be_revoked() {
+    let world = World::new().await;
+    let (odd, revoked) =
+        (new_key(&world.lane, "sessions:read", |_| {}).await, new_key(&world.lane, "sessions:read", |_| {}).await);
+    let status = async |world: &World, key: &str| {
+        world.send(Method::GET, "/v1/sessions", &[("authorization", &bearer(key))], "").await.status.as_u16()
+    };
+    world.until(async |world| status(world, &revoked).await == 200).await;
+    let id = |key: &str| key[3..15].to_owned();
+    world.sql(&format!("UPDATE api_key SET scopes = 'sessions:read events:read' WHERE id = '{}'", id(&odd)));
+    world.lane.store().revoke_api_key(id(&revoked), world.lane.clock().now()).await.unwrap().unwrap();
+    world.until(async |world| status(world, &revoked).await == 401).await;
+    assert_eq!(status(&world, &odd).await, 401);
+    assert_eq!(world.get("/v1/sessions").await.status, 200);
+}
+
+/// While the store does not tell which keys are revoked, none is accepted for long.
+#[tokio::test]
+async fn a_list_of_api_keys_that_is_older_than_30_seconds_accepts_none() {
+    let clock = ManualClock::new(Clock::system().now());
+    let world = World::at(&clock).await;
+    assert_eq!(world.get("/v1/sessions").await.status, 200);
+    world.sql("ALTER TABLE api_key RENAME TO elsewhere");
+    for _ in 0..29 {
+        clock.advance(Duration::from_secs(1));
+    }
+    assert_eq!(world.get("/v1/sessions").await.status, 200);
+    clock.advance(Duration::from_secs(2));
+    let refused = world.get("/v1/sessions").await;
+    assert_eq!((refused.status.as_u16(), &json(&refused)["code"]), (503, &json!("store_failed")));
+    world.sql("ALTER TABLE elsewhere RENAME TO api_key");
+    while world.get("/v1/sessions").await.status != 200 {
+        clock.advance(Duration::from_secs(1));
+    }
 }

@@ -8,7 +8,8 @@ use std::{
 
 use bytes::Bytes;
 use guestlane::{
-    Clock, Credentials, CrmSettings, Hosts, Lane, LaneConfig, OAuthClient, Patience, Places, RetryPolicy, SignIn, Trust,
+    Clock, Credentials, CrmSettings, Hosts, Lane, LaneConfig, ManualClock, OAuthClient, Patience, Places, RetryPolicy, SignIn,
+    Trust,
     api_key::{ApiKey, Scope, Scopes, StoredApiKey},
     config::ServiceSettings,
     outbox::Networks,
@@ -59,11 +60,28 @@ impl World {
         let client = options.clients[0].clone();
         let sim = Simulator::start(options).await.unwrap();
         let directory = tempfile::tempdir().unwrap();
-        let lane = Self::lane(&sim, &directory, &client).await;
+        let lane = Self::lane(&sim, &directory, &client, Clock::system()).await;
         Self::serve(sim, lane, directory, settings).await
     }
 
-    async fn lane(sim: &Simulator, directory: &TempDir, client: &guestlane_sim::OAuthClient) -> Arc<Lane> {
+    /// A service whose time the test moves.
+    pub(crate) async fn at(clock: &ManualClock) -> Self {
+        crypto();
+        let options = Options { quota: None, clock: clock.clone().into(), ..Options::default() };
+        let client = options.clients[0].clone();
+        let sim = Simulator::start(options).await.unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let lane = Self::lane(&sim, &directory, &client, clock.clone().into()).await;
+        Self::serve(sim, lane, directory, settings()).await
+    }
+
+    /// Changes the store past the product.
+    pub(crate) fn sql(&self, sql: &str) {
+        let store = rusqlite::Connection::open(self.directory.path().join("guestlane.db")).unwrap();
+        store.execute_batch(sql).unwrap();
+    }
+
+    async fn lane(sim: &Simulator, directory: &TempDir, client: &guestlane_sim::OAuthClient, clock: Clock) -> Arc<Lane> {
         let config = LaneConfig {
             credentials: Credentials {
                 hosts: Hosts::one_origin(sim.base_url().parse().unwrap()),
@@ -89,7 +107,7 @@ impl World {
                 trust: Trust::System,
             }),
         };
-        let lane = Lane::open(config, Clock::system()).await.unwrap();
+        let lane = Lane::open(config, clock).await.unwrap();
         sim.register_guest_keys(&lane.keyring().jwks(lane.clock().now()).to_string()).unwrap();
         lane
     }

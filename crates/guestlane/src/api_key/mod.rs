@@ -9,7 +9,10 @@ use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use guestlane_genesys::Timestamp;
 
-use crate::request::{Invalid, shorten};
+use crate::{
+    audit::{ChangeAction, Entry},
+    request::{Invalid, shorten},
+};
 
 pub use ring::{ApiKeys, Caller, HashKey};
 pub use text::ApiKey;
@@ -78,6 +81,11 @@ impl Scopes {
         self.0.contains(&scope) || self.0.contains(&Scope::Admin)
     }
 
+    /// Of a key whose scopes cannot be read: it allows nothing.
+    pub(crate) fn none() -> Self {
+        Self(BTreeSet::new())
+    }
+
     /// Each.
     pub fn iter(&self) -> impl Iterator<Item = Scope> {
         self.0.iter().copied()
@@ -117,6 +125,10 @@ pub struct StoredApiKey {
     pub revoked_at: Option<Timestamp>,
     /// When it was last used, to the minute.
     pub last_used_at: Option<Timestamp>,
+    /// The owner of the sessions that it creates: a key that replaces another one has the same.
+    pub owner: String,
+    /// Whether the store's row could be read: a newer version may have written what this one does not know. Otherwise it is refused.
+    pub is_readable: bool,
 }
 
 impl StoredApiKey {
@@ -134,13 +146,24 @@ impl StoredApiKey {
             expires_at: None,
             revoked_at: None,
             last_used_at: None,
+            owner: key.id().to_owned(),
+            is_readable: true,
         }
+    }
+
+    /// What the audit log says of a new key.
+    pub(crate) fn created(&self, replaces: Option<&str>) -> Entry {
+        let replaces = replaces.map(|id| format!("; replaces {id}")).unwrap_or_default();
+        let detail = format!("{}; owner {}{replaces}", self.scopes, self.owner);
+        Entry::change(ChangeAction::ApiKeyCreated, &self.id, Some(detail), self.created_at)
     }
 
     /// How it stands.
     pub fn state_at(&self, now: Timestamp) -> &'static str {
         if self.revoked_at.is_some() {
             "revoked"
+        } else if !self.is_readable {
+            "unreadable"
         } else if self.expires_at.is_some_and(|end| end <= now) {
             "expired"
         } else {

@@ -6,6 +6,7 @@ use aws_lc_rs::{constant_time, hmac};
 use guestlane_genesys::Timestamp;
 
 use super::{ApiKey, Scopes, StoredApiKey};
+use crate::request::Owner;
 
 /// The secret that keys are hashed under. Not `Debug`.
 #[derive(Clone)]
@@ -39,6 +40,8 @@ pub struct Caller {
     pub id: String,
     /// What it allows.
     pub scopes: Scopes,
+    /// To whom its sessions and idempotency keys belong.
+    pub owner: Owner,
 }
 
 /// The keys of a moment.
@@ -60,14 +63,21 @@ impl ApiKeys {
         let hash = self.hash_key.hash(&key);
         let known = self.keys.get(key.id());
         let same = constant_time::verify_slices_are_equal(&hash, &known.map_or([0; 32], |known| known.hash)).is_ok();
-        known
-            .filter(|known| same && known.is_good_at(now))
-            .map(|known| Caller { id: known.id.clone(), scopes: known.scopes.clone() })
+        known.filter(|known| same && known.is_good_at(now)).map(|known| Caller {
+            id: known.id.clone(),
+            scopes: known.scopes.clone(),
+            owner: Owner::of_api_key(&known.owner),
+        })
     }
 
     /// Whether the key of that id is good.
     pub fn is_good(&self, id: &str, now: Timestamp) -> bool {
         self.keys.get(id).is_some_and(|key| key.is_good_at(now))
+    }
+
+    /// How many keys have rows that cannot be read: they are refused.
+    pub fn unreadable(&self) -> usize {
+        self.keys.values().filter(|key| !key.is_readable).count()
     }
 
     /// Whether any key is good.
@@ -101,6 +111,8 @@ mod tests {
         assert!(!accepted(&ring(&stored, &hash_key), now + Duration::from_secs(60)), "expired");
         assert!(!accepted(&ring(&StoredApiKey { revoked_at: Some(now), ..stored.clone() }, &hash_key), now), "revoked");
         assert!(!accepted(&ring(&stored, &HashKey::new(b"another secret")), now), "of another store");
+        let unreadable = StoredApiKey { is_readable: false, ..stored.clone() };
+        assert!(!accepted(&ring(&unreadable, &hash_key), now), "with a row that this version cannot read");
         // Another key that claims the id.
         assert!(!accepted(&ring(&StoredApiKey { hash: hash_key.hash(&other), ..stored.clone() }, &hash_key), now));
     }

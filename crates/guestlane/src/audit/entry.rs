@@ -31,6 +31,8 @@ pub enum Entry {
     Erasure(Erasure),
     /// This log goes on where another one was closed.
     Rotation(Rotation),
+    /// What decides whom or what this store trusts was changed.
+    Change(Change),
 }
 
 /// An attempt at a session: all fields of R11.
@@ -60,6 +62,71 @@ pub struct Erasure {
     /// Events for the CRM.
     pub events: u64,
 }
+
+/// A change of what a store trusts, made by an operator or by the product itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    timestamp: Timestamp,
+    action: ChangeAction,
+    subject: String,
+    detail: Option<String>,
+}
+
+/// What was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangeAction {
+    /// An API key was made; the subject is its ID.
+    ApiKeyCreated,
+    /// An API key was revoked; the subject is its ID.
+    ApiKeyRevoked,
+    /// A signing key was made; the subject is its `kid`.
+    SigningKeyCreated,
+    /// A signing key was revoked; the subject is its `kid`.
+    SigningKeyRevoked,
+    /// Events are sent again; the subject is an event's ID, or a period.
+    EventsReplayed,
+    /// The files of an audit log were written again from the store; the subject is the log's number.
+    AuditLogRestored,
+    /// The store was moved into this database; the subject is the store's ID.
+    StoreMoved,
+    /// The move of the store was given up; the subject is the database that it was going to.
+    MoveAbandoned,
+}
+
+impl ChangeAction {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::ApiKeyCreated,
+        Self::ApiKeyRevoked,
+        Self::SigningKeyCreated,
+        Self::SigningKeyRevoked,
+        Self::EventsReplayed,
+        Self::AuditLogRestored,
+        Self::StoreMoved,
+        Self::MoveAbandoned,
+    ];
+
+    /// The `action` of the record.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ApiKeyCreated => "api_key.create",
+            Self::ApiKeyRevoked => "api_key.revoke",
+            Self::SigningKeyCreated => "signing_key.create",
+            Self::SigningKeyRevoked => "signing_key.revoke",
+            Self::EventsReplayed => "outbox.replay",
+            Self::AuditLogRestored => "audit.restore",
+            Self::StoreMoved => "store.move",
+            Self::MoveAbandoned => "store.abandon_move",
+        }
+    }
+
+    fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|action| action.name() == name)
+    }
+}
+
+/// A change that was made where no audit log could be written: a property of the store keeps it until the next start records it.
+pub(crate) const UNRECORDED: &str = "unrecorded ";
 
 /// The end of the log before.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,11 +211,22 @@ impl Entry {
         }))
     }
 
+    /// A change of what the store trusts. `detail` says more of it, without a secret.
+    pub fn change(action: ChangeAction, subject: impl Into<String>, detail: Option<String>, now: Timestamp) -> Self {
+        Self::Change(Change { timestamp: now, action, subject: subject.into(), detail })
+    }
+
+    /// The record of a change that was kept in a property.
+    pub(crate) fn unrecorded(name: &str, subject: String, now: Timestamp) -> Option<Self> {
+        let action = ChangeAction::from_name(name.strip_prefix(UNRECORDED)?)?;
+        Some(Self::change(action, subject, None, now))
+    }
+
     /// The guest that the record names.
     pub(crate) fn guest(&self) -> Option<&GuestId> {
         match self {
             Self::Session(entry) => Some(&entry.guest),
-            Self::Erasure(_) | Self::Rotation(_) => None,
+            Self::Erasure(_) | Self::Rotation(_) | Self::Change(_) => None,
         }
     }
 
@@ -156,7 +234,7 @@ impl Entry {
     pub(crate) fn session(&self) -> Option<SessionId> {
         match self {
             Self::Session(entry) => entry.session_id,
-            Self::Erasure(_) | Self::Rotation(_) => None,
+            Self::Erasure(_) | Self::Rotation(_) | Self::Change(_) => None,
         }
     }
 
@@ -195,6 +273,14 @@ impl Entry {
                 status: Status::Success,
                 continues: &rotation.continues,
             }),
+            Self::Change(change) => serde_json::to_string(&ChangeLine {
+                index,
+                timestamp: change.timestamp,
+                action: change.action.name(),
+                status: Status::Success,
+                subject: &change.subject,
+                detail: change.detail.as_deref(),
+            }),
         };
         line.unwrap_or_default()
     }
@@ -229,6 +315,17 @@ struct ErasureLine<'a> {
     guest_identifier: Option<&'a str>,
     sessions: u64,
     events: u64,
+}
+
+#[derive(Serialize)]
+struct ChangeLine<'a> {
+    index: u64,
+    timestamp: Timestamp,
+    action: &'static str,
+    status: Status,
+    subject: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'a str>,
 }
 
 #[derive(Serialize)]

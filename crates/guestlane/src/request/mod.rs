@@ -341,6 +341,12 @@ pub struct SessionRequest {
 }
 
 impl SessionRequest {
+    /// The same request of another owner.
+    #[must_use]
+    pub fn owned_by(self, owner: &Owner) -> Self {
+        Self { key: self.key.owned_by(owner.clone()), ..self }
+    }
+
     /// SHA-256 over the canonical form: what must be equal for two requests to be the same wish.
     pub fn fingerprint(&self) -> [u8; 32] {
         #[derive(Serialize)]

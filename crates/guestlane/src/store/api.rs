@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     api_key::StoredApiKey,
-    audit::{Entry, Hash, VerifierKey},
+    audit::{ChangeAction, Entry, Hash, VerifierKey},
     ledger::{Session, SessionId, Start},
     outbox::{Event, Settlement},
     request::{GuestId, IdempotencyKey, SessionRequest},
@@ -179,6 +179,16 @@ impl Store {
     /// Writes the files of a log anew.
     pub async fn restore_log(&self, log: u32) -> Result<Restored, StoreError> {
         either!(self, store => store.restore_log(log))
+    }
+
+    /// Records a change of what the store trusts that was made past the store, such as files that were written again.
+    pub async fn record_change(&self, action: ChangeAction, subject: String, now: Timestamp) -> Result<(), StoreError> {
+        self.record_refusal(Entry::change(action, subject, None, now), ErrorCounts::default()).await
+    }
+
+    /// Records changes that were made where no audit log could be written: a finished or abandoned move.
+    pub(crate) async fn record_unrecorded(&self, now: Timestamp) -> Result<(), StoreError> {
+        either!(self, store => store.record_unrecorded(now))
     }
 
     /// An attempt that ended before there was a session is recorded too.

@@ -3,7 +3,10 @@
 use guestlane_genesys::Timestamp;
 use serde::Serialize;
 
-use crate::outbox::Event;
+use crate::{
+    audit::{ChangeAction, Entry},
+    outbox::Event,
+};
 
 /// How an event stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -54,6 +57,17 @@ pub struct Delivery {
     pub last_error: Option<String>,
     /// Its place in the order in which events were written.
     pub place: i64,
+}
+
+impl Replay {
+    /// What the audit log says of it.
+    pub(super) fn record(&self, count: usize, now: Timestamp) -> Entry {
+        let subject = match self {
+            Self::Event(id) => id.clone(),
+            Self::Written { since, until, .. } => format!("{since} to {until}"),
+        };
+        Entry::change(ChangeAction::EventsReplayed, subject, Some(format!("{count} deliveries")), now)
+    }
 }
 
 /// Which events to send again.

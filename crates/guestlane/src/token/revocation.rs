@@ -23,6 +23,14 @@ pub enum Revocation {
 }
 
 impl Revocation {
+    /// Which key signs in the place of the revoked one, for the audit log.
+    pub(crate) fn successor(&self) -> Option<String> {
+        match self {
+            Self::ByNext(kid, _) | Self::ByNew(kid) => Some(format!("{kid} signs from now on")),
+            Self::Unknown | Self::Already(_) | Self::Alone(_) => None,
+        }
+    }
+
     pub(crate) fn of(kid: &str, mut keys: Vec<StoredKey>, now: Timestamp) -> Self {
         keys.sort_by_key(StoredKey::order);
         let lives: Vec<KeyLife> = keys.iter().map(|key| key.life).collect();

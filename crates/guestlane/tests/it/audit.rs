@@ -4,7 +4,8 @@ use std::{fs, path::Path, time::Duration};
 
 use guestlane::{
     Error, Lane,
-    audit::{self, Checkpoint, Tampered, Unproven},
+    api_key::{ApiKey, HashKey, Scope, Scopes, StoredApiKey},
+    audit::{self, ChangeAction, Checkpoint, Tampered, Unproven},
     request::SessionRequest,
     store::{DeliveryState, Done, Erased, GuestIds, RecordFilter, Replay, SessionFilter},
 };
@@ -282,5 +283,47 @@ async fn a_log_that_cannot_be_written_is_told_before_anything_is_created_and_cat
     world.assert_each_guest_once(1);
     fs::remove_file(world.audit_path().parent().unwrap()).unwrap();
     lane.create(request("bob")).await.unwrap();
+    world.proven_logs().await;
+}
+
+/// A security reviewer reads in the log whom the store trusts, and since when.
+#[tokio::test]
+async fn what_changes_whom_the_store_trusts_is_in_the_log() {
+    let world = World::new().await;
+    let (state, now) = (world.state().await, world.clock.now());
+    let hash = HashKey::new(b"secret");
+    let key = |name| StoredApiKey::new(&ApiKey::generate().unwrap(), &hash, name, Scopes::new([Scope::Admin]).unwrap(), now);
+    let (old, new) = (key("old"), key("new"));
+    state.store.add_api_key(old.clone(), None).await.unwrap();
+    state.store.add_api_key(new.clone(), Some((old.id.clone(), now))).await.unwrap();
+    for _ in 0..2 {
+        state.store.revoke_api_key(old.id.clone(), now).await.unwrap();
+    }
+    state.revoke_key("webchat-guest-key-v1", now).await.unwrap();
+    drop(state);
+    let lane = world.lane().await;
+    let opened = lane.create(request("ann")).await.unwrap();
+    lane.outbox().unwrap().first_tries_done().await;
+    let event = lane.store().events(None, None, 1).await.unwrap().remove(0).event.id;
+    assert_eq!(lane.store().replay(Replay::Event(event.clone()), now).await.unwrap(), 1);
+    lane.store().record_change(ChangeAction::AuditLogRestored, "1".to_owned(), now).await.unwrap();
+    drop((lane, opened));
+
+    let records = world.audit();
+    let changes: Vec<_> = records.iter().filter(|record| record.get("subject").is_some()).collect();
+    let told: Vec<_> =
+        changes.iter().map(|record| (record["action"].as_str().unwrap(), record["subject"].as_str().unwrap())).collect();
+    let expected = [
+        ("api_key.create", old.id.as_str()),
+        ("api_key.create", new.id.as_str()),
+        ("api_key.revoke", old.id.as_str()),
+        ("signing_key.revoke", "webchat-guest-key-v1"),
+        ("outbox.replay", event.as_str()),
+        ("audit.restore", "1"),
+    ];
+    assert_eq!(told, expected, "each once: what was revoked already is not revoked again");
+    assert_eq!(changes[1]["detail"], format!("admin; owner {}; replaces {}", new.id, old.id));
+    assert_eq!(changes[3]["detail"], "webchat-guest-key-v2 signs from now on");
+    assert!(!format!("{records:?}").contains("gl_"));
     world.proven_logs().await;
 }

@@ -22,7 +22,7 @@ use super::{
     postgres::{Connection, Home, is_served_by_one, migrate},
     sqlite::{self, Marked},
 };
-use crate::audit::{Frontier, leaf_hash, lines_path};
+use crate::audit::{ChangeAction, Frontier, UNRECORDED, leaf_hash, lines_path};
 use table::TABLES;
 
 /// The result of a move.
@@ -152,8 +152,17 @@ pub fn copy(
     sqlite::mark(&file, &Marked::Moved(to.to_string()))?;
     file.commit()?;
     seams.pass_blocking(Seam::StoreMoved);
-    database.execute("UPDATE copied SET done_at = $1 WHERE done_at IS NULL", &[&now.unix_micros()])?;
+    finish(&mut database, now)?;
     Ok(copied)
+}
+
+/// Opens the database for use; its first process records that the store was moved here.
+fn finish(database: &mut Connection, now: Timestamp) -> Result<(), CopyError> {
+    let name = format!("{UNRECORDED}{}", ChangeAction::StoreMoved.name());
+    let sql = "WITH moved AS (INSERT INTO property (name, value) SELECT $2, value FROM property WHERE name = 'store_id' \
+         ON CONFLICT (name) DO UPDATE SET value = excluded.value) UPDATE copied SET done_at = $1 WHERE done_at IS NULL";
+    database.repeated(|database| database.execute(sql, &[&now.unix_micros(), &name]).map(drop))?;
+    Ok(())
 }
 
 /// Ends a move that was not finished: the file is used again. Returns the database that it was going to, which stays refused: its rows
@@ -162,10 +171,10 @@ pub fn copy(
 /// # Errors
 /// [`CopyError::NotBegun`] where no move was begun, [`StoreError::Moved`] where it is finished: then the database may be in use.
 pub fn abandon(from: &Path) -> Result<String, CopyError> {
-    let (file, _locked) = open_alone(from)?;
+    let (mut file, _locked) = open_alone(from)?;
     match sqlite::marked(&file)? {
         Some(Marked::Moving(to)) => {
-            sqlite::unmark(&file)?;
+            sqlite::unmark(&mut file, &to)?;
             Ok(to)
         }
         Some(Marked::Moved(to)) => Err(StoreError::Moved { path: from.to_owned(), to }.into()),

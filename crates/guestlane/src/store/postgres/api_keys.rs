@@ -4,9 +4,13 @@ use guestlane_genesys::{Seam, Timestamp};
 use tokio_postgres::Row;
 
 use super::{Postgres, changes::CHANGED, connection::Asked};
-use crate::{api_key::StoredApiKey, store::StoreError};
+use crate::{
+    api_key::{Scopes, StoredApiKey},
+    audit::{ChangeAction, Entry},
+    store::StoreError,
+};
 
-const COLUMNS: &str = "id, name, hash, scopes, created_at, expires_at, revoked_at, last_used_at";
+const COLUMNS: &str = "id, name, hash, scopes, created_at, expires_at, revoked_at, last_used_at, owner";
 
 impl Postgres {
     pub(crate) async fn api_keys(&self) -> Result<Vec<StoredApiKey>, StoreError> {
@@ -15,12 +19,14 @@ impl Postgres {
     }
 
     pub(crate) async fn add_api_key(&self, key: StoredApiKey, replaces: Option<(String, Timestamp)>) -> Result<(), StoreError> {
-        let added = self.workers.write(move |tx| {
-            let insert = "INSERT INTO api_key (id, name, hash, scopes, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6) \
+        let added = self.writer.transact(move |tx, records| {
+            records.clear();
+            records.push(key.created(replaces.as_ref().map(|(id, _)| id.as_str())));
+            let insert = "INSERT INTO api_key (id, name, hash, scopes, created_at, expires_at, owner) VALUES ($1, $2, $3, $4, $5, $6, $7) \
                  ON CONFLICT DO NOTHING";
             let (scopes, created_at) = (key.scopes.to_string(), key.created_at.unix_micros());
             let expires_at = key.expires_at.map(Timestamp::unix_micros);
-            tx.execute(insert, &[&key.id, &key.name, &key.hash.as_slice(), &scopes, &created_at, &expires_at])?;
+            tx.execute(insert, &[&key.id, &key.name, &key.hash.as_slice(), &scopes, &created_at, &expires_at, &key.owner])?;
             if let Some((replaced, until)) = &replaces {
                 let end = "UPDATE api_key SET expires_at = least(coalesce(expires_at, $2), $2) WHERE id = $1";
                 tx.execute(end, &[replaced, &until.unix_micros()])?;
@@ -34,13 +40,16 @@ impl Postgres {
 
     pub(crate) async fn revoke_api_key(&self, id: String, now: Timestamp) -> Result<Option<StoredApiKey>, StoreError> {
         let select = format!("SELECT {COLUMNS} FROM api_key WHERE id = $1");
-        let revoked = self.workers.write(move |tx| {
+        let revoked = self.writer.transact(move |tx, records| {
+            records.clear();
             let revoke = "UPDATE api_key SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL";
-            tx.execute(revoke, &[&id, &now.unix_micros()])?;
+            if tx.execute(revoke, &[&id, &now.unix_micros()])? == 1 {
+                records.push(Entry::change(ChangeAction::ApiKeyRevoked, &id, None, now));
+            }
             tx.batch(CHANGED)?;
             tx.query_opt(&select, &[&id])?.as_ref().map(read).transpose()
         });
-        let revoked = revoked.await?;
+        let revoked = revoked.await?.value;
         self.seams.pass(Seam::ApiKeyRevoked).await;
         Ok(revoked)
     }
@@ -55,14 +64,19 @@ impl Postgres {
 
 fn read(row: &Row) -> Asked<StoredApiKey> {
     let time = |index| Ok::<_, StoreError>(row.try_get::<_, Option<i64>>(index)?.map(Timestamp::from_unix_micros));
+    // One row that cannot be read must not keep the others from being read: a revoked key would go on being accepted.
+    let hash: Option<[u8; 32]> = row.try_get::<_, &[u8]>(2)?.try_into().ok();
+    let scopes = row.try_get::<_, &str>(3)?.parse().ok();
     Ok(StoredApiKey {
         id: row.try_get(0)?,
         name: row.try_get(1)?,
-        hash: row.try_get::<_, &[u8]>(2)?.try_into().map_err(|_| StoreError::Row("api_key.hash"))?,
-        scopes: row.try_get::<_, &str>(3)?.parse().map_err(|_| StoreError::Row("api_key.scopes"))?,
+        is_readable: hash.is_some() && scopes.is_some(),
+        hash: hash.unwrap_or_default(),
+        scopes: scopes.unwrap_or_else(Scopes::none),
         created_at: Timestamp::from_unix_micros(row.try_get(4)?),
         expires_at: time(5)?,
         revoked_at: time(6)?,
         last_used_at: time(7)?,
+        owner: row.try_get(8)?,
     })
 }

@@ -207,16 +207,21 @@ impl Postgres {
     }
 
     pub(crate) async fn replay(&self, replay: Replay, now: Timestamp) -> Result<usize, StoreError> {
-        let replayed = self.workers.ask(move |connection| {
+        let replayed = self.writer.transact(move |tx, records| {
+            records.clear();
             let (condition, mut values) = condition(&replay);
             values.push(Box::new(now.unix_micros()));
             let due_at = values.len();
             let sql = format!(
                 "UPDATE outbox SET state = 'pending', tries = 0, epoch = epoch + 1, due_at = ${due_at}, settled_at = NULL WHERE {condition}"
             );
-            Ok(connection.execute(&sql, &refs(&values))? as usize)
+            let count = tx.execute(&sql, &refs(&values))? as usize;
+            if count > 0 {
+                records.push(replay.record(count, now));
+            }
+            Ok(count)
         });
-        let replayed = replayed.await?;
+        let replayed = replayed.await?.value;
         self.seams.pass(Seam::EventsReplayed).await;
         Ok(replayed)
     }

@@ -8,6 +8,7 @@ use super::{
     connection::{Asked, Connection},
 };
 use crate::{
+    audit::{ChangeAction, Entry},
     store::StoreError,
     token::{KeyLife, Revocation, StoredKey},
 };
@@ -28,8 +29,10 @@ impl Postgres {
         now: Timestamp,
     ) -> Result<StoredKey, StoreError> {
         let (mut life, mut known_life) = (Some(life), None);
-        self.workers
-            .write(move |tx| {
+        let added = self
+            .writer
+            .transact(move |tx, records| {
+                records.clear();
                 one_at_a_time(tx)?;
                 let next =
                     |keys: Vec<StoredKey>| keys.into_iter().find(|key| !key.life.is_revoked() && key.life.active_from() > now);
@@ -39,11 +42,13 @@ impl Postgres {
                 // From the moment at which it is its turn, however long that took.
                 let life = *known_life.get_or_insert_with(|| life.take().map(|life| life()));
                 let life = life.ok_or(StoreError::Closed)?;
+                records.push(Entry::change(ChangeAction::SigningKeyCreated, &key.kid, None, now));
                 insert(tx, &StoredKey { life, ..key.clone() })?;
                 tx.batch(CHANGED)?;
                 next(keys(tx)?).ok_or(StoreError::Row("signing_key")) // its id belongs to a key that is no next one
             })
-            .await
+            .await?;
+        Ok(added.value)
     }
 
     pub(crate) async fn revoke_signing_key(
@@ -52,8 +57,10 @@ impl Postgres {
         spare: Option<StoredKey>,
         now: Timestamp,
     ) -> Result<Option<Revocation>, StoreError> {
-        self.workers
-            .write(move |tx| {
+        let revoked = self
+            .writer
+            .transact(move |tx, records| {
+                records.clear();
                 one_at_a_time(tx)?;
                 let revocation = Revocation::of(&kid, keys(tx)?, now);
                 match &revocation {
@@ -69,10 +76,12 @@ impl Postgres {
                     },
                 }
                 tx.execute("UPDATE signing_key SET revoked_at = $2 WHERE kid = $1", &[&kid, &now.unix_micros()])?;
+                records.push(Entry::change(ChangeAction::SigningKeyRevoked, &kid, revocation.successor(), now));
                 tx.batch(CHANGED)?;
                 Ok(Some(revocation))
             })
-            .await
+            .await?;
+        Ok(revoked.value)
     }
 
     pub(crate) async fn platform_or(&self, new: String) -> Result<String, StoreError> {

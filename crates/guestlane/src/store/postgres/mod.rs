@@ -23,6 +23,7 @@ mod retention;
 mod rows;
 mod sessions;
 mod standing;
+mod unrecorded;
 mod workers;
 mod writer;
 

@@ -4,9 +4,13 @@ use guestlane_genesys::{Seam, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::Sqlite;
-use crate::{api_key::StoredApiKey, store::StoreError};
+use crate::{
+    api_key::{Scopes, StoredApiKey},
+    audit::{ChangeAction, Entry},
+    store::StoreError,
+};
 
-const COLUMNS: &str = "id, name, hash, scopes, created_at, expires_at, revoked_at, last_used_at";
+const COLUMNS: &str = "id, name, hash, scopes, created_at, expires_at, revoked_at, last_used_at, owner";
 
 impl Sqlite {
     pub(crate) async fn api_keys(&self) -> Result<Vec<StoredApiKey>, StoreError> {
@@ -21,21 +25,23 @@ impl Sqlite {
     }
 
     pub(crate) async fn add_api_key(&self, key: StoredApiKey, replaces: Option<(String, Timestamp)>) -> Result<(), StoreError> {
-        let added = self.writer.run(move |connection| {
-            connection.execute(
-                "INSERT INTO api_key (id, name, hash, scopes, created_at, expires_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        let added = self.writer.run(move |tx| {
+            tx.record(key.created(replaces.as_ref().map(|(id, _)| id.as_str())));
+            tx.execute(
+                "INSERT INTO api_key (id, name, hash, scopes, created_at, expires_at, owner) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
                 params![
                     key.id,
                     key.name,
                     key.hash,
                     key.scopes.to_string(),
                     key.created_at.unix_micros(),
-                    key.expires_at.map(Timestamp::unix_micros)
+                    key.expires_at.map(Timestamp::unix_micros),
+                    key.owner
                 ],
             )?;
             if let Some((replaced, until)) = replaces {
                 let end = "UPDATE api_key SET expires_at = min(coalesce(expires_at, ?2), ?2) WHERE id = ?1";
-                connection.execute(end, params![replaced, until.unix_micros()])?;
+                tx.execute(end, params![replaced, until.unix_micros()])?;
             }
             Ok(())
         });
@@ -45,10 +51,12 @@ impl Sqlite {
     }
 
     pub(crate) async fn revoke_api_key(&self, id: String, now: Timestamp) -> Result<Option<StoredApiKey>, StoreError> {
-        let revoked = self.writer.run(move |connection| {
+        let revoked = self.writer.run(move |tx| {
             let revoke = "UPDATE api_key SET revoked_at = ?2 WHERE id = ?1 AND revoked_at IS NULL";
-            connection.execute(revoke, params![id, now.unix_micros()])?;
-            by_id(connection, &id)
+            if tx.execute(revoke, params![id, now.unix_micros()])? == 1 {
+                tx.record(Entry::change(ChangeAction::ApiKeyRevoked, &id, None, now));
+            }
+            by_id(tx, &id)
         });
         let revoked = revoked.await?.value;
         self.seams.pass(Seam::ApiKeyRevoked).await;
@@ -75,14 +83,19 @@ fn by_id(connection: &Connection, id: &str) -> Result<Option<StoredApiKey>, Stor
 
 fn read(row: &Row<'_>) -> Result<StoredApiKey, StoreError> {
     let time = |index| row.get::<_, Option<i64>>(index).map(|time| time.map(Timestamp::from_unix_micros));
+    // One row that cannot be read must not keep the others from being read: a revoked key would go on being accepted.
+    let hash: Option<[u8; 32]> = row.get::<_, Vec<u8>>(2)?.try_into().ok();
+    let scopes = row.get::<_, String>(3)?.parse().ok();
     Ok(StoredApiKey {
         id: row.get(0)?,
         name: row.get(1)?,
-        hash: row.get(2)?,
-        scopes: row.get::<_, String>(3)?.parse().map_err(|_| StoreError::Row("api_key.scopes"))?,
+        is_readable: hash.is_some() && scopes.is_some(),
+        hash: hash.unwrap_or_default(),
+        scopes: scopes.unwrap_or_else(Scopes::none),
         created_at: Timestamp::from_unix_micros(row.get(4)?),
         expires_at: time(5)?,
         revoked_at: time(6)?,
         last_used_at: time(7)?,
+        owner: row.get(8)?,
     })
 }

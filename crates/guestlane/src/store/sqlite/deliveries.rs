@@ -119,14 +119,18 @@ impl Sqlite {
     }
 
     pub(crate) async fn replay(&self, replay: Replay, now: Timestamp) -> Result<usize, StoreError> {
-        let replayed = self.writer.run(move |connection| {
+        let replayed = self.writer.run(move |tx| {
             let (condition, mut parameters) = replay.condition();
             let due_at = parameters.len() + 1;
             parameters.push(now.unix_micros().into());
             let sql = format!(
                 "UPDATE outbox SET state = 'pending', tries = 0, epoch = epoch + 1, due_at = ?{due_at}, settled_at = NULL WHERE {condition}"
             );
-            Ok(connection.execute(&sql, rusqlite::params_from_iter(parameters))?)
+            let count = tx.execute(&sql, rusqlite::params_from_iter(parameters))?;
+            if count > 0 {
+                tx.record(replay.record(count, now));
+            }
+            Ok(count)
         });
         let replayed = replayed.await?.value;
         self.seams.pass(Seam::EventsReplayed).await;

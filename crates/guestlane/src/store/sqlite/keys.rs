@@ -5,6 +5,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::Sqlite;
 use crate::{
+    audit::{ChangeAction, Entry},
     store::StoreError,
     token::{KeyLife, Revocation, StoredKey},
 };
@@ -29,6 +30,7 @@ impl Sqlite {
             if let Some(known) = next(keys(tx)?) {
                 return Ok(known);
             }
+            tx.record(Entry::change(ChangeAction::SigningKeyCreated, &key.kid, None, now));
             insert(tx, &StoredKey { life: life(), ..key })?;
             next(keys(tx)?).ok_or(StoreError::Row("signing_key")) // its id belongs to a key that is no next one
         });
@@ -56,6 +58,7 @@ impl Sqlite {
                 },
             }
             tx.execute("UPDATE signing_key SET revoked_at = ?2 WHERE kid = ?1", params![kid, now.unix_micros()])?;
+            tx.record(Entry::change(ChangeAction::SigningKeyRevoked, &kid, revocation.successor(), now));
             Ok(Some(revocation))
         });
         revoked.await.map(|committed| committed.value)

@@ -4,6 +4,7 @@ mod admission;
 mod api_keys;
 mod audit;
 mod calls;
+mod changes;
 mod counters;
 mod deliveries;
 mod guests;
@@ -31,7 +32,7 @@ use tracing::warn;
 
 use super::{AuditSettings, Glance, Guarantees, StoreError};
 use crate::{
-    audit::NoteSigner,
+    audit::{ChangeAction, NoteSigner, UNRECORDED},
     disk::{make_directory, sync_directory},
 };
 use audit::Logs;
@@ -91,10 +92,13 @@ pub(super) fn mark(connection: &Connection, mark: &Marked) -> Result<(), StoreEr
     Ok(())
 }
 
-/// Removes the mark of a move that is abandoned.
-pub(super) fn unmark(connection: &Connection) -> Result<(), StoreError> {
-    connection.execute("DELETE FROM chore WHERE name >= ?1 AND name < 'moving to!'", [MOVING])?;
-    Ok(())
+/// Removes the mark of a move to `to` that is abandoned; the next start records that.
+pub(super) fn unmark(connection: &mut Connection, to: &str) -> Result<(), StoreError> {
+    let transaction = connection.transaction()?;
+    transaction.execute("DELETE FROM chore WHERE name >= ?1 AND name < 'moving to!'", [MOVING])?;
+    let name = format!("{UNRECORDED}{}", ChangeAction::MoveAbandoned.name());
+    transaction.execute("INSERT OR REPLACE INTO property (name, value) VALUES (?1, ?2)", [&name, to])?;
+    Ok(transaction.commit()?)
 }
 
 /// Brings a file up to the format that this version writes.

@@ -66,7 +66,7 @@ fn time(connection: &Connection, sql: &str) -> Result<Option<Timestamp>, StoreEr
     Ok(found.map(Timestamp::from_unix_micros))
 }
 
-fn property(connection: &Connection, name: &str) -> Result<Option<String>, StoreError> {
+pub(super) fn property(connection: &Connection, name: &str) -> Result<Option<String>, StoreError> {
     let mut select = connection.prepare_cached("SELECT value FROM property WHERE name = ?1")?;
     Ok(select.query_row([name], |row| row.get(0)).optional()?)
 }
