@@ -8,6 +8,7 @@ use crate::{
     budget::RetryBudget,
     clock::{Clock, Timestamp},
     error::{CallError, CallFailed, Next, Operation},
+    foreign::CorrelationId,
     platform::Repeat,
     pulse::Pulse,
     seam::{Seam, Seams},
@@ -53,6 +54,8 @@ struct Free {
     polls: u32,
     /// Those as another OAuth client, after one was refused.
     others: u32,
+    /// Those that the platform answered 429.
+    throttled: u32,
 }
 
 impl RetryPolicy {
@@ -81,12 +84,14 @@ impl RetryPolicy {
             Next::RenewToken => Decision::Again,
             Next::Retry { at_least } => {
                 // A renewed token's attempt is extra, and so are those as another client, and looking whether something is there: they are none
-                // of the retries.
-                let retries_done = tries - 1 - u32::from(renewed) - free.polls - free.others;
-                let backoff = self.backoff(retries_done + 1, spread);
+                // of the retries. Nor is one after a 429: it is paced and adds no load, so it goes on as long as the caller waits.
+                let throttled = error.is_throttled();
+                let retries_done = tries - 1 - u32::from(renewed) - free.polls - free.others - free.throttled;
+                let before = if throttled { free.throttled } else { retries_done };
+                let backoff = self.backoff(before + 1, spread);
                 // `Retry-After` is a floor, and all who were told the same moment must not come back at the same moment.
                 let wait = if at_least > backoff { at_least + (backoff - self.min).min(self.min) } else { backoff };
-                if retries_done >= self.retries || wait >= left {
+                if (!throttled && retries_done >= self.retries) || wait >= left {
                     Decision::GiveUp { wait: Some(wait).filter(|_| !at_least.is_zero()) }
                 } else {
                     Decision::Wait(wait)
@@ -186,9 +191,11 @@ where
             }
             decision => decision,
         };
-        debug!(%operation, tries, error = error.record(), correlation_id = error.correlation_id(), ?decision, "attempt failed");
+        let correlation_id = error.correlation_id().map(CorrelationId::as_str);
+        debug!(%operation, tries, error = error.record(), correlation_id, ?decision, "attempt failed");
         match decision {
             Decision::Wait(wait) => {
+                free.throttled += u32::from(error.is_throttled());
                 let _resting = shared.pulse.rest();
                 shared.clock.sleep(wait).await;
             }
@@ -216,7 +223,7 @@ fn tell(span: &Span, error: Option<&CallError>) {
             span.record("http.response.status_code", status);
         }
         if let Some(id) = &attempt.correlation_id {
-            span.record("guestlane.correlation_id", id);
+            span.record("guestlane.correlation_id", id.as_str());
         }
     }
     if let Some(error) = error {
@@ -231,14 +238,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::error::Refusal;
+    use crate::{
+        error::Refusal,
+        foreign::{ErrorCode, Sentence},
+    };
 
     const FAR: Duration = Duration::from_secs(3600);
-    const NONE: Free = Free { renewed: false, polls: 0, others: 0 };
+    const NONE: Free = Free { renewed: false, polls: 0, others: 0, throttled: 0 };
     const RENEWED: Free = Free { renewed: true, ..NONE };
 
     fn refusal(status: StatusCode) -> Refusal {
-        Refusal { status, code: String::new(), message: String::new(), correlation_id: None }
+        Refusal { status, code: ErrorCode::default(), message: Sentence::default(), correlation_id: None }
     }
 
     fn throttled(seconds: u64) -> CallError {
@@ -274,6 +284,23 @@ mod tests {
         let policy = RetryPolicy::default();
         assert!((1..=3).all(|tries| matches!(policy.decide(tries, NONE, &lost(), FAR, 0.5), Decision::Wait(_))));
         assert_eq!(policy.decide(4, NONE, &lost(), FAR, 0.5), Decision::GiveUp { wait: None });
+    }
+
+    #[test]
+    fn a_429_is_repeated_as_long_as_there_is_time_and_costs_no_retry() {
+        let policy = RetryPolicy::default();
+        let slow_down = CallError::Throttled { retry_after: None, correlation_id: None };
+        for throttled in 0..50 {
+            let free = Free { throttled, ..NONE };
+            assert!(matches!(policy.decide(throttled + 1, free, &slow_down, FAR, 0.5), Decision::Wait(_)), "{throttled}");
+        }
+        let free = Free { throttled: 50, ..NONE };
+        for tries in 51..=53 {
+            assert!(matches!(policy.decide(tries, free, &lost(), FAR, 0.5), Decision::Wait(_)), "{tries}");
+        }
+        assert!(matches!(policy.decide(54, free, &lost(), FAR, 0.5), Decision::GiveUp { .. }));
+        let no_time = Duration::from_millis(1);
+        assert_eq!(policy.decide(1, NONE, &slow_down, no_time, 0.5), Decision::GiveUp { wait: None });
     }
 
     #[test]

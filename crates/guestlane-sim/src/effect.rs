@@ -63,6 +63,10 @@ pub(crate) fn before(fault: &Fault, route: Route, now: Timestamp, correlation_id
             }
             Before::Answer(response)
         }
+        FaultKind::TooManyRequestsSentence => {
+            let refusal = Refusal::too_many_requests(fault.retry_after.map_or(1, |wait| wait.as_secs()));
+            Before::Refuse(Refusal { retry_after: None, ..refusal })
+        }
         FaultKind::BadRequest => refuse(StatusCode::BAD_REQUEST, "bad.request", "The request could not be understood."),
         FaultKind::Unauthorized => refuse(StatusCode::UNAUTHORIZED, "bad.credentials", "Invalid login credentials."),
         FaultKind::Forbidden => {
@@ -166,6 +170,7 @@ pub(crate) async fn after<H: Send + Sync + 'static>(
         FaultKind::Huge => After::Answer(huge()),
         FaultKind::TooManyRequests
         | FaultKind::TooManyRequestsDate
+        | FaultKind::TooManyRequestsSentence
         | FaultKind::BadRequest
         | FaultKind::Unauthorized
         | FaultKind::Forbidden

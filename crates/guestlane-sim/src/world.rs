@@ -386,7 +386,12 @@ impl World {
         };
         let Some(fault) = fault else { return Ok(self.work(op, &ids, request, self.now(), correlation_id)) };
         let route = op.route();
-        let slows = [FaultKind::TooManyRequests, FaultKind::TooManyRequestsDate, FaultKind::Unavailable];
+        let slows = [
+            FaultKind::TooManyRequests,
+            FaultKind::TooManyRequestsDate,
+            FaultKind::TooManyRequestsSentence,
+            FaultKind::Unavailable,
+        ];
         let rate = match slows.contains(&fault.kind) && op.is_behind_a_token() {
             true => lock(&self.organization).quota_of(&request.headers, self.now()),
             false => RateHeaders::default(),

@@ -27,7 +27,7 @@ pub(crate) enum Before {
 pub(crate) fn before(fault: &Fault, tracing_id: Option<String>) -> Before {
     let refuse = |code, text: &str| Before::Answer(error(code, text, tracing_id.clone()).into());
     match fault.kind {
-        FaultKind::TooManyRequests | FaultKind::TooManyRequestsDate => {
+        FaultKind::TooManyRequests | FaultKind::TooManyRequestsDate | FaultKind::TooManyRequestsSentence => {
             let seconds = fault.retry_after.map_or(1, |wait| wait.as_secs());
             Before::Answer(too_many("Message rate too high for this session", seconds, tracing_id).into())
         }
@@ -105,6 +105,7 @@ pub(crate) fn after(fault: &Fault, answer: ServerFrame) -> (After, Option<u16>) 
         FaultKind::Huge => (After::Last(" ".repeat(HUGE)), Some(answer.code)),
         FaultKind::TooManyRequests
         | FaultKind::TooManyRequestsDate
+        | FaultKind::TooManyRequestsSentence
         | FaultKind::BadRequest
         | FaultKind::Unauthorized
         | FaultKind::Forbidden
