@@ -38,6 +38,7 @@ kinds! {
     TooManyRequestsDate = "429-date", "as 429, with a date in `Retry-After`, 1 s or `retry-after=S` from now";
     TooManyRequestsSentence = "429-sentence", "as 429, with the wait in the sentence alone, 1 s or `retry-after=S`";
     BadRequest = "400", "refused, nothing is done";
+    BadRequestEcho = "400-echo", "as 400, with a sentence that repeats the values of the request's custom attributes";
     Unauthorized = "401", "refused, nothing is done; the access token stays good";
     Forbidden = "403", "refused, nothing is done";
     NotFound = "404", "refused, nothing is done";

@@ -396,7 +396,7 @@ impl World {
             true => lock(&self.organization).quota_of(&request.headers, self.now()),
             false => RateHeaders::default(),
         };
-        match effect::before(fault, route, self.now(), correlation_id) {
+        match effect::before(fault, route, &request.body, self.now(), correlation_id) {
             Before::Work => {}
             Before::Refuse(refusal) => return Ok(tagged(refusal.answer(correlation_id), correlation_id, rate)),
             Before::Answer(response) => return Ok(tagged(response, correlation_id, rate)),

@@ -26,6 +26,10 @@ pub(super) const TRY_LIMIT: Duration = Duration::from_secs(3);
 /// The longest wait that a receiver's `Retry-After` can ask for. The guest's later events wait behind this one.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * HOUR);
 
+/// How long an event may be old for a try that could not leave this machine not to count. A machine that is unable for longer (it has no
+/// IPv6, for example, and the receiver has nothing else) gets its dead letters, for a person to see.
+const LOCAL_PATIENCE: Duration = Duration::from_secs(24 * HOUR);
+
 /// When the tries come after the event, each counted from the failure of the one before: the schedule of Standard Webhooks.
 const SCHEDULE: [Duration; 9] = [
     Duration::from_secs(5),
@@ -104,11 +108,12 @@ impl Crm {
 
     /// Sends the event once, and decides what follows.
     pub(super) async fn deliver(&self, event: &Event) -> Tried {
-        let sent = match self.send(event).await {
-            Err(NoAnswer::Local(reason)) => return Tried::Local(reason),
+        let sent = self.send(event).await;
+        let now = self.clock.now();
+        let sent = match sent {
+            Err(NoAnswer::Local(reason)) if now.since(event.created_at) < LOCAL_PATIENCE => return Tried::Local(reason),
             sent => sent,
         };
-        let now = self.clock.now();
         Tried::Settled(match verdict(sent, now) {
             Ok(()) => Settlement::Delivered,
             Err(failed) => after_failure(event.tries, failed, now, fastrand::f64()),

@@ -31,7 +31,7 @@ pub(crate) fn before(fault: &Fault, tracing_id: Option<String>) -> Before {
             let seconds = fault.retry_after.map_or(1, |wait| wait.as_secs());
             Before::Answer(too_many("Message rate too high for this session", seconds, tracing_id).into())
         }
-        FaultKind::BadRequest | FaultKind::Redirect => refuse(400, "Request failed."),
+        FaultKind::BadRequest | FaultKind::BadRequestEcho | FaultKind::Redirect => refuse(400, "Request failed."),
         FaultKind::Unauthorized => refuse(401, "User is unauthorized"),
         FaultKind::Forbidden => refuse(403, "Access denied"),
         FaultKind::NotFound => refuse(404, "Not found"),
@@ -107,6 +107,7 @@ pub(crate) fn after(fault: &Fault, answer: ServerFrame) -> (After, Option<u16>) 
         | FaultKind::TooManyRequestsDate
         | FaultKind::TooManyRequestsSentence
         | FaultKind::BadRequest
+        | FaultKind::BadRequestEcho
         | FaultKind::Unauthorized
         | FaultKind::Forbidden
         | FaultKind::NotFound
