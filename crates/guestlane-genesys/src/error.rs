@@ -16,6 +16,11 @@ pub enum CallError {
     #[error("the request was not sent: {0}")]
     NotSent(String),
 
+    /// This machine has no file descriptor, port or memory left for a connection. The request never
+    /// left, and the platform has no part in it.
+    #[error("this machine cannot open a connection: {0}")]
+    Local(String),
+
     /// The platform asked us to slow down (429), and did nothing else.
     #[error("the platform asked us to slow down{}", RetryAfter(*.retry_after))]
     Throttled {
@@ -82,7 +87,8 @@ pub struct Refusal {
     pub correlation_id: Option<CorrelationId>,
 }
 
-/// Status, code and correlation id, without the platform's sentence: it may repeat what was sent, and a `Display` ends in logs and records.
+/// Status, code and correlation id, without the platform's sentence: it may repeat what was sent,
+/// and a `Display` ends in logs and records.
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // What was refused over the guest socket has a code of its own, and no HTTP status.
@@ -164,7 +170,7 @@ impl CallError {
     #[deny(clippy::wildcard_enum_match_arm)]
     pub fn next(&self) -> Next {
         match self {
-            Self::NotSent(_) => Next::Retry { at_least: Duration::ZERO },
+            Self::NotSent(_) | Self::Local(_) => Next::Retry { at_least: Duration::ZERO },
             Self::Throttled { retry_after, .. } | Self::OutcomeUnknown { retry_after, .. } => {
                 Next::Retry { at_least: retry_after.unwrap_or_default() }
             }
@@ -180,7 +186,7 @@ impl CallError {
     /// platform's doing.
     pub fn category(&self, operation: Operation) -> Option<Category> {
         Some(match self {
-            Self::SignIn(_) | Self::NoRoom | Self::NotThereYet(_) => return None,
+            Self::SignIn(_) | Self::NoRoom | Self::Local(_) | Self::NotThereYet(_) => return None,
             Self::AsAnother(cause) => return cause.category(operation),
             Self::NotSent(_) | Self::OutcomeUnknown { .. } => Category::Network,
             Self::Throttled { .. } => Category::RateLimit,
@@ -195,7 +201,7 @@ impl CallError {
     /// The correlation id of the answer, if there was one.
     pub fn correlation_id(&self) -> Option<&CorrelationId> {
         match self {
-            Self::NotSent(_) | Self::NoRoom => None,
+            Self::NotSent(_) | Self::Local(_) | Self::NoRoom => None,
             Self::Throttled { correlation_id, .. } | Self::OutcomeUnknown { correlation_id, .. } => correlation_id.as_ref(),
             Self::Unauthorized(refusal) | Self::Refused(refusal) | Self::NotThereYet(refusal) => refusal.correlation_id.as_ref(),
             Self::SignIn(cause) | Self::AsAnother(cause) => cause.correlation_id(),
@@ -211,17 +217,20 @@ impl CallError {
             Self::Unauthorized(refusal) | Self::Refused(refusal) | Self::NotThereYet(refusal) => {
                 refusal.correlation_id.get_or_insert(id);
             }
-            Self::NotSent(_) | Self::NoRoom | Self::SignIn(_) | Self::AsAnother(_) => {}
+            Self::NotSent(_) | Self::Local(_) | Self::NoRoom | Self::SignIn(_) | Self::AsAnother(_) => {}
         }
         self
     }
 
-    /// What the platform says of it in its own words, if it says something. It is for the caller whose request caused it.
+    /// What the platform says of it in its own words, if it says something. It is for the caller
+    /// whose request caused it.
     pub fn sentence(&self) -> Option<&Sentence> {
         let refusal = match self {
             Self::Unauthorized(refusal) | Self::Refused(refusal) | Self::NotThereYet(refusal) => refusal,
             Self::SignIn(cause) | Self::AsAnother(cause) => return cause.sentence(),
-            Self::NotSent(_) | Self::NoRoom | Self::Throttled { .. } | Self::OutcomeUnknown { .. } => return None,
+            Self::NotSent(_) | Self::Local(_) | Self::NoRoom | Self::Throttled { .. } | Self::OutcomeUnknown { .. } => {
+                return None;
+            }
         };
         Some(&refusal.message).filter(|sentence| !sentence.is_empty())
     }
@@ -239,7 +248,12 @@ impl CallError {
         match self {
             Self::Unauthorized(refusal) | Self::Refused(refusal) => Some(refusal),
             Self::SignIn(cause) | Self::AsAnother(cause) => cause.refusal(),
-            Self::NotSent(_) | Self::NoRoom | Self::Throttled { .. } | Self::OutcomeUnknown { .. } | Self::NotThereYet(_) => None,
+            Self::NotSent(_)
+            | Self::Local(_)
+            | Self::NoRoom
+            | Self::Throttled { .. }
+            | Self::OutcomeUnknown { .. }
+            | Self::NotThereYet(_) => None,
         }
     }
 
@@ -249,9 +263,12 @@ impl CallError {
             Self::SignIn(_) | Self::Unauthorized(_) => true,
             Self::AsAnother(cause) => cause.is_about_us(),
             Self::Refused(refusal) => refusal.status == StatusCode::FORBIDDEN,
-            Self::NotSent(_) | Self::NoRoom | Self::Throttled { .. } | Self::OutcomeUnknown { .. } | Self::NotThereYet(_) => {
-                false
-            }
+            Self::NotSent(_)
+            | Self::Local(_)
+            | Self::NoRoom
+            | Self::Throttled { .. }
+            | Self::OutcomeUnknown { .. }
+            | Self::NotThereYet(_) => false,
         }
     }
 
@@ -269,6 +286,7 @@ impl CallError {
             Self::AsAnother(cause) => cause.is_throttled(),
             Self::Throttled { .. } => true,
             Self::NotSent(_)
+            | Self::Local(_)
             | Self::OutcomeUnknown { .. }
             | Self::Unauthorized(_)
             | Self::Refused(_)
@@ -278,12 +296,37 @@ impl CallError {
         }
     }
 
+    /// Whether it is none of the platform's doing, but this machine's.
+    pub(crate) fn is_local(&self) -> bool {
+        match self {
+            Self::SignIn(cause) | Self::AsAnother(cause) => cause.is_local(),
+            Self::Local(_) | Self::NoRoom => true,
+            Self::NotSent(_)
+            | Self::Throttled { .. }
+            | Self::OutcomeUnknown { .. }
+            | Self::Unauthorized(_)
+            | Self::Refused(_)
+            | Self::NotThereYet(_) => false,
+        }
+    }
+
+    /// Whether a repetition adds no load to the platform: it is paced after a 429, and nothing was
+    /// sent for want of a descriptor.
+    pub(crate) fn costs_no_retry(&self) -> bool {
+        self.is_throttled() || self.is_local()
+    }
+
     /// Whether the platform is not there, or not able: the sign of an outage.
     pub(crate) fn is_of_outage(&self) -> bool {
         match self {
             Self::NotSent(_) | Self::OutcomeUnknown { .. } => true,
             Self::SignIn(cause) | Self::AsAnother(cause) => cause.is_of_outage(),
-            Self::Throttled { .. } | Self::Unauthorized(_) | Self::Refused(_) | Self::NotThereYet(_) | Self::NoRoom => false,
+            Self::Throttled { .. }
+            | Self::Local(_)
+            | Self::Unauthorized(_)
+            | Self::Refused(_)
+            | Self::NotThereYet(_)
+            | Self::NoRoom => false,
         }
     }
 
@@ -293,9 +336,12 @@ impl CallError {
             Self::Unauthorized(refusal) | Self::Refused(refusal) => refusal.to_string(),
             Self::SignIn(cause) => format!("no access token: {}", cause.record()),
             Self::AsAnother(cause) => cause.record(),
-            Self::NotThereYet(_) | Self::NotSent(_) | Self::NoRoom | Self::Throttled { .. } | Self::OutcomeUnknown { .. } => {
-                self.to_string()
-            }
+            Self::NotThereYet(_)
+            | Self::NotSent(_)
+            | Self::Local(_)
+            | Self::NoRoom
+            | Self::Throttled { .. }
+            | Self::OutcomeUnknown { .. } => self.to_string(),
         }
     }
 }

@@ -1,13 +1,15 @@
-//! Text that the platform or a webhook receiver chose: bounded and cleaned where it enters, before a path, a record or a log sees it.
+//! Text that the platform or a webhook receiver chose: bounded and cleaned where it enters, before
+//! a path, a record or a log sees it.
 //!
-//! A decoded answer has no `String` for what a later step uses. It has one of these types, each of which says where it may go:
+//! A decoded answer has no `String` for what a later step uses. It has one of these types, each of
+//! which says where it may go:
 //!
 //! | Type | Bound | May go to |
 //! |---|---|---|
 //! | [`PlatformId`] | 1 to 1,024 visible ASCII characters | paths (percent-encoded), records, logs |
 //! | [`CorrelationId`] | 256 characters on one line | records, logs |
 //! | [`ErrorCode`] | 128 visible ASCII characters, or none | records, logs |
-//! | [`Sentence`] | 300 characters on one line | the caller whose request caused it, and nobody else |
+//! | [`Sentence`] | 300 characters on one line | the caller whose request caused it |
 
 use std::{fmt, ops::Deref, str::FromStr};
 
@@ -63,16 +65,19 @@ macro_rules! text {
     };
 }
 
-/// An identifier that the platform gave to something: 1 to [`PlatformId::MAX`] visible ASCII characters.
+/// An identifier that the platform gave to something: 1 to [`PlatformId::MAX`] visible ASCII
+/// characters.
 ///
-/// The platform's own are UUIDs. Its documents promise no form, so none is demanded beyond what a path, a record and a log can hold.
+/// The platform's own are UUIDs. Its documents promise no form, so none is demanded beyond what a
+/// path, a record and a log can hold.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 pub struct PlatformId(Box<str>);
 
 text!(PlatformId);
 
-/// A text that is no identifier of the platform. The text itself is not repeated: it may be long, or personal.
+/// A text that is no identifier of the platform. The text itself is not repeated: it may be long,
+/// or personal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an id is not 1 to {} visible ASCII characters", PlatformId::MAX)]
 pub struct InvalidPlatformId;
@@ -81,7 +86,8 @@ impl PlatformId {
     /// The longest one, in characters.
     pub const MAX: usize = 1024;
 
-    /// One that is in the store. An older version may have stored one that would be refused today: the session's row stays readable.
+    /// One that is in the store. An older version may have stored one that would be refused today:
+    /// the session's row stays readable.
     pub fn from_store(id: impl Into<Box<str>>) -> Self {
         Self(id.into())
     }
@@ -129,7 +135,8 @@ impl CorrelationId {
     }
 }
 
-/// The platform's dotted code of a refusal, or OAuth's `error`: at most [`ErrorCode::MAX`] visible ASCII characters; empty where there is none.
+/// The platform's dotted code of a refusal, or OAuth's `error`: at most [`ErrorCode::MAX`] visible
+/// ASCII characters; empty where there is none.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 pub struct ErrorCode(Box<str>);
@@ -140,17 +147,20 @@ impl ErrorCode {
     /// The longest one, in characters.
     pub const MAX: usize = 128;
 
-    /// A text that is no code (it has spaces, or is a page of HTML) is none: a code goes on record, and a sentence must not.
+    /// A text that is no code (it has spaces, or is a page of HTML) is none: a code goes on record,
+    /// and a sentence must not.
     pub fn new(text: &str) -> Self {
         let fits = text.len() <= Self::MAX && text.bytes().all(|byte| byte.is_ascii_graphic());
         Self(if fits { text.into() } else { Box::default() })
     }
 }
 
-/// What the platform says in its own words: at most 300 characters on one line; empty where it says nothing.
+/// What the platform says in its own words: at most 300 characters on one line; empty where it says
+/// nothing.
 ///
-/// It may repeat what was sent, attributes included. So it is shown to the caller whose request caused it, by
-/// [`for_caller`](Self::for_caller), and has no `Display`: nothing can put it into a log or a record by accident.
+/// It may repeat what was sent, attributes included. So it is shown to the caller whose request
+/// caused it, by [`for_caller`](Self::for_caller), and has no `Display`: nothing can put it into a
+/// log or a record by accident.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Sentence(Box<str>);
 
@@ -175,7 +185,8 @@ impl Sentence {
         self.0.to_ascii_lowercase().contains(phrase)
     }
 
-    /// The wait that a sentence such as «Retry the request in [42] seconds» names: the first whole number in front of «second».
+    /// The wait that a sentence such as «Retry the request in [42] seconds» names: the first whole
+    /// number in front of «second».
     pub(crate) fn seconds(&self) -> Option<u64> {
         let words: Vec<_> =
             self.0.split_ascii_whitespace().map(|word| word.trim_matches(['[', ']', '(', ')', '.', ','])).collect();
@@ -190,7 +201,8 @@ impl fmt::Debug for Sentence {
     }
 }
 
-/// A path of the platform's API. What is not fixed in the source text gets into it as a percent-encoded segment only.
+/// A path of the platform's API. What is not fixed in the source text gets into it as a
+/// percent-encoded segment only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiPath(String);
 
@@ -221,7 +233,8 @@ impl ApiPath {
     }
 }
 
-/// A text from outside on one line: no control or invisible formatting characters, and cut after `most` characters.
+/// A text from outside on one line: no control or invisible formatting characters, and cut after
+/// `most` characters.
 pub fn clean(text: &str, most: usize) -> String {
     let mut line: String = text.chars().take(most).map(|c| if is_hidden(c) { ' ' } else { c }).collect();
     if text.chars().nth(most).is_some() {
@@ -231,12 +244,14 @@ pub fn clean(text: &str, most: usize) -> String {
     line
 }
 
-/// A text from outside, fit to stand in a log line or on a terminal: on one line, at most 300 characters.
+/// A text from outside, fit to stand in a log line or on a terminal: on one line, at most 300
+/// characters.
 pub fn one_line(text: &str) -> String {
     clean(text, MAX_SENTENCE)
 }
 
-/// Control characters, and those that turn, hide or break a line without being seen (Unicode categories Cf, Zl and Zp).
+/// Control characters, and those that turn, hide or break a line without being seen (Unicode
+/// categories Cf, Zl and Zp).
 fn is_hidden(c: char) -> bool {
     let invisible = matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
         | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
@@ -257,7 +272,8 @@ pub(crate) fn lenient_list<'de, D: Deserializer<'de>, T: DeserializeOwned>(deser
     Ok(items.into_iter().filter_map(|item| serde_json::from_value(item).ok()).collect())
 }
 
-/// A whole number, also as text (`"1800"`) or with a fraction of zero (`1800.0`). Anything else is as if it were absent.
+/// A whole number, also as text (`"1800"`) or with a fraction of zero (`1800.0`). Anything else is
+/// as if it were absent.
 pub(crate) fn lenient_number<'de, D: Deserializer<'de>, T: TryFrom<i128>>(deserializer: D) -> Result<Option<T>, D::Error> {
     let whole = |text: &str| -> Option<i128> {
         // Beyond 2^53 a number with a fraction is not exact any more.
@@ -272,7 +288,8 @@ pub(crate) fn lenient_number<'de, D: Deserializer<'de>, T: TryFrom<i128>>(deseri
     Ok(number.and_then(|number| T::try_from(number).ok()))
 }
 
-/// An id that may be absent, null or empty. One that is there must be good: it is what the next step would use.
+/// An id that may be absent, null or empty. One that is there must be good: it is what the next
+/// step would use.
 pub(crate) fn optional_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PlatformId>, D::Error> {
     match Option::<String>::deserialize(deserializer)? {
         None => Ok(None),

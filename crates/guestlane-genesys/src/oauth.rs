@@ -39,10 +39,12 @@ const TOO_LATE: Duration = Duration::from_secs(5);
 /// How long to wait after a throttled sign-in, for which the platform names no time; its own tools try for a minute.
 const THROTTLED_FOR: Duration = Duration::from_secs(15);
 
-/// The life of a token whose answer names none: short, for the next one costs one call, and a token that has expired costs a refused one.
+/// The life of a token whose answer names none: short, for the next one costs one call, and a token
+/// that has expired costs a refused one.
 const UNSTATED_LIFE: Duration = Duration::from_secs(300);
 
-/// No token is used for longer, whatever its answer says: the longest life that the platform lets an OAuth client be given is two days.
+/// No token is used for longer, whatever its answer says: the longest life that the platform lets
+/// an OAuth client be given is two days.
 const MAX_LIFE: Duration = Duration::from_secs(172_800);
 
 /// How long to wait before looking whether another process has the token that it asks for.

@@ -285,6 +285,7 @@ impl Platform {
                 return if another { CallError::AsAnother(Box::new(error)) } else { error };
             }
             CallError::NotSent(_)
+            | CallError::Local(_)
             | CallError::OutcomeUnknown { .. }
             | CallError::NotThereYet(_)
             | CallError::NoRoom

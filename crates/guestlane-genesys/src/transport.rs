@@ -33,14 +33,15 @@ const MAY_BE_UNDER_WAY: [StatusCode; 3] = [StatusCode::REQUEST_TIMEOUT, StatusCo
 /// The longest answer that is read.
 pub const MAX_ANSWER: usize = 1024 * 1024;
 
-/// The longest wait that the platform may ask for. Its windows last a minute; a longer wait is taken for an outage, of which the end is
-/// better found out than waited for.
+/// The longest wait that the platform may ask for. Its windows last a minute; a longer wait is
+/// taken for an outage, whose end is found by a call.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
-/// Of an answer whose status says all, the most of the body that is read so that the connection can be used again.
+/// Of an answer whose status says all, the most of the body that is read so that the connection can
+/// be used again.
 const MAX_DRAINED: usize = 64 * 1024;
 
-/// And how long that may take.
+/// How long reading that may take.
 const DRAIN_LIMIT: Duration = Duration::from_millis(500);
 
 /// The most headers of a lenient answer; hyper's default is 100.
@@ -101,14 +102,16 @@ pub struct Answer {
 pub enum Parsing {
     /// As RFC 9112 has it: for a server whose answers are used.
     Strict,
-    /// Header lines that are no header are passed over, and many are taken: for a server of which only the status line counts.
+    /// Header lines that are no header are passed over, and many are taken: for a server of which
+    /// only the status line counts.
     Lenient,
 }
 
 /// Why there is no answer.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum NoAnswer {
-    /// This machine has no file descriptor, port or memory left for a connection: the request was not sent, and the other side has no part in it.
+    /// This machine has no file descriptor, port or memory left for a connection: the request was
+    /// not sent, and the other side has no part in it.
     #[error("{0}")]
     Local(String),
     /// The request was not sent.
@@ -215,8 +218,9 @@ where
         answer
     }
 
-    /// Sends one request of whose answer only status line and headers count, within the time limit or until `deadline`, whichever is first. The
-    /// body is read only as far as that is quick, so that the connection can be used again; whatever becomes of it, the answer stands.
+    /// Sends one request of whose answer only status line and headers count, within the time limit
+    /// or until `deadline`, whichever is first. The body is read only as far as that is quick, so
+    /// that the connection can be used again; whatever becomes of it, the answer stands.
     pub async fn send_for_head(&self, request: Request<Full<Bytes>>, deadline: Timestamp) -> Result<Answer, NoAnswer> {
         let limit = self.time_left(deadline)?;
         let shape = enabled!(Level::TRACE).then(|| Shape::of(&request));
@@ -324,7 +328,8 @@ impl Shape {
     }
 }
 
-/// Whether this machine could not even begin to connect, for want of a file descriptor, a port or memory.
+/// Whether this machine could not even begin to connect, for want of a file descriptor, a port or
+/// memory.
 fn is_local(error: &(dyn std::error::Error + 'static)) -> bool {
     const WANTING: [Errno; 5] = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOMEM, Errno::NOBUFS];
     let mut cause = Some(error);
@@ -338,8 +343,8 @@ fn is_local(error: &(dyn std::error::Error + 'static)) -> bool {
     false
 }
 
-/// An error and its causes on one line; hyper's own message says only «client error». It may name what the other side sent: a certificate's
-/// names, for example.
+/// An error and its causes on one line; hyper's own message says only «client error». It may name
+/// what the other side sent: a certificate's names, for example.
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
@@ -353,7 +358,8 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 impl From<NoAnswer> for CallError {
     fn from(no_answer: NoAnswer) -> Self {
         match no_answer {
-            NoAnswer::Local(reason) | NoAnswer::NotSent(reason) => Self::NotSent(reason),
+            NoAnswer::Local(reason) => Self::Local(reason),
+            NoAnswer::NotSent(reason) => Self::NotSent(reason),
             NoAnswer::Lost(reason) => Self::OutcomeUnknown { reason, retry_after: None, correlation_id: None },
         }
     }
@@ -451,7 +457,8 @@ pub(crate) fn bounded(seconds: u64) -> Duration {
     Duration::from_secs(seconds).min(MAX_RETRY_AFTER)
 }
 
-/// `Retry-After` in seconds or as a date (RFC 9110, section 10.2.3), `most` at the most: a value beyond it is no plan of the other side.
+/// `Retry-After` in seconds or as a date (RFC 9110, section 10.2.3), `most` at the most: a longer
+/// value is taken for an error of the other side.
 pub fn retry_after(headers: &HeaderMap, now: Timestamp, most: Duration) -> Option<Duration> {
     let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {

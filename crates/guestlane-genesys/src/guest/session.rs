@@ -137,7 +137,8 @@ impl Platform {
             let said = messages.into_iter().rev().filter_map(|message| serde_json::from_value::<Said>(message).ok());
             let ours = { said }.find(|message| message.direction == Some(Direction::Inbound));
             match ours {
-                // It is there, so it must not be said again, also when nothing can be asked for by its id.
+                // It is there, so it must not be said again, also when nothing can be asked for by
+                // its id.
                 Some(message) => return message.id.map(Some).ok_or_else(unusable_id),
                 None if whole => {}
                 None => break,

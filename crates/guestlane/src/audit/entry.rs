@@ -104,7 +104,8 @@ impl From<ErrorCounts> for ErrorRates {
 /// The longest text of an error in a record, in characters.
 const MAX_ERROR: usize = 2048;
 
-/// An id in a record is cut, whatever the store has: a record must stay one that the next process can read.
+/// An id in a record is cut, whatever the store has: a record must stay one that the next process
+/// can read.
 fn bounded(id: Option<&PlatformId>) -> Option<String> {
     id.map(|id| clean(id, PlatformId::MAX))
 }

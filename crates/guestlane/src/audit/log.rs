@@ -37,8 +37,8 @@ pub const ONE_WRITE: usize = 1024 * 1024;
 /// As much of a file's end as is looked at first: more than a record has.
 const ENOUGH: u64 = 64 * 1024;
 
-/// And at the last. Records are bounded since, but those of an older version may repeat a whole answer of the platform, of which each byte
-/// may take six as JSON.
+/// The most that is looked at. Records are bounded, but those of an older version may repeat a
+/// whole answer of the platform (1 MiB), of which each byte may take six as JSON.
 const LONGEST: u64 = 64 * 1024 * 1024;
 
 /// What had to be put into the files.
@@ -303,8 +303,8 @@ fn inodes(path: &Path) -> io::Result<[u64; 3]> {
     Ok([inode(path)?, inode(&hashes_path(path))?, inode(&checkpoint_path(path))?])
 }
 
-/// The end of the first `length` bytes of the file, with its last whole line from its first byte on. `None` where that line and what follows
-/// it are longer than [`LONGEST`].
+/// The end of the first `length` bytes of the file, with its last whole line from its first byte
+/// on. `None` where that line and what follows it are longer than [`LONGEST`].
 fn last_lines(file: &File, length: u64) -> io::Result<Option<Vec<u8>>> {
     let mut window = ENOUGH;
     loop {
@@ -406,7 +406,8 @@ mod tests {
                 assert_is(&path, &store);
             }
         }
-        // A line that is too long for any record, and a long one that is not the store's, are still refused.
+        // A line that is too long for any record, and a long one that is not the store's, are still
+        // refused.
         let path = directory.path().join("foreign");
         for content in [vec![b'x'; 200_000], [vec![b'x'; 200_000], b"\n".to_vec()].concat()] {
             fs::write(&path, &content).unwrap();

@@ -154,7 +154,8 @@ impl Advice {
         Self { code, cause: cause.into(), fix: fix.into(), sentence: Sentence::default() }
     }
 
-    /// The cause with the platform's own words, which may repeat what was sent: for the caller whose request failed, and nobody else.
+    /// The cause with the platform's own words, which may repeat what was sent: only for the caller
+    /// whose request failed.
     pub fn cause_for_caller(&self) -> String {
         match self.sentence.is_empty() {
             true => self.cause.clone(),
@@ -499,6 +500,11 @@ fn platform_advice(failed: &CallFailed, then: Then) -> Advice {
             Code::Untrusted,
             format!("the platform's certificate is not believed: {reason}"),
             format!("for a private certificate authority set GENESYS_CA_FILE to its certificate in PEM{later}"),
+        ),
+        CallError::Local(reason) => Advice::new(
+            Code::Unreachable,
+            format!("this machine cannot open a connection: {reason}"),
+            format!("raise the limit of open files (`ulimit -n`, LimitNOFILE=), or run fewer sessions at once{later}"),
         ),
         CallError::NotSent(reason) => Advice::new(
             Code::Unreachable,

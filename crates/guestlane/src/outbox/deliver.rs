@@ -23,11 +23,13 @@ use crate::store::DeliveryState;
 /// The longest a try may take (R10).
 pub(super) const TRY_LIMIT: Duration = Duration::from_secs(3);
 
-/// The longest wait that a receiver's `Retry-After` can ask for. The guest's later events wait behind this one.
+/// The longest wait that a receiver's `Retry-After` can ask for. The guest's later events wait
+/// behind this one.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * HOUR);
 
-/// How long an event may be old for a try that could not leave this machine not to count. A machine that is unable for longer (it has no
-/// IPv6, for example, and the receiver has nothing else) gets its dead letters, for a person to see.
+/// How long an event may be old for a try that could not leave this machine not to count. A machine
+/// that is unable for longer (it has no IPv6, for example, and the receiver has nothing else) gets
+/// its dead letters, for a person to see.
 const LOCAL_PATIENCE: Duration = Duration::from_secs(24 * HOUR);
 
 /// When the tries come after the event, each counted from the failure of the one before: the schedule of Standard Webhooks.
@@ -50,7 +52,8 @@ const HOUR: u64 = 60 * MINUTE;
 pub(super) enum Tried {
     /// The receiver answered or did not: this is written down.
     Settled(Settlement),
-    /// This machine could not connect, for the reason that is said. The receiver has no part in it, so it is none of its tries.
+    /// This machine could not connect, for the reason that is said. The receiver has no part in it,
+    /// so it is none of its tries.
     Local(String),
 }
 
@@ -156,7 +159,8 @@ struct Failed {
     at_least: Duration,
 }
 
-/// 2xx is delivered, whatever follows the status line; all else is not: a redirect is not followed, it could lead anywhere.
+/// 2xx is delivered, whatever follows the status line; all else is not: a redirect is not followed,
+/// it could lead anywhere.
 fn verdict(sent: Result<Answer, NoAnswer>, now: Timestamp) -> Result<(), Failed> {
     match sent {
         Ok(answer) if answer.status.is_success() => Ok(()),

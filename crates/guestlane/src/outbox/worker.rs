@@ -188,7 +188,8 @@ impl Outbox {
             Tried::Local(reason) => {
                 Span::current().record("error.type", &reason).record("otel.status_code", "ERROR");
                 self.warn_of_this_machine(receiver, &reason);
-                // Not written down: the event is due again when its lease ends, and no try of the receiver is used.
+                // Not written down: the event is due again when its lease ends, and no try of the
+                // receiver is used.
                 return Tried::Local(reason);
             }
         };
@@ -213,7 +214,8 @@ impl Outbox {
         Tried::Settled(settlement)
     }
 
-    /// Every event that is due fails in the same way at such a time, so the log says it now and then.
+    /// Every event that is due fails in the same way at such a time, so the log says it now and
+    /// then.
     fn warn_of_this_machine(&self, receiver: &Receiver, error: &str) {
         let now = self.clock.monotonic().unix_micros();
         let due = |last: i64| now.saturating_sub(last) >= i64::try_from(WARN_EVERY.as_micros()).unwrap_or(i64::MAX);

@@ -1,4 +1,5 @@
-//! A process that has no file descriptor left. The limit is the process's, so this is a process of its own with one test.
+//! A process that has no file descriptor left. The limit is the process's, so this is a process of
+//! its own with one test.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
 #[path = "../it/world.rs"]
@@ -24,7 +25,7 @@ fn take_all_descriptors() -> Vec<File> {
 }
 
 #[tokio::test]
-async fn a_try_that_could_not_leave_this_machine_is_none_of_the_receivers() {
+async fn a_call_that_could_not_leave_this_machine_is_no_try_of_the_other_side() {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, 256.min(most), most).unwrap();
     let world = World::new().await;
@@ -51,7 +52,8 @@ async fn a_try_that_could_not_leave_this_machine_is_none_of_the_receivers() {
     assert_eq!(outbox.deliver_due().await.unwrap().delivered, 1);
     assert_eq!((world.sim.state().crm.events, event().await.event.tries), (1, 2));
 
-    // One that lasts for more than a day is a try after all: at last there is a dead letter for a person to see.
+    // One that lasts for more than a day is a try after all: at last there is a dead letter for a
+    // person to see.
     world.faults(&["crm:reset:first=1"]);
     lane.create(request("bob")).await.unwrap();
     while !outbox.first_tries_done().await {}
@@ -61,4 +63,17 @@ async fn a_try_that_could_not_leave_this_machine_is_none_of_the_receivers() {
     drop(taken);
     assert_eq!(round.unwrap().failed, 1);
     assert_eq!(event().await.event.tries, 2);
+
+    // Nor is a call to the platform, for longer than three repetitions would last.
+    world.faults(&[]);
+    let fresh = world.lane().await; // which has no connection yet
+    let (taken, before) = (take_all_descriptors(), world.clock.now());
+    let clock = world.clock();
+    let (opened, ()) = tokio::join!(fresh.create(request("cy")), async {
+        clock.sleep(Duration::from_secs(30)).await;
+        drop(taken);
+    });
+    opened.unwrap();
+    assert!(world.clock.now().since(before) >= Duration::from_secs(30), "the call waited for a descriptor");
+    assert_eq!((fresh.outage(), fresh.error_counts().total), (None, 0), "it says nothing of the platform");
 }

@@ -249,6 +249,9 @@ async fn told(peer: &Peer) -> World {
     world
 }
 
+/// What is odd about an answer, and the answer.
+type Case = (&'static str, fn() -> Reply);
+
 fn close(answer: &str) -> Reply {
     Reply::Close(answer.as_bytes().to_vec())
 }
@@ -259,7 +262,7 @@ fn hold(answer: &str) -> Reply {
 
 #[tokio::test]
 async fn an_event_is_delivered_where_the_status_line_says_so_whatever_follows() {
-    const CASES: &[(&str, fn() -> Reply)] = &[
+    const CASES: &[Case] = &[
         ("a blank before a colon", || close("HTTP/1.1 200 OK\r\nServer : IIS\r\nContent-Length: 2\r\n\r\nok")),
         ("a folded header", || close("HTTP/1.1 200 OK\r\nX-A: a\r\n b\r\nContent-Length: 0\r\n\r\n")),
         ("a blank in a header's name", || close("HTTP/1.1 200 OK\r\nX Name: a\r\nContent-Length: 0\r\n\r\n")),
@@ -294,7 +297,7 @@ async fn an_event_is_delivered_where_the_status_line_says_so_whatever_follows() 
 
 #[tokio::test]
 async fn an_answer_whose_status_line_is_none_or_no_2xx_is_no_delivery() {
-    const CASES: &[(&str, fn() -> Reply)] = &[
+    const CASES: &[Case] = &[
         ("a status beyond 2xx with a long body", || hold("HTTP/1.1 500 X\r\nContent-Length: 2097152\r\n\r\nx")),
         ("a redirect", || close("HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\n\r\n")),
         ("no HTTP", || close("220 mail.example.org ESMTP\r\n")),
@@ -310,6 +313,29 @@ async fn an_answer_whose_status_line_is_none_or_no_2xx_is_no_delivery() {
         let event = lane.store().events(None, None, 1).await.unwrap().remove(0);
         assert!(event.state == DeliveryState::Pending && event.event.tries == 1, "{what}: {event:?}");
         assert!(event.last_error.unwrap().chars().count() <= 300, "{what}");
+    }
+}
+
+/// The limits of the HTTP library, as `docs/crm.md` has them. If one of them is delivered one day,
+/// remove it there.
+#[tokio::test]
+async fn a_2xx_whose_head_the_http_library_cannot_read_is_sent_again_under_one_id() {
+    const CASES: &[Case] = &[
+        ("a length that is no number", || close("HTTP/1.1 200 OK\r\nContent-Length: two\r\n\r\nok")),
+        ("two lengths", || close("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok")),
+        ("chunks in HTTP/1.0", || close("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")),
+        ("a control character in the reason", || close("HTTP/1.1 200 O\u{1}K\r\nContent-Length: 0\r\n\r\n")),
+        ("a head without an end", || close("HTTP/1.1 200 OK\r\nServer: x\r\n")),
+        ("a head of a megabyte", || close(&format!("HTTP/1.1 200 OK\r\nX-A: {}\r\n\r\n", "a".repeat(1_000_000)))),
+    ];
+    for (what, answer) in CASES {
+        let peer = Peer::start(|_| answer());
+        let world = told(&peer).await;
+        let lane = world.lane().await;
+        lane.create(request("ann")).await.unwrap();
+        while !lane.outbox().unwrap().first_tries_done().await {}
+        let event = lane.store().events(None, None, 1).await.unwrap().remove(0);
+        assert_eq!((event.state, event.event.tries), (DeliveryState::Pending, 1), "{what}: {:?}", event.last_error);
     }
 }
 

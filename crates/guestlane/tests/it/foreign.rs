@@ -1,4 +1,5 @@
-//! What the platform says is bounded and cleaned before a path, a record or a log sees it; and answers of another make than expected are read.
+//! What the platform says is bounded and cleaned before a path, a record or a log sees it; and
+//! answers of another make than expected are read.
 
 use std::{
     sync::{
@@ -153,7 +154,8 @@ async fn a_token_answer_of_another_make_signs_in() {
         let sign_ins = peer.asked().iter().filter(|asked| asked.path.ends_with("/token")).count();
         assert_eq!(sign_ins, 1, "{answer}");
     }
-    // Without a life it is a short one: a token is renewed after five minutes, and not used for hours.
+    // Without a life it is a short one: a token is renewed after five minutes, and not used for
+    // hours.
     let peer = platform(|asked| asked.path.ends_with("/token").then(|| json(200, r#"{"access_token":"t"}"#)));
     let world = against(&peer).await;
     let lane = world.lane().await;
@@ -177,7 +179,8 @@ async fn an_access_token_that_fits_into_no_header_is_not_used_and_not_kept() {
     }
 }
 
-/// The wait stands in the sentence alone, as some layers of the platform have it, and lasts longer than three repetitions would.
+/// The wait stands in the sentence alone, as some layers of the platform have it, and lasts longer
+/// than three repetitions would.
 #[tokio::test]
 async fn a_429_is_waited_for_as_long_as_the_caller_waits() {
     for (fault, calls, least) in [

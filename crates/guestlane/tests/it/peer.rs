@@ -1,4 +1,5 @@
-//! A server on loopback that answers in bytes, as no well-made server would. One request to each connection.
+//! A server on loopback that answers in bytes, as no well-made server would. One request to each
+//! connection.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},

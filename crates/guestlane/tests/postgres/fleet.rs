@@ -226,7 +226,8 @@ async fn two_processes_that_open_sessions_of_one_guest_at_once_keep_the_order_of
     }
 }
 
-/// Group commits of several processes take the locks of many guests at once, in whatever order their sessions come.
+/// Group commits of several processes take the locks of many guests at once, in whatever order
+/// their sessions come.
 #[tokio::test]
 async fn processes_that_open_sessions_of_the_same_guests_do_not_block_each_other() {
     let world = World::new().await;

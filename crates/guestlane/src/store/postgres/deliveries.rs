@@ -42,11 +42,12 @@ pub(super) struct NewEvents {
 }
 
 impl NewEvents {
-    /// Taken before the events are written, and held until the transaction ends. A second process that writes an event of the same guest
-    /// waits here, and its statement then sees the first one's event: without it, both would believe that theirs is the first to be tried.
+    /// Taken before the events are written, and held until the transaction ends. A second process
+    /// that writes an event of the same guest waits here, and its statement then sees the first
+    /// one's event: without it, both would believe that theirs is the first to be tried.
     ///
-    /// The locks come in ascending order, and nothing that is locked after them is waited for by a transaction that has no events, so
-    /// that two transactions cannot wait for each other.
+    /// The locks come in ascending order, and nothing that is locked after them is waited for by a
+    /// transaction that has no events, so that two transactions cannot wait for each other.
     pub(super) const LOCK: &str = "SELECT pg_advisory_xact_lock(guest) FROM unnest($1::bigint[]) AS guest";
 
     /// Says whether the first try is due: not while an earlier event of the same guest waits for the same receiver. Then it is leased to whoever
@@ -86,7 +87,8 @@ impl NewEvents {
     }
 }
 
-/// Advisory locks are numbers, common to the whole database. Two guests with one number wait for each other for the length of a commit.
+/// Advisory locks are numbers, common to the whole database. Two guests with one number wait for
+/// each other for the length of a commit.
 fn lock_of(guest: &str) -> i64 {
     let hash = digest(&SHA256, format!("guestlane outbox order\0{guest}").as_bytes());
     hash.as_ref().first_chunk().copied().map_or(0, i64::from_be_bytes)
