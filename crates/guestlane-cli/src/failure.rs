@@ -50,7 +50,7 @@ impl From<&Error> for ErrorJson {
             code: advice.code.name().to_owned(),
             message: chain(error),
             field: error.field().map(str::to_owned),
-            cause: advice.cause,
+            cause: advice.cause_for_caller(),
             fix: advice.fix,
             retryable: advice.code.is_retryable(),
             session_id: error.session().map(|id| id.to_string()),
@@ -151,8 +151,9 @@ pub(crate) fn text(error: &Error) -> String {
         Error::Settings(_) => return format!("error: {message}"),
         _ => format!("error: {message}"),
     };
-    if !matches!(error, Error::Invalid(_)) && !message.contains(&advice.cause) {
-        text.push_str(&format!("\n  cause: {}", advice.cause));
+    let cause = advice.cause_for_caller();
+    if !matches!(error, Error::Invalid(_)) && !message.contains(&cause) {
+        text.push_str(&format!("\n  cause: {cause}"));
     }
     text.push_str(&format!("\n  fix:   {}", advice.fix));
     if let Some(id) = error.session() {

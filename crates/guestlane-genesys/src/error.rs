@@ -4,7 +4,10 @@ use std::{fmt, time::Duration};
 
 use http::StatusCode;
 
-use crate::guest::connection::GUEST_CODE;
+use crate::{
+    foreign::{CorrelationId, ErrorCode, Sentence},
+    guest::connection::GUEST_CODE,
+};
 
 /// Why one attempt at a call did not end well, sorted by what the platform may have done.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -13,13 +16,18 @@ pub enum CallError {
     #[error("the request was not sent: {0}")]
     NotSent(String),
 
+    /// This machine has no file descriptor, port or memory left for a connection. The request never
+    /// left, and the platform has no part in it.
+    #[error("this machine cannot open a connection: {0}")]
+    Local(String),
+
     /// The platform asked us to slow down (429), and did nothing else.
     #[error("the platform asked us to slow down{}", RetryAfter(*.retry_after))]
     Throttled {
-        /// The `Retry-After` of the answer.
+        /// The `Retry-After` of the answer, or the wait that its sentence names.
         retry_after: Option<Duration>,
         /// `ININ-Correlation-Id` of the answer.
-        correlation_id: Option<String>,
+        correlation_id: Option<CorrelationId>,
     },
 
     /// No answer, a broken one, or a 5xx: what was asked for may or may not exist.
@@ -30,7 +38,7 @@ pub enum CallError {
         /// The `Retry-After` of a 503, for example.
         retry_after: Option<Duration>,
         /// `ININ-Correlation-Id`, where there was an answer.
-        correlation_id: Option<String>,
+        correlation_id: Option<CorrelationId>,
     },
 
     /// 401: the access token is not (or no longer) good. Nothing was done.
@@ -72,13 +80,15 @@ pub struct Refusal {
     /// HTTP status.
     pub status: StatusCode,
     /// The platform's dotted code, or OAuth's `error`; empty when the body had none.
-    pub code: String,
+    pub code: ErrorCode,
     /// The platform's sentence; empty when the body had none.
-    pub message: String,
+    pub message: Sentence,
     /// To quote to the platform's support.
-    pub correlation_id: Option<String>,
+    pub correlation_id: Option<CorrelationId>,
 }
 
+/// Status, code and correlation id, without the platform's sentence: it may repeat what was sent,
+/// and a `Display` ends in logs and records.
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // What was refused over the guest socket has a code of its own, and no HTTP status.
@@ -89,9 +99,6 @@ impl fmt::Display for Refusal {
             let space = if self.is_of_guest_api() { "" } else { " " };
             write!(f, "{space}{}", self.code)?;
         }
-        if !self.message.is_empty() {
-            write!(f, ": {}", self.message)?;
-        }
         if let Some(id) = &self.correlation_id {
             write!(f, " (correlation id {id})")?;
         }
@@ -100,11 +107,6 @@ impl fmt::Display for Refusal {
 }
 
 impl Refusal {
-    /// Status, code and correlation id, without the platform's sentence.
-    pub fn brief(&self) -> String {
-        Self { message: String::new(), ..self.clone() }.to_string()
-    }
-
     /// Whether the platform refused the guest token because its time is over, and so cannot have taken the key that came with
     /// it. The code is the simulator's; no public document names one.
     pub fn is_expired_guest_token(&self) -> bool {
@@ -113,7 +115,7 @@ impl Refusal {
 
     /// Whether the guest's session on the platform is over: expired, or not known any more (4006, 4007; reference, section 8.7).
     pub fn is_over(&self) -> bool {
-        self.is_of_guest_api() && matches!(&self.code[GUEST_CODE.len()..], "4006" | "4007")
+        matches!(self.code.strip_prefix(GUEST_CODE), Some("4006" | "4007"))
     }
 
     /// Whether it was refused over the guest socket.
@@ -168,7 +170,7 @@ impl CallError {
     #[deny(clippy::wildcard_enum_match_arm)]
     pub fn next(&self) -> Next {
         match self {
-            Self::NotSent(_) => Next::Retry { at_least: Duration::ZERO },
+            Self::NotSent(_) | Self::Local(_) => Next::Retry { at_least: Duration::ZERO },
             Self::Throttled { retry_after, .. } | Self::OutcomeUnknown { retry_after, .. } => {
                 Next::Retry { at_least: retry_after.unwrap_or_default() }
             }
@@ -184,7 +186,7 @@ impl CallError {
     /// platform's doing.
     pub fn category(&self, operation: Operation) -> Option<Category> {
         Some(match self {
-            Self::SignIn(_) | Self::NoRoom | Self::NotThereYet(_) => return None,
+            Self::SignIn(_) | Self::NoRoom | Self::Local(_) | Self::NotThereYet(_) => return None,
             Self::AsAnother(cause) => return cause.category(operation),
             Self::NotSent(_) | Self::OutcomeUnknown { .. } => Category::Network,
             Self::Throttled { .. } => Category::RateLimit,
@@ -197,19 +199,17 @@ impl CallError {
     }
 
     /// The correlation id of the answer, if there was one.
-    pub fn correlation_id(&self) -> Option<&str> {
+    pub fn correlation_id(&self) -> Option<&CorrelationId> {
         match self {
-            Self::NotSent(_) | Self::NoRoom => None,
-            Self::Throttled { correlation_id, .. } | Self::OutcomeUnknown { correlation_id, .. } => correlation_id.as_deref(),
-            Self::Unauthorized(refusal) | Self::Refused(refusal) | Self::NotThereYet(refusal) => {
-                refusal.correlation_id.as_deref()
-            }
+            Self::NotSent(_) | Self::Local(_) | Self::NoRoom => None,
+            Self::Throttled { correlation_id, .. } | Self::OutcomeUnknown { correlation_id, .. } => correlation_id.as_ref(),
+            Self::Unauthorized(refusal) | Self::Refused(refusal) | Self::NotThereYet(refusal) => refusal.correlation_id.as_ref(),
             Self::SignIn(cause) | Self::AsAnother(cause) => cause.correlation_id(),
         }
     }
 
     /// With what to quote to the platform's support, where the answer had nothing: over the guest socket, the tracing id.
-    pub(crate) fn correlated(mut self, id: String) -> Self {
+    pub(crate) fn correlated(mut self, id: CorrelationId) -> Self {
         match &mut self {
             Self::Throttled { correlation_id, .. } | Self::OutcomeUnknown { correlation_id, .. } => {
                 correlation_id.get_or_insert(id);
@@ -217,9 +217,30 @@ impl CallError {
             Self::Unauthorized(refusal) | Self::Refused(refusal) | Self::NotThereYet(refusal) => {
                 refusal.correlation_id.get_or_insert(id);
             }
-            Self::NotSent(_) | Self::NoRoom | Self::SignIn(_) | Self::AsAnother(_) => {}
+            Self::NotSent(_) | Self::Local(_) | Self::NoRoom | Self::SignIn(_) | Self::AsAnother(_) => {}
         }
         self
+    }
+
+    /// What the platform says of it in its own words, if it says something. It is for the caller
+    /// whose request caused it.
+    pub fn sentence(&self) -> Option<&Sentence> {
+        let refusal = match self {
+            Self::Unauthorized(refusal) | Self::Refused(refusal) | Self::NotThereYet(refusal) => refusal,
+            Self::SignIn(cause) | Self::AsAnother(cause) => return cause.sentence(),
+            Self::NotSent(_) | Self::Local(_) | Self::NoRoom | Self::Throttled { .. } | Self::OutcomeUnknown { .. } => {
+                return None;
+            }
+        };
+        Some(&refusal.message).filter(|sentence| !sentence.is_empty())
+    }
+
+    /// The failure with the platform's own words, for the caller whose request caused it.
+    pub fn for_caller(&self) -> String {
+        match self.sentence() {
+            Some(sentence) => format!("{self}: {}", sentence.for_caller()),
+            None => self.to_string(),
+        }
     }
 
     /// The refusal that is final, if this is one.
@@ -227,7 +248,12 @@ impl CallError {
         match self {
             Self::Unauthorized(refusal) | Self::Refused(refusal) => Some(refusal),
             Self::SignIn(cause) | Self::AsAnother(cause) => cause.refusal(),
-            Self::NotSent(_) | Self::NoRoom | Self::Throttled { .. } | Self::OutcomeUnknown { .. } | Self::NotThereYet(_) => None,
+            Self::NotSent(_)
+            | Self::Local(_)
+            | Self::NoRoom
+            | Self::Throttled { .. }
+            | Self::OutcomeUnknown { .. }
+            | Self::NotThereYet(_) => None,
         }
     }
 
@@ -237,9 +263,12 @@ impl CallError {
             Self::SignIn(_) | Self::Unauthorized(_) => true,
             Self::AsAnother(cause) => cause.is_about_us(),
             Self::Refused(refusal) => refusal.status == StatusCode::FORBIDDEN,
-            Self::NotSent(_) | Self::NoRoom | Self::Throttled { .. } | Self::OutcomeUnknown { .. } | Self::NotThereYet(_) => {
-                false
-            }
+            Self::NotSent(_)
+            | Self::Local(_)
+            | Self::NoRoom
+            | Self::Throttled { .. }
+            | Self::OutcomeUnknown { .. }
+            | Self::NotThereYet(_) => false,
         }
     }
 
@@ -257,6 +286,7 @@ impl CallError {
             Self::AsAnother(cause) => cause.is_throttled(),
             Self::Throttled { .. } => true,
             Self::NotSent(_)
+            | Self::Local(_)
             | Self::OutcomeUnknown { .. }
             | Self::Unauthorized(_)
             | Self::Refused(_)
@@ -266,23 +296,52 @@ impl CallError {
         }
     }
 
+    /// Whether it is none of the platform's doing, but this machine's.
+    pub(crate) fn is_local(&self) -> bool {
+        match self {
+            Self::SignIn(cause) | Self::AsAnother(cause) => cause.is_local(),
+            Self::Local(_) | Self::NoRoom => true,
+            Self::NotSent(_)
+            | Self::Throttled { .. }
+            | Self::OutcomeUnknown { .. }
+            | Self::Unauthorized(_)
+            | Self::Refused(_)
+            | Self::NotThereYet(_) => false,
+        }
+    }
+
+    /// Whether a repetition adds no load to the platform: it is paced after a 429, and nothing was
+    /// sent for want of a descriptor.
+    pub(crate) fn costs_no_retry(&self) -> bool {
+        self.is_throttled() || self.is_local()
+    }
+
     /// Whether the platform is not there, or not able: the sign of an outage.
     pub(crate) fn is_of_outage(&self) -> bool {
         match self {
             Self::NotSent(_) | Self::OutcomeUnknown { .. } => true,
             Self::SignIn(cause) | Self::AsAnother(cause) => cause.is_of_outage(),
-            Self::Throttled { .. } | Self::Unauthorized(_) | Self::Refused(_) | Self::NotThereYet(_) | Self::NoRoom => false,
+            Self::Throttled { .. }
+            | Self::Local(_)
+            | Self::Unauthorized(_)
+            | Self::Refused(_)
+            | Self::NotThereYet(_)
+            | Self::NoRoom => false,
         }
     }
 
-    /// The failure as it may stand in a record: without the platform's own sentence, which may repeat what was sent.
+    /// The failure as it may stand in a record.
     pub fn record(&self) -> String {
         match self {
-            Self::Unauthorized(refusal) | Self::Refused(refusal) => refusal.brief(),
+            Self::Unauthorized(refusal) | Self::Refused(refusal) => refusal.to_string(),
             Self::SignIn(cause) => format!("no access token: {}", cause.record()),
             Self::AsAnother(cause) => cause.record(),
-            Self::NotThereYet(refusal) => format!("it is not there yet: {}", refusal.brief()),
-            Self::NotSent(_) | Self::NoRoom | Self::Throttled { .. } | Self::OutcomeUnknown { .. } => self.to_string(),
+            Self::NotThereYet(_)
+            | Self::NotSent(_)
+            | Self::Local(_)
+            | Self::NoRoom
+            | Self::Throttled { .. }
+            | Self::OutcomeUnknown { .. } => self.to_string(),
         }
     }
 }

@@ -13,6 +13,7 @@ mod clock;
 mod cloud;
 mod error;
 mod fleet;
+pub mod foreign;
 pub mod guest;
 mod histogram;
 mod oauth;
@@ -45,6 +46,7 @@ pub use cloud::{
 };
 pub use error::{CallError, CallFailed, Category, Next, Operation, Refusal};
 pub use fleet::{Fleet, Need, NewToken, SharedToken, Slice};
+pub use foreign::{ApiPath, CorrelationId, ErrorCode, PlatformId, Sentence};
 pub use guest::session::{Arrived, GuestSession};
 pub use histogram::{Counted, Histogram};
 pub use platform::{Credentials, OAuthClient, Patience, Platform, SignIn};

@@ -23,6 +23,7 @@ use crate::{
     clock::Timestamp,
     error::{CallError, CallFailed, Operation, Refusal},
     fleet::{Fleet, NewToken, SharedToken},
+    foreign::{lenient_number, token},
     platform::{Credentials, OAuthClient, Repeat, SignIn},
     retry::{self, Shared},
     seam::Seam,
@@ -37,6 +38,14 @@ const TOO_LATE: Duration = Duration::from_secs(5);
 
 /// How long to wait after a throttled sign-in, for which the platform names no time; its own tools try for a minute.
 const THROTTLED_FOR: Duration = Duration::from_secs(15);
+
+/// The life of a token whose answer names none: short, for the next one costs one call, and a token
+/// that has expired costs a refused one.
+const UNSTATED_LIFE: Duration = Duration::from_secs(300);
+
+/// No token is used for longer, whatever its answer says: the longest life that the platform lets
+/// an OAuth client be given is two days.
+const MAX_LIFE: Duration = Duration::from_secs(172_800);
 
 /// How long to wait before looking whether another process has the token that it asks for.
 const ASKED_ELSEWHERE: Duration = Duration::from_millis(20);
@@ -94,11 +103,20 @@ pub(crate) struct TokenSource {
     fleet: OnceLock<Arc<dyn Fleet>>,
 }
 
+/// What is read of a token answer (RFC 6749, section 5.1).
 #[derive(Deserialize)]
 struct TokenAnswer {
+    #[serde(deserialize_with = "token")]
     access_token: SecretString,
-    /// Seconds.
-    expires_in: u64,
+    /// Seconds. It may be absent, and some gateways send it as text.
+    #[serde(default, deserialize_with = "lenient_number")]
+    expires_in: Option<u64>,
+}
+
+impl TokenAnswer {
+    fn life(&self) -> Duration {
+        self.expires_in.map_or(UNSTATED_LIFE, Duration::from_secs).min(MAX_LIFE)
+    }
 }
 
 impl TokenSource {
@@ -293,9 +311,10 @@ impl TokenSource {
             }
             other => other,
         })?;
-        let TokenAnswer { access_token, expires_in } = answer.json()?;
-        let life = Duration::from_secs(expires_in);
-        debug!(expires_in, "signed in");
+        let answer: TokenAnswer = answer.json()?;
+        let life = answer.life();
+        debug!(seconds = life.as_secs(), stated = answer.expires_in.is_some(), "signed in");
+        let TokenAnswer { access_token, .. } = answer;
         // Counted from when we asked: the answer took its time.
         let token = AccessToken::new(&access_token, asked_at + life, life)?;
         Ok((token, NewToken { token: access_token, left: life, life }))
@@ -310,7 +329,7 @@ fn shared_name(id: &str, secret: &str, url: &str) -> String {
 }
 
 fn is_throttled(refusal: &Refusal) -> bool {
-    refusal.code == "invalid_request" && refusal.message.to_ascii_lowercase().starts_with("rate limit exceeded")
+    refusal.code == "invalid_request" && refusal.message.mentions("rate limit exceeded")
 }
 
 #[cfg(test)]
@@ -318,13 +337,30 @@ mod tests {
     use http::StatusCode;
 
     use super::*;
+    use crate::foreign::{ErrorCode, Sentence};
+
+    #[test]
+    fn a_token_answer_is_read_without_what_is_optional_and_in_either_kind() {
+        let life = |answer: &str| serde_json::from_str::<TokenAnswer>(answer).map(|answer| answer.life().as_secs());
+        for stated in [r#""1800""#, "1800", "1800.0"] {
+            assert_eq!(life(&format!(r#"{{"access_token":"t","expires_in":{stated}}}"#)).unwrap(), 1800, "{stated}");
+        }
+        assert_eq!(life(r#"{"access_token":"t"}"#).unwrap(), 300);
+        assert_eq!(life(r#"{"access_token":"t","expires_in":null,"token_type":7}"#).unwrap(), 300);
+        assert_eq!(life(r#"{"access_token":"t","expires_in":18446744073709551615}"#).unwrap(), 172_800);
+        let long = "t".repeat(16_385);
+        for bad in ["", "a b", "a\\n", &long] {
+            assert!(life(&format!(r#"{{"access_token":"{bad}","expires_in":1800}}"#)).is_err(), "{}", bad.len());
+        }
+        assert!(life("{}").is_err());
+    }
 
     #[test]
     fn a_throttled_sign_in_is_known_by_its_sentence() {
         let refusal = |code: &str, message: &str| Refusal {
             status: StatusCode::BAD_REQUEST,
-            code: code.to_owned(),
-            message: message.to_owned(),
+            code: ErrorCode::new(code),
+            message: Sentence::new(message),
             correlation_id: None,
         };
         assert!(is_throttled(&refusal("invalid_request", "rate limit exceeded; try again in 60 seconds")));

@@ -14,6 +14,7 @@ use crate::{
     clock::{Clock, Timestamp},
     error::{CallError, CallFailed, Operation},
     fleet::Fleet,
+    foreign::ApiPath,
     oauth::TokenSource,
     pool::{ClientUse, Pool, Tried, Turn},
     pulse::Pulse,
@@ -92,7 +93,7 @@ pub struct Platform {
 pub(crate) struct Call {
     pub(crate) operation: Operation,
     pub(crate) method: Method,
-    pub(crate) path: String,
+    pub(crate) path: ApiPath,
     pub(crate) idempotency_key: Option<String>,
     pub(crate) body: Bytes,
     pub(crate) repeat: Repeat,
@@ -111,11 +112,11 @@ pub(crate) enum Repeat {
 }
 
 impl Call {
-    pub(crate) fn get(operation: Operation, path: String, repeat: Repeat) -> Self {
+    pub(crate) fn get(operation: Operation, path: ApiPath, repeat: Repeat) -> Self {
         Self { operation, method: Method::GET, path, idempotency_key: None, body: Bytes::new(), repeat, tried: Tried::default() }
     }
 
-    pub(crate) fn post(operation: Operation, path: String, body: Bytes, repeat: Repeat) -> Self {
+    pub(crate) fn post(operation: Operation, path: ApiPath, body: Bytes, repeat: Repeat) -> Self {
         Self { operation, method: Method::POST, path, idempotency_key: None, body, repeat, tried: Tried::default() }
     }
 }
@@ -284,6 +285,7 @@ impl Platform {
                 return if another { CallError::AsAnother(Box::new(error)) } else { error };
             }
             CallError::NotSent(_)
+            | CallError::Local(_)
             | CallError::OutcomeUnknown { .. }
             | CallError::NotThereYet(_)
             | CallError::NoRoom
@@ -306,7 +308,7 @@ impl Platform {
     async fn send(&self, call: &Call, turn: &Turn, deadline: Timestamp) -> Result<Answer, CallError> {
         let mut request = Request::builder()
             .method(call.method.clone())
-            .uri(self.hosts.api.route(&call.path))
+            .uri(self.hosts.api.route(call.path.as_str()))
             .header(header::AUTHORIZATION, turn.token.bearer())
             .header(header::ACCEPT, HeaderValue::from_static("application/json"));
         if call.method != Method::GET {

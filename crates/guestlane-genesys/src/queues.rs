@@ -6,6 +6,7 @@ use uuid::Uuid;
 use crate::{
     clock::Timestamp,
     error::{CallFailed, Operation},
+    foreign::{ApiPath, lenient},
     platform::{Call, Platform, Repeat},
 };
 
@@ -22,7 +23,14 @@ pub struct Queue {
 impl Platform {
     /// Looks a queue up. A queue that does not exist is a refusal with status 404.
     pub async fn queue(&self, id: Uuid, deadline: Timestamp) -> Result<Queue, CallFailed> {
-        let call = Call::get(Operation::Queue, format!("/api/v2/routing/queues/{id}"), Repeat::Always);
-        Ok(self.call(&call, deadline).await?.value)
+        /// The status says that the queue exists; nothing in the answer is needed to go on.
+        #[derive(Deserialize)]
+        struct Found {
+            #[serde(default, deserialize_with = "lenient")]
+            name: String,
+        }
+        let call = Call::get(Operation::Queue, ApiPath::new("/api/v2/routing/queues").segment(id), Repeat::Always);
+        let Found { name } = self.call(&call, deadline).await?.value;
+        Ok(Queue { id, name })
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     budget::RetryBudget,
     clock::{Clock, Timestamp},
     error::{CallError, CallFailed, Next, Operation},
+    foreign::CorrelationId,
     platform::Repeat,
     pulse::Pulse,
     seam::{Seam, Seams},
@@ -53,6 +54,9 @@ struct Free {
     polls: u32,
     /// Those as another OAuth client, after one was refused.
     others: u32,
+    /// Those after which a repetition adds no load: the platform answered 429, or this machine
+    /// could not connect.
+    unpaid: u32,
 }
 
 impl RetryPolicy {
@@ -81,12 +85,15 @@ impl RetryPolicy {
             Next::RenewToken => Decision::Again,
             Next::Retry { at_least } => {
                 // A renewed token's attempt is extra, and so are those as another client, and looking whether something is there: they are none
-                // of the retries.
-                let retries_done = tries - 1 - u32::from(renewed) - free.polls - free.others;
-                let backoff = self.backoff(retries_done + 1, spread);
+                // of the retries. Nor is one that adds no load, after a 429 for example: it goes on
+                // as long as the caller waits.
+                let unpaid = error.costs_no_retry();
+                let retries_done = tries - 1 - u32::from(renewed) - free.polls - free.others - free.unpaid;
+                let before = if unpaid { free.unpaid } else { retries_done };
+                let backoff = self.backoff(before + 1, spread);
                 // `Retry-After` is a floor, and all who were told the same moment must not come back at the same moment.
                 let wait = if at_least > backoff { at_least + (backoff - self.min).min(self.min) } else { backoff };
-                if retries_done >= self.retries || wait >= left {
+                if (!unpaid && retries_done >= self.retries) || wait >= left {
                     Decision::GiveUp { wait: Some(wait).filter(|_| !at_least.is_zero()) }
                 } else {
                     Decision::Wait(wait)
@@ -166,7 +173,7 @@ where
         let left = end.since(shared.clock.monotonic());
         match &error {
             // Our own doing, both: it says nothing of the platform.
-            CallError::NoRoom => {}
+            error if error.is_local() => {}
             _ if left.is_zero() => {}
             error if error.is_of_outage() => shared.pulse.failed(),
             _ => shared.pulse.well(),
@@ -180,15 +187,17 @@ where
             _ => shared.policy.decide(tries, free, &error, left, fastrand::f64()),
         };
         let decision = match decision {
-            // A 429 is waited for and paced, and so adds no load; all else is paid for.
-            Decision::Wait(_) if !error.is_throttled() && shared.budget.take(1) == 0 => {
+            // What adds load is paid for.
+            Decision::Wait(_) if !error.costs_no_retry() && shared.budget.take(1) == 0 => {
                 Decision::GiveUp { wait: error.retry_after() }
             }
             decision => decision,
         };
-        debug!(%operation, tries, error = error.record(), correlation_id = error.correlation_id(), ?decision, "attempt failed");
+        let correlation_id = error.correlation_id().map(CorrelationId::as_str);
+        debug!(%operation, tries, error = error.record(), correlation_id, ?decision, "attempt failed");
         match decision {
             Decision::Wait(wait) => {
+                free.unpaid += u32::from(error.costs_no_retry());
                 let _resting = shared.pulse.rest();
                 shared.clock.sleep(wait).await;
             }
@@ -216,7 +225,7 @@ fn tell(span: &Span, error: Option<&CallError>) {
             span.record("http.response.status_code", status);
         }
         if let Some(id) = &attempt.correlation_id {
-            span.record("guestlane.correlation_id", id);
+            span.record("guestlane.correlation_id", id.as_str());
         }
     }
     if let Some(error) = error {
@@ -231,14 +240,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::error::Refusal;
+    use crate::{
+        error::Refusal,
+        foreign::{ErrorCode, Sentence},
+    };
 
     const FAR: Duration = Duration::from_secs(3600);
-    const NONE: Free = Free { renewed: false, polls: 0, others: 0 };
+    const NONE: Free = Free { renewed: false, polls: 0, others: 0, unpaid: 0 };
     const RENEWED: Free = Free { renewed: true, ..NONE };
 
     fn refusal(status: StatusCode) -> Refusal {
-        Refusal { status, code: String::new(), message: String::new(), correlation_id: None }
+        Refusal { status, code: ErrorCode::default(), message: Sentence::default(), correlation_id: None }
     }
 
     fn throttled(seconds: u64) -> CallError {
@@ -274,6 +286,23 @@ mod tests {
         let policy = RetryPolicy::default();
         assert!((1..=3).all(|tries| matches!(policy.decide(tries, NONE, &lost(), FAR, 0.5), Decision::Wait(_))));
         assert_eq!(policy.decide(4, NONE, &lost(), FAR, 0.5), Decision::GiveUp { wait: None });
+    }
+
+    #[test]
+    fn a_429_is_repeated_as_long_as_there_is_time_and_costs_no_retry() {
+        let policy = RetryPolicy::default();
+        let slow_down = CallError::Throttled { retry_after: None, correlation_id: None };
+        for unpaid in 0..50 {
+            let free = Free { unpaid, ..NONE };
+            assert!(matches!(policy.decide(unpaid + 1, free, &slow_down, FAR, 0.5), Decision::Wait(_)), "{unpaid}");
+        }
+        let free = Free { unpaid: 50, ..NONE };
+        for tries in 51..=53 {
+            assert!(matches!(policy.decide(tries, free, &lost(), FAR, 0.5), Decision::Wait(_)), "{tries}");
+        }
+        assert!(matches!(policy.decide(54, free, &lost(), FAR, 0.5), Decision::GiveUp { .. }));
+        let no_time = Duration::from_millis(1);
+        assert_eq!(policy.decide(1, NONE, &slow_down, no_time, 0.5), Decision::GiveUp { wait: None });
     }
 
     #[test]

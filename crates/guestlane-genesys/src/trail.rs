@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::{
     clock::Timestamp,
     error::{CallError, Operation},
+    foreign::CorrelationId,
 };
 
 tokio::task_local! {
@@ -93,7 +94,7 @@ pub struct Attempt {
     /// Why it did not go well, as it may go on record.
     pub failure: Option<String>,
     /// The platform's, to quote to its support.
-    pub correlation_id: Option<String>,
+    pub correlation_id: Option<CorrelationId>,
 }
 
 /// The attempts of one session, as they are made, and whether it is recorded yet. Cheap to clone.
@@ -113,7 +114,7 @@ struct Inner {
 struct Sent {
     at: Timestamp,
     status: Option<u16>,
-    correlation_id: Option<String>,
+    correlation_id: Option<CorrelationId>,
 }
 
 impl Trail {
@@ -176,7 +177,7 @@ pub(crate) fn sent(at: Timestamp) {
 }
 
 /// Its answer is there.
-pub(crate) fn answered(status: u16, correlation_id: impl FnOnce() -> Option<String>) {
+pub(crate) fn answered(status: u16, correlation_id: impl FnOnce() -> Option<CorrelationId>) {
     let _ = CURRENT.try_with(|trail| {
         if let Some(sent) = &mut trail.inner().sent {
             (sent.status, sent.correlation_id) = (Some(status), correlation_id());
@@ -194,7 +195,7 @@ pub(crate) fn ended(operation: Operation, now: Timestamp, error: Option<&CallErr
         }
         let at = sent.as_ref().map_or(now, |sent| sent.at);
         let (status, correlation_id) = sent.map(|sent| (sent.status, sent.correlation_id)).unwrap_or_default();
-        let correlation_id = correlation_id.or_else(|| error?.correlation_id().map(str::to_owned));
+        let correlation_id = correlation_id.or_else(|| error?.correlation_id().cloned());
         let failure = error.map(CallError::record);
         inner.attempts.push(Attempt { at, operation, took: now.since(at), status, failure, correlation_id });
     });
@@ -246,7 +247,7 @@ mod tests {
             .scope(async {
                 for second in 0..40 {
                     sent(at(second));
-                    answered(200, || Some(format!("c-{second}")));
+                    answered(200, || CorrelationId::new(&format!("c-{second}")));
                     ended(Operation::Contact, at(second + 1), None);
                 }
                 ended(Operation::Queue, at(50), Some(&CallError::NoRoom));

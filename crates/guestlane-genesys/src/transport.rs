@@ -14,12 +14,14 @@ use hyper_util::{
     },
     rt::{TokioExecutor, TokioTimer},
 };
+use rustix::io::Errno;
 use rustls::ClientConfig;
 use tracing::{Level, enabled, trace};
 
 use crate::{
     clock::{Clock, Timestamp},
     error::{CallError, Refusal},
+    foreign::{CorrelationId, ErrorCode, Sentence, lenient, one_line},
     resolver::SystemResolver,
     trust::Trust,
     wire_log,
@@ -30,6 +32,23 @@ const MAY_BE_UNDER_WAY: [StatusCode; 3] = [StatusCode::REQUEST_TIMEOUT, StatusCo
 
 /// The longest answer that is read.
 pub const MAX_ANSWER: usize = 1024 * 1024;
+
+/// The longest wait that the platform may ask for. Its windows last a minute; a longer wait is
+/// taken for an outage, whose end is found by a call.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
+
+/// Of an answer whose status says all, the most of the body that is read so that the connection can
+/// be used again.
+const MAX_DRAINED: usize = 64 * 1024;
+
+/// How long reading that may take.
+const DRAIN_LIMIT: Duration = Duration::from_millis(500);
+
+/// The most headers of a lenient answer; hyper's default is 100.
+const MAX_HEADERS: usize = 1000;
+
+/// Bytes of all headers of a lenient answer over HTTP/2; hyper's default is 16 KiB.
+const MAX_HEADER_LIST: u32 = 256 * 1024;
 
 /// How long a TCP connection may take to be made.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -78,9 +97,23 @@ pub struct Answer {
     pub body: Bytes,
 }
 
+/// How strictly the head of an answer over HTTP/1.1 is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parsing {
+    /// As RFC 9112 has it: for a server whose answers are used.
+    Strict,
+    /// Header lines that are no header are passed over, and many are taken: for a server of which
+    /// only the status line counts.
+    Lenient,
+}
+
 /// Why there is no answer.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum NoAnswer {
+    /// This machine has no file descriptor, port or memory left for a connection: the request was
+    /// not sent, and the other side has no part in it.
+    #[error("{0}")]
+    Local(String),
     /// The request was not sent.
     #[error("{0}")]
     NotSent(String),
@@ -111,7 +144,7 @@ pub(crate) enum Upgrade {
 impl Transport<SystemResolver> {
     /// Connects to whatever the system's resolver says. `limit` bounds each request with its answer.
     pub fn new(clock: Clock, limit: Duration, trust: &Trust) -> Result<Self, NoTrustRoots> {
-        Self::with_resolver(clock, limit, SystemResolver::new(), trust)
+        Self::with_resolver(clock, limit, SystemResolver::new(), trust, Parsing::Strict)
     }
 }
 
@@ -132,7 +165,13 @@ where
         + 'static,
 {
     /// As [`Transport::new`], with a resolver that may refuse addresses.
-    pub fn with_resolver(clock: Clock, limit: Duration, resolver: R, trust: &Trust) -> Result<Self, NoTrustRoots> {
+    pub fn with_resolver(
+        clock: Clock,
+        limit: Duration,
+        resolver: R,
+        trust: &Trust,
+        parsing: Parsing,
+    ) -> Result<Self, NoTrustRoots> {
         let mut tcp = HttpConnector::new_with_resolver(resolver);
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -147,7 +186,16 @@ where
         let client = |protocols: &[&[u8]]| {
             let mut tls = tls.clone();
             tls.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
-            Client::builder(TokioExecutor::new())
+            let mut builder = Client::builder(TokioExecutor::new());
+            if parsing == Parsing::Lenient {
+                builder
+                    .http1_allow_spaces_after_header_name_in_responses(true)
+                    .http1_allow_obsolete_multiline_headers_in_responses(true)
+                    .http1_ignore_invalid_headers_in_responses(true)
+                    .http1_max_headers(MAX_HEADERS)
+                    .http2_max_header_list_size(MAX_HEADER_LIST);
+            }
+            builder
                 .timer(TokioTimer::new())
                 .pool_timer(TokioTimer::new())
                 .pool_idle_timeout(IDLE_LIMIT)
@@ -164,6 +212,27 @@ where
         let limit = self.time_left(deadline)?;
         let shape = enabled!(Level::TRACE).then(|| Shape::of(&request));
         let answer = self.within(limit, self.exchange(request)).await;
+        if let Some(shape) = shape {
+            shape.log(&answer);
+        }
+        answer
+    }
+
+    /// Sends one request of whose answer only status line and headers count, within the time limit
+    /// or until `deadline`, whichever is first. The body is read only as far as that is quick, so
+    /// that the connection can be used again; whatever becomes of it, the answer stands.
+    pub async fn send_for_head(&self, request: Request<Full<Bytes>>, deadline: Timestamp) -> Result<Answer, NoAnswer> {
+        let limit = self.time_left(deadline)?;
+        let shape = enabled!(Level::TRACE).then(|| Shape::of(&request));
+        let response = self.within(limit, Self::request(&self.client, request)).await;
+        let answer = match response {
+            Ok(response) => {
+                let (head, body) = response.into_parts();
+                let _ = self.clock.timeout(DRAIN_LIMIT, Limited::new(body, MAX_DRAINED).collect()).await;
+                Ok(Answer { status: head.status, headers: head.headers, body: Bytes::new() })
+            }
+            Err(no_answer) => Err(no_answer),
+        };
         if let Some(shape) = shape {
             shape.log(&answer);
         }
@@ -211,7 +280,11 @@ where
     async fn request(client: &HttpClient<R>, request: Request<Full<Bytes>>) -> Result<Response<hyper::body::Incoming>, NoAnswer> {
         client.request(request).await.map_err(|error| {
             let reason = chain(&error);
-            if error.is_connect() { NoAnswer::NotSent(reason) } else { NoAnswer::Lost(reason) }
+            match error.is_connect() {
+                true if is_local(&error) => NoAnswer::Local(reason),
+                true => NoAnswer::NotSent(reason),
+                false => NoAnswer::Lost(reason),
+            }
         })
     }
 }
@@ -222,7 +295,7 @@ async fn read(response: Response<hyper::body::Incoming>) -> Result<Answer, NoAns
     let body = Limited::new(body, MAX_ANSWER)
         .collect()
         .await
-        .map_err(|error| NoAnswer::Lost(format!("the answer broke off: {error}")))?;
+        .map_err(|error| NoAnswer::Lost(one_line(&format!("the answer broke off: {error}"))))?;
     Ok(Answer { status: head.status, headers: head.headers, body: body.to_bytes() })
 }
 
@@ -246,6 +319,7 @@ impl Shape {
         match answer {
             Ok(answer) => {
                 let (status, correlation_id) = (answer.status.as_u16(), answer.correlation_id());
+                let correlation_id = correlation_id.as_deref();
                 let answer = wire_log::redacted(&answer.body);
                 trace!(%method, path, request = body, status, answer, correlation_id, "exchange");
             }
@@ -254,7 +328,23 @@ impl Shape {
     }
 }
 
-/// An error and its causes on one line; hyper's own message says only «client error».
+/// Whether this machine could not even begin to connect, for want of a file descriptor, a port or
+/// memory.
+fn is_local(error: &(dyn std::error::Error + 'static)) -> bool {
+    const WANTING: [Errno; 5] = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOMEM, Errno::NOBUFS];
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let io = error.downcast_ref::<std::io::Error>();
+        if io.and_then(Errno::from_io_error).is_some_and(|errno| WANTING.contains(&errno)) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// An error and its causes on one line; hyper's own message says only «client error». It may name
+/// what the other side sent: a certificate's names, for example.
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
@@ -262,12 +352,13 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         line = format!("{line}: {error}");
         cause = error.source();
     }
-    line
+    one_line(&line)
 }
 
 impl From<NoAnswer> for CallError {
     fn from(no_answer: NoAnswer) -> Self {
         match no_answer {
+            NoAnswer::Local(reason) => Self::Local(reason),
             NoAnswer::NotSent(reason) => Self::NotSent(reason),
             NoAnswer::Lost(reason) => Self::OutcomeUnknown { reason, retry_after: None, correlation_id: None },
         }
@@ -282,15 +373,17 @@ impl Answer {
         if status.is_success() {
             return Ok(self);
         }
-        let retry_after = retry_after(&self.headers, now);
-        if status == StatusCode::TOO_MANY_REQUESTS {
-            return Err(CallError::Throttled { retry_after, correlation_id: self.correlation_id() });
-        }
+        let retry_after = retry_after(&self.headers, now, MAX_RETRY_AFTER);
         let refusal = self.refusal();
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            // Some layers of the platform name the wait in their sentence only.
+            let retry_after = retry_after.or_else(|| Some(bounded(refusal.message.seconds()?)));
+            return Err(CallError::Throttled { retry_after, correlation_id: refusal.correlation_id });
+        }
         let under_way = MAY_BE_UNDER_WAY.contains(&status) || (carried_key && status == StatusCode::CONFLICT);
         Err(if status.is_server_error() || under_way {
             let correlation_id = refusal.correlation_id.clone();
-            CallError::OutcomeUnknown { reason: refusal.brief(), retry_after, correlation_id }
+            CallError::OutcomeUnknown { reason: refusal.to_string(), retry_after, correlation_id }
         } else if status == StatusCode::UNAUTHORIZED {
             CallError::Unauthorized(refusal)
         } else {
@@ -314,9 +407,9 @@ impl Answer {
     }
 
     /// `ININ-Correlation-Id`, else the body's `contextId` (reference, section 3).
-    pub(crate) fn correlation_id(&self) -> Option<String> {
-        let header = self.headers.get("inin-correlation-id").and_then(|value| value.to_str().ok());
-        header.map(str::to_owned).or_else(|| self.error_body().context_id)
+    pub(crate) fn correlation_id(&self) -> Option<CorrelationId> {
+        let header = self.headers.get("inin-correlation-id").and_then(|value| CorrelationId::new(value.to_str().ok()?));
+        header.or_else(|| CorrelationId::new(&self.error_body().context_id?))
     }
 
     /// How many calls were made in this window, how many may be, and how long it lasts yet (`inin-ratelimit-…`, reference, section 3.2).
@@ -332,38 +425,50 @@ impl Answer {
 
     pub(crate) fn refusal(&self) -> Refusal {
         let body = self.error_body();
-        Refusal {
-            status: self.status,
-            code: wire_log::one_line(body.code.or(body.error).unwrap_or_default()),
-            message: wire_log::one_line(body.message.or(body.error_description).or(body.description).unwrap_or_default()),
-            correlation_id: self.correlation_id(),
-        }
+        let said_as_code = body.code.or(body.error).unwrap_or_default();
+        let code = ErrorCode::new(&said_as_code);
+        // A gateway's sentence in the place of the code is a sentence.
+        let spare = Some(said_as_code).filter(|_| code.is_empty());
+        let message = body.message.or(body.error_description).or(body.description).or(spare).unwrap_or_default();
+        Refusal { status: self.status, code, message: Sentence::new(&message), correlation_id: self.correlation_id() }
     }
 }
 
 /// The platform's `ErrorBody` and OAuth's error in one: no field of either is promised (reference, sections 2 and 3.1).
-#[derive(Debug, Default, serde::Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 struct ErrorBody {
+    #[serde(deserialize_with = "lenient")]
     code: Option<String>,
+    #[serde(deserialize_with = "lenient")]
     message: Option<String>,
+    #[serde(deserialize_with = "lenient")]
     context_id: Option<String>,
+    #[serde(deserialize_with = "lenient")]
     error: Option<String>,
-    #[serde(rename = "error_description")]
+    #[serde(rename = "error_description", deserialize_with = "lenient")]
     error_description: Option<String>,
+    #[serde(deserialize_with = "lenient")]
     description: Option<String>,
 }
 
-/// `Retry-After` in seconds or as a date (RFC 9110, section 10.2.3).
-pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+/// The platform's wish in seconds, up to the longest wait that is granted.
+pub(crate) fn bounded(seconds: u64) -> Duration {
+    Duration::from_secs(seconds).min(MAX_RETRY_AFTER)
+}
+
+/// `Retry-After` in seconds or as a date (RFC 9110, section 10.2.3), `most` at the most: a longer
+/// value is taken for an error of the other side.
+pub fn retry_after(headers: &HeaderMap, now: Timestamp, most: Duration) -> Option<Duration> {
     let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = value.parse::<u32>() {
-        return Some(Duration::from_secs(seconds.into()));
+    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More digits than fit are a long wait, too.
+        return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)).min(most));
     }
     let date = httpdate::parse_http_date(value).ok()?;
     let since_epoch = date.duration_since(std::time::UNIX_EPOCH).ok()?;
     let moment = Timestamp::from_unix_micros(i64::try_from(since_epoch.as_micros()).ok()?);
-    Some(moment.since(now))
+    Some(moment.since(now).min(most))
 }
 
 #[cfg(test)]
@@ -397,12 +502,44 @@ mod tests {
 
     #[test]
     fn retry_after_is_read_as_seconds_and_as_a_date() {
-        let wait = |value: &str| retry_after(&answer(429, &[("retry-after", value)], "").headers, NOW);
+        let day = Duration::from_secs(86_400);
+        let wait = |value: &str| retry_after(&answer(429, &[("retry-after", value)], "").headers, NOW, day);
         assert_eq!(wait("42"), Some(Duration::from_secs(42)));
+        for beyond in ["86401", "4294967295", "99999999999999999999999999", "Fri, 22 Nov 2126 15:24:49 GMT"] {
+            assert_eq!(wait(beyond), Some(day), "{beyond}");
+        }
         assert_eq!(wait("Sun, 22 Nov 2026 15:24:49 GMT"), Some(Duration::from_secs(60)));
         assert_eq!(wait("Sun, 22 Nov 2020 15:24:49 GMT"), Some(Duration::ZERO));
         assert_eq!(wait("soon"), None);
         assert_eq!(wait("-1"), None);
+    }
+
+    #[test]
+    fn a_429_without_the_header_waits_as_long_as_its_sentence_says() {
+        let wait = |headers: &[(&'static str, &str)], body: &'static str| match answer(429, headers, body).accepted(NOW, false) {
+            Err(CallError::Throttled { retry_after, .. }) => retry_after.map(|wait| wait.as_secs()),
+            other => panic!("{other:?}"),
+        };
+        let sentence = r#"{"message":"Rate limit exceeded the maximum. Retry the request in [42] seconds","code":"too.many"}"#;
+        assert_eq!(wait(&[], sentence), Some(42));
+        assert_eq!(wait(&[("retry-after", "7")], sentence), Some(7), "the header is first");
+        assert_eq!(wait(&[], r#"{"message":"in [99999999] seconds"}"#), Some(3600), "bounded");
+        assert_eq!(wait(&[], r#"{"message":"later"}"#), None);
+        assert_eq!(wait(&[("retry-after", "4294967295")], ""), Some(3600));
+    }
+
+    #[test]
+    fn what_is_foreign_in_a_refusal_is_bounded_wherever_it_stands() {
+        let long: &'static str = "x".repeat(900_000).leak();
+        let body: &'static str = serde_json::json!({"contextId": long, "code": long, "message": long}).to_string().leak();
+        let Err(error) = answer(500, &[], body).accepted(NOW, false) else { panic!() };
+        assert!(error.record().len() < 1000 && error.correlation_id().unwrap().len() <= 2 * 256, "{}", error.record().len());
+
+        let forged = r#"{"contextId":"c\u001b[2K\r\nThe session of ann is open.","code":"The value gold is bad","status":[]}"#;
+        let Err(error) = answer(400, &[], forged).accepted(NOW, false) else { panic!() };
+        assert_eq!(error.record(), "HTTP 400 (correlation id c [2K  The session of ann is open.)");
+        assert_eq!(error.for_caller().rsplit(": ").next(), Some("The value gold is bad"));
+        assert!(!format!("{error} {error:?}").contains("gold"), "only its caller gets the sentence");
     }
 
     #[test]
@@ -416,7 +553,7 @@ mod tests {
         let Err(CallError::Refused(refusal)) = answer(400, &[("inin-correlation-id", "c-2")], oauth).accepted(NOW, false) else {
             unreachable!()
         };
-        assert_eq!((refusal.code.as_str(), refusal.message.as_str()), ("invalid_client", "authentication failed"));
+        assert_eq!((refusal.code.as_str(), refusal.message.for_caller()), ("invalid_client", "authentication failed"));
         assert_eq!(refusal.correlation_id.as_deref(), Some("c-2"));
     }
 

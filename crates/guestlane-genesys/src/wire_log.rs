@@ -2,21 +2,14 @@
 
 use serde_json::Value;
 
+use crate::foreign::{clean, one_line};
+
+/// The longest shape that is logged, in characters.
+const MAX_SHAPE: usize = 16 * 1024;
+
 /// Fields whose values may be shown. All others are shown by their length: the list errs on the side of silence.
-const SHOWN: &[&str] = &[
-    "code",
-    "contextId",
-    "error",
-    "error_description",
-    "expires_in",
-    "grant_type",
-    "id",
-    "queueId",
-    "routingTarget",
-    "status",
-    "token_type",
-    "type",
-];
+const SHOWN: &[&str] =
+    &["code", "contextId", "error", "expires_in", "grant_type", "id", "queueId", "routingTarget", "status", "token_type", "type"];
 
 /// Fields in which the names, too, are somebody's choice: nothing below them is shown.
 const NAMED_BY_OTHERS: &[&str] = &["customAttributes", "attributes", "metadata", "messageParams"];
@@ -26,7 +19,7 @@ pub fn redacted(body: &[u8]) -> String {
     match serde_json::from_slice::<Value>(body) {
         Ok(mut value) => {
             redact(&mut value, false);
-            value.to_string()
+            clean(&value.to_string(), MAX_SHAPE)
         }
         Err(_) => format!("<{} bytes>", body.len()),
     }
@@ -45,7 +38,8 @@ fn redact(value: &mut Value, shown: bool) {
         }
         Value::Array(items) => items.iter_mut().for_each(|item| redact(item, shown)),
         Value::String(text) if !shown => *text = format!("<{} bytes>", text.len()),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        Value::String(text) => *text = one_line(text),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 
@@ -56,19 +50,6 @@ fn hide(value: &mut Value) {
         Value::String(text) => *text = format!("<{} bytes>", text.len()),
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
-}
-
-/// A text from outside, fit to stand in a log line or on a terminal: no control characters, at most 300 characters.
-pub fn one_line(text: String) -> String {
-    const MOST: usize = 300;
-    if text.len() <= MOST && !text.chars().any(char::is_control) {
-        return text;
-    }
-    let mut line: String = text.chars().take(MOST).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if text.chars().nth(MOST).is_some() {
-        line.push('…');
-    }
-    line
 }
 
 #[cfg(test)]
@@ -85,8 +66,10 @@ mod tests {
     }
 
     #[test]
-    fn a_text_from_outside_cannot_break_the_line() {
-        assert_eq!(one_line("a\nb\u{1b}[31m".to_owned()), "a b [31m");
-        assert_eq!(one_line("x".repeat(400)).chars().count(), 301);
+    fn what_the_platform_says_is_hidden_and_a_long_answer_is_cut() {
+        let said = br#"{"error":"invalid_request","error_description":"bad value gold","message":"gold"}"#;
+        assert!(!redacted(said).contains("gold"), "{}", redacted(said));
+        let long = serde_json::json!({"id": "i".repeat(1_000_000), "list": vec!["x"; 10_000]}).to_string();
+        assert!(redacted(long.as_bytes()).chars().count() <= MAX_SHAPE);
     }
 }

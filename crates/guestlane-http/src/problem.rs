@@ -140,7 +140,7 @@ impl Problem {
             _ => Vec::new(),
         };
         Self {
-            cause: bounded(advice.cause, MAX_TEXT),
+            cause: bounded(advice.cause_for_caller(), MAX_TEXT),
             field: error.field().map(|field| bounded(field.to_owned(), MAX_FIELD)),
             fields,
             retry_after: retry_after.or(default),

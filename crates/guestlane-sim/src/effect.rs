@@ -46,7 +46,7 @@ pub(crate) enum Before {
 
 /// Decides what becomes of a request before any work is done.
 #[deny(clippy::wildcard_enum_match_arm)]
-pub(crate) fn before(fault: &Fault, route: Route, now: Timestamp, correlation_id: Uuid) -> Before {
+pub(crate) fn before(fault: &Fault, route: Route, body: &[u8], now: Timestamp, correlation_id: Uuid) -> Before {
     let refuse = |status, code, message: &str| Before::Refuse(Refusal::new(status, code, message));
     match fault.kind {
         FaultKind::TooManyRequests => {
@@ -63,7 +63,12 @@ pub(crate) fn before(fault: &Fault, route: Route, now: Timestamp, correlation_id
             }
             Before::Answer(response)
         }
+        FaultKind::TooManyRequestsSentence => {
+            let refusal = Refusal::too_many_requests(fault.retry_after.map_or(1, |wait| wait.as_secs()));
+            Before::Refuse(Refusal { retry_after: None, ..refusal })
+        }
         FaultKind::BadRequest => refuse(StatusCode::BAD_REQUEST, "bad.request", "The request could not be understood."),
+        FaultKind::BadRequestEcho => refuse(StatusCode::BAD_REQUEST, "bad.request", &echo(body)),
         FaultKind::Unauthorized => refuse(StatusCode::UNAUTHORIZED, "bad.credentials", "Invalid login credentials."),
         FaultKind::Forbidden => {
             refuse(StatusCode::FORBIDDEN, "not.authorized", "You are not authorized to perform the requested action.")
@@ -103,6 +108,14 @@ pub(crate) fn before(fault: &Fault, route: Route, now: Timestamp, correlation_id
         | FaultKind::WrongTypes
         | FaultKind::Huge => Before::Work,
     }
+}
+
+/// What a validator says that repeats what it was given.
+fn echo(body: &[u8]) -> String {
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let attributes = body["customAttributes"].as_object().into_iter().flatten();
+    let values = attributes.filter(|(name, _)| *name != "guestToken").filter_map(|(_, value)| value.as_str());
+    format!("Invalid value: {}", values.collect::<Vec<_>>().join(", "))
 }
 
 /// Bytes that are neither HTTP nor a frame.
@@ -166,7 +179,9 @@ pub(crate) async fn after<H: Send + Sync + 'static>(
         FaultKind::Huge => After::Answer(huge()),
         FaultKind::TooManyRequests
         | FaultKind::TooManyRequestsDate
+        | FaultKind::TooManyRequestsSentence
         | FaultKind::BadRequest
+        | FaultKind::BadRequestEcho
         | FaultKind::Unauthorized
         | FaultKind::Forbidden
         | FaultKind::NotFound

@@ -36,7 +36,9 @@ macro_rules! kinds {
 kinds! {
     TooManyRequests = "429", "refused, nothing is done; `retry-after=S` sets the header, else there is none";
     TooManyRequestsDate = "429-date", "as 429, with a date in `Retry-After`, 1 s or `retry-after=S` from now";
+    TooManyRequestsSentence = "429-sentence", "as 429, with the wait in the sentence alone, 1 s or `retry-after=S`";
     BadRequest = "400", "refused, nothing is done";
+    BadRequestEcho = "400-echo", "as 400, with a sentence that repeats the values of the request's custom attributes";
     Unauthorized = "401", "refused, nothing is done; the access token stays good";
     Forbidden = "403", "refused, nothing is done";
     NotFound = "404", "refused, nothing is done";
@@ -136,7 +138,7 @@ impl FromStr for Fault {
                     let seconds: u32 = value.parse().map_err(|_| invalid("retry-after is in seconds"))?;
                     fault.retry_after = Some(Duration::from_secs(seconds.into()));
                 }
-                "retry-after" => return Err(invalid("only 429, 429-date and 503 have a retry-after")),
+                "retry-after" => return Err(invalid("only 429, 429-date, 429-sentence and 503 have a retry-after")),
                 "seconds" if kind.takes_time() => {
                     let seconds: i32 = value.parse().map_err(|_| invalid("seconds is a whole number"))?;
                     fault.seconds = Some(seconds.into());
@@ -177,7 +179,7 @@ impl fmt::Display for Fault {
 
 impl FaultKind {
     fn has_retry_after(self) -> bool {
-        matches!(self, Self::TooManyRequests | Self::TooManyRequestsDate | Self::Unavailable)
+        matches!(self, Self::TooManyRequests | Self::TooManyRequestsDate | Self::TooManyRequestsSentence | Self::Unavailable)
     }
 
     fn takes_time(self) -> bool {
@@ -229,6 +231,7 @@ mod tests {
             "any:slow:p=0.5,seconds=20",
             "token:clock-skew:seconds=-60",
             "queue:503:retry-after=9",
+            "queue:429-sentence:nth=2,retry-after=15",
         ] {
             assert_eq!(spec.parse::<Fault>().unwrap().to_string(), spec);
         }

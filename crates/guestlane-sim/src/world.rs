@@ -386,12 +386,17 @@ impl World {
         };
         let Some(fault) = fault else { return Ok(self.work(op, &ids, request, self.now(), correlation_id)) };
         let route = op.route();
-        let slows = [FaultKind::TooManyRequests, FaultKind::TooManyRequestsDate, FaultKind::Unavailable];
+        let slows = [
+            FaultKind::TooManyRequests,
+            FaultKind::TooManyRequestsDate,
+            FaultKind::TooManyRequestsSentence,
+            FaultKind::Unavailable,
+        ];
         let rate = match slows.contains(&fault.kind) && op.is_behind_a_token() {
             true => lock(&self.organization).quota_of(&request.headers, self.now()),
             false => RateHeaders::default(),
         };
-        match effect::before(fault, route, self.now(), correlation_id) {
+        match effect::before(fault, route, &request.body, self.now(), correlation_id) {
             Before::Work => {}
             Before::Refuse(refusal) => return Ok(tagged(refusal.answer(correlation_id), correlation_id, rate)),
             Before::Answer(response) => return Ok(tagged(response, correlation_id, rate)),

@@ -138,9 +138,9 @@ async fn write(store: &Store, asked: Instant) -> Writes {
         errors: rates,
         calls: Vec::new(),
     };
-    let after = session.clone().contact_created(Some(Uuid::new_v4().to_string()), 1, clock.now()).unwrap();
+    let after = session.clone().contact_created(Some(Uuid::new_v4().into()), 1, clock.now()).unwrap();
     let session = store.advance(step(&session, after, None, Vec::new())).await.unwrap().value.session;
-    let after = session.clone().opened(Uuid::new_v4().to_string(), 1, now, clock.now()).unwrap();
+    let after = session.clone().opened(Uuid::new_v4().into(), 1, now, clock.now()).unwrap();
     let record = Entry::of(&after, Status::Success, rates, clock.now());
     let event = Event::session_created(&after, 1, clock.now());
     let advanced = store.advance(step(&session, after, Some(record), vec![event])).await.unwrap().value;

@@ -9,8 +9,8 @@ use std::{
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, future::Shared, stream};
 use guestlane_genesys::{
-    BaseUrl, CallError, CallFailed, CallStats, ClientUse, Clock, Credentials, ErrorCounts, Operation, Patience, Platform,
-    Priority, Rate, Seam, Seams, Timestamp, Trail, Trust,
+    ApiPath, BaseUrl, CallError, CallFailed, CallStats, ClientUse, Clock, Credentials, ErrorCounts, Operation, Patience,
+    Platform, Priority, Rate, Seam, Seams, Timestamp, Trail, Trust,
 };
 use http::StatusCode;
 use secrecy::SecretString;
@@ -335,7 +335,7 @@ impl Lane {
     /// Asks for a queue, once and whatever the answer: that there is one is the news. So an outage ends also when nobody has anything to send.
     pub async fn look_whether_it_is_back(&self, queue: QueueId) {
         let deadline = self.clock.now() + self.deadline;
-        match self.platform.look(&format!("/api/v2/routing/queues/{queue}"), deadline).await {
+        match self.platform.look(ApiPath::new("/api/v2/routing/queues").segment(queue), deadline).await {
             Ok(seen) if !seen.status.is_server_error() => self.platform.pulse().well(),
             Ok(_) | Err(_) => {}
         }
@@ -518,7 +518,7 @@ fn queue_error(queue: QueueId, failed: CallFailed) -> Error {
     let unknown = refusal.is_some_and(|refusal| matches!(refusal.status, StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST));
     let signed_in = !matches!(failed.cause, CallError::SignIn(_));
     if unknown && signed_in {
-        let correlation_id = failed.cause.correlation_id().map(str::to_owned);
+        let correlation_id = failed.cause.correlation_id().cloned();
         return Error::UnknownQueue { queue, correlation_id };
     }
     Error::Platform { session: None, then: Then::NothingCreated, failed }

@@ -51,7 +51,7 @@ impl Figures {
 
     /// Whoever asked was told this.
     pub(crate) fn failed(&self, error: &Error, now: Timestamp) {
-        let advice = error.advice();
+        let advice = error.advice().for_others();
         let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
         let count = problems.get(&advice.code).map_or(0, |problem| problem.count) + 1;
         problems.insert(advice.code, Problem { count, last_at: now, advice });

@@ -41,13 +41,13 @@ impl Lane {
             return Ok(());
         };
         if let Some((_, organization)) = known
-            && organization != id
+            && id != *organization
         {
             let reason = format!("belongs to the organization {}, not to {}", shorten(&organization), shorten(&id));
             let fix = "choose another state directory for this organization; sessions of one are not sessions of the other";
             return Err(Error::Settings(vec![Invalid::new("GUESTLANE_STATE_DIR", reason, fix)]));
         }
-        self.store.set_organization(clients, id).await?;
+        self.store.set_organization(clients, id.to_string()).await?;
         self.seams.pass(Seam::OrganizationStored).await;
         Ok(())
     }

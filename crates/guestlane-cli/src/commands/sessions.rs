@@ -46,7 +46,7 @@ async fn list(global: &Global, guest: Option<String>, state: Option<&str>, limit
                 session.id.to_string(),
                 session.state.to_string(),
                 session.request.guest.to_string(),
-                session.conversation_id.clone().unwrap_or_default(),
+                session.conversation_id.as_deref().unwrap_or_default().to_owned(),
                 session.admitted_at.to_string(),
             ]
         };

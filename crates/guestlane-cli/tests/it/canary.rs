@@ -24,7 +24,16 @@ impl Found {
 #[test]
 fn forty_planted_secrets_and_personal_values_are_found_nowhere_they_do_not_belong() {
     let collector = Collector::open();
-    let office = Office::open(&["--quota", "off", "--fault", "conversation:503:nth=1", "--fault", "crm:500:first=3"]);
+    let office = Office::open(&[
+        "--quota",
+        "off",
+        "--fault",
+        "conversation:503:nth=1",
+        "--fault",
+        "crm:500:first=3",
+        "--fault",
+        "contact:400-echo:nth=6",
+    ]);
     let (write, read, admin, verify) = (
         office.api_key("sessions:write"),
         office.api_key("sessions:read"),
@@ -86,6 +95,18 @@ fn forty_planted_secrets_and_personal_values_are_found_nowhere_they_do_not_belon
         }
         let _ = served.ask("POST", &format!("/v1/sessions?{guest}"), &write, kind, "{}");
     }
+    // The platform's sentence repeats attributes: its caller is shown it, and nobody else.
+    let body = json!({"guestId": "echo", "idempotencyKey": "canary-echo", "attributes": attributes}).to_string();
+    let refused = served.ask("POST", "/v1/sessions", &write, kind, &body);
+    assert!(refused.json()["cause"].as_str().unwrap().contains("canary-value-0-@example.com"), "{}", refused.body);
+    let id = refused.json()["sessionId"].as_str().unwrap().to_owned();
+    for path in [format!("/v1/sessions/{id}"), format!("/v1/sessions/{id}/timeline"), "/v1/sessions?state=failed".to_owned()] {
+        let told = served.ask("GET", &path, &read, "", "");
+        assert!(told.body.contains("bad.request"), "{path}: {}", told.body);
+        answers.push((path, told.body));
+    }
+    let overview = served.ask("GET", "/v1/overview", &read, "", "").json();
+    assert!(overview["problems"].as_array().unwrap().iter().any(|problem| problem["code"] == "refused"), "{overview}");
     let token = secrets.last().unwrap().1.clone();
     let _ = served.ask("POST", "/v1/tokens:verify", &verify, kind, &json!({"token": token}).to_string());
     let broken = format!("{}x", &token[..token.len() - 1]);

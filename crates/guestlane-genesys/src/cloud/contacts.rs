@@ -7,6 +7,7 @@ use uuid::Uuid;
 use crate::{
     clock::Timestamp,
     error::{CallFailed, Operation},
+    foreign::{ApiPath, PlatformId, lenient},
     platform::{Call, Platform, Repeat},
     rest::contacts::{Created, to_json},
     retry::Done,
@@ -98,9 +99,9 @@ pub struct Enrich<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Link<'a> {
-    external_contact_id: &'a str,
-    conversation_id: &'a str,
-    communication_id: &'a str,
+    external_contact_id: &'a PlatformId,
+    conversation_id: &'a PlatformId,
+    communication_id: &'a PlatformId,
     media_type: &'static str,
 }
 
@@ -121,11 +122,12 @@ pub enum WouldBe {
     Update {
         /// Its id, if the platform tells it.
         #[serde(skip_serializing_if = "Option::is_none")]
-        id: Option<String>,
+        id: Option<PlatformId>,
     },
 }
 
 const CONTACTS: &str = "/api/v2/externalcontacts/contacts";
+const ENRICH: &str = "/api/v2/externalcontacts/contacts/enrich";
 
 impl Platform {
     /// Finds or makes the contact with these identifiers. Repeating it makes no second one. Should the platform say that an identifier is taken
@@ -137,7 +139,7 @@ impl Platform {
         deadline: Timestamp,
     ) -> Result<Done<Created>, CallFailed> {
         let body = to_json(&Enrich::upsert(identifiers, contact));
-        let call = Call::post(Operation::EnrichContact, format!("{CONTACTS}/enrich"), body, Repeat::Always);
+        let call = Call::post(Operation::EnrichContact, ApiPath::new(ENRICH), body, Repeat::Always);
         let failed = match self.call(&call, deadline).await {
             Err(failed) if failed.is_conflict() => failed,
             done => return done,
@@ -159,37 +161,39 @@ impl Platform {
     ) -> Result<WouldBe, CallFailed> {
         #[derive(Deserialize)]
         struct Preview {
-            id: Option<String>,
+            #[serde(default, deserialize_with = "lenient")]
+            id: Option<PlatformId>,
         }
         let body = to_json(&Enrich::upsert(identifiers, contact));
-        let call = Call::post(Operation::EnrichContact, format!("{CONTACTS}/enrich?dryRun=true"), body, Repeat::Always);
+        let path = ApiPath::new(ENRICH).then("?dryRun=true");
+        let call = Call::post(Operation::EnrichContact, path, body, Repeat::Always);
         let (status, preview) = self.call_with_status::<Preview>(&call, deadline).await?.value;
         Ok(if status == http::StatusCode::CREATED { WouldBe::Make } else { WouldBe::Update { id: preview.id } })
     }
 
     /// The contact that has an identifier; 404 when nobody has.
     pub async fn find_contact(&self, identifier: &ContactIdentifier, deadline: Timestamp) -> Result<Done<Created>, CallFailed> {
-        let path = "/api/v2/externalcontacts/identifierlookup/contacts".to_owned();
+        let path = ApiPath::new("/api/v2/externalcontacts/identifierlookup/contacts");
         let call = Call::post(Operation::FindContact, path, to_json(identifier), Repeat::Always);
         self.call(&call, deadline).await
     }
 
     /// Makes a contact that nothing identifies. Sent again only when it surely was not done: a second one would be another contact.
     pub async fn create_contact(&self, contact: &ExternalContact, deadline: Timestamp) -> Result<Done<Created>, CallFailed> {
-        let call = Call::post(Operation::CreateContact, CONTACTS.to_owned(), to_json(contact), Repeat::UnlessUnknown);
+        let call = Call::post(Operation::CreateContact, ApiPath::new(CONTACTS), to_json(contact), Repeat::UnlessUnknown);
         self.call(&call, deadline).await
     }
 
     /// Links a contact to a conversation. Repeating it changes nothing; the platform does it a little later (202).
     pub async fn link_contact(
         &self,
-        contact_id: &str,
-        conversation_id: &str,
-        communication_id: &str,
+        contact_id: &PlatformId,
+        conversation_id: &PlatformId,
+        communication_id: &PlatformId,
         deadline: Timestamp,
     ) -> Result<Done<()>, CallFailed> {
         let link = Link { external_contact_id: contact_id, conversation_id, communication_id, media_type: "MESSAGE" };
-        let path = format!("/api/v2/externalcontacts/conversations/{conversation_id}");
+        let path = ApiPath::new("/api/v2/externalcontacts/conversations").segment(conversation_id);
         let call = Call { method: Method::PUT, ..Call::post(Operation::LinkContact, path, to_json(&link), Repeat::Always) };
         self.call_for_nothing(&call, deadline).await
     }

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use crate::{
     clock::Timestamp,
     error::{CallFailed, Operation},
-    guest::event::lenient,
+    foreign::{ApiPath, PlatformId, lenient, lenient_list, optional_id},
     platform::{Call, Platform, Repeat},
     rest::contacts::to_json,
     retry::Done,
@@ -17,17 +17,29 @@ use crate::{
 #[serde(rename_all = "camelCase")]
 struct MessageDetails {
     /// Absent until the platform has routed the message.
-    conversation_id: Option<String>,
+    #[serde(default, deserialize_with = "optional_id")]
+    conversation_id: Option<PlatformId>,
 }
 
 /// A conversation, as far as we read it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conversation {
     /// Its id.
-    pub id: String,
+    pub id: PlatformId,
     /// Who takes part, and who did.
-    #[serde(default)]
     pub participants: Vec<Participant>,
+}
+
+/// What is read of a conversation's answer. Its id is known: it was asked for by it.
+#[derive(Deserialize)]
+struct ConversationAnswer {
+    #[serde(default, deserialize_with = "nullable")]
+    participants: Vec<Participant>,
+}
+
+/// A list of which every item is needed; null is none.
+fn nullable<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Participant>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// Somebody in a conversation.
@@ -35,20 +47,22 @@ pub struct Conversation {
 #[serde(rename_all = "camelCase", default)]
 pub struct Participant {
     /// The id.
-    pub id: String,
+    #[serde(deserialize_with = "optional_id")]
+    pub id: Option<PlatformId>,
     /// `customer`, `workflow`, `acd`, `agent`, …
+    #[serde(deserialize_with = "lenient")]
     pub purpose: String,
     /// The queue, of those who wait or work in one.
     #[serde(deserialize_with = "lenient")]
     pub queue_id: Option<Uuid>,
     /// The contact that is linked.
     #[serde(deserialize_with = "lenient")]
-    pub external_contact_id: Option<String>,
+    pub external_contact_id: Option<PlatformId>,
     /// When they left.
     #[serde(deserialize_with = "lenient")]
     pub end_time: Option<String>,
     /// Their communications.
-    #[serde(deserialize_with = "lenient")]
+    #[serde(deserialize_with = "lenient_list")]
     pub messages: Vec<Communication>,
 }
 
@@ -57,7 +71,8 @@ pub struct Participant {
 #[serde(default)]
 pub struct Communication {
     /// The communication id.
-    pub id: String,
+    #[serde(deserialize_with = "optional_id")]
+    pub id: Option<PlatformId>,
     /// `connected`, `disconnected`, …
     #[serde(deserialize_with = "lenient")]
     pub state: Option<String>,
@@ -82,14 +97,14 @@ impl Participant {
 
 impl Conversation {
     /// The guest's communication, which a contact is linked to.
-    pub fn guest_communication(&self) -> Option<&str> {
+    pub fn guest_communication(&self) -> Option<&PlatformId> {
         let guest = self.participants.iter().find(|participant| participant.is_guest())?;
-        guest.messages.first().map(|communication| communication.id.as_str())
+        guest.messages.first()?.id.as_ref()
     }
 
     /// Whether that contact is linked already.
-    pub fn is_linked_to(&self, contact_id: &str) -> bool {
-        self.participants.iter().any(|participant| participant.external_contact_id.as_deref() == Some(contact_id))
+    pub fn is_linked_to(&self, contact_id: &PlatformId) -> bool {
+        self.participants.iter().any(|participant| participant.external_contact_id.as_ref() == Some(contact_id))
     }
 
     /// Whether the guest's side is over: the inbound flow, an agent or the guest has ended it.
@@ -116,19 +131,23 @@ impl Conversation {
 
 impl Platform {
     /// The conversation of a message. It may take the platform a while to know it: it is asked until it does, or until `deadline`.
-    pub async fn conversation_of(&self, message_id: &str, deadline: Timestamp) -> Result<Done<String>, CallFailed> {
-        let path = format!("/api/v2/conversations/messages/{message_id}/details");
+    pub async fn conversation_of(&self, message_id: &PlatformId, deadline: Timestamp) -> Result<Done<PlatformId>, CallFailed> {
+        let path = ApiPath::new("/api/v2/conversations/messages").segment(message_id).then("/details");
         let call = Call::get(Operation::Details, path, Repeat::UntilThere);
-        self.call_until(&call, |details: MessageDetails| details.conversation_id.filter(|id| !id.is_empty()), deadline).await
+        self.call_until(&call, |details: MessageDetails| details.conversation_id, deadline).await
     }
 
     /// A conversation with its participants, as soon as the guest is among them; and, if `held` is asked for, somebody who holds it, unless it has
     /// ended.
-    pub async fn conversation(&self, id: &str, held: bool, deadline: Timestamp) -> Result<Done<Conversation>, CallFailed> {
-        let call = Call::get(Operation::Conversation, format!("/api/v2/conversations/{id}"), Repeat::UntilThere);
-        let there = |conversation: Conversation| {
+    pub async fn conversation(&self, id: &PlatformId, held: bool, deadline: Timestamp) -> Result<Done<Conversation>, CallFailed> {
+        let path = ApiPath::new("/api/v2/conversations").segment(id);
+        let call = Call::get(Operation::Conversation, path, Repeat::UntilThere);
+        let there = |ConversationAnswer { participants }| {
+            let conversation = Conversation { id: id.clone(), participants };
             let someone = conversation.participants.iter().any(|participant| !participant.is_guest());
-            let held = !held || someone || conversation.has_ended();
+            // One that holds it and has no id yet cannot be replaced by the queue.
+            let nameless = conversation.holder().is_some_and(|holder| holder.id.is_none());
+            let held = !held || (someone && !nameless) || conversation.has_ended();
             (held && conversation.guest_communication().is_some()).then_some(conversation)
         };
         self.call_until(&call, there, deadline).await
@@ -137,8 +156,8 @@ impl Platform {
     /// Moves a conversation from `participant` to a queue. Sent again only when it surely was not done: look first.
     pub async fn move_to_queue(
         &self,
-        conversation_id: &str,
-        participant_id: &str,
+        conversation_id: &PlatformId,
+        participant_id: &PlatformId,
         queue: Uuid,
         deadline: Timestamp,
     ) -> Result<Done<()>, CallFailed> {
@@ -147,7 +166,11 @@ impl Platform {
         struct Transfer {
             queue_id: Uuid,
         }
-        let path = format!("/api/v2/conversations/{conversation_id}/participants/{participant_id}/replace/queue");
+        let path = ApiPath::new("/api/v2/conversations")
+            .segment(conversation_id)
+            .then("/participants")
+            .segment(participant_id)
+            .then("/replace/queue");
         let body = to_json(&Transfer { queue_id: queue });
         let call = Call::post(Operation::MoveToQueue, path, body, Repeat::UnlessUnknown);
         self.call_for_nothing(&call, deadline).await
@@ -159,7 +182,9 @@ mod tests {
     use super::*;
 
     fn conversation(participants: &str) -> Conversation {
-        serde_json::from_str(&format!(r#"{{"id":"c","participants":{participants}}}"#)).unwrap()
+        let ConversationAnswer { participants } =
+            serde_json::from_str(&format!(r#"{{"id":7,"participants":{participants}}}"#)).unwrap();
+        Conversation { id: "c".parse().unwrap(), participants }
     }
 
     #[test]
@@ -169,9 +194,9 @@ mod tests {
                 {"id":"2","purpose":"workflow","endTime":"2026-07-01T10:00:00.000Z","messages":[{"id":"m2","state":"terminated"}]},
                 {"id":"3","purpose":"acd","queueId":"5e0c0000-0000-4000-8000-000000000001","messages":[{"id":"m3","state":"connected"}]}]"#,
         );
-        assert_eq!(moved.holder().unwrap().id, "3");
+        assert_eq!(moved.holder().unwrap().id.as_deref(), Some("3"));
         assert!(!moved.has_ended());
-        assert_eq!(moved.guest_communication(), Some("m1"));
+        assert_eq!(moved.guest_communication().map(PlatformId::as_str), Some("m1"));
         assert_eq!(conversation(r#"[{"id":"1","purpose":"customer"}]"#).holder(), None);
         let ended = conversation(r#"[{"id":"2","purpose":"agent","messages":[{"id":"m","state":"disconnected"}]}]"#);
         assert_eq!(ended.holder(), None);
@@ -184,5 +209,33 @@ mod tests {
         assert!(moved.has_arrived_in(wanted) && !leaving.has_arrived_in(wanted));
         let with_agent = conversation(r#"[{"id":"1","purpose":"customer"},{"id":"4","purpose":"agent","queueId":""}]"#);
         assert!(with_agent.has_arrived_in(wanted) && with_agent.holder().is_none(), "nobody is taken from an agent");
+    }
+
+    #[test]
+    fn what_is_not_needed_of_a_participant_may_be_absent_or_of_another_kind() {
+        let odd = conversation(
+            r#"[{"id":null,"purpose":null,"queueId":5,"messages":null},
+                {"purpose":"customer","externalContactId":{},"messages":[{"id":"m1","state":3},"?"]}]"#,
+        );
+        assert_eq!(odd.guest_communication().map(PlatformId::as_str), Some("m1"));
+        assert!(!odd.has_ended() && odd.holder().is_some_and(|holder| holder.id.is_none()));
+        for none in ["null", "[]"] {
+            assert!(conversation(none).participants.is_empty());
+        }
+    }
+
+    #[test]
+    fn an_id_that_a_path_cannot_hold_is_no_answer() {
+        let long = "i".repeat(PlatformId::MAX + 1);
+        for bad in ["a b", "..", &long] {
+            let participant = format!(r#"{{"participants":[{{"id":"{bad}"}}]}}"#);
+            assert!(serde_json::from_str::<ConversationAnswer>(&participant).is_err());
+            let communication = format!(r#"{{"participants":[{{"messages":[{{"id":"{bad}"}}]}}]}}"#);
+            let read: ConversationAnswer = serde_json::from_str(&communication).unwrap();
+            assert!(read.participants[0].messages.is_empty(), "and so the contact is not linked to it");
+            assert!(serde_json::from_str::<MessageDetails>(&format!(r#"{{"conversationId":"{bad}"}}"#)).is_err());
+        }
+        let details: MessageDetails = serde_json::from_str(r#"{"conversationId":""}"#).unwrap();
+        assert_eq!(details.conversation_id, None);
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::Full;
+use serde::Deserialize;
 use serde_json::Value;
 use tracing::warn;
 use uuid::Uuid;
@@ -13,6 +14,7 @@ use crate::{
     base_url::BaseUrl,
     clock::Timestamp,
     error::{CallError, CallFailed, Operation},
+    foreign::{ApiPath, CorrelationId, ErrorCode, PlatformId, Sentence, one_line, optional_id},
     platform::{Call, Platform, Repeat},
     pool::Tried,
     transport::Answer,
@@ -24,11 +26,11 @@ pub struct Seen {
     /// HTTP status, whatever it is.
     pub status: StatusCode,
     /// The platform's code of a refusal.
-    pub code: String,
+    pub code: ErrorCode,
     /// The platform's sentence.
-    pub message: String,
+    pub message: Sentence,
     /// To quote to the platform's support.
-    pub correlation_id: Option<String>,
+    pub correlation_id: Option<CorrelationId>,
     /// `date`, `inin-ratelimit-…` and the like.
     pub headers: BTreeMap<String, String>,
     /// The body, if it is JSON.
@@ -38,7 +40,7 @@ pub struct Seen {
 impl Seen {
     fn new(answer: &Answer) -> Self {
         let refusal = answer.refusal();
-        let text = |value: &http::HeaderValue| value.to_str().unwrap_or_default().to_owned();
+        let text = |value: &http::HeaderValue| one_line(value.to_str().unwrap_or_default());
         Self {
             status: answer.status,
             code: refusal.code,
@@ -53,7 +55,7 @@ impl Seen {
 impl Platform {
     /// The id of the organization that each OAuth client belongs to, by the client's id; `None` where the platform does not say. One that cannot
     /// sign in is not used by this process any more, unless it is the only one.
-    pub async fn organizations(&self, deadline: Timestamp) -> Result<Vec<(String, Option<String>)>, CallFailed> {
+    pub async fn organizations(&self, deadline: Timestamp) -> Result<Vec<(String, Option<PlatformId>)>, CallFailed> {
         let clients = self.clients();
         let ask = clients.iter().enumerate().map(async |(n, client)| (n, client, self.organization(n, deadline).await));
         let mut organizations = Vec::new();
@@ -79,36 +81,46 @@ impl Platform {
         }
     }
 
-    async fn organization(&self, client: usize, deadline: Timestamp) -> Result<Option<String>, CallFailed> {
-        let call = Call::get(Operation::Look, "/api/v2/tokens/me".to_owned(), Repeat::Always);
+    async fn organization(&self, client: usize, deadline: Timestamp) -> Result<Option<PlatformId>, CallFailed> {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Organization {
+            #[serde(deserialize_with = "optional_id")]
+            id: Option<PlatformId>,
+        }
+        #[derive(Deserialize)]
+        struct TokenInfo {
+            organization: Option<Organization>,
+        }
+        let call = Call::get(Operation::Look, ApiPath::new("/api/v2/tokens/me"), Repeat::Always);
         let call = Call { tried: Tried::only(client), ..call };
         let silent = |failed: &CallFailed| {
             let refusal = failed.cause.refusal();
             refusal.is_some_and(|refusal| matches!(refusal.status, StatusCode::FORBIDDEN | StatusCode::NOT_FOUND))
         };
-        match self.call::<Value>(&call, deadline).await {
-            Ok(done) => Ok(done.value["organization"]["id"].as_str().map(str::to_owned)),
+        match self.call::<TokenInfo>(&call, deadline).await {
+            Ok(done) => Ok(done.value.organization.and_then(|organization| organization.id)),
             Err(failed) if silent(&failed) => Ok(None),
             Err(failed) => Err(failed),
         }
     }
 
     /// Reads something with the access token, once. Every answer is a good one.
-    pub async fn look(&self, path: &str, deadline: Timestamp) -> Result<Seen, CallError> {
-        let call = Call::get(Operation::Look, path.to_owned(), Repeat::UnlessUnknown);
+    pub async fn look(&self, path: ApiPath, deadline: Timestamp) -> Result<Seen, CallError> {
+        let call = Call::get(Operation::Look, path, Repeat::UnlessUnknown);
         Ok(Seen::new(&self.answer_to(&call, deadline).await?))
     }
 
     /// As [`look`](Self::look), for operations that read by another method.
-    pub async fn look_with(&self, method: Method, path: &str, body: &Value, deadline: Timestamp) -> Result<Seen, CallError> {
+    pub async fn look_with(&self, method: Method, path: ApiPath, body: &Value, deadline: Timestamp) -> Result<Seen, CallError> {
         let body = Bytes::from(body.to_string());
-        let call = Call { method, ..Call::post(Operation::Look, path.to_owned(), body, Repeat::UnlessUnknown) };
+        let call = Call { method, ..Call::post(Operation::Look, path, body, Repeat::UnlessUnknown) };
         Ok(Seen::new(&self.answer_to(&call, deadline).await?))
     }
 
     /// Reads something that is open to everybody.
-    pub async fn look_openly(&self, base: &BaseUrl, path: &str, deadline: Timestamp) -> Result<Seen, CallError> {
-        let request = Request::get(base.route(path))
+    pub async fn look_openly(&self, base: &BaseUrl, path: &ApiPath, deadline: Timestamp) -> Result<Seen, CallError> {
+        let request = Request::get(base.route(path.as_str()))
             .header(header::ACCEPT, "application/json")
             .body(Full::<Bytes>::default())
             .map_err(|error| CallError::NotSent(error.to_string()))?;

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::{
     clock::Timestamp,
     error::{CallFailed, Operation},
+    foreign::{ApiPath, PlatformId, lenient},
     platform::{Call, Platform, Repeat},
     rest::contacts::to_json,
     retry::Done,
@@ -67,9 +68,10 @@ pub struct OpenMetadata {
 #[serde(rename_all = "camelCase")]
 pub struct AcceptedMessage {
     /// The platform's id of the message: the key of the details look-up.
-    pub id: String,
-    /// Its conversation, where the platform tells it at once.
-    pub conversation_id: Option<String>,
+    pub id: PlatformId,
+    /// Its conversation, where the platform tells it at once. It can be looked up later.
+    #[serde(default, deserialize_with = "lenient")]
+    pub conversation_id: Option<PlatformId>,
 }
 
 impl Platform {
@@ -81,7 +83,9 @@ impl Platform {
         message: &InboundMessage<'_>,
         deadline: Timestamp,
     ) -> Result<Done<AcceptedMessage>, CallFailed> {
-        let path = format!("/api/v2/conversations/messages/{integration}/inbound/open/message?prefetchConversationId=true");
+        let path = ApiPath::new("/api/v2/conversations/messages")
+            .segment(integration)
+            .then("/inbound/open/message?prefetchConversationId=true");
         let call = Call::post(Operation::OpenMessage, path, to_json(message), Repeat::Always);
         self.call(&call, deadline).await
     }

@@ -27,12 +27,12 @@ use super::{
 use crate::{
     clock::{Clock, Timestamp},
     error::{CallError, Refusal},
+    foreign::{CorrelationId, ErrorCode, PlatformId, Sentence, clean, one_line},
     platform::Platform,
     pulse::Pulse,
     stats::CallStats,
     trail,
-    transport::{MAX_ANSWER, Upgrade},
-    wire_log,
+    transport::{MAX_ANSWER, Upgrade, bounded},
 };
 
 /// How often a client that waits shows that it lives (reference, section 8.9).
@@ -40,6 +40,9 @@ const PING_EVERY: Duration = Duration::from_secs(15);
 
 /// The code prefix of a refusal that came over the socket.
 pub(crate) const GUEST_CODE: &str = "guest-api-";
+
+/// The longest class that is repeated, in characters.
+const MAX_CLASS: usize = 64;
 
 /// A connection that belongs to one guest's session.
 pub(crate) struct Connection {
@@ -117,10 +120,12 @@ impl Connection {
     }
 
     /// Says something as the guest. The message that comes back is the acknowledgement, and has the platform's id.
-    pub(crate) async fn say(&mut self, message: Message, deadline: Timestamp) -> Result<Message, CallError> {
+    pub(crate) async fn say(&mut self, message: Message, deadline: Timestamp) -> Result<PlatformId, CallError> {
         let action = Action::OnMessage { message: Box::new(message), time: None, channel: None };
         match self.ask(action, deadline).await?.body {
-            Body::Structured(echo) if echo.direction == Some(Direction::Inbound) && echo.id.is_some() => Ok(*echo),
+            Body::Structured(echo) if echo.direction == Some(Direction::Inbound) => {
+                echo.id.ok_or_else(|| lost("an acknowledgement without an id that can be used"))
+            }
             other => Err(unexpected(other.class())),
         }
     }
@@ -148,7 +153,10 @@ impl Connection {
         let answer = answer.unwrap_or_else(|timed_out| Err(lost(timed_out.to_string())));
         let class = answer.as_ref().ok().map(|frame| frame.body.class().to_owned());
         trace!(action = name, tracing_id, class, error = answer.as_ref().err().map(CallError::record), "frame");
-        answer.map_err(|error| error.correlated(tracing_id))
+        answer.map_err(|error| match CorrelationId::new(&tracing_id) {
+            Some(id) => error.correlated(id),
+            None => error,
+        })
     }
 
     async fn exchange(&mut self, action: Action, tracing_id: &str) -> Result<ServerFrame, CallError> {
@@ -171,7 +179,7 @@ impl Connection {
             };
             let address = Address::parse(text.as_str()).ok_or_else(|| lost("a text that is no frame"))?;
             if !Body::is_known(&address.class) {
-                debug!(class = wire_log::one_line(address.class.clone()), "a frame of an unknown class");
+                debug!(class = address.class, "a frame of an unknown class");
                 self.stats.unknown_frame();
             }
             if address.is_for(tracing_id) {
@@ -203,7 +211,7 @@ impl Address {
             Some(Value::String(id)) => Some(id.clone()),
             Some(_) => return None,
         };
-        let class = wire_log::one_line(frame.get("class").and_then(Value::as_str).unwrap_or_default().to_owned());
+        let class = clean(frame.get("class").and_then(Value::as_str).unwrap_or_default(), MAX_CLASS);
         let kind =
             if frame.get("type").and_then(Value::as_str) == Some("message") { FrameKind::Message } else { FrameKind::Response };
         Some(Self { kind, class, tracing_id })
@@ -228,23 +236,26 @@ fn accepted(frame: ServerFrame) -> Result<ServerFrame, CallError> {
         other => (frame.code, other.class().to_owned(), None),
     };
     Err(match code {
-        429 | 4029 => CallError::Throttled { retry_after: retry_after.map(Duration::from_secs), correlation_id: None },
+        429 | 4029 => {
+            let seconds = retry_after.or_else(|| Sentence::new(&message).seconds());
+            CallError::Throttled { retry_after: seconds.map(bounded), correlation_id: None }
+        }
         // Without its sentence, which may repeat what was said: this goes on record.
         200 | 408 | 500..=599 | 5000.. => lost(format!("the guest API answered {code}")),
-        _ => refused(code, message),
+        _ => refused(code, &message),
     })
 }
 
 /// The guest's session on the platform is over.
 pub(super) fn session_is_over() -> CallError {
-    refused(4006, "Session has expired".to_owned())
+    refused(4006, "Session has expired")
 }
 
-fn refused(code: u16, message: String) -> CallError {
+fn refused(code: u16, message: &str) -> CallError {
     // 403 is about us (a feature or an origin that the deployment does not allow): somebody may mend it at any time.
     let status = if code == 403 { StatusCode::FORBIDDEN } else { StatusCode::BAD_REQUEST };
-    let message = wire_log::one_line(message);
-    CallError::Refused(Refusal { status, code: format!("{GUEST_CODE}{code}"), message, correlation_id: None })
+    let code = ErrorCode::new(&format!("{GUEST_CODE}{code}"));
+    CallError::Refused(Refusal { status, code, message: Sentence::new(message), correlation_id: None })
 }
 
 /// Before the first frame nothing was said, whatever became of the connection.
@@ -262,11 +273,11 @@ fn nothing_said(error: CallError) -> CallError {
 }
 
 fn unexpected(class: &str) -> CallError {
-    lost(format!("an answer of class {} that does not fit", wire_log::one_line(class.to_owned())))
+    lost(format!("an answer of class {} that does not fit", clean(class, MAX_CLASS)))
 }
 
 fn broken(error: &tungstenite::Error) -> CallError {
-    lost(error.to_string())
+    lost(one_line(&error.to_string()))
 }
 
 fn lost(reason: impl Into<String>) -> CallError {
@@ -297,6 +308,11 @@ mod tests {
             r#"{"type":"response","class":"TooManyRequestsErrorMessage","code":429,"body":{"errorCode":4029,"retryAfter":3}}"#;
         let Err(CallError::Throttled { retry_after, .. }) = sorted(slow) else { panic!("not throttled") };
         assert_eq!(retry_after, Some(Duration::from_secs(3)));
+        for (body, seconds) in [(r#"{"retryAfter":18446744073709551615}"#, 3600), (r#"{"message":"in [9] seconds"}"#, 9)] {
+            let slow = format!(r#"{{"type":"response","class":"TooManyRequestsErrorMessage","code":429,"body":{body}}}"#);
+            let Err(CallError::Throttled { retry_after, .. }) = sorted(&slow) else { panic!("not throttled") };
+            assert_eq!(retry_after, Some(Duration::from_secs(seconds)));
+        }
         assert!(sorted(r#"{"type":"response","class":"SessionResponse","code":200,"body":{"connected":true}}"#).is_ok());
     }
 }

@@ -2,13 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// A field that nobody relies on: of another type than expected, it is as if it were not there.
-pub(crate) fn lenient<'de, D: Deserializer<'de>, T: Default + DeserializeOwned>(deserializer: D) -> Result<T, D::Error> {
-    Ok(serde_json::from_value(Value::deserialize(deserializer)?).unwrap_or_default())
-}
+use crate::foreign::{PlatformId, lenient, lenient_list};
 
 /// A message of a guest, an agent or a bot. Every field may be absent, and fields nobody knows are kept.
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -17,7 +14,7 @@ pub struct Message {
     /// The platform's id of it: the key of the details look-up.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[serde(deserialize_with = "lenient")]
-    pub id: Option<String>,
+    pub id: Option<PlatformId>,
     /// `Text`, `Structured`, `Event`, `Receipt` or `Message`.
     #[serde(rename = "type")]
     #[serde(deserialize_with = "lenient")]
@@ -32,11 +29,11 @@ pub struct Message {
     pub text: Option<String>,
     /// Attachments, quick replies, cards, pickers, forms.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[serde(deserialize_with = "lenient")]
+    #[serde(deserialize_with = "lenient_list")]
     pub content: Vec<Content>,
     /// Presence, typing, and the like.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[serde(deserialize_with = "lenient")]
+    #[serde(deserialize_with = "lenient_list")]
     pub events: Vec<Event>,
     /// `Human` or `Bot`, of outbound messages.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -6,7 +6,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwn
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::event::{Message, lenient};
+use super::event::Message;
+use crate::foreign::{lenient, lenient_number, token};
 
 /// The session's token on the guest API, chosen by the client. A bearer secret: whoever has it sees the session.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -194,10 +195,11 @@ pub struct ServerFrame {
 }
 
 /// `type` of a frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FrameKind {
-    /// Answers a request.
+    /// Answers a request. A frame that does not say what it is counts as one.
+    #[default]
     Response,
     /// Is pushed; the acknowledgement of a message is, too.
     Message,
@@ -206,7 +208,7 @@ pub enum FrameKind {
 macro_rules! bodies {
     ($($(#[doc = $about:literal])+ $variant:ident($type:ty) = $class:literal,)+) => {
         /// What a frame says, by its `class`.
-        #[derive(Debug, Clone, PartialEq)]
+        #[derive(Clone, PartialEq)]
         pub enum Body {
             $($(#[doc = $about])+ $variant($type),)+
             /// A class that this version does not know: kept, and counted.
@@ -280,6 +282,13 @@ bodies! {
     Error(ErrorMessage) = "Error",
 }
 
+/// The class only: what the platform and guests say stays out of logs.
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Body({:?})", self.class())
+    }
+}
+
 fn read<T: DeserializeOwned>(body: Value) -> Result<T, serde_json::Error> {
     // An event that says nothing may come without a body.
     if body.is_null() || body.as_str() == Some("") {
@@ -315,15 +324,15 @@ pub struct SessionResponse {
     pub blocked_extensions: Option<Vec<String>>,
     /// The most that custom attributes may have.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "lenient_number")]
     pub max_custom_data_bytes: Option<usize>,
     /// How long it lives after the last message, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "lenient_number")]
     pub duration_seconds: Option<u64>,
     /// When it ends, in seconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "lenient_number")]
     pub expiration_date: Option<i64>,
     /// Whether the presence was sent already.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -335,6 +344,7 @@ pub struct SessionResponse {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Jwt {
     /// Signed by the platform; opaque.
+    #[serde(deserialize_with = "token")]
     pub jwt: String,
     /// Its end, in seconds since 1970: about a minute ahead.
     #[serde(default, deserialize_with = "lenient")]
@@ -429,7 +439,7 @@ impl fmt::Debug for ResumeToken {
 }
 
 /// What went wrong, in the forms that are not a plain sentence.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ErrorMessage {
     /// The class, again.
@@ -442,7 +452,7 @@ pub struct ErrorMessage {
     pub message: Option<String>,
     /// As the frame's `code`, or finer.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "lenient_number")]
     pub error_code: Option<u16>,
     /// The sentence, again.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -450,15 +460,23 @@ pub struct ErrorMessage {
     pub error_message: Option<String>,
     /// Seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "lenient_number")]
     pub retry_after: Option<u64>,
     /// Of uploads.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "lenient")]
     pub attachment_id: Option<String>,
     /// When.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[serde(default, deserialize_with = "lenient")]
     pub timestamp: Option<String>,
+}
+
+/// The code only: the sentence may repeat what was said.
+impl fmt::Debug for ErrorMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ErrorMessage({:?})", self.error_code)
+    }
 }
 
 /// This connection ends. One official client reads `reason`, another schema says `reasonCode`.
@@ -487,10 +505,12 @@ pub struct InvalidFrame(#[from] serde_json::Error);
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Envelope {
-    #[serde(rename = "type")]
+    #[serde(rename = "type", default, deserialize_with = "lenient")]
     kind: FrameKind,
     class: String,
-    code: u16,
+    /// Absent, it is 200: an error has a class of its own, or is a sentence, which no success is.
+    #[serde(default, deserialize_with = "lenient_number")]
+    code: Option<u16>,
     #[serde(default)]
     body: Value,
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -513,7 +533,7 @@ impl<'de> Deserialize<'de> for ServerFrame {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Envelope { kind, class, code, body, tracing_id } = Envelope::deserialize(deserializer)?;
         let body = Body::parse(&class, body).map_err(serde::de::Error::custom)?;
-        Ok(Self { kind, code, body, tracing_id })
+        Ok(Self { kind, code: code.unwrap_or(200), body, tracing_id })
     }
 }
 
@@ -521,7 +541,8 @@ impl Serialize for ServerFrame {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let body = self.body.value().map_err(serde::ser::Error::custom)?;
         let class = self.body.class().to_owned();
-        Envelope { kind: self.kind, class, code: self.code, body, tracing_id: self.tracing_id.clone() }.serialize(serializer)
+        Envelope { kind: self.kind, class, code: Some(self.code), body, tracing_id: self.tracing_id.clone() }
+            .serialize(serializer)
     }
 }
 
@@ -576,6 +597,19 @@ mod tests {
     }
 
     #[test]
+    fn what_an_answer_does_not_need_may_be_absent_or_of_another_kind() {
+        let session = r#"{"class":"SessionResponse","body":{"connected":true,"durationSeconds":"60","expirationDate":1800.0}}"#;
+        let read = ServerFrame::parse(session).unwrap();
+        let Body::Session(session) = read.body else { panic!("{:?}", read.body) };
+        assert_eq!((session.duration_seconds, session.expiration_date), (Some(60), Some(1800)));
+        assert_eq!((read.kind, read.code), (FrameKind::Response, 200));
+        let slow = r#"{"type":7,"class":"TooManyRequestsErrorMessage","code":"429","body":{"retryAfter":"3","attachmentId":4}}"#;
+        let read = ServerFrame::parse(slow).unwrap();
+        let Body::TooManyRequests(error) = &read.body else { panic!("{:?}", read.body) };
+        assert_eq!((read.code, error.retry_after), (429, Some(3)));
+    }
+
+    #[test]
     fn an_unknown_class_is_kept() {
         let text = r#"{"type":"message","class":"Surprise","code":200,"body":{"a":[1]}}"#;
         let read = ServerFrame::parse(text).unwrap();
@@ -596,6 +630,11 @@ mod tests {
         };
         let shown = format!("{frame:?}");
         assert!(!shown.contains("s3cret") && !shown.contains("4111") && !shown.contains("gold"), "{shown}");
+        let said = r#"{"type":"response","class":"Error","code":400,"body":{"errorMessage":"bad value gold"}}"#;
+        for said in [said, r#"{"type":"response","class":"string","code":400,"body":"bad value gold"}"#] {
+            let shown = format!("{:?}", ServerFrame::parse(said).unwrap());
+            assert!(!shown.contains("gold"), "{shown}");
+        }
     }
 
     proptest! {

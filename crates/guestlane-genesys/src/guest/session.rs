@@ -12,12 +12,13 @@ use uuid::Uuid;
 
 use super::{
     connection,
-    event::{Direction, Message, lenient},
+    event::{Direction, Message},
     frame::{Jwt, SessionToken},
 };
 use crate::{
     clock::Timestamp,
     error::{CallError, CallFailed, Operation},
+    foreign::{PlatformId, lenient},
     platform::{Platform, Repeat},
     retry::Done,
     seam::Seam,
@@ -40,7 +41,7 @@ pub struct GuestSession {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arrived {
     /// The platform's id of the message: the key of the details look-up.
-    pub message_id: String,
+    pub message_id: PlatformId,
     /// When the session ends if nothing is said any more.
     pub expires_at: Option<Timestamp>,
 }
@@ -57,7 +58,7 @@ struct History {
 #[serde(default)]
 struct Said {
     #[serde(deserialize_with = "lenient")]
-    id: Option<String>,
+    id: Option<PlatformId>,
     #[serde(deserialize_with = "lenient")]
     direction: Option<Direction>,
 }
@@ -114,14 +115,19 @@ impl Platform {
                 debug!("the first message had arrived already");
                 id
             }
-            None => connection.say(message.clone(), deadline).await?.id.unwrap_or_default(),
+            None => connection.say(message.clone(), deadline).await?,
         };
         connection.close().await;
         Ok(Arrived { message_id, expires_at })
     }
 
     /// The id of the guest's first message, if the platform knows one. Pages come newest first.
-    async fn first_in_history(&self, jwt: &Jwt, origin: &HeaderValue, deadline: Timestamp) -> Result<Option<String>, CallError> {
+    async fn first_in_history(
+        &self,
+        jwt: &Jwt,
+        origin: &HeaderValue,
+        deadline: Timestamp,
+    ) -> Result<Option<PlatformId>, CallError> {
         let mut bearer = HeaderValue::try_from(format!("bearer {}", jwt.jwt))
             .map_err(|_| CallError::NotSent("the JWT of the history does not fit into a header".to_owned()))?;
         bearer.set_sensitive(true);
@@ -130,8 +136,10 @@ impl Platform {
             let whole = messages.len() == PAGE;
             let said = messages.into_iter().rev().filter_map(|message| serde_json::from_value::<Said>(message).ok());
             let ours = { said }.find(|message| message.direction == Some(Direction::Inbound));
-            match ours.and_then(|message| message.id) {
-                Some(id) => return Ok(Some(id)),
+            match ours {
+                // It is there, so it must not be said again, also when nothing can be asked for by
+                // its id.
+                Some(message) => return message.id.map(Some).ok_or_else(unusable_id),
                 None if whole => {}
                 None => break,
             }
@@ -161,11 +169,16 @@ impl Platform {
     }
 }
 
+fn unusable_id() -> CallError {
+    let reason = "the history has the first message without an id that can be used".to_owned();
+    CallError::OutcomeUnknown { reason, retry_after: None, correlation_id: None }
+}
+
 /// The JWT lives for a minute: one that is refused is asked for again with the next attempt. It says nothing of our OAuth client.
 fn about_the_jwt(error: CallError) -> CallError {
     match error {
         CallError::Unauthorized(refusal) => CallError::OutcomeUnknown {
-            reason: format!("the history did not accept the session's JWT: {}", refusal.brief()),
+            reason: format!("the history did not accept the session's JWT: {}", refusal),
             retry_after: None,
             correlation_id: refusal.correlation_id,
         },

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     clock::Timestamp,
     error::{CallFailed, Operation},
+    foreign::{ApiPath, PlatformId},
     platform::{Call, Platform, Repeat},
     pool::Tried,
     retry::Done,
@@ -42,14 +43,8 @@ pub struct ContactAttributes<'a> {
 /// What the platform answers when it made something.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Created {
-    /// The platform's id of it; never empty.
-    #[serde(deserialize_with = "not_empty")]
-    pub id: String,
-}
-
-fn not_empty<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    let id = String::deserialize(deserializer)?;
-    if id.is_empty() { Err(serde::de::Error::custom("the id is empty")) } else { Ok(id) }
+    /// The platform's id of it.
+    pub id: PlatformId,
 }
 
 /// The address under which the platform knows a guest, and the conversation refers to the contact.
@@ -83,7 +78,7 @@ impl Platform {
         let call = Call {
             operation: Operation::Contact,
             method: Method::POST,
-            path: "/api/v2/externalcontacts/contacts".to_owned(),
+            path: ApiPath::new("/api/v2/externalcontacts/contacts"),
             idempotency_key: Some(idempotency_key),
             body: to_json(contact),
             repeat: Repeat::Always,

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::{
     clock::Timestamp,
     error::{CallFailed, Operation},
+    foreign::ApiPath,
     platform::{Call, Platform, Repeat},
     pool::Tried,
     rest::contacts::{Created, guest_address, to_json},
@@ -70,7 +71,7 @@ impl Platform {
         let call = Call {
             operation: Operation::OpenConversation,
             method: Method::POST,
-            path: "/api/v2/conversations/messaging".to_owned(),
+            path: ApiPath::new("/api/v2/conversations/messaging"),
             idempotency_key: Some(idempotency_key),
             body: to_json(conversation),
             repeat: Repeat::Always,

@@ -64,7 +64,7 @@ async fn a_bad_fault_is_refused_and_the_old_ones_stay() {
     let (client, _) = with_faults(&["any:500"]).await;
     let (status, body) = client.send("PUT", "/_sim/faults", &[], r#"{"faults":["any:boom"]}"#).await;
     assert_eq!(status, 400);
-    assert!(body["message"].as_str().unwrap().contains("KIND is one of 429, 429-date, 400"));
+    assert!(body["message"].as_str().unwrap().contains("KIND is one of 429, 429-date, 429-sentence, 400"));
     assert_eq!(client.send("GET", "/_sim/faults", &[], "").await.1, json!({"faults": ["any:500"], "seed": 0}));
 }
 

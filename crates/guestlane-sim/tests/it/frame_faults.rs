@@ -49,8 +49,8 @@ async fn each_fault_of_a_frame_does_the_work_or_does_not_as_its_name_says() {
         if let Some(Some(text)) = came {
             let code = serde_json::from_str::<Value>(&text).map(|frame| frame["code"].clone()).unwrap_or_default();
             let wanted = match name {
-                "429" | "429-date" => json!(429),
-                "redirect" => json!(400),
+                "429" | "429-date" | "429-sentence" => json!(429),
+                "redirect" | "400-echo" => json!(400),
                 "400" | "401" | "403" | "404" | "409" => json!(name.parse::<u16>().unwrap()),
                 "500" | "502" | "503" | "502-after" => json!(5000),
                 "504-after" => json!(408),

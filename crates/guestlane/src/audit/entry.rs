@@ -1,6 +1,6 @@
 //! One record of the audit log.
 
-use guestlane_genesys::{ErrorCounts, Timestamp};
+use guestlane_genesys::{ErrorCounts, PlatformId, Timestamp, foreign::clean};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -168,6 +168,15 @@ impl From<ErrorCounts> for ErrorRates {
     }
 }
 
+/// The longest text of an error in a record, in characters.
+const MAX_ERROR: usize = 2048;
+
+/// An id in a record is cut, whatever the store has: a record must stay one that the next process
+/// can read.
+fn bounded(id: Option<&PlatformId>) -> Option<String> {
+    id.map(|id| clean(id, PlatformId::MAX))
+}
+
 /// R3's five minutes, as ISO 8601 has them.
 const EXPIRY_POLICY: &str = "PT5M";
 
@@ -195,10 +204,10 @@ impl Entry {
         let request = &session.request;
         Self::Session(Box::new(SessionEntry {
             session_id: Some(session.id),
-            contact_id: session.contact_id.clone(),
-            conversation_id: session.conversation_id.clone(),
+            contact_id: bounded(session.contact_id.as_ref()),
+            conversation_id: bounded(session.conversation_id.as_ref()),
             latency_ms: session.latency.map(|latency| latency.as_secs_f64() * 1000.0),
-            error: session.failure.as_ref().map(|failure| format!("{}: {}", failure.code, failure.message)),
+            error: session.failure.as_ref().map(|failure| clean(&format!("{}: {}", failure.code, failure.message), MAX_ERROR)),
             ..SessionEntry::new(status, &request.guest, request.queue, rates, now)
         }))
     }
@@ -206,7 +215,7 @@ impl Entry {
     /// An attempt that ended before there was a session: the queue does not exist, or we could not sign in.
     pub fn refused(guest: &GuestId, queue: QueueId, error: String, rates: ErrorCounts, now: Timestamp) -> Self {
         Self::Session(Box::new(SessionEntry {
-            error: Some(error),
+            error: Some(clean(&error, MAX_ERROR)),
             ..SessionEntry::new(Status::Failed, guest, queue, rates, now)
         }))
     }

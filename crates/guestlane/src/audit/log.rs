@@ -6,7 +6,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, Read, Seek, SeekFrom, Write},
+    io::{self, Read, Write},
     os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
@@ -33,6 +33,13 @@ pub enum AuditError {
 
 /// As much as is read from the store and written at once.
 pub const ONE_WRITE: usize = 1024 * 1024;
+
+/// As much of a file's end as is looked at first: more than a record has.
+const ENOUGH: u64 = 64 * 1024;
+
+/// The most that is looked at. Records are bounded, but those of an older version may repeat a
+/// whole answer of the platform (1 MiB), of which each byte may take six as JSON.
+const LONGEST: u64 = 64 * 1024 * 1024;
 
 /// What had to be put into the files.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -235,12 +242,11 @@ impl Open {
         let line_at = |index| lines.line(index).map_err(|reason| AuditError::Store(path.to_owned(), reason));
         // After a power cut there may be zeros where bytes were on their way, any number of them.
         let length = without_zeros(&self.lines, full).map_err(failed)?;
-        let end = last_lines(&mut self.lines, length).map_err(failed)?;
+        let Some(end) = last_lines(&self.lines, length).map_err(failed)? else {
+            return Err(foreign("it has a line longer than any of ours"));
+        };
         let whole = end.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         let torn = (end.len() - whole) as u64;
-        if whole == 0 && length > torn {
-            return Err(foreign("it has a line longer than any of ours"));
-        }
         self.next = match end[..whole].strip_suffix(b"\n") {
             None => 0,
             Some(text) => {
@@ -297,13 +303,23 @@ fn inodes(path: &Path) -> io::Result<[u64; 3]> {
     Ok([inode(path)?, inode(&hashes_path(path))?, inode(&checkpoint_path(path))?])
 }
 
-/// The end of the first `length` bytes of the file: far more than a record has.
-fn last_lines(file: &mut File, length: u64) -> io::Result<Vec<u8>> {
-    const ENOUGH: u64 = 64 * 1024;
-    file.seek(SeekFrom::Start(length.saturating_sub(ENOUGH)))?;
-    let mut end = Vec::new();
-    file.take(ENOUGH.min(length)).read_to_end(&mut end)?;
-    Ok(end)
+/// The end of the first `length` bytes of the file, with its last whole line from its first byte
+/// on. `None` where that line and what follows it are longer than [`LONGEST`].
+fn last_lines(file: &File, length: u64) -> io::Result<Option<Vec<u8>>> {
+    let mut window = ENOUGH;
+    loop {
+        let from = length.saturating_sub(window);
+        let mut end = vec![0; usize::try_from(length - from).unwrap_or(usize::MAX)];
+        file.read_exact_at(&mut end, from)?;
+        // The line before the last one ends in the window, or the file begins in it.
+        if from == 0 || end.iter().filter(|byte| **byte == b'\n').count() >= 2 {
+            return Ok(Some(end));
+        }
+        if window >= LONGEST {
+            return Ok(None);
+        }
+        window *= 2;
+    }
 }
 
 #[cfg(test)]
@@ -369,6 +385,35 @@ mod tests {
             let store = Store::of(before + more);
             catch_up(&mut LogFiles::new(path.clone()), &store).unwrap();
             assert_is(&path, &store);
+        }
+    }
+
+    /// A record of an older version, that repeats a long text of the platform.
+    #[test]
+    fn one_long_line_stops_no_later_process_wherever_it_stands() {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, long_at) in [("first", 0), ("middle", 2), ("last", 4)] {
+            let mut store = Store::of(5);
+            store.0[long_at] = format!(r#"{{"index":{long_at},"x":"{}"}}"#, "y".repeat(900_000));
+            let path = directory.path().join(name);
+            catch_up(&mut LogFiles::new(path.clone()), &store).unwrap();
+            catch_up(&mut LogFiles::new(path.clone()), &store).unwrap();
+            assert_is(&path, &store);
+            for torn in [1, 700_000, 899_990] {
+                let length = fs::metadata(&path).unwrap().len();
+                OpenOptions::new().write(true).open(&path).unwrap().set_len(length.saturating_sub(torn)).unwrap();
+                catch_up(&mut LogFiles::new(path.clone()), &store).unwrap();
+                assert_is(&path, &store);
+            }
+        }
+        // A line that is too long for any record, and a long one that is not the store's, are still
+        // refused.
+        let path = directory.path().join("foreign");
+        for content in [vec![b'x'; 200_000], [vec![b'x'; 200_000], b"\n".to_vec()].concat()] {
+            fs::write(&path, &content).unwrap();
+            let refused = catch_up(&mut LogFiles::new(path.clone()), &Store::of(3));
+            assert!(matches!(refused, Err(AuditError::Foreign(..))), "{refused:?}");
+            assert_eq!(fs::read(&path).unwrap(), content);
         }
     }
 

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use guestlane_genesys::{BaseUrl, CallError, CallFailed, Clock, Credentials, Operation, Platform, Seams, Seen, Timestamp};
+use guestlane_genesys::{
+    ApiPath, BaseUrl, CallError, CallFailed, Clock, CorrelationId, Credentials, Operation, Platform, Seams, Seen, Timestamp,
+};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -120,7 +122,7 @@ impl Look<'_> {
 
     async fn host(&self, name: &str, host: &BaseUrl) -> Vec<Finding> {
         let check = format!("{HOST} {name}");
-        match self.platform.look_openly(host, "/", self.deadline()).await {
+        match self.platform.look_openly(host, &ApiPath::new("/"), self.deadline()).await {
             Ok(seen) => {
                 let mut findings = vec![Finding::good(check, format!("{host} answers (HTTP {})", seen.status.as_u16()))];
                 if name == "api" || name == "login" {
@@ -154,7 +156,7 @@ impl Look<'_> {
     async fn queue(&self, queue: Option<QueueId>) -> Finding {
         let check = "queue";
         let id = queue.map_or(NOBODY, |queue| queue.0);
-        match self.platform.look(&format!("/api/v2/routing/queues/{id}"), self.deadline()).await {
+        match self.platform.look(ApiPath::new("/api/v2/routing/queues").segment(id), self.deadline()).await {
             Ok(seen) if seen.status.is_success() => {
                 let name = seen.body["name"].as_str().unwrap_or_default();
                 Finding::good(check, format!("{id} is there: {}", crate::request::shorten(name)))
@@ -207,8 +209,8 @@ impl Look<'_> {
             return Finding::new(check, Outcome::Skipped, result);
         };
         let seen = match method {
-            Method::GET => self.platform.look(&path, self.deadline()).await,
-            method => self.platform.look_with(method, &path, &body, self.deadline()).await,
+            Method::GET => self.platform.look(path, self.deadline()).await,
+            method => self.platform.look_with(method, path, &body, self.deadline()).await,
         };
         match seen {
             // Looking a contact up is needed only where an identifier is taken at that moment.
@@ -238,8 +240,8 @@ impl Look<'_> {
                 );
             return Some(finding);
         };
-        let path = format!("/api/v2/externalcontacts/externalsources/{id}");
-        Some(match self.platform.look(&path, self.deadline()).await {
+        let path = ApiPath::new("/api/v2/externalcontacts/externalsources").segment(id);
+        Some(match self.platform.look(path, self.deadline()).await {
             Ok(seen) if seen.status.is_success() && seen.body["active"] == json!(false) => {
                 Finding::bad(check, format!("{id} is not active"))
                     .fix("activate it in Admin > External Contacts > External Sources")
@@ -257,8 +259,8 @@ impl Look<'_> {
 
     async fn integration(&self, integration: Uuid) -> Finding {
         let check = "integration";
-        let path = format!("/api/v2/conversations/messaging/integrations/open/{integration}");
-        match self.platform.look(&path, self.deadline()).await {
+        let path = ApiPath::new("/api/v2/conversations/messaging/integrations/open").segment(integration);
+        match self.platform.look(path, self.deadline()).await {
             Ok(seen) if seen.status.is_success() => {
                 let status = seen.body["status"].as_str().unwrap_or("Active");
                 let created = seen.body["createStatus"].as_str().unwrap_or("Completed");
@@ -284,7 +286,7 @@ impl Look<'_> {
     /// The deployment's configuration, the origins it allows, and whether its socket opens. No session is begun.
     async fn deployment(&self, deployment: Uuid) -> Vec<Finding> {
         let cdn = &self.config.credentials.hosts.cdn;
-        let path = |file: &str| format!("/webdeployments/v1/deployments/{deployment}/{file}");
+        let path = |file: &str| ApiPath::new("/webdeployments/v1/deployments").segment(deployment).segment(file);
         let mut findings = Vec::new();
         match self.platform.look_openly(cdn, &path("config.json"), self.deadline()).await {
             Ok(seen) if seen.status.is_success() => findings.push(of_configuration(deployment, &seen.body)),
@@ -330,7 +332,7 @@ impl Look<'_> {
 
     async fn quota(&self) -> Finding {
         let check = "quota";
-        let seen = match self.platform.look("/api/v2/tokens/me", self.deadline()).await {
+        let seen = match self.platform.look(ApiPath::new("/api/v2/tokens/me"), self.deadline()).await {
             Ok(seen) => seen,
             Err(error) => return of_error(check, &error),
         };
@@ -360,7 +362,7 @@ impl Look<'_> {
 }
 
 /// A call that needs the operation's permission and finds nothing to do.
-fn harmless(operation: Operation, cloud: &CloudSettings) -> Option<(Method, String, Value)> {
+fn harmless(operation: Operation, cloud: &CloudSettings) -> Option<(Method, ApiPath, Value)> {
     const NOWHERE: &str = "guestlane-doctor@guestlane.invalid";
     let nobody = NOBODY.to_string();
     let identifier = json!({"type": "Email", "value": NOWHERE});
@@ -371,28 +373,34 @@ fn harmless(operation: Operation, cloud: &CloudSettings) -> Option<(Method, Stri
                 None => json!([identifier]),
             };
             let body = json!({"matchingIdentifiers": identifiers, "action": "Upsert", "contact": {}});
-            (Method::POST, "/api/v2/externalcontacts/contacts/enrich?dryRun=true".to_owned(), body)
+            (Method::POST, ApiPath::new("/api/v2/externalcontacts/contacts/enrich?dryRun=true"), body)
         }
-        Operation::FindContact => (Method::POST, "/api/v2/externalcontacts/identifierlookup/contacts".to_owned(), identifier),
+        Operation::FindContact => (Method::POST, ApiPath::new("/api/v2/externalcontacts/identifierlookup/contacts"), identifier),
         Operation::OpenMessage => {
-            let path = format!("/api/v2/conversations/messages/{nobody}/inbound/open/message?prefetchConversationId=true");
+            let path = ApiPath::new("/api/v2/conversations/messages")
+                .segment(&nobody)
+                .then("/inbound/open/message?prefetchConversationId=true");
             let from = json!({"id": nobody, "idType": "Opaque"});
             let channel = json!({"from": from, "time": "2026-01-01T00:00:00.000Z", "messageId": nobody});
             (Method::POST, path, json!({"channel": channel, "text": "guestlane doctor"}))
         }
         Operation::Details => {
             let message = NOBODY.simple();
-            (Method::GET, format!("/api/v2/conversations/messages/{message}/details"), Value::Null)
+            (Method::GET, ApiPath::new("/api/v2/conversations/messages").segment(message).then("/details"), Value::Null)
         }
-        Operation::Conversation => (Method::GET, format!("/api/v2/conversations/{nobody}"), Value::Null),
+        Operation::Conversation => (Method::GET, ApiPath::new("/api/v2/conversations").segment(&nobody), Value::Null),
         Operation::LinkContact => {
             let body = json!({
                 "externalContactId": nobody, "conversationId": nobody, "communicationId": nobody, "mediaType": "MESSAGE",
             });
-            (Method::PUT, format!("/api/v2/externalcontacts/conversations/{nobody}"), body)
+            (Method::PUT, ApiPath::new("/api/v2/externalcontacts/conversations").segment(&nobody), body)
         }
         Operation::MoveToQueue => {
-            let path = format!("/api/v2/conversations/{nobody}/participants/{nobody}/replace/queue");
+            let path = ApiPath::new("/api/v2/conversations")
+                .segment(&nobody)
+                .then("/participants")
+                .segment(&nobody)
+                .then("/replace/queue");
             (Method::POST, path, json!({"queueId": nobody}))
         }
         // Making a contact is nothing but making a contact.
@@ -439,7 +447,7 @@ fn of_domains(origin: &str, body: &Value) -> Finding {
     if allowed_hosts.iter().any(fits) {
         return Finding::good(check, format!("{origin} is among them"));
     }
-    let shown = allowed.iter().map(|domain| crate::request::shorten(domain)).collect::<Vec<_>>().join(", ");
+    let shown = allowed.iter().take(10).map(|domain| crate::request::shorten(domain)).collect::<Vec<_>>().join(", ");
     Finding::bad(check, format!("{origin} is not among them: {shown}"))
         .because("the guest socket refuses other origins with 403")
         .fix("set GENESYS_ORIGIN to one of them, like https://www.example.com, or allow its domain in Admin > Message > Messenger Deployments")
@@ -459,7 +467,7 @@ fn is_failing(seen: &Seen) -> bool {
 
 fn what_it_said(seen: &Seen) -> String {
     let code = if seen.code.is_empty() { String::new() } else { format!(" {}", seen.code) };
-    let message = if seen.message.is_empty() { String::new() } else { format!(": {}", seen.message) };
+    let message = if seen.message.is_empty() { String::new() } else { format!(": {}", seen.message.for_caller()) };
     format!("HTTP {}{code}{message}", seen.status.as_u16())
 }
 
@@ -468,5 +476,5 @@ fn refused(check: &str, seen: &Seen) -> Finding {
 }
 
 fn of_error(check: &str, error: &CallError) -> Finding {
-    Finding::bad(check, error.to_string()).correlated(error.correlation_id())
+    Finding::bad(check, error.for_caller()).correlated(error.correlation_id().map(CorrelationId::as_str))
 }

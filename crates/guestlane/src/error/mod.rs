@@ -4,7 +4,9 @@ mod catalogue;
 
 use std::{fmt::Write as _, sync::Arc};
 
-use guestlane_genesys::{CallError, CallFailed, Operation, Refusal, Timestamp, transport::NoTrustRoots};
+use guestlane_genesys::{
+    CallError, CallFailed, CorrelationId, Operation, PlatformId, Refusal, Sentence, Timestamp, transport::NoTrustRoots,
+};
 use http::StatusCode;
 use serde::Serialize;
 
@@ -33,7 +35,7 @@ pub enum Error {
         /// The queue.
         queue: QueueId,
         /// The platform's.
-        correlation_id: Option<String>,
+        correlation_id: Option<CorrelationId>,
     },
     /// The key names another wish.
     #[error("the idempotency key `{key}` was used for another request; these differ: {}", .fields.join(", "))]
@@ -59,7 +61,7 @@ pub enum Error {
         /// The session.
         session: SessionId,
         /// What is known to exist: what it is, and its id.
-        known: Vec<(&'static str, String)>,
+        known: Vec<(&'static str, PlatformId)>,
     },
     /// A call to the platform was given up.
     #[error("{failed}")]
@@ -139,15 +141,32 @@ pub enum Then {
 pub struct Advice {
     /// Which kind of failure it is.
     pub code: Code,
-    /// Why it happened.
+    /// Why it happened, as it may stand in a record, a log and an overview.
     pub cause: String,
     /// What to do now.
     pub fix: String,
+    /// What the platform says of it in its own words.
+    sentence: Sentence,
 }
 
 impl Advice {
     fn new(code: Code, cause: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { code, cause: cause.into(), fix: fix.into() }
+        Self { code, cause: cause.into(), fix: fix.into(), sentence: Sentence::default() }
+    }
+
+    /// The cause with the platform's own words, which may repeat what was sent: only for the caller
+    /// whose request failed.
+    pub fn cause_for_caller(&self) -> String {
+        match self.sentence.is_empty() {
+            true => self.cause.clone(),
+            false => format!("{}: {}", self.cause, self.sentence.for_caller()),
+        }
+    }
+
+    /// Without the platform's own words: to be kept, or shown to others.
+    #[must_use]
+    pub fn for_others(self) -> Self {
+        Self { sentence: Sentence::default(), ..self }
     }
 }
 
@@ -187,7 +206,7 @@ impl Error {
     pub fn correlation_id(&self) -> Option<&str> {
         match self {
             Self::UnknownQueue { correlation_id, .. } => correlation_id.as_deref(),
-            Self::Platform { failed, .. } => failed.cause.correlation_id(),
+            Self::Platform { failed, .. } => failed.cause.correlation_id().map(CorrelationId::as_str),
             _ => None,
         }
     }
@@ -241,7 +260,10 @@ impl Error {
                     fix,
                 )
             }
-            Self::Platform { failed, then, .. } => platform_advice(failed, *then),
+            Self::Platform { failed, then, .. } => {
+                let sentence = failed.cause.sentence().cloned().unwrap_or_default();
+                Advice { sentence, ..platform_advice(failed, *then) }
+            }
             Self::Token(error) => Advice::new(Code::TokenValidation, error.to_string(), token_fix(error)),
             Self::Keyring(error) => Advice::new(
                 Code::KeysUnusable,
@@ -491,6 +513,11 @@ fn platform_advice(failed: &CallFailed, then: Then) -> Advice {
             format!("the platform's certificate is not believed: {reason}"),
             format!("for a private certificate authority set GENESYS_CA_FILE to its certificate in PEM{later}"),
         ),
+        CallError::Local(reason) => Advice::new(
+            Code::Unreachable,
+            format!("this machine cannot open a connection: {reason}"),
+            format!("raise the limit of open files (`ulimit -n`, LimitNOFILE=), or run fewer sessions at once{later}"),
+        ),
         CallError::NotSent(reason) => Advice::new(
             Code::Unreachable,
             format!("the platform cannot be reached: {reason}"),
@@ -552,7 +579,7 @@ fn official_refusal(refusal: &Refusal, operation: Operation) -> Option<(Code, &'
             "the conversation, its contact or its participant is not there (any more)",
             "look at the conversation in the organization (`guestlane sessions show` has its id); it is tried again",
         )),
-        (Operation::EnrichContact, _) if refusal.message.to_ascii_lowercase().contains("source") => Some((
+        (Operation::EnrichContact, _) if refusal.message.mentions("source") => Some((
             Code::Refused,
             "the external source is not known",
             "check GENESYS_EXTERNAL_SOURCE_ID: the id of a source in Admin > External Contacts > External Sources",

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use guestlane_genesys::{Timestamp, TraceParent};
+use guestlane_genesys::{PlatformId, Timestamp, TraceParent};
 use uuid::Uuid;
 
 use super::{
@@ -93,15 +93,15 @@ pub struct Session {
     /// By which of the platform's APIs its conversation is opened.
     pub way: Way,
     /// The contact, once it exists.
-    pub contact_id: Option<String>,
+    pub contact_id: Option<PlatformId>,
     /// Whether nothing identified the guest's contact when the session was admitted.
     pub plain_contact: bool,
     /// Whether a contact may exist whose id nobody knows: it had no identifier, and the answer was lost. It is not asked for again.
     pub contact_unknown: bool,
     /// The guest's first message, once the platform has it. Of the official surfaces.
-    pub message_id: Option<String>,
+    pub message_id: Option<PlatformId>,
     /// The conversation, once it is known to exist.
-    pub conversation_id: Option<String>,
+    pub conversation_id: Option<PlatformId>,
     /// When the guest's session on the platform ends if nothing is said. Of web messaging.
     pub guest_session_ends: Option<Timestamp>,
     /// Calls sent for the contact and the conversation: 2 when nothing had to be repeated.
@@ -230,7 +230,7 @@ impl Session {
     }
 
     /// The contact exists; or, without an id, one may exist that nobody can find.
-    pub fn contact_created(self, contact_id: Option<String>, tries: u32, now: Timestamp) -> Result<Self, IllegalMove> {
+    pub fn contact_created(self, contact_id: Option<PlatformId>, tries: u32, now: Timestamp) -> Result<Self, IllegalMove> {
         let next = self.step(Move::ContactCreated)?.begins_step(tries, now);
         Ok(Self { contact_unknown: contact_id.is_none(), contact_id, ..next })
     }
@@ -238,8 +238,8 @@ impl Session {
     /// The platform has the guest's first message, and perhaps says at once in which conversation.
     pub fn message_sent(
         self,
-        message_id: String,
-        conversation_id: Option<String>,
+        message_id: PlatformId,
+        conversation_id: Option<PlatformId>,
         guest_session_ends: Option<Timestamp>,
         tries: u32,
         now: Timestamp,
@@ -249,7 +249,7 @@ impl Session {
     }
 
     /// The first message's conversation is known.
-    pub fn conversation_found(self, conversation_id: String, tries: u32, now: Timestamp) -> Result<Self, IllegalMove> {
+    pub fn conversation_found(self, conversation_id: PlatformId, tries: u32, now: Timestamp) -> Result<Self, IllegalMove> {
         let next = self.step(Move::ConversationFound)?.begins_step(tries, now);
         Ok(Self { conversation_id: Some(conversation_id), ..next })
     }
@@ -261,7 +261,7 @@ impl Session {
     }
 
     /// The conversation exists.
-    pub fn opened(self, conversation_id: String, tries: u32, since: Timestamp, now: Timestamp) -> Result<Self, IllegalMove> {
+    pub fn opened(self, conversation_id: PlatformId, tries: u32, since: Timestamp, now: Timestamp) -> Result<Self, IllegalMove> {
         let next = self.step(Move::Opened)?;
         let attempts = next.attempts + tries;
         let latency = Some(now.since(since));

@@ -4,8 +4,10 @@ use std::{net::IpAddr, time::Duration};
 
 use bytes::Bytes;
 use guestlane_genesys::{
-    Clock, Timestamp, Trust, trace,
-    transport::{Answer, NoAnswer, NoTrustRoots, Transport, retry_after},
+    Clock, Timestamp, Trust,
+    foreign::one_line,
+    trace,
+    transport::{Answer, NoAnswer, NoTrustRoots, Parsing, Transport, retry_after},
 };
 use http::{Request, StatusCode, header};
 use http_body_util::Full;
@@ -21,6 +23,15 @@ use crate::store::DeliveryState;
 /// The longest a try may take (R10).
 pub(super) const TRY_LIMIT: Duration = Duration::from_secs(3);
 
+/// The longest wait that a receiver's `Retry-After` can ask for. The guest's later events wait
+/// behind this one.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * HOUR);
+
+/// How long an event may be old for a try that could not leave this machine not to count. A machine
+/// that is unable for longer (it has no IPv6, for example, and the receiver has nothing else) gets
+/// its dead letters, for a person to see.
+const LOCAL_PATIENCE: Duration = Duration::from_secs(24 * HOUR);
+
 /// When the tries come after the event, each counted from the failure of the one before: the schedule of Standard Webhooks.
 const SCHEDULE: [Duration; 9] = [
     Duration::from_secs(5),
@@ -35,6 +46,16 @@ const SCHEDULE: [Duration; 9] = [
 ];
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
+
+/// What came of a try.
+#[derive(Debug)]
+pub(super) enum Tried {
+    /// The receiver answered or did not: this is written down.
+    Settled(Settlement),
+    /// This machine could not connect, for the reason that is said. The receiver has no part in it,
+    /// so it is none of its tries.
+    Local(String),
+}
 
 /// What a try came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,8 +81,8 @@ impl Settlement {
     pub(crate) fn into_parts(self) -> (DeliveryState, Option<Timestamp>, Option<String>) {
         match self {
             Self::Delivered => (DeliveryState::Delivered, None, None),
-            Self::Again { at, error } => (DeliveryState::Pending, Some(at), Some(error)),
-            Self::Dead { error } => (DeliveryState::Dead, None, Some(error)),
+            Self::Again { at, error } => (DeliveryState::Pending, Some(at), Some(one_line(&error))),
+            Self::Dead { error } => (DeliveryState::Dead, None, Some(one_line(&error))),
         }
     }
 }
@@ -79,7 +100,7 @@ pub struct Crm {
 impl Crm {
     /// Nothing is sent yet.
     pub fn new(url: Url, networks: Networks, secret: WebhookSecret, trust: &Trust, clock: Clock) -> Result<Self, NoTrustRoots> {
-        let transport = Transport::with_resolver(clock.clone(), TRY_LIMIT, VettingResolver(networks), trust)?;
+        let transport = Transport::with_resolver(clock.clone(), TRY_LIMIT, VettingResolver(networks), trust, Parsing::Lenient)?;
         Ok(Self { url, networks, secret, transport, clock })
     }
 
@@ -89,13 +110,17 @@ impl Crm {
     }
 
     /// Sends the event once, and decides what follows.
-    pub(super) async fn deliver(&self, event: &Event) -> Settlement {
+    pub(super) async fn deliver(&self, event: &Event) -> Tried {
         let sent = self.send(event).await;
         let now = self.clock.now();
-        match verdict(sent, now) {
+        let sent = match sent {
+            Err(NoAnswer::Local(reason)) if now.since(event.created_at) < LOCAL_PATIENCE => return Tried::Local(reason),
+            sent => sent,
+        };
+        Tried::Settled(match verdict(sent, now) {
             Ok(()) => Settlement::Delivered,
             Err(failed) => after_failure(event.tries, failed, now, fastrand::f64()),
-        }
+        })
     }
 
     async fn send(&self, event: &Event) -> Result<Answer, NoAnswer> {
@@ -116,7 +141,7 @@ impl Crm {
             .header("webhook-signature", self.secret.sign(&event.id, now, event.body.as_bytes()))
             .body(Full::new(Bytes::copy_from_slice(event.body.as_bytes())))
             .map_err(|error| NoAnswer::NotSent(error.to_string()))?;
-        self.transport.send(request, now + TRY_LIMIT).await
+        self.transport.send_for_head(request, now + TRY_LIMIT).await
     }
 
     fn literal_address(&self) -> Option<IpAddr> {
@@ -134,7 +159,8 @@ struct Failed {
     at_least: Duration,
 }
 
-/// 2xx is delivered, all else is not: a redirect is not followed, it could lead anywhere.
+/// 2xx is delivered, whatever follows the status line; all else is not: a redirect is not followed,
+/// it could lead anywhere.
 fn verdict(sent: Result<Answer, NoAnswer>, now: Timestamp) -> Result<(), Failed> {
     match sent {
         Ok(answer) if answer.status.is_success() => Ok(()),
@@ -142,7 +168,7 @@ fn verdict(sent: Result<Answer, NoAnswer>, now: Timestamp) -> Result<(), Failed>
             let redirect = if answer.status.is_redirection() { " (redirects are not followed)" } else { "" };
             let gone = if answer.status == StatusCode::GONE { " (the receiver is gone)" } else { "" };
             let error = format!("the CRM answered HTTP {}{redirect}{gone}", answer.status.as_u16());
-            Err(Failed { error, at_least: retry_after(&answer.headers, now).unwrap_or_default() })
+            Err(Failed { error, at_least: retry_after(&answer.headers, now, MAX_RETRY_AFTER).unwrap_or_default() })
         }
         Err(no_answer) => Err(Failed { error: format!("the CRM did not answer: {no_answer}"), at_least: Duration::ZERO }),
     }

@@ -1,6 +1,13 @@
 //! Delivers in the background: nothing that happens here delays or fails a session.
 
-use std::{ops::Add, sync::Arc, time::Duration};
+use std::{
+    ops::Add,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use guestlane_genesys::{Clock, Seam, Seams, Timestamp, trace};
@@ -8,7 +15,7 @@ use tokio::sync::{Semaphore, watch};
 use tracing::{Instrument, Span, debug, field::Empty, info_span, warn};
 
 use super::{
-    deliver::{Crm, Settlement, TRY_LIMIT},
+    deliver::{Crm, Settlement, TRY_LIMIT, Tried},
     event::Event,
     sign::WebhookSecret,
 };
@@ -23,6 +30,9 @@ const AT_ONCE: usize = 64;
 /// How often the store is asked for events whose time has come.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// How often the log says that this machine cannot connect to anything.
+const WARN_EVERY: Duration = Duration::from_secs(10);
+
 /// The outbox of one process. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Outbox {
@@ -31,6 +41,8 @@ pub struct Outbox {
     clock: Clock,
     seams: Seams,
     first_tries: Arc<watch::Sender<usize>>,
+    /// When the log said the last time that this machine cannot connect: monotonic microseconds.
+    warned_at: Arc<AtomicI64>,
 }
 
 /// Each receiver has its own room: one that is slow or down keeps nobody else waiting.
@@ -66,7 +78,14 @@ impl Outbox {
     pub fn new(receivers: Vec<Crm>, store: Store, clock: Clock) -> Self {
         let receiver = |(number, crm)| Receiver { number, crm, room: Semaphore::new(AT_ONCE) };
         let receivers = (1..).zip(receivers).map(receiver).collect();
-        Self { receivers, seams: store.seams.clone(), store, clock, first_tries: Arc::new(watch::channel(0).0) }
+        Self {
+            receivers,
+            seams: store.seams.clone(),
+            store,
+            clock,
+            first_tries: Arc::new(watch::channel(0).0),
+            warned_at: Arc::new(AtomicI64::new(i64::MIN)),
+        }
     }
 
     /// How many receivers there are.
@@ -127,9 +146,9 @@ impl Outbox {
             tries.extend(events.into_iter().map(|event| self.try_once(receiver, event)));
             match tries.next().await {
                 None => return Ok(round),
-                Some(Settlement::Delivered) => round.delivered += 1,
-                Some(Settlement::Again { .. }) => round.failed += 1,
-                Some(Settlement::Dead { .. }) => round.dead += 1,
+                Some(Tried::Settled(Settlement::Delivered)) => round.delivered += 1,
+                Some(Tried::Settled(Settlement::Again { .. }) | Tried::Local(_)) => round.failed += 1,
+                Some(Tried::Settled(Settlement::Dead { .. })) => round.dead += 1,
             }
         }
     }
@@ -147,7 +166,7 @@ impl Outbox {
         futures_util::future::join_all(self.receivers.iter().map(deliver)).await;
     }
 
-    async fn try_once(&self, receiver: &Receiver, event: Event) -> Settlement {
+    async fn try_once(&self, receiver: &Receiver, event: Event) -> Tried {
         let span = info_span!(
             target: trace::TARGET,
             "deliver",
@@ -163,8 +182,17 @@ impl Outbox {
         self.try_in_span(receiver, event).instrument(span).await
     }
 
-    async fn try_in_span(&self, receiver: &Receiver, event: Event) -> Settlement {
-        let settlement = receiver.crm.deliver(&event).await;
+    async fn try_in_span(&self, receiver: &Receiver, event: Event) -> Tried {
+        let settlement = match receiver.crm.deliver(&event).await {
+            Tried::Settled(settlement) => settlement,
+            Tried::Local(reason) => {
+                Span::current().record("error.type", &reason).record("otel.status_code", "ERROR");
+                self.warn_of_this_machine(receiver, &reason);
+                // Not written down: the event is due again when its lease ends, and no try of the
+                // receiver is used.
+                return Tried::Local(reason);
+            }
+        };
         self.seams.pass(Seam::EventSent).await;
         if let Settlement::Again { error, .. } | Settlement::Dead { error } = &settlement {
             Span::current().record("error.type", error).record("otel.status_code", "ERROR");
@@ -183,6 +211,21 @@ impl Outbox {
             warn!(%error, "a delivery could not be written down; the CRM will be told again under the same id");
         }
         self.seams.pass(Seam::EventSettled).await;
-        settlement
+        Tried::Settled(settlement)
+    }
+
+    /// Every event that is due fails in the same way at such a time, so the log says it now and
+    /// then.
+    fn warn_of_this_machine(&self, receiver: &Receiver, error: &str) {
+        let now = self.clock.monotonic().unix_micros();
+        let due = |last: i64| now.saturating_sub(last) >= i64::try_from(WARN_EVERY.as_micros()).unwrap_or(i64::MAX);
+        let claimed = self.warned_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| due(last).then_some(now));
+        if claimed.is_ok() {
+            let (receiver, lease) = (receiver.number, Event::LEASE.as_secs());
+            warn!(
+                receiver,
+                error, "this machine cannot open a connection; events are tried again within {lease} s and no try is counted"
+            );
+        }
     }
 }

@@ -392,7 +392,7 @@ impl SessionRequest {
 
 /// A caller's text, short enough for a message.
 pub(crate) fn shorten(text: &str) -> String {
-    guestlane_genesys::wire_log::one_line(text.chars().take(60).collect())
+    guestlane_genesys::foreign::one_line(&text.chars().take(60).collect::<String>())
 }
 
 #[cfg(test)]

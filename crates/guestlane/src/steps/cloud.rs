@@ -3,7 +3,7 @@
 //! None of the platform's calls takes an `Idempotency-Key`. What keeps each from being done twice is said at each.
 
 use guestlane_genesys::{
-    AcceptedMessage, CallFailed, Conversation, Done, ExternalContact, GuestSession, Operation, Seam, Timestamp,
+    AcceptedMessage, CallFailed, Conversation, Done, ExternalContact, GuestSession, Operation, PlatformId, Seam, Timestamp,
 };
 use tracing::warn;
 use uuid::Uuid;
@@ -37,7 +37,7 @@ impl Lane {
             };
             (Some(done.value.id), done.tries)
         } else if let Some(known) = self.store.contact_of(request.guest.clone(), session.id).await? {
-            (Some(known), 0)
+            (Some(PlatformId::from_store(known)), 0)
         } else {
             match self.platform.create_contact(&contact, deadline).await {
                 Ok(done) => (Some(done.value.id), done.tries),
@@ -61,7 +61,7 @@ impl Lane {
         let (message_id, conversation_id, ends, tries) = match &session.way {
             Way::OpenMessaging { integration } => {
                 let done = self.bring_in(session, *integration, token, deadline).await?;
-                (done.value.id, done.value.conversation_id.filter(|id| !id.is_empty()), None, done.tries)
+                (done.value.id, done.value.conversation_id, None, done.tries)
             }
             Way::WebMessaging { .. } | Way::Rest => {
                 let guest = self.guest_session(session)?;
@@ -99,7 +99,7 @@ impl Lane {
     pub(super) async fn find_conversation(
         &self,
         session: &Session,
-        message_id: &str,
+        message_id: &PlatformId,
         deadline: Timestamp,
     ) -> Result<Transition, StepFailed> {
         let done = self.platform.conversation_of(message_id, deadline).await?;
@@ -112,11 +112,11 @@ impl Lane {
     pub(super) async fn arrange(
         &self,
         session: &Session,
-        conversation_id: &str,
+        conversation_id: &PlatformId,
         since: Timestamp,
         deadline: Timestamp,
     ) -> Result<Transition, StepFailed> {
-        let contact = session.contact_id.as_deref().filter(|_| self.cloud.link_contact);
+        let contact = session.contact_id.as_ref().filter(|_| self.cloud.link_contact);
         let mut tries = 0;
         if contact.is_some() || self.cloud.move_to_queue {
             let done = self.platform.conversation(conversation_id, self.cloud.move_to_queue, deadline).await?;
@@ -139,10 +139,10 @@ impl Lane {
             }
         }
         self.seams.pass(Seam::ConversationOpened).await;
-        self.now_open(session, conversation_id.to_owned(), tries, since)
+        self.now_open(session, conversation_id.clone(), tries, since)
     }
 
-    async fn link(&self, contact: &str, conversation: &Conversation, deadline: Timestamp) -> Result<u32, StepFailed> {
+    async fn link(&self, contact: &PlatformId, conversation: &Conversation, deadline: Timestamp) -> Result<u32, StepFailed> {
         match conversation.guest_communication() {
             Some(communication) if !conversation.is_linked_to(contact) => {
                 Ok(self.platform.link_contact(contact, &conversation.id, communication, deadline).await?.tries)
@@ -152,9 +152,10 @@ impl Lane {
     }
 
     async fn move_to_queue(&self, queue: Uuid, conversation: &Conversation, deadline: Timestamp) -> Result<u32, StepFailed> {
-        match conversation.holder() {
+        let holder = conversation.holder().and_then(|holder| holder.id.as_ref());
+        match holder {
             _ if conversation.has_arrived_in(queue) => Ok(0),
-            Some(holder) => Ok(self.platform.move_to_queue(&conversation.id, &holder.id, queue, deadline).await?.tries),
+            Some(holder) => Ok(self.platform.move_to_queue(&conversation.id, holder, queue, deadline).await?.tries),
             None => Ok(0), // it has ended: there is nothing to move
         }
     }

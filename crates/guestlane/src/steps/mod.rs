@@ -5,7 +5,7 @@ mod rest;
 
 use std::sync::Arc;
 
-use guestlane_genesys::{CallError, CallFailed, Category, Seam, Timestamp, Trail, trace};
+use guestlane_genesys::{CallError, CallFailed, Category, PlatformId, Seam, Timestamp, Trail, trace};
 use tracing::{Instrument, Span, field::Empty, info_span};
 
 use crate::{
@@ -100,7 +100,7 @@ impl Lane {
     fn now_open(
         &self,
         session: &Session,
-        conversation_id: String,
+        conversation_id: PlatformId,
         tries: u32,
         since: Timestamp,
     ) -> Result<Transition, StepFailed> {

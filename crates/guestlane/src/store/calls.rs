@@ -37,7 +37,7 @@ impl From<&Attempt> for KeptCall {
             micros: u64::try_from(attempt.took.as_micros()).unwrap_or(u64::MAX),
             status: attempt.status,
             failure: attempt.failure.clone(),
-            correlation_id: attempt.correlation_id.clone(),
+            correlation_id: attempt.correlation_id.as_deref().map(str::to_owned),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use guestlane_genesys::Timestamp;
+use guestlane_genesys::{PlatformId, Timestamp};
 use uuid::Uuid;
 
 use super::StoreError;
@@ -80,8 +80,8 @@ impl SessionRow {
             token_kid: session.token.kid.clone(),
             token_jti: session.token.jti,
             token_iat: session.token.issued_at,
-            contact_id: session.contact_id.clone(),
-            conversation_id: session.conversation_id.clone(),
+            contact_id: session.contact_id.as_deref().map(str::to_owned),
+            conversation_id: session.conversation_id.as_deref().map(str::to_owned),
             attempts: session.attempts,
             epoch: session.epoch,
             admitted_at: session.admitted_at.unix_micros(),
@@ -96,7 +96,7 @@ impl SessionRow {
             door,
             guest_session,
             guest_session_ends: session.guest_session_ends.map(Timestamp::unix_micros),
-            message_id: session.message_id.clone(),
+            message_id: session.message_id.as_deref().map(str::to_owned),
             contact_unknown: session.contact_unknown,
             person,
             plain_contact: session.plain_contact,
@@ -130,11 +130,11 @@ impl SessionRow {
             },
             state: State::from_name(&self.state).ok_or(StoreError::Row("state"))?,
             token: TokenIdentity { kid: self.token_kid, jti: self.token_jti, issued_at: self.token_iat },
-            contact_id: self.contact_id,
+            contact_id: self.contact_id.map(PlatformId::from_store),
             plain_contact: self.plain_contact,
             contact_unknown: self.contact_unknown,
-            message_id: self.message_id,
-            conversation_id: self.conversation_id,
+            message_id: self.message_id.map(PlatformId::from_store),
+            conversation_id: self.conversation_id.map(PlatformId::from_store),
             guest_session_ends: self.guest_session_ends.map(time),
             attempts: self.attempts,
             epoch: self.epoch,

@@ -79,7 +79,7 @@ async fn each_fault_alone_at_5_percent_of_all_calls_loses_nobody() {
         assert!(world.sim.state().faults[kind.name()] > 0, "{}", kind.name());
         let opened = created.iter().filter(|created| created.is_ok()).count();
         // What the platform refuses for good ends a session; everything else is repeated, and at 5 % that is enough.
-        let final_kinds = ["400", "401", "403", "404", "redirect", "stale", "token-revoked", "clock-skew"];
+        let final_kinds = ["400", "400-echo", "401", "403", "404", "redirect", "stale", "token-revoked", "clock-skew"];
         assert!(opened == GUESTS || final_kinds.contains(&kind.name()), "{}: {opened} opened", kind.name());
         assert_each_unfinished_one_says_why(&lane, opened).await;
         world.faults(&[]);

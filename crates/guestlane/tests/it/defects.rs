@@ -39,7 +39,9 @@ async fn the_error_wrapper_drops_the_status_so_a_429_is_never_counted_as_one() {
     world.faults(&["contact:429"]);
     lane.create(request("ann")).await.unwrap_err();
     let errors = lane.store().error_counts().await.unwrap();
-    assert_eq!((errors.rate_limit, errors.total), (4, 4));
+    let calls = world.sim.state().calls["contact"];
+    assert!(calls > 4, "a 429 is none of the three repetitions: {calls}");
+    assert_eq!((errors.rate_limit, errors.total), (calls, calls));
 }
 
 #[tokio::test]

@@ -220,11 +220,11 @@ impl Model {
             _ => Step::Arrange,
         };
         let done = match step {
-            Step::Message => session.clone().message_sent("message".to_owned(), None, None, 1, self.now),
-            Step::Find => session.clone().conversation_found("conversation".to_owned(), 1, self.now),
-            Step::Arrange => session.clone().opened("conversation".to_owned(), 1, self.now, self.now),
-            Step::Contact => session.clone().contact_created(Some("contact".to_owned()), 1, self.now),
-            Step::Conversation => session.clone().opened("conversation".to_owned(), 1, self.now, self.now),
+            Step::Message => session.clone().message_sent("message".parse().unwrap(), None, None, 1, self.now),
+            Step::Find => session.clone().conversation_found("conversation".parse().unwrap(), 1, self.now),
+            Step::Arrange => session.clone().opened("conversation".parse().unwrap(), 1, self.now, self.now),
+            Step::Contact => session.clone().contact_created(Some("contact".parse().unwrap()), 1, self.now),
+            Step::Conversation => session.clone().opened("conversation".parse().unwrap(), 1, self.now, self.now),
         };
         let mut went_well = self.with(index, hold(done.unwrap()));
         went_well.platform.perform(step, self.is_official(), self.now);

@@ -176,9 +176,9 @@ async fn write(store: &Store, world: &World, guest: usize) {
         errors: rates,
         calls: Vec::new(),
     };
-    let after = session.clone().contact_created(Some("contact".to_owned()), 1, now).unwrap();
+    let after = session.clone().contact_created(Some("contact".parse().unwrap()), 1, now).unwrap();
     let session = store.advance(step(&session, after, None, Vec::new())).await.unwrap().value.session;
-    let after = session.clone().opened("conversation".to_owned(), 1, now, now).unwrap();
+    let after = session.clone().opened("conversation".parse().unwrap(), 1, now, now).unwrap();
     let record = Entry::of(&after, Status::Success, rates, now);
     let event = Event::session_created(&after, 1, now);
     let advanced = store.advance(step(&session, after, Some(record), vec![event])).await.unwrap().value;

@@ -95,6 +95,18 @@ async fn a_row_that_is_refused_says_why_and_the_others_go_on() {
     assert_eq!((results[2].line, results[2].failure.as_ref()), (5, Some(&failure)));
 }
 
+/// The reader of a batch's results need not be the one whose row it is.
+#[tokio::test]
+async fn the_platforms_sentence_about_a_row_stays_out_of_the_results() {
+    let world = World::new().await;
+    let id = enqueue(&world, rows(1)).await;
+    world.faults(&["contact:400-echo"]);
+    assert_eq!(work(&world, id, 1).await.failed, 1);
+    let failure = world.state().await.store.row_results(id, 0, 1).await.unwrap().remove(0).failure.unwrap();
+    assert!(failure.message.contains("HTTP 400 bad.request") && failure.cause.contains("HTTP 400 bad.request"), "{failure:?}");
+    assert!(!format!("{failure:?}").contains("premium"), "{failure:?}");
+}
+
 /// As after an update: what a newer version wrote, or what somebody changed by hand.
 #[tokio::test]
 async fn a_row_that_cannot_be_read_says_so_and_the_others_go_on() {

@@ -1,9 +1,9 @@
 //! Several processes, one database: one access token, one quota, one who rotates, a log for each.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
-use guestlane::{Clock, Lane, LaneConfig, Rate, store::Store, token::KeySchedule};
+use guestlane::{Clock, Lane, LaneConfig, Rate, request::SessionRequest, store::Store, token::KeySchedule};
 
 use crate::world::{World, request, tell};
 
@@ -189,4 +189,66 @@ async fn a_key_that_is_made_or_revoked_is_told_to_all() {
     changes.next().await;
     one.revoke_api_key(id, world.clock.now()).await.unwrap();
     changes.next().await;
+}
+
+/// Both commits last long enough to overlap, and neither statement could see the other's event.
+#[tokio::test]
+async fn two_processes_that_open_sessions_of_one_guest_at_once_keep_the_order_of_its_events() {
+    let world = World::new().await;
+    drop(world.lane().await); // the keys
+    let lanes = machines(&world, 2).await;
+    world.sql(
+        "CREATE FUNCTION slow_commit() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.3); RETURN NULL; END'; \
+         CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON outbox DEFERRABLE INITIALLY DEFERRED \
+         FOR EACH ROW EXECUTE FUNCTION slow_commit()",
+    );
+    for guest in ["ann", "bob", "cy"] {
+        world.faults(&["crm:500"]);
+        let before = world.journal("crm").len();
+        let wish = |key: usize| SessionRequest { key: format!("{guest}-{key}").parse().unwrap(), ..request(guest) };
+        let created = join_all(lanes.iter().zip(1..).map(|(lane, key)| lane.create(wish(key)))).await;
+        assert!(created.iter().all(Result::is_ok), "{created:?}");
+        for lane in &lanes {
+            while !lane.outbox().unwrap().first_tries_done().await {}
+        }
+        assert_eq!(world.journal("crm").len() - before, 1, "{guest}: one event is tried, and the other waits for it");
+        world.faults(&[]);
+        world.clock.advance(Duration::from_secs(10));
+        let told = world.sim.crm_events().len();
+        for lane in &lanes {
+            lane.outbox().unwrap().deliver_due().await.unwrap();
+        }
+        let written = lanes[0].store().events(None, None, 2).await.unwrap();
+        let order: Vec<_> = written.iter().rev().map(|event| event.event.body.clone()).collect();
+        let arrived: Vec<_> =
+            world.sim.crm_events()[told..].iter().map(|event| event["data"]["conversationId"].to_string()).collect();
+        assert!(arrived.len() == 2 && order.iter().zip(&arrived).all(|(body, id)| body.contains(id.as_str())), "{arrived:?}");
+    }
+}
+
+/// Group commits of several processes take the locks of many guests at once, in whatever order
+/// their sessions come.
+#[tokio::test]
+async fn processes_that_open_sessions_of_the_same_guests_do_not_block_each_other() {
+    let world = World::new().await;
+    drop(world.lane().await); // the keys
+    let lanes = machines(&world, 4).await;
+    let waves = lanes.iter().enumerate().map(|(n, lane)| async move {
+        // Each process has the guests in another order.
+        let wishes = (0..60).map(|at| {
+            let guest = format!("guest-{}", (at * (2 * n + 1)) % 60);
+            let key = format!("{guest}-{n}-{at}").parse().unwrap();
+            lane.create(SessionRequest { key, ..request(&guest) })
+        });
+        join_all(wishes).await.iter().filter(|created| created.is_err()).count()
+    });
+    assert_eq!(join_all(waves).await, [0; 4]);
+    for lane in &lanes {
+        while !lane.outbox().unwrap().first_tries_done().await {}
+    }
+    while lanes[0].store().pending_events().await.unwrap() > 0 {
+        world.clock.advance(Duration::from_secs(11));
+        lanes[0].outbox().unwrap().deliver_due().await.unwrap();
+    }
+    assert_eq!(world.sim.state().crm.events, 240);
 }

@@ -20,10 +20,14 @@ mod defects;
 mod fleet;
 #[path = "../it/flow.rs"]
 mod flow;
+#[path = "../it/foreign.rs"]
+mod foreign;
 #[path = "../it/model.rs"]
 mod model;
 #[cfg(debug_assertions)]
 mod moving;
+#[path = "../it/peer.rs"]
+mod peer;
 #[path = "../it/recovery.rs"]
 mod recovery;
 #[path = "../it/retention.rs"]

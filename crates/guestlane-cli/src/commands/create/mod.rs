@@ -64,8 +64,8 @@ fn show(opened: &Opened, json: bool, show_token: bool) {
     let latency = session.latency.map_or_else(missing, |latency| format!("{:.1} ms", latency.as_secs_f64() * 1000.0));
     let mut rows = vec![
         ("queue", session.request.queue.to_string()),
-        ("contact", session.contact_id.clone().unwrap_or_else(missing)),
-        ("conversation", session.conversation_id.clone().unwrap_or_else(missing)),
+        ("contact", session.contact_id.as_ref().map_or_else(missing, ToString::to_string)),
+        ("conversation", session.conversation_id.as_ref().map_or_else(missing, ToString::to_string)),
         ("session", session.id.to_string()),
         ("key", session.request.key.to_string()),
         ("latency", latency),

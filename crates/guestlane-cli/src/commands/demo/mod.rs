@@ -182,8 +182,8 @@ fn tell(queues: &[Queue], created: &[Result<Opened, Error>], state: &State) {
         vec![
             session.request.guest.to_string(),
             names.get(&session.request.queue.0).copied().unwrap_or_default().to_owned(),
-            session.contact_id.clone().unwrap_or_default(),
-            session.conversation_id.clone().unwrap_or_default(),
+            session.contact_id.as_deref().unwrap_or_default().to_owned(),
+            session.conversation_id.as_deref().unwrap_or_default().to_owned(),
             session.latency.map(|latency| format!("{:.0} ms", latency.as_secs_f64() * 1000.0)).unwrap_or_default(),
             calls,
         ]

@@ -27,11 +27,11 @@ pub(crate) enum Before {
 pub(crate) fn before(fault: &Fault, tracing_id: Option<String>) -> Before {
     let refuse = |code, text: &str| Before::Answer(error(code, text, tracing_id.clone()).into());
     match fault.kind {
-        FaultKind::TooManyRequests | FaultKind::TooManyRequestsDate => {
+        FaultKind::TooManyRequests | FaultKind::TooManyRequestsDate | FaultKind::TooManyRequestsSentence => {
             let seconds = fault.retry_after.map_or(1, |wait| wait.as_secs());
             Before::Answer(too_many("Message rate too high for this session", seconds, tracing_id).into())
         }
-        FaultKind::BadRequest | FaultKind::Redirect => refuse(400, "Request failed."),
+        FaultKind::BadRequest | FaultKind::BadRequestEcho | FaultKind::Redirect => refuse(400, "Request failed."),
         FaultKind::Unauthorized => refuse(401, "User is unauthorized"),
         FaultKind::Forbidden => refuse(403, "Access denied"),
         FaultKind::NotFound => refuse(404, "Not found"),
@@ -105,7 +105,9 @@ pub(crate) fn after(fault: &Fault, answer: ServerFrame) -> (After, Option<u16>) 
         FaultKind::Huge => (After::Last(" ".repeat(HUGE)), Some(answer.code)),
         FaultKind::TooManyRequests
         | FaultKind::TooManyRequestsDate
+        | FaultKind::TooManyRequestsSentence
         | FaultKind::BadRequest
+        | FaultKind::BadRequestEcho
         | FaultKind::Unauthorized
         | FaultKind::Forbidden
         | FaultKind::NotFound

@@ -60,7 +60,7 @@ impl Organization {
         if self.guests.sessions.get(key).is_some_and(|session| session.subject.is_some()) {
             said.metadata.insert("authenticated".to_owned(), "true".to_owned());
         }
-        let id = said.id.clone().unwrap_or_default();
+        let id = said.id.as_deref().unwrap_or_default().to_owned();
         let echo = ServerFrame { tracing_id, ..frames::push(Body::Structured(said.clone().into())) };
         let mut reply = Reply::from(echo);
         self.guests.broadcast(key, &reply.answer, Some(connection));
@@ -129,13 +129,13 @@ impl Organization {
 
     /// The guest's message as it comes back: with the platform's id and time.
     pub(super) fn inbound(&mut self, mut message: Message, now: Timestamp) -> Message {
-        let id = self.new_id().simple().to_string();
+        let id = self.new_id().simple().to_string().parse().ok();
         let their_id = message.channel.as_ref().and_then(|channel| channel.fields.get("messageId").cloned());
         let their_id = their_id.unwrap_or_else(|| json!(self.new_id()));
         message.metadata.insert("correlationId".to_owned(), self.new_id().to_string());
         let fields = json!({"time": now, "type": "Private", "messageId": their_id});
         message.channel = Some(Channel { metadata: None, fields: object(fields) });
-        Message { id: Some(id), direction: Some(Direction::Inbound), ..message }
+        Message { id, direction: Some(Direction::Inbound), ..message }
     }
 
     /// A message of the organization's side.
@@ -143,7 +143,7 @@ impl Organization {
         let from = if bot { json!({"nickname": "Helper Bot"}) } else { json!({"firstName": "Sam", "nickname": "Sam"}) };
         let fields = object(json!({"time": now, "type": "Private", "from": from}));
         Message {
-            id: Some(self.new_id().simple().to_string()),
+            id: self.new_id().simple().to_string().parse().ok(),
             direction: Some(Direction::Outbound),
             originating_entity: Some(if bot { "Bot" } else { "Human" }.to_owned()),
             channel: Some(Channel { metadata: None, fields }),

@@ -1,7 +1,8 @@
 //! CRM events that wait to be delivered, and what became of them.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use guestlane_genesys::{Seam, Timestamp};
 use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
@@ -36,9 +37,19 @@ pub(super) struct NewEvents {
     /// Whether an event of the same guest goes before it in the same transaction.
     waits: Vec<bool>,
     guests: HashSet<(String, u32)>,
+    /// One for each guest, in ascending order.
+    locks: BTreeSet<i64>,
 }
 
 impl NewEvents {
+    /// Taken before the events are written, and held until the transaction ends. A second process
+    /// that writes an event of the same guest waits here, and its statement then sees the first
+    /// one's event: without it, both would believe that theirs is the first to be tried.
+    ///
+    /// The locks come in ascending order, and nothing that is locked after them is waited for by a
+    /// transaction that has no events, so that two transactions cannot wait for each other.
+    pub(super) const LOCK: &str = "SELECT pg_advisory_xact_lock(guest) FROM unnest($1::bigint[]) AS guest";
+
     /// Says whether the first try is due: not while an earlier event of the same guest waits for the same receiver. Then it is leased to whoever
     /// wrote it.
     pub(super) const INSERT: &str = "WITH new AS (SELECT t.*, waits_here OR EXISTS (SELECT 1 FROM outbox o \
@@ -59,6 +70,12 @@ impl NewEvents {
         self.created_at.push(event.created_at.unix_micros());
         self.due_at.push(event.due_at.unix_micros());
         self.waits.push(!self.guests.insert((event.guest.clone(), event.receiver)));
+        self.locks.insert(lock_of(&event.guest));
+    }
+
+    /// What [`LOCK`](Self::LOCK) takes.
+    pub(super) fn locks(&self) -> Vec<i64> {
+        self.locks.iter().copied().collect()
     }
 
     pub(super) fn params(&self) -> Vec<&(dyn ToSql + Sync)> {
@@ -68,6 +85,13 @@ impl NewEvents {
     pub(super) fn len(&self) -> usize {
         self.id.len()
     }
+}
+
+/// Advisory locks are numbers, common to the whole database. Two guests with one number wait for
+/// each other for the length of a commit.
+fn lock_of(guest: &str) -> i64 {
+    let hash = digest(&SHA256, format!("guestlane outbox order\0{guest}").as_bytes());
+    hash.as_ref().first_chunk().copied().map_or(0, i64::from_be_bytes)
 }
 
 /// What a try came to.

@@ -349,8 +349,14 @@ impl Thread {
         let known = migrations::known_number();
         let advanced: [&(dyn tokio_postgres::types::ToSql + Sync); 7] =
             [&number, &size, &before, &new_size, &frontier, &sealed.batch, &known];
-        let first_at = first.len();
+        let goes_on = first.is_empty();
         let mut steps: Vec<Step<'_>> = first;
+        let locks = plan.events.locks();
+        let locked: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&locks];
+        if plan.events.len() > 0 {
+            steps.push(Step::Query(NewEvents::LOCK, &locked));
+        }
+        let events_at = steps.len();
         if plan.events.len() > 0 {
             steps.push(Step::Query(NewEvents::INSERT, &events));
         }
@@ -365,7 +371,6 @@ impl Thread {
         }
         steps.push(Step::Query(ADVANCE_LOG, &advanced));
         steps.push(Step::Plain("COMMIT"));
-        let goes_on = first_at == 0;
         let answers = if goes_on { self.connection.go_on(&steps) } else { self.connection.pipeline(&steps) };
         let answers = match answers {
             Ok(answers) => answers,
@@ -378,7 +383,7 @@ impl Thread {
         };
         if plan.events.len() > 0 {
             let first: HashSet<(String, i32)> =
-                answers[first_at].iter().filter(|row| row.get(2)).map(|row| (row.get(0), row.get(1))).collect();
+                answers[events_at].iter().filter(|row| row.get(2)).map(|row| (row.get(0), row.get(1))).collect();
             for (kept, events) in kept.iter_mut().zip(&plan.events_of) {
                 kept.first = events.iter().map(|event| first.contains(&(event.id.clone(), receiver(event)))).collect();
             }

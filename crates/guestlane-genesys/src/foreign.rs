@@ -1,0 +1,408 @@
+//! Text that the platform or a webhook receiver chose: bounded and cleaned where it enters, before
+//! a path, a record or a log sees it.
+//!
+//! A decoded answer has no `String` for what a later step uses. It has one of these types, each of
+//! which says where it may go:
+//!
+//! | Type | Bound | May go to |
+//! |---|---|---|
+//! | [`PlatformId`] | 1 to 1,024 visible ASCII characters | paths (percent-encoded), records, logs |
+//! | [`CorrelationId`] | 256 characters on one line | records, logs |
+//! | [`ErrorCode`] | 128 visible ASCII characters, or none | records, logs |
+//! | [`Sentence`] | 300 characters on one line | the caller whose request caused it |
+
+use std::{fmt, ops::Deref, str::FromStr};
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use uuid::Uuid;
+
+/// All but the unreserved characters of RFC 3986, section 2.3.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// The longest sentence that is kept, in characters.
+const MAX_SENTENCE: usize = 300;
+
+/// The longest secret of an answer that fits into a header.
+const MAX_TOKEN: usize = 16 * 1024;
+
+/// Common to all of these types: they are read as text, and only their constructors make them.
+macro_rules! text {
+    ($name:ident) => {
+        impl $name {
+            /// The text itself.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl Deref for $name {
+            type Target = str;
+
+            fn deref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl PartialEq<str> for $name {
+            fn eq(&self, other: &str) -> bool {
+                *self.0 == *other
+            }
+        }
+
+        impl PartialEq<&str> for $name {
+            fn eq(&self, other: &&str) -> bool {
+                *self.0 == **other
+            }
+        }
+    };
+}
+
+/// An identifier that the platform gave to something: 1 to [`PlatformId::MAX`] visible ASCII
+/// characters.
+///
+/// The platform's own are UUIDs. Its documents promise no form, so none is demanded beyond what a
+/// path, a record and a log can hold.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(transparent)]
+pub struct PlatformId(Box<str>);
+
+text!(PlatformId);
+
+/// A text that is no identifier of the platform. The text itself is not repeated: it may be long,
+/// or personal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an id is not 1 to {} visible ASCII characters", PlatformId::MAX)]
+pub struct InvalidPlatformId;
+
+impl PlatformId {
+    /// The longest one, in characters.
+    pub const MAX: usize = 1024;
+
+    /// One that is in the store. An older version may have stored one that would be refused today:
+    /// the session's row stays readable.
+    pub fn from_store(id: impl Into<Box<str>>) -> Self {
+        Self(id.into())
+    }
+}
+
+impl FromStr for PlatformId {
+    type Err = InvalidPlatformId;
+
+    /// A segment of dots would be resolved away from a path, encoded or not.
+    fn from_str(text: &str) -> Result<Self, InvalidPlatformId> {
+        let visible = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+        let fits = visible && text.len() <= Self::MAX && text != "." && text != "..";
+        if fits { Ok(Self(text.into())) } else { Err(InvalidPlatformId) }
+    }
+}
+
+impl From<Uuid> for PlatformId {
+    fn from(id: Uuid) -> Self {
+        Self(id.to_string().into())
+    }
+}
+
+impl<'de> Deserialize<'de> for PlatformId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// What to quote to the platform's support: at most [`CorrelationId::MAX`] characters on one line.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(transparent)]
+pub struct CorrelationId(Box<str>);
+
+text!(CorrelationId);
+
+impl CorrelationId {
+    /// The longest one, in characters.
+    pub const MAX: usize = 256;
+
+    /// Cut and cleaned; `None` where nothing is left.
+    pub fn new(text: &str) -> Option<Self> {
+        let cleaned = clean(text, Self::MAX);
+        let id = cleaned.trim();
+        (!id.is_empty()).then(|| Self(id.into()))
+    }
+}
+
+/// The platform's dotted code of a refusal, or OAuth's `error`: at most [`ErrorCode::MAX`] visible
+/// ASCII characters; empty where there is none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(transparent)]
+pub struct ErrorCode(Box<str>);
+
+text!(ErrorCode);
+
+impl ErrorCode {
+    /// The longest one, in characters.
+    pub const MAX: usize = 128;
+
+    /// A text that is no code (it has spaces, or is a page of HTML) is none: a code goes on record,
+    /// and a sentence must not.
+    pub fn new(text: &str) -> Self {
+        let fits = text.len() <= Self::MAX && text.bytes().all(|byte| byte.is_ascii_graphic());
+        Self(if fits { text.into() } else { Box::default() })
+    }
+}
+
+/// What the platform says in its own words: at most 300 characters on one line; empty where it says
+/// nothing.
+///
+/// It may repeat what was sent, attributes included. So it is shown to the caller whose request
+/// caused it, by [`for_caller`](Self::for_caller), and has no `Display`: nothing can put it into a
+/// log or a record by accident.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Sentence(Box<str>);
+
+impl Sentence {
+    /// Cut and cleaned.
+    pub fn new(text: &str) -> Self {
+        Self(clean(text, MAX_SENTENCE).into())
+    }
+
+    /// Whether nothing was said.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The words, for the caller whose request caused them.
+    pub fn for_caller(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether a phrase is in it, whatever the case.
+    pub fn mentions(&self, phrase: &str) -> bool {
+        self.0.to_ascii_lowercase().contains(phrase)
+    }
+
+    /// The wait that a sentence such as «Retry the request in [42] seconds» names: the first whole
+    /// number in front of «second».
+    pub(crate) fn seconds(&self) -> Option<u64> {
+        let words: Vec<_> =
+            self.0.split_ascii_whitespace().map(|word| word.trim_matches(['[', ']', '(', ')', '.', ','])).collect();
+        let named = words.windows(2).find(|pair| pair[1].starts_with("second") && !pair[0].is_empty())?;
+        named[0].parse().ok()
+    }
+}
+
+impl fmt::Debug for Sentence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sentence({} bytes)", self.0.len())
+    }
+}
+
+/// A path of the platform's API. What is not fixed in the source text gets into it as a
+/// percent-encoded segment only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiPath(String);
+
+impl ApiPath {
+    /// A path without any variable part; it begins with a slash.
+    pub fn new(fixed: &'static str) -> Self {
+        Self(fixed.to_owned())
+    }
+
+    /// With a slash and one more segment, percent-encoded.
+    #[must_use]
+    pub fn segment(mut self, segment: impl fmt::Display) -> Self {
+        self.0.push('/');
+        self.0.extend(utf8_percent_encode(&segment.to_string(), SEGMENT));
+        self
+    }
+
+    /// With more fixed text.
+    #[must_use]
+    pub fn then(mut self, fixed: &'static str) -> Self {
+        self.0.push_str(fixed);
+        self
+    }
+
+    /// As it is sent.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A text from outside on one line: no control or invisible formatting characters, and cut after
+/// `most` characters.
+pub fn clean(text: &str, most: usize) -> String {
+    let mut line: String = text.chars().take(most).map(|c| if is_hidden(c) { ' ' } else { c }).collect();
+    if text.chars().nth(most).is_some() {
+        line.pop();
+        line.push('…');
+    }
+    line
+}
+
+/// A text from outside, fit to stand in a log line or on a terminal: on one line, at most 300
+/// characters.
+pub fn one_line(text: &str) -> String {
+    clean(text, MAX_SENTENCE)
+}
+
+/// Control characters, and those that turn, hide or break a line without being seen (Unicode
+/// categories Cf, Zl and Zp).
+fn is_hidden(c: char) -> bool {
+    let invisible = matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
+    c.is_control() || invisible
+}
+
+/// A field that nothing relies on: of another type than expected, it is as if it were absent.
+pub(crate) fn lenient<'de, D: Deserializer<'de>, T: Default + DeserializeOwned>(deserializer: D) -> Result<T, D::Error> {
+    Ok(serde_json::from_value(Value::deserialize(deserializer)?).unwrap_or_default())
+}
+
+/// A list of which each item is read by itself: one of another shape than expected is left out.
+pub(crate) fn lenient_list<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    let items = match Value::deserialize(deserializer)? {
+        Value::Array(items) => items,
+        _ => Vec::new(),
+    };
+    Ok(items.into_iter().filter_map(|item| serde_json::from_value(item).ok()).collect())
+}
+
+/// A whole number, also as text (`"1800"`) or with a fraction of zero (`1800.0`). Anything else is
+/// as if it were absent.
+pub(crate) fn lenient_number<'de, D: Deserializer<'de>, T: TryFrom<i128>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    let whole = |text: &str| -> Option<i128> {
+        // Beyond 2^53 a number with a fraction is not exact any more.
+        let exact = |number: &f64| number.fract() == 0.0 && number.abs() <= 9_007_199_254_740_992.0;
+        text.parse().ok().or_else(|| text.parse::<f64>().ok().filter(exact).map(|number| number as i128))
+    };
+    let number = match Value::deserialize(deserializer)? {
+        Value::Number(number) => whole(&number.to_string()),
+        Value::String(text) => whole(text.trim()),
+        _ => None,
+    };
+    Ok(number.and_then(|number| T::try_from(number).ok()))
+}
+
+/// An id that may be absent, null or empty. One that is there must be good: it is what the next
+/// step would use.
+pub(crate) fn optional_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PlatformId>, D::Error> {
+    match Option::<String>::deserialize(deserializer)? {
+        None => Ok(None),
+        Some(text) if text.is_empty() => Ok(None),
+        Some(text) => text.parse().map(Some).map_err(serde::de::Error::custom),
+    }
+}
+
+/// A token that has to fit into a header: visible ASCII, at most 16 KiB.
+pub(crate) fn token<'de, D: Deserializer<'de>, T: From<String>>(deserializer: D) -> Result<T, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let fits = !text.is_empty() && text.len() <= MAX_TOKEN && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if fits { Ok(text.into()) } else { Err(serde::de::Error::custom("the token does not fit into a header")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn an_id_is_visible_ascii_of_a_bounded_length() {
+        let longest = "i".repeat(PlatformId::MAX);
+        for good in ["a", "0a110000-0000-4000-8000-000000000002", "a/b?c", &longest] {
+            assert_eq!(good.parse::<PlatformId>().unwrap(), good);
+        }
+        let too_long = "i".repeat(PlatformId::MAX + 1);
+        for bad in ["", ".", "..", " ", "a b", "a\n", "a\u{202e}b", "é", &too_long] {
+            assert_eq!(bad.parse::<PlatformId>(), Err(InvalidPlatformId), "{bad:?}");
+            assert!(serde_json::from_value::<PlatformId>(bad.into()).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_id_cannot_leave_its_segment() {
+        let path = |id: &str| ApiPath::new("/api/v2/conversations").segment(id.parse::<PlatformId>().unwrap()).then("/details");
+        assert_eq!(path("c-1.x_y~z").as_str(), "/api/v2/conversations/c-1.x_y~z/details");
+        assert_eq!(path("../queues?x=1#y").as_str(), "/api/v2/conversations/..%2Fqueues%3Fx%3D1%23y/details");
+        assert_eq!(path("%2e%2e").as_str(), "/api/v2/conversations/%252e%252e/details");
+    }
+
+    #[test]
+    fn a_correlation_id_is_one_short_line() {
+        assert_eq!(CorrelationId::new("c-1").unwrap(), "c-1");
+        assert_eq!(CorrelationId::new("a\nThe session is open.\u{1b}[31m").unwrap(), "a The session is open. [31m");
+        assert_eq!(CorrelationId::new(&"é".repeat(9000)).unwrap().chars().count(), CorrelationId::MAX);
+        assert_eq!(CorrelationId::new(" \r\n "), None);
+    }
+
+    #[test]
+    fn a_code_is_a_code_or_nothing() {
+        assert_eq!(ErrorCode::new("too.many.requests"), "too.many.requests");
+        for sentence in ["Invalid value: gold", "a\nb", &"x".repeat(129)] {
+            assert_eq!(ErrorCode::new(sentence), "");
+        }
+    }
+
+    #[test]
+    fn a_sentence_is_not_shown_by_debug_and_names_its_wait() {
+        let sentence = Sentence::new("Rate limit exceeded the maximum. Retry the request in [42] seconds");
+        assert_eq!(format!("{sentence:?}"), "Sentence(66 bytes)");
+        assert_eq!(sentence.seconds(), Some(42));
+        for (text, seconds) in [
+            ("try again in 60 seconds", Some(60)),
+            ("Retry in (1) second.", Some(1)),
+            ("Retry the request in [] seconds", None),
+            ("Retry the request in [-4] seconds", None),
+            ("in [99999999999999999999999] seconds", None),
+            ("a few seconds", None),
+            ("seconds", None),
+            ("", None),
+        ] {
+            assert_eq!(Sentence::new(text).seconds(), seconds, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_number_may_be_text_or_have_a_fraction_of_zero() {
+        #[derive(Deserialize)]
+        struct Life {
+            #[serde(default, deserialize_with = "lenient_number")]
+            seconds: Option<u32>,
+        }
+        let read = |json: &str| serde_json::from_str::<Life>(json).unwrap().seconds;
+        for good in [r#"{"seconds":1800}"#, r#"{"seconds":"1800"}"#, r#"{"seconds":1800.0}"#, r#"{"seconds":" 1800.0 "}"#] {
+            assert_eq!(read(good), Some(1800), "{good}");
+        }
+        for absent in ["{}", r#"{"seconds":null}"#, r#"{"seconds":[]}"#, r#"{"seconds":"soon"}"#, r#"{"seconds":-1}"#] {
+            assert_eq!(read(absent), None, "{absent}");
+        }
+        for absent in [r#"{"seconds":1.5}"#, r#"{"seconds":1e300}"#, r#"{"seconds":"NaN"}"#, r#"{"seconds":4294967296}"#] {
+            assert_eq!(read(absent), None, "{absent}");
+        }
+    }
+
+    #[test]
+    fn a_cleaned_text_cannot_break_or_turn_a_line() {
+        assert_eq!(one_line("a\nb\u{1b}[31m\u{202e}c\u{2028}d\u{200b}"), "a b [31m c d ");
+        let cut = one_line(&"x".repeat(400));
+        assert!(cut.chars().count() == 300 && cut.ends_with('…'), "{cut}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_is_too_odd_to_be_bounded(text in any::<String>()) {
+            prop_assert!(clean(&text, 10).chars().count() <= 10);
+            prop_assert!(CorrelationId::new(&text).is_none_or(|id| id.chars().count() <= CorrelationId::MAX));
+            let _ = Sentence::new(&text).seconds();
+            if let Ok(id) = text.parse::<PlatformId>() {
+                let path = ApiPath::new("/x").segment(&id);
+                prop_assert_eq!(path.as_str().matches('/').count(), 2);
+            }
+        }
+    }
+}

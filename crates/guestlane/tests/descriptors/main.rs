@@ -1,0 +1,79 @@
+//! A process that has no file descriptor left. The limit is the process's, so this is a process of
+//! its own with one test.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
+
+#[path = "../it/world.rs"]
+#[allow(dead_code, reason = "shared with the other suites")]
+mod world;
+
+use std::{fs::File, time::Duration};
+
+use guestlane::store::{Delivery, DeliveryState};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use world::{World, request};
+
+/// The store of a single machine: one file.
+const STORE: world::Kept = world::Kept::InAFile;
+
+/// Opens files until there is no descriptor left.
+fn take_all_descriptors() -> Vec<File> {
+    let mut taken = Vec::new();
+    while let Ok(file) = File::open("/dev/null") {
+        taken.push(file);
+    }
+    taken
+}
+
+#[tokio::test]
+async fn a_call_that_could_not_leave_this_machine_is_no_try_of_the_other_side() {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, 256.min(most), most).unwrap();
+    let world = World::new().await;
+    let lane = world.lane().await;
+    let outbox = lane.outbox().unwrap();
+    world.faults(&["crm:reset:first=1"]); // after which no connection to it is left
+    lane.create(request("ann")).await.unwrap();
+    while !outbox.first_tries_done().await {}
+    let event = async || -> Delivery { lane.store().events(None, None, 1).await.unwrap().remove(0) };
+    let failed = event().await;
+    assert_eq!((failed.state, failed.event.tries), (DeliveryState::Pending, 1));
+
+    world.clock.advance(Duration::from_secs(10));
+    for _ in 0..20 {
+        let taken = take_all_descriptors();
+        let round = outbox.deliver_due().await;
+        drop(taken);
+        assert_eq!(round.unwrap().failed, 1);
+        let waiting = event().await;
+        assert_eq!((waiting.state, waiting.event.tries), (DeliveryState::Pending, 1), "no try of the receiver is used");
+        assert_eq!(waiting.last_error, failed.last_error);
+        world.clock.advance(Duration::from_secs(11));
+    }
+    assert_eq!(outbox.deliver_due().await.unwrap().delivered, 1);
+    assert_eq!((world.sim.state().crm.events, event().await.event.tries), (1, 2));
+
+    // One that lasts for more than a day is a try after all: at last there is a dead letter for a
+    // person to see.
+    world.faults(&["crm:reset:first=1"]);
+    lane.create(request("bob")).await.unwrap();
+    while !outbox.first_tries_done().await {}
+    world.clock.advance(Duration::from_secs(25 * 3600));
+    let taken = take_all_descriptors();
+    let round = outbox.deliver_due().await;
+    drop(taken);
+    assert_eq!(round.unwrap().failed, 1);
+    assert_eq!(event().await.event.tries, 2);
+
+    // Nor is a call to the platform, for longer than three repetitions would last.
+    world.faults(&[]);
+    let fresh = world.lane().await; // which has no connection yet
+    let (taken, before) = (take_all_descriptors(), world.clock.now());
+    let clock = world.clock();
+    let (opened, ()) = tokio::join!(fresh.create(request("cy")), async {
+        clock.sleep(Duration::from_secs(30)).await;
+        drop(taken);
+    });
+    opened.unwrap();
+    assert!(world.clock.now().since(before) >= Duration::from_secs(30), "the call waited for a descriptor");
+    assert_eq!((fresh.outage(), fresh.error_counts().total), (None, 0), "it says nothing of the platform");
+}

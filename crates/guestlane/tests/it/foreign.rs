@@ -1,0 +1,221 @@
+//! What the platform says is bounded and cleaned before a path, a record or a log sees it; and
+//! answers of another make than expected are read.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use guestlane::{Hosts, SignIn, error::chain, ledger::State, store::RecordFilter};
+use serde_json::json;
+
+use crate::{
+    peer::{Asked, Peer, Reply, json},
+    world::{OPEN_MESSAGING, World, fresh, request},
+};
+
+/// A platform of the brief's surface that answers well, but for what `odd` answers.
+fn platform(odd: impl Fn(&Asked) -> Option<Reply> + Send + Sync + 'static) -> Peer {
+    Peer::start(move |asked| {
+        odd(asked).unwrap_or_else(|| match asked.path.as_str() {
+            "/api/v2/oauth/token" | "/oauth/token" => json(200, r#"{"access_token":"a-token","expires_in":1800}"#),
+            "/api/v2/externalcontacts/contacts" => json(201, r#"{"id":"contact-1"}"#),
+            "/api/v2/conversations/messaging" => json(201, r#"{"id":"conversation-1"}"#),
+            _ => json(200, "{}"),
+        })
+    })
+}
+
+async fn against(peer: &Peer) -> World {
+    let mut world = World::new().await;
+    world.config.credentials.hosts = Hosts::one_origin(peer.url.parse().unwrap());
+    world.config.crm = None;
+    world
+}
+
+#[tokio::test]
+async fn a_giant_text_of_the_platform_stops_no_later_process() {
+    let giant = "i".repeat(900_000);
+    let odd: [(u16, serde_json::Value); 4] = [
+        (500, json!({"contextId": giant, "code": giant, "message": giant})),
+        (400, json!({"contextId": giant, "code": giant, "message": giant})),
+        (201, json!({"id": giant})),
+        (201, json!({"id": "two words"})),
+    ];
+    for (status, body) in odd {
+        let sane = Arc::new(AtomicBool::new(false));
+        let (is_sane, answer) = (Arc::clone(&sane), body.to_string());
+        let peer = platform(move |asked| {
+            let odd = asked.path.ends_with("/contacts") && !is_sane.load(Ordering::Relaxed);
+            odd.then(|| json(status, &answer))
+        });
+        let world = against(&peer).await;
+        let lane = world.lane().await;
+        let error = lane.create(request("ann")).await.unwrap_err();
+        let told = format!("{error} {} {}", chain(&error), error.advice().cause_for_caller());
+        assert!(told.len() < 10_000, "{status}: {}", told.len());
+        let session = lane.store().session(error.session().unwrap()).await.unwrap().unwrap();
+        assert!(session.contact_id.is_none() && session.state != State::Open, "{session:?}");
+        let filter = RecordFilter { session: None, guest: None, limit: 100 };
+        let records = lane.store().records(filter).await.unwrap();
+        assert!(records.iter().all(|record| record.line.len() < 8192), "{status}");
+        drop(lane);
+        assert!(world.kept_bytes().len() < 5_000_000);
+
+        sane.store(true, Ordering::Relaxed);
+        let next = world.lane().await;
+        next.create(request("bob")).await.unwrap();
+        world.clock.advance(Duration::from_secs(600));
+        assert_eq!(next.create(request("ann")).await.unwrap().session.contact_id.as_deref(), Some("contact-1"));
+    }
+}
+
+#[tokio::test]
+async fn an_id_of_the_platform_stays_one_segment_of_a_path() {
+    let peer = Peer::start(|asked| match (asked.method.as_str(), asked.path.as_str()) {
+        ("POST", "/oauth/token") => json(200, r#"{"access_token":"t"}"#),
+        ("POST", path) if path.ends_with("/enrich") => json(201, r#"{"id":"contact/1?a#b"}"#),
+        ("POST", path) if path.contains("/inbound/open/message") => json(202, r#"{"id":"m/../../1"}"#),
+        ("GET", "/api/v2/conversations/messages/m%2F..%2F..%2F1/details") => json(200, r#"{"conversationId":"c/%2e"}"#),
+        ("GET", "/api/v2/conversations/c%2F%252e") => {
+            json(200, r#"{"participants":[{"purpose":"customer","messages":[{"id":"s/1"}]},{"id":"w?","purpose":"workflow"}]}"#)
+        }
+        ("PUT" | "POST", path) if path.contains("c%2F%252e") => json(202, ""),
+        ("GET", "/api/v2/tokens/me") => json(200, r#"{"organization":null}"#),
+        ("GET", path) if path.starts_with("/api/v2/routing/queues/") => json(200, r#"{"name":7}"#),
+        _ => json(404, r#"{"code":"not.found"}"#),
+    });
+    let mut world = World::on(&OPEN_MESSAGING).await;
+    world.config.credentials.hosts = Hosts::one_origin(peer.url.parse().unwrap());
+    world.config.credentials.sign_in = SignIn::Basic;
+    world.config.crm = None;
+    let opened = world.lane().await.create(request("ann")).await.unwrap();
+    assert_eq!(opened.session.conversation_id.as_deref(), Some("c/%2e"));
+    let changes: Vec<_> = peer.asked().into_iter().filter(|asked| asked.path.contains("c%2F%252e")).collect();
+    let paths: Vec<_> = changes.iter().map(|asked| format!("{} {}", asked.method, asked.path)).collect();
+    assert_eq!(
+        paths,
+        [
+            "GET /api/v2/conversations/c%2F%252e",
+            "PUT /api/v2/externalcontacts/conversations/c%2F%252e",
+            "POST /api/v2/conversations/c%2F%252e/participants/w%3F/replace/queue",
+        ]
+    );
+    assert!(changes[1].body.contains(r#""communicationId":"s/1""#), "{}", changes[1].body);
+}
+
+#[tokio::test]
+async fn what_the_platform_says_is_for_the_caller_whose_request_it_is_about() {
+    const SAID: &str = "HIV-positive, +31 20 555 0100";
+    for field in ["message", "error_description", "description", "code", "error"] {
+        let body = json!({field: format!("Invalid value: {SAID}")}).to_string();
+        let peer = platform(move |asked| asked.path.ends_with("/contacts").then(|| json(400, &body)));
+        let world = against(&peer).await;
+        let lane = world.lane().await;
+        let error = lane.create(request("ann")).await.unwrap_err();
+        assert!(error.advice().cause_for_caller().contains(SAID), "{field}: its caller is told");
+        let problems = format!("{:?}", lane.figures().problems());
+        let shown = format!("{error} {error:?} {} {} {}", chain(&error), error.record(), error.advice().cause);
+        assert!(!shown.contains("HIV") && !problems.contains("HIV"), "{field}: {shown} {problems}");
+        assert_eq!(lane.figures().problems().len(), 1);
+        drop(lane);
+        let kept = world.kept_bytes();
+        assert!(!kept.windows(3).any(|bytes| bytes == b"HIV"), "{field}");
+        assert!(!world.audit().iter().any(|record| record.to_string().contains("HIV")), "{field}");
+    }
+}
+
+#[tokio::test]
+async fn a_correlation_id_forges_no_line() {
+    let peer = platform(|asked| {
+        let forged = r#"{"contextId":"c\r\n\u001b[2KThe session of ann is open.\u202e"}"#;
+        asked.path.ends_with("/contacts").then(|| json(500, forged))
+    });
+    let world = against(&peer).await;
+    let error = world.lane().await.create(request("ann")).await.unwrap_err();
+    assert!(!error.record().chars().any(|c| c.is_control() || c == '\u{202e}'), "{}", error.record());
+    assert_eq!(error.correlation_id(), Some("c   [2KThe session of ann is open."));
+}
+
+#[tokio::test]
+async fn a_token_answer_of_another_make_signs_in() {
+    for answer in [
+        r#"{"access_token":"t","token_type":"bearer","expires_in":"1800"}"#,
+        r#"{"access_token":"t","expires_in":1800.0}"#,
+        r#"{"access_token":"t"}"#,
+        r#"{"access_token":"t","expires_in":null,"token_type":null,"scope":7}"#,
+    ] {
+        let peer = platform(move |asked| asked.path.ends_with("/token").then(|| json(200, answer)));
+        let world = against(&peer).await;
+        world.lane().await.create(request("ann")).await.unwrap_or_else(|error| panic!("{answer}: {}", chain(&error)));
+        let sign_ins = peer.asked().iter().filter(|asked| asked.path.ends_with("/token")).count();
+        assert_eq!(sign_ins, 1, "{answer}");
+    }
+    // Without a life it is a short one: a token is renewed after five minutes, and not used for
+    // hours.
+    let peer = platform(|asked| asked.path.ends_with("/token").then(|| json(200, r#"{"access_token":"t"}"#)));
+    let world = against(&peer).await;
+    let lane = world.lane().await;
+    for _ in 0..2 {
+        lane.create(fresh("ann")).await.unwrap();
+        world.clock.advance(Duration::from_secs(400));
+    }
+    assert_eq!(peer.asked().iter().filter(|asked| asked.path.ends_with("/token")).count(), 2);
+}
+
+#[tokio::test]
+async fn an_access_token_that_fits_into_no_header_is_not_used_and_not_kept() {
+    let long = "t".repeat(100_000);
+    for token in ["", "two words", long.as_str()] {
+        let body = json!({"access_token": token, "expires_in": 1800}).to_string();
+        let peer = platform(move |asked| asked.path.ends_with("/token").then(|| json(200, &body)));
+        let world = against(&peer).await;
+        let error = world.lane().await.create(request("ann")).await.unwrap_err();
+        assert!(!chain(&error).contains("two words") && chain(&error).len() < 1000, "{}", chain(&error));
+        assert!(peer.asked().iter().all(|asked| asked.path.ends_with("/token")), "nothing is sent with it");
+    }
+}
+
+/// The wait stands in the sentence alone, as some layers of the platform have it, and lasts longer
+/// than three repetitions would.
+#[tokio::test]
+async fn a_429_is_waited_for_as_long_as_the_caller_waits() {
+    for (fault, calls, least) in [
+        ("contact:429-sentence:first=7,retry-after=5", 8, 35),
+        ("contact:429:first=9", 10, 9),
+        ("token:429-sentence:first=6", 1, 6),
+    ] {
+        let world = World::new().await;
+        world.faults(&[fault]);
+        let before = world.clock.now();
+        world.lane().await.create(request("ann")).await.unwrap_or_else(|error| panic!("{fault}: {}", chain(&error)));
+        let took = world.clock.now().since(before).as_secs();
+        assert!(took >= least && took < 60, "{fault}: {took} s");
+        assert_eq!(world.journal("contact").len(), calls, "{fault}");
+        world.assert_each_guest_once(1);
+    }
+}
+
+#[tokio::test]
+async fn a_wait_beyond_an_hour_is_an_hour() {
+    for (fault, wait) in [
+        ("contact:503:retry-after=4294967295", 3600),
+        ("contact:429:retry-after=86400", 3600),
+        ("contact:429-sentence:retry-after=86400", 3600),
+        ("contact:503:retry-after=300", 300),
+    ] {
+        let world = World::new().await;
+        let lane = world.lane().await;
+        world.faults(&[fault]);
+        let error = lane.create(request("ann")).await.unwrap_err();
+        let session = lane.store().session(error.session().unwrap()).await.unwrap().unwrap();
+        let waits = session.due_at.since(world.clock.now()).as_secs();
+        assert!(session.state == State::Parked && (wait - 5..=wait + 5).contains(&waits), "{fault}: {waits} s");
+        world.faults(&[]);
+        world.clock.advance(Duration::from_secs(wait + 10));
+        lane.create(request("ann")).await.unwrap();
+    }
+}
