@@ -16,6 +16,7 @@ mod fleet;
 pub mod guest;
 mod histogram;
 mod oauth;
+pub mod pem;
 mod platform;
 mod pool;
 mod priority;

@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::aws_lc_rs,
-    pki_types::{CertificateDer, pem::PemObject},
-};
+use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
+
+use crate::pem;
 
 /// Whose certificates are believed.
 #[derive(Debug, Clone, Default)]
@@ -25,13 +23,16 @@ pub struct InvalidTrust(String);
 
 impl Trust {
     /// From PEM: one certificate or more.
+    ///
+    /// # Errors
+    ///
+    /// There is none, or one would be left out: see [`pem::certificates`].
     pub fn from_pem(pem: &[u8]) -> Result<Self, InvalidTrust> {
         let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(pem) {
-            let certificate = certificate.map_err(|error| InvalidTrust(format!("is not PEM: {error}")))?;
+        for certificate in pem::certificates(pem).map_err(|error| InvalidTrust(error.to_string()))? {
             roots.add(certificate).map_err(|error| InvalidTrust(format!("has a certificate that is none: {error}")))?;
         }
-        if roots.is_empty() { Err(InvalidTrust("has no certificate in PEM".to_owned())) } else { Ok(Self::Only(roots.into())) }
+        Ok(Self::Only(roots.into()))
     }
 
     /// TLS with these roots; `None` where the operating system decides.

@@ -34,6 +34,7 @@ pub mod config;
 mod disk;
 pub mod doctor;
 pub mod error;
+pub mod input;
 pub mod intake;
 mod lane;
 pub mod ledger;

@@ -37,7 +37,7 @@ pub(crate) async fn run(global: &Global, args: &Audit) -> anyhow::Result<ExitCod
 }
 
 async fn show(global: &Global, session: Option<&str>, guest: Option<&str>, limit: u32) -> anyhow::Result<ExitCode> {
-    let guest: Option<GuestId> = guest.map(str::parse).transpose()?;
+    let guest = guest.map(GuestId::recorded).transpose()?;
     let filter = RecordFilter { session: session.map(str::parse).transpose()?, guest, limit };
     let records = look_at_state(global).await?.store.records(filter).await?;
     if global.json {

@@ -58,7 +58,7 @@ fn attributes() -> Object {
         .build()
 }
 
-/// An object as its pairs, so that a name that comes twice can be refused.
+/// An object as its pairs, so that a name that comes twice can be refused. `null` and `[]` are no attributes: PHP writes an empty map as `[]`.
 fn pairs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, String)>, D::Error> {
     struct Pairs;
 
@@ -76,9 +76,20 @@ fn pairs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, Stri
             }
             Ok(pairs)
         }
+
+        fn visit_unit<E: serde::de::Error>(self) -> Result<Self::Value, E> {
+            Ok(Vec::new())
+        }
+
+        fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            match list.next_element::<serde::de::IgnoredAny>()? {
+                None => Ok(Vec::new()),
+                Some(_) => Err(serde::de::Error::invalid_type(serde::de::Unexpected::Seq, &self)),
+            }
+        }
     }
 
-    deserializer.deserialize_map(Pairs)
+    deserializer.deserialize_any(Pairs)
 }
 
 /// The key of a wish that names none.

@@ -68,7 +68,7 @@ pub(crate) async fn list(State(app): State<App>, who: Who, uri: Uri) -> Result<R
         ledger::State::from_name(&name).ok_or_else(|| Invalid::new("state", "is no state", format!("use one of {names}")))
     };
     let filter = SessionFilter {
-        guest: which.guest_id.map(|guest| guest.parse::<GuestId>()).transpose()?.map(|guest| guest.as_str().to_owned()),
+        guest: which.guest_id.map(|guest| GuestId::recorded(&guest)).transpose()?.map(|guest| guest.as_str().to_owned()),
         state: which.state.map(state).transpose()?,
         queue: which.queue_id.map(|queue| queue.parse::<QueueId>()).transpose()?,
         before: which.cursor.map(|cursor| cursor.parse::<SessionId>()).transpose().map_err(|invalid| Invalid {

@@ -189,10 +189,13 @@ fn phone(field: &str, value: &Value) -> Result<Value, Refusal> {
     Ok(Value::Object(phone))
 }
 
-/// `+31 20 555 0100` is `+31205550100`; what does not begin with `+` has no country, and stays as it is.
+/// `+31 20 555 0100` is `+31205550100`, and so are `0031…` and `(+31)…`; an extension is no part of it ("Format phone numbers for bulk import" in the
+/// platform's help). A number without its country stays as it is.
 fn e164(display: &str) -> Option<String> {
-    let rest = display.strip_prefix('+')?;
-    let good = rest.chars().all(|c| c.is_ascii_digit() || matches!(c, ' ' | '-' | '.' | '(' | ')' | '/'));
+    let (number, extension) = display.split_once(['x', 'X']).unwrap_or((display, "0"));
+    let rest = number.strip_prefix("(+").or_else(|| number.strip_prefix('+')).or_else(|| number.strip_prefix("00"))?;
+    let good = rest.chars().all(|c| c.is_ascii_digit() || matches!(c, ' ' | '-' | '.' | '(' | ')' | '/'))
+        && extension.trim().parse::<u32>().is_ok();
     let digits: String = rest.chars().filter(char::is_ascii_digit).collect();
     (good && (7..=15).contains(&digits.len())).then(|| format!("+{digits}"))
 }

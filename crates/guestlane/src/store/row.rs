@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::StoreError;
 use crate::{
     ledger::{Failure, Session, SessionId, State, Way},
-    request::{Attributes, Person, QueueId, SessionRequest},
+    request::{Attributes, GuestId, Person, QueueId, SessionRequest},
     surface::Surface,
     token::TokenIdentity,
 };
@@ -117,10 +117,10 @@ impl SessionRow {
             way: way(&self.surface, self.door, self.guest_session)?,
             request: SessionRequest {
                 key: self.idempotency_key.parse().map_err(bad("idempotency_key"))?,
-                guest: self.guest_id.parse().map_err(bad("guest_id"))?,
+                guest: GuestId::recorded(&self.guest_id).map_err(bad("guest_id"))?,
                 person,
                 queue: QueueId(self.queue_id),
-                attributes: Attributes::from_pairs(attributes).map_err(bad("attributes"))?,
+                attributes: Attributes::recorded(attributes).map_err(bad("attributes"))?,
             },
             state: State::from_name(&self.state).ok_or(StoreError::Row("state"))?,
             token: TokenIdentity { kid: self.token_kid, jti: self.token_jti, issued_at: self.token_iat },
