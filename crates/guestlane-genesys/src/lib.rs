@@ -13,6 +13,8 @@ mod clock;
 mod cloud;
 mod error;
 mod fleet;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod guest;
 mod histogram;
 mod oauth;

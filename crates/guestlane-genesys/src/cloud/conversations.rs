@@ -15,7 +15,7 @@ use crate::{
 /// A message, as far as we read it (`MessageData`).
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct MessageDetails {
+pub(crate) struct MessageDetails {
     /// Absent until the platform has routed the message.
     conversation_id: Option<String>,
 }

@@ -11,7 +11,7 @@ use utoipa::{
 #[derive(Clone, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewSession {
-    /// The id under which the CRM knows the guest: no control characters, no white space at either end.
+    /// The id under which the CRM knows the guest: no control characters, no characters that are invisible (like U+200B), no white space at either end.
     #[schema(
         min_length = 1,
         max_length = 128,
@@ -53,7 +53,8 @@ fn attributes() -> Object {
         .examples([serde_json::json!({"source": "web-portal", "tier": "premium"})])
         .description(Some(
             "What is known of the guest: texts that become claims of the guest token and attributes of the contact. At most 50, with 2,048 bytes in \
-             names and values; not guestToken, sessionToken, routingTarget, guestId, nor a registered claim of JWT.",
+             names and values; not guestToken, sessionToken, routingTarget, guestId, nor a registered claim of JWT. `null`, and `[]` as PHP writes an empty \
+             map, are none.",
         ))
         .build()
 }

@@ -43,7 +43,8 @@ pub fn read_object<T: DeserializeOwned>(text: &[u8]) -> Result<T, Unreadable> {
     let mut json = serde_json::Deserializer::from_slice(text);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
-        Unreadable { field: (path != ".").then_some(path), reason: error.inner().to_string() }
+        let path = path.trim_end_matches('?').trim_end_matches('.'); // where no member was known yet
+        Unreadable { field: (!path.is_empty()).then(|| path.to_owned()), reason: error.inner().to_string() }
     })?;
     json.end().map_err(|error| Unreadable::whole(error.to_string()))?;
     Ok(value)
