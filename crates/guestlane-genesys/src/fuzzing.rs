@@ -4,10 +4,11 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::{
+    Conversation, Created, Queue, TraceParent,
     clock::Timestamp,
     cloud::{conversations::MessageDetails, open_messaging::AcceptedMessage},
     guest::session::History,
-    Conversation, Created, Queue, TraceParent, oauth,
+    oauth,
     transport::{Answer, retry_after},
 };
 

@@ -58,9 +58,8 @@ pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, InvalidP
             return Err(InvalidPem::Label { line: number, label });
         }
     }
-    let read: Vec<_> = CertificateDer::pem_slice_iter(&pem)
-        .collect::<Result<_, _>>()
-        .map_err(|error| InvalidPem::Damaged(error.to_string()))?;
+    let read: Vec<_> =
+        CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().map_err(|error| InvalidPem::Damaged(error.to_string()))?;
     match begun.get(read.len()) {
         Some(line) => Err(InvalidPem::LeftOut { begun: begun.len(), read: read.len(), line: *line }),
         None if read.is_empty() => Err(InvalidPem::Empty),
@@ -115,10 +114,17 @@ mod tests {
         assert_eq!(count(&format!("{FIRST}  {SECOND}")), Err(InvalidPem::Glued(4)), "indented");
         assert_eq!(count(&format!("{FIRST}\u{feff}{SECOND}")), Err(InvalidPem::Glued(4)), "two files with a byte order mark");
         let trusted = SECOND.replace("CERTIFICATE", "TRUSTED CERTIFICATE");
-        assert_eq!(count(&format!("{FIRST}{trusted}")), Err(InvalidPem::Label { line: 4, label: "TRUSTED CERTIFICATE".to_owned() }));
+        assert_eq!(
+            count(&format!("{FIRST}{trusted}")),
+            Err(InvalidPem::Label { line: 4, label: "TRUSTED CERTIFICATE".to_owned() })
+        );
         let unended = format!("-----BEGIN CERTIFICATE-----\nAAAA\n{SECOND}");
         assert!(count(&unended).is_err(), "{:?}", count(&unended));
-        for damaged in ["-----BEGIN CERTIFICATE-----\nAAAA\n", "-----BEGIN CERTIFICATE-----\n*\n-----END CERTIFICATE-----\n", "-----BEGIN CERTIFICATE\n"] {
+        for damaged in [
+            "-----BEGIN CERTIFICATE-----\nAAAA\n",
+            "-----BEGIN CERTIFICATE-----\n*\n-----END CERTIFICATE-----\n",
+            "-----BEGIN CERTIFICATE\n",
+        ] {
             assert!(count(damaged).is_err(), "{damaged:?}");
         }
     }

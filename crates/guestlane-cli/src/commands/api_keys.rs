@@ -90,7 +90,8 @@ async fn create(global: &Global, state: &State, wish: Wish) -> anyhow::Result<Ex
     Ok(ExitCode::SUCCESS)
 }
 
-const NOT_PRINTED: &str = "standard output could not be written, so that no key was made; run the command again with an output that can be";
+const NOT_PRINTED: &str =
+    "standard output could not be written, so that no key was made; run the command again with an output that can be";
 
 fn show(global: &Global, key: &ApiKey, stored: &StoredApiKey, now: Timestamp) -> io::Result<()> {
     if !global.json {

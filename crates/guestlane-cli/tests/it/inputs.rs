@@ -31,7 +31,9 @@ fn point(link: &Path, target: &str) {
 
 #[test]
 fn a_batch_keeps_its_name_when_a_link_leads_elsewhere() {
-    for (file, in_directory) in [("vol/guests.csv", "."), ("vol/..data/guests.csv", "."), ("guests.csv", "vol/..data"), ("./../vol/guests.csv", "vol")] {
+    for (file, in_directory) in
+        [("vol/guests.csv", "."), ("vol/..data/guests.csv", "."), ("guests.csv", "vol/..data"), ("./../vol/guests.csv", "vol")]
+    {
         let office = Office::open(&[]);
         let home = office.directory.path();
         let release = |name: &str, rows: &str| {
@@ -111,7 +113,11 @@ fn csv_that_does_not_follow_rfc_4180_is_refused_and_never_repaired() {
     let office = Office::open(&[]);
     office.write("cut.csv", "guest_id,first_name,attr.a\nann,,x\nbob,");
     let ended = office.run(&["batch", "cut.csv"]);
-    assert!(ended.code == 3 && ended.stderr.contains("row 2 (line 3): row has 2 columns"), "a file that was cut: {}", ended.stderr);
+    assert!(
+        ended.code == 3 && ended.stderr.contains("row 2 (line 3): row has 2 columns"),
+        "a file that was cut: {}",
+        ended.stderr
+    );
     office.write("heading.csv", "guest_id, \"email\"\nann,x\n");
     let ended = office.run(&["batch", "heading.csv"]);
     assert!(ended.code == 2 && ended.stderr.contains("heading has white space in front of a quotation mark"), "{}", ended.stderr);
@@ -120,10 +126,7 @@ fn csv_that_does_not_follow_rfc_4180_is_refused_and_never_repaired() {
 #[test]
 fn characters_that_no_reader_sees_are_refused_in_identifiers() {
     let office = Office::open(&[]);
-    office.write(
-        "zw.csv",
-        "guest_id,attr.a\nzw-bob,1\nzw-bob\u{200b},1\n\u{feff}cy,1\n\u{202a}dee,1\nzw-eve,va\u{200d}lue\n",
-    );
+    office.write("zw.csv", "guest_id,attr.a\nzw-bob,1\nzw-bob\u{200b},1\n\u{feff}cy,1\n\u{202a}dee,1\nzw-eve,va\u{200d}lue\n");
     let ended = office.run(&["batch", "zw.csv"]);
     assert_eq!(ended.code, 3);
     for part in [
@@ -135,13 +138,31 @@ fn characters_that_no_reader_sees_are_refused_in_identifiers() {
     }
     office.assert_each_guest_once(2);
     let cases: &[(&[&str], &str)] = &[
-        (&["create", "--guest", "ann", "--email", "zw@example.org\u{200b}"], "email has an invisible character (U+200B) at position 15"),
-        (&["create", "--guest", "ann", "--phone", "+31 20 555\u{202a} 0100"], "phone has an invisible character (U+202A) at position 11"),
-        (&["create", "--guest", "ann", "--first-name", "A\u{ad}nn"], "firstName has an invisible character (U+00AD) at position 2"),
+        (
+            &["create", "--guest", "ann", "--email", "zw@example.org\u{200b}"],
+            "email has an invisible character (U+200B) at position 15",
+        ),
+        (
+            &["create", "--guest", "ann", "--phone", "+31 20 555\u{202a} 0100"],
+            "phone has an invisible character (U+202A) at position 11",
+        ),
+        (
+            &["create", "--guest", "ann", "--first-name", "A\u{ad}nn"],
+            "firstName has an invisible character (U+00AD) at position 2",
+        ),
         (&["create", "--guest", "ann", "--attr", "ti\u{2060}er=x"], "the name has an invisible character (U+2060) at position 3"),
-        (&["create", "--guest", "ann", "--idempotency-key", "k\u{200b}"], "idempotencyKey has an invisible character (U+200B) at position 2"),
-        (&["create", "--guest", "ann", "--queue", "\u{feff}5e0c0000-0000-4000-8000-000000000001"], "queueId has an invisible character (U+FEFF) at position 1"),
-        (&["api-keys", "create", "--name", "web\u{2028}", "--scope", "admin"], "--name has an invisible character (U+2028) at position 4"),
+        (
+            &["create", "--guest", "ann", "--idempotency-key", "k\u{200b}"],
+            "idempotencyKey has an invisible character (U+200B) at position 2",
+        ),
+        (
+            &["create", "--guest", "ann", "--queue", "\u{feff}5e0c0000-0000-4000-8000-000000000001"],
+            "queueId has an invisible character (U+FEFF) at position 1",
+        ),
+        (
+            &["api-keys", "create", "--name", "web\u{2028}", "--scope", "admin"],
+            "--name has an invisible character (U+2028) at position 4",
+        ),
         (&["batch", "zw.csv", "--batch-key", "night\u{200b}"], "--batch-key has an invisible character (U+200B) at position 6"),
     ];
     for (arguments, part) in cases {
@@ -151,6 +172,64 @@ fn characters_that_no_reader_sees_are_refused_in_identifiers() {
     office.write("heading.csv", "guest_id\u{200b}\nann\n");
     let ended = office.run(&["batch", "heading.csv"]);
     assert!(ended.stderr.contains("heading has an invisible character (U+200B) at position 9"), "{}", ended.stderr);
+}
+
+/// The telephone of each contact that was asked for: as it was written, and as the identifier.
+fn phones(office: &Office) -> Vec<(String, String)> {
+    let of = |entry: Value| {
+        let body: Value = serde_json::from_str(entry["body"].as_str().unwrap()).unwrap();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        (text(&body["contact"]["cellPhone"]["display"]), text(&body["matchingIdentifiers"][0]["value"]))
+    };
+    let mut phones: Vec<_> = office.journal("contact").into_iter().map(of).collect();
+    phones.sort();
+    phones
+}
+
+#[test]
+fn telephone_numbers_are_taken_in_the_forms_that_the_platform_documents() {
+    let forms = [
+        ("(+44)121.555.5251", "+441215555251"),
+        ("+1 2325554316", "+12325554316"),
+        ("+1 321 555 5554", "+13215555554"),
+        ("+1 321 555 9872 x 123", "+13215559872"),
+        ("+1 415-555-2629", "+14155552629"),
+        ("+2923455532432", "+2923455532432"),
+        ("+441213315000", "+441213315000"),
+        ("+591 7433925553", "+5917433925553"),
+        ("0013215550000", "+13215550000"),
+        ("0044 121 555 0000", "+441215550000"),
+    ];
+    let office = Office::open(&[]);
+    let rows: String = forms.iter().enumerate().map(|(n, (phone, _))| format!("guest-{n},{phone}\n")).collect();
+    office.write("guests.csv", &format!("guest_id,phone\n{rows}home,+31 (0)20 555 0100\n"));
+    let mut command = office.command(&["batch", "guests.csv"]);
+    command.env("GUESTLANE_SURFACE", "open-messaging").env("GENESYS_EXTERNAL_SOURCE_ID", "");
+    let ended = Ended::of(command.output().unwrap());
+    assert!(ended.stdout.starts_with("11 rows: 10 opened, 0 replayed, 1 failed"), "{}{}", ended.stdout, ended.stderr);
+    assert!(ended.stderr.contains("row 11 (line 12): phone cannot be used"), "{}", ended.stderr);
+    assert_eq!(phones(&office), forms.map(|(phone, number)| (phone.to_owned(), number.to_owned())));
+    // The simulator reads each form as the same number.
+    office.write("again.csv", "guest_id,phone\nother,+441215555251\n");
+    let mut command = office.command(&["batch", "again.csv"]);
+    command.env("GUESTLANE_SURFACE", "open-messaging").env("GENESYS_EXTERNAL_SOURCE_ID", "");
+    Ended::of(command.output().unwrap()).ok();
+    assert_eq!(office.state()["contacts"], 10);
+}
+
+#[test]
+fn a_guest_whose_id_an_earlier_version_took_is_still_found_and_erased() {
+    let office = Office::open(&[]);
+    office.run(&["create", "--guest", "zw-bob", "--attr", "tier=gold"]).ok();
+    let store = rusqlite::Connection::open(office.directory.path().join(".guestlane/guestlane.db")).unwrap();
+    let change = "UPDATE session SET guest_id = 'zw-bob\u{200b}', attributes = '{\"ti\u{200b}er\":\"gold\"}'";
+    assert_eq!(store.execute(change, []).unwrap(), 1);
+    drop(store);
+    let listed = office.run(&["sessions", "list", "--json"]).ok();
+    assert!(listed.stdout.contains("zw-bob\u{200b}"), "{}", listed.stdout);
+    office.run(&["create", "--guest", "ann"]).ok();
+    office.run(&["guests", "erase", "zw-bob\u{200b}"]).ok();
+    assert!(!office.run(&["sessions", "list", "--json"]).ok().stdout.contains("zw-bob"));
 }
 
 #[test]
@@ -182,7 +261,15 @@ fn a_pipe_that_delivers_its_first_bytes_one_by_one_is_read_as_a_file_is() {
     let mut command = office.command(&["batch", "-", "--json", "--quiet"]);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    for piece in [&b"\xef"[..], b"\xbb", b"\xbf", b"\r", b"\n", b"{\"guestId\":\"ann\"}\r", b"\n{\"guestId\":\"bob\"}\r{\"guestId\":\"cy\"}"] {
+    for piece in [
+        &b"\xef"[..],
+        b"\xbb",
+        b"\xbf",
+        b"\r",
+        b"\n",
+        b"{\"guestId\":\"ann\"}\r",
+        b"\n{\"guestId\":\"bob\"}\r{\"guestId\":\"cy\"}",
+    ] {
         stdin.write_all(piece).unwrap();
         stdin.flush().unwrap();
         crate::serving::pause(20);

@@ -61,7 +61,8 @@ async fn a_certificate_is_replaced_while_the_service_runs() {
     assert!(reaches(&address, &second).await, "a byte order mark has no meaning");
 
     std::fs::write(&files.cert, format!("{}{chain}", chain.trim_end())).unwrap();
-    let refused = Listening::bind(Service::open(world.lane.clone(), &settings, None).await.unwrap(), &settings).await.err().unwrap();
+    let refused =
+        Listening::bind(Service::open(world.lane.clone(), &settings, None).await.unwrap(), &settings).await.err().unwrap();
     assert!(refused.to_string().contains("has text in front of -----BEGIN in line"), "{refused}");
 
     std::fs::write(&files.cert, "no certificate").unwrap();

@@ -81,7 +81,9 @@ impl fmt::Display for Malformed {
             Fault::TextAfterQuote => format!("has text after a closing quotation mark in column {column}"),
             Fault::Backslash => format!("has a quotation mark behind a backslash in column {column}"),
             Fault::OpenQuote => format!("takes the lines {first_line} to {last_line}: a quotation mark is not closed"),
-            Fault::LineBreak => format!("takes the lines {first_line} to {last_line}: a cell in quotation marks has a line break"),
+            Fault::LineBreak => {
+                format!("takes the lines {first_line} to {last_line}: a cell in quotation marks has a line break")
+            }
             Fault::TooLong => format!("has more than {MAX_ROW_BYTES} bytes"),
             Fault::NotUtf8 => "is not UTF-8".to_owned(),
         };
@@ -356,7 +358,8 @@ mod tests {
     #[test]
     fn what_rfc_4180_allows_is_read() {
         for line_break in ["\n", "\r", "\r\n"] {
-            let text = ["a,b", "\"x\",\"say \"\"hi\"\", bob\"", "", " y , \" z \"".trim_start(), ",", "\"\",last"].join(line_break);
+            let text =
+                ["a,b", "\"x\",\"say \"\"hi\"\", bob\"", "", " y , \" z \"".trim_start(), ",", "\"\",last"].join(line_break);
             let expected = [
                 (1, cells(&["a", "b"])),
                 (2, cells(&["x", "say \"hi\", bob"])),
@@ -411,7 +414,10 @@ mod tests {
         }
         let malformed = rows(b"a,\"x").remove(0).cells.unwrap_err();
         assert_eq!(malformed.to_string(), "takes the lines 1 to 1: a quotation mark is not closed; none of these lines was used");
-        assert!(read("a,\"one\nb,\"two\"\nc,d")[0].1.as_ref().is_err_and(|(_, last, rest)| *rest && *last == 3), "closed by another row");
+        assert!(
+            read("a,\"one\nb,\"two\"\nc,d")[0].1.as_ref().is_err_and(|(_, last, rest)| *rest && *last == 3),
+            "closed by another row"
+        );
     }
 
     #[test]

@@ -179,7 +179,9 @@ mod tests {
     #[test]
     fn an_overlong_line_is_skipped_to_its_end_and_the_next_ones_are_read() {
         let long = vec![b'x'; MAX_ROW_BYTES + 1];
-        for pieces in [vec![[&long[..], b"\rb\n"].concat()], long.chunks(1000).map(<[u8]>::to_vec).chain([b"\rb\n".to_vec()]).collect()] {
+        for pieces in
+            [vec![[&long[..], b"\rb\n"].concat()], long.chunks(1000).map(<[u8]>::to_vec).chain([b"\rb\n".to_vec()]).collect()]
+        {
             let pieces: Vec<_> = pieces.iter().map(Vec::as_slice).collect();
             let start = MAX_ROW_BYTES as u64 + 2;
             assert_eq!(lines(&pieces), [(1, 0, None), (2, start, Some(b"b".to_vec()))]);

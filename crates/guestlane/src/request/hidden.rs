@@ -54,7 +54,9 @@ pub(crate) fn check_name(field: &str, text: &str) -> Result<(), Invalid> {
     let joins = |at: usize| {
         let before = at.checked_sub(1).and_then(|before| characters.get(before));
         let after = characters.get(at + 1);
-        is_joiner(characters[at]) && before.copied().is_some_and(is_letter_or_mark) && after.copied().is_some_and(is_letter_or_mark)
+        is_joiner(characters[at])
+            && before.copied().is_some_and(is_letter_or_mark)
+            && after.copied().is_some_and(is_letter_or_mark)
     };
     match (0..characters.len()).find(|at| is_hidden(characters[*at]) && !joins(*at)) {
         Some(at) => Err(refusal(field, characters[at], at + 1)),

@@ -32,13 +32,7 @@ struct Field {
 // The platform's lengths (`ExternalContact`); e-mail and telephone are identifiers, too, and those are shorter than the fields.
 const FIRST_NAME: Field = Field { name: "firstName", ..NAME };
 const LAST_NAME: Field = Field { name: "lastName", ..NAME };
-const NAME: Field = Field {
-    name: "",
-    most: 1000,
-    is_good: |_| true,
-    check_characters: hidden::check_name,
-    wanted: "a name",
-};
+const NAME: Field = Field { name: "", most: 1000, is_good: |_| true, check_characters: hidden::check_name, wanted: "a name" };
 const EMAIL: Field = Field {
     name: "email",
     most: 255,
