@@ -335,6 +335,22 @@ fn a_byte_order_mark_has_no_meaning_in_settings_and_certificates() {
     assert!(trusted.code == 2 && trusted.stderr.contains("has a section `TRUSTED CERTIFICATE` in line"), "{}", trusted.stderr);
 }
 
+#[test]
+fn a_byte_order_mark_has_no_meaning_in_keys_and_proofs() {
+    let office = Office::open(&[]);
+    let session = office.run(&["create", "--guest", "ann", "--json"]).ok().json()["sessionId"].as_str().unwrap().to_owned();
+    office.write("key.txt", &format!("\u{feff}{}", office.run(&["audit", "key"]).ok().stdout));
+    office.write("proof.json", &format!("\u{feff}{}", office.run(&["audit", "prove", &session]).ok().stdout));
+    office.run(&["audit", "verify", "--key", "key.txt", "--proof", "proof.json"]).ok();
+    let checkpoint = office.read("audit/session-audit.jsonl.checkpoint");
+    office.write("kept.txt", &format!("\u{feff}{checkpoint}"));
+    office.run(&["audit", "verify", "--checkpoint", "kept.txt"]).ok();
+    let master = office.directory.path().join(".guestlane/master.key");
+    let key = fs::read_to_string(&master).unwrap();
+    fs::write(&master, format!("\u{feff}{key}\r\n")).unwrap();
+    office.run(&["create", "--guest", "bob"]).ok();
+}
+
 /// Inputs of one row each: what they are, and the field that is refused. Those that begin with `{` are refused by the same field everywhere.
 const ROWS: &[(&[u8], Option<&str>)] = &[
     (br#"{"guestId":"ann"}"#, None),
