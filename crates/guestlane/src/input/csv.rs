@@ -345,13 +345,16 @@ mod tests {
         std::iter::from_fn(|| reader.next_row().unwrap()).collect()
     }
 
-    /// Each row as its first line, and its cells or the fault with the last line.
-    fn read(text: &str) -> Vec<(u64, Result<Vec<String>, (Fault, u64, bool)>)> {
+    /// The cells of a row, or its fault, the last line that is not used, and whether the rest of the input is refused.
+    type Cells = Result<Vec<String>, (Fault, u64, bool)>;
+
+    /// Each row with its first line.
+    fn read(text: &str) -> Vec<(u64, Cells)> {
         let short = |row: Row| (row.line, row.cells.map_err(|malformed| (malformed.fault, malformed.last_line, malformed.rest)));
         rows(text.as_bytes()).into_iter().map(short).collect()
     }
 
-    fn cells(cells: &[&str]) -> Result<Vec<String>, (Fault, u64, bool)> {
+    fn cells(cells: &[&str]) -> Cells {
         Ok(cells.iter().map(|cell| (*cell).to_owned()).collect())
     }
 
