@@ -209,7 +209,7 @@ fn telephone_numbers_are_taken_in_the_forms_that_the_platform_documents() {
     assert!(ended.stdout.starts_with("11 rows: 10 opened, 0 replayed, 1 failed"), "{}{}", ended.stdout, ended.stderr);
     assert!(ended.stderr.contains("row 11 (line 12): phone cannot be used"), "{}", ended.stderr);
     assert_eq!(phones(&office), forms.map(|(phone, number)| (phone.to_owned(), number.to_owned())));
-    // The simulator reads each form as the same number.
+    // The number in another form is the same contact.
     office.write("again.csv", "guest_id,phone\nother,+441215555251\n");
     let mut command = office.command(&["batch", "again.csv"]);
     command.env("GUESTLANE_SURFACE", "open-messaging").env("GENESYS_EXTERNAL_SOURCE_ID", "");

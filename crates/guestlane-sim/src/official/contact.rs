@@ -232,3 +232,25 @@ fn object(field: &str, value: &Value) -> Result<Value, Refusal> {
 fn uuid(field: &str, value: &Value) -> Result<Uuid, Refusal> {
     value.as_str().and_then(|text| Uuid::try_parse(text).ok()).ok_or_else(|| invalid(field, "is not a UUID"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_telephone_number_has_one_normal_form() {
+        for (display, number) in [
+            ("+31 20 555 0100", Some("+31205550100")),
+            ("(+44)121.555.5251", Some("+441215555251")),
+            ("0044 121 555 5251", Some("+441215555251")),
+            ("001 321 555 9872", Some("+13215559872")),
+            ("+1 321 555 9872 x 123", Some("+13215559872")),
+            ("+1 (415) 555-2629", Some("+14155552629")),
+            ("020 555 0100", None),
+            ("+1 321 555 9872 x y", None),
+            ("+1 321 555 fax", None),
+        ] {
+            assert_eq!(e164(display).as_deref(), number, "{display}");
+        }
+    }
+}
