@@ -1,4 +1,5 @@
-//! Rows of CSV. Each line that is not blank is in a row that was read, or between the lines that a refusal names.
+//! Rows of CSV. Each line that is not blank is in a row that was read, or between the lines that a
+//! refusal names.
 #![no_main]
 
 use guestlane::input::{csv::Reader, lines::LineReader};

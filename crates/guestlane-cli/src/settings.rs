@@ -38,7 +38,8 @@ pub(crate) fn load(global: &Global) -> Result<Settings, Error> {
     Ok(settings)
 }
 
-/// The absolute form of a path as it was written: links are not resolved, neither in the path nor in the working directory.
+/// The absolute form of a path as it was written: links are not resolved, neither in the path nor
+/// in the working directory.
 pub(crate) fn absolute(path: &Path) -> PathBuf {
     let joined = working_directory().join(path);
     let absolute = std::path::absolute(&joined).unwrap_or(joined);
@@ -55,7 +56,8 @@ pub(crate) fn absolute(path: &Path) -> PathBuf {
     plain
 }
 
-/// As the shell has it (POSIX `pwd -L`), where `PWD` names the working directory; else as the system does, with links resolved.
+/// As the shell has it (POSIX `pwd -L`), where `PWD` names the working directory; else as the
+/// system does, with links resolved.
 fn working_directory() -> PathBuf {
     #[expect(clippy::disallowed_methods, reason = "this is the place")]
     let named = std::env::var_os("PWD").map(PathBuf::from);

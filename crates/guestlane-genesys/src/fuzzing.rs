@@ -1,4 +1,5 @@
-//! Entrances for `fuzz/`: what the platform answers, read as the client reads it. Not part of the API.
+//! Entrances for `fuzz/`: what the platform answers, read as the client reads it. Not part of the
+//! API.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};

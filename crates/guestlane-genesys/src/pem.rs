@@ -1,4 +1,5 @@
-//! Files of certificates in PEM (RFC 7468). The usual readers skip what they do not understand; here nothing is left out silently.
+//! Files of certificates in PEM (RFC 7468). The usual readers skip what they do not understand;
+//! here nothing is left out silently.
 
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
@@ -36,12 +37,13 @@ pub enum InvalidPem {
 
 const BEGIN: &str = "-----BEGIN";
 
-/// All certificates of a file. Private keys and parameters beside them are skipped: some programs keep them in one file.
+/// All certificates of a file. Private keys and parameters beside them are skipped: some programs
+/// keep them in one file.
 ///
 /// # Errors
 ///
-/// A certificate would be left out: its `-----BEGIN` is not at the start of a line, its label is another one (`TRUSTED CERTIFICATE`), or its section is
-/// damaged.
+/// A certificate would be left out: its `-----BEGIN` is not at the start of a line, its label is
+/// another one (`TRUSTED CERTIFICATE`), or its section is damaged.
 pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, InvalidPem> {
     let pem = normalized(pem);
     let mut begun = Vec::new();
@@ -67,7 +69,8 @@ pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, InvalidP
     }
 }
 
-/// The text without a byte order mark, and with LF at the end of each line in the place of CR or CRLF.
+/// The text without a byte order mark, and with LF at the end of each line in the place of CR or
+/// CRLF.
 pub fn normalized(pem: &[u8]) -> Vec<u8> {
     let pem = pem.strip_prefix(b"\xef\xbb\xbf").unwrap_or(pem);
     let mut lines = Vec::with_capacity(pem.len());

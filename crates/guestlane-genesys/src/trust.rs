@@ -6,7 +6,8 @@ use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
 
 use crate::pem;
 
-/// The largest file of certificates, in bytes; the bundle of all public authorities has about 250 KB.
+/// The largest file of certificates, in bytes; the bundle of all public authorities has about 250
+/// KB.
 const MAX_FILE: u64 = 4 * 1024 * 1024;
 
 /// Whose certificates are believed.

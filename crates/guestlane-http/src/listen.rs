@@ -210,7 +210,8 @@ fn bounded<A: axum_server::Address, Acceptor>(mut server: Server<A, Acceptor>) -
     server
 }
 
-/// The chain and its private key, in PEM. A chain of which a certificate would be left out is refused: clients would not find its authority.
+/// The chain and its private key, in PEM. A chain of which a certificate would be left out is
+/// refused: clients would not find its authority.
 fn read_files(files: &TlsFiles) -> io::Result<(Vec<u8>, Vec<u8>)> {
     let chain = pem::normalized(&std::fs::read(&files.cert)?);
     pem::certificates(&chain).map_err(|error| io::Error::other(format!("the chain {error}")))?;

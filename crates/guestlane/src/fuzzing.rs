@@ -43,7 +43,8 @@ pub fn database_url(text: &str) {
     }
 }
 
-/// A file of the audit log, a checkpoint, a proof, or a key; signed too, so that what stands behind the signature is read.
+/// A file of the audit log, a checkpoint, a proof, or a key; signed too, so that what stands behind
+/// the signature is read.
 pub fn audit(text: &str) {
     static SIGNER: OnceLock<Option<NoteSigner>> = OnceLock::new();
     let Some(signer) = SIGNER.get_or_init(|| NoteSigner::from_seed(&[1; 32])) else { return };

@@ -71,7 +71,8 @@ async fn create(global: &Global, state: &State, wish: Wish) -> anyhow::Result<Ex
     let expires_at = wish.expires.map(|life| now + life);
     let stored = StoredApiKey { expires_at, ..StoredApiKey::new(&key, &hash_key, wish.name, scopes, now) };
     let until = now + wish.overlap;
-    // First the output, then the store: a key that could not be printed does not exist, and the key that it replaces stays as it is.
+    // First the output, then the store: a key that could not be printed does not exist, and the key
+    // that it replaces stays as it is.
     show(global, &key, &stored, now).context(NOT_PRINTED)?;
     let added = state.store.add_api_key(stored.clone(), replaced.map(|replaced| (replaced.id, until))).await;
     added.context("the key that was printed is not stored, and is not accepted")?;

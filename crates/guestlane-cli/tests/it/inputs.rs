@@ -1,4 +1,5 @@
-//! What comes from files, standard input and HTTP: the same bytes mean the same, and what cannot be read is refused by name, never repaired.
+//! What comes from files, standard input and HTTP: the same bytes mean the same, and what cannot be
+//! read is refused by name, never repaired.
 
 use std::{
     fs,
@@ -71,7 +72,7 @@ fn one_file_has_one_name_however_its_path_is_written() {
 }
 
 #[test]
-fn an_open_quotation_mark_loses_nobody_with_any_line_break() {
+fn an_open_quotation_mark_refuses_its_lines_with_any_line_break() {
     for line_break in ["\n", "\r", "\r\n"] {
         let office = Office::open(&[]);
         office.write("guests.csv", &["guest_id,attr.note", "ann,\"unclosed", "bob,x", "cy,y", ""].join(line_break));
@@ -87,7 +88,8 @@ fn an_open_quotation_mark_loses_nobody_with_any_line_break() {
 
 #[test]
 fn csv_that_does_not_follow_rfc_4180_is_refused_and_never_repaired() {
-    // The rows between a good first and a good last one; what is said of them; whether the last one is used.
+    // The rows between a good first and a good last one; what is said of them; whether the last one
+    // is used.
     let cases = [
         ("\"bob\", \"bob@example.org\"", "row 2 (line 3): row has white space in front of a quotation mark in column 2", true),
         (" \"bob\",x", "row 2 (line 3): row has white space in front of a quotation mark in column 1", true),
@@ -351,7 +353,8 @@ fn a_byte_order_mark_has_no_meaning_in_keys_and_proofs() {
     office.run(&["create", "--guest", "bob"]).ok();
 }
 
-/// Inputs of one row each: what they are, and the field that is refused. Those that begin with `{` are refused by the same field everywhere.
+/// Inputs of one row each: what they are, and the field that is refused. Those that begin with `{`
+/// are refused by the same field everywhere.
 const ROWS: &[(&[u8], Option<&str>)] = &[
     (br#"{"guestId":"ann"}"#, None),
     (b"\xef\xbb\xbf{\"guestId\":\"ann\"}", None),

@@ -189,8 +189,9 @@ fn phone(field: &str, value: &Value) -> Result<Value, Refusal> {
     Ok(Value::Object(phone))
 }
 
-/// `+31 20 555 0100` is `+31205550100`, and so are `0031…` and `(+31)…`; an extension is no part of it ("Format phone numbers for bulk import" in the
-/// platform's help). A number without its country stays as it is.
+/// `+31 20 555 0100` is `+31205550100`, and so are `0031…` and `(+31)…`; an extension is no part of
+/// it ("Format phone numbers for bulk import" in the platform's help). A number without its country
+/// stays as it is.
 fn e164(display: &str) -> Option<String> {
     let (number, extension) = display.split_once(['x', 'X']).unwrap_or((display, "0"));
     let rest = number.strip_prefix("(+").or_else(|| number.strip_prefix('+')).or_else(|| number.strip_prefix("00"))?;

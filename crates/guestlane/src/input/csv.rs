@@ -1,7 +1,8 @@
 //! Strict CSV (RFC 4180). A row that does not follow the format is refused; nothing is repaired.
 //!
-//! Three rules beyond the RFC: a line break is LF, CR or CRLF; a cell has no line break, because an open quotation mark would silently join rows;
-//! ASCII white space at both ends of a cell is removed. The crate `csv` has no strict mode: it keeps stray quotation marks as text.
+//! Three rules beyond the RFC: a line break is LF, CR or CRLF; a cell has no line break, because an
+//! open quotation mark would silently join rows; ASCII white space at both ends of a cell is
+//! removed. The crate `csv` has no strict mode: it keeps stray quotation marks as text.
 
 use std::{
     fmt,
@@ -244,7 +245,8 @@ impl Draft {
         self.cells.len() + 1
     }
 
-    /// What follows from one byte. Within quotation marks a line break is a byte like others, but the row is refused.
+    /// What follows from one byte. Within quotation marks a line break is a byte like others, but
+    /// the row is refused.
     fn take(&mut self, state: State, byte: u8) -> State {
         self.length += 1;
         self.quotes += u64::from(byte == b'"');
@@ -305,8 +307,8 @@ impl Draft {
         }
     }
 
-    /// Readers of CSV that repair what is malformed agree on the end of the row only if it is one line, its quotation marks are even, and no cell
-    /// begins with one behind the fault.
+    /// Readers of CSV that repair what is malformed agree on the end of the row only if it is one
+    /// line, its quotation marks are even, and no cell begins with one behind the fault.
     fn hides_its_end(&self) -> bool {
         match self.fault {
             Some((Fault::SpaceBeforeQuote | Fault::QuoteInCell | Fault::TextAfterQuote | Fault::Backslash, _)) => {
@@ -345,7 +347,8 @@ mod tests {
         std::iter::from_fn(|| reader.next_row().unwrap()).collect()
     }
 
-    /// The cells of a row, or its fault, the last line that is not used, and whether the rest of the input is refused.
+    /// The cells of a row, or its fault, the last line that is not used, and whether the rest of
+    /// the input is refused.
     type Cells = Result<Vec<String>, (Fault, u64, bool)>;
 
     /// Each row with its first line.

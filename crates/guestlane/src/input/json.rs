@@ -11,7 +11,8 @@ pub const MAX_DEPTH: usize = 32;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct Unreadable {
-    /// The path of the member that is wrong, like `attributes.tier`; `None` if the text as a whole is.
+    /// The path of the member that is wrong, like `attributes.tier`; `None` if the text as a whole
+    /// is.
     pub field: Option<String>,
     /// What is wrong, with the subject in front.
     pub reason: String,

@@ -29,7 +29,8 @@ impl Line {
 #[error("the line has more than {MAX_ROW_BYTES} bytes")]
 pub struct TooLong;
 
-/// Splits an input that arrives in pieces into lines. Holds at most [`MAX_ROW_BYTES`] and one piece.
+/// Splits an input that arrives in pieces into lines. Holds at most [`MAX_ROW_BYTES`] and one
+/// piece.
 #[derive(Debug, Default)]
 pub struct LineSplitter {
     read: BytesMut,
@@ -50,7 +51,8 @@ impl LineSplitter {
         self.read.extend_from_slice(piece);
     }
 
-    /// The next line whose end has arrived. A line that ends with CR is returned before it is known whether LF follows.
+    /// The next line whose end has arrived. A line that ends with CR is returned before it is known
+    /// whether LF follows.
     pub fn next_line(&mut self) -> Option<Line> {
         if self.skip_line_feed && !self.read.is_empty() {
             self.skip_line_feed = false;

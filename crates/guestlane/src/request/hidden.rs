@@ -1,13 +1,16 @@
-//! Characters that no reader sees. Two identifiers that differ in one look the same and are two guests.
+//! Characters that no reader sees. Two identifiers that differ in one look the same and are two
+//! guests.
 
 use unicode_properties::{GeneralCategory, GeneralCategoryGroup, UnicodeGeneralCategory};
 
 use super::Invalid;
 
-/// Letters without a glyph, which Unicode does not count as format characters: grapheme joiner and Hangul fillers.
+/// Letters without a glyph, which Unicode does not count as format characters: grapheme joiner and
+/// Hangul fillers.
 const FILLERS: [char; 5] = ['\u{34f}', '\u{115f}', '\u{1160}', '\u{3164}', '\u{ffa0}'];
 
-/// Whether the character is invisible: a control, format or private-use character, a line or paragraph separator, or a filler.
+/// Whether the character is invisible: a control, format or private-use character, a line or
+/// paragraph separator, or a filler.
 fn is_hidden(character: char) -> bool {
     if character.is_ascii() {
         return character.is_ascii_control();

@@ -31,8 +31,9 @@ impl Invalid {
     }
 }
 
-/// A guest as the CRM knows them: 1 to 128 characters, no invisible characters (two ids that look the same would be two guests), no white space
-/// at either end (the platform would strip it, and then two guests were one).
+/// A guest as the CRM knows them: 1 to 128 characters, no invisible characters (two ids that look
+/// the same would be two guests), no white space at either end (the platform would strip it, and
+/// then two guests were one).
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct GuestId(Box<str>);
 
@@ -45,8 +46,9 @@ impl GuestId {
         &self.0
     }
 
-    /// An id that a store, a token or an audit log already has. Earlier versions took invisible characters other than control characters; such
-    /// guests must still be found, completed and erased.
+    /// An id that a store, a token or an audit log already has. Earlier versions took invisible
+    /// characters other than control characters; such guests must still be found, completed and
+    /// erased.
     ///
     /// # Errors
     ///

@@ -91,7 +91,8 @@ impl Person {
 
     /// The telephone number as an identifier: a plus sign and digits (E.164), without an extension.
     pub fn phone_e164(&self) -> Option<String> {
-        // A number that an earlier version recorded keeps its identifier, or a resumed session would find another contact.
+        // A number that an earlier version recorded keeps its identifier, or a resumed session
+        // would find another contact.
         let recorded = |phone: &str| format!("+{}", phone.chars().filter(char::is_ascii_digit).collect::<String>());
         self.phone().map(|phone| phone::e164(phone).unwrap_or_else(|| recorded(phone)))
     }

@@ -28,7 +28,8 @@ fn is_none(count: &u64) -> bool {
     *count == 0
 }
 
-/// Whether the id looks like a number that a spreadsheet rounded, as `1.23457E+17`: the ids of several guests may have become one.
+/// Whether the id looks like a number that a spreadsheet rounded, as `1.23457E+17`: the ids of
+/// several guests may have become one.
 fn is_rounded(guest: &str) -> bool {
     let Some((number, exponent)) = guest.split_once("E+") else { return false };
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());

@@ -66,7 +66,8 @@ impl Headings {
     ///
     /// # Errors
     ///
-    /// The row has another number of columns, as one that was cut off has, or a value in a column without a name.
+    /// The row has another number of columns, as one that was cut off has, or a value in a column
+    /// without a name.
     pub(super) fn row(&self, cells: Vec<String>) -> Result<NewSession, Invalid> {
         if cells.len() != self.0.len() {
             let reason = format!("has {} columns, and the heading has {}", cells.len(), self.0.len());

@@ -85,8 +85,9 @@ impl fmt::Display for RowError {
 /// Rows read ahead.
 const AHEAD: usize = 256;
 
-/// The batch's name: the absolute path of the file as it was given. Links are not resolved, because the same path may lead elsewhere tomorrow (a
-/// mounted ConfigMap, `current` of a release), and its rows are the same rows. Standard input is `-`.
+/// The batch's name: the absolute path of the file as it was given. Links are not resolved, because
+/// the same path may lead elsewhere tomorrow (a mounted ConfigMap, `current` of a release), and its
+/// rows are the same rows. Standard input is `-`.
 pub(super) fn file_key(path: &Path) -> String {
     if path.as_os_str() == "-" {
         return "-".to_owned();
@@ -115,7 +116,8 @@ type Rows = mpsc::Receiver<Result<Row, RowError>>;
 
 type Source = BufReader<Box<dyn Read + Send>>;
 
-/// Opens the file, looks at its first line, and reads on in the background. With its size in bytes, if it is known.
+/// Opens the file, looks at its first line, and reads on in the background. With its size in bytes,
+/// if it is known.
 pub(super) fn read(path: &Path, queue: Option<QueueId>, batch_key: String) -> anyhow::Result<(Rows, Option<u64>)> {
     let unreadable = |error: io::Error| {
         Invalid::new("FILE", format!("{} cannot be read: {error}", path.display()), "name a CSV or JSON lines file")
@@ -145,7 +147,8 @@ pub(super) fn read(path: &Path, queue: Option<QueueId>, batch_key: String) -> an
     Ok((receiver, size))
 }
 
-/// Skips a byte order mark, and finds the first byte that is not white space. It may arrive long after the first read of a pipe.
+/// Skips a byte order mark, and finds the first byte that is not white space. It may arrive long
+/// after the first read of a pipe.
 fn look_at_first(mut source: Box<dyn Read + Send>) -> io::Result<(Option<u8>, Source)> {
     let mut read = Vec::new();
     let first = loop {
