@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     // Not to wait for somebody to close standard input.
     runtime.shutdown_background();
     if screen::data_was_lost() {
-        screen::note("error: standard output could not be written; what was done is done, and the same command shows it again");
+        screen::note("error: standard output could not be written; what was done is done");
         return ExitCode::FAILURE;
     }
     match ended {

@@ -24,6 +24,17 @@ pub(crate) fn data(line: impl Display) {
     }
 }
 
+/// A line of data that cannot be shown again, such as a new secret.
+///
+/// # Errors
+///
+/// The line was not written, or its reader has gone away.
+pub(crate) fn secret(line: impl Display) -> io::Result<()> {
+    let mut stdout = anstream::stdout();
+    writeln!(stdout, "{line}")?;
+    stdout.flush()
+}
+
 /// Whether some data could not be written.
 pub(crate) fn data_was_lost() -> bool {
     LOST.load(Ordering::Relaxed)

@@ -2,7 +2,8 @@
 
 use std::{
     fs, io,
-    path::{Path, PathBuf},
+    os::unix::fs::MetadataExt,
+    path::{Component, Path, PathBuf},
 };
 
 use guestlane::{
@@ -35,6 +36,37 @@ pub(crate) fn load(global: &Global) -> Result<Settings, Error> {
     });
     settings.add_flag(STATE_DIR, global.state_dir.as_ref().map(|path| path.display().to_string()));
     Ok(settings)
+}
+
+/// The absolute form of a path as it was written: links are not resolved, neither in the path nor
+/// in the working directory.
+pub(crate) fn absolute(path: &Path) -> PathBuf {
+    let joined = working_directory().join(path);
+    let absolute = std::path::absolute(&joined).unwrap_or(joined);
+    let mut plain = PathBuf::new();
+    for part in absolute.components() {
+        // `directory/..` is the same place as without it; `link/..` is not.
+        let leaves_directory = part == Component::ParentDir && plain.file_name().is_some() && !plain.is_symlink();
+        if leaves_directory {
+            plain.pop();
+        } else {
+            plain.push(part);
+        }
+    }
+    plain
+}
+
+/// As the shell has it (POSIX `pwd -L`), where `PWD` names the working directory; else as the
+/// system does, with links resolved.
+fn working_directory() -> PathBuf {
+    #[expect(clippy::disallowed_methods, reason = "this is the place")]
+    let named = std::env::var_os("PWD").map(PathBuf::from);
+    let identity = |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
+    let is_plain = |path: &PathBuf| path.is_absolute() && !path.components().any(|part| part == Component::ParentDir);
+    named
+        .filter(|path| is_plain(path) && identity(path).is_some() && identity(path) == identity(Path::new(".")))
+        .or_else(|| std::env::current_dir().ok())
+        .unwrap_or_default()
 }
 
 fn read(path: &Path) -> io::Result<String> {

@@ -14,9 +14,12 @@ mod cloud;
 mod error;
 mod fleet;
 pub mod foreign;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod guest;
 mod histogram;
 mod oauth;
+pub mod pem;
 mod platform;
 mod pool;
 mod priority;

@@ -332,6 +332,11 @@ fn is_throttled(refusal: &Refusal) -> bool {
     refusal.code == "invalid_request" && refusal.message.mentions("rate limit exceeded")
 }
 
+/// Whether the answer is that of a sign-in.
+pub(crate) fn is_token(answer: &crate::transport::Answer) -> bool {
+    answer.json::<TokenAnswer>().is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use http::StatusCode;

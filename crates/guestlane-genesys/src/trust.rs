@@ -1,12 +1,14 @@
 //! Whose certificates are believed.
 
-use std::sync::Arc;
+use std::{fs::File, io::Read, path::Path, sync::Arc};
 
-use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::aws_lc_rs,
-    pki_types::{CertificateDer, pem::PemObject},
-};
+use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
+
+use crate::pem;
+
+/// The largest file of certificates, in bytes; the bundle of all public authorities has about 250
+/// KB.
+const MAX_FILE: u64 = 4 * 1024 * 1024;
 
 /// Whose certificates are believed.
 #[derive(Debug, Clone, Default)]
@@ -25,13 +27,31 @@ pub struct InvalidTrust(String);
 
 impl Trust {
     /// From PEM: one certificate or more.
+    ///
+    /// # Errors
+    ///
+    /// There is none, or one would be left out: see [`pem::certificates`].
     pub fn from_pem(pem: &[u8]) -> Result<Self, InvalidTrust> {
         let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(pem) {
-            let certificate = certificate.map_err(|error| InvalidTrust(format!("is not PEM: {error}")))?;
+        for certificate in pem::certificates(pem).map_err(|error| InvalidTrust(error.to_string()))? {
             roots.add(certificate).map_err(|error| InvalidTrust(format!("has a certificate that is none: {error}")))?;
         }
-        if roots.is_empty() { Err(InvalidTrust("has no certificate in PEM".to_owned())) } else { Ok(Self::Only(roots.into())) }
+        Ok(Self::Only(roots.into()))
+    }
+
+    /// From a file of at most 4 MiB: see [`from_pem`](Self::from_pem).
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, is too large, or is no PEM of certificates.
+    pub fn from_file(path: &Path) -> Result<Self, InvalidTrust> {
+        let mut pem = Vec::new();
+        let read = File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut pem));
+        read.map_err(|error| InvalidTrust(format!("cannot be read: {error}")))?;
+        if pem.len() as u64 > MAX_FILE {
+            return Err(InvalidTrust(format!("has more than {MAX_FILE} bytes")));
+        }
+        Self::from_pem(&pem)
     }
 
     /// TLS with these roots; `None` where the operating system decides.

@@ -6,7 +6,14 @@ use axum::{
     extract::{FromRequestParts, Request},
     response::{IntoResponse, Response},
 };
-use guestlane::{Clock, error::Code};
+use guestlane::{
+    Clock,
+    error::Code,
+    input::{
+        MAX_ROW_BYTES,
+        json::{Unreadable, read_object},
+    },
+};
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header, request::Parts};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::{Serialize, de::DeserializeOwned};
@@ -14,10 +21,9 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::problem::Problem;
 
 /// The longest body, and the longest line of a batch.
-pub const MAX_BODY: usize = 64 * 1024;
+pub const MAX_BODY: usize = MAX_ROW_BYTES;
 
-/// How deep objects and arrays may stand in each other.
-pub const MAX_DEPTH: usize = 32;
+pub use guestlane::input::json::MAX_DEPTH;
 
 /// How long a body may take to come.
 const BODY_LIMIT: Duration = Duration::from_secs(10);
@@ -58,23 +64,15 @@ pub(crate) fn expect_type(headers: &HeaderMap, wanted: &[&str]) -> Result<(), Pr
     Err(Problem::new(Code::UnsupportedMedia, detail, format!("send Content-Type: {wanted}")).of_field("Content-Type"))
 }
 
-/// Reads JSON, and says which field is wrong.
+/// Reads a JSON object as every entrance does, and says which field is wrong.
 pub(crate) fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
-    if depth(text) > MAX_DEPTH {
-        return Err(malformed(format!("the JSON is deeper than {MAX_DEPTH} levels")));
-    }
-    // An array would be taken for an object whose members are in order.
-    if text.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
-        return Err(malformed("the body is not a JSON object"));
-    }
-    let mut json = serde_json::Deserializer::from_slice(text);
-    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let path = error.path().to_string();
-        let problem = malformed(error.inner().to_string());
-        if path == "." { problem } else { problem.of_field(path) }
-    })?;
-    json.end().map_err(|error| malformed(error.to_string()))?;
-    Ok(value)
+    read_object(text).map_err(|Unreadable { field, reason }| {
+        let problem = malformed(reason);
+        match field {
+            Some(field) => problem.of_field(field),
+            None => problem,
+        }
+    })
 }
 
 pub(crate) fn malformed(detail: impl Into<String>) -> Problem {
@@ -88,25 +86,6 @@ pub(crate) fn too_large() -> Problem {
         detail,
         "send less: attributes have 2,048 bytes at the most; for many sessions use POST /v1/sessions:batch",
     )
-}
-
-/// How deep the objects and arrays of a JSON text stand in each other, whether it is good JSON or not.
-fn depth(text: &[u8]) -> usize {
-    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
-    for byte in text {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'{' | b'[' if !in_string => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    deepest
 }
 
 /// The query of a URL; a member that does not exist is refused, not overlooked.
@@ -139,50 +118,4 @@ pub(crate) fn answer(status: StatusCode, value: &impl Serialize) -> Response {
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     ];
     (status, headers, body).into_response()
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::Value;
-
-    use super::*;
-
-    #[test]
-    fn what_is_too_deep_is_refused_before_it_is_read() {
-        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
-        let read = |inner: &str| read::<Value>(format!("{{\"a\": {inner}}}").as_bytes()).is_ok();
-        assert!(read(&nested(MAX_DEPTH - 1)));
-        assert!(!read(&nested(MAX_DEPTH)));
-        assert!(!read(&nested(1_000_000)), "and costs no stack");
-        assert!(read(&format!("\"{}\"", "[".repeat(99))), "in a text it is none");
-        assert!(read(r#""\"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[""#));
-    }
-
-    #[test]
-    fn an_array_is_no_object() {
-        #[derive(serde::Deserialize)]
-        struct Wish {
-            #[expect(dead_code, reason = "only read")]
-            guest: String,
-        }
-        assert!(read::<Wish>(br#" {"guest": "ann"}"#).is_ok());
-        assert!(read::<Wish>(br#"["ann"]"#).is_err());
-    }
-
-    #[test]
-    fn the_field_is_named() {
-        #[derive(serde::Deserialize)]
-        struct Inner {
-            #[expect(dead_code, reason = "only read")]
-            number: u8,
-        }
-        #[derive(serde::Deserialize)]
-        struct Outer {
-            #[expect(dead_code, reason = "only read")]
-            inner: Vec<Inner>,
-        }
-        let problem = read::<Outer>(br#"{"inner": [{"number": 1}, {"number": "x"}]}"#).err().unwrap();
-        let json = serde_json::to_value(&problem).unwrap();
-        assert_eq!((json["field"].as_str(), json["code"].as_str()), (Some("inner[1].number"), Some("malformed")));
-    }
 }

@@ -22,7 +22,7 @@ pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyK
     if values.next().is_some() {
         return Err(invalid("is there twice"));
     }
-    let text = value.to_str().map_err(|_| invalid("has a character that is not visible ASCII"))?.trim();
+    let text = std::str::from_utf8(value.as_bytes()).map_err(|_| invalid("has a character that is not visible ASCII"))?.trim();
     let key = match text.strip_prefix('"') {
         Some(rest) => unquoted(rest).ok_or_else(|| invalid("is not a string in quotes"))?,
         None => text.to_owned(),
@@ -120,6 +120,11 @@ mod tests {
             assert_eq!(invalid.field, "Idempotency-Key", "{bad:?}");
         }
         assert!(read(&["x".repeat(256).as_str()]).is_err());
+        let hidden = read(&["order\u{200b}"]).unwrap_err();
+        assert_eq!(
+            (hidden.field.as_str(), hidden.reason.as_str()),
+            ("Idempotency-Key", "has an invisible character (U+200B) at position 6")
+        );
     }
 
     #[test]

@@ -6,6 +6,8 @@ mod access;
 mod body;
 mod door;
 mod figures;
+#[doc(hidden)]
+pub mod fuzzing;
 mod headers;
 pub mod listen;
 mod metrics;

@@ -16,6 +16,7 @@ use guestlane::{
     config::{ServiceSettings, TlsFiles},
     request::Invalid,
 };
+use guestlane_genesys::pem;
 use hyper_util::rt::TokioTimer;
 use tracing::{info, warn};
 
@@ -209,8 +210,20 @@ fn bounded<A: axum_server::Address, Acceptor>(mut server: Server<A, Acceptor>) -
     server
 }
 
+/// The chain and its private key, in PEM. A chain of which a certificate would be left out is
+/// refused: clients would not find its authority.
+fn read_files(files: &TlsFiles) -> io::Result<(Vec<u8>, Vec<u8>)> {
+    let chain = pem::normalized(&std::fs::read(&files.cert)?);
+    pem::certificates(&chain).map_err(|error| io::Error::other(format!("the chain {error}")))?;
+    Ok((chain, pem::normalized(&std::fs::read(&files.key)?)))
+}
+
 async fn read_certificate(files: &TlsFiles) -> Result<RustlsConfig, Invalid> {
-    RustlsConfig::from_pem_file(&files.cert, &files.key).await.map_err(|error| {
+    let read = async {
+        let (chain, key) = read_files(files)?;
+        RustlsConfig::from_pem(chain, key).await
+    };
+    read.await.map_err(|error| {
         let field = format!("GUESTLANE_TLS_CERT_FILE {}", files.cert.display());
         let reason = format!("and its key {} cannot be used: {error}", files.key.display());
         Invalid::new(field, reason, "name the chain and its private key, both in PEM")
@@ -219,7 +232,11 @@ async fn read_certificate(files: &TlsFiles) -> Result<RustlsConfig, Invalid> {
 
 /// Whether it could be read.
 async fn reload(config: &RustlsConfig, files: &TlsFiles) -> bool {
-    match config.reload_from_pem_file(&files.cert, &files.key).await {
+    let read = async {
+        let (chain, key) = read_files(files)?;
+        config.reload_from_pem(chain, key).await
+    };
+    match read.await {
         Ok(()) => {
             info!(file = %files.cert.display(), "the certificate was read again");
             true

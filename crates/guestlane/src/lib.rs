@@ -34,6 +34,9 @@ pub mod config;
 mod disk;
 pub mod doctor;
 pub mod error;
+#[doc(hidden)]
+pub mod fuzzing;
+pub mod input;
 pub mod intake;
 mod lane;
 pub mod ledger;

@@ -1,7 +1,8 @@
 //! `guestlane api-keys`: who may ask the service.
 
-use std::{process::ExitCode, time::Duration};
+use std::{io, process::ExitCode, time::Duration};
 
+use anyhow::Context;
 use guestlane::{
     Clock, State, Timestamp,
     api_key::{ApiKey, Scopes, StoredApiKey},
@@ -73,14 +74,14 @@ async fn create(global: &Global, state: &State, wish: Wish) -> anyhow::Result<Ex
     let owner = replaced.as_ref().map_or_else(|| new.owner.clone(), |replaced| replaced.owner.clone());
     let stored = StoredApiKey { expires_at, owner, ..new };
     let until = now + wish.overlap;
-    state.store.add_api_key(stored.clone(), replaced.map(|replaced| (replaced.id, until))).await?;
+    // First the output, then the store: a key that could not be printed does not exist, and the key
+    // that it replaces stays as it is.
+    show(global, &key, &stored, now).context(NOT_PRINTED)?;
+    let added = state.store.add_api_key(stored.clone(), replaced.map(|replaced| (replaced.id, until))).await;
+    added.context("the key that was printed is not stored, and is not accepted")?;
     if global.json {
-        let mut shown = as_json(&stored, now);
-        shown["key"] = key.expose().into();
-        screen::json(&shown);
         return Ok(ExitCode::SUCCESS);
     }
-    screen::data(key.expose());
     screen::note(format!(
         "The key {} of {}, for {}. It is not shown again. A running service accepts it within a second.",
         stored.id,
@@ -91,6 +92,18 @@ async fn create(global: &Global, state: &State, wish: Wish) -> anyhow::Result<Ex
         screen::note(format!("The key {replaced} is good until {until}."));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+const NOT_PRINTED: &str =
+    "standard output could not be written, so that no key was made; run the command again with an output that can be";
+
+fn show(global: &Global, key: &ApiKey, stored: &StoredApiKey, now: Timestamp) -> io::Result<()> {
+    if !global.json {
+        return screen::secret(key.expose());
+    }
+    let mut shown = as_json(stored, now);
+    shown["key"] = key.expose().into();
+    screen::secret(shown)
 }
 
 fn as_json(key: &StoredApiKey, now: Timestamp) -> serde_json::Value {

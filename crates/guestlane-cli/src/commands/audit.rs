@@ -11,6 +11,7 @@ use anyhow::Context;
 use guestlane::{
     Clock, State,
     audit::{self, ChangeAction, Checkpoint, Tampered, Unproven, VerifierKey, proof::SessionProof},
+    input::without_bom_str,
     request::{GuestId, Invalid},
     store::{RecordFilter, Restored, StoredRecord},
 };
@@ -37,7 +38,7 @@ pub(crate) async fn run(global: &Global, args: &Audit) -> anyhow::Result<ExitCod
 }
 
 async fn show(global: &Global, session: Option<&str>, guest: Option<&str>, limit: u32) -> anyhow::Result<ExitCode> {
-    let guest: Option<GuestId> = guest.map(str::parse).transpose()?;
+    let guest = guest.map(GuestId::recorded).transpose()?;
     let filter = RecordFilter { session: session.map(str::parse).transpose()?, guest, limit };
     let records = look_at_state(global).await?.store.records(filter).await?;
     if global.json {
@@ -82,7 +83,7 @@ async fn key(global: &Global, given: Option<&str>) -> anyhow::Result<VerifierKey
         };
         Invalid::new("--key", reason, "give what `guestlane audit key` prints, or a file that has it")
     };
-    Ok(text.parse().map_err(invalid)?)
+    Ok(without_bom_str(&text).parse().map_err(invalid)?)
 }
 
 /// Writes the files of a log anew from the store.
@@ -115,7 +116,8 @@ async fn verify_proof(global: &Global, file: &Path, given: Option<&str>) -> anyh
         Invalid::new(format!("--proof {}", file.display()), reason, "give a file that `guestlane audit prove` printed")
     };
     let text = fs::read_to_string(file).map_err(|error| refuse(format!("cannot be read: {error}")))?;
-    let proof: SessionProof = serde_json::from_str(&text).map_err(|error| refuse(format!("is no proof: {error}")))?;
+    let proof: SessionProof =
+        serde_json::from_str(without_bom_str(&text)).map_err(|error| refuse(format!("is no proof: {error}")))?;
     match proof.verify(&key) {
         Ok(places) => {
             for (record, (index, checkpoint)) in proof.records.iter().zip(places) {
@@ -162,7 +164,7 @@ async fn verify(global: &Global, files: &[PathBuf], given: Option<&str>, kept: &
         let refuse =
             |reason| Invalid::new(format!("--checkpoint {}", path.display()), reason, "give a checkpoint of this log, unchanged");
         let note = fs::read_to_string(path).map_err(|error| refuse(format!("cannot be read: {error}")))?;
-        checkpoints.push(Checkpoint::open(&note, &key).map_err(|error| refuse(error.to_string()))?);
+        checkpoints.push(Checkpoint::open(without_bom_str(&note), &key).map_err(|error| refuse(error.to_string()))?);
     }
     match state {
         Some(state) => verify_ours(global, &state, checkpoints, &key).await,

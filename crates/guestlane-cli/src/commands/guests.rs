@@ -18,7 +18,7 @@ use crate::{
 
 pub(crate) async fn run(global: &Global, args: &Guests) -> anyhow::Result<ExitCode> {
     let Guests::Erase { id } = args;
-    let guest: GuestId = id.parse()?;
+    let guest = GuestId::recorded(id)?;
     let erased = look_at_state(global).await?.store.erase_guest(guest, Clock::system().now()).await?;
     match erased {
         Erased::Unknown => Err(Invalid::new(

@@ -24,6 +24,7 @@ use std::{io::Read, process::ExitCode};
 use clap::CommandFactory;
 use guestlane::{
     Clock, Lane, Rate, State,
+    input::without_bom_str,
     request::{Attributes, Invalid},
 };
 
@@ -72,7 +73,7 @@ pub(crate) fn argument(text: &str) -> anyhow::Result<String> {
     }
     let mut input = String::new();
     std::io::stdin().take(64 * 1024).read_to_string(&mut input)?;
-    Ok(input.trim().to_owned())
+    Ok(without_bom_str(&input).trim().to_owned())
 }
 
 /// The end of a process that created sessions: waits for the first tries of its own events, and says what is left for later. Nothing in here

@@ -23,7 +23,7 @@ fn each_bad_argument_or_setting_is_told_by_its_name_and_nothing_is_sent_or_left_
     let cases: &[Case<'_>] = &[
         (&["--guest", ""], &[], "guestId is empty"),
         (&["--guest", &long], &[], "guestId has 129 characters"),
-        (&["--guest", "a\u{1}b"], &[], "guestId has a control character at position 2"),
+        (&["--guest", "a\u{1}b"], &[], "guestId has a control character (U+0001) at position 2"),
         (&["--guest", "ann", "--queue", "sales"], &[], "queueId `sales` is not a UUID"),
         (&["--guest", "ann", "--attr", "tier"], &[], "--attr `tier` has no `=`"),
         (&["--guest", "ann", "--attr", "guestToken=x"], &[], "attributes.guestToken the name is reserved"),

@@ -71,7 +71,7 @@ fn json_lines_from_standard_input_and_bad_rows_that_do_not_stop_the_others() {
     for part in [
         "row 3: guestId is empty",
         "row 4: queueId `sales` is not a UUID",
-        "row 5: row is not an object",
+        "row 5: guest cannot be read: unknown field",
         "row 6: attributes.guestToken",
         "row 7: attributes.a is given twice",
     ] {
@@ -154,7 +154,10 @@ fn a_quotation_mark_that_is_not_closed_loses_nobody_without_a_word() {
 #[test]
 fn a_check_reads_every_row_and_sends_nothing() {
     let office = Office::open(&[]);
-    office.write("guests.csv", "guest_id,queue_id,email\nann,,\n,,\nbob,sales,\ncy,,cy@example.com\n");
+    office.write(
+        "guests.csv",
+        "guest_id,queue_id,email\nann,,\n,5e0c0000-0000-4000-8000-000000000001,\nbob,sales,\ncy,,cy@example.com\n",
+    );
     let ended = office.run(&["batch", "guests.csv", "--check"]);
     assert_eq!(ended.code, 3);
     assert_eq!(ended.stdout.trim(), "4 rows: 1 good, 3 bad; nothing was sent");

@@ -10,6 +10,7 @@ mod canary;
 mod create;
 mod demo;
 mod fleet;
+mod inputs;
 mod interop;
 mod keys;
 mod killed;

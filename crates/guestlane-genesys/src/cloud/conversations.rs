@@ -15,7 +15,7 @@ use crate::{
 /// A message, as far as we read it (`MessageData`).
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct MessageDetails {
+pub(crate) struct MessageDetails {
     /// Absent until the platform has routed the message.
     #[serde(default, deserialize_with = "optional_id")]
     conversation_id: Option<PlatformId>,
@@ -32,7 +32,7 @@ pub struct Conversation {
 
 /// What is read of a conversation's answer. Its id is known: it was asked for by it.
 #[derive(Deserialize)]
-struct ConversationAnswer {
+pub(crate) struct ConversationAnswer {
     #[serde(default, deserialize_with = "nullable")]
     participants: Vec<Participant>,
 }

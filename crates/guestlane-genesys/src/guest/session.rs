@@ -48,7 +48,7 @@ pub struct Arrived {
 
 /// A page of the history.
 #[derive(Deserialize)]
-struct History {
+pub(crate) struct History {
     #[serde(default, deserialize_with = "lenient")]
     entities: Vec<Value>,
 }

@@ -11,7 +11,7 @@ use utoipa::{
 #[derive(Clone, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewSession {
-    /// The id under which the CRM knows the guest: no control characters, no white space at either end.
+    /// The id under which the CRM knows the guest: no control characters, no characters that are invisible (like U+200B), no white space at either end.
     #[schema(
         min_length = 1,
         max_length = 128,
@@ -53,12 +53,13 @@ fn attributes() -> Object {
         .examples([serde_json::json!({"source": "web-portal", "tier": "premium"})])
         .description(Some(
             "What is known of the guest: texts that become claims of the guest token and attributes of the contact. At most 50, with 2,048 bytes in \
-             names and values; not guestToken, sessionToken, routingTarget, guestId, nor a registered claim of JWT.",
+             names and values; not guestToken, sessionToken, routingTarget, guestId, nor a registered claim of JWT. `null`, and `[]` as PHP writes an empty \
+             map, are none.",
         ))
         .build()
 }
 
-/// An object as its pairs, so that a name that comes twice can be refused.
+/// An object as its pairs, so that a name that comes twice can be refused. `null` and `[]` are no attributes: PHP writes an empty map as `[]`.
 fn pairs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, String)>, D::Error> {
     struct Pairs;
 
@@ -76,9 +77,20 @@ fn pairs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, Stri
             }
             Ok(pairs)
         }
+
+        fn visit_unit<E: serde::de::Error>(self) -> Result<Self::Value, E> {
+            Ok(Vec::new())
+        }
+
+        fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            match list.next_element::<serde::de::IgnoredAny>()? {
+                None => Ok(Vec::new()),
+                Some(_) => Err(serde::de::Error::invalid_type(serde::de::Unexpected::Seq, &self)),
+            }
+        }
     }
 
-    deserializer.deserialize_map(Pairs)
+    deserializer.deserialize_any(Pairs)
 }
 
 /// The key of a wish that names none.

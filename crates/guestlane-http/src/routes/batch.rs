@@ -7,12 +7,16 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::StreamExt;
 use guestlane::{
     Clock, Timestamp, Trail,
     api_key::Scope,
     error::Code,
+    input::{
+        json,
+        lines::{Line, LineSplitter, TooLong},
+    },
     intake::Begun,
     request::{IdempotencyKey, SessionRequest},
     trace,
@@ -25,7 +29,7 @@ use utoipa::ToSchema;
 
 use crate::{
     access::{Who, unauthorized},
-    body::{MAX_BODY, expect_type, read},
+    body::{expect_type, read},
     headers::{IDEMPOTENCY_KEY, idempotency_key, quoted, traceparent},
     model::{KeyIfNone, NewSession, Session},
     openapi::{BodyRefused, Guarded},
@@ -68,7 +72,7 @@ pub(crate) struct Summary {
 
 /// Create sessions in a batch
 ///
-/// One session a line, as `POST /v1/sessions` takes it; one line of the answer for each as it is done, in any order, with its `row`: the session, or
+/// One session a line (LF, CR or CRLF), as `POST /v1/sessions` takes it; one line of the answer for each as it is done, in any order, with its `row`: the session, or
 /// `{"row", "error"}`. The last line is `{"summary": {…}}`; if it is missing, the connection broke: send the batch again under the same key, and only
 /// what is missing is done. Callers of single sessions go first. A row without a key gets one from the header `Idempotency-Key` and its content.
 #[utoipa::path(
@@ -135,19 +139,23 @@ impl Reading {
             while let Some(ended) = rows.try_join_next() {
                 count(&mut summary, ended.ok());
             }
-            let Some(Some(text)) = self.unless_over(lines.next()).await else { break };
-            lines.row += 1;
-            if text.as_ref().is_ok_and(|text| text.iter().all(u8::is_ascii_whitespace)) {
+            let Some(Some(line)) = self.unless_over(lines.next()).await else { break };
+            if line.is_blank() {
                 continue;
             }
             summary.rows += 1;
-            if !self.who.is_still_good(&self.app) {
-                summary.failed += 1;
-                fail(lines.row, unauthorized(), place);
+            if summary.rows == 1 && line.text.as_ref().is_ok_and(|text| json::is_array(text)) {
+                fail(line.number, is_array(), place);
                 lines.broken = true;
                 break;
             }
-            let wish = text.and_then(|text| read::<NewSession>(&text));
+            if !self.who.is_still_good(&self.app) {
+                summary.failed += 1;
+                fail(line.number, unauthorized(), place);
+                lines.broken = true;
+                break;
+            }
+            let wish = line.text.map_err(too_long).and_then(|text| read::<NewSession>(&text));
             let request = wish.and_then(|wish| {
                 Ok(wish.request(self.app.queue(), KeyIfNone::OfRow(self.batch.as_str()))?.owned_by(self.who.owner()))
             });
@@ -162,14 +170,11 @@ impl Reading {
                 Err(problem) => Err(problem),
             };
             match begun {
-                Ok((request, begun)) => drop(rows.spawn(self.one(lines.row, request, begun, place).in_current_span())),
+                Ok((request, begun)) => drop(rows.spawn(self.one(line.number, request, begun, place).in_current_span())),
                 Err(problem) => {
                     summary.failed += 1;
-                    fail(lines.row, problem, place);
+                    fail(line.number, problem, place);
                 }
-            }
-            if lines.broken {
-                break;
             }
         }
         while let Some(ended) = rows.join_next().await {
@@ -244,51 +249,33 @@ struct Silent;
 struct Lines {
     clock: Clock,
     body: axum::body::BodyDataStream,
-    read: BytesMut,
-    /// So far there is no end of a line.
-    looked_at: usize,
+    splitter: LineSplitter,
     waiting_since: Option<Timestamp>,
-    row: u64,
-    /// The body broke off, or a line has no end: what follows cannot be told from what was.
+    /// The body broke off, or is no batch: what follows is not read.
     broken: bool,
     over: bool,
 }
 
 impl Lines {
     fn new(body: Body, clock: Clock) -> Self {
-        Self {
-            clock,
-            body: body.into_data_stream(),
-            read: BytesMut::new(),
-            looked_at: 0,
-            waiting_since: None,
-            row: 0,
-            broken: false,
-            over: false,
-        }
+        let (body, splitter) = (body.into_data_stream(), LineSplitter::default());
+        Self { clock, body, splitter, waiting_since: None, broken: false, over: false }
     }
 
     /// May be dropped while it waits: nothing that was read is lost.
-    async fn next(&mut self) -> Option<Result<Bytes, Problem>> {
+    async fn next(&mut self) -> Option<Line> {
         loop {
-            if let Some(end) = self.read[self.looked_at..].iter().position(|byte| *byte == b'\n') {
-                let line = self.read.split_to(self.looked_at + end + 1).freeze();
-                (self.looked_at, self.waiting_since) = (0, None);
-                return Some(if line.len() > MAX_BODY + 1 { Err(too_long()) } else { Ok(line) });
+            if let Some(line) = self.splitter.next_line() {
+                self.waiting_since = None;
+                return Some(line);
             }
-            self.looked_at = self.read.len();
             if self.over {
-                self.looked_at = 0;
-                return if self.read.is_empty() { None } else { Some(Ok(self.read.split().freeze())) };
-            }
-            if self.read.len() > MAX_BODY {
-                self.broken = true;
-                return Some(Err(too_long()));
+                return self.splitter.last_line();
             }
             let waiting_since = *self.waiting_since.get_or_insert_with(|| self.clock.monotonic());
             let patience = (waiting_since + SILENCE).since(self.clock.monotonic());
             match self.clock.timeout(patience, self.body.next()).await.unwrap_or(Some(Err(axum::Error::new(Silent)))) {
-                Some(Ok(bytes)) => self.read.extend_from_slice(&bytes),
+                Some(Ok(bytes)) => self.splitter.push(&bytes),
                 Some(Err(_)) => {
                     self.broken = true;
                     return None;
@@ -299,7 +286,11 @@ impl Lines {
     }
 }
 
-fn too_long() -> Problem {
-    let detail = format!("the line has more than {MAX_BODY} bytes");
-    Problem::new(Code::TooLarge, detail, "send one session a line, with a line break after each")
+fn too_long(too_long: TooLong) -> Problem {
+    Problem::new(Code::TooLarge, too_long.to_string(), "send one session a line, with a line break after each")
+}
+
+fn is_array() -> Problem {
+    let detail = "the batch is a JSON array: nothing after this line was read";
+    Problem::new(Code::Malformed, detail, "send one JSON object a line, without brackets around them and commas between them")
 }

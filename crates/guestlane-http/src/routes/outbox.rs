@@ -32,6 +32,18 @@ pub(crate) struct Which {
     limit: Option<u32>,
 }
 
+impl Which {
+    /// The place before which the page ends.
+    pub(crate) fn before(&self) -> Result<Option<i64>, Invalid> {
+        let place = |cursor: &String| {
+            let number = Some(cursor).filter(|cursor| cursor.len() < 19).and_then(|cursor| cursor.parse::<i64>().ok());
+            let invalid = || Invalid::new("cursor", "is no cursor", "send nextCursor of the page before");
+            number.filter(|place| *place >= 0).ok_or_else(invalid)
+        };
+        self.cursor.as_ref().map(place).transpose()
+    }
+}
+
 /// List events for the CRM
 ///
 /// Newest first, one for each receiver. `dead` ones are dead letters: all their tries are used up.
@@ -43,17 +55,7 @@ pub(crate) struct Which {
 pub(crate) async fn list(State(app): State<App>, who: Who, uri: Uri) -> Result<Response, Problem> {
     who.may(Scope::SessionsRead)?;
     let which: Which = read_query(&uri)?;
-    let invalid = || Invalid::new("cursor", "is no cursor", "send nextCursor of the page before");
-    let before = which
-        .cursor
-        .map(|cursor| {
-            Some(&cursor)
-                .filter(|cursor| cursor.len() < 19)
-                .and_then(|cursor| cursor.parse::<i64>().ok())
-                .filter(|place| *place >= 0)
-                .ok_or_else(invalid)
-        })
-        .transpose()?;
+    let before = which.before()?;
     let limit = limit(which.limit)?;
     let events = app.lane().store().events(which.state.map(Into::into), before, limit).await;
     let events = events.map_err(|error| app.problem(error))?;

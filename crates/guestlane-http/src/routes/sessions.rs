@@ -52,6 +52,26 @@ pub(crate) struct Which {
     limit: Option<u32>,
 }
 
+impl Which {
+    pub(crate) fn filter(self) -> Result<SessionFilter, Invalid> {
+        let state = |name: String| {
+            let names = ledger::State::ALL.map(ledger::State::name).join(", ");
+            ledger::State::from_name(&name).ok_or_else(|| Invalid::new("state", "is no state", format!("use one of {names}")))
+        };
+        Ok(SessionFilter {
+            guest: self.guest_id.map(|guest| GuestId::recorded(&guest)).transpose()?.map(|guest| guest.as_str().to_owned()),
+            state: self.state.map(state).transpose()?,
+            queue: self.queue_id.map(|queue| queue.parse::<QueueId>()).transpose()?,
+            before: self.cursor.map(|cursor| cursor.parse::<SessionId>()).transpose().map_err(|invalid| Invalid {
+                field: "cursor".to_owned(),
+                fix: "send nextCursor of the page before".to_owned(),
+                ..invalid
+            })?,
+            limit: limit(self.limit)?,
+        })
+    }
+}
+
 /// List sessions
 ///
 /// Newest first. A page may have fewer than `limit`, or none, and go on all the same: follow `nextCursor` until it is null.
@@ -63,21 +83,7 @@ pub(crate) struct Which {
 pub(crate) async fn list(State(app): State<App>, who: Who, uri: Uri) -> Result<Response, Problem> {
     who.may(Scope::SessionsRead)?;
     let which: Which = read_query(&uri)?;
-    let state = |name: String| {
-        let names = ledger::State::ALL.map(ledger::State::name).join(", ");
-        ledger::State::from_name(&name).ok_or_else(|| Invalid::new("state", "is no state", format!("use one of {names}")))
-    };
-    let filter = SessionFilter {
-        guest: which.guest_id.map(|guest| guest.parse::<GuestId>()).transpose()?.map(|guest| guest.as_str().to_owned()),
-        state: which.state.map(state).transpose()?,
-        queue: which.queue_id.map(|queue| queue.parse::<QueueId>()).transpose()?,
-        before: which.cursor.map(|cursor| cursor.parse::<SessionId>()).transpose().map_err(|invalid| Invalid {
-            field: "cursor".to_owned(),
-            fix: "send nextCursor of the page before".to_owned(),
-            ..invalid
-        })?,
-        limit: limit(which.limit)?,
-    };
+    let filter = which.filter()?;
     let page = app.lane().store().sessions(filter).await.map_err(|error| app.problem(error))?;
     let sessions = page.sessions.iter().map(Session::stored).collect();
     Ok(answer(StatusCode::OK, &Sessions { sessions, next_cursor: page.next.map(|id| id.to_string()) }))

@@ -143,10 +143,39 @@ async fn a_batch_during_an_outage_does_not_hold_up_the_end() {
 }
 
 #[tokio::test]
-async fn a_line_without_an_end_ends_the_batch_without_a_sum() {
+async fn an_overlong_line_is_refused_and_the_next_ones_are_read() {
     let world = World::new().await;
-    let (_, lines) = batch(&world, "night", &format!("{{\"guestId\":\"ann\"}}\n{}", "x".repeat(200 * 1024))).await;
-    let long = lines.iter().find(|line| line["row"] == 2).unwrap();
-    assert_eq!(long["error"]["code"], "too_large");
-    assert!(lines.iter().all(|line| line.get("summary").is_none()), "what came after it was not read");
+    let long = "x".repeat(200 * 1024);
+    for line_break in ["\n", "\r", "\r\n"] {
+        let text = ["{\"guestId\":\"ann\"}", &long, "", "{\"guestId\":\"bob\"}"].join(line_break);
+        let (_, lines) = batch(&world, "night", &text).await;
+        let refused = lines.iter().find(|line| line["row"] == 2).unwrap();
+        assert_eq!(refused["error"]["code"], "too_large");
+        assert!(lines.iter().any(|line| line["row"] == 4 && line["guestId"] == "bob"), "{line_break:?}");
+        assert_eq!(lines.last().unwrap()["summary"]["rows"], 3);
+    }
+    world.assert_each_guest_once(2);
+}
+
+#[tokio::test]
+async fn a_batch_is_read_by_lines_whatever_ends_them_and_a_byte_order_mark_has_no_meaning() {
+    let world = World::new().await;
+    let text = "\u{feff}{\"guestId\":\"ann\"}\r{\"guestId\":\"bob\"}\r\n\r\n{\"guestId\":\"cy\"}\n{\"guestId\":\"dee\"}";
+    let (_, lines) = batch(&world, "night", text).await;
+    assert_eq!(lines.last().unwrap()["summary"], serde_json::json!({"rows": 4, "opened": 4, "replayed": 0, "failed": 0}));
+    let row = |guest: &str| lines.iter().find(|line| line["guestId"] == guest).unwrap()["row"].as_u64();
+    assert_eq!([row("ann"), row("bob"), row("cy"), row("dee")], [Some(1), Some(2), Some(4), Some(5)]);
+    world.assert_each_guest_once(4);
+}
+
+#[tokio::test]
+async fn a_json_array_is_refused_as_a_whole() {
+    let world = World::new().await;
+    for text in ["[\n{\"guestId\":\"ann\"}\n]", "\n[{\"guestId\":\"ann\"},\n{\"guestId\":\"bob\"}\n]"] {
+        let (_, lines) = batch(&world, "night", text).await;
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert_eq!(lines[0]["error"]["code"], "malformed");
+        assert!(lines[0]["error"]["detail"].as_str().unwrap().contains("JSON array"), "{lines:?}");
+    }
+    world.assert_each_guest_once(0);
 }

@@ -55,6 +55,16 @@ async fn a_certificate_is_replaced_while_the_service_runs() {
     reload.reload().await;
     assert!(reaches(&address, &second).await && !reaches(&address, &first).await);
 
+    let chain = std::fs::read_to_string(&second_files.cert).unwrap();
+    std::fs::write(&files.cert, format!("\u{feff}{chain}")).unwrap();
+    reload.reload().await;
+    assert!(reaches(&address, &second).await, "a byte order mark has no meaning");
+
+    std::fs::write(&files.cert, format!("{}{chain}", chain.trim_end())).unwrap();
+    let refused =
+        Listening::bind(Service::open(world.lane.clone(), &settings, None).await.unwrap(), &settings).await.err().unwrap();
+    assert!(refused.to_string().contains("has text in front of -----BEGIN in line"), "{refused}");
+
     std::fs::write(&files.cert, "no certificate").unwrap();
     reload.reload().await;
     assert!(reaches(&address, &second).await, "one that cannot be read changes nothing");

@@ -189,10 +189,14 @@ fn phone(field: &str, value: &Value) -> Result<Value, Refusal> {
     Ok(Value::Object(phone))
 }
 
-/// `+31 20 555 0100` is `+31205550100`; what does not begin with `+` has no country, and stays as it is.
+/// `+31 20 555 0100` is `+31205550100`, and so are `0031…` and `(+31)…`; an extension is no part of
+/// it ("Format phone numbers for bulk import" in the platform's help). A number without its country
+/// stays as it is.
 fn e164(display: &str) -> Option<String> {
-    let rest = display.strip_prefix('+')?;
-    let good = rest.chars().all(|c| c.is_ascii_digit() || matches!(c, ' ' | '-' | '.' | '(' | ')' | '/'));
+    let (number, extension) = display.split_once(['x', 'X']).unwrap_or((display, "0"));
+    let rest = number.strip_prefix("(+").or_else(|| number.strip_prefix('+')).or_else(|| number.strip_prefix("00"))?;
+    let good = rest.chars().all(|c| c.is_ascii_digit() || matches!(c, ' ' | '-' | '.' | '(' | ')' | '/'))
+        && extension.trim().parse::<u32>().is_ok();
     let digits: String = rest.chars().filter(char::is_ascii_digit).collect();
     (good && (7..=15).contains(&digits.len())).then(|| format!("+{digits}"))
 }
@@ -228,4 +232,26 @@ fn object(field: &str, value: &Value) -> Result<Value, Refusal> {
 
 fn uuid(field: &str, value: &Value) -> Result<Uuid, Refusal> {
     value.as_str().and_then(|text| Uuid::try_parse(text).ok()).ok_or_else(|| invalid(field, "is not a UUID"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_telephone_number_has_one_normal_form() {
+        for (display, number) in [
+            ("+31 20 555 0100", Some("+31205550100")),
+            ("(+44)121.555.5251", Some("+441215555251")),
+            ("0044 121 555 5251", Some("+441215555251")),
+            ("001 321 555 9872", Some("+13215559872")),
+            ("+1 321 555 9872 x 123", Some("+13215559872")),
+            ("+1 (415) 555-2629", Some("+14155552629")),
+            ("020 555 0100", None),
+            ("+1 321 555 9872 x y", None),
+            ("+1 321 555 fax", None),
+        ] {
+            assert_eq!(e164(display).as_deref(), number, "{display}");
+        }
+    }
 }

@@ -80,7 +80,9 @@ fn check(message: &Value) -> Result<(&str, BTreeMap<String, String>), Refusal> {
     let channel = &message["channel"];
     let from = channel["from"]["id"].as_str().filter(|id| !id.is_empty());
     let from = from.ok_or_else(|| Refusal::bad_request("channel.from.id is missing."))?;
-    if !["Email", "Phone", "Opaque"].contains(&channel["from"]["idType"].as_str().unwrap_or_default()) {
+    let id_type = channel["from"]["idType"].as_str().unwrap_or_default();
+    // A message with `email` was delivered by the platform, although the model has `Email`.
+    if !["Email", "Phone", "Opaque"].iter().any(|known| known.eq_ignore_ascii_case(id_type)) {
         return Err(Refusal::bad_request("channel.from.idType is not Email, Phone or Opaque."));
     }
     let time = channel["time"].as_str().and_then(|time| time.parse::<Timestamp>().ok());

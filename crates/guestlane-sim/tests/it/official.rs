@@ -351,6 +351,9 @@ async fn open_messages_of_one_sender_are_one_conversation() {
     assert_eq!(client.json(&bearer, "POST", &path, &open_message("m1")).await.1["conversationId"], Value::Null);
     let state = client.sim.state();
     assert_eq!((state.conversations, state.guests, state.repeated_first_messages), (1, 1, 2));
+    let mut lower_case = open_message("m1");
+    lower_case["channel"]["from"]["idType"] = json!("opaque");
+    assert_eq!(client.json(&bearer, "POST", &path, &lower_case).await.0, 200, "the platform took `email`");
     assert_eq!(state.queues[&SUPPORT.parse().unwrap()], 1);
     let details = format!("/api/v2/conversations/messages/{}/details", first["id"].as_str().unwrap());
     let found = client.get(&bearer, &details).await.1;

@@ -178,9 +178,10 @@ impl StoredApiKey {
 
     /// A name that a list can show.
     pub fn check_name(name: &str) -> Result<(), Invalid> {
+        crate::request::check_visible("name", name)?;
         let length = name.chars().count();
-        if length == 0 || length > Self::MAX_NAME || name.trim() != name || name.chars().any(char::is_control) {
-            let reason = format!("has {length} characters, or white space at an end, or a control character");
+        if length == 0 || length > Self::MAX_NAME || name.trim() != name {
+            let reason = format!("has {length} characters, or white space at an end");
             return Err(Invalid::new("name", reason, format!("use 1 to {} visible characters", Self::MAX_NAME)));
         }
         Ok(())

@@ -137,14 +137,18 @@ where
 
 /// The last checkpoints of the logs that the log at `path` continues: whoever has it knows how those must end.
 pub fn continued(path: &Path, key: &VerifierKey) -> Vec<Checkpoint> {
+    let Ok(file) = File::open(path) else { return Vec::new() };
+    continued_by(BufReader::new(file), key)
+}
+
+pub(crate) fn continued_by(lines: impl BufRead, key: &VerifierKey) -> Vec<Checkpoint> {
     const ROTATE: &[u8] = b"audit.rotate";
     #[derive(Deserialize)]
     struct Rotation {
         action: String,
         continues: String,
     }
-    let Ok(file) = File::open(path) else { return Vec::new() };
-    let rotations = BufReader::new(file).split(b'\n').map_while(Result::ok).filter_map(|line| {
+    let rotations = lines.split(b'\n').map_while(Result::ok).filter_map(|line| {
         if !line.windows(ROTATE.len()).any(|window| window == ROTATE) {
             return None; // nearly all of them
         }

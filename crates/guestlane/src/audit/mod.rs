@@ -11,6 +11,7 @@ mod tree;
 mod verify;
 
 pub use all::{Checked, check_all, looking_again};
+pub(crate) use check::continued_by;
 pub use check::{Unproven, check, check_known, continued};
 pub use checkpoint::{Checkpoint, InvalidCheckpoint};
 pub(crate) use entry::UNRECORDED;

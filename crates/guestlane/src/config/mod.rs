@@ -11,6 +11,7 @@ use url::Url;
 
 use crate::{
     error::Error,
+    input::without_bom_str,
     lane::{CrmSettings, LaneConfig},
     outbox::{Networks, WebhookSecret},
     request::{Invalid, QueueId, shorten},
@@ -170,6 +171,7 @@ impl Settings {
     /// Reads a settings file's text.
     pub fn add_file(&mut self, path: &std::path::Path, text: &str) -> Result<(), Error> {
         let invalid = |reason: String, fix: &str| Error::Settings(vec![Invalid::new(path.display().to_string(), reason, fix)]);
+        let text = without_bom_str(text);
         let table: toml::Table = toml::from_str(text).map_err(|error| {
             let line = error.span().map_or(0, |span| text[..span.start].lines().count().max(1));
             invalid(format!("line {line}: {}", error.message()), "correct the TOML")

@@ -93,8 +93,7 @@ impl Reader<'_> {
     pub(super) fn trust(&mut self, env: &str) -> Option<Trust> {
         let Some(path) = self.settings.value(env).map(str::to_owned) else { return Some(Trust::System) };
         let fix = "name a file with the certificates of your authority in PEM";
-        let read = std::fs::read(&path).map_err(|error| format!("`{}` cannot be read: {error}", shorten(&path)));
-        let trust = read.and_then(|pem| Trust::from_pem(&pem).map_err(|error| format!("`{}` {error}", shorten(&path))));
+        let trust = Trust::from_file(std::path::Path::new(&path)).map_err(|error| format!("`{}` {error}", shorten(&path)));
         trust.map_err(|reason| self.refuse(env, reason, fix)).ok()
     }
 

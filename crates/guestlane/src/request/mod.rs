@@ -1,6 +1,8 @@
 //! What a caller asks for. Parsed once, at the door: whoever holds a [`SessionRequest`] holds one that cannot be malformed.
 
+mod hidden;
 mod person;
+mod phone;
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
@@ -29,8 +31,9 @@ impl Invalid {
     }
 }
 
-/// A guest as the CRM knows them: 1 to 128 characters, no control characters, no white space at either end (the platform would strip
-/// it, and then two guests were one).
+/// A guest as the CRM knows them: 1 to 128 characters, no invisible characters (two ids that look
+/// the same would be two guests), no white space at either end (the platform would strip it, and
+/// then two guests were one).
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct GuestId(Box<str>);
 
@@ -42,12 +45,15 @@ impl GuestId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-}
 
-impl FromStr for GuestId {
-    type Err = Invalid;
-
-    fn from_str(text: &str) -> Result<Self, Invalid> {
+    /// An id that a store, a token or an audit log already has. Earlier versions took invisible
+    /// characters other than control characters; such guests must still be found, completed and
+    /// erased.
+    ///
+    /// # Errors
+    ///
+    /// The id is empty or too long, has a control character, or has white space at an end.
+    pub fn recorded(text: &str) -> Result<Self, Invalid> {
         let invalid = |reason: String, fix: &str| Err(Invalid::new("guestId", reason, fix));
         let length = text.chars().count();
         if text.is_empty() {
@@ -56,13 +62,22 @@ impl FromStr for GuestId {
         if length > Self::MAX {
             return invalid(format!("has {length} characters"), "use at most 128; a hash of a longer id will do");
         }
-        if let Some(at) = text.chars().position(char::is_control) {
-            return invalid(format!("has a control character at position {}", at + 1), "remove it");
+        if text.contains(char::is_control) {
+            hidden::check_identifier("guestId", text)?;
         }
         if text.trim() != text {
             return invalid("begins or ends with white space".into(), "trim it");
         }
         Ok(Self(text.into()))
+    }
+}
+
+impl FromStr for GuestId {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let guest = Self::recorded(text);
+        hidden::check_identifier("guestId", text).and(guest)
     }
 }
 
@@ -88,6 +103,7 @@ impl FromStr for QueueId {
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let fix = "copy the queue's id from Admin > Contact Center > Queues; it looks like 5e0c0000-0000-4000-8000-000000000001";
+        hidden::check_identifier("queueId", text)?;
         let hyphenated = text.len() == 36;
         match Uuid::try_parse(text) {
             Ok(id) if hyphenated => Ok(Self(id)),
@@ -129,10 +145,35 @@ impl Attributes {
         ["guestToken", "sessionToken", "routingTarget", "guestId", "iss", "sub", "aud", "exp", "nbf", "iat", "jti"];
 
     /// From pairs as they come; a name that comes twice is refused.
+    ///
+    /// # Errors
+    ///
+    /// Names the first attribute that is wrong.
     pub fn from_pairs<N: Into<String>, V: Into<String>>(pairs: impl IntoIterator<Item = (N, V)>) -> Result<Self, Invalid> {
+        Self::checked(pairs, |name| {
+            let field = format!("attributes.{}", shorten(name));
+            hidden::check_identifier(&field, name)
+                .map_err(|invalid| Invalid { reason: format!("the name {}", invalid.reason), ..invalid })
+        })
+    }
+
+    /// Attributes that a store already has. Earlier versions took names with invisible characters.
+    ///
+    /// # Errors
+    ///
+    /// Names the first attribute that is wrong by the rules of earlier versions.
+    pub(crate) fn recorded(pairs: BTreeMap<String, String>) -> Result<Self, Invalid> {
+        Self::checked(pairs, |_| Ok(()))
+    }
+
+    fn checked<N: Into<String>, V: Into<String>>(
+        pairs: impl IntoIterator<Item = (N, V)>,
+        check_visible: impl Fn(&str) -> Result<(), Invalid>,
+    ) -> Result<Self, Invalid> {
         let mut attributes = BTreeMap::new();
         for (name, value) in pairs {
             let (name, value) = (name.into(), value.into());
+            check_visible(&name)?;
             check_name(&name)?;
             check_value(&name, &value)?;
             let field = format!("attributes.{name}");
@@ -306,6 +347,7 @@ impl FromStr for IdempotencyKey {
         if length > Self::MAX {
             return invalid(format!("has {length} characters"), "use at most 255; a hash of a longer key will do");
         }
+        hidden::check_identifier("idempotencyKey", text)?;
         if !text.chars().all(|c| c.is_ascii_graphic()) {
             return invalid("has a character that is not visible ASCII".into(), "use letters, digits and punctuation");
         }
@@ -390,6 +432,15 @@ impl SessionRequest {
     }
 }
 
+/// Refuses a text with an invisible character: see [`hidden`].
+///
+/// # Errors
+///
+/// Names the field, the character and its position.
+pub fn check_visible(field: &str, text: &str) -> Result<(), Invalid> {
+    hidden::check_identifier(field, text)
+}
+
 /// A caller's text, short enough for a message.
 pub(crate) fn shorten(text: &str) -> String {
     guestlane_genesys::foreign::one_line(&text.chars().take(60).collect::<String>())
@@ -409,7 +460,7 @@ mod tests {
     fn a_guest_id_that_is_empty_too_long_or_has_a_control_character_is_refused() {
         assert_eq!(refused::<GuestId>("").reason, "is empty");
         assert_eq!(refused::<GuestId>(&"x".repeat(129)).reason, "has 129 characters");
-        assert_eq!(refused::<GuestId>("a\u{7}b").reason, "has a control character at position 2");
+        assert_eq!(refused::<GuestId>("a\u{7}b").reason, "has a control character (U+0007) at position 2");
         assert_eq!(refused::<GuestId>(" a").reason, "begins or ends with white space");
         assert!("é".repeat(128).parse::<GuestId>().is_ok(), "characters are counted, not bytes");
     }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::Invalid;
+use super::{Invalid, hidden, phone};
 
 /// How a guest is called and reached. Personal data: no log shows it.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,15 +25,28 @@ struct Field {
     name: &'static str,
     most: usize,
     is_good: fn(&str) -> bool,
+    check_characters: fn(&str, &str) -> Result<(), Invalid>,
     wanted: &'static str,
 }
 
 // The platform's lengths (`ExternalContact`); e-mail and telephone are identifiers, too, and those are shorter than the fields.
-const FIRST_NAME: Field = Field { name: "firstName", most: 1000, is_good: |_| true, wanted: "a name" };
-const LAST_NAME: Field = Field { name: "lastName", most: 1000, is_good: |_| true, wanted: "a name" };
-const EMAIL: Field = Field { name: "email", most: 255, is_good: is_email, wanted: "an e-mail address like ann@example.org" };
-const PHONE: Field =
-    Field { name: "phone", most: 255, is_good: is_phone, wanted: "an international number like +31 20 555 0100" };
+const FIRST_NAME: Field = Field { name: "firstName", ..NAME };
+const LAST_NAME: Field = Field { name: "lastName", ..NAME };
+const NAME: Field = Field { name: "", most: 1000, is_good: |_| true, check_characters: hidden::check_name, wanted: "a name" };
+const EMAIL: Field = Field {
+    name: "email",
+    most: 255,
+    is_good: is_email,
+    check_characters: hidden::check_identifier,
+    wanted: "an e-mail address like ann@example.org",
+};
+const PHONE: Field = Field {
+    name: "phone",
+    most: 255,
+    is_good: |text| phone::e164(text).is_some(),
+    check_characters: hidden::check_identifier,
+    wanted: "an international number like +31 20 555 0100 or 0031 20 555 0100, without a (0)",
+};
 
 impl Person {
     /// From what a caller gave; an empty text is none.
@@ -76,10 +89,12 @@ impl Person {
         self.phone.as_deref()
     }
 
-    /// The telephone number as an identifier: a plus sign and digits (E.164).
+    /// The telephone number as an identifier: a plus sign and digits (E.164), without an extension.
     pub fn phone_e164(&self) -> Option<String> {
-        let digits = |phone: &str| phone.chars().filter(char::is_ascii_digit).collect::<String>();
-        self.phone().map(|phone| format!("+{}", digits(phone)))
+        // A number that an earlier version recorded keeps its identifier, or a resumed session
+        // would find another contact.
+        let recorded = |phone: &str| format!("+{}", phone.chars().filter(char::is_ascii_digit).collect::<String>());
+        self.phone().map(|phone| phone::e164(phone).unwrap_or_else(|| recorded(phone)))
     }
 
     /// Each field with its name and value.
@@ -107,9 +122,7 @@ impl Field {
         if length > self.most {
             return invalid(format!("has {length} characters"), &format!("the platform takes {}: shorten it", self.most));
         }
-        if let Some(at) = text.chars().position(char::is_control) {
-            return invalid(format!("has a control character at position {}", at + 1), "remove it");
-        }
+        (self.check_characters)(self.name, &text)?;
         if !(self.is_good)(&text) {
             return invalid("cannot be used".to_owned(), &format!("write {}", self.wanted));
         }
@@ -122,14 +135,6 @@ fn is_email(text: &str) -> bool {
     let Some((local, domain)) = text.rsplit_once('@') else { return false };
     let labels = domain.split('.').all(|label| !label.is_empty());
     !local.is_empty() && !text.contains(char::is_whitespace) && !local.contains('@') && labels && domain.contains('.')
-}
-
-/// Without its country's code the platform takes a number for an American one.
-fn is_phone(text: &str) -> bool {
-    let digits = text.chars().filter(char::is_ascii_digit).count();
-    let punctuation = |c: char| c.is_ascii_digit() || matches!(c, ' ' | '-' | '.' | '(' | ')' | '/');
-    let dialled = text.strip_prefix('+').is_some_and(|rest| rest.chars().all(punctuation)) && (5..=15).contains(&digits);
-    dialled && !text.contains("(0)") // a digit that is dialled only at home
 }
 
 impl fmt::Debug for Person {
@@ -150,7 +155,7 @@ mod tests {
     #[test]
     fn a_field_that_the_platform_would_refuse_is_refused_by_its_name() {
         assert_eq!(refused(&"x".repeat(1001), "", "").field, "firstName");
-        assert_eq!(refused("a\u{7}", "", "").reason, "has a control character at position 2");
+        assert_eq!(refused("a\u{7}", "", "").reason, "has a control character (U+0007) at position 2");
         for email in ["ann", "ann@", "@example.org", "ann@example", "a nn@example.org", "a@b@example.org", "ann@example..org"] {
             assert_eq!(refused("", email, "").field, "email", "{email}");
         }

@@ -153,8 +153,7 @@ fn trust_in(file: &str) -> Result<Trust, InvalidDatabase> {
             "name a file of certificates in PEM, or leave it out",
         )
     };
-    let pem = std::fs::read(file).map_err(|error| refused(format!("cannot be read: {error}")))?;
-    Trust::from_pem(&pem).map_err(|error| refused(error.to_string()))
+    Trust::from_file(Path::new(file)).map_err(|error| refused(error.to_string()))
 }
 
 fn is_this_machine(host: &Host) -> bool {

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::StoreError;
 use crate::{
     ledger::{Failure, Session, SessionId, State, Way},
-    request::{Attributes, IdempotencyKey, Owner, Person, QueueId, SessionRequest},
+    request::{Attributes, GuestId, IdempotencyKey, Owner, Person, QueueId, SessionRequest},
     surface::Surface,
     token::TokenIdentity,
 };
@@ -123,10 +123,10 @@ impl SessionRow {
                     .parse::<IdempotencyKey>()
                     .map_err(bad("idempotency_key"))?
                     .owned_by(Owner::stored(&self.owner)),
-                guest: self.guest_id.parse().map_err(bad("guest_id"))?,
+                guest: GuestId::recorded(&self.guest_id).map_err(bad("guest_id"))?,
                 person,
                 queue: QueueId(self.queue_id),
-                attributes: Attributes::from_pairs(attributes).map_err(bad("attributes"))?,
+                attributes: Attributes::recorded(attributes).map_err(bad("attributes"))?,
             },
             state: State::from_name(&self.state).ok_or(StoreError::Row("state"))?,
             token: TokenIdentity { kid: self.token_kid, jti: self.token_jti, issued_at: self.token_iat },

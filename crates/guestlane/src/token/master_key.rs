@@ -16,7 +16,10 @@ use guestlane_genesys::{Seam, Seams};
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
-use crate::disk::{make_directory, sync_directory};
+use crate::{
+    disk::{make_directory, sync_directory},
+    input::without_bom_str,
+};
 
 /// 32 bytes that encrypt what is secret in the store: AES-256-GCM, with the secret's name as associated data, so that one cannot stand
 /// in for another.
@@ -57,7 +60,7 @@ impl MasterKey {
     /// From `GUESTLANE_MASTER_KEY`: base64 of 32 bytes.
     pub fn parse(text: &SecretString, source: &str) -> Result<Self, MasterKeyError> {
         let damaged = || MasterKeyError::Damaged(source.to_owned());
-        let bytes = Zeroizing::new(BASE64_STANDARD.decode(text.expose_secret().trim()).map_err(|_| damaged())?);
+        let bytes = Zeroizing::new(BASE64_STANDARD.decode(without_bom_str(text.expose_secret()).trim()).map_err(|_| damaged())?);
         if bytes.len() != LENGTH {
             return Err(damaged());
         }

@@ -163,7 +163,7 @@ fn accept(claims: Map<String, Value>, kid: String, now: Timestamp) -> Result<Ver
     if claims.contains_key("nbf") && time("nbf")? > now.saturating_add(skew) {
         return Err(TokenError::NotYet);
     }
-    let guest: Option<GuestId> = claims.get("guestId").and_then(Value::as_str).and_then(|id| id.parse().ok());
+    let guest: Option<GuestId> = claims.get("guestId").and_then(Value::as_str).and_then(|id| GuestId::recorded(id).ok());
     let guest_id = guest.ok_or(TokenError::Claim("guestId"))?.as_str().to_owned();
     Ok(Verified { guest_id, kid, expires_at, claims })
 }

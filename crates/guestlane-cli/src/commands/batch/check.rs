@@ -18,6 +18,31 @@ struct Summary {
     rows: u64,
     good: u64,
     bad: u64,
+    /// Good rows that a person should look at.
+    #[serde(skip_serializing_if = "is_none")]
+    warned: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_none(count: &u64) -> bool {
+    *count == 0
+}
+
+/// Whether the id looks like a number that a spreadsheet rounded, as `1.23457E+17`: the ids of
+/// several guests may have become one.
+fn is_rounded(guest: &str) -> bool {
+    let Some((number, exponent)) = guest.split_once("E+") else { return false };
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let (whole, fraction) = number.split_once(['.', ',']).unwrap_or((number, "0"));
+    whole.len() == 1 && digits(whole) && digits(fraction) && digits(exponent)
+}
+
+fn warn(global: &Global, place: rows::Place) {
+    let warning = "guestId looks like a number that a spreadsheet rounded; several guests may have become one";
+    screen::note(format!("{place}: warning: {warning}; format the column as text and export it again"));
+    if global.json {
+        screen::json(&place.with(json!({"warning": warning, "field": "guestId"})));
+    }
 }
 
 pub(super) async fn run(
@@ -34,10 +59,16 @@ pub(super) async fn run(
         summary.rows += 1;
         let checked = row.and_then(|row| {
             let bad = |invalid| rows::RowError { place: row.place, invalid };
-            surface.check(&row.request).map_err(bad)
+            surface.check(&row.request).map_err(bad).map(|()| row)
         });
         match checked {
-            Ok(()) => summary.good += 1,
+            Ok(row) => {
+                summary.good += 1;
+                if is_rounded(row.request.guest.as_str()) {
+                    summary.warned += 1;
+                    warn(global, row.place);
+                }
+            }
             Err(bad) => {
                 summary.bad += 1;
                 screen::note(&bad);

@@ -2,6 +2,7 @@
 
 mod check;
 mod feed;
+mod headings;
 mod progress;
 pub(crate) mod queued;
 mod results;
@@ -15,6 +16,7 @@ use guestlane::{
     Clock, Lane, Opened,
     config::{QUEUE_ID, QUOTA},
     intake::{Intake, Outage},
+    request::check_visible,
 };
 use serde::Serialize;
 use tokio::{sync::mpsc, task::JoinSet};
@@ -105,6 +107,9 @@ pub(crate) async fn run(global: &Global, args: &Batch) -> anyhow::Result<ExitCod
     let mut settings = settings::load(global)?;
     settings.add_flag(QUOTA, args.quota.clone());
     let queue = settings.default_queue()?;
+    if let Some(name) = &args.batch_key {
+        check_visible("--batch-key", name)?;
+    }
     let batch_key = args.batch_key.clone().unwrap_or_else(|| rows::file_key(args.file()));
     if args.check {
         return check::run(global, args, &settings, queue, batch_key).await;

@@ -3,13 +3,24 @@
 use std::{
     fmt,
     fs::File,
-    io::{self, BufRead, BufReader, Read},
+    io::{self, BufReader, Read},
     path::Path,
 };
 
-use guestlane::request::{Invalid, QueueId, SessionRequest};
+use guestlane::{
+    input::{
+        MAX_ROW_BYTES, csv,
+        json::{Unreadable, read_object},
+        lines::LineReader,
+        without_bom,
+    },
+    request::{Invalid, QueueId, SessionRequest},
+};
 use guestlane_http::model::{KeyIfNone, NewSession};
 use tokio::sync::mpsc;
+
+use super::headings::Headings;
+use crate::settings;
 
 /// Where a row stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,9 +85,19 @@ impl fmt::Display for RowError {
 /// Rows read ahead.
 const AHEAD: usize = 256;
 
-/// A file is known by where it is: the same file read again is the same batch. Standard input is always one batch.
+/// The batch's name: the absolute path of the file as it was given. Links are not resolved, because
+/// the same path may lead elsewhere tomorrow (a mounted ConfigMap, `current` of a release), and its
+/// rows are the same rows. Standard input is `-`.
 pub(super) fn file_key(path: &Path) -> String {
-    path.canonicalize().unwrap_or_else(|_| path.to_owned()).display().to_string()
+    if path.as_os_str() == "-" {
+        return "-".to_owned();
+    }
+    let path = settings::absolute(path);
+    match path.to_str() {
+        Some(text) => text.to_owned(),
+        // Two paths that are not UTF-8 must not become one name.
+        None => path.as_os_str().as_encoded_bytes().escape_ascii().to_string(),
+    }
 }
 
 /// What all rows have in common.
@@ -86,178 +107,132 @@ struct Common {
 }
 
 impl Common {
-    /// An empty cell, or an empty text, is none.
     fn request(&self, row: NewSession) -> Result<SessionRequest, Invalid> {
-        let given = |text: Option<String>| text.filter(|text| !text.is_empty());
-        let row = NewSession { queue_id: given(row.queue_id), idempotency_key: given(row.idempotency_key), ..row };
         row.request(self.queue, KeyIfNone::OfRow(&self.batch_key))
     }
 }
 
 type Rows = mpsc::Receiver<Result<Row, RowError>>;
 
-/// Opens the file, looks at its first line, and reads on in the background. With its size in bytes, if anybody knows.
+type Source = BufReader<Box<dyn Read + Send>>;
+
+/// Opens the file, looks at its first line, and reads on in the background. With its size in bytes,
+/// if it is known.
 pub(super) fn read(path: &Path, queue: Option<QueueId>, batch_key: String) -> anyhow::Result<(Rows, Option<u64>)> {
     let unreadable = |error: io::Error| {
         Invalid::new("FILE", format!("{} cannot be read: {error}", path.display()), "name a CSV or JSON lines file")
     };
-    let mut size = None;
-    let source: Box<dyn Read + Send> = if path.as_os_str() == "-" {
-        Box::new(io::stdin())
+    let (source, size): (Box<dyn Read + Send>, _) = if path.as_os_str() == "-" {
+        (Box::new(io::stdin()), None)
     } else {
         let file = File::open(path).map_err(unreadable)?;
         let metadata = file.metadata().map_err(unreadable)?;
-        size = metadata.is_file().then_some(metadata.len());
-        Box::new(file)
+        (Box::new(file), metadata.is_file().then_some(metadata.len()))
     };
-    let mut source = BufReader::new(source);
-    if source.fill_buf().map_err(unreadable)?.starts_with(b"\xef\xbb\xbf") {
-        source.consume(3); // a byte order mark says nothing here
-    }
-    let json = source.fill_buf().map_err(unreadable)?.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
+    let (first, source) = look_at_first(source).map_err(unreadable)?;
     let common = Common { queue, batch_key };
     let (sender, receiver) = mpsc::channel(AHEAD);
-    if json {
-        tokio::task::spawn_blocking(move || read_json(source, &common, &sender));
-    } else {
-        let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(source);
-        let bad = |error: csv::Error| Invalid::new("heading", format!("cannot be read: {error}"), "write CSV in UTF-8");
-        let headings = Headings::new(reader.headers().map_err(bad)?)?;
-        tokio::task::spawn_blocking(move || read_csv(reader, &headings, &common, &sender));
+    match first {
+        Some(b'{') => drop(tokio::task::spawn_blocking(move || read_json(source, &common, &sender))),
+        Some(b'[') => {
+            let fix = "write one JSON object a line, without brackets around them and commas between them";
+            return Err(Invalid::new("FILE", format!("{} is a JSON array", path.display()), fix).into());
+        }
+        Some(_) | None => {
+            let mut reader = csv::Reader::new(source);
+            let headings = Headings::read(&mut reader).map_err(unreadable)??;
+            tokio::task::spawn_blocking(move || read_csv(reader, &headings, &common, &sender));
+        }
     }
     Ok((receiver, size))
 }
 
+/// Skips a byte order mark, and finds the first byte that is not white space. It may arrive long
+/// after the first read of a pipe.
+fn look_at_first(mut source: Box<dyn Read + Send>) -> io::Result<(Option<u8>, Source)> {
+    let mut read = Vec::new();
+    let first = loop {
+        let text = without_bom(&read);
+        let marked = b"\xef\xbb\xbf".starts_with(&read); // the mark may not have arrived whole
+        let first = text.iter().find(|byte| !byte.is_ascii_whitespace()).copied().filter(|_| !marked);
+        if first.is_some() || read.len() > MAX_ROW_BYTES {
+            break first;
+        }
+        let mut piece = [0; 8 * 1024];
+        match source.read(&mut piece) {
+            Ok(0) => break without_bom(&read).iter().find(|byte| !byte.is_ascii_whitespace()).copied(),
+            Ok(length) => read.extend_from_slice(&piece[..length]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    };
+    let read = without_bom(&read).to_vec();
+    Ok((first, BufReader::new(Box::new(io::Cursor::new(read).chain(source)))))
+}
+
 type Sender = mpsc::Sender<Result<Row, RowError>>;
 
-fn read_json(source: impl BufRead, common: &Common, sender: &Sender) {
-    let mut byte = 0;
-    for (number, line) in (1..).zip(source.lines()) {
-        let place = Place { row: number, line: number, byte };
-        byte += line.as_ref().map_or(0, |text| text.len() as u64 + 1);
-        let text = match line {
-            Ok(text) if text.trim().is_empty() => continue,
-            Ok(text) => serde_json::from_str::<NewSession>(&text).map_err(|error| {
-                Invalid::new(
-                    "row",
-                    format!("is not an object with guestId, queueId, idempotencyKey, firstName, lastName, email, phone, attributes: {error}"),
-                    "correct the line",
-                )
-            }),
-            Err(error) => Err(Invalid::new("row", format!("cannot be read: {error}"), "write UTF-8")),
-        };
-        let row = text.and_then(|raw| common.request(raw));
-        if !send(sender, place, row) {
-            return;
-        }
-    }
-}
-
-/// Where each column goes.
-struct Headings(Vec<Column>);
-
-enum Column {
-    Guest,
-    Queue,
-    Key,
-    FirstName,
-    LastName,
-    Email,
-    Phone,
-    Attribute(String),
-}
-
-impl Headings {
-    fn new(headings: &csv::StringRecord) -> Result<Self, Invalid> {
-        let fix = "the columns are guest_id, queue_id, idempotency_key, first_name, last_name, email, phone and attr.NAME";
-        let column = |heading: &str| match heading {
-            "guest_id" => Ok(Column::Guest),
-            "queue_id" => Ok(Column::Queue),
-            "idempotency_key" => Ok(Column::Key),
-            "first_name" => Ok(Column::FirstName),
-            "last_name" => Ok(Column::LastName),
-            "email" => Ok(Column::Email),
-            "phone" => Ok(Column::Phone),
-            _ => match heading.strip_prefix("attr.") {
-                Some(name) => Ok(Column::Attribute(name.to_owned())),
-                None => {
-                    let shown: String = crate::screen::printable(heading).chars().take(40).collect();
-                    Err(Invalid::new("heading", format!("has the unknown column `{shown}`"), fix))
-                }
-            },
-        };
-        let columns: Vec<_> = headings.iter().map(column).collect::<Result<_, _>>()?;
-        if !columns.iter().any(|column| matches!(column, Column::Guest)) {
-            return Err(Invalid::new("heading", "has no column guest_id", fix));
-        }
-        let mut names = std::collections::BTreeSet::new();
-        if let Some(double) = headings.iter().find(|heading| !names.insert(*heading)) {
-            return Err(Invalid::new("heading", format!("has the column `{double}` twice"), "name each column once"));
-        }
-        Ok(Self(columns))
-    }
-
-    fn raw(&self, record: &csv::StringRecord) -> NewSession {
-        let mut raw = NewSession::default();
-        for (column, value) in self.0.iter().zip(record) {
-            match column {
-                Column::Guest => raw.guest_id = value.to_owned(),
-                Column::Queue => raw.queue_id = Some(value.to_owned()),
-                Column::Key => raw.idempotency_key = Some(value.to_owned()),
-                Column::FirstName => raw.first_name = Some(value.to_owned()),
-                Column::LastName => raw.last_name = Some(value.to_owned()),
-                Column::Email => raw.email = Some(value.to_owned()),
-                Column::Phone => raw.phone = Some(value.to_owned()),
-                // An empty cell is no attribute.
-                Column::Attribute(_) if value.is_empty() => {}
-                Column::Attribute(name) => {
-                    raw.attributes.push((name.clone(), value.to_owned()));
-                }
+fn read_json(source: Source, common: &Common, sender: &Sender) {
+    let mut lines = LineReader::new(source);
+    loop {
+        let line = match lines.next_line() {
+            Ok(Some(line)) => line,
+            Ok(None) => return,
+            Err(error) => {
+                let number = lines.open_line();
+                send(sender, Place { row: number, line: number, byte: 0 }, Err(cannot_be_read(&error)));
+                return;
             }
-        }
-        raw
-    }
-}
-
-fn read_csv(reader: csv::Reader<impl Read>, headings: &Headings, common: &Common, sender: &Sender) {
-    for (row, record) in (1..).zip(reader.into_records()) {
-        let position = match &record {
-            Ok(record) => record.position(),
-            Err(error) => error.position(),
         };
-        let (line, byte) = position.map_or((row + 1, 0), |position| (position.line(), position.byte()));
-        let place = Place { row, line, byte };
-        let row = record
-            .map_err(|error| unreadable(&error))
-            .and_then(|record| one_line(&record).map(|()| record))
-            .and_then(|record| common.request(headings.raw(&record)));
+        if line.is_blank() {
+            continue;
+        }
+        let place = Place { row: line.number, line: line.number, byte: line.start };
+        let too_long = |_| Invalid::new("row", format!("has more than {MAX_ROW_BYTES} bytes"), "shorten the row");
+        let row = line.text.map_err(too_long).and_then(|text| json_row(&text)).and_then(|row| common.request(row));
         if !send(sender, place, row) {
             return;
         }
     }
 }
 
-fn unreadable(error: &csv::Error) -> Invalid {
-    let reason = match error.kind() {
-        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-            format!("has {len} columns, and the heading has {expected_len}")
-        }
-        csv::ErrorKind::Utf8 { .. } => "is not UTF-8".to_owned(),
-        _ => error.to_string(),
-    };
-    Invalid::new("row", reason, "write UTF-8, and as many columns as the heading has")
+fn json_row(text: &[u8]) -> Result<NewSession, Invalid> {
+    let fix = "write an object with guestId, queueId, idempotencyKey, firstName, lastName, email, phone, attributes";
+    read_object(text).map_err(|Unreadable { field, reason }| {
+        let field = field.unwrap_or_else(|| "row".to_owned());
+        Invalid::new(field, format!("cannot be read: {reason}"), fix)
+    })
 }
 
-/// A quotation mark that is not closed makes one row of all that follow it: guests would be lost without a word.
-fn one_line(record: &csv::StringRecord) -> Result<(), Invalid> {
-    let breaks = record.iter().map(|cell| cell.matches('\n').count()).sum::<usize>() as u64;
-    if breaks == 0 {
-        return Ok(());
+fn cannot_be_read(error: &io::Error) -> Invalid {
+    Invalid::new("row", format!("cannot be read: {error}; the rows after it were not read"), "run the same command again")
+}
+
+fn read_csv(mut reader: csv::Reader<Source>, headings: &Headings, common: &Common, sender: &Sender) {
+    let mut number = 0;
+    loop {
+        let row = match reader.next_row() {
+            Ok(Some(row)) => row,
+            Ok(None) => return,
+            Err(error) => {
+                let place = Place { row: number + 1, line: reader.line(), byte: 0 };
+                send(sender, place, Err(cannot_be_read(&error)));
+                return;
+            }
+        };
+        // Spreadsheets write rows without a value; they are no rows, as an empty line is none.
+        if row.cells.as_ref().is_ok_and(|cells| cells.iter().all(String::is_empty)) {
+            continue;
+        }
+        number += 1;
+        let place = Place { row: number, line: row.line, byte: row.start };
+        let malformed = |malformed: csv::Malformed| Invalid::new("row", malformed.to_string(), malformed.fault.fix());
+        let cells = row.cells.map_err(malformed);
+        let request = cells.and_then(|cells| headings.row(cells)).and_then(|row| common.request(row));
+        if !send(sender, place, request) {
+            return;
+        }
     }
-    let first = record.position().map_or(0, csv::Position::line);
-    let reason =
-        format!("takes the lines {first} to {}: a quotation mark is not closed; none of these lines was used", first + breaks);
-    Err(Invalid::new("row", reason, "close or double the quotation mark; a cell cannot have a line break"))
 }
 
 fn send(sender: &Sender, place: Place, row: Result<SessionRequest, Invalid>) -> bool {

@@ -30,6 +30,9 @@ pub(crate) async fn run(global: &Global, args: &Create) -> anyhow::Result<ExitCo
     let code = match lane.create(request).await {
         Ok(opened) => {
             show(&opened, global.json, args.show_token);
+            if screen::data_was_lost() {
+                screen::note(format!("The session is open. To see it again: guestlane create … --idempotency-key '{key}'"));
+            }
             ExitCode::SUCCESS
         }
         Err(error) => failure::report_session(&error, &key, global.json),

@@ -14,6 +14,7 @@ use anyhow::Context;
 use futures_util::{StreamExt, stream};
 use guestlane::{
     Clock, Credentials, CrmSettings, Error, Hosts, Lane, LaneConfig, OAuthClient, Opened, Patience, Places, SignIn, Trust, audit,
+    input::{csv, without_bom_str},
     outbox::{Networks, WebhookSecret},
     request::{Attributes, IdempotencyKey, Invalid, Person, QueueId, SessionRequest},
     surface::{CloudSettings, Surface},
@@ -221,13 +222,18 @@ fn read_guests(path: Option<&Path>, queues: &[Queue]) -> anyhow::Result<Vec<Sess
         })?,
         None => GUESTS.to_owned(),
     };
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
-    let headings = reader.headers()?.clone();
+    let mut reader = csv::Reader::new(without_bom_str(&text).as_bytes());
+    let mut headings = None;
     let mut guests = Vec::new();
-    for (row, record) in (2..).zip(reader.records()) {
-        let record = record.map_err(|error| Invalid::new(format!("line {row}"), error.to_string(), "correct the CSV"))?;
-        let at_row = |invalid: Invalid| Invalid { field: format!("line {row}: {}", invalid.field), ..invalid };
-        guests.push(guest(&headings, &record, queues).map_err(at_row)?);
+    while let Some(row) = reader.next_row()? {
+        let at_line = |invalid: Invalid| Invalid { field: format!("line {}: {}", row.line, invalid.field), ..invalid };
+        let malformed = |malformed: csv::Malformed| Invalid::new("row", malformed.to_string(), malformed.fault.fix());
+        let cells = row.cells.map_err(malformed).map_err(at_line)?;
+        match &headings {
+            _ if cells.iter().all(String::is_empty) => {}
+            None => headings = Some(cells),
+            Some(headings) => guests.push(guest(headings, &cells, queues).map_err(at_line)?),
+        }
     }
     if guests.is_empty() {
         return Err(Invalid::new("--guests", "has no guests", "write at least one row under guest_id,queue").into());
@@ -235,9 +241,15 @@ fn read_guests(path: Option<&Path>, queues: &[Queue]) -> anyhow::Result<Vec<Sess
     Ok(guests)
 }
 
-fn guest(headings: &csv::StringRecord, record: &csv::StringRecord, queues: &[Queue]) -> Result<SessionRequest, Invalid> {
-    let column =
-        |name: &str| headings.iter().position(|heading| heading == name).and_then(|at| record.get(at)).unwrap_or_default();
+fn guest(headings: &[String], cells: &[String], queues: &[Queue]) -> Result<SessionRequest, Invalid> {
+    if headings.len() != cells.len() {
+        let reason = format!("has {} columns, and the heading has {}", cells.len(), headings.len());
+        return Err(Invalid::new("row", reason, "write as many columns as the heading has"));
+    }
+    let column = |name: &str| {
+        let at = headings.iter().position(|heading| heading == name);
+        at.and_then(|at| cells.get(at)).map_or("", String::as_str)
+    };
     let wanted = column("queue");
     let by_name = queues.iter().find(|queue| queue.name.eq_ignore_ascii_case(wanted) || queue.id.to_string() == wanted);
     let names: Vec<_> = queues.iter().map(|queue| queue.name.as_str()).collect();
@@ -249,7 +261,7 @@ fn guest(headings: &csv::StringRecord, record: &csv::StringRecord, queues: &[Que
         )
     };
     let queue = QueueId(by_name.ok_or_else(unknown)?.id);
-    let pairs = headings.iter().zip(record.iter()).filter_map(|(heading, value)| Some((heading.strip_prefix("attr.")?, value)));
+    let pairs = headings.iter().zip(cells).filter_map(|(heading, value)| Some((heading.strip_prefix("attr.")?, value.as_str())));
     let attributes = Attributes::from_pairs(pairs.filter(|(_, value)| !value.is_empty()))?;
     let guest = column("guest_id").parse()?;
     let person = Person::default();

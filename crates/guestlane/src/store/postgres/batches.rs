@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     ledger::LEASE,
-    request::{Attributes, QueueId, SessionRequest},
+    request::{Attributes, GuestId, QueueId, SessionRequest},
     store::{
         StoreError,
         batch::{BatchId, BatchStatus, NewRow, RowEnd, RowFailure, RowPlace, RowResult, TakenRow},
@@ -256,9 +256,9 @@ fn wished(row: &Row) -> Asked<SessionRequest> {
         serde_json::from_str(row.try_get(7)?).map_err(|_| StoreError::Row("batch_row.attributes"))?;
     Ok(SessionRequest {
         key: row.try_get::<_, &str>(4)?.parse().map_err(bad("batch_row.idempotency_key"))?,
-        guest: row.try_get::<_, &str>(5)?.parse().map_err(bad("batch_row.guest_id"))?,
+        guest: GuestId::recorded(row.try_get(5)?).map_err(bad("batch_row.guest_id"))?,
         queue: QueueId(row.try_get(6)?),
-        attributes: Attributes::from_pairs(attributes).map_err(bad("batch_row.attributes"))?,
+        attributes: Attributes::recorded(attributes).map_err(bad("batch_row.attributes"))?,
         person: serde_json::from_str(row.try_get(8)?).map_err(|_| StoreError::Row("batch_row.person"))?,
     })
 }

@@ -40,7 +40,7 @@ pub(super) fn pseudonyms(connection: &mut Connection, guests: &BTreeSet<String>)
     let named = |rows: Vec<tokio_postgres::Row>| {
         let name = |row: &tokio_postgres::Row| {
             let (guest, key): (String, &[u8]) = (row.try_get(0)?, row.try_get(1)?);
-            let id: GuestId = guest.parse().map_err(|_| StoreError::Row("guest_key.guest_id"))?;
+            let id = GuestId::recorded(&guest).map_err(|_| StoreError::Row("guest_key.guest_id"))?;
             Ok((guest, keyed_hash(key, &id)))
         };
         rows.iter().map(name).collect::<Asked<Vec<_>>>()

@@ -1,0 +1,116 @@
+//! The heading of a CSV file, and what its columns mean.
+
+use std::{
+    collections::BTreeSet,
+    io::{self, BufRead},
+};
+
+use guestlane::{
+    input::csv,
+    request::{Invalid, check_visible},
+};
+use guestlane_http::model::NewSession;
+
+use crate::screen;
+
+const COLUMNS: &str = "the columns are guest_id, queue_id, idempotency_key, first_name, last_name, email, phone and attr.NAME";
+
+/// Where each column goes.
+#[derive(Debug)]
+pub(super) struct Headings(Vec<Column>);
+
+#[derive(Debug)]
+enum Column {
+    Guest,
+    Queue,
+    Key,
+    FirstName,
+    LastName,
+    Email,
+    Phone,
+    Attribute(String),
+    /// Spreadsheets write empty columns: no heading, no values.
+    Unnamed,
+}
+
+impl Headings {
+    /// Reads the first row that has a value.
+    ///
+    /// # Errors
+    ///
+    /// The input's; inside, why the heading cannot be used.
+    pub(super) fn read(reader: &mut csv::Reader<impl BufRead>) -> io::Result<Result<Self, Invalid>> {
+        loop {
+            let Some(row) = reader.next_row()? else { return Ok(Self::new(&[])) };
+            match row.cells {
+                Ok(cells) if cells.iter().all(String::is_empty) => {}
+                Ok(cells) => return Ok(Self::new(&cells)),
+                Err(malformed) => return Ok(Err(Invalid::new("heading", malformed.to_string(), malformed.fault.fix()))),
+            }
+        }
+    }
+
+    fn new(headings: &[String]) -> Result<Self, Invalid> {
+        let columns: Vec<_> = headings.iter().map(|heading| column(heading)).collect::<Result<_, _>>()?;
+        if !columns.iter().any(|column| matches!(column, Column::Guest)) {
+            return Err(Invalid::new("heading", "has no column guest_id", COLUMNS));
+        }
+        let mut names = BTreeSet::new();
+        if let Some(double) = headings.iter().find(|heading| !heading.is_empty() && !names.insert(*heading)) {
+            return Err(Invalid::new("heading", format!("has the column `{double}` twice"), "name each column once"));
+        }
+        Ok(Self(columns))
+    }
+
+    /// A row's cells as what a caller asks for. An empty cell is no value.
+    ///
+    /// # Errors
+    ///
+    /// The row has another number of columns, as one that was cut off has, or a value in a column
+    /// without a name.
+    pub(super) fn row(&self, cells: Vec<String>) -> Result<NewSession, Invalid> {
+        if cells.len() != self.0.len() {
+            let reason = format!("has {} columns, and the heading has {}", cells.len(), self.0.len());
+            return Err(Invalid::new("row", reason, "write as many columns as the heading has; a row may be cut off"));
+        }
+        let mut row = NewSession::default();
+        for ((column, value), number) in self.0.iter().zip(cells).zip(1..).filter(|((_, value), _)| !value.is_empty()) {
+            match column {
+                Column::Guest => row.guest_id = value,
+                Column::Queue => row.queue_id = Some(value),
+                Column::Key => row.idempotency_key = Some(value),
+                Column::FirstName => row.first_name = Some(value),
+                Column::LastName => row.last_name = Some(value),
+                Column::Email => row.email = Some(value),
+                Column::Phone => row.phone = Some(value),
+                Column::Attribute(name) => row.attributes.push((name.clone(), value)),
+                Column::Unnamed => {
+                    let reason = format!("has a value in column {number}, and the heading names none there");
+                    return Err(Invalid::new("row", reason, "name the column, or remove the value"));
+                }
+            }
+        }
+        Ok(row)
+    }
+}
+
+fn column(heading: &str) -> Result<Column, Invalid> {
+    check_visible("heading", heading)?;
+    Ok(match heading {
+        "" => Column::Unnamed,
+        "guest_id" => Column::Guest,
+        "queue_id" => Column::Queue,
+        "idempotency_key" => Column::Key,
+        "first_name" => Column::FirstName,
+        "last_name" => Column::LastName,
+        "email" => Column::Email,
+        "phone" => Column::Phone,
+        _ => match heading.strip_prefix("attr.") {
+            Some(name) => Column::Attribute(name.to_owned()),
+            None => {
+                let shown: String = screen::printable(heading).chars().take(40).collect();
+                return Err(Invalid::new("heading", format!("has the unknown column `{shown}`"), COLUMNS));
+            }
+        },
+    })
+}

@@ -1,0 +1,61 @@
+//! Entrances for `fuzz/`: what the platform answers, read as the client reads it. Not part of the
+//! API.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+use crate::{
+    Created, Queue, TraceParent,
+    clock::Timestamp,
+    cloud::{
+        conversations::{ConversationAnswer, MessageDetails},
+        open_messaging::AcceptedMessage,
+    },
+    guest::session::History,
+    oauth,
+    transport::{Answer, retry_after},
+};
+
+/// An answer: a line with the status, lines of headers, an empty line, the body.
+pub fn answer(text: &[u8]) {
+    let end = text.windows(2).position(|two| two == b"\n\n").unwrap_or(text.len());
+    let (head, body) = text.split_at(end);
+    let mut lines = head.split(|byte| *byte == b'\n');
+    let status = lines.next().and_then(|status| StatusCode::from_bytes(status).ok()).unwrap_or(StatusCode::OK);
+    let mut headers = HeaderMap::new();
+    for line in lines.take(16) {
+        let mut parts = line.splitn(2, |byte| *byte == b':');
+        let name = HeaderName::from_bytes(parts.next().unwrap_or_default());
+        let value = HeaderValue::from_bytes(parts.next().unwrap_or_default());
+        if let (Ok(name), Ok(value)) = (name, value) {
+            headers.append(name, value);
+        }
+    }
+    let body = Bytes::copy_from_slice(body.get(2..).unwrap_or_default());
+    read(&Answer { status, headers, body });
+}
+
+fn read(answer: &Answer) {
+    let now = Timestamp::from_unix_micros(1_700_000_000_000_000);
+    let _ = (retry_after(&answer.headers, now, Duration::from_secs(86_400)), answer.rate(), answer.correlation_id());
+    let refusal = answer.refusal();
+    assert!(!refusal.to_string().contains(['\n', '\r']), "it goes into a line of the log");
+    for carried_key in [false, true] {
+        let copy = Answer { status: answer.status, headers: answer.headers.clone(), body: answer.body.clone() };
+        if let Err(error) = copy.accepted(now, carried_key) {
+            let _ = error.to_string();
+        }
+    }
+    let _ = oauth::is_token(answer);
+    let _ = (answer.json::<Created>(), answer.json::<ConversationAnswer>(), answer.json::<MessageDetails>());
+    let _ = (answer.json::<AcceptedMessage>(), answer.json::<History>(), answer.json::<Queue>());
+}
+
+/// `traceparent`: what was read is written the same, but for what later versions add.
+pub fn traceparent(text: &str) {
+    if let Ok(parent) = text.parse::<TraceParent>() {
+        assert_eq!(parent.to_string().parse(), Ok(parent));
+    }
+}

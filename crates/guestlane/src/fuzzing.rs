@@ -1,0 +1,72 @@
+//! Entrances for `fuzz/`: files and settings, read as the product reads them. Not part of the API.
+
+use std::{path::Path, sync::OnceLock};
+
+use guestlane_genesys::Timestamp;
+use secrecy::SecretString;
+
+use crate::{
+    audit::{Checkpoint, NoteSigner, VerifierKey, continued_by, proof::SessionProof, verify},
+    config::{SETTINGS, Settings},
+    store::Database,
+    token::{Keyring, MasterKey, StoredKey, TokenError, decode},
+};
+
+/// A settings file.
+pub fn settings_file(text: &str) {
+    let mut settings = Settings::default();
+    if settings.add_file(Path::new("fuzz.toml"), text).is_ok() {
+        read_all(&settings);
+    }
+}
+
+/// A value of each setting of the environment, one a line: `NAME=value`.
+pub fn environment(text: &str) {
+    let mut settings = Settings::default();
+    settings.add_environment(|name| {
+        let values = text.lines().filter_map(|line| line.split_once('='));
+        values.into_iter().find(|(found, _)| *found == name).map(|(_, value)| value.to_owned())
+    });
+    read_all(&settings);
+}
+
+fn read_all(settings: &Settings) {
+    let _ = (settings.lane(true), settings.crm(), settings.service(), settings.traces(), settings.places());
+    let _ = (settings.quota(), settings.key_schedule(), settings.surface(), settings.default_queue());
+    SETTINGS.iter().for_each(|setting| drop(settings.shown(setting)));
+}
+
+/// `GUESTLANE_DATABASE_URL`. What is shown of it has no password.
+pub fn database_url(text: &str) {
+    if let Ok(Database::Postgres(url)) = text.parse::<Database>() {
+        let _ = (url.to_string(), format!("{url:?}"));
+    }
+}
+
+/// A file of the audit log, a checkpoint, a proof, or a key; signed too, so that what stands behind
+/// the signature is read.
+pub fn audit(text: &str) {
+    static SIGNER: OnceLock<Option<NoteSigner>> = OnceLock::new();
+    let Some(signer) = SIGNER.get_or_init(|| NoteSigner::from_seed(&[1; 32])) else { return };
+    let key = signer.public();
+    let _ = (text.parse::<VerifierKey>(), Checkpoint::open(text, key));
+    let checkpoints: Vec<_> = Checkpoint::open(&signer.sign(text), key).into_iter().collect();
+    let _ = (continued_by(text.as_bytes(), key), verify(text.as_bytes(), &checkpoints, &[]));
+    if let Ok(proof) = serde_json::from_str::<SessionProof>(text) {
+        let _ = proof.verify(key);
+    }
+}
+
+/// A guest token. A text that this process did not sign is never verified.
+pub fn token(text: &str) {
+    static RING: OnceLock<Option<Keyring>> = OnceLock::new();
+    let now = Timestamp::from_unix_micros(1_795_361_100_000_000);
+    let ring = RING.get_or_init(|| {
+        let master = MasterKey::parse(&SecretString::from("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="), "fuzz").ok()?;
+        Keyring::open(&master, vec![StoredKey::first(&master, now).ok()?]).ok()
+    });
+    let Some(ring) = ring else { return };
+    let verified: Result<_, TokenError> = crate::token::verify(ring, text, now);
+    assert!(verified.is_err(), "a token was forged");
+    let _ = decode(text);
+}

@@ -1,0 +1,470 @@
+//! Strict CSV (RFC 4180). A row that does not follow the format is refused; nothing is repaired.
+//!
+//! Three rules beyond the RFC: a line break is LF, CR or CRLF; a cell has no line break, because an
+//! open quotation mark would silently join rows; ASCII white space at both ends of a cell is
+//! removed. The crate `csv` has no strict mode: it keeps stray quotation marks as text.
+
+use std::{
+    fmt,
+    io::{self, BufRead},
+};
+
+use super::{MAX_ROW_BYTES, is_line_break};
+
+/// One row of an input, good or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// Its first line, from 1.
+    pub line: u64,
+    /// Bytes of the input in front of it.
+    pub start: u64,
+    /// Its cells, or why it is refused.
+    pub cells: Result<Vec<String>, Malformed>,
+}
+
+/// Why a row is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Malformed {
+    /// What is wrong.
+    pub fault: Fault,
+    /// The column, from 1.
+    pub column: usize,
+    /// The first line that is not used.
+    pub first_line: u64,
+    /// The last line that is not used.
+    pub last_line: u64,
+    /// The row's end cannot be told, so that no row after it is used.
+    pub rest: bool,
+}
+
+/// What is wrong with a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// White space stands between the comma and the quotation mark.
+    SpaceBeforeQuote,
+    /// A cell that does not begin with a quotation mark has one.
+    QuoteInCell,
+    /// Text follows the closing quotation mark.
+    TextAfterQuote,
+    /// A quotation mark is escaped with a backslash, as MySQL writes it.
+    Backslash,
+    /// The input ends inside quotation marks.
+    OpenQuote,
+    /// A cell in quotation marks has a line break.
+    LineBreak,
+    /// The row has more than [`MAX_ROW_BYTES`] bytes.
+    TooLong,
+    /// The row is not UTF-8.
+    NotUtf8,
+}
+
+impl Fault {
+    /// What to do.
+    pub fn fix(self) -> &'static str {
+        match self {
+            Self::SpaceBeforeQuote => "remove the white space in front of the quotation mark",
+            Self::QuoteInCell | Self::TextAfterQuote | Self::Backslash => {
+                "put the whole cell in quotation marks, and write each quotation mark inside it twice (RFC 4180)"
+            }
+            Self::OpenQuote | Self::LineBreak => "close or double the quotation mark; a cell cannot have a line break",
+            Self::TooLong => "shorten the row",
+            Self::NotUtf8 => "write UTF-8",
+        }
+    }
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { fault, column, first_line, last_line, rest } = self;
+        let what = match fault {
+            Fault::SpaceBeforeQuote => format!("has white space in front of a quotation mark in column {column}"),
+            Fault::QuoteInCell => format!("has a quotation mark inside a cell without quotation marks in column {column}"),
+            Fault::TextAfterQuote => format!("has text after a closing quotation mark in column {column}"),
+            Fault::Backslash => format!("has a quotation mark behind a backslash in column {column}"),
+            Fault::OpenQuote => format!("takes the lines {first_line} to {last_line}: a quotation mark is not closed"),
+            Fault::LineBreak => {
+                format!("takes the lines {first_line} to {last_line}: a cell in quotation marks has a line break")
+            }
+            Fault::TooLong => format!("has more than {MAX_ROW_BYTES} bytes"),
+            Fault::NotUtf8 => "is not UTF-8".to_owned(),
+        };
+        f.write_str(&what)?;
+        match fault {
+            Fault::OpenQuote | Fault::LineBreak => f.write_str("; none of these lines was used"),
+            _ if *rest && first_line < last_line => {
+                write!(f, "; where the row ends cannot be told, so that none of the lines {first_line} to {last_line} was used")
+            }
+            _ if first_line < last_line => write!(f, "; none of the lines {first_line} to {last_line} was used"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Reads rows one after another. Holds at most one row of [`MAX_ROW_BYTES`].
+#[derive(Debug)]
+pub struct Reader<R> {
+    input: R,
+    /// The line of the next byte.
+    line: u64,
+    /// Bytes that were read.
+    position: u64,
+    after_cr: bool,
+    over: bool,
+}
+
+/// A row that is being read.
+struct Draft {
+    line: u64,
+    /// The last line with a byte of the row.
+    last_line: u64,
+    start: u64,
+    cells: Vec<Vec<u8>>,
+    cell: Vec<u8>,
+    length: usize,
+    quotes: u64,
+    fault: Option<(Fault, usize)>,
+    /// After the fault, a cell begins with a quotation mark.
+    quoted_after_fault: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// At the start of a cell, white space at most was read.
+    Start,
+    Plain,
+    Quoted,
+    /// Behind the second quotation mark of a cell: it closes the cell, or is the first of two.
+    Closed,
+    /// Behind a fault, up to the end of the line.
+    Faulty {
+        /// Only white space was read since the last comma.
+        at_start: bool,
+    },
+}
+
+impl<R: BufRead> Reader<R> {
+    /// The input begins with line 1; a byte order mark is the caller's to skip.
+    pub fn new(input: R) -> Self {
+        Self { input, line: 1, position: 0, after_cr: false, over: false }
+    }
+
+    /// The next row; `None` after the last one. Empty lines are no rows.
+    ///
+    /// # Errors
+    ///
+    /// The input's.
+    pub fn next_row(&mut self) -> io::Result<Option<Row>> {
+        if self.over {
+            return Ok(None);
+        }
+        while let Some(byte) = self.peek()? {
+            if !is_line_break(byte) {
+                return self.read_row().map(Some);
+            }
+            self.advance(byte);
+        }
+        Ok(None)
+    }
+
+    /// The line of the next byte.
+    pub fn line(&self) -> u64 {
+        self.line
+    }
+
+    fn peek(&mut self) -> io::Result<Option<u8>> {
+        loop {
+            match self.input.fill_buf() {
+                Ok(read) => match read.first().copied() {
+                    Some(b'\n') if self.after_cr => {
+                        self.input.consume(1); // the second byte of CRLF
+                        self.position += 1;
+                        self.after_cr = false;
+                    }
+                    byte => return Ok(byte),
+                },
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Takes the byte that [`peek`](Self::peek) returned.
+    fn advance(&mut self, byte: u8) {
+        self.input.consume(1);
+        self.position += 1;
+        self.after_cr = byte == b'\r';
+        self.line += u64::from(is_line_break(byte));
+    }
+
+    fn read_row(&mut self) -> io::Result<Row> {
+        let mut draft = Draft::new(self.line, self.position);
+        let mut state = State::Start;
+        loop {
+            let Some(byte) = self.peek()? else {
+                if state == State::Quoted {
+                    draft.fault = Some((Fault::OpenQuote, draft.column()));
+                }
+                break;
+            };
+            let line = self.line;
+            self.advance(byte);
+            if is_line_break(byte) && state != State::Quoted {
+                break;
+            }
+            draft.last_line = line;
+            state = draft.take(state, byte);
+        }
+        draft.end_cell();
+        let rest = draft.hides_its_end();
+        if rest {
+            draft.last_line = self.skip_to_the_end(draft.last_line)?;
+        }
+        Ok(draft.finish(rest))
+    }
+
+    /// Returns the last line that is not empty.
+    fn skip_to_the_end(&mut self, mut last_line: u64) -> io::Result<u64> {
+        self.over = true;
+        while let Some(byte) = self.peek()? {
+            if !is_line_break(byte) {
+                last_line = self.line;
+            }
+            self.advance(byte);
+        }
+        Ok(last_line)
+    }
+}
+
+impl Draft {
+    fn new(line: u64, start: u64) -> Self {
+        let (cells, cell, quoted_after_fault) = (Vec::new(), Vec::new(), false);
+        Self { line, last_line: line, start, cells, cell, length: 0, quotes: 0, fault: None, quoted_after_fault }
+    }
+
+    fn column(&self) -> usize {
+        self.cells.len() + 1
+    }
+
+    /// What follows from one byte. Within quotation marks a line break is a byte like others, but
+    /// the row is refused.
+    fn take(&mut self, state: State, byte: u8) -> State {
+        self.length += 1;
+        self.quotes += u64::from(byte == b'"');
+        match (state, byte) {
+            (State::Faulty { at_start }, _) => {
+                self.quoted_after_fault |= at_start && byte == b'"';
+                State::Faulty { at_start: byte == b',' || at_start && byte.is_ascii_whitespace() }
+            }
+            (State::Quoted, b'"') => State::Closed,
+            (State::Quoted, byte) => {
+                if is_line_break(byte) {
+                    let column = self.column();
+                    self.fault.get_or_insert((Fault::LineBreak, column));
+                }
+                self.keep(byte);
+                State::Quoted
+            }
+            (State::Closed, b'"') => {
+                self.keep(b'"');
+                State::Quoted
+            }
+            (_, b',') => {
+                self.end_cell();
+                State::Start
+            }
+            (State::Closed, _) => {
+                let fault = if self.cell.ends_with(b"\\") { Fault::Backslash } else { Fault::TextAfterQuote };
+                self.refuse(fault)
+            }
+            (State::Start, b'"') if self.cell.is_empty() => State::Quoted,
+            (State::Start, b'"') => self.refuse(Fault::SpaceBeforeQuote),
+            (State::Plain, b'"') => self.refuse(Fault::QuoteInCell),
+            (State::Start, byte) if byte.is_ascii_whitespace() => {
+                self.keep(byte);
+                State::Start
+            }
+            (State::Start | State::Plain, byte) => {
+                self.keep(byte);
+                State::Plain
+            }
+        }
+    }
+
+    fn refuse(&mut self, fault: Fault) -> State {
+        self.fault = Some((fault, self.column()));
+        State::Faulty { at_start: false }
+    }
+
+    fn keep(&mut self, byte: u8) {
+        if self.length <= MAX_ROW_BYTES {
+            self.cell.push(byte);
+        }
+    }
+
+    fn end_cell(&mut self) {
+        if self.length <= MAX_ROW_BYTES {
+            self.cells.push(std::mem::take(&mut self.cell));
+        }
+    }
+
+    /// Readers of CSV that repair what is malformed agree on the end of the row only if it is one
+    /// line, its quotation marks are even, and no cell begins with one behind the fault.
+    fn hides_its_end(&self) -> bool {
+        match self.fault {
+            Some((Fault::SpaceBeforeQuote | Fault::QuoteInCell | Fault::TextAfterQuote | Fault::Backslash, _)) => {
+                self.quotes % 2 == 1 || self.quoted_after_fault || self.line < self.last_line
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    fn finish(self, rest: bool) -> Row {
+        let Self { line, last_line, start, .. } = self;
+        let malformed = |(fault, column)| Malformed { fault, column, first_line: line, last_line, rest };
+        let too_long = (self.length > MAX_ROW_BYTES).then_some((Fault::TooLong, 1));
+        let cells = match self.fault.or(too_long) {
+            Some(fault) => Err(malformed(fault)),
+            None => {
+                let cells = self.cells.into_iter().zip(1..).map(|(cell, column)| match String::from_utf8(cell) {
+                    Ok(cell) => Ok(cell.trim_ascii().to_owned()),
+                    Err(_) => Err(malformed((Fault::NotUtf8, column))),
+                });
+                cells.collect()
+            }
+        };
+        Row { line, start, cells }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn rows(text: &[u8]) -> Vec<Row> {
+        let mut reader = Reader::new(text);
+        std::iter::from_fn(|| reader.next_row().unwrap()).collect()
+    }
+
+    /// The cells of a row, or its fault, the last line that is not used, and whether the rest of
+    /// the input is refused.
+    type Cells = Result<Vec<String>, (Fault, u64, bool)>;
+
+    /// Each row with its first line.
+    fn read(text: &str) -> Vec<(u64, Cells)> {
+        let short = |row: Row| (row.line, row.cells.map_err(|malformed| (malformed.fault, malformed.last_line, malformed.rest)));
+        rows(text.as_bytes()).into_iter().map(short).collect()
+    }
+
+    fn cells(cells: &[&str]) -> Cells {
+        Ok(cells.iter().map(|cell| (*cell).to_owned()).collect())
+    }
+
+    #[test]
+    fn what_rfc_4180_allows_is_read() {
+        for line_break in ["\n", "\r", "\r\n"] {
+            let text =
+                ["a,b", "\"x\",\"say \"\"hi\"\", bob\"", "", " y , \" z \"".trim_start(), ",", "\"\",last"].join(line_break);
+            let expected = [
+                (1, cells(&["a", "b"])),
+                (2, cells(&["x", "say \"hi\", bob"])),
+                (4, Err((Fault::SpaceBeforeQuote, 4, false))),
+                (5, cells(&["", ""])),
+                (6, cells(&["", "last"])),
+            ];
+            assert_eq!(read(&text), expected, "{line_break:?}");
+        }
+    }
+
+    #[test]
+    fn a_malformed_row_is_refused_and_the_next_one_is_read_where_its_end_is_certain() {
+        for (row, fault) in [
+            ("\"ann\", \"ann@example.org\"", Fault::SpaceBeforeQuote),
+            (" \"ann\",x", Fault::SpaceBeforeQuote),
+            ("ann,6\" heel\"", Fault::QuoteInCell),
+            ("\"ann\" ,x", Fault::TextAfterQuote),
+            ("\"ann\"x,y", Fault::TextAfterQuote),
+        ] {
+            assert_eq!(read(&format!("{row}\nbob,y")), [(1, Err((fault, 1, false))), (2, cells(&["bob", "y"]))], "{row}");
+        }
+    }
+
+    #[test]
+    fn where_the_end_of_a_malformed_row_is_uncertain_the_rest_is_refused_by_name() {
+        for (row, fault) in [
+            ("bob,\"6\\\" heel\"", Fault::Backslash),
+            ("bob,6\" heel", Fault::QuoteInCell),
+            ("bob, \"half", Fault::SpaceBeforeQuote),
+            ("\"bob\" x,\"half\"\"", Fault::TextAfterQuote),
+        ] {
+            for line_break in ["\n", "\r", "\r\n"] {
+                let text = ["ann,x", row, "cy,y", "", "dee,z", ""].join(line_break);
+                assert_eq!(read(&text), [(1, cells(&["ann", "x"])), (2, Err((fault, 5, true)))], "{text:?}");
+            }
+        }
+        let malformed = rows(b"bob,6\" heel\ncy,y\n").remove(0).cells.unwrap_err();
+        assert!(malformed.to_string().ends_with("none of the lines 1 to 2 was used"), "{malformed}");
+    }
+
+    #[test]
+    fn an_open_quotation_mark_refuses_its_lines_with_every_line_break() {
+        for line_break in ["\n", "\r", "\r\n"] {
+            let text = ["h,n", "ann,\"unclosed", "bob,x", "cy,y"].join(line_break);
+            let expected = [(1, cells(&["h", "n"])), (2, Err((Fault::OpenQuote, 4, false)))];
+            assert_eq!(read(&text), expected);
+            assert_eq!(read(&format!("{text}{line_break}"))[1], expected[1]);
+            let closed = ["h,n", "ann,\"two", "lines\"", "bob,x"].join(line_break);
+            let expected = [(1, cells(&["h", "n"])), (2, Err((Fault::LineBreak, 3, false))), (4, cells(&["bob", "x"]))];
+            assert_eq!(read(&closed), expected);
+        }
+        let malformed = rows(b"a,\"x").remove(0).cells.unwrap_err();
+        assert_eq!(malformed.to_string(), "takes the lines 1 to 1: a quotation mark is not closed; none of these lines was used");
+        assert!(
+            read("a,\"one\nb,\"two\"\nc,d")[0].1.as_ref().is_err_and(|(_, last, rest)| *rest && *last == 3),
+            "closed by another row"
+        );
+    }
+
+    #[test]
+    fn a_row_has_a_largest_size_and_the_next_one_is_read() {
+        for long in ["x".repeat(MAX_ROW_BYTES + 1), format!("\"{}\"", "x".repeat(MAX_ROW_BYTES)), ",".repeat(MAX_ROW_BYTES + 1)] {
+            assert_eq!(read(&format!("{long}\nbob")), [(1, Err((Fault::TooLong, 1, false))), (2, cells(&["bob"]))]);
+        }
+        assert_eq!(read(&"x".repeat(MAX_ROW_BYTES)).len(), 1);
+        let open = format!("a,\"{}\nb\n", "x".repeat(MAX_ROW_BYTES));
+        assert_eq!(read(&open), [(1, Err((Fault::OpenQuote, 2, false)))], "why it is long is said");
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf_8_refuse_their_row_alone() {
+        let faults: Vec<_> = rows(b"a\xff\nb").into_iter().map(|row| row.cells.map_err(|malformed| malformed.fault)).collect();
+        assert_eq!(faults, [Err(Fault::NotUtf8), Ok(vec!["b".to_owned()])]);
+    }
+
+    proptest! {
+        #[test]
+        fn rows_that_are_taken_are_those_of_the_csv_crate(text in r#"[ab ,"\n\r]{0,30}"#) {
+            let rows = rows(text.as_bytes());
+            let taken: Option<Vec<_>> = rows.iter().map(|row| row.cells.clone().ok()).collect();
+            if let Some(taken) = taken {
+                let mut others = csv::ReaderBuilder::new().has_headers(false).flexible(true).trim(csv::Trim::All).from_reader(text.as_bytes());
+                let others: Vec<Vec<_>> = others.records().map(|row| row.unwrap().iter().map(str::to_owned).collect()).collect();
+                prop_assert_eq!(taken, others);
+            }
+        }
+
+        #[test]
+        fn each_line_is_in_a_row_or_named_by_a_refusal(text in r#"[ab,"\n\r]{0,40}"#) {
+            let mut next = 1;
+            for row in rows(text.as_bytes()) {
+                prop_assert!(row.line >= next);
+                next = row.cells.map_or_else(|malformed| malformed.last_line, |_| row.line) + 1;
+            }
+            let mut lines = super::super::lines::LineReader::new(text.as_bytes());
+            while let Some(line) = lines.next_line().unwrap() {
+                prop_assert!(line.is_blank() || line.number < next, "line {} is lost in {text:?}", line.number);
+            }
+        }
+    }
+}

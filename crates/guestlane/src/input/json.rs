@@ -1,0 +1,125 @@
+//! A JSON object: the body of a request, or a row of a batch.
+
+use serde::de::DeserializeOwned;
+
+use super::without_bom;
+
+/// How deep objects and arrays may be nested.
+pub const MAX_DEPTH: usize = 32;
+
+/// Why a text could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Unreadable {
+    /// The path of the member that is wrong, like `attributes.tier`; `None` if the text as a whole
+    /// is.
+    pub field: Option<String>,
+    /// What is wrong, with the subject in front.
+    pub reason: String,
+}
+
+impl Unreadable {
+    fn whole(reason: impl Into<String>) -> Self {
+        Self { field: None, reason: reason.into() }
+    }
+}
+
+/// Reads one JSON object from UTF-8, with or without a byte order mark, and nothing after it.
+///
+/// # Errors
+///
+/// The text is no JSON object, is nested deeper than [`MAX_DEPTH`], or is not what `T` expects.
+pub fn read_object<T: DeserializeOwned>(text: &[u8]) -> Result<T, Unreadable> {
+    let text = without_bom(text);
+    if depth(text) > MAX_DEPTH {
+        return Err(Unreadable::whole(format!("the JSON is deeper than {MAX_DEPTH} levels")));
+    }
+    // serde would read an array as an object whose members are in order.
+    if is_array(text) {
+        return Err(Unreadable::whole("the text is a JSON array, not a JSON object"));
+    }
+    if text.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+        return Err(Unreadable::whole("the text is not a JSON object"));
+    }
+    let mut json = serde_json::Deserializer::from_slice(text);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let path = error.path().to_string();
+        let path = path.trim_end_matches('?').trim_end_matches('.'); // where no member was known yet
+        Unreadable { field: (!path.is_empty()).then(|| path.to_owned()), reason: error.inner().to_string() }
+    })?;
+    json.end().map_err(|error| Unreadable::whole(error.to_string()))?;
+    Ok(value)
+}
+
+/// Whether the text begins as a JSON array.
+pub fn is_array(text: &[u8]) -> bool {
+    without_bom(text).iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[')
+}
+
+/// The nesting of objects and arrays, whether the text is valid JSON or not.
+fn depth(text: &[u8]) -> usize {
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
+    for byte in text {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn nesting_is_bounded_before_the_text_is_parsed() {
+        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        let read = |inner: &str| read_object::<Value>(format!("{{\"a\": {inner}}}").as_bytes()).is_ok();
+        assert!(read(&nested(MAX_DEPTH - 1)));
+        assert!(!read(&nested(MAX_DEPTH)));
+        assert!(!read(&nested(1_000_000)), "and costs no stack");
+        assert!(read(&format!("\"{}\"", "[".repeat(99))), "brackets in a string do not nest");
+        assert!(read(r#""\"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[""#));
+    }
+
+    #[test]
+    fn an_array_is_no_object_and_a_byte_order_mark_has_no_meaning() {
+        #[derive(serde::Deserialize)]
+        struct Wish {
+            #[expect(dead_code, reason = "only read")]
+            guest: String,
+        }
+        for text in [" {\"guest\": \"ann\"}", "\u{feff}{\"guest\": \"ann\"}", "{\"guest\": \"ann\"}\r\n"] {
+            assert!(read_object::<Wish>(text.as_bytes()).is_ok(), "{text:?}");
+        }
+        for text in [r#"["ann"]"#, r#"{"guest": "ann"} {}"#, "\u{feff}\u{feff}{\"guest\": \"ann\"}", ""] {
+            assert!(read_object::<Wish>(text.as_bytes()).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_member_that_is_wrong_is_named() {
+        #[derive(serde::Deserialize)]
+        struct Inner {
+            #[expect(dead_code, reason = "only read")]
+            number: u8,
+        }
+        #[derive(serde::Deserialize)]
+        struct Outer {
+            #[expect(dead_code, reason = "only read")]
+            inner: Vec<Inner>,
+        }
+        let refused = read_object::<Outer>(br#"{"inner": [{"number": 1}, {"number": "x"}]}"#).err().unwrap();
+        assert_eq!(refused.field.as_deref(), Some("inner[1].number"));
+    }
+}

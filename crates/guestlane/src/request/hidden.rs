@@ -1,0 +1,118 @@
+//! Characters that no reader sees. Two identifiers that differ in one look the same and are two
+//! guests.
+
+use unicode_properties::{GeneralCategory, GeneralCategoryGroup, UnicodeGeneralCategory};
+
+use super::Invalid;
+
+/// Letters without a glyph, which Unicode does not count as format characters: grapheme joiner and
+/// Hangul fillers.
+const FILLERS: [char; 5] = ['\u{34f}', '\u{115f}', '\u{1160}', '\u{3164}', '\u{ffa0}'];
+
+/// Whether the character is invisible: a control, format or private-use character, a line or
+/// paragraph separator, or a filler.
+fn is_hidden(character: char) -> bool {
+    if character.is_ascii() {
+        return character.is_ascii_control();
+    }
+    let hidden = matches!(
+        character.general_category(),
+        GeneralCategory::Control
+            | GeneralCategory::Format
+            | GeneralCategory::LineSeparator
+            | GeneralCategory::ParagraphSeparator
+            | GeneralCategory::PrivateUse
+    );
+    hidden || FILLERS.contains(&character)
+}
+
+/// The zero-width joiner and non-joiner, which the spelling of Persian and Indic names needs.
+fn is_joiner(character: char) -> bool {
+    matches!(character, '\u{200c}' | '\u{200d}')
+}
+
+fn is_letter_or_mark(character: char) -> bool {
+    matches!(character.general_category_group(), GeneralCategoryGroup::Letter | GeneralCategoryGroup::Mark)
+}
+
+/// Refuses an identifier with an invisible character.
+///
+/// # Errors
+///
+/// Names the character and its position, in characters from 1.
+pub(crate) fn check_identifier(field: &str, text: &str) -> Result<(), Invalid> {
+    match text.chars().zip(1..).find(|(character, _)| is_hidden(*character)) {
+        Some((character, position)) => Err(refusal(field, character, position)),
+        None => Ok(()),
+    }
+}
+
+/// As [`check_identifier`], but joiners may stand between letters.
+///
+/// # Errors
+///
+/// Names the character and its position, in characters from 1.
+pub(crate) fn check_name(field: &str, text: &str) -> Result<(), Invalid> {
+    let characters: Vec<_> = text.chars().collect();
+    let joins = |at: usize| {
+        let before = at.checked_sub(1).and_then(|before| characters.get(before));
+        let after = characters.get(at + 1);
+        is_joiner(characters[at])
+            && before.copied().is_some_and(is_letter_or_mark)
+            && after.copied().is_some_and(is_letter_or_mark)
+    };
+    match (0..characters.len()).find(|at| is_hidden(characters[*at]) && !joins(*at)) {
+        Some(at) => Err(refusal(field, characters[at], at + 1)),
+        None => Ok(()),
+    }
+}
+
+fn refusal(field: &str, character: char, position: usize) -> Invalid {
+    let kind = if character.is_control() { "a control character" } else { "an invisible character" };
+    let reason = format!("has {kind} (U+{:04X}) at position {position}", u32::from(character));
+    Invalid::new(field, reason, "remove it: it often comes with text that was copied from a page or a document")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_invisible_character_is_named_with_its_position() {
+        for (text, character, position) in [
+            ("zw-bob\u{200b}", "U+200B", 7),
+            ("\u{feff}cy", "U+FEFF", 1),
+            ("a\u{ad}b", "U+00AD", 2),
+            ("a\u{202e}b", "U+202E", 2),
+            ("é\u{2028}", "U+2028", 2),
+            ("\u{2029}", "U+2029", 1),
+            ("a\u{2060}", "U+2060", 2),
+            ("a\u{e000}", "U+E000", 2),
+            ("ab\u{f0000}", "U+F0000", 3),
+            ("a\u{e0041}", "U+E0041", 2),
+            ("a\u{200d}b", "U+200D", 2),
+            ("a\u{3164}", "U+3164", 2),
+        ] {
+            let refused = check_identifier("guestId", text).unwrap_err();
+            assert_eq!(refused.field, "guestId");
+            assert_eq!(refused.reason, format!("has an invisible character ({character}) at position {position}"), "{text:?}");
+        }
+        for control in ["\u{7}", "\u{7f}", "\u{85}", "\n"] {
+            let reason = check_identifier("guestId", &format!("a{control}")).unwrap_err().reason;
+            assert!(reason.starts_with("has a control character (U+") && reason.ends_with(" at position 2"), "{reason}");
+        }
+        for good in ["José-日本-😀", "a b", "Ω\u{301}", "ann+1@x"] {
+            assert!(check_identifier("guestId", good).is_ok(), "{good}");
+        }
+    }
+
+    #[test]
+    fn a_joiner_may_stand_between_the_letters_of_a_name() {
+        for good in ["علی\u{200c}رضا", "क्\u{200d}ष", "Ann", ""] {
+            assert!(check_name("firstName", good).is_ok(), "{good}");
+        }
+        for bad in ["\u{200c}Ann", "Ann\u{200d}", "Ann\u{200c} Lee", "A\u{200c}\u{200c}b", "A\u{200b}b", "A\u{ad}b", "a\nb"] {
+            assert!(check_name("firstName", bad).is_err(), "{bad:?}");
+        }
+    }
+}
