@@ -82,6 +82,8 @@ seams! {
     ConversationFound = "conversation-found",
     /// The conversation is in the ledger; contact and queue are not seen to.
     ConversationStored = "conversation-stored",
+    /// A contact that the platform has no more is struck out; no other one is asked for.
+    ContactForgotten = "contact-forgotten",
     /// The contact is linked; the queue is not seen to.
     ContactLinked = "contact-linked",
     /// The conversation is in its queue; the ledger does not know it.

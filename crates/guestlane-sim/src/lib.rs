@@ -131,6 +131,11 @@ impl Simulator {
         lock(&self.world.organization).sign_in.revoke_tokens();
     }
 
+    /// Deletes all external contacts, as the platform does with those that had no interaction for 60 days.
+    pub fn forget_contacts(&self) {
+        lock(&self.world.organization).forget_contacts();
+    }
+
     /// Moves the simulator's time ahead of everybody else's.
     pub fn advance_clock(&self, by: Duration) {
         self.world.advance(by);

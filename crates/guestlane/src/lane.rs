@@ -306,6 +306,11 @@ impl Lane {
         }
     }
 
+    /// The next session of this queue looks it up again.
+    pub(crate) fn forget_queue(&self, queue: QueueId) {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner).remove(&queue);
+    }
+
     /// However many ask for the same queue at once, one call is made.
     async fn look_up(&self, queue: QueueId) -> Result<(), CallFailed> {
         let asking = {

@@ -53,6 +53,14 @@ impl Directory {
 }
 
 impl Organization {
+    /// All contacts are gone: the platform deletes those without interaction after 60 days.
+    pub(crate) fn forget_contacts(&mut self) {
+        let directory = std::mem::take(&mut self.directory);
+        for person in directory.people.values() {
+            self.tally.contact_gone(&person.guest);
+        }
+    }
+
     /// `POST /api/v2/externalcontacts/contacts`. Of the identifiers only external ids are claimed by it.
     pub(crate) fn create_official_contact(&mut self, body: &[u8], now: Timestamp) -> Result<Response<Body>, Refusal> {
         let fields = contact::read(&parse(body)?, self.options.external_source)?;

@@ -254,6 +254,20 @@ impl Session {
         Ok(Self { conversation_id: Some(conversation_id), ..next })
     }
 
+    /// The platform has the contact no more. Until another one is [known](Self::contact_replaced) one may exist whose ID is not known:
+    /// it is not made a second time.
+    pub fn contact_lost(self, now: Timestamp) -> Result<Self, IllegalMove> {
+        let next = self.step(Move::ContactReplaced)?;
+        Ok(Self { contact_id: None, contact_unknown: true, due_at: now + LEASE, ..next })
+    }
+
+    /// Another contact is in the place of the one that the platform has no more.
+    pub fn contact_replaced(self, contact_id: PlatformId, tries: u32, now: Timestamp) -> Result<Self, IllegalMove> {
+        let next = self.step(Move::ContactReplaced)?;
+        let attempts = next.attempts + tries;
+        Ok(Self { contact_id: Some(contact_id), contact_unknown: false, attempts, due_at: now + LEASE, ..next })
+    }
+
     /// A step is done; with the next one nothing has happened yet.
     fn begins_step(self, tries: u32, now: Timestamp) -> Self {
         let attempts = self.attempts + tries;

@@ -28,6 +28,8 @@ pub enum Move {
     MessageSent,
     /// The first message's conversation is known; it is not yet where it shall be.
     ConversationFound,
+    /// The platform has the contact no more: it is struck out, or another one takes its place.
+    ContactReplaced,
     /// The conversation is there, and where it shall be.
     Opened,
     /// The platform said no.
@@ -57,7 +59,7 @@ impl State {
             (Self::Admitted, Move::ContactCreated) => Self::ContactCreated,
             (Self::ContactCreated, Move::Opened) => Self::Open,
 
-            (Self::ContactCreated, Move::MessageSent | Move::ConversationFound) => self,
+            (Self::ContactCreated, Move::MessageSent | Move::ConversationFound | Move::ContactReplaced) => self,
 
             (Self::Admitted | Self::ContactCreated, Move::Refused) => Self::Failed,
             (Self::Admitted | Self::ContactCreated, Move::Park) => Self::Parked,
@@ -71,6 +73,7 @@ impl State {
                 Move::ContactCreated
                 | Move::MessageSent
                 | Move::ConversationFound
+                | Move::ContactReplaced
                 | Move::Opened
                 | Move::Refused
                 | Move::Park
@@ -125,10 +128,11 @@ pub struct IllegalMove {
 mod tests {
     use super::*;
 
-    const MOVES: [Move; 10] = [
+    const MOVES: [Move; 11] = [
         Move::ContactCreated,
         Move::MessageSent,
         Move::ConversationFound,
+        Move::ContactReplaced,
         Move::Opened,
         Move::Refused,
         Move::Park,

@@ -3,7 +3,7 @@
 //! None of the platform's calls takes an `Idempotency-Key`. What keeps each from being done twice is said at each.
 
 use guestlane_genesys::{
-    AcceptedMessage, CallFailed, Conversation, Done, ExternalContact, GuestSession, Operation, PlatformId, Seam, Timestamp,
+    AcceptedMessage, CallFailed, Done, ExternalContact, GuestSession, Operation, PlatformId, Seam, Timestamp,
 };
 use tracing::warn;
 use uuid::Uuid;
@@ -117,12 +117,13 @@ impl Lane {
         deadline: Timestamp,
     ) -> Result<Transition, StepFailed> {
         let contact = session.contact_id.as_ref().filter(|_| self.cloud.link_contact);
+        let mut session = session.clone();
         let mut tries = 0;
         if contact.is_some() || self.cloud.move_to_queue {
             let done = self.platform.conversation(conversation_id, self.cloud.move_to_queue, deadline).await?;
             tries += done.tries;
             if let Some(contact) = contact {
-                tries += self.link(contact, &done.value, deadline).await?;
+                (session, tries) = self.link_or_replace(session.clone(), contact, &done.value, tries, deadline).await?;
                 self.seams.pass(Seam::ContactLinked).await;
             }
             let queue = session.request.queue.0;
@@ -134,29 +135,11 @@ impl Lane {
                 );
             }
             if self.cloud.move_to_queue {
-                tries += self.move_to_queue(session.request.queue.0, &done.value, deadline).await?;
+                tries += self.move_if_queue_exists(&session, &done.value, deadline).await?;
                 self.seams.pass(Seam::QueueReached).await;
             }
         }
         self.seams.pass(Seam::ConversationOpened).await;
-        self.now_open(session, conversation_id.clone(), tries, since)
-    }
-
-    async fn link(&self, contact: &PlatformId, conversation: &Conversation, deadline: Timestamp) -> Result<u32, StepFailed> {
-        match conversation.guest_communication() {
-            Some(communication) if !conversation.is_linked_to(contact) => {
-                Ok(self.platform.link_contact(contact, &conversation.id, communication, deadline).await?.tries)
-            }
-            _ => Ok(0),
-        }
-    }
-
-    async fn move_to_queue(&self, queue: Uuid, conversation: &Conversation, deadline: Timestamp) -> Result<u32, StepFailed> {
-        let holder = conversation.holder().and_then(|holder| holder.id.as_ref());
-        match holder {
-            _ if conversation.has_arrived_in(queue) => Ok(0),
-            Some(holder) => Ok(self.platform.move_to_queue(&conversation.id, holder, queue, deadline).await?.tries),
-            None => Ok(0), // it has ended: there is nothing to move
-        }
+        self.now_open(&session, conversation_id.clone(), tries, since)
     }
 }

@@ -1,5 +1,6 @@
 //! The steps of a session: what each sends, and what it writes.
 
+mod arranging;
 mod cloud;
 mod rest;
 

@@ -565,3 +565,65 @@ async fn an_erased_guest_leaves_neither_name_nor_session_token() {
     let bytes = world.kept_bytes();
     assert!(!bytes.windows(6).any(|window| window == b"Canary" || window == b"canary"));
 }
+
+/// A contact that had no interaction for 60 days is gone; its ID is still in the store. The guest never reached the queue again.
+#[tokio::test]
+async fn a_contact_that_the_platform_has_forgotten_is_made_again_once() {
+    for surface in [WEB_MESSAGING, OPEN_MESSAGING] {
+        for with_source in [false, true] {
+            let mut world = World::on(&surface).await;
+            if !with_source {
+                world.config.cloud.external_source = None;
+            }
+            let lane = world.lane().await;
+            let first = lane.create(request("ann")).await.unwrap().session;
+            world.sim.forget_contacts();
+            world.clock.advance(Duration::from_secs(1));
+            let second = lane.create(again(request("ann"), "second")).await.unwrap().session;
+            world.clock.advance(Duration::from_secs(1));
+            let third = lane.create(again(request("ann"), "third")).await.unwrap().session;
+            assert_ne!(first.contact_id, second.contact_id);
+            assert_eq!(second.contact_id, third.contact_id, "made once");
+            let state = world.sim.state();
+            assert_eq!((state.contacts, state.conversations, state.linked), (1, 3, 3), "{surface:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_guest_whose_forgotten_contact_cannot_be_made_again_is_connected_without_one() {
+    let mut world = World::on(&WEB_MESSAGING).await;
+    world.config.cloud.external_source = None;
+    let lane = world.lane().await;
+    lane.create(request("ann")).await.unwrap();
+    world.sim.forget_contacts();
+    world.faults(&["contact:answer-lost"]);
+    let second = lane.create(again(request("ann"), "second")).await.unwrap().session;
+    assert_eq!((second.state, second.contact_id), (ledger::State::Open, None));
+    assert_eq!(world.sim.state().conversations, 2);
+}
+
+/// Between striking out the contact that is gone and recording the one in its place.
+#[cfg(debug_assertions)]
+#[tokio::test]
+async fn a_process_that_dies_while_it_replaces_a_contact_makes_no_two() {
+    use guestlane::{Seam, Seams};
+    for seam in [Seam::ContactForgotten, Seam::ContactMade] {
+        let mut world = World::on(&OPEN_MESSAGING).await;
+        world.config.cloud.external_source = None;
+        world.lane().await.create(request("ann")).await.unwrap();
+        world.sim.forget_contacts();
+        let mut config = world.config.clone();
+        config.places.seams = Seams::new(move |passed| passed == seam);
+        let dying = guestlane::Lane::open(config, world.clock()).await.unwrap();
+        let creating = tokio::spawn(async move { dying.create(again(request("ann"), "second")).await });
+        world.clock().sleep(std::time::Duration::from_secs(2)).await;
+        creating.abort();
+        let _ = creating.await;
+        let lane = world.lane().await;
+        let second = lane.create(again(request("ann"), "second")).await.unwrap();
+        assert_eq!(second.session.state, ledger::State::Open);
+        let state = world.sim.state();
+        assert!(state.contacts <= 1 && state.conversations == 2, "{seam:?}: {state:?}");
+    }
+}

@@ -233,6 +233,7 @@ fn seams(surface: &Surface) -> impl Iterator<Item = Seam> {
 
 const OF_THEIR_OWN: &[Seam] = &[
     Seam::SetAside,
+    Seam::ContactForgotten,
     Seam::NextKeyStored,
     Seam::KeyRevoked,
     // Only where a store is shared, or moved.

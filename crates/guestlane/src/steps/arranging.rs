@@ -1,0 +1,131 @@
+//! Links the contact and moves the conversation, also where the platform has forgotten the contact or the queue.
+//!
+//! A contact without interaction expires after 60 days (reference, section 4), contacts are deleted and merged, and so are queues. An ID
+//! that the store has and the platform has not must not keep a guest from the agents: the conversation exists already.
+
+use std::time::Duration;
+
+use guestlane_genesys::{CallFailed, Conversation, PlatformId, Seam, Timestamp};
+use tracing::warn;
+use uuid::Uuid;
+
+use super::StepFailed;
+use crate::{error::Error, lane::Lane, ledger::Session, store::StoreError};
+
+/// How long a contact that this session made may be unknown to the platform before the session opens without it.
+const CONTACT_SETTLES_WITHIN: Duration = Duration::from_secs(300);
+
+impl Lane {
+    /// Links the contact. Where the platform has it no more, links another one instead, once; where that fails, too, the session opens
+    /// without a link. Returns the session as it is stored now, and the calls so far.
+    pub(super) async fn link_or_replace(
+        &self,
+        session: Session,
+        contact: &PlatformId,
+        conversation: &Conversation,
+        tries: u32,
+        deadline: Timestamp,
+    ) -> Result<(Session, u32), StepFailed> {
+        let failed = match self.link(contact, conversation, deadline).await {
+            Ok(linked) => return Ok((session, tries + linked)),
+            Err(failed) if failed.is_not_found() => failed,
+            Err(failed) => return Err(failed.into()),
+        };
+        let tries = tries + failed.tries;
+        let earlier = self.store.contact_of(session.request.guest.clone(), session.id).await?;
+        if earlier.as_deref() != Some(contact.as_str()) {
+            // A contact of this very session may not be there yet.
+            if self.clock.now().since(session.step_since) < CONTACT_SETTLES_WITHIN {
+                return Err(failed.into());
+            }
+            warn!(session = %session.id, "the platform does not find the session's contact; the session opens without a link");
+            return Ok((session, tries));
+        }
+        let (session, tries) = self.replace_contact(session, tries, deadline).await?;
+        let Some(contact) = &session.contact_id else { return Ok((session, tries)) };
+        match self.link(contact, conversation, deadline).await {
+            Ok(linked) => Ok((session, tries + linked)),
+            Err(failed) if failed.is_not_found() => {
+                warn!(session = %session.id, "the platform does not find the new contact either; the session opens without a link");
+                Ok((session, tries + failed.tries))
+            }
+            Err(failed) => Err(failed.into()),
+        }
+    }
+
+    /// Finds or makes another contact. That it is being made is recorded first: after a crash it is not made a second time.
+    async fn replace_contact(&self, session: Session, tries: u32, deadline: Timestamp) -> Result<(Session, u32), StepFailed> {
+        warn!(session = %session.id, "the platform has forgotten the guest's contact; another one takes its place");
+        let lost = session.clone().contact_lost(self.clock.now())?;
+        let session = self.record(&session, lost).await?;
+        self.seams.pass(Seam::ContactForgotten).await;
+        let (request, contact) = (&session.request, self.cloud.contact(&session.request));
+        let identifiers = self.cloud.identifiers(request);
+        let made = if identifiers.is_empty() {
+            self.platform.create_contact(&contact, deadline).await
+        } else {
+            self.platform.upsert_contact(&identifiers, &contact, deadline).await
+        };
+        match made {
+            Ok(done) => {
+                self.seams.pass(Seam::ContactMade).await;
+                let replaced = session.clone().contact_replaced(done.value.id, done.tries, self.clock.now())?;
+                Ok((self.record(&session, replaced).await?, tries))
+            }
+            Err(failed) => {
+                let error = failed.to_string();
+                warn!(session = %session.id, error, "no other contact could be made; the session opens without one");
+                Ok((session, tries + failed.tries))
+            }
+        }
+    }
+
+    async fn record(&self, before: &Session, after: Session) -> Result<Session, StepFailed> {
+        let transition = self.transition(before, after, None);
+        self.commit(transition).await.map_err(|error| match error {
+            Error::Store(error) => StepFailed::Store(error),
+            other => StepFailed::Store(StoreError::Commit(other.to_string())),
+        })
+    }
+
+    async fn link(&self, contact: &PlatformId, conversation: &Conversation, deadline: Timestamp) -> Result<u32, CallFailed> {
+        match conversation.guest_communication() {
+            Some(communication) if !conversation.is_linked_to(contact) => {
+                Ok(self.platform.link_contact(contact, &conversation.id, communication, deadline).await?.tries)
+            }
+            _ => Ok(0),
+        }
+    }
+
+    /// Moves the conversation to the session's queue. Where that queue exists no more, the conversation stays where it is.
+    pub(super) async fn move_if_queue_exists(
+        &self,
+        session: &Session,
+        conversation: &Conversation,
+        deadline: Timestamp,
+    ) -> Result<u32, StepFailed> {
+        let queue = session.request.queue;
+        match self.move_to_queue(queue.0, conversation, deadline).await {
+            Err(failed) if failed.is_not_found() => {
+                self.forget_queue(queue);
+                match self.platform.queue(queue.0, deadline).await {
+                    Err(gone) if gone.is_not_found() => {
+                        warn!(session = %session.id, %queue, "the queue exists no more; the conversation stays where the flow put it");
+                        Ok(failed.tries + gone.tries)
+                    }
+                    Ok(_) | Err(_) => Err(failed.into()),
+                }
+            }
+            moved => Ok(moved?),
+        }
+    }
+
+    async fn move_to_queue(&self, queue: Uuid, conversation: &Conversation, deadline: Timestamp) -> Result<u32, CallFailed> {
+        let holder = conversation.holder().and_then(|holder| holder.id.as_ref());
+        match holder {
+            _ if conversation.has_arrived_in(queue) => Ok(0),
+            Some(holder) => Ok(self.platform.move_to_queue(&conversation.id, holder, queue, deadline).await?.tries),
+            None => Ok(0), // it has ended: there is nothing to move
+        }
+    }
+}
