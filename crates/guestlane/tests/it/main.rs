@@ -11,6 +11,7 @@ mod defects;
 mod file;
 mod flow;
 mod http2;
+mod master_key;
 mod model;
 mod quota;
 mod recovery;

@@ -20,6 +20,8 @@ mod defects;
 mod fleet;
 #[path = "../it/flow.rs"]
 mod flow;
+#[path = "../it/master_key.rs"]
+mod master_key;
 #[path = "../it/model.rs"]
 mod model;
 #[cfg(debug_assertions)]
