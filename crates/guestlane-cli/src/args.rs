@@ -63,6 +63,9 @@ pub(crate) enum Command {
     /// Look at signing keys, export their public halves, rotate and revoke them
     #[command(subcommand)]
     Keys(Keys),
+    /// Rotate the master key, under which the store's secrets are sealed
+    #[command(subcommand)]
+    MasterKey(MasterKey),
     /// Sign, verify and look into guest tokens
     #[command(subcommand)]
     Token(Token),
@@ -444,6 +447,17 @@ pub(crate) enum Outbox {
     },
     /// Print the secret shared with the CRM
     Secret,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MasterKey {
+    /// Replace a master key that is in the state directory; the same command finishes a rotation that was interrupted
+    ///
+    /// Stop all processes on the state directory first. A new key takes the place of the old one, everything in the store is sealed
+    /// again, and the old key is deleted.
+    Rotate,
+    /// Seal everything again under GUESTLANE_MASTER_KEY that GUESTLANE_MASTER_KEY_PREVIOUS sealed, while processes run
+    Reseal,
 }
 
 #[derive(Debug, Subcommand)]

@@ -63,6 +63,7 @@ async fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Command::Sessions(sessions) => commands::sessions::run(global, sessions).await,
         Command::Outbox(outbox) => commands::outbox::run(global, outbox).await,
         Command::Keys(keys) => commands::keys::run(global, keys).await,
+        Command::MasterKey(key) => commands::master_key::run(global, key).await,
         Command::Token(token) => commands::token::run(global, token).await,
         Command::Audit(audit) => commands::audit::run(global, audit).await,
         Command::Guests(guests) => commands::guests::run(global, guests).await,

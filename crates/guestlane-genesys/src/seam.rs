@@ -30,6 +30,12 @@ seams! {
     MasterKeyDrafted = "master-key-drafted",
     /// The master key is in its place; nothing is encrypted with it.
     MasterKeyMade = "master-key-made",
+    /// The master key that is replaced is kept as the previous one; it is still the current one, too.
+    PreviousMasterKeyKept = "previous-master-key-kept",
+    /// The next master key is the current one; every value is still sealed under the previous one.
+    MasterKeyReplaced = "master-key-replaced",
+    /// Some values are sealed under the current master key; others may still be sealed under the previous one.
+    ChunkResealed = "chunk-resealed",
     /// The first signing key is in the store.
     SigningKeyStored = "signing-key-stored",
     /// The next signing key is in the store; nobody was told.

@@ -349,7 +349,8 @@ fn keys(page: &mut Page<'_>, service: &Service) -> Told {
         let help = "How long the schedule has wanted a next key that is not there; not there without a schedule.";
         page.gauge("guestlane_signing_key_overdue_seconds", help, overdue.as_secs_f64())?;
     }
-    Ok(())
+    let help = "Values that were sealed under the current master key, by all processes of the store, as of a minute ago.";
+    page.gauge("guestlane_master_key_seals", help, service.lane().master_key_seals() as f64)
 }
 
 /// How long the schedule, if there is one, has wanted a next key.

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -83,6 +83,8 @@ pub struct Lane {
     pub(crate) surface: Surface,
     pub(crate) cloud: CloudSettings,
     pub(crate) master: Arc<MasterKey>,
+    /// The store's count of seals, as of the last time that this process added to it.
+    pub(crate) counted_seals: AtomicU64,
     pub(crate) keys: LiveKeys,
     pub(crate) key_schedule: KeySchedule,
     pub(crate) store: Store,
@@ -161,6 +163,7 @@ impl Lane {
         let driving = Driving::default();
         let heartbeat = tokio::spawn(renew_leases(driving.clone(), state.store.clone(), clock.clone(), seams.clone()));
         let measuring_clock = tokio::spawn(measure_clock(state.store.clone()));
+        let counted_seals = AtomicU64::new(state.store.seals(state.master.id()).await?);
         let keys = LiveKeys::new(state.keyring, Arc::clone(&state.master), state.store.clone());
         let reading_keys = tokio::spawn(keys.clone().keep_reading(clock.clone()));
         Ok(Arc::new(Self {
@@ -173,6 +176,7 @@ impl Lane {
             surface: config.surface,
             cloud: config.cloud,
             master: state.master,
+            counted_seals,
             keys,
             key_schedule: config.keys,
             store: state.store,
@@ -462,11 +466,12 @@ impl Lane {
                 None => std::future::pending().await,
             }
         };
-        tokio::join!(recover, deliver, self.keep_pruning(), self.keep_rotating());
+        tokio::join!(recover, deliver, self.keep_pruning(), self.keep_rotating(), self.keep_counting_seals());
     }
 
     /// Writes down what no transition will carry any more. For a process that ends.
     pub async fn finish(&self) -> Result<(), Error> {
+        self.count_seals().await;
         Ok(self.store.add_errors(self.errors.take()).await?)
     }
 }

@@ -40,6 +40,7 @@ pub mod input;
 pub mod intake;
 mod lane;
 pub mod ledger;
+mod master_key_rotation;
 mod metrics;
 mod orchestrator;
 mod organization;
@@ -62,6 +63,7 @@ pub use guestlane_genesys::{
     guest::frame::SessionToken, trace,
 };
 pub use lane::{CrmSettings, Lane, LaneConfig};
+pub use master_key_rotation::{Resealed, reseal_by_given_keys, rotate_master_key};
 pub use metrics::{Figures, Problem};
 pub use orchestrator::Opened;
 pub use retention::SHORTEST_RETENTION;

@@ -10,7 +10,7 @@ use crate::{
     error::{Error, chain},
     lane::Lane,
     request::Invalid,
-    state::State,
+    state::{State, count_seals},
     store::Store,
     token::{KeyLife, KeySchedule, KeyState, Keyring, KeyringError, MasterKey, Revocation, StoredKey},
 };
@@ -108,7 +108,9 @@ impl Lane {
 impl State {
     /// Makes the next key now; it signs when it was published long enough. Refused where there is one already.
     pub async fn rotate_key(&self, schedule: KeySchedule, clock: &Clock) -> Result<StoredKey, Error> {
-        match make_next(&self.store, &self.master, schedule, clock).await? {
+        let made = make_next(&self.store, &self.master, schedule, clock).await?;
+        count_seals(&self.store, &self.master).await;
+        match made {
             NextKey::Made(key) => Ok(key),
             NextKey::Waits(StoredKey { kid, life, .. }) => {
                 let reason =
@@ -136,6 +138,7 @@ impl State {
             };
             // Without an answer, the keys changed meanwhile and a new one is needed after all.
             if let Some(done) = self.store.revoke_signing_key(kid.to_owned(), spare, now).await? {
+                count_seals(&self.store, &self.master).await;
                 self.store.seams.pass(Seam::KeyRevoked).await;
                 return refuse_unrevocable(kid, done);
             }

@@ -8,7 +8,7 @@ use std::{
 
 use guestlane_genesys::{BaseUrl, Clock, Seam, Seams, guest::frame::SessionToken};
 use secrecy::{ExposeSecret, SecretString};
-use tracing::info;
+use tracing::{info, warn};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -38,6 +38,8 @@ pub struct Places {
     pub master_key_file: PathBuf,
     /// `GUESTLANE_MASTER_KEY`.
     pub master_key: Option<SecretString>,
+    /// `GUESTLANE_MASTER_KEY_PREVIOUS`: opens what `master_key` does not, while that takes its place.
+    pub master_key_previous: Option<SecretString>,
     /// What a measurement goes without, to learn what it costs. No setting reaches this.
     pub guarantees: Guarantees,
     /// Where this process dies: for tests. Nothing in release builds.
@@ -58,8 +60,30 @@ impl Places {
             master_key_file: directory.join("master.key"),
             guarantees: Guarantees::default(),
             master_key: None,
+            master_key_previous: None,
             seams: Seams::default(),
         }
+    }
+
+    /// The master keys that were given, where they are in no file.
+    fn given_master_key(&self) -> Result<Option<MasterKey>, MasterKeyError> {
+        const CURRENT: &str = "GUESTLANE_MASTER_KEY";
+        const PREVIOUS: &str = "GUESTLANE_MASTER_KEY_PREVIOUS";
+        match (&self.master_key, &self.master_key_previous) {
+            (Some(current), Some(previous)) => MasterKey::parse(current, CURRENT)?.with_previous(previous, PREVIOUS).map(Some),
+            (Some(current), None) => MasterKey::parse(current, CURRENT).map(Some),
+            (None, Some(_)) => Err(MasterKeyError::PreviousAlone { previous: PREVIOUS.to_owned(), current: CURRENT.to_owned() }),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// The store must be there.
+    pub(crate) fn expect_store(&self) -> Result<(), Error> {
+        if self.database.file().is_some_and(|file| !file.exists()) {
+            let reason = format!("has no store: there is no {}", self.database);
+            return Err(Invalid::new("the state directory", reason, "name it by --state-dir, or create a session first").into());
+        }
+        Ok(())
     }
 }
 
@@ -82,22 +106,30 @@ impl State {
 
     /// Opens the store and the keys to look at them: they must be there, and the files of the audit log stay as they are.
     pub async fn look(places: &Places, clock: &Clock) -> Result<Self, Error> {
-        if places.database.file().is_some_and(|file| !file.exists()) {
-            let reason = format!("has no store: there is no {}", places.database);
-            return Err(Invalid::new("the state directory", reason, "name it by --state-dir, or create a session first").into());
-        }
+        places.expect_store()?;
         Self::open_to(places, clock, false).await
     }
 
     async fn open_to(places: &Places, clock: &Clock, mend: bool) -> Result<Self, Error> {
         // A damaged master key must be told before anything is made.
-        let given = places.master_key.as_ref().map(|text| MasterKey::parse(text, "GUESTLANE_MASTER_KEY")).transpose()?;
+        let given = places.given_master_key()?;
         let store = Store::open(&places.database, &places.home, clock, &places.seams).await?;
-        let mut keys = store.signing_keys().await?;
-        if given.is_none() && !keys.is_empty() && !places.master_key_file.exists() {
+        if given.is_none() && !places.master_key_file.exists() && !store.signing_keys().await?.is_empty() {
             return Err(MasterKeyError::Missing(places.master_key_file.clone()).into()); // a new one would open nothing
         }
         let master = given.map_or_else(|| MasterKey::from_file(&places.master_key_file, &places.seams), Ok)?;
+        Self::with_key(places, clock, store, master, mend).await
+    }
+
+    /// Opens the keys in the store, making the first ones.
+    pub(crate) async fn with_key(
+        places: &Places,
+        clock: &Clock,
+        store: Store,
+        master: MasterKey,
+        mend: bool,
+    ) -> Result<Self, Error> {
+        let mut keys = store.signing_keys().await?;
         if keys.is_empty() {
             store.add_signing_key(StoredKey::first(&master, clock.now())?).await?;
             places.seams.pass(Seam::SigningKeyStored).await;
@@ -193,7 +225,7 @@ impl State {
 }
 
 /// The name under which tokens of guest sessions are encrypted.
-const GUEST_SESSION: &str = "a guest session's token";
+pub(crate) const GUEST_SESSION: &str = "a guest session's token";
 
 /// A fresh token for a guest's session, encrypted: it is recorded before it is used.
 pub(crate) fn new_guest_session(master: &MasterKey) -> Result<Vec<u8>, MasterKeyError> {
@@ -229,9 +261,24 @@ async fn kept_secret(
     let kept = match store.secret_or(name, None).await? {
         Some(kept) => kept,
         // Of two processes that start at once, the first one's secret is the secret.
-        None => store.secret_or(name, Some(master.seal(name, &new()?)?)).await?.unwrap_or_default(),
+        None => {
+            let kept = store.secret_or(name, Some(master.seal(name, &new()?)?)).await?;
+            count_seals(store, master).await;
+            kept.unwrap_or_default()
+        }
     };
     Ok(master.open(name, &kept)?)
+}
+
+/// Adds the seals of this process to those that the store counts. Returns the sum, where the store can be asked.
+pub(crate) async fn count_seals(store: &Store, master: &MasterKey) -> Option<u64> {
+    let new = master.take_seals();
+    let counted = if new == 0 { store.seals(master.id()).await } else { store.add_seals(master.id(), new).await };
+    if let Err(error) = &counted {
+        master.give_back_seals(new);
+        warn!(error = crate::error::chain(error), "the seals of the master key could not be counted; they are counted later");
+    }
+    counted.ok()
 }
 
 pub(crate) async fn api_key_hash(store: &Store, master: &MasterKey) -> Result<HashKey, Error> {

@@ -10,6 +10,7 @@ pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod guests;
 pub(crate) mod keys;
+pub(crate) mod master_key;
 pub(crate) mod metrics;
 pub(crate) mod outbox;
 pub(crate) mod serve;

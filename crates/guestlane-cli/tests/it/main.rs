@@ -15,6 +15,7 @@ mod interop;
 mod keys;
 mod killed;
 mod kills;
+mod master_key;
 mod office;
 mod official;
 mod ops;

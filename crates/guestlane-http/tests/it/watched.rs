@@ -94,6 +94,7 @@ async fn the_metrics_count_what_happened_and_name_nobody() {
     {
         assert!(value(&page, told) >= 0.0, "{told}");
     }
+    assert!(value(&page, "guestlane_master_key_seals") >= 3.0, "signing key, audit key, the secret of API keys");
     assert!(page.contains("guestlane_operation=\"open_conversation\",http_response_status_code=\"200\""));
     let secrets =
         ["sessionId", "contactId", "conversationId", "guestToken"].map(|name| session[name].as_str().unwrap().to_owned());

@@ -83,6 +83,8 @@ pub enum ChangeAction {
     SigningKeyCreated,
     /// A signing key was revoked; the subject is its `kid`.
     SigningKeyRevoked,
+    /// All that the master key seals is sealed under this one; the subject is its ID.
+    MasterKeyRotated,
     /// Events are sent again; the subject is an event's ID, or a period.
     EventsReplayed,
     /// The files of an audit log were written again from the store; the subject is the log's number.
@@ -95,11 +97,12 @@ pub enum ChangeAction {
 
 impl ChangeAction {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::ApiKeyCreated,
         Self::ApiKeyRevoked,
         Self::SigningKeyCreated,
         Self::SigningKeyRevoked,
+        Self::MasterKeyRotated,
         Self::EventsReplayed,
         Self::AuditLogRestored,
         Self::StoreMoved,
@@ -113,6 +116,7 @@ impl ChangeAction {
             Self::ApiKeyRevoked => "api_key.revoke",
             Self::SigningKeyCreated => "signing_key.create",
             Self::SigningKeyRevoked => "signing_key.revoke",
+            Self::MasterKeyRotated => "master_key.rotate",
             Self::EventsReplayed => "outbox.replay",
             Self::AuditLogRestored => "audit.restore",
             Self::StoreMoved => "store.move",

@@ -122,6 +122,8 @@ settings! {
         "How much the log says: error, warn, info or debug. The service says info by default.";
     MASTER_KEY: "GUESTLANE_MASTER_KEY", "master_key", None, true,
         "What the signing keys are encrypted with, base64 of 32 bytes; by default a file in the state directory.";
+    MASTER_KEY_PREVIOUS: "GUESTLANE_MASTER_KEY_PREVIOUS", "master_key_previous", None, true,
+        "A second master key, which opens what the other one does not, while one takes the place of the other; base64 of 32 bytes.";
     QUOTA: "GUESTLANE_QUOTA", "quota", Some("100/s"), false,
         "How many calls the platform allows each OAuth client: N/s, N/min or off; 300/min by default on the official surfaces.";
     RETRIES: "GUESTLANE_RETRIES", "retry.retries", Some("3"), false, "How often a failed call is repeated.";
@@ -483,6 +485,11 @@ impl Reader<'_> {
             None => state_dir.join(LOG),
         };
         let master_key = self.settings.value(MASTER_KEY).map(|text| text.to_owned().into());
+        let master_key_previous = self.settings.value(MASTER_KEY_PREVIOUS).map(|text| text.to_owned().into());
+        if master_key.is_none() && master_key_previous.is_some() {
+            let fix = "set both, or leave it out: a key in a file has the previous one in a file, too";
+            self.refuse(MASTER_KEY_PREVIOUS, format!("is set without {MASTER_KEY}"), fix);
+        }
         let guest_ids = self.parsed(AUDIT_GUEST_IDS, "write plain or pseudonym", |text| match text {
             "plain" => Some(GuestIds::Plain),
             "pseudonym" => Some(GuestIds::Pseudonym),
@@ -495,6 +502,7 @@ impl Reader<'_> {
             audit: AuditSettings { path: audit_log, guest_ids, rotate_at },
             master_key_file: state_dir.join("master.key"),
             master_key,
+            master_key_previous,
             guarantees: Guarantees::default(),
             seams: Seams::default(),
         })

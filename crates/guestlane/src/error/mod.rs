@@ -318,6 +318,16 @@ fn master_key_fix(error: &MasterKeyError) -> String {
         MasterKeyError::Damaged(_) => {
             "restore it from a backup; a new one for a new state directory is made by `openssl rand -base64 32`".to_owned()
         }
+        MasterKeyError::PreviousAlone { current, .. } => {
+            format!("put the key that is current into {current}; with the previous one alone nothing new can be sealed")
+        }
+        MasterKeyError::InUse(_) => {
+            "stop all processes on this state directory first; a fleet rotates its key without a stop (docs/tokens.md)".to_owned()
+        }
+        MasterKeyError::BeingRotated(_) => "wait until `guestlane master-key rotate` has ended".to_owned(),
+        MasterKeyError::PreviousInUse => {
+            "set GUESTLANE_MASTER_KEY to the new key on every node, restart it, and run the same command again".to_owned()
+        }
         MasterKeyError::Open(path, _) => format!("run `chmod 600 {}`", path.display()),
         MasterKeyError::Missing(path) => {
             format!("restore {} from a backup or from the machine that made it, or set GUESTLANE_MASTER_KEY", path.display())
@@ -366,6 +376,7 @@ fn store_advice(error: &StoreError) -> Advice {
             let cause = format!("{}: a pool in front of the database gives each transaction another connection", chain(error));
             Advice::new(Code::StateUnusable, cause, SESSION_POOL)
         }
+        StoreError::InUse(_) => Advice::new(Code::StateUnusable, error.to_string(), "stop all processes on it first"),
         StoreError::BeingMoved(_) => Advice::new(
             Code::StateUnusable,
             error.to_string(),

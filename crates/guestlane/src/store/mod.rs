@@ -16,6 +16,7 @@ mod postgres;
 mod pruned;
 mod record;
 mod row;
+mod sealed;
 mod sqlite;
 mod standing;
 mod summary;
@@ -39,6 +40,7 @@ pub use delivery::{Delivery, DeliveryState, Replay};
 pub use guest::{Done, Erased};
 pub use pruned::Pruned;
 pub use record::{AuditSettings, GuestIds, LogInfo, RecordFilter, Restored, StoredRecord};
+pub(crate) use sealed::{Replacement, Sealed, SealedPlace};
 pub use standing::Standing;
 pub use summary::{LatencySummary, Summary};
 pub use transition::{Advanced, Page, SessionFilter, Transition};
@@ -124,6 +126,9 @@ pub enum StoreError {
     /// A record has no place to go to: the store was opened for looking only. A defect of ours.
     #[error("the store was opened without its audit log")]
     NoAuditLog,
+    /// Another process uses the file, and it must be used by this one alone.
+    #[error("another process uses the store {}", .0.display())]
+    InUse(PathBuf),
     /// Somebody copies it into a database at this moment.
     #[error("the store {} is being moved", .0.display())]
     BeingMoved(PathBuf),
@@ -243,6 +248,17 @@ impl Store {
             Database::Sqlite(path) if !path.exists() => Ok(None),
             Database::Sqlite(path) => sqlite::Sqlite::glance(path).map(Some),
             Database::Postgres(url) => postgres::Postgres::glance(url).await,
+        }
+    }
+
+    /// Whether no other process uses `database` at this moment. Of a database that several machines share nothing is known.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] where another process has the file open.
+    pub(crate) fn expect_unused(database: &Database) -> Result<(), StoreError> {
+        match database {
+            Database::Sqlite(path) => sqlite::users(path)?.try_lock().map_err(|_| StoreError::InUse(path.to_owned())),
+            Database::Postgres(_) => Ok(()),
         }
     }
 

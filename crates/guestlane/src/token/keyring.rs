@@ -230,6 +230,7 @@ pub enum KeyringError {
     Key(#[from] KeyError),
 }
 
-fn name(kid: &str) -> String {
+/// The name under which a signing key is sealed.
+pub(crate) fn name(kid: &str) -> String {
     format!("the signing key {kid}")
 }

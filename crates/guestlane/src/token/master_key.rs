@@ -1,32 +1,41 @@
 //! The key that the keys are locked with.
 
 use std::{
-    fs::{self, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
-    path::{Path, PathBuf},
+    fmt,
+    fs::File,
+    io,
+    path::PathBuf,
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, RandomizedNonceKey},
-    rand,
+    hmac,
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
-use guestlane_genesys::{Seam, Seams};
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
-use crate::{
-    disk::{make_directory, sync_directory},
-    input::without_bom_str,
-};
+use crate::input::without_bom_str;
 
 /// 32 bytes that encrypt what is secret in the store: AES-256-GCM, with the secret's name as associated data, so that one cannot stand
 /// in for another.
-pub struct MasterKey(RandomizedNonceKey);
+///
+/// While it is rotated, a second key opens what was sealed before; everything is sealed under the current one.
+///
+/// Nonces are random, so one key may seal at most [`MAX_SEALS`](Self::MAX_SEALS) values. Web messaging seals one value for each
+/// session. The process counts its seals, and the store keeps their sum.
+pub struct MasterKey {
+    current: Cipher,
+    previous: Option<Cipher>,
+    /// Seals that the store does not count yet.
+    seals: AtomicU64,
+    /// Held while this process has a key from a file: a process that went on with the old key alone would seal what is lost with it.
+    pub(super) _lock: Option<File>,
+}
 
-impl std::fmt::Debug for MasterKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for MasterKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("MasterKey")
     }
 }
@@ -43,9 +52,26 @@ pub enum MasterKeyError {
     /// There is no file, but there are keys that were encrypted by what was in it.
     #[error("the master key file {0} is missing, and the store has keys that it encrypted")]
     Missing(PathBuf),
+    /// There is a previous key, and no current one where that should be.
+    #[error("{previous} has a previous master key, and {current} has no current one")]
+    PreviousAlone {
+        /// Where the previous key is.
+        previous: String,
+        /// Where the current key should be.
+        current: String,
+    },
     /// The file cannot be read or made.
     #[error("the master key file {0} cannot be used")]
     File(PathBuf, #[source] io::Error),
+    /// Another process has the key in the file in use, so it is not rotated.
+    #[error("another process uses the master key file {0}")]
+    InUse(PathBuf),
+    /// Another process rotates the key in the file.
+    #[error("the master key file {0} is being rotated")]
+    BeingRotated(PathBuf),
+    /// Values were sealed under the previous key while they were re-sealed.
+    #[error("another process still seals values under the previous master key")]
+    PreviousInUse,
     /// What was locked with another key, or was changed since.
     #[error("{0} cannot be decrypted: it was encrypted under another master key, or is damaged")]
     Wrong(String),
@@ -54,87 +80,114 @@ pub enum MasterKeyError {
     Unusable,
 }
 
-const LENGTH: usize = 32;
+pub(super) const LENGTH: usize = 32;
 
 impl MasterKey {
+    /// How many values may be sealed under one key with random nonces of 96 bits: 2^32 (NIST SP 800-38D, section 8.3).
+    pub const MAX_SEALS: u64 = 1 << 32;
+
     /// From `GUESTLANE_MASTER_KEY`: base64 of 32 bytes.
     pub fn parse(text: &SecretString, source: &str) -> Result<Self, MasterKeyError> {
+        let current = Cipher::parse(text, source)?;
+        Ok(Self { current, previous: None, seals: AtomicU64::new(0), _lock: None })
+    }
+
+    /// The same key, with one that opens what this one does not. It seals nothing.
+    pub fn with_previous(self, text: &SecretString, source: &str) -> Result<Self, MasterKeyError> {
+        Ok(Self { previous: Some(Cipher::parse(text, source)?), ..self })
+    }
+
+    /// Identifies the current key without revealing it: 16 hexadecimal digits.
+    pub fn id(&self) -> &str {
+        &self.current.id
+    }
+
+    /// Whether there is a previous key, and it is another one than the current.
+    pub fn is_being_replaced(&self) -> bool {
+        self.previous.as_ref().is_some_and(|previous| previous.id != self.current.id)
+    }
+
+    /// Encrypts `secret` under its `name` with the current key.
+    pub fn seal(&self, name: &str, secret: &[u8]) -> Result<Vec<u8>, MasterKeyError> {
+        self.seals.fetch_add(1, Ordering::Relaxed);
+        self.current.seal(name, secret)
+    }
+
+    /// Decrypts what [`seal`](Self::seal) made under the same `name`, with the current key or the previous one.
+    pub fn open(&self, name: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, MasterKeyError> {
+        let opened = self.current.open(name, sealed);
+        let opened = opened.or_else(|| self.previous.as_ref()?.open(name, sealed));
+        opened.ok_or_else(|| MasterKeyError::Wrong(name.to_owned()))
+    }
+
+    /// Whether the current key opens what was sealed under that `name`.
+    pub fn is_current(&self, name: &str, sealed: &[u8]) -> bool {
+        self.current.open(name, sealed).is_some()
+    }
+
+    /// Seals of this process that the store does not count yet.
+    pub fn uncounted_seals(&self) -> u64 {
+        self.seals.load(Ordering::Relaxed)
+    }
+
+    /// Takes what the store does not count yet, to add it there.
+    pub(crate) fn take_seals(&self) -> u64 {
+        self.seals.swap(0, Ordering::Relaxed)
+    }
+
+    /// Gives back what could not be added.
+    pub(crate) fn give_back_seals(&self, seals: u64) {
+        self.seals.fetch_add(seals, Ordering::Relaxed);
+    }
+}
+
+/// One key of AES-256-GCM.
+struct Cipher {
+    key: RandomizedNonceKey,
+    id: String,
+}
+
+impl Cipher {
+    fn parse(text: &SecretString, source: &str) -> Result<Self, MasterKeyError> {
         let damaged = || MasterKeyError::Damaged(source.to_owned());
         let bytes = Zeroizing::new(BASE64_STANDARD.decode(without_bom_str(text.expose_secret()).trim()).map_err(|_| damaged())?);
         if bytes.len() != LENGTH {
             return Err(damaged());
         }
-        RandomizedNonceKey::new(&AES_256_GCM, &bytes).map(Self).map_err(|_| damaged())
+        let key = RandomizedNonceKey::new(&AES_256_GCM, &bytes).map_err(|_| damaged())?;
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &bytes), b"guestlane master key id");
+        let id = tag.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self { key, id })
     }
 
-    /// From a file that only its owner can read; made on first use.
-    pub fn from_file(path: &Path, seams: &Seams) -> Result<Self, MasterKeyError> {
-        let failed = |error| MasterKeyError::File(path.to_owned(), error);
-        match fs::metadata(path) {
-            Ok(metadata) => {
-                let mode = metadata.permissions().mode() & 0o777;
-                if mode & 0o077 != 0 {
-                    return Err(MasterKeyError::Open(path.to_owned(), mode));
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => make_file(path, seams).map_err(failed)?,
-            Err(error) => return Err(failed(error)),
-        }
-        let text: SecretString = fs::read_to_string(path).map_err(failed)?.into();
-        Self::parse(&text, &path.display().to_string())
-    }
-
-    /// Encrypts `secret` under its `name`.
-    pub fn seal(&self, name: &str, secret: &[u8]) -> Result<Vec<u8>, MasterKeyError> {
+    fn seal(&self, name: &str, secret: &[u8]) -> Result<Vec<u8>, MasterKeyError> {
         let mut sealed = secret.to_vec();
         let nonce =
-            self.0.seal_in_place_append_tag(Aad::from(name.as_bytes()), &mut sealed).map_err(|_| MasterKeyError::Unusable)?;
+            self.key.seal_in_place_append_tag(Aad::from(name.as_bytes()), &mut sealed).map_err(|_| MasterKeyError::Unusable)?;
         Ok([nonce.as_ref().as_slice(), &sealed].concat())
     }
 
-    /// Decrypts what [`seal`](Self::seal) made under the same `name`.
-    pub fn open(&self, name: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, MasterKeyError> {
-        let wrong = || MasterKeyError::Wrong(name.to_owned());
-        let (nonce, sealed) = sealed.split_at_checked(12).ok_or_else(wrong)?;
-        let nonce = aws_lc_rs::aead::Nonce::try_assume_unique_for_key(nonce).map_err(|_| wrong())?;
+    /// `None` for what another key sealed, or what was sealed under another name or changed since.
+    fn open(&self, name: &str, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        let (nonce, sealed) = sealed.split_at_checked(12)?;
+        let nonce = aws_lc_rs::aead::Nonce::try_assume_unique_for_key(nonce).ok()?;
         let mut bytes = Zeroizing::new(sealed.to_vec());
-        let length = self.0.open_in_place(nonce, Aad::from(name.as_bytes()), &mut bytes).map_err(|_| wrong())?.len();
+        let length = self.key.open_in_place(nonce, Aad::from(name.as_bytes()), &mut bytes).ok()?.len();
         bytes.truncate(length);
-        Ok(bytes)
+        Some(bytes)
     }
-}
-
-/// Written whole under another name, then linked: two processes that start at once end up with one key, and nobody ever reads half of
-/// one.
-fn make_file(path: &Path, seams: &Seams) -> io::Result<()> {
-    let mut key = Zeroizing::new([0; LENGTH]);
-    rand::fill(key.as_mut()).map_err(|_| io::Error::other("no randomness"))?;
-    let text = Zeroizing::new(format!("{}\n", BASE64_STANDARD.encode(*key)));
-    make_directory(path)?;
-    let draft = path.with_extension(format!("{}.draft", std::process::id()));
-    let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft).and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
-    });
-    seams.pass_blocking(Seam::MasterKeyDrafted);
-    let linked = written.and_then(|()| match fs::hard_link(&draft, path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()), // another process was quicker: its key is the key
-        other => other,
-    });
-    let _ = fs::remove_file(&draft);
-    linked?;
-    // A name is safe once its directory is: without this, a power cut could leave keys in the store that nothing opens.
-    sync_directory(path)?;
-    seams.pass_blocking(Seam::MasterKeyMade);
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn text(byte: u8) -> SecretString {
+        BASE64_STANDARD.encode([byte; 32]).into()
+    }
+
     fn key(byte: u8) -> MasterKey {
-        MasterKey::parse(&BASE64_STANDARD.encode([byte; 32]).into(), "a test").unwrap()
+        MasterKey::parse(&text(byte), "a test").unwrap()
     }
 
     #[test]
@@ -149,15 +202,33 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_made_once_for_its_owner_alone() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("master.key");
-        let sealed = MasterKey::from_file(&path, &Seams::default()).unwrap().seal("x", b"secret").unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(MasterKey::from_file(&path, &Seams::default()).unwrap().open("x", &sealed).unwrap().as_slice(), b"secret");
+    fn the_previous_key_opens_and_seals_nothing() {
+        let both = key(2).with_previous(&text(1), "a test").unwrap();
+        let old = key(1).seal("x", b"old").unwrap();
+        let new = both.seal("x", b"new").unwrap();
+        assert_eq!(both.open("x", &old).unwrap().as_slice(), b"old");
+        assert_eq!((both.is_current("x", &old), both.is_current("x", &new)), (false, true));
+        assert!(key(1).open("x", &new).is_err() && key(2).open("x", &new).is_ok());
+        assert!(both.is_being_replaced() && !key(2).is_being_replaced());
+        assert!(!key(1).with_previous(&text(1), "a test").unwrap().is_being_replaced());
+        assert!(both.with_previous(&"short".to_owned().into(), "PREVIOUS").unwrap_err().to_string().contains("PREVIOUS"));
+    }
 
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(matches!(MasterKey::from_file(&path, &Seams::default()), Err(MasterKeyError::Open(_, 0o644))));
+    #[test]
+    fn each_seal_is_counted_until_the_store_counts_it() {
+        let key = key(1);
+        for _ in 0..3 {
+            key.seal("x", b"secret").unwrap();
+        }
+        assert_eq!((key.uncounted_seals(), key.take_seals(), key.uncounted_seals()), (3, 3, 0));
+        key.give_back_seals(3);
+        assert_eq!(key.uncounted_seals(), 3);
+    }
+
+    #[test]
+    fn a_key_is_identified_without_being_shown() {
+        assert!(key(1).id() == key(1).id() && key(1).id() != key(2).id());
+        assert!(key(1).id().len() == 16 && !text(1).expose_secret().contains(key(1).id()));
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod claims;
 mod keyring;
 mod life;
 mod master_key;
+mod master_key_file;
 mod revocation;
 mod schedule;
 mod signer;
@@ -13,6 +14,7 @@ mod unique;
 mod verify;
 
 pub use claims::{GuestToken, LIFE, TokenIdentity};
+pub(crate) use keyring::name as signing_key_name;
 pub use keyring::{KeyError, KeyInfo, Keyring, KeyringError, StoredKey};
 pub use life::{KeyLife, KeyState, SKEW};
 pub use master_key::{MasterKey, MasterKeyError};

@@ -12,6 +12,7 @@ mod file;
 mod flow;
 mod foreign;
 mod http2;
+mod master_key;
 mod model;
 mod peer;
 mod quota;

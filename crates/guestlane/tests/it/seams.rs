@@ -236,6 +236,9 @@ const OF_THEIR_OWN: &[Seam] = &[
     Seam::ContactForgotten,
     Seam::NextKeyStored,
     Seam::KeyRevoked,
+    Seam::PreviousMasterKeyKept,
+    Seam::MasterKeyReplaced,
+    Seam::ChunkResealed,
     // Only where a store is shared, or moved.
     Seam::RowsTaken,
     Seam::RowsEnded,

@@ -22,6 +22,8 @@ mod fleet;
 mod flow;
 #[path = "../it/foreign.rs"]
 mod foreign;
+#[path = "../it/master_key.rs"]
+mod master_key;
 #[path = "../it/model.rs"]
 mod model;
 #[cfg(debug_assertions)]

@@ -44,8 +44,11 @@ impl Postgres {
                         Admission::Running(known) if known.id == new.id => Admission::Drive(known),
                         admission => admission,
                     },
-                    Verdict::TakeUp { before, after, .. } => {
+                    Verdict::TakeUp { before, after, anew } => {
                         rows::update(tx, &after, before.epoch, now)?;
+                        if anew {
+                            rows::set_way(tx, &after)?;
+                        }
                         records.push(Entry::of(&after, Status::Pending, rates, now));
                         Admission::Drive(*after)
                     }

@@ -21,6 +21,7 @@ mod prune;
 mod records;
 mod retention;
 mod rows;
+mod sealed;
 mod sessions;
 mod standing;
 mod unrecorded;

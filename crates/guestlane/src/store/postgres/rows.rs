@@ -145,26 +145,25 @@ columns! {
         id: Uuid, before: i64, state: String, token_kid: String, token_jti: Uuid, token_iat: i64, contact_id: Option<String>,
         conversation_id: Option<String>, attempts: i64, epoch: i64, step_since: i64, due_at: i64, opened_at: Option<i64>,
         latency_us: Option<i64>, failure_code: Option<String>, failure_message: Option<String>, uncertain: bool, message_id: Option<String>,
-        contact_unknown: bool, guest_session_ends: Option<i64>, calls: String, most: i32, surface: String, door: Option<Uuid>,
-        guest_session: Option<Vec<u8>>, plain_contact: bool, recorded_at: i64,
+        contact_unknown: bool, guest_session_ends: Option<i64>, calls: String, most: i32, recorded_at: i64,
     }
 }
 
 impl GoneOn {
-    /// All that can change.
+    /// All that a transition changes. The way of a session is not among it: a node that took the session up before the master key was
+    /// rotated would write a guest session token that is sealed under the previous key.
     pub(super) const UPDATE: &str = "UPDATE session SET state = t.state, token_kid = t.token_kid, token_jti = t.token_jti, \
          token_iat = t.token_iat, contact_id = t.contact_id, conversation_id = t.conversation_id, attempts = t.attempts, epoch = t.epoch, \
          step_since = t.step_since, due_at = t.due_at, opened_at = t.opened_at, latency_us = t.latency_us, failure_code = t.failure_code, \
          failure_message = t.failure_message, uncertain = t.uncertain, message_id = t.message_id, contact_unknown = t.contact_unknown, \
          guest_session_ends = t.guest_session_ends, \
          calls = CASE WHEN octet_length(session.calls) < t.most THEN session.calls || t.calls ELSE session.calls END, \
-         surface = t.surface, door = t.door, guest_session = t.guest_session, plain_contact = t.plain_contact, \
          recorded_at = t.recorded_at FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::uuid[], $6::bigint[], $7::text[], $8::text[], $9::bigint[], \
          $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::text[], $16::text[], $17::boolean[], $18::text[], \
-         $19::boolean[], $20::bigint[], $21::text[], $22::integer[], $23::text[], $24::uuid[], $25::bytea[], $26::boolean[], $27::bigint[]) \
+         $19::boolean[], $20::bigint[], $21::text[], $22::integer[], $23::bigint[]) \
          AS t (id, before, state, token_kid, token_jti, token_iat, contact_id, conversation_id, attempts, epoch, step_since, due_at, opened_at, \
-         latency_us, failure_code, failure_message, uncertain, message_id, contact_unknown, guest_session_ends, calls, most, surface, door, \
-         guest_session, plain_contact, recorded_at) WHERE session.id = t.id AND session.epoch = t.before RETURNING session.id, t.before";
+         latency_us, failure_code, failure_message, uncertain, message_id, contact_unknown, guest_session_ends, calls, most, \
+         recorded_at) WHERE session.id = t.id AND session.epoch = t.before RETURNING session.id, t.before";
 
     pub(super) fn push(&mut self, session: &Session, before: u32, attempts: &[Attempt], now: Timestamp) -> Asked<()> {
         let row = SessionRow::of(session)?;
@@ -190,10 +189,6 @@ impl GoneOn {
         self.guest_session_ends.push(row.guest_session_ends);
         self.calls.push(text(calls::lines(attempts)));
         self.most.push(i32::try_from(calls::MOST).unwrap_or(i32::MAX));
-        self.surface.push(row.surface);
-        self.door.push(row.door);
-        self.guest_session.push(row.guest_session);
-        self.plain_contact.push(row.plain_contact);
         self.recorded_at.push(now.unix_micros());
         Ok(())
     }
@@ -209,4 +204,11 @@ pub(super) fn update(tx: &mut Connection, session: &Session, before: u32, now: T
     gone_on.push(session, before, &[], now)?;
     let updated = tx.execute(GoneOn::UPDATE, &gone_on.params())?;
     if updated == 1 { Ok(()) } else { Err(StoreError::LeaseLost) }
+}
+
+/// Lets a session begin anew, in another way.
+pub(super) fn set_way(tx: &mut Connection, session: &Session) -> Asked<()> {
+    let row = SessionRow::of(session)?;
+    let sql = "UPDATE session SET surface = $2, door = $3, guest_session = $4, plain_contact = $5 WHERE id = $1";
+    tx.execute(sql, &[&row.id, &row.surface, &row.door, &row.guest_session, &row.plain_contact]).map(drop)
 }

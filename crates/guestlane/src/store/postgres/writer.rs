@@ -297,7 +297,7 @@ impl Thread {
         self.seams.pass_blocking(Seam::RowsWritten);
         self.seams.pass_blocking(Seam::RecordsWritten);
         let admitted = guarded(NewSessions::INSERT, 25);
-        let gone_on = guarded(GoneOn::UPDATE, 28);
+        let gone_on = guarded(GoneOn::UPDATE, 24);
         let (admit, go_on) = (plan.admit.len() as i64, plan.go_on.len() as i64);
         let (mut admit_params, mut go_on_params) = (plan.admit.params(), plan.go_on.params());
         admit_params.push(&admit);

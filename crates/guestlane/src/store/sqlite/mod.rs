@@ -14,6 +14,7 @@ mod prune;
 mod records;
 mod retention;
 mod rows;
+mod sealed;
 mod sessions;
 mod standing;
 mod writer;

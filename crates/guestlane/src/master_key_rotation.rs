@@ -1,0 +1,216 @@
+//! Rotation of the master key, and the count of its seals.
+//!
+//! Both keys open what is sealed while the values are sealed again, in chunks, each in a transaction: a crash in between loses nothing,
+//! and the same command goes on. The previous key is needed until a whole pass has found nothing that it alone opens.
+
+use std::{
+    ops::AddAssign,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use guestlane_genesys::{Clock, Seam};
+use serde::Serialize;
+
+use crate::{
+    audit::ChangeAction,
+    error::Error,
+    lane::Lane,
+    request::Invalid,
+    state::{GUEST_SESSION, Places, State, count_seals},
+    store::{Replacement, Sealed, SealedPlace, Store},
+    token::{MasterKey, MasterKeyError, signing_key_name},
+};
+
+/// How many sessions are re-sealed in one transaction.
+const CHUNK: u32 = 500;
+
+/// A pass that finds something is followed by another one. More than this many mean that a process goes on with the previous key.
+const MAX_PASSES: u32 = 3;
+
+/// How often a running process adds its seals to the store's count. A process that is killed loses the count of so much time.
+const COUNT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How many values were sealed again under the current master key.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Resealed {
+    /// Secrets of the store: those of webhooks and API keys, and the audit log's key.
+    pub secrets: u64,
+    /// Signing keys.
+    pub signing_keys: u64,
+    /// Guest session tokens, one for each session on web messaging.
+    pub guest_sessions: u64,
+}
+
+impl Resealed {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.secrets + self.signing_keys + self.guest_sessions
+    }
+}
+
+impl AddAssign for Resealed {
+    fn add_assign(&mut self, other: Self) {
+        self.secrets += other.secrets;
+        self.signing_keys += other.signing_keys;
+        self.guest_sessions += other.guest_sessions;
+    }
+}
+
+impl State {
+    /// Seals again what the current master key does not open, until a whole pass has found nothing: afterwards the current key alone
+    /// opens everything, and the previous one can be removed.
+    ///
+    /// # Errors
+    /// [`MasterKeyError::Wrong`] for a value that neither key opens, [`MasterKeyError::PreviousInUse`] where another process goes on
+    /// with the previous key. The previous key is still needed then.
+    pub async fn reseal(&self) -> Result<Resealed, Error> {
+        self.store.delete_access_tokens().await?;
+        let mut sum = Resealed::default();
+        for _ in 0..MAX_PASSES {
+            let pass = self.reseal_once().await?;
+            sum += pass.replaced;
+            if pass.found == 0 {
+                let (key, now) = (self.master.id().to_owned(), self.store.clock().now());
+                self.store.record_change(ChangeAction::MasterKeyRotated, key, now).await?;
+                return Ok(sum);
+            }
+        }
+        Err(MasterKeyError::PreviousInUse.into())
+    }
+
+    /// One pass over all values.
+    async fn reseal_once(&self) -> Result<Pass, Error> {
+        let mut pass = Pass::default();
+        let keys = self.store.sealed_keys().await?;
+        self.reseal_chunk(keys, &mut pass).await?;
+        let mut after = None;
+        loop {
+            let chunk = self.store.sealed_sessions(after, CHUNK).await?;
+            let is_last = chunk.len() < CHUNK as usize;
+            after = chunk.last().and_then(|sealed| match sealed.place {
+                SealedPlace::GuestSession(id) => Some(id),
+                SealedPlace::Secret(_) | SealedPlace::SigningKey(_) => None,
+            });
+            self.reseal_chunk(chunk, &mut pass).await?;
+            if is_last {
+                return Ok(pass);
+            }
+        }
+    }
+
+    /// Replaces those of the values that are not sealed under the current key.
+    async fn reseal_chunk(&self, values: Vec<Sealed>, pass: &mut Pass) -> Result<(), Error> {
+        let stale = values.into_iter().filter(|value| !self.master.is_current(&name(&value.place), &value.bytes));
+        let replacements = stale.map(|value| seal_again(&self.master, value)).collect::<Result<Vec<_>, _>>()?;
+        let Some(first) = replacements.first() else { return Ok(()) };
+        let are_sessions = matches!(first.place, SealedPlace::GuestSession(_));
+        let keys = replacements.iter().filter(|value| matches!(value.place, SealedPlace::SigningKey(_))).count() as u64;
+        pass.found += replacements.len() as u64;
+        let replaced = self.store.replace_sealed(replacements).await?;
+        pass.replaced += if are_sessions {
+            Resealed { guest_sessions: replaced, ..Resealed::default() }
+        } else {
+            Resealed { signing_keys: keys.min(replaced), secrets: replaced.saturating_sub(keys), ..Resealed::default() }
+        };
+        count_seals(&self.store, &self.master).await;
+        self.store.seams.pass(Seam::ChunkResealed).await;
+        Ok(())
+    }
+}
+
+/// What one pass came to.
+#[derive(Debug, Default)]
+struct Pass {
+    /// Values that the current key did not open.
+    found: u64,
+    /// Those of them that were replaced; another process changed the others meanwhile.
+    replaced: Resealed,
+}
+
+/// The name under which a value is sealed.
+fn name(place: &SealedPlace) -> String {
+    match place {
+        SealedPlace::Secret(name) => name.clone(),
+        SealedPlace::SigningKey(kid) => signing_key_name(kid),
+        SealedPlace::GuestSession(_) => GUEST_SESSION.to_owned(),
+    }
+}
+
+fn seal_again(master: &MasterKey, value: Sealed) -> Result<Replacement, MasterKeyError> {
+    let name = name(&value.place);
+    let opened = master.open(&name, &value.bytes).map_err(|error| match (error, &value.place) {
+        (MasterKeyError::Wrong(_), SealedPlace::GuestSession(id)) => MasterKeyError::Wrong(format!("{name} (session {id})")),
+        (error, _) => error,
+    })?;
+    Ok(Replacement { after: master.seal(&name, &opened)?, place: value.place, before: value.bytes })
+}
+
+/// Rotates a master key that is in a file: a new key takes its place, everything is sealed again, and the old key is deleted. After a
+/// crash the same call finishes what was begun.
+///
+/// # Errors
+/// Where another process uses the key's file or the store's, nothing is changed. Later errors leave both keys in their files, and the
+/// same call goes on from there.
+pub async fn rotate_master_key(places: &Places, clock: &Clock) -> Result<Resealed, Error> {
+    if places.master_key.is_some() {
+        let fix = "rotate it in the four steps of docs/tokens.md, of which `guestlane master-key reseal` is the third";
+        return Err(Invalid::new("GUESTLANE_MASTER_KEY", "is set, so that the master key is in no file", fix).into());
+    }
+    places.expect_store()?;
+    let path = &places.master_key_file;
+    if !path.exists() {
+        return Err(MasterKeyError::Missing(path.clone()).into());
+    }
+    let _alone = MasterKey::lock_alone(path)?;
+    Store::expect_unused(&places.database)?;
+    let store = Store::open(&places.database, &places.home, clock, &places.seams).await?;
+    // A key that does not open the store must not be replaced: it is another store's.
+    let mut state = State::with_key(places, clock, store, MasterKey::from_locked_file(path)?, false).await?;
+    MasterKey::replace_in_file(path, &places.seams)?;
+    state.master = Arc::new(MasterKey::from_locked_file(path)?);
+    let resealed = state.reseal().await?;
+    MasterKey::delete_previous(path)?;
+    Ok(resealed)
+}
+
+/// Seals again what is sealed under a previous master key that was given beside the current one. Afterwards the previous one can be
+/// removed from the settings of all nodes.
+///
+/// # Errors
+/// See [`State::reseal`]; and where the two keys are not given.
+pub async fn reseal_by_given_keys(places: &Places, clock: &Clock) -> Result<Resealed, Error> {
+    if places.master_key.is_none() {
+        let fix = "rotate a key in a file by `guestlane master-key rotate`";
+        return Err(Invalid::new("GUESTLANE_MASTER_KEY", "is not set, so that the master key is in a file", fix).into());
+    }
+    if places.master_key_previous.is_none() {
+        let fix = "set it to the key that is replaced, on every node, and run the same command again";
+        return Err(Invalid::new("GUESTLANE_MASTER_KEY_PREVIOUS", "is not set", fix).into());
+    }
+    State::look(places, clock).await?.reseal().await
+}
+
+impl Lane {
+    /// How many values were sealed under the current master key, by all processes that used this store: as far as the others have
+    /// written it down, at most a minute ago. One key may seal [`MasterKey::MAX_SEALS`].
+    pub fn master_key_seals(&self) -> u64 {
+        self.counted_seals.load(Ordering::Relaxed) + self.master.uncounted_seals()
+    }
+
+    /// Adds this process's seals to the count in the store.
+    pub(crate) async fn count_seals(&self) {
+        if let Some(sum) = count_seals(&self.store, &self.master).await {
+            self.counted_seals.store(sum, Ordering::Relaxed);
+        }
+    }
+
+    /// Does so every minute.
+    pub(crate) async fn keep_counting_seals(&self) {
+        loop {
+            self.clock.sleep(COUNT_INTERVAL).await;
+            self.count_seals().await;
+        }
+    }
+}

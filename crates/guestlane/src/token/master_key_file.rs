@@ -1,0 +1,231 @@
+//! The master key in a file, and the steps by which another one takes its place.
+//!
+//! `master.key` has the current key. While it is rotated, `master.key.next` has the key that follows, and later `master.key.previous`
+//! the one before; each name is durable before the next step begins. `master.key.lock` is held by every process that has the key in
+//! memory.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use aws_lc_rs::rand;
+use base64::{Engine, prelude::BASE64_STANDARD};
+use guestlane_genesys::{Seam, Seams};
+use secrecy::SecretString;
+use zeroize::Zeroizing;
+
+use super::master_key::{LENGTH, MasterKey, MasterKeyError};
+use crate::disk::{make_directory, sync_directory};
+
+impl MasterKey {
+    /// From a file that only its owner can read; made on first use. The previous key is beside it while a rotation is not finished.
+    ///
+    /// # Errors
+    /// See [`MasterKeyError`]; [`MasterKeyError::BeingRotated`] while another process rotates the key.
+    pub fn from_file(path: &Path, seams: &Seams) -> Result<Self, MasterKeyError> {
+        let lock = lock_file(path)?;
+        lock.try_lock_shared().map_err(|_| MasterKeyError::BeingRotated(path.to_owned()))?;
+        let mut key = Self::read(path, || make_file(path, seams))?;
+        key._lock = Some(lock);
+        Ok(key)
+    }
+
+    /// Takes the keys in the files for this process alone, for as long as the value lives.
+    ///
+    /// # Errors
+    /// [`MasterKeyError::InUse`] where another process has them.
+    pub(crate) fn lock_alone(path: &Path) -> Result<File, MasterKeyError> {
+        let lock = lock_file(path)?;
+        lock.try_lock().map_err(|_| MasterKeyError::InUse(path.to_owned()))?;
+        Ok(lock)
+    }
+
+    /// The keys in the files, for a process that holds the lock.
+    pub(crate) fn from_locked_file(path: &Path) -> Result<Self, MasterKeyError> {
+        Self::read(path, || Err(io::ErrorKind::NotFound.into()))
+    }
+
+    fn read(path: &Path, make: impl FnOnce() -> io::Result<()>) -> Result<Self, MasterKeyError> {
+        let previous = beside(path, "previous");
+        let text = match read_private(path)? {
+            Some(text) => text,
+            None if read_private(&previous)?.is_some() => {
+                let (previous, current) = (previous.display().to_string(), path.display().to_string());
+                return Err(MasterKeyError::PreviousAlone { previous, current });
+            }
+            None => {
+                make().map_err(|error| MasterKeyError::File(path.to_owned(), error))?;
+                read_private(path)?.ok_or_else(|| MasterKeyError::Missing(path.to_owned()))?
+            }
+        };
+        let current = Self::parse(&text, &path.display().to_string())?;
+        match read_private(&previous)? {
+            Some(text) => current.with_previous(&text, &previous.display().to_string()),
+            None => Ok(current),
+        }
+    }
+
+    /// Lets a new key take the place of the one in the file, which is kept as the previous one. After a crash the same call goes on
+    /// where it was; a rotation whose values are not yet all re-sealed stays as it is.
+    pub(crate) fn replace_in_file(path: &Path, seams: &Seams) -> Result<(), MasterKeyError> {
+        if Self::from_locked_file(path)?.is_being_replaced() {
+            return Ok(());
+        }
+        let failed = |error| MasterKeyError::File(path.to_owned(), error);
+        let (next, previous) = (beside(path, "next"), beside(path, "previous"));
+        if read_private(&next)?.is_none() {
+            make_file(&next, seams).map_err(failed)?;
+        }
+        Self::from_locked_file(&next)?; // a damaged key must not take the place of a good one
+        link(path, &previous).map_err(failed)?;
+        sync_directory(path).map_err(failed)?;
+        seams.pass_blocking(Seam::PreviousMasterKeyKept);
+        fs::rename(&next, path).map_err(failed)?;
+        sync_directory(path).map_err(failed)?;
+        seams.pass_blocking(Seam::MasterKeyReplaced);
+        Ok(())
+    }
+
+    /// Deletes the previous key: nothing is sealed under it any more.
+    pub(crate) fn delete_previous(path: &Path) -> Result<(), MasterKeyError> {
+        let failed = |error| MasterKeyError::File(beside(path, "previous"), error);
+        fs::remove_file(beside(path, "previous")).map_err(failed)?;
+        sync_directory(path).map_err(failed)
+    }
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.to_owned().into_os_string();
+    name.push(".");
+    name.push(ending);
+    name.into()
+}
+
+fn lock_file(path: &Path) -> Result<File, MasterKeyError> {
+    let lock = beside(path, "lock");
+    let opened =
+        make_directory(&lock).and_then(|()| OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&lock));
+    opened.map_err(|error| MasterKeyError::File(lock, error))
+}
+
+/// The text of a file that only its owner can read. `None` where there is no file.
+fn read_private(path: &Path) -> Result<Option<SecretString>, MasterKeyError> {
+    let failed = |error| MasterKeyError::File(path.to_owned(), error);
+    match fs::metadata(path) {
+        Ok(metadata) => {
+            let mode = metadata.permissions().mode() & 0o777;
+            if mode & 0o077 != 0 {
+                return Err(MasterKeyError::Open(path.to_owned(), mode));
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    }
+    Ok(Some(fs::read_to_string(path).map_err(failed)?.into()))
+}
+
+/// Links a file that may have been linked before.
+fn link(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::hard_link(from, to) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    }
+}
+
+/// Written whole under another name, then linked: two processes that start at once end up with one key, and nobody ever reads half of
+/// one.
+fn make_file(path: &Path, seams: &Seams) -> io::Result<()> {
+    let mut key = Zeroizing::new([0; LENGTH]);
+    rand::fill(key.as_mut()).map_err(|_| io::Error::other("no randomness"))?;
+    let text = Zeroizing::new(format!("{}\n", BASE64_STANDARD.encode(*key)));
+    make_directory(path)?;
+    let draft = path.with_extension(format!("{}.draft", std::process::id()));
+    let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft).and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    });
+    seams.pass_blocking(Seam::MasterKeyDrafted);
+    // Where another process was quicker, its key is the key.
+    let linked = written.and_then(|()| link(&draft, path));
+    let _ = fs::remove_file(&draft);
+    linked?;
+    // A name is safe once its directory is: without this, a power cut could leave keys in the store that nothing opens.
+    sync_directory(path)?;
+    seams.pass_blocking(Seam::MasterKeyMade);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from_file(path: &Path) -> Result<MasterKey, MasterKeyError> {
+        MasterKey::from_file(path, &Seams::default())
+    }
+
+    #[test]
+    fn a_file_is_made_once_for_its_owner_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("master.key");
+        let sealed = from_file(&path).unwrap().seal("x", b"secret").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(from_file(&path).unwrap().open("x", &sealed).unwrap().as_slice(), b"secret");
+
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(matches!(from_file(&path), Err(MasterKeyError::Open(_, 0o644))));
+    }
+
+    #[test]
+    fn a_key_that_was_replaced_opens_until_it_is_deleted() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("master.key");
+        let sealed = from_file(&path).unwrap().seal("x", b"secret").unwrap();
+        for _ in 0..2 {
+            MasterKey::replace_in_file(&path, &Seams::default()).unwrap(); // the second one changes nothing
+            let both = from_file(&path).unwrap();
+            assert!(both.open("x", &sealed).is_ok() && !both.is_current("x", &sealed));
+        }
+        fs::set_permissions(beside(&path, "previous"), fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(matches!(from_file(&path), Err(MasterKeyError::Open(open, 0o640)) if open == beside(&path, "previous")));
+        MasterKey::delete_previous(&path).unwrap();
+        assert!(from_file(&path).unwrap().open("x", &sealed).is_err());
+        let left: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left.len(), 2, "the key and its lock: {left:?}");
+    }
+
+    #[test]
+    fn a_previous_key_without_a_current_one_is_refused_and_none_is_made() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("master.key");
+        drop(from_file(&path).unwrap());
+        fs::rename(&path, beside(&path, "previous")).unwrap();
+        assert!(matches!(from_file(&path), Err(MasterKeyError::PreviousAlone { .. })));
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_damaged_next_key_does_not_take_the_place_of_a_good_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("master.key");
+        let sealed = from_file(&path).unwrap().seal("x", b"secret").unwrap();
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(beside(&path, "next")).unwrap();
+        assert!(matches!(MasterKey::replace_in_file(&path, &Seams::default()), Err(MasterKeyError::Damaged(_))));
+        assert!(from_file(&path).unwrap().is_current("x", &sealed));
+    }
+
+    #[test]
+    fn a_key_that_is_in_use_is_not_rotated_and_one_that_is_rotated_is_not_used() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("master.key");
+        let key = from_file(&path).unwrap();
+        assert!(matches!(MasterKey::lock_alone(&path), Err(MasterKeyError::InUse(_))));
+        drop(key);
+        let alone = MasterKey::lock_alone(&path).unwrap();
+        assert!(matches!(from_file(&path), Err(MasterKeyError::BeingRotated(_))));
+        drop(alone);
+        from_file(&path).unwrap();
+    }
+}
