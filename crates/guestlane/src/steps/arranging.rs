@@ -12,6 +12,9 @@ use uuid::Uuid;
 use super::StepFailed;
 use crate::{error::Error, lane::Lane, ledger::Session, store::StoreError};
 
+/// How long a conversation may be unknown to the platform's other parts.
+const SETTLES_WITHIN: Duration = Duration::from_secs(2);
+
 /// How long a contact that this session made may be unknown to the platform before the session opens without it.
 const CONTACT_SETTLES_WITHIN: Duration = Duration::from_secs(300);
 
@@ -26,6 +29,17 @@ impl Lane {
         tries: u32,
         deadline: Timestamp,
     ) -> Result<(Session, u32), StepFailed> {
+        let first = match self.link(contact, conversation, deadline).await {
+            Ok(linked) => return Ok((session, tries + linked)),
+            Err(failed) if failed.is_not_found() => failed,
+            Err(failed) => return Err(failed.into()),
+        };
+        // The answer does not tell which of contact, conversation and communication is not found: a conversation that is young may be
+        // unknown for a moment, and one that ended has no communication when it is read again.
+        self.clock.sleep(SETTLES_WITHIN).await;
+        let again = self.platform.conversation(&conversation.id, false, deadline).await?;
+        let tries = tries + first.tries + again.tries;
+        let conversation = &again.value;
         let failed = match self.link(contact, conversation, deadline).await {
             Ok(linked) => return Ok((session, tries + linked)),
             Err(failed) if failed.is_not_found() => failed,

@@ -1,8 +1,8 @@
 //! The time that retention trusts. A wall clock that is wrong for a moment must not delete the record of idempotency keys.
 //!
 //! A store in a file keeps a [`Mark`]: it advances with the machine's time since start, which no one sets. What passed while the machine
-//! was off is caught up at twice the speed of time, so that a wrong wall clock costs at most as much as the time it was wrong. On
-//! PostgreSQL the database's clock is trusted, and only while the node's own clock agrees with it.
+//! was off is caught up at twice the speed of time, for as long as the wall clock is ahead. Rows are stamped with what the mark will
+//! have caught up, so that none is ever older than it is. On PostgreSQL the database's clock is trusted, and only while the node's own clock agrees with it.
 //!
 //! In both stores the [`Horizon`], before which sessions are deleted, moves at most [`Horizon::SPEED`] times as fast as that time.
 
@@ -41,13 +41,20 @@ impl Mark {
             return Self { time: self.time, boot, owed: wall.since(self.time) };
         }
         let passed = boot.elapsed.saturating_sub(self.boot.elapsed);
-        let paid = self.owed.min(passed);
-        Self { time: self.time + passed + paid, boot, owed: self.owed - paid }
+        // A wall clock that was wrong at the start, and is right by now, has nothing to be caught up.
+        let owed = self.owed.min(wall.since(self.time + passed));
+        let paid = owed.min(passed);
+        Self { time: self.time + passed + paid, boot, owed: owed - paid }
     }
 
-    /// The trusted time. Rows are stamped with it and compared with it, so that their ages are right even where it is not.
+    /// The trusted time: what is older than the retention by it is deleted.
     pub(super) fn time(self) -> Timestamp {
         self.time
+    }
+
+    /// The stamp of a row that is written now. It includes what is still to be caught up: otherwise the row would age at twice the speed.
+    pub(super) fn stamp(self) -> Timestamp {
+        self.time + self.owed
     }
 
     /// Whether it is worth being written: without a recent mark, time that passed would count as time that the machine was off.
@@ -151,6 +158,14 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_was_wrong_at_the_start_of_the_machine_is_not_caught_up_once_it_is_right() {
+        let mark = Mark::first(Some(at(0)), at(0), boot(1, 5));
+        let started = mark.advanced(at(40 * DAY), boot(2, 0));
+        let right = started.advanced(at(DAY / 24), boot(2, 1));
+        assert_eq!((right.time(), right.stamp()), (at(DAY / 24), at(DAY / 24)));
+    }
+
+    #[test]
     fn a_store_that_is_older_than_its_first_mark_believes_no_clock_that_is_far_ahead_of_its_newest_time() {
         let wall = at(40 * DAY);
         let mark = Mark::first(Some(at(0)), wall, boot(1, 0));
@@ -188,6 +203,28 @@ mod tests {
                 let wall = Timestamp::from_unix_micros(truth.unix_micros() + off * DAY);
                 mark = mark.advanced(wall, boot(1, hours));
                 prop_assert_eq!(mark.time(), truth);
+            }
+        }
+
+        /// Whatever the wall clock shows, however often the machine starts again: no row is older than it is.
+        #[test]
+        fn no_row_is_ever_older_than_it_is(steps in prop::collection::vec((0_u32..100, -50_i64..50, any::<bool>()), 1..60)) {
+            let (mut hours, mut since_boot, mut id) = (0, 0, 1);
+            let mut mark = Mark::first(None, at(0), boot(1, 0));
+            let mut rows: Vec<(Timestamp, u32)> = Vec::new();
+            for (passed, off, restarts) in steps {
+                hours += passed;
+                since_boot += passed;
+                if restarts {
+                    (id, since_boot) = (id + 1, 0);
+                }
+                let truth = at(0) + HOUR * hours;
+                let wall = Timestamp::from_unix_micros(truth.unix_micros() + off * DAY);
+                mark = mark.advanced(wall, boot(id, since_boot));
+                for (stamp, written) in &rows {
+                    prop_assert!(mark.time().since(*stamp) <= HOUR * (hours - written));
+                }
+                rows.push((mark.stamp(), hours));
             }
         }
     }

@@ -82,7 +82,8 @@ impl Walk {
             45..55 => self.jump(),
             55..65 => self.set_clock_right(),
             65..80 => self.pass_time(),
-            80..85 => self.restart().await,
+            80..83 => self.restart().await,
+            83..85 => self.reboot().await,
             85..95 => self.prune().await,
             _ if STORE == Kept::InPostgres => self.open_rows_and_die(run, step).await,
             _ => drop(self.lane.outbox().unwrap().deliver_due().await.unwrap()),
@@ -136,6 +137,13 @@ impl Walk {
         if let Ok(lane) = self.world.try_lane().await {
             self.lane = lane;
         }
+    }
+
+    /// The machine is off for a while and starts again.
+    async fn reboot(&mut self) {
+        self.pass_time();
+        self.world.clock.reboot();
+        self.restart().await;
     }
 
     async fn prune(&mut self) {

@@ -81,9 +81,10 @@ async fn abandon(places: &Places) -> Result<String, CopyError> {
     }
 }
 
-/// The database as messages name it.
+/// The database as the file's mark names it.
 fn to_shown(to: &str) -> String {
-    to.parse::<PostgresUrl>().unwrap().to_string()
+    let schema = to.rsplit_once("search_path%3D").unwrap().1;
+    format!("{}, schema {schema}", to.parse::<PostgresUrl>().unwrap())
 }
 
 /// All sessions, records and events, as they are told.
@@ -293,6 +294,21 @@ async fn a_file_that_moves_to_one_database_moves_to_no_other() {
     let refused = try_copy(&places, &other, &Seams::default()).await.unwrap();
     assert!(matches!(&refused, Err(CopyError::Store(StoreError::Moved { .. }))), "{refused:?}");
     assert!(matches!(abandon(&places).await, Err(CopyError::Store(StoreError::Moved { .. }))));
+}
+
+/// The half-copied database of an abandoned move must not become a second store with the same sessions.
+#[tokio::test]
+async fn a_file_that_moved_elsewhere_after_an_abandoned_move_does_not_finish_that_one() {
+    let (world, places) = world_in_a_file().await;
+    let (first, second) = (world.postgres.clone().unwrap(), guestlane_test_postgres::new_schema());
+    die_at(&places, &first, "session").await;
+    abandon(&places).await.unwrap();
+    die_at(&places, &second, "session").await;
+    let refused = try_copy(&places, &first, &Seams::default()).await.unwrap();
+    assert!(matches!(refused, Err(CopyError::OtherTarget { .. })), "{refused:?}");
+    try_copy(&places, &second, &Seams::default()).await.unwrap().unwrap();
+    let refused = try_copy(&places, &first, &Seams::default()).await.unwrap();
+    assert!(matches!(refused, Err(CopyError::Store(StoreError::Moved { .. }))), "{refused:?}");
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ use super::{
     PostgresUrl, StoreError,
     postgres::{Connection, Home, is_served_by_one, migrate},
     sqlite::{self, Marked},
+    trusted_time::{HORIZON, MARK},
 };
 use crate::audit::{ChangeAction, Frontier, UNRECORDED, leaf_hash, lines_path};
 use table::TABLES;
@@ -122,9 +123,13 @@ pub fn copy(
     database.be_open()?;
     is_served_by_one(&mut database, &mut Connection::new(to.clone(), "", STATEMENT_TIMEOUT)?)?;
     migrate(&mut database, &to.to_string())?;
-    begin(&file, from, &mut database, now)?;
+    // Two schemas of one database are two stores.
+    let schema: String = database.query_one("SELECT current_schema()::text", &[])?.get(0);
+    let target = format!("{to}, schema {schema}");
+    is_not_marked_for_another(&file, from, &target)?;
+    begin(&file, &mut database, now)?;
     if sqlite::marked(&file)?.is_none() {
-        sqlite::mark(&file, &Marked::Moving(to.to_string()))?;
+        sqlite::mark(&file, &Marked::Moving(target.clone()))?;
     }
     seams.pass_blocking(Seam::MoveMarked);
 
@@ -149,7 +154,7 @@ pub fn copy(
     }
     copied.logs = compare_logs(&file, &mut database)?;
     // The file is given up before the database may be opened: no moment has two stores in use.
-    sqlite::mark(&file, &Marked::Moved(to.to_string()))?;
+    sqlite::mark(&file, &Marked::Moved(target))?;
     file.commit()?;
     seams.pass_blocking(Seam::StoreMoved);
     finish(&mut database, now)?;
@@ -158,6 +163,8 @@ pub fn copy(
 
 /// Opens the database for use; its first process records that the store was moved here.
 fn finish(database: &mut Connection, now: Timestamp) -> Result<(), CopyError> {
+    // Retention begins anew by the database's clock: the file's mark says nothing of that.
+    database.execute("DELETE FROM property WHERE name = ANY($1)", &[&[MARK, HORIZON].as_slice()])?;
     let name = format!("{UNRECORDED}{}", ChangeAction::StoreMoved.name());
     let sql = "WITH moved AS (INSERT INTO property (name, value) SELECT $2, value FROM property WHERE name = 'store_id' \
          ON CONFLICT (name) DO UPDATE SET value = excluded.value) UPDATE copied SET done_at = $1 WHERE done_at IS NULL";
@@ -192,9 +199,17 @@ fn open_alone(from: &Path) -> Result<(File, std::fs::File), CopyError> {
     Ok((file, users))
 }
 
-/// The database is empty, or has what an earlier run of the same store left there. A file moves to one database: two databases with
-/// its sessions would each go on with them.
-fn begin(file: &File, from: &Path, database: &mut Connection, now: Timestamp) -> Result<(), CopyError> {
+/// A file moves to one database: two databases with its sessions would each go on with them.
+fn is_not_marked_for_another(file: &File, from: &Path, target: &str) -> Result<(), CopyError> {
+    match sqlite::marked(file)? {
+        Some(Marked::Moving(to)) if to != target => Err(CopyError::OtherTarget { path: from.to_owned(), to }),
+        Some(Marked::Moved(to)) if to != target => Err(StoreError::Moved { path: from.to_owned(), to }.into()),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// The database is empty, or has what an earlier run of the same store left there.
+fn begin(file: &File, database: &mut Connection, now: Timestamp) -> Result<(), CopyError> {
     const STORE_ID: &str = "SELECT value FROM property WHERE name = 'store_id'";
     let source: Option<String> = file.query_row(STORE_ID, [], |row| row.get(0)).optional()?;
     let source = source.ok_or(StoreError::Row("property.store_id"))?.into_bytes();
@@ -203,11 +218,6 @@ fn begin(file: &File, from: &Path, database: &mut Connection, now: Timestamp) ->
         Some((known, true)) if known == source => return Err(CopyError::Done),
         Some((known, false)) if known == source => return Ok(()),
         Some(_) => return Err(CopyError::NotEmpty),
-        None => {}
-    }
-    match sqlite::marked(file)? {
-        Some(Marked::Moving(to)) => return Err(CopyError::OtherTarget { path: from.to_owned(), to }),
-        Some(Marked::Moved(to)) => return Err(StoreError::Moved { path: from.to_owned(), to }.into()),
         None => {}
     }
     for table in ["session", "signing_key", "platform", "audit_log"] {

@@ -56,8 +56,14 @@ impl Postgres {
     pub(crate) async fn complete_batch(&self, id: BatchId, now: Timestamp) -> Result<(), StoreError> {
         self.workers
             .write(move |tx| {
-                if tx.execute("UPDATE batch SET complete_at = $2 WHERE id = $1", &[&id.0, &now.unix_micros()])? == 0 {
-                    return Err(StoreError::Commit("another process began a batch of the same name meanwhile".to_owned()));
+                if tx.execute(
+                    "UPDATE batch SET complete_at = $2 WHERE id = $1 AND cancelled_at IS NULL",
+                    &[&id.0, &now.unix_micros()],
+                )? == 0
+                {
+                    return Err(StoreError::Commit(
+                        "another process began a batch of the same name meanwhile, or it was cancelled".to_owned(),
+                    ));
                 }
                 // Until now none of them was in anybody's way.
                 let due = "UPDATE batch_row SET due_at = $2 WHERE batch = $1 AND state = 'waiting'";
@@ -100,8 +106,11 @@ impl Postgres {
 
     /// Gives back rows that were not begun.
     pub(crate) async fn give_back_rows(&self, held: Vec<RowPlace>, now: Timestamp) -> Result<(), StoreError> {
-        let sql = "UPDATE batch_row SET due_at = $4, state = CASE WHEN (SELECT cancelled_at FROM batch WHERE id = batch_row.batch) IS NULL \
-             THEN 'waiting' ELSE 'cancelled' END FROM unnest($1::uuid[], $2::bigint[], $3::bigint[]) AS t (batch, number, epoch) \
+        let sql = "UPDATE batch_row SET due_at = $4::bigint, state = CASE WHEN b.cancelled_at IS NULL THEN 'waiting' ELSE 'cancelled' END, \
+             ended_at = CASE WHEN b.cancelled_at IS NULL THEN NULL ELSE $4::bigint END, \
+             attributes = CASE WHEN b.cancelled_at IS NULL THEN attributes ELSE '{}' END, \
+             person = CASE WHEN b.cancelled_at IS NULL THEN person ELSE '{}' END \
+             FROM unnest($1::uuid[], $2::bigint[], $3::bigint[]) AS t (batch, number, epoch) JOIN batch b ON b.id = t.batch \
              WHERE batch_row.batch = t.batch AND batch_row.number = t.number AND batch_row.epoch = t.epoch AND state = 'running'";
         self.workers
             .ask(move |connection| {
@@ -114,11 +123,11 @@ impl Postgres {
     pub(crate) async fn end_rows(&self, ended: Vec<(RowPlace, RowEnd)>, now: Timestamp) -> Result<(), StoreError> {
         // A row that ends needs its personal data no more.
         let sql = "UPDATE batch_row SET tries = tries + 1, due_at = coalesce(t.due_at, batch_row.due_at), \
-             state = CASE WHEN t.state = 'waiting' AND (SELECT cancelled_at FROM batch WHERE id = batch_row.batch) IS NOT NULL THEN 'cancelled' \
-             ELSE t.state END, session_id = t.session, replayed = t.replayed, failure = t.failure, ended_at = CASE WHEN t.state = 'waiting' THEN NULL ELSE $9::bigint END, \
-             attributes = CASE WHEN t.state = 'waiting' THEN attributes ELSE '{}' END, person = CASE WHEN t.state = 'waiting' THEN person ELSE '{}' END \
-             FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[], $6::uuid[], $7::boolean[], $8::text[]) \
-             AS t (batch, number, epoch, state, due_at, session, replayed, failure) \
+             state = CASE WHEN t.state = 'waiting' AND t.cancelled THEN 'cancelled' ELSE t.state END, session_id = t.session, replayed = t.replayed, failure = t.failure, ended_at = CASE WHEN t.state = 'waiting' AND NOT t.cancelled THEN NULL ELSE $9::bigint END, \
+             attributes = CASE WHEN t.state = 'waiting' AND NOT t.cancelled THEN attributes ELSE '{}' END, \
+             person = CASE WHEN t.state = 'waiting' AND NOT t.cancelled THEN person ELSE '{}' END \
+             FROM (SELECT u.*, b.cancelled_at IS NOT NULL AS cancelled FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[], $6::uuid[], $7::boolean[], $8::text[]) \
+             AS u (batch, number, epoch, state, due_at, session, replayed, failure) JOIN batch b ON b.id = u.batch) AS t \
              WHERE batch_row.batch = t.batch AND batch_row.number = t.number AND batch_row.epoch = t.epoch AND batch_row.state = 'running'";
         self.workers
             .ask(move |connection| {

@@ -33,3 +33,6 @@ $$;
 
 -- Retention keeps a session while a row of a batch may still ask for its idempotency key.
 CREATE INDEX batch_row_key ON batch_row (idempotency_key) WHERE state = 'waiting' OR state = 'running';
+
+-- A row that has ended needs its personal data no more.
+UPDATE batch_row SET attributes = '{}', person = '{}' WHERE state IN ('open', 'failed', 'cancelled');

@@ -73,10 +73,14 @@ impl Postgres {
         let (at, machine, measured) = (url.to_string(), clock.clone(), reference.clone());
         let mut connection = Writer::connection(url)?;
         let mut beside = Connection::new(url.clone(), "", Duration::from_secs(10))?;
+        let mut migrating = Connection::new(url.clone(), "", MIGRATION_TIMEOUT)?;
         let connection = on_a_thread(clock, move || {
             connection.be_open()?;
             is_served_by_one(&mut connection, &mut beside)?;
-            migrations::run(&mut connection, &at)?;
+            if migrations::found(&mut connection)? != Some(migrations::known()) {
+                // A new format may rewrite tables with millions of rows.
+                migrations::run(&mut migrating, &at)?;
+            }
             if connection.query_opt("SELECT 1 FROM copied WHERE done_at IS NULL", &[])?.is_some() {
                 return Err(StoreError::HalfCopied(at));
             }
@@ -138,6 +142,9 @@ impl Postgres {
         self.writer.alone(move |thread| thread.keep(settings, signer, mend)).await?
     }
 }
+
+/// How long a new format of the database may take.
+const MIGRATION_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// Connections that ask.
 const THREADS: usize = 3;

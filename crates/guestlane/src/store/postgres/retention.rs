@@ -49,6 +49,9 @@ fn prune(tx: &mut Connection, until: Timestamp) -> Asked<u64> {
          ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED";
     let Some(batch) = tx.query_opt(ended, &[&until.unix_micros()])? else { return Ok(0) };
     let batch: Uuid = batch.try_get(0)?;
+    // Of one that was given up, no later process makes a batch with the rows that are left.
+    let give_up = "UPDATE batch SET cancelled_at = coalesce(cancelled_at, $2) WHERE id = $1 AND complete_at IS NULL";
+    tx.execute(give_up, &[&batch, &until.unix_micros()])?;
     let rows = "DELETE FROM batch_row WHERE batch = $1 AND number IN (SELECT number FROM batch_row WHERE batch = $1 ORDER BY number LIMIT $2)";
     let deleted = tx.execute(rows, &[&batch, &ROWS])?;
     let batches = "DELETE FROM batch WHERE id = $1 AND NOT EXISTS (SELECT 1 FROM batch_row WHERE batch = $1)";

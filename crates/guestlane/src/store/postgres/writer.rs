@@ -506,6 +506,8 @@ impl Thread {
         })?;
         *value = Some(done);
         let plan = Plan { entries: entries.iter().collect(), ..Plan::default() };
+        self.seams.pass_blocking(Seam::RowsWritten);
+        self.seams.pass_blocking(Seam::RecordsWritten);
         let finished = self.seal(entries.iter(), &names).and_then(|sealed| self.finish(Vec::new(), &plan, sealed, &mut []));
         if finished.as_ref().is_err_and(|error| !is_lost(error)) {
             self.connection.drop_it(); // whatever is open on it is nobody's

@@ -94,7 +94,7 @@ pub(super) fn insert(tx: &Tx<'_>, session: &Session) -> Result<bool, StoreError>
         row.plain_contact,
         row.traceparent,
         row.owner,
-        tx.trusted_now().unix_micros(),
+        tx.stamp().unix_micros(),
     ])?;
     Ok(inserted == 1)
 }
@@ -131,7 +131,7 @@ pub(super) fn update(tx: &Tx<'_>, session: &Session, epoch: u32, attempts: &[Att
         row.guest_session_ends,
         calls::lines(attempts),
         calls::MOST,
-        tx.trusted_now().unix_micros(),
+        tx.stamp().unix_micros(),
     ])?;
     if updated == 1 { Ok(()) } else { Err(StoreError::LeaseLost) }
 }

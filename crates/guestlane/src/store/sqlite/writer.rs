@@ -47,7 +47,7 @@ enum Outcome {
 pub(super) struct Tx<'a> {
     connection: &'a Connection,
     records: RefCell<Vec<Entry>>,
-    trusted_now: Timestamp,
+    mark: Mark,
 }
 
 impl Tx<'_> {
@@ -58,7 +58,12 @@ impl Tx<'_> {
 
     /// The time with which retention compares rows.
     pub(super) fn trusted_now(&self) -> Timestamp {
-        self.trusted_now
+        self.mark.time()
+    }
+
+    /// The stamp of a row that is written now.
+    pub(super) fn stamp(&self) -> Timestamp {
+        self.mark.stamp()
     }
 }
 
@@ -233,7 +238,7 @@ impl Thread {
     }
 
     fn run_together(&mut self, writes: &mut dyn Iterator<Item = Write>, waiting: &mut Vec<Settle>) -> Result<(), StoreError> {
-        let trusted_now = self.mark.advanced(self.clock.now(), self.clock.boot()).time();
+        let mark = self.mark.advanced(self.clock.now(), self.clock.boot());
         let mut transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         if let Err(error) = migrations::expect_known(&transaction) {
             writes.for_each(|write| waiting.push(write(None).1));
@@ -248,7 +253,7 @@ impl Thread {
                     return Err(error.into());
                 }
             };
-            let tx = Tx { connection: &savepoint, records: RefCell::default(), trusted_now };
+            let tx = Tx { connection: &savepoint, records: RefCell::default(), mark };
             let (good, settle) = write(Some(&tx));
             let recorded = tx.records.into_inner();
             waiting.push(settle);
