@@ -139,8 +139,10 @@ impl Walk {
         }
     }
 
-    /// The machine is off for a while and starts again.
+    /// The machine is off for a while and starts again, with a clock that is right: one that is wrong at a start is believed in part
+    /// (`store/trusted_time.rs`).
     async fn reboot(&mut self) {
+        self.set_clock_right();
         self.pass_time();
         self.world.clock.reboot();
         self.restart().await;
