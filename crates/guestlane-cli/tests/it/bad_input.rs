@@ -81,7 +81,7 @@ fn a_database_of_a_newer_version_is_left_alone() {
     rusqlite::Connection::open(path).unwrap().pragma_update(None, "user_version", 99).unwrap();
     let ended = office.run(&["create", "--guest", "ann"]);
     assert!(
-        ended.code == 2 && ended.stderr.contains("newer version of guestlane (format 99; this one knows 6)"),
+        ended.code == 2 && ended.stderr.contains("newer version of guestlane (format 99; this one knows 7)"),
         "{}",
         ended.stderr
     );

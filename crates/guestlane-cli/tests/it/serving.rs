@@ -18,7 +18,13 @@ pub(crate) struct Serving {
 impl Serving {
     /// On free ports, with its state in that directory of the office.
     pub(crate) fn start(office: &Office, state: &str, settings: &[(&str, &str)]) -> Self {
-        let create = ["api-keys", "create", "--name", "test", "--scope", "sessions:write", "--json", "--state-dir", state];
+        // The key of a later start goes on with the sessions of the one before.
+        let known = office.run(&["api-keys", "list", "--json", "--state-dir", state]).ok().stdout;
+        let known: Option<Value> = known.lines().last().map(|line| serde_json::from_str(line).unwrap());
+        let id = known.as_ref().map(|key| key["id"].as_str().unwrap());
+        let mut create =
+            vec!["api-keys", "create", "--name", "test", "--scope", "sessions:write", "--json", "--state-dir", state];
+        create.extend(id.iter().flat_map(|id| ["--replaces", id]));
         let key = office.run(&create).ok().json()["key"].as_str().unwrap().to_owned();
         Self { served: office.serve(&["--state-dir", state], settings), key }
     }

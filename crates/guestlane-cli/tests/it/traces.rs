@@ -128,7 +128,7 @@ fn one_trace_joins_request_calls_record_and_delivery() {
     let session = ours.iter().find(|span| span.name == "create session").unwrap();
     assert_eq!(attribute(session, "guestlane.session.id").as_deref(), opened.json()["sessionId"].as_str());
     let records: Vec<_> = ours.iter().filter_map(|span| attribute(span, "guestlane.audit.index")).collect();
-    assert_eq!(records, ["1"], "the record «success»");
+    assert_eq!(records, ["2"], "the record «success», after the API key's and «pending»");
 
     // Passed on: each request of ours to others is of this trace.
     let by_route: HashMap<_, _> =
