@@ -145,8 +145,8 @@ impl Reading {
             }
             summary.rows += 1;
             if summary.rows == 1 && line.text.as_ref().is_ok_and(|text| json::is_array(text)) {
+                summary.failed += 1;
                 fail(line.number, is_array(), place);
-                lines.broken = true;
                 break;
             }
             if !self.who.is_still_good(&self.app) {

@@ -173,7 +173,7 @@ async fn a_json_array_is_refused_as_a_whole() {
     let world = World::new().await;
     for text in ["[\n{\"guestId\":\"ann\"}\n]", "\n[{\"guestId\":\"ann\"},\n{\"guestId\":\"bob\"}\n]"] {
         let (_, lines) = batch(&world, "night", text).await;
-        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert_eq!(lines.len(), 2, "{lines:?}");
         assert_eq!(lines[0]["error"]["code"], "malformed");
         assert!(lines[0]["error"]["detail"].as_str().unwrap().contains("JSON array"), "{lines:?}");
     }
