@@ -95,7 +95,7 @@ fn forty_planted_secrets_and_personal_values_are_found_nowhere_they_do_not_belon
         }
         let _ = served.ask("POST", &format!("/v1/sessions?{guest}"), &write, kind, "{}");
     }
-    // The platform's sentence repeats attributes: its caller is shown it, and nobody else.
+    // The platform's sentence repeats attributes: only its caller is shown it.
     let body = json!({"guestId": "echo", "idempotencyKey": "canary-echo", "attributes": attributes}).to_string();
     let refused = served.ask("POST", "/v1/sessions", &write, kind, &body);
     assert!(refused.json()["cause"].as_str().unwrap().contains("canary-value-0-@example.com"), "{}", refused.body);

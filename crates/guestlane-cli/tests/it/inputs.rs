@@ -395,7 +395,7 @@ const ROWS: &[(&[u8], Option<&str>)] = &[
     (b"\xff\xfe{\0", Some("row")),
 ];
 
-/// What became of a row: `Err` with the field.
+/// The outcome of a row; `Err` names the field.
 type Outcome = Result<(), String>;
 
 fn outcome(error: &Value) -> Outcome {

@@ -140,7 +140,7 @@ async fn session(app: &App, id: &str) -> Result<ledger::Session, Problem> {
     found.ok_or_else(no_session)
 }
 
-/// The same for a session of another owner: it is not told that there is one.
+/// The answer for a missing session and for one of another owner: both are the same, so that the latter stays hidden.
 fn no_session() -> Problem {
     let detail = "there is no session of that id here: it may have been forgotten, or be in another store";
     Problem::new(Code::NotFound, detail, "`GET /v1/sessions` lists those that are here").of_field("id")
