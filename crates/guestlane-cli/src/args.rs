@@ -223,6 +223,9 @@ pub(crate) struct Work {
     /// How many calls the platform allows each OAuth client, all processes together: N/s, N/min or off [default: GUESTLANE_QUOTA]
     #[arg(long, value_name = "RATE")]
     pub(crate) quota: Option<String>,
+    /// Where metrics and probes (`/metrics`, `/healthz`, `/readyz`) are, without a key [default: nowhere]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) metrics_listen: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]

@@ -2,7 +2,8 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use axum::{
@@ -19,19 +20,25 @@ use guestlane::{
 };
 use http::{HeaderMap, header, request::Parts};
 
-use crate::{problem::Problem, service::App};
+use crate::{connections::Connection, problem::Problem, service::App};
+
+/// The owner of the request's API key, if it has one that is accepted. Found before anything else, so that strangers decide neither
+/// what is traced nor how much is logged.
+pub(crate) fn identify(app: &App, headers: &HeaderMap) -> Option<Caller> {
+    bearer(headers).and_then(|text| app.keys().caller(text, app.clock().now()))
+}
 
 /// Lets in who has a good key, and not too often.
-pub(crate) async fn authenticate(State(app): State<App>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn authenticate(State(app): State<App>, request: Request, next: Next) -> Response {
     let now = app.clock().now();
     if app.keys_are_stale() {
         let detail = "the API keys could not be read for 30 seconds, so that a revoked key might be accepted";
         return Problem::new(Code::StoreFailed, detail, "send it again once the store answers").after(1).into_response();
     }
-    let caller = match bearer(request.headers()).and_then(|text| app.keys().caller(text, now)) {
-        Some(caller) => caller,
-        None => return unauthorized().into_response(),
-    };
+    let Some(caller) = request.extensions().get::<Caller>() else { return unauthorized().into_response() };
+    if let Some(connection) = request.extensions().get::<Arc<Connection>>() {
+        app.connections().authenticated(connection);
+    }
     app.key_was_used(&caller.id, now);
     if let Err(seconds) = app.allowance().take(&caller.id, app.clock()) {
         let problem = Problem::new(
@@ -41,7 +48,6 @@ pub(crate) async fn authenticate(State(app): State<App>, mut request: Request, n
         );
         return problem.after(seconds).into_response();
     }
-    request.extensions_mut().insert(caller);
     next.run(request).await
 }
 
@@ -61,6 +67,9 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, key) = value.split_once(' ')?;
     (more.is_none() && scheme.eq_ignore_ascii_case("bearer")).then(|| key.trim())
 }
+
+/// How often a stream looks whether its key is still accepted.
+const LOOK_AT_KEY: Duration = Duration::from_secs(1);
 
 /// Somebody whose key was good.
 pub(crate) struct Who(Caller);
@@ -93,6 +102,13 @@ impl Who {
     /// Whether the key is still good: for answers that go on.
     pub(crate) fn is_still_good(&self, app: &App) -> bool {
         !app.keys_are_stale() && app.keys().is_good(&self.0.id, app.clock().now())
+    }
+
+    /// Waits until the key is not accepted any more: a stream ends then, whether or not anything is sent in it.
+    pub(crate) async fn revoked(&self, app: &App) {
+        while self.is_still_good(app) {
+            app.clock().sleep(LOOK_AT_KEY).await;
+        }
     }
 
     /// What the key allows.
@@ -143,8 +159,6 @@ impl Allowance {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use guestlane::ManualClock;
 
     use super::*;

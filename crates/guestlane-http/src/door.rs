@@ -1,19 +1,17 @@
-//! The door: connections are counted, those that are too many are closed, and whoever is let in must say soon what they speak.
+//! How connections are accepted: within their limits, and closed when the peer falls silent or takes nothing of what is sent.
 //!
-//! The version of HTTP is found out from the first bytes, for as long as they may be HTTP/2's preface (RFC 9113, section 3.4), and nothing else limits
-//! that; from then on HTTP/1 has a limit for headers, and HTTP/2 its pings.
+//! The version of HTTP is found out from the first bytes, for as long as they may be HTTP/2's preface (RFC 9113, section 3.4), and
+//! nothing else limits that; from then on HTTP/1 has a limit for headers, and HTTP/2 its pings. hyper has no limit for writing.
 
 use std::{
     fmt, io,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
-    task::{Context, Poll},
+    sync::Arc,
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
+use axum::{Extension, middleware::AddExtension};
 use axum_server::accept::Accept;
 use futures_util::future::BoxFuture;
 use guestlane::Clock;
@@ -21,35 +19,19 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
-use tracing::warn;
+use tower::Layer;
+
+use crate::connections::{Admitted, Connection, Connections, MAX_STALL};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Accepts as `A` does, as many as there may be, and then waits for the first bytes no longer than `limit`.
+/// Accepts as `A` does, within the limits of `connections`, and then waits for the first bytes no longer than `limit`.
 #[derive(Debug, Clone)]
 pub(crate) struct Door<A> {
     pub(crate) inner: A,
-    pub(crate) open: Arc<AtomicI64>,
-    pub(crate) most: i64,
+    pub(crate) connections: Arc<Connections>,
     pub(crate) clock: Clock,
     pub(crate) limit: Duration,
-}
-
-/// A connection is counted until this is dropped.
-#[derive(Debug)]
-struct Open(Arc<AtomicI64>);
-
-impl Open {
-    fn new(open: &Arc<AtomicI64>) -> (Self, i64) {
-        let number = open.fetch_add(1, Ordering::Relaxed) + 1;
-        (Self(Arc::clone(open)), number)
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 impl<A, S> Accept<TcpStream, S> for Door<A>
@@ -58,36 +40,36 @@ where
     A::Future: Send + 'static,
 {
     type Stream = Prompt<A::Stream>;
-    type Service = A::Service;
+    type Service = AddExtension<A::Service, Arc<Connection>>;
     type Future = Pin<Box<dyn Future<Output = io::Result<(Self::Stream, Self::Service)>> + Send>>;
 
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
-        let (open, number) = Open::new(&self.open);
-        let most = self.most;
-        if number > most {
-            if number == most + 1 {
-                warn!(most, "there are as many connections as can be: further ones are closed at once");
-            }
-            return Box::pin(async move {
-                drop(open);
-                Err(io::Error::other("too many connections"))
-            });
-        }
+        let admitted = stream.peer_addr().ok().and_then(|peer| self.connections.admit(peer));
+        let Some(admitted) = admitted else {
+            return Box::pin(async { Err(io::Error::other("too many connections")) });
+        };
         let _ = stream.set_nodelay(true);
         let (accepting, clock, limit) = (self.inner.accept(stream, service), self.clock.clone(), self.limit);
         Box::pin(async move {
-            let (stream, service) = accepting.await?;
-            Ok((Prompt::new(stream, open, &clock, limit), service))
+            let connection = Arc::clone(&admitted.connection);
+            let (stream, service) = tokio::select! {
+                accepted = accepting => accepted?,
+                () = connection.until_closed() => return Err(io::ErrorKind::ConnectionAborted.into()),
+            };
+            Ok((Prompt::new(stream, admitted, &clock, limit), Extension(connection).layer(service)))
         })
     }
 }
 
-/// A stream whose first bytes are waited for, but not for ever.
+/// A stream whose first bytes are waited for, and whose peer must take what is written, but not for ever.
 pub(crate) struct Prompt<S> {
     stream: S,
-    _open: Open,
+    admitted: Admitted,
+    clock: Clock,
     /// Until it is known what is spoken: how much of the preface has come, and the end of patience.
     unknown: Option<(usize, BoxFuture<'static, ()>)>,
+    /// While the peer takes nothing: the end of patience.
+    unwritten: Option<BoxFuture<'static, ()>>,
 }
 
 impl<S> fmt::Debug for Prompt<S> {
@@ -96,15 +78,46 @@ impl<S> fmt::Debug for Prompt<S> {
     }
 }
 
+fn timer(clock: &Clock, limit: Duration) -> BoxFuture<'static, ()> {
+    let clock = clock.clone();
+    Box::pin(async move { clock.sleep(limit).await })
+}
+
 impl<S> Prompt<S> {
-    fn new(stream: S, open: Open, clock: &Clock, limit: Duration) -> Self {
-        let clock = clock.clone();
-        Self { stream, _open: open, unknown: Some((0, Box::pin(async move { clock.sleep(limit).await }))) }
+    fn new(stream: S, admitted: Admitted, clock: &Clock, limit: Duration) -> Self {
+        let unknown = Some((0, timer(clock, limit)));
+        Self { stream, admitted, clock: clock.clone(), unknown, unwritten: None }
+    }
+
+    /// Whether the connection goes on: it was not closed for a newer one, and its answers are taken.
+    fn goes_on(&self, context: &Context<'_>) -> io::Result<()> {
+        let connection = &self.admitted.connection;
+        connection.wake_on_close(context);
+        if connection.is_closed() {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        match connection.is_stalled(self.clock.monotonic()) {
+            true => Err(io::ErrorKind::TimedOut.into()),
+            false => Ok(()),
+        }
+    }
+
+    /// The result of a write, or that the peer has taken nothing for too long.
+    fn written<T>(&mut self, context: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if polled.is_ready() {
+            self.unwritten = None;
+            return polled;
+        }
+        let clock = &self.clock;
+        let patience = self.unwritten.get_or_insert_with(|| timer(clock, MAX_STALL));
+        ready!(patience.as_mut().poll(context));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Prompt<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.goes_on(context)?;
         let this = &mut *self;
         let before = buffer.filled().len();
         let polled = Pin::new(&mut this.stream).poll_read(context, buffer);
@@ -124,15 +137,19 @@ impl<S: AsyncRead + Unpin> AsyncRead for Prompt<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Prompt<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        self.goes_on(context)?;
+        let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.written(context, polled)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        let polled = Pin::new(&mut self.stream).poll_flush(context);
+        self.written(context, polled)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        let polled = Pin::new(&mut self.stream).poll_shutdown(context);
+        self.written(context, polled)
     }
 
     fn poll_write_vectored(
@@ -140,7 +157,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Prompt<S> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+        self.goes_on(context)?;
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.written(context, polled)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -154,14 +173,20 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
+    use crate::connections::Limits;
 
     const LIMIT: Duration = Duration::from_secs(30);
+
+    fn admitted(hands: &ManualClock) -> Admitted {
+        let limits = Limits { connections: 2, per_address: None };
+        Connections::new(limits, hands.clone().into()).admit(([127, 0, 0, 1], 4000).into()).unwrap()
+    }
 
     /// Whether the connection is still waited for after the limit, when its other side said that and then nothing.
     async fn is_waited_for(said: &[u8]) -> bool {
         let hands = ManualClock::new(Timestamp::from_unix_micros(0));
         let (mut caller, stream) = tokio::io::duplex(1024);
-        let mut stream = Prompt::new(stream, Open::new(&Arc::default()).0, &hands.clone().into(), LIMIT);
+        let mut stream = Prompt::new(stream, admitted(&hands), &hands.clone().into(), LIMIT);
         caller.write_all(said).await.unwrap();
         let reading = tokio::spawn(async move { while stream.read_u8().await.is_ok() {} });
         for _ in 0..10 {
@@ -185,6 +210,41 @@ mod tests {
         }
     }
 
+    /// hyper waits for ever for a peer that reads nothing.
+    #[tokio::test]
+    async fn a_peer_that_takes_nothing_is_not_waited_for() {
+        let hands = ManualClock::new(Timestamp::from_unix_micros(0));
+        let (mut caller, stream) = tokio::io::duplex(16);
+        let mut stream = Prompt::new(stream, admitted(&hands), &hands.clone().into(), LIMIT);
+        let writing = tokio::spawn(async move { stream.write_all(&[0; 64]).await });
+        let wait = async || {
+            hands.advance(MAX_STALL - Duration::from_secs(1));
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+        };
+        wait().await;
+        caller.read_exact(&mut [0; 16]).await.unwrap();
+        wait().await;
+        assert!(!writing.is_finished(), "a slow peer that goes on reading is served");
+        wait().await;
+        hands.advance(MAX_STALL);
+        assert_eq!(writing.await.unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_gives_way_ends_while_it_waits() {
+        let hands = ManualClock::new(Timestamp::from_unix_micros(0));
+        let connections = Connections::new(Limits { connections: 1, per_address: None }, hands.clone().into());
+        let (_caller, stream) = tokio::io::duplex(16);
+        let first = connections.admit(([127, 0, 0, 1], 4000).into()).unwrap();
+        let mut stream = Prompt::new(stream, first, &hands.clone().into(), LIMIT);
+        let reading = tokio::spawn(async move { stream.read_u8().await });
+        tokio::task::yield_now().await;
+        let _second = connections.admit(([127, 0, 0, 1], 4001).into()).unwrap();
+        assert_eq!(reading.await.unwrap().unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+    }
+
     async fn connection() -> (TcpStream, TcpStream) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let caller = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
@@ -192,14 +252,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn more_connections_than_there_may_be_are_closed_at_once() {
+    async fn connections_are_accepted_within_their_limits() {
         let (inner, clock) = (axum_server::accept::DefaultAcceptor::new(), Clock::system());
-        let door = Door { inner, open: Arc::default(), most: 2, clock, limit: LIMIT };
+        let connections = Connections::new(Limits { connections: 2, per_address: None }, clock.clone());
+        let door = Door { inner, connections: Arc::clone(&connections), clock, limit: LIMIT };
         let mut open = Vec::new();
         for _ in 0..2 {
             let (caller, stream) = connection().await;
-            open.push((caller, door.accept(stream, ()).await.unwrap()));
+            open.push((caller, door.accept(stream, ()).await.unwrap().0));
         }
+        open.iter().for_each(|(_, stream)| connections.authenticated(&stream.admitted.connection));
         let (_caller, stream) = connection().await;
         assert!(door.accept(stream, ()).await.is_err());
         open.pop();

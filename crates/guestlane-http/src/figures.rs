@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -26,7 +26,7 @@ pub(crate) struct Kind {
 pub(crate) struct Figures {
     requests: Mutex<BTreeMap<Kind, Arc<Histogram>>>,
     active: AtomicI64,
-    connections: Arc<AtomicI64>,
+    unauthenticated: AtomicU64,
 }
 
 impl Figures {
@@ -55,7 +55,12 @@ impl Figures {
         self.active.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn connections(&self) -> &Arc<AtomicI64> {
-        &self.connections
+    /// Counts a request whose API key was missing or not accepted.
+    pub(crate) fn authentication_failed(&self) {
+        self.unauthenticated.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn authentication_failures(&self) -> u64 {
+        self.unauthenticated.load(Ordering::Relaxed)
     }
 }

@@ -4,19 +4,23 @@
 
 mod access;
 mod body;
+mod connections;
 mod door;
 mod figures;
 #[doc(hidden)]
 pub mod fuzzing;
 mod headers;
 pub mod listen;
+mod log_limit;
 mod metrics;
 pub mod model;
 mod observe;
 mod openapi;
 mod problem;
+mod readiness;
 mod router;
 mod routes;
+mod security_headers;
 mod service;
 mod timeline;
 mod watch;

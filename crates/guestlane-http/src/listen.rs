@@ -20,7 +20,13 @@ use guestlane_genesys::pem;
 use hyper_util::rt::TokioTimer;
 use tracing::{info, warn};
 
-use crate::{door::Door, metrics, router::router, service::Service};
+use crate::{
+    connections::{Connections, Limits},
+    door::Door,
+    metrics,
+    router::{probes, router},
+    service::Service,
+};
 
 /// How long a request's headers may take, and a connection that waits for its next request.
 const HEADERS: Duration = Duration::from_secs(30);
@@ -31,11 +37,8 @@ const MAX_HEADERS: usize = 16 * 1024;
 /// Requests under way on one connection of HTTP/2.
 const MAX_STREAMS: u32 = 128;
 
-/// Connections at once; more are closed at once. Each costs memory and a file.
-const MAX_CONNECTIONS: i64 = 20_000;
-
-/// Connections of those who scrape.
-const METRICS_CONNECTIONS: i64 = 64;
+/// Connections to the listener of metrics.
+const METRICS_CONNECTIONS: usize = 64;
 
 /// How long what has begun may take when the service ends. What is not done by then is taken up by the next process.
 pub const GRACE: Duration = Duration::from_secs(25);
@@ -132,22 +135,7 @@ impl Listening {
                 tokio::spawn(server.serve(app.into_make_service()))
             }
         };
-        let metrics_handle = Handle::new();
-        let metrics = match metrics {
-            Some(listener) => {
-                let inner = DefaultAcceptor::new();
-                let door = Door {
-                    inner,
-                    open: Arc::default(),
-                    most: METRICS_CONNECTIONS,
-                    clock: service.clock().clone(),
-                    limit: HEADERS,
-                };
-                let server = bounded(axum_server::from_tcp(listener)?.handle(metrics_handle.clone()).acceptor(door));
-                Some(tokio::spawn(server.serve(metrics::router(&service, scheme).into_make_service())))
-            }
-            None => None,
-        };
+        let metrics = metrics.map(|listener| MetricsServer::start(&service, listener, scheme)).transpose()?;
         let mut work = tokio::spawn(Arc::clone(&service).work());
         let certificate = keep_certificate(&service, tls.as_ref());
         let failed = tokio::select! {
@@ -155,6 +143,12 @@ impl Listening {
             () = certificate => None,
             ended = &mut work => Some(io::Error::other(format!("the service's background work ended ({ended:?}): this is a defect"))),
         };
+        if failed.is_none() {
+            let seconds = service.drain_period().as_secs_f64();
+            info!(seconds, "draining: the node is not ready any more, and goes on serving");
+            service.drain();
+            service.clock().sleep(service.drain_period()).await;
+        }
         info!(seconds = GRACE.as_secs(), "the service takes nothing new, and finishes what was begun");
         service.end();
         work.abort(); // what was left behind by others is the next process's
@@ -173,18 +167,58 @@ impl Listening {
         if let Err(error) = service.lane().finish().await {
             warn!(%error, "the last error counts could not be written");
         }
-        metrics_handle.shutdown();
         if let Some(metrics) = metrics {
-            let _ = metrics.await;
+            metrics.end().await;
         }
         info!("the service has ended");
         failed.map_or(Ok(()), Err)
     }
 }
 
+/// Metrics and probes on a listener of their own, without a key.
+#[derive(Debug)]
+pub struct MetricsServer {
+    handle: Handle<SocketAddr>,
+    serving: tokio::task::JoinHandle<io::Result<()>>,
+    address: SocketAddr,
+}
+
+impl MetricsServer {
+    /// Takes the address and serves `/metrics`, `/healthz` and `/readyz` there: for a worker, which answers nothing else.
+    ///
+    /// # Errors
+    /// The address cannot be listened on.
+    pub fn bind(service: &Arc<Service>, address: SocketAddr) -> Result<Self, CannotListen> {
+        let listener = listen("GUESTLANE_METRICS_LISTEN", address)?;
+        Ok(Self::start(service, listener, "http")?)
+    }
+
+    fn start(service: &Arc<Service>, listener: TcpListener, scheme: &'static str) -> io::Result<Self> {
+        let (handle, address) = (Handle::new(), listener.local_addr()?);
+        let limits = Limits { connections: METRICS_CONNECTIONS, per_address: None };
+        let clock = service.clock().clone();
+        let connections = Connections::new(limits, clock.clone());
+        let door = Door { inner: DefaultAcceptor::new(), connections, clock, limit: HEADERS };
+        let server = bounded(axum_server::from_tcp(listener)?.handle(handle.clone()).acceptor(door));
+        let router = metrics::router(service, scheme).merge(probes(service));
+        Ok(Self { handle, serving: tokio::spawn(server.serve(router.into_make_service())), address })
+    }
+
+    /// Where it listens: with the port that was taken.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Closes the listener and its connections.
+    pub async fn end(self) {
+        self.handle.shutdown();
+        let _ = self.serving.await;
+    }
+}
+
 fn door<A>(service: &Service, inner: A) -> Door<A> {
-    let open = Arc::clone(service.figures().connections());
-    Door { inner, open, most: most_connections(), clock: service.clock().clone(), limit: HEADERS }
+    let connections = Arc::clone(service.connections());
+    Door { inner, connections, clock: service.clock().clone(), limit: HEADERS }
 }
 
 fn listen(setting: &str, address: SocketAddr) -> Result<TcpListener, CannotListen> {
@@ -263,11 +297,4 @@ async fn keep_certificate(service: &Service, tls: Option<&(RustlsConfig, TlsFile
             known = now;
         }
     }
-}
-
-/// As many connections as there may be files, less those that the rest needs: the store, the platform, the CRM.
-fn most_connections() -> i64 {
-    const RESERVED: u64 = 400;
-    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
-    i64::try_from(files.saturating_sub(RESERVED).max(files / 2)).unwrap_or(i64::MAX).min(MAX_CONNECTIONS)
 }

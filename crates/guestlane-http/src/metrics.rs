@@ -25,7 +25,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::service::Service;
+use crate::{readiness, service::Service};
 
 /// The metrics' own router: on a listener of its own, without a key.
 pub(crate) fn router(service: &Arc<Service>, scheme: &'static str) -> Router {
@@ -136,8 +136,14 @@ impl Collector for Everything {
         page.gauge(
             "guestlane_store_up",
             "Whether the store answered the last time.",
-            f64::from(u8::from(watched.standing.is_some())),
+            f64::from(u8::from(watched.standing.is_some() && readiness::is_readable(service))),
         )?;
+        page.gauge(
+            "guestlane_store_writable",
+            "Whether the last commit succeeded.",
+            f64::from(u8::from(readiness::is_writable(service))),
+        )?;
+        page.gauge("guestlane_ready", "Whether /readyz answers 200.", f64::from(u8::from(readiness::check(service).is_ok())))?;
         // Of a store that does not answer nothing is known: no zero would be true.
         if let Some(standing) = &watched.standing {
             waiting(&mut page, service, standing, watched.audit_behind)?;
@@ -172,8 +178,11 @@ fn requests(page: &mut Page<'_>, service: &Service, scheme: &str) -> Told {
         family.histogram(&labels, &took)?;
     }
     page.gauge("http_server_active_requests", "Requests under way.", service.figures().active() as f64)?;
-    let connections = service.figures().connections().load(std::sync::atomic::Ordering::Relaxed);
-    page.gauge("guestlane_connections", "Connections to the service.", connections as f64)
+    page.gauge("guestlane_connections", "Connections to the service.", service.connections().open() as f64)?;
+    let help = "Connections that were refused, or closed for a newer one, at the limit.";
+    page.counter("guestlane_connections_turned_away", help, service.connections().turned_away())?;
+    let help = "Requests whose API key was missing or not accepted.";
+    page.counter("guestlane_authentication_failures", help, service.figures().authentication_failures())
 }
 
 fn calls(page: &mut Page<'_>, service: &Service) -> Told {

@@ -1,60 +1,146 @@
 //! Each request: its id, its line in the log, its figures.
 
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
 use axum::{
+    body::Body,
     extract::{MatchedPath, Request, State},
     middleware::Next,
     response::Response,
 };
-use guestlane::trace;
-use http::{HeaderName, HeaderValue, Method};
-use tracing::{Instrument, field::Empty, info, info_span};
+use guestlane::{Timestamp, api_key::Caller, trace};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use tracing::{
+    Instrument,
+    field::{Empty, display},
+    info, info_span, warn,
+};
 use uuid::Uuid;
 
 use crate::{
+    access,
+    connections::{AtEnd, Connection, Owed},
     figures::Kind,
     headers::traceparent,
     problem::Told,
-    service::{App, Service},
+    service::App,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Counts a request as under way, for as long as it is.
-struct UnderWay<'a>(&'a Service);
+/// Marks an answer that goes on after its headers: its duration is that of its body.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Streams;
 
-impl Drop for UnderWay<'_> {
+/// A request that is under way, and what its line in the log says.
+struct Observed {
+    app: App,
+    started: Timestamp,
+    id: String,
+    method: &'static str,
+    route: String,
+    /// The id of the API key.
+    api_key: Option<String>,
+    /// The caller's address, or its proxy's.
+    peer: Option<SocketAddr>,
+    /// The caller's address, as the proxy names it.
+    forwarded_for: Option<IpAddr>,
+}
+
+impl Drop for Observed {
     fn drop(&mut self) {
-        self.0.figures().gone();
+        self.app.figures().gone();
     }
 }
 
-pub(crate) async fn observe(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    let started = app.clock().monotonic();
-    app.figures().began();
-    let _under_way = UnderWay(&app);
-    let id = request_id(&request);
-    let method = known(request.method());
-    let route = request.extensions().get::<MatchedPath>().map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
-    if let Ok(value) = HeaderValue::from_str(&id) {
-        request.headers_mut().insert(REQUEST_ID, value);
+impl Observed {
+    fn new(app: &App, request: &Request, caller: Option<&Caller>) -> Self {
+        app.figures().began();
+        let peer = request.extensions().get::<Arc<Connection>>().map(|connection| connection.peer);
+        let route = request.extensions().get::<MatchedPath>().map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
+        Self {
+            app: Arc::clone(app),
+            started: app.clock().monotonic(),
+            id: request_id(request),
+            method: known(request.method()),
+            route,
+            api_key: caller.map(|caller| caller.id.clone()),
+            peer,
+            forwarded_for: app.is_behind_proxy().then(|| forwarded_for(request.headers())).flatten(),
+        }
     }
-    let parent = traceparent(request.headers());
-    let span = info_span!("request", request_id = %id);
+
+    /// Counts and logs the answer. Of strangers only so many lines: their number is theirs to decide.
+    fn answered(self, status: u16, problem: Option<&'static str>) {
+        let Self { app, id, method, route, api_key, peer, forwarded_for, .. } = &self;
+        let now = app.clock().monotonic();
+        let took = now.since(self.started);
+        app.figures().answered(Kind { method, route: route.clone(), status, problem }, took);
+        let ms = took.as_micros() as f64 / 1000.0;
+        let (peer, forwarded_for) = (peer.map(display), forwarded_for.map(display));
+        if status == StatusCode::UNAUTHORIZED {
+            app.figures().authentication_failed();
+            if let Some(left_out) = app.unauthenticated_log().allow(now) {
+                warn!(target: LOG, request_id = id, method, route, peer, forwarded_for, left_out, "authentication failed");
+            }
+            return;
+        }
+        let left_out = match api_key {
+            Some(_) => Some(0),
+            None => app.anonymous_log().allow(now),
+        };
+        let Some(left_out) = left_out else { return };
+        let left_out = Some(left_out).filter(|left_out| *left_out > 0);
+        // Path and query may have a guest in them: the route has not.
+        info!(
+            target: LOG,
+            request_id = id, method, route, status, problem, ms, api_key, peer, forwarded_for, left_out, "answered"
+        );
+    }
+}
+
+/// The target of the lines about requests.
+const LOG: &str = "guestlane_http::requests";
+
+/// The last address of `X-Forwarded-For`: the one that the proxy itself has seen. Callers can make up those before it.
+fn forwarded_for(headers: &HeaderMap) -> Option<IpAddr> {
+    let last = headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
+    last.rsplit(',').next()?.trim().parse().ok()
+}
+
+pub(crate) async fn observe(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    let caller = access::identify(&app, request.headers());
+    let observed = Observed::new(&app, &request, caller.as_ref());
+    let connection = request.extensions().get::<Arc<Connection>>().cloned();
+    let closes = app.is_draining() && request.version() < Version::HTTP_2;
+    let id = HeaderValue::from_str(&observed.id).ok();
+    if let Some(id) = id.clone() {
+        request.headers_mut().insert(REQUEST_ID, id);
+    }
+    let span = info_span!("request", request_id = %observed.id);
     let traced = info_span!(
         target: trace::TARGET,
         "http",
-        otel.name = %format_args!("{method} {route}"),
+        otel.name = %format_args!("{} {}", observed.method, observed.route),
         otel.kind = "server",
         otel.status_code = Empty,
-        http.request.method = method,
-        http.route = route,
+        http.request.method = observed.method,
+        http.route = observed.route,
         http.response.status_code = Empty,
-        guestlane.request_id = %id,
+        guestlane.request_id = %observed.id,
         error.type = Empty,
     );
-    trace::join(&traced, parent);
+    if let Some(caller) = caller {
+        trace::join(&traced, traceparent(request.headers()));
+        request.extensions_mut().insert(caller);
+    } else {
+        // A stranger's trace is not joined further in either.
+        request.headers_mut().remove("traceparent");
+    }
     let mut response = next.run(request).instrument(traced.clone()).instrument(span).await;
-    let took = app.clock().monotonic().since(started);
     let (status, problem) = (response.status().as_u16(), response.extensions().get::<Told>().map(|told| told.0));
     traced.record("http.response.status_code", status);
     if let Some(problem) = problem {
@@ -63,13 +149,27 @@ pub(crate) async fn observe(State(app): State<App>, mut request: Request, next: 
     if status >= 500 {
         traced.record("otel.status_code", "ERROR");
     }
-    // Path and query may have a guest in them: the route has not.
-    info!(target: "guestlane_http::requests", request_id = id, method, route, status, problem, ms = took.as_micros() as f64 / 1000.0, "answered");
-    app.figures().answered(Kind { method, route, status, problem }, took);
-    if let Ok(value) = HeaderValue::from_str(&id) {
-        response.headers_mut().insert(REQUEST_ID, value);
+    if let Some(id) = id {
+        response.headers_mut().insert(REQUEST_ID, id);
     }
-    response
+    if closes {
+        // The proxy's or caller's next request opens a connection, and that to another node.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    let at_end: Option<AtEnd> = match response.extensions().get::<Streams>() {
+        Some(_) => Some(Box::new(move || observed.answered(status, problem))),
+        None => {
+            observed.answered(status, problem);
+            None
+        }
+    };
+    match connection {
+        Some(connection) => {
+            let clock = app.clock().clone();
+            response.map(|body| Body::new(Owed::new(body, connection, clock, at_end)))
+        }
+        None => response,
+    }
 }
 
 /// The caller's own, if it is one that a log can show; else a new one.

@@ -14,6 +14,7 @@ use crate::{
     openapi::{Document, tidied},
     problem::Problem,
     routes::{audit, batch, create, errors, events, health, keys, outbox, pages, sessions, tokens},
+    security_headers,
     service::App,
 };
 
@@ -66,7 +67,15 @@ pub(crate) fn router(app: &App) -> Router {
         .layer(middleware::from_fn_with_state(app.clone(), observe::observe))
         .with_state(app.clone());
     // What a path takes is told by the router itself, outside of all that it does: nobody without a key learns it.
-    Router::new().fallback_service(router).layer(middleware::map_response(keep_allowed_methods))
+    Router::new()
+        .fallback_service(router)
+        .layer(middleware::map_response(keep_allowed_methods))
+        .layer(middleware::map_response_with_state(app.clone(), security_headers::add))
+}
+
+/// The probes, for a listener without anything else.
+pub(crate) fn probes(app: &App) -> Router {
+    Router::new().route("/healthz", get(health::live)).route("/readyz", get(health::ready)).with_state(app.clone())
 }
 
 /// The route that the router has under another name.

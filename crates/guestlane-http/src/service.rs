@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::Duration,
 };
@@ -16,6 +16,7 @@ use guestlane::{
     config::ServiceSettings,
     intake::Intake,
     request::QueueId,
+    store::{ReadLimits, Store},
 };
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -24,8 +25,11 @@ use uuid::Uuid;
 
 use crate::{
     access::Allowance,
+    connections::{Connections, Limits},
     figures::Figures,
+    log_limit::LogLimit,
     problem::Problem,
+    readiness,
     watch::{Watched, Watcher},
 };
 
@@ -48,7 +52,16 @@ pub struct Service {
     watched: watch::Sender<Arc<Watched>>,
     figures: Figures,
     started_at: Timestamp,
-    checking: tokio::sync::Mutex<()>,
+    /// Reads on behalf of callers: they hold up no session.
+    reads: Store,
+    connections: Arc<Connections>,
+    behind_proxy: bool,
+    tls: bool,
+    drain: Duration,
+    draining: AtomicBool,
+    unauthenticated_log: LogLimit,
+    anonymous_log: LogLimit,
+    checking: Arc<tokio::sync::Mutex<()>>,
     ending: CancellationToken,
     under_way: TaskTracker,
 }
@@ -77,10 +90,18 @@ impl Service {
             keys: ArcSwap::from_pointee(keys),
             used: Mutex::default(),
             allowance: Allowance::new(settings.key_rate),
-            watched: watch::channel(Arc::new(Watched::at(clock.now()))).0,
+            watched: watch::channel(Arc::new(Watched::at(clock.now(), clock.monotonic()))).0,
             figures: Figures::default(),
             started_at: clock.now(),
-            checking: tokio::sync::Mutex::default(),
+            reads: lane.store().with_own_reads(ReadLimits::CALLERS)?,
+            connections: Connections::new(limits(settings), clock.clone()),
+            behind_proxy: settings.behind_proxy,
+            tls: settings.tls.is_some(),
+            drain: settings.drain,
+            draining: AtomicBool::new(false),
+            unauthenticated_log: LogLimit::new(10, Duration::from_secs(10)),
+            anonymous_log: LogLimit::new(50, Duration::from_secs(10)),
+            checking: Arc::default(),
             ending: CancellationToken::new(),
             under_way: TaskTracker::new(),
             lane,
@@ -99,12 +120,28 @@ impl Service {
             self.look_at_keys(),
             self.note_used_keys(),
             self.look_at_platform(),
+            readiness::probe_writes(&self),
             Watcher::new(&self).run()
         );
     }
 
+    /// From now on the node is not ready: load balancers send new requests elsewhere, and those that come all the same are served.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// How long the node goes on serving once it is not ready any more.
+    pub(crate) fn drain_period(&self) -> Duration {
+        self.drain
+    }
+
     /// From now on nothing new is taken.
     pub fn end(&self) {
+        self.drain();
         self.ending.cancel();
         self.under_way.close();
     }
@@ -120,6 +157,35 @@ impl Service {
 
     pub(crate) fn clock(&self) -> &Clock {
         self.lane.clock()
+    }
+
+    /// The store for reads on behalf of callers.
+    pub(crate) fn reads(&self) -> &Store {
+        &self.reads
+    }
+
+    pub(crate) fn connections(&self) -> &Arc<Connections> {
+        &self.connections
+    }
+
+    /// Whether the other side of a connection is a proxy, which names the caller in `X-Forwarded-For`.
+    pub(crate) fn is_behind_proxy(&self) -> bool {
+        self.behind_proxy
+    }
+
+    /// Whether the service itself speaks TLS.
+    pub(crate) fn speaks_tls(&self) -> bool {
+        self.tls
+    }
+
+    /// Bounds the log lines of requests whose API key was missing or not accepted.
+    pub(crate) fn unauthenticated_log(&self) -> &LogLimit {
+        &self.unauthenticated_log
+    }
+
+    /// Bounds the log lines of requests that need no API key.
+    pub(crate) fn anonymous_log(&self) -> &LogLimit {
+        &self.anonymous_log
     }
 
     /// What is told of an error.
@@ -160,7 +226,7 @@ impl Service {
     }
 
     /// The audit log is checked by one at a time: it takes all of a processor.
-    pub(crate) fn checking(&self) -> &tokio::sync::Mutex<()> {
+    pub(crate) fn checking(&self) -> &Arc<tokio::sync::Mutex<()>> {
         &self.checking
     }
 
@@ -245,4 +311,23 @@ impl Service {
             }
         }
     }
+}
+
+/// Connections at once, the most: each costs memory and a file.
+const MAX_CONNECTIONS: u64 = 20_000;
+
+/// Open files that the rest needs: the store, the platform, the CRM.
+const RESERVED_FILES: u64 = 400;
+
+/// Which part of all connections one address may have.
+const PART_OF_ONE_ADDRESS: usize = 8;
+
+/// As many connections as there may be open files, less those that the rest needs. Behind a proxy all callers have its address.
+fn limits(settings: &ServiceSettings) -> Limits {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let most = files.saturating_sub(RESERVED_FILES).max(files / 2).min(MAX_CONNECTIONS);
+    let connections = usize::try_from(most).unwrap_or(usize::MAX);
+    let shared = settings.behind_proxy || settings.listen.ip().is_loopback();
+    let per_address = (!shared).then_some((connections / PART_OF_ONE_ADDRESS).max(1));
+    Limits { connections, per_address }
 }

@@ -22,6 +22,8 @@ const LATENCY: usize = 300;
 #[derive(Debug, Clone)]
 pub(crate) struct Watched {
     pub(crate) until: Timestamp,
+    /// When the store was last read with success, by the monotonic clock.
+    pub(crate) read_at: Timestamp,
     /// What waits, where the store could be asked.
     pub(crate) standing: Option<Standing>,
     /// Records that the store has and the audit log's file has not.
@@ -35,9 +37,10 @@ pub(crate) struct Watched {
 }
 
 impl Watched {
-    pub(crate) fn at(until: Timestamp) -> Self {
+    pub(crate) fn at(until: Timestamp, read_at: Timestamp) -> Self {
         Self {
             until,
+            read_at,
             standing: None,
             audit_behind: 0,
             opened: Ring::new(CHART),
@@ -83,7 +86,7 @@ impl<'a> Watcher<'a> {
     }
 
     pub(crate) async fn run(mut self) {
-        let mut watched = Watched::at(self.service.clock().now());
+        let mut watched = Watched::at(self.service.clock().now(), self.service.clock().monotonic());
         let mut before = self.service.lane().figures().latency();
         loop {
             self.service.clock().sleep(SECOND).await;
@@ -104,7 +107,10 @@ impl<'a> Watcher<'a> {
             before = now;
             watched.until = self.service.clock().now();
             match lane.store().standing().await {
-                Ok(standing) => watched.standing = Some(standing),
+                Ok(standing) => {
+                    watched.standing = Some(standing);
+                    watched.read_at = self.service.clock().monotonic();
+                }
                 Err(error) => {
                     warn!(%error, "the store could not be asked how it goes");
                     watched.standing = None;

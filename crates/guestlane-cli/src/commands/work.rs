@@ -1,8 +1,17 @@
 //! `guestlane work`: a process's part of the batches in the database, until interrupted.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{net::SocketAddr, process::ExitCode, sync::Arc};
 
-use guestlane::{Clock, Lane, config::QUOTA, intake::Intake, work::Work};
+use guestlane::{
+    Clock, Lane,
+    config::{METRICS_LISTEN, QUOTA},
+    intake::Intake,
+    work::Work,
+};
+use guestlane_http::{
+    Service,
+    listen::{CannotListen, MetricsServer},
+};
 use serde_json::json;
 
 use super::{batch::queued::is_shared, close, serve::interrupted};
@@ -14,20 +23,45 @@ use crate::{
 pub(crate) async fn run(global: &Global, args: &args::Work) -> anyhow::Result<ExitCode> {
     let mut settings = settings::load(global)?;
     settings.add_flag(QUOTA, args.quota.clone());
+    settings.add_flag(METRICS_LISTEN, args.metrics_listen.clone());
     log::set_level(&settings, "info", global.verbose)?;
     is_shared(&settings)?;
+    let service_settings = settings.service()?;
+    // By default a worker has no listener: several may share a machine with a service.
+    let metrics = service_settings.metrics.filter(|_| !settings.is_default(METRICS_LISTEN));
     let lane = Lane::open(settings.lane(false)?, Clock::system()).await?;
     let intake = Arc::new(Intake::new(Arc::clone(&lane), args.concurrency.map_or(Intake::CEILING, usize::from)));
+    let service = Service::open(Arc::clone(&lane), &service_settings, settings.default_queue()?).await?;
+    let metrics = metrics.map(|address| bind(&service, address)).transpose()?;
     let interrupted = interrupted()?;
-    // Whoever reads it may send a signal at once.
-    if global.json {
-        screen::json(&json!({"works": true}));
-    } else {
-        screen::note("Works on the batches in the database, until interrupted.");
-    }
-    let working = tokio::spawn(Arc::clone(&lane).work());
+    // A program that reads this line may send a signal at once.
+    tell(global, metrics.as_ref().map(MetricsServer::address));
+    let working = tokio::spawn(Arc::clone(&service).work());
     Work::run(Arc::clone(&lane), intake, interrupted).await?;
+    service.drain();
     close(&lane).await;
     working.abort();
+    if let Some(metrics) = metrics {
+        metrics.end().await;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+fn bind(service: &Arc<Service>, address: SocketAddr) -> anyhow::Result<MetricsServer> {
+    MetricsServer::bind(service, address).map_err(|error| match error {
+        CannotListen::Invalid(invalid) => anyhow::Error::new(invalid),
+        CannotListen::Socket(error) => anyhow::Error::new(error).context("the listener of metrics failed"),
+    })
+}
+
+fn tell(global: &Global, metrics: Option<SocketAddr>) {
+    let metrics = metrics.map(|address| format!("http://{address}/metrics"));
+    if global.json {
+        screen::json(&json!({"works": true, "metrics": metrics}));
+        return;
+    }
+    screen::note("Works on the batches in the database, until interrupted.");
+    if let Some(metrics) = metrics {
+        screen::note(format!("metrics: {metrics}"));
+    }
 }

@@ -57,7 +57,17 @@ impl Office {
 
     pub(crate) fn serve(&self, flags: &[&str], settings: &[(&str, &str)]) -> Served {
         let arguments = [&["serve", "--json", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"], flags].concat();
-        let mut child = self.command(&arguments).envs(settings.iter().copied()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut command = self.command(&arguments);
+        // A test that ends a service does not wait for load balancers.
+        command.env("GUESTLANE_DRAIN", "off").envs(settings.iter().copied());
+        Served::start(command)
+    }
+}
+
+impl Served {
+    /// Starts a service, which says on its first line where it listens.
+    pub(crate) fn start(mut command: std::process::Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());

@@ -7,6 +7,7 @@ use guestlane::{
     api_key::Scope,
     audit::{self, Checked},
     error::{Code, chain},
+    store::ReadLimits,
 };
 use http::StatusCode;
 
@@ -30,7 +31,7 @@ use crate::{
 pub(crate) async fn checkpoint(State(app): State<App>, who: Who) -> Result<Response, Problem> {
     who.may(Scope::SessionsRead)?;
     let lane = app.lane();
-    let logs = lane.store().logs(lane.audit_log(), lane.audit_key()).await;
+    let logs = app.reads().logs(lane.audit_log(), lane.audit_key()).await;
     let logs = logs.map_err(|error| app.problem(error))?;
     let nothing = || Problem::new(Code::NotFound, "there are no records yet", "create a session first");
     let log = logs.iter().rfind(|log| !log.elsewhere).or(logs.last()).ok_or_else(nothing)?;
@@ -55,13 +56,15 @@ pub(crate) async fn checkpoint(State(app): State<App>, who: Who) -> Result<Respo
 )]
 pub(crate) async fn verify(State(app): State<App>, who: Who) -> Result<Response, Problem> {
     who.may(Scope::Admin)?;
-    let _alone = app.checking().lock().await;
+    // Held by the work itself, not by the request: a caller that goes away does not make room for a second check.
+    let alone = Arc::clone(app.checking()).lock_owned().await;
     let started = app.clock().monotonic();
     let lane = Arc::clone(app.lane());
+    let store = lane.store().with_own_reads(ReadLimits::BULK).map_err(|error| app.problem(error))?;
     let runtime = tokio::runtime::Handle::current();
     // It reads gigabytes, perhaps: not on a thread that others wait for.
     let checking = tokio::task::spawn_blocking(move || {
-        let (store, clock) = (lane.store().clone(), lane.clock().clone());
+        let (_alone, clock) = (alone, lane.clock().clone());
         let key = lane.audit_key().clone();
         runtime.block_on(async move { audit::check_all(&store, lane.audit_log(), &key, Vec::new(), &clock).await })
     });

@@ -34,6 +34,7 @@ use crate::{
     model::{KeyIfNone, NewSession, Session},
     openapi::{BodyRefused, Guarded},
     problem::Problem,
+    routes::events::as_stream,
     service::App,
 };
 
@@ -100,7 +101,7 @@ pub(crate) async fn create_all(State(app): State<App>, who: Who, request: Reques
     app.under_way().spawn(reading.run(body).in_current_span());
     let lines = tokio_stream(lines).map(Ok::<_, Infallible>);
     let mut response = ([(header::CONTENT_TYPE, LINES)], Body::from_stream(lines)).into_response();
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    as_stream(&mut response);
     if let Some(name) = name {
         response.headers_mut().insert(IDEMPOTENCY_KEY, name);
     }
@@ -139,20 +140,26 @@ impl Reading {
             while let Some(ended) = rows.try_join_next() {
                 count(&mut summary, ended.ok());
             }
-            let Some(Some(line)) = self.unless_over(lines.next()).await else { break };
+            let line = tokio::select! {
+                line = self.unless_over(lines.next()) => line.flatten(),
+                () = self.who.revoked(&self.app) => None,
+            };
+            // Also where a row came: the wait for the key looks once a second.
+            if !self.who.is_still_good(&self.app) {
+                summary.failed += 1;
+                fail(line.map_or(summary.rows + 1, |line| line.number), unauthorized(), place);
+                lines.broken = true;
+                break;
+            }
+            let Some(line) = line else { break };
             if line.is_blank() {
                 continue;
             }
+            lines.has_given_a_row();
             summary.rows += 1;
             if summary.rows == 1 && line.text.as_ref().is_ok_and(|text| json::is_array(text)) {
                 summary.failed += 1;
                 fail(line.number, is_array(), place);
-                break;
-            }
-            if !self.who.is_still_good(&self.app) {
-                summary.failed += 1;
-                fail(line.number, unauthorized(), place);
-                lines.broken = true;
                 break;
             }
             let wish = line.text.map_err(too_long).and_then(|text| read::<NewSession>(&text));
@@ -262,11 +269,15 @@ impl Lines {
         Self { clock, body, splitter, waiting_since: None, broken: false, over: false }
     }
 
+    /// The caller's patience begins anew: blank lines alone do not keep a batch open.
+    fn has_given_a_row(&mut self) {
+        self.waiting_since = None;
+    }
+
     /// May be dropped while it waits: nothing that was read is lost.
     async fn next(&mut self) -> Option<Line> {
         loop {
             if let Some(line) = self.splitter.next_line() {
-                self.waiting_since = None;
                 return Some(line);
             }
             if self.over {

@@ -18,6 +18,7 @@ use crate::{
     access::Who,
     body::answer,
     model::{Overview, Session},
+    observe::Streams,
     openapi::Guarded,
     problem::Problem,
     service::App,
@@ -48,11 +49,16 @@ pub(crate) async fn now(State(app): State<App>, who: Who) -> Result<Response, Pr
 pub(crate) async fn stream(State(app): State<App>, who: Who) -> Result<Response, Problem> {
     who.may(Scope::SessionsRead)?;
     let mut response = Sse::new(events(app, who)).into_response();
-    // Nothing on the way may keep an event for later.
+    as_stream(&mut response);
+    Ok(response)
+}
+
+/// Marks an answer that goes on: nothing on the way may keep a part of it for later, and it takes as long as it lasts.
+pub(crate) fn as_stream(response: &mut Response) {
+    response.extensions_mut().insert(Streams);
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    Ok(response)
 }
 
 struct Streaming {
@@ -70,11 +76,9 @@ fn events(app: App, who: Who) -> impl Stream<Item = Result<Event, Infallible>> {
         let event = loop {
             tokio::select! {
                 () = streaming.app.ending().cancelled() => return None,
+                () = streaming.who.revoked(&streaming.app) => return None,
                 changed = streaming.seconds.changed() => {
                     changed.ok()?;
-                    if !streaming.who.is_still_good(&streaming.app) {
-                        return None;
-                    }
                     streaming.seconds.mark_unchanged();
                     break as_event("overview", &overview(&streaming.app, streaming.who.scopes()));
                 }
@@ -85,7 +89,8 @@ fn events(app: App, who: Who) -> impl Stream<Item = Result<Event, Infallible>> {
                 }
             }
         };
-        Some((Ok(event), streaming))
+        // The wait for the key looks once a second, and nothing goes to a key that is revoked.
+        streaming.who.is_still_good(&streaming.app).then(|| (Ok(event), streaming))
     })
     .fuse()
 }

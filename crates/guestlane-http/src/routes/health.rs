@@ -6,7 +6,13 @@ use http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::{body::answer, openapi::NotReady, problem::Problem, service::App};
+use crate::{
+    body::answer,
+    openapi::NotReady,
+    problem::Problem,
+    readiness::{self, Unready},
+    service::App,
+};
 
 /// Whether the process lives, or takes requests.
 #[derive(Debug, Serialize, ToSchema)]
@@ -15,16 +21,13 @@ pub(crate) struct Health {
     /// `ok`.
     #[schema(max_length = 16, example = "ok")]
     status: &'static str,
-    /// Of guestlane.
-    #[schema(max_length = 32, example = "0.1.0")]
-    version: &'static str,
     /// `ok`, or `failing`: sessions are recorded meanwhile, and completed when it is back. Of `/readyz`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 16, example = "ok")]
     platform: Option<&'static str>,
 }
 
-const OK: Health = Health { status: "ok", version: env!("CARGO_PKG_VERSION"), platform: None };
+const OK: Health = Health { status: "ok", platform: None };
 
 /// Does the process live?
 #[utoipa::path(
@@ -37,16 +40,18 @@ pub(crate) async fn live() -> Response {
 
 /// Does it take requests?
 ///
-/// Not while it ends, nor while its store does not answer. That the platform fails does not matter here: no other instance would fare better.
+/// Not while it ends, nor while its store does not answer or takes no writes. The answer comes from what the process knows, at once.
+/// That the platform fails does not matter here: no other instance would fare better.
 #[utoipa::path(
     get, path = "/readyz", tag = "operation", operation_id = "getReadiness", security(()),
     responses((status = 200, description = "It does", body = Health), NotReady),
 )]
 pub(crate) async fn ready(State(app): State<App>) -> Result<Response, Problem> {
-    if app.ending().is_cancelled() {
-        return Err(Problem::new(Code::Ending, "the service is ending", "ask another instance").after(1));
-    }
-    app.lane().store().unfinished().await.map_err(|error| app.problem(error))?;
+    readiness::check(&app).map_err(|unready| match unready {
+        Unready::Ending => Problem::new(Code::Ending, unready.reason(), "ask another instance").after(1),
+        _ => Problem::new(Code::StoreFailed, unready.reason(), "look into the log; docs/runbooks/store.md says what to do")
+            .after(1),
+    })?;
     let platform = if app.lane().outage().is_some() { "failing" } else { "ok" };
     Ok(answer(StatusCode::OK, &Health { platform: Some(platform), ..OK }))
 }

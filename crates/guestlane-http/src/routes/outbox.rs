@@ -57,7 +57,7 @@ pub(crate) async fn list(State(app): State<App>, who: Who, uri: Uri) -> Result<R
     let which: Which = read_query(&uri)?;
     let before = which.before()?;
     let limit = limit(which.limit)?;
-    let events = app.lane().store().events(which.state.map(Into::into), before, limit).await;
+    let events = app.reads().events(which.state.map(Into::into), before, limit).await;
     let events = events.map_err(|error| app.problem(error))?;
     let next_cursor = events.last().filter(|_| events.len() == limit as usize).map(|event| event.place.to_string());
     Ok(answer(StatusCode::OK, &Events { events: events.iter().map(Event::from).collect(), next_cursor }))

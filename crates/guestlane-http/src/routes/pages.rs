@@ -38,11 +38,9 @@ const POLICY: HeaderValue = HeaderValue::from_static(
 fn asset(name: &str) -> Result<Response, Problem> {
     let nothing = || Problem::new(Code::NotFound, "there is no such page", "the pages are / and /docs");
     let (_, kind, bytes) = ASSETS.iter().find(|(known, ..)| *known == name).ok_or_else(nothing)?;
-    let headers: [(HeaderName, HeaderValue); 5] = [
+    let headers: [(HeaderName, HeaderValue); 3] = [
         (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
         (header::CONTENT_SECURITY_POLICY, POLICY),
-        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
     ];
     Ok((headers, *bytes).into_response())

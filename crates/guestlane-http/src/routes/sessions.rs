@@ -84,7 +84,7 @@ pub(crate) async fn list(State(app): State<App>, who: Who, uri: Uri) -> Result<R
     who.may(Scope::SessionsRead)?;
     let which: Which = read_query(&uri)?;
     let filter = which.filter()?;
-    let page = app.lane().store().sessions(filter).await.map_err(|error| app.problem(error))?;
+    let page = app.reads().sessions(filter).await.map_err(|error| app.problem(error))?;
     let sessions = page.sessions.iter().map(Session::stored).collect();
     Ok(answer(StatusCode::OK, &Sessions { sessions, next_cursor: page.next.map(|id| id.to_string()) }))
 }
@@ -130,13 +130,13 @@ pub(crate) async fn show(State(app): State<App>, who: Who, Name(id): Name) -> Re
 pub(crate) async fn show_timeline(State(app): State<App>, who: Who, Name(id): Name) -> Result<Response, Problem> {
     who.may(Scope::SessionsRead)?;
     let session = session(&app, &id).await?;
-    let timeline = timeline(app.lane().store(), &session).await;
+    let timeline = timeline(app.reads(), &session).await;
     Ok(answer(StatusCode::OK, &timeline.map_err(|error| app.problem(error))?))
 }
 
 async fn session(app: &App, id: &str) -> Result<ledger::Session, Problem> {
     let id: SessionId = id.parse().map_err(|_| no_session())?;
-    let found = app.lane().store().session(id).await.map_err(|error| app.problem(error))?;
+    let found = app.reads().session(id).await.map_err(|error| app.problem(error))?;
     found.ok_or_else(no_session)
 }
 

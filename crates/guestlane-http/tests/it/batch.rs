@@ -129,6 +129,23 @@ async fn a_key_that_is_revoked_ends_its_batch() {
     world.assert_each_guest_once(1);
 }
 
+/// Blank lines kept a batch open for ever, and no line at all did, too.
+#[tokio::test]
+async fn a_key_that_is_revoked_ends_its_batch_although_no_row_comes() {
+    let world = World::new().await;
+    for sent in ["", "\n"] {
+        let key = crate::world::new_key(&world.lane, "sessions:write", |_| {}).await;
+        let errors =
+            async |world: &World| world.send(Method::GET, "/v1/errors", &[("authorization", &bearer(&key))], "").await.status;
+        world.until(async |world| errors(world).await == 403).await;
+        let mut stream = held(&world, &key, sent).await;
+        world.lane.store().revoke_api_key(key[3..15].to_owned(), world.lane.clock().now()).await.unwrap();
+        let mut answer = Vec::new();
+        let _ = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut answer).await;
+        assert!(String::from_utf8_lossy(&answer).contains("unauthorized"), "{sent:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_batch_during_an_outage_does_not_hold_up_the_end() {
     let mut world = World::new().await;

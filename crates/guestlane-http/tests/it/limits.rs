@@ -90,3 +90,43 @@ async fn what_is_not_there_or_not_so_is_told_as_a_problem() {
         assert_eq!(problem["type"], json!(format!("/problems/{code}")));
     }
 }
+
+/// Problems, JSON and documents had none of them.
+#[tokio::test]
+async fn every_answer_has_the_security_headers() {
+    let world = World::new().await;
+    let paths = [
+        "/",
+        "/docs",
+        "/assets/style.css",
+        "/healthz",
+        "/readyz",
+        "/openapi.json",
+        "/problems/defect",
+        "/v1/sessions",
+        "/nowhere",
+    ];
+    for path in paths {
+        let answer = world.send(Method::GET, path, &[], "").await;
+        let has = |name: &str, value: &str| assert_eq!(crate::world::header(&answer, name), value, "{path}");
+        has("x-content-type-options", "nosniff");
+        has("referrer-policy", "no-referrer");
+        has("cross-origin-opener-policy", "same-origin");
+        has("cross-origin-resource-policy", "same-origin");
+        let policy = crate::world::header(&answer, "content-security-policy");
+        assert!(policy.starts_with("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{path}: {policy}");
+        assert!(!answer.headers.contains_key("strict-transport-security"), "{path}: without TLS a browser must not keep it");
+        assert!(!String::from_utf8_lossy(&answer.body).contains("\"version\": \"0.1.0\"") || path == "/openapi.json", "{path}");
+    }
+}
+
+/// A proxy in between kept the lines of a batch back.
+#[tokio::test]
+async fn answers_that_go_on_are_not_kept_back_by_a_proxy() {
+    let world = World::new().await;
+    let key = crate::world::bearer(world.key(guestlane::api_key::Scope::SessionsWrite));
+    let headers = [("authorization", key.as_str()), ("content-type", "application/jsonl")];
+    let answer = world.send(Method::POST, "/v1/sessions:batch", &headers, "{\"guestId\":\"ann\"}\n").await;
+    assert_eq!(crate::world::header(&answer, "x-accel-buffering"), "no");
+    assert_eq!(crate::world::header(&answer, "cache-control"), "no-store, no-transform");
+}

@@ -41,7 +41,15 @@ pub(crate) struct World {
 
 pub(crate) fn settings() -> ServiceSettings {
     let any = "127.0.0.1:0".parse().unwrap();
-    ServiceSettings { listen: any, metrics: Some(any), tls: None, key_rate: None, max_sessions: 1024 }
+    ServiceSettings {
+        listen: any,
+        metrics: Some(any),
+        tls: None,
+        key_rate: None,
+        max_sessions: 1024,
+        behind_proxy: false,
+        drain: Duration::ZERO,
+    }
 }
 
 pub(crate) fn crypto() {

@@ -115,6 +115,8 @@ settings! {
         "How many requests the service takes with one API key: N/s, N/min or off.";
     MAX_SESSIONS: "GUESTLANE_MAX_SESSIONS", "serve.max_sessions", Some("1024"), false,
         "How many sessions the service has under way at once, at the most; how many it takes, follows the quota and the platform.";
+    DRAIN: "GUESTLANE_DRAIN", "serve.drain", Some("5s"), false,
+        "How long the service goes on serving on SIGTERM, while its readiness fails already: like 5s, or off.";
     OTLP_ENDPOINT: "GUESTLANE_OTLP_ENDPOINT", "traces.otlp_endpoint", None, false,
         "Where traces go (OTLP over HTTP), like http://127.0.0.1:4318/v1/traces; without it none are collected.";
     LOG_FORMAT: "GUESTLANE_LOG_FORMAT", "log.format", Some("text"), false, "How the log is written to standard error: text or json.";
@@ -229,6 +231,11 @@ impl Settings {
         // The public platform allows less than the brief.
         let default = if env == QUOTA && self.is_official() { "300/min" } else { default };
         Some((default, Origin::Default))
+    }
+
+    /// Whether a setting has its default.
+    pub fn is_default(&self, env: &str) -> bool {
+        self.get(env).is_none_or(|(_, origin)| origin == Origin::Default)
     }
 
     /// A value as it may be shown: no secret, and of a URL nothing that may be one.

@@ -1,14 +1,18 @@
 //! What the service needs to be told.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use guestlane_genesys::{Rate, is_loopback};
 use url::Url;
 
 use super::{
-    BEHIND_PROXY, KEY_RATE, LISTEN, MAX_SESSIONS, METRICS_LISTEN, OTLP_ENDPOINT, Reader, Settings, TLS_CERT_FILE, TLS_KEY_FILE,
+    BEHIND_PROXY, DRAIN, KEY_RATE, LISTEN, MAX_SESSIONS, METRICS_LISTEN, OTLP_ENDPOINT, Reader, Settings, TLS_CERT_FILE,
+    TLS_KEY_FILE, parse_duration,
 };
 use crate::error::Error;
+
+/// The longest drain period: an ending process must end.
+const MAX_DRAIN: Duration = Duration::from_secs(300);
 
 /// A certificate and its key, as files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +36,10 @@ pub struct ServiceSettings {
     pub key_rate: Option<Rate>,
     /// Sessions under way at once.
     pub max_sessions: usize,
+    /// Whether a proxy in front of it speaks TLS, and names callers in `X-Forwarded-For`.
+    pub behind_proxy: bool,
+    /// How long it goes on serving once it is not ready any more.
+    pub drain: Duration,
 }
 
 impl Settings {
@@ -69,6 +77,10 @@ impl Reader<'_> {
         let key_rate = self.parsed(KEY_RATE, "write 1000/s, 300/min or off", |text| Rate::parse(text).ok());
         let in_range = |text: &str| text.parse().ok().filter(|number| (1..=65_536).contains(number));
         let max_sessions = self.parsed(MAX_SESSIONS, "give a number from 1 to 65536", in_range);
+        let drain = self.parsed(DRAIN, "write it like 5s, at most 5min, or off", |text| match text {
+            "off" => Some(Duration::ZERO),
+            text => parse_duration(text).filter(|drain| *drain <= MAX_DRAIN),
+        });
         let behind_proxy = self.parsed(BEHIND_PROXY, "write true or false", |text| text.parse::<bool>().ok());
         let tls = match (self.settings.value(TLS_CERT_FILE), self.settings.value(TLS_KEY_FILE)) {
             (Some(cert), Some(key)) => Some(TlsFiles { cert: cert.into(), key: key.into() }),
@@ -89,6 +101,14 @@ impl Reader<'_> {
                 "set GUESTLANE_TLS_CERT_FILE and GUESTLANE_TLS_KEY_FILE; or GUESTLANE_BEHIND_PROXY=true where a proxy speaks TLS";
             self.refuse(LISTEN, reason, fix);
         }
-        Some(ServiceSettings { listen, metrics: metrics?, tls, key_rate: key_rate?, max_sessions: max_sessions? })
+        Some(ServiceSettings {
+            listen,
+            metrics: metrics?,
+            tls,
+            key_rate: key_rate?,
+            max_sessions: max_sessions?,
+            behind_proxy,
+            drain: drain?,
+        })
     }
 }

@@ -421,6 +421,14 @@ fn store_advice(error: &StoreError) -> Advice {
         StoreError::Postgres { .. } => {
             Advice::new(Code::StoreFailed, chain(error), "look into the database's own log; then ask again with the same key")
         }
+        StoreError::Busy => {
+            Advice::new(Code::StoreFailed, error.to_string(), "send the request again a little later, with fewer reads at once")
+        }
+        StoreError::TooSlow(_) => Advice::new(
+            Code::StoreFailed,
+            error.to_string(),
+            "narrow the filter or lower the limit; docs/scaling.md names the reads that use an index",
+        ),
         StoreError::RecordsChanged(_) => Advice::new(
             Code::RecordsChanged,
             chain(error),

@@ -14,6 +14,7 @@ mod fleet;
 mod guest;
 mod postgres;
 mod pruned;
+mod read_limits;
 mod record;
 mod row;
 mod sealed;
@@ -22,11 +23,13 @@ mod standing;
 mod summary;
 mod transition;
 mod trusted_time;
+mod write_health;
 
 use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use guestlane_genesys::{Clock, Seams};
@@ -39,11 +42,13 @@ pub use database::{Database, InvalidDatabase, PostgresUrl};
 pub use delivery::{Delivery, DeliveryState, Replay};
 pub use guest::{Done, Erased};
 pub use pruned::Pruned;
+pub use read_limits::ReadLimits;
 pub use record::{AuditSettings, GuestIds, LogInfo, RecordFilter, Restored, StoredRecord};
 pub(crate) use sealed::{Replacement, Sealed, SealedPlace};
 pub use standing::Standing;
 pub use summary::{LatencySummary, Summary};
 pub use transition::{Advanced, Page, SessionFilter, Transition};
+pub use write_health::LastWrites;
 
 use crate::{
     audit::{AuditError, NoteSigner},
@@ -54,6 +59,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Store {
     kind: Kind,
+    health: write_health::WriteHealth,
     pub(crate) seams: Seams,
 }
 
@@ -160,6 +166,12 @@ pub enum StoreError {
     /// Only a database can be shared by processes on several machines.
     #[error("the store is a file, which no other machine can work on")]
     NotShared,
+    /// As many reads wait as may.
+    #[error("the store is busy with other reads")]
+    Busy,
+    /// A read was ended because it took too long.
+    #[error("the read took longer than {} s and was ended", .0.as_secs())]
+    TooSlow(Duration),
     /// The thread that writes is gone.
     #[error("the store is closed")]
     Closed,
@@ -264,11 +276,45 @@ impl Store {
 
     /// Opens `database`, making what is missing. `home` is this machine's state directory.
     pub async fn open(database: &Database, home: &Path, clock: &Clock, seams: &Seams) -> Result<Self, StoreError> {
+        let health = write_health::WriteHealth::default();
         let kind = match database {
-            Database::Sqlite(path) => Kind::Sqlite(sqlite::Sqlite::open(path, clock, seams)?),
-            Database::Postgres(url) => Kind::Postgres(Arc::new(postgres::Postgres::open(url, home, clock, seams).await?)),
+            Database::Sqlite(path) => Kind::Sqlite(sqlite::Sqlite::open(path, &health, clock, seams)?),
+            Database::Postgres(url) => {
+                Kind::Postgres(Arc::new(postgres::Postgres::open(url, home, &health, clock, seams).await?))
+            }
         };
-        Ok(Self { kind, seams: seams.clone() })
+        Ok(Self { kind, health, seams: seams.clone() })
+    }
+
+    /// The same store, whose reads have a connection, a thread and `limits` of their own: they hold up no other reads.
+    ///
+    /// # Errors
+    /// A file cannot be opened once more, or no thread can be started.
+    pub fn with_own_reads(&self, limits: ReadLimits) -> Result<Self, StoreError> {
+        let kind = match &self.kind {
+            Kind::Sqlite(store) => Kind::Sqlite(store.with_own_reads(limits)?),
+            Kind::Postgres(store) => Kind::Postgres(Arc::new(store.with_own_reads(limits)?)),
+        };
+        Ok(Self { kind, ..self.clone() })
+    }
+
+    /// The results of the last commits, from memory.
+    pub fn last_writes(&self) -> LastWrites {
+        self.health.last()
+    }
+
+    /// Commits a row of `bytes` bytes, to learn whether the store takes writes. Its result is in [`last_writes`](Self::last_writes).
+    pub async fn probe_write(&self, bytes: usize) {
+        let value: String = std::iter::repeat_with(fastrand::alphanumeric).take(bytes).collect();
+        let probed = match &self.kind {
+            Kind::Sqlite(store) => store.probe_write(value).await,
+            Kind::Postgres(store) => store.probe_write(value).await,
+        };
+        let now = self.clock().monotonic();
+        match probed {
+            Ok(()) => self.health.succeeded(now),
+            Err(error) => self.health.failed(&error, now),
+        }
     }
 
     /// The clock that leases, schedules and retention go by: the database's, where several nodes share one; else the machine's.

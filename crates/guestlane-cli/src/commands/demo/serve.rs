@@ -46,7 +46,15 @@ pub(super) async fn run(global: &Global, listen: SocketAddr, guests: Vec<Session
     log::say_only("error", global.verbose);
     let Pretended { simulator, lane, directory } = pretend(&FAULTS.map(str::to_owned)).await?;
     let key = admin_key(&lane).await?;
-    let settings = ServiceSettings { listen, metrics: None, tls: None, key_rate: None, max_sessions: 1024 };
+    let settings = ServiceSettings {
+        listen,
+        metrics: None,
+        tls: None,
+        key_rate: None,
+        max_sessions: 1024,
+        behind_proxy: false,
+        drain: std::time::Duration::ZERO,
+    };
     let service = Service::open(Arc::clone(&lane), &settings, None).await?;
     let listening = Listening::bind(Arc::clone(&service), &settings).await?;
     let address = format!("http://{}", listening.address()?);

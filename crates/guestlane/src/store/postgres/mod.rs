@@ -38,7 +38,7 @@ use guestlane_genesys::{Clock, ReferenceClock, Seams};
 use tokio::sync::watch;
 use tokio_postgres::error::SqlState;
 
-use super::{AuditSettings, Glance, Guarantees, PostgresUrl, StoreError};
+use super::{AuditSettings, Glance, Guarantees, PostgresUrl, ReadLimits, StoreError, write_health::WriteHealth};
 use crate::audit::NoteSigner;
 use connection::Asked;
 pub(super) use connection::Connection;
@@ -67,7 +67,7 @@ pub(super) struct Postgres {
 
 impl Postgres {
     /// Waits for the database for a while, as whoever starts both at once wants it.
-    pub(crate) async fn open(url: &PostgresUrl, home: &Path, clock: &Clock, seams: &Seams) -> Asked<Self> {
+    pub(crate) async fn open(url: &PostgresUrl, home: &Path, health: &WriteHealth, clock: &Clock, seams: &Seams) -> Asked<Self> {
         let home = Home::in_directory(home.to_owned())?;
         let reference = ReferenceClock::new(clock.clone());
         let (at, machine, measured) = (url.to_string(), clock.clone(), reference.clone());
@@ -93,9 +93,9 @@ impl Postgres {
         let connection = connection.await?;
         let (base, clock) = (clock.clone(), reference.clock());
         let clock = &clock;
-        let writer = Writer::start(connection, home.clone(), clock.clone(), seams.clone())?;
-        let workers = Workers::start(url, THREADS, clock.clone(), seams.clone())?;
-        let urgent = Workers::start(url, 1, clock.clone(), seams.clone())?;
+        let writer = Writer::start(connection, home.clone(), health.clone(), clock.clone(), seams.clone())?;
+        let workers = Workers::start(url, THREADS, ReadLimits::ENGINE, clock.clone(), seams.clone())?;
+        let urgent = Workers::start(url, 1, ReadLimits::ENGINE, clock.clone(), seams.clone())?;
         let (url, clock, seams) = (url.clone(), clock.clone(), seams.clone());
         Ok(Self { writer, workers, urgent, home, url, clock, base, reference, changes: Arc::default(), seams })
     }
@@ -117,6 +117,18 @@ impl Postgres {
             Ok(Some(Glance { format, known, has_keys, platform }))
         })
         .await
+    }
+
+    /// The same store, whose reads go through a connection and a thread of their own.
+    pub(crate) fn with_own_reads(&self, limits: ReadLimits) -> Asked<Self> {
+        let workers = Workers::start(&self.url, 1, limits, self.clock.clone(), self.seams.clone())?;
+        Ok(Self { workers, ..self.clone() })
+    }
+
+    /// Writes a row of so many bytes.
+    pub(crate) async fn probe_write(&self, value: String) -> Asked<()> {
+        let upsert = "INSERT INTO property (name, value) VALUES ('write_probe', $1) ON CONFLICT (name) DO UPDATE SET value = $1";
+        self.workers.write(move |tx| tx.execute(upsert, &[&value]).map(drop)).await
     }
 
     pub(crate) fn clock(&self) -> Clock {

@@ -1,53 +1,68 @@
 //! The threads that ask, and that write what needs no place in the audit log. Each has a connection of its own, opened when it is first needed.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{Arc, Mutex, PoisonError},
     thread,
     time::Duration,
 };
 
 use guestlane_genesys::{Clock, Seam, Seams};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
+use tokio_postgres::error::SqlState;
 
 use super::{
     connection::{Asked, Connection},
     migrations,
 };
-use crate::store::{PostgresUrl, StoreError};
-
-/// Questions that wait.
-const WAITING: usize = 1024;
-
-/// A look through millions of rows is allowed to take its time.
-const LIMIT: Duration = Duration::from_secs(300);
+use crate::store::{PostgresUrl, ReadLimits, StoreError};
 
 type Question = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// The server ends a statement that is too slow; the connection waits for its word a little longer.
+const MARGIN: Duration = Duration::from_secs(2);
+
+/// The time limit as the server holds it: it also ends statements whose caller is gone.
+fn settings(limits: ReadLimits) -> &'static str {
+    match limits.timeout <= ReadLimits::CALLERS.timeout {
+        true => "SET statement_timeout = '5s'",
+        false => "SET statement_timeout = '300s'",
+    }
+}
+
+/// Names the time limit where it was the reason.
+fn in_time(error: StoreError, limits: ReadLimits) -> StoreError {
+    match &error {
+        StoreError::Postgres { code: Some(code), .. } if *code == SqlState::QUERY_CANCELED => StoreError::TooSlow(limits.timeout),
+        _ => error,
+    }
+}
 
 /// The way to the threads.
 #[derive(Debug, Clone)]
 pub(super) struct Workers {
-    questions: mpsc::SyncSender<Question>,
+    questions: mpsc::Sender<Question>,
+    limits: ReadLimits,
     clock: Clock,
     seams: Seams,
 }
 
 impl Workers {
-    pub(super) fn start(url: &PostgresUrl, threads: usize, clock: Clock, seams: Seams) -> Asked<Self> {
-        let (questions, receiver) = mpsc::sync_channel::<Question>(WAITING);
+    pub(super) fn start(url: &PostgresUrl, threads: usize, limits: ReadLimits, clock: Clock, seams: Seams) -> Asked<Self> {
+        let (questions, receiver) = mpsc::channel::<Question>(limits.waiting);
         let receiver = Arc::new(Mutex::new(receiver));
         for _ in 0..threads {
-            let mut connection = Connection::new(url.clone(), "", LIMIT)?;
+            let mut connection = Connection::new(url.clone(), settings(limits), limits.timeout + MARGIN)?;
             let receiver = Arc::clone(&receiver);
-            let next = move || receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let next = move || receiver.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
             let work = move || {
-                while let Ok(question) = next() {
+                while let Some(question) = next() {
                     question(&mut connection);
                 }
             };
             let spawned = thread::Builder::new().name("guestlane-ask".to_owned()).spawn(work);
             spawned.map_err(|error| StoreError::Open("guestlane-ask".into(), error))?;
         }
-        Ok(Self { questions, clock, seams })
+        Ok(Self { questions, limits, clock, seams })
     }
 
     /// Asks; again when the connection breaks.
@@ -80,18 +95,27 @@ impl Workers {
         .await
     }
 
+    /// Neither waits for room on a thread of the runtime, nor asks for a caller that is gone.
     async fn on_a_connection<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Connection) -> Asked<T> + Send + 'static,
     ) -> Asked<T> {
         let _busy = self.clock.busy();
         let (answer, answered) = oneshot::channel();
-        let asked_at = Clock::system().monotonic();
+        let (asked_at, limits) = (Clock::system().monotonic(), self.limits);
         let question: Question = Box::new(move |connection| {
-            connection.asked_at(asked_at);
-            let _ = answer.send(work(connection));
+            if !answer.is_closed() {
+                connection.asked_at(asked_at);
+                let _ = answer.send(work(connection).map_err(|error| in_time(error, limits)));
+            }
         });
-        self.questions.send(question).map_err(|_| StoreError::Closed)?;
+        match limits.refuses {
+            true => self.questions.try_send(question).map_err(|full| match full {
+                mpsc::error::TrySendError::Full(_) => StoreError::Busy,
+                mpsc::error::TrySendError::Closed(_) => StoreError::Closed,
+            })?,
+            false => self.questions.send(question).await.map_err(|_| StoreError::Closed)?,
+        }
         answered.await.map_err(|_| StoreError::Closed)?
     }
 }

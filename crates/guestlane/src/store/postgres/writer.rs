@@ -28,7 +28,9 @@ use crate::{
     },
     ledger::Session,
     outbox::Event,
-    store::{AuditSettings, Committed, Guarantees, GuestIds, PostgresUrl, Restored, StoreError, summary},
+    store::{
+        AuditSettings, Committed, Guarantees, GuestIds, PostgresUrl, Restored, StoreError, summary, write_health::WriteHealth,
+    },
 };
 
 /// The most writes in one transaction.
@@ -91,10 +93,10 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection, home: Home, clock: Clock, seams: Seams) -> Asked<Self> {
+    pub(super) fn start(connection: Connection, home: Home, health: WriteHealth, clock: Clock, seams: Seams) -> Asked<Self> {
         let (jobs, receiver) = mpsc::channel(WAITING);
         let books = None;
-        let mut thread = Thread { connection, home, books, audited: true, receiver, clock: clock.clone(), seams };
+        let mut thread = Thread { connection, home, books, audited: true, receiver, health, clock: clock.clone(), seams };
         let spawned = thread::Builder::new().name("guestlane-write".to_owned()).spawn(move || thread.run());
         spawned.map_err(|error| StoreError::Open("guestlane-write".into(), error))?;
         Ok(Self { jobs, clock })
@@ -152,6 +154,7 @@ pub(super) struct Thread {
     books: Option<Books>,
     audited: bool,
     receiver: mpsc::Receiver<Job>,
+    health: WriteHealth,
     clock: Clock,
     seams: Seams,
 }
@@ -206,6 +209,7 @@ impl Thread {
                 writes.into_iter().zip(answers).for_each(|alone| self.write(vec![alone]));
             }
             Err(error) => {
+                self.health.failed(&error, self.clock.monotonic());
                 let reason = crate::error::chain(&error);
                 for answer in answers {
                     let _ = answer.send(Err(match error {
@@ -222,6 +226,10 @@ impl Thread {
         self.seams.pass_blocking(Seam::Committed);
         let in_files = self.bring_up_ours();
         self.seams.pass_blocking(Seam::CheckpointWritten);
+        match &in_files {
+            Ok(()) => self.health.succeeded(self.clock.monotonic()),
+            Err(_) => self.health.audit_failed(self.clock.monotonic()),
+        }
         in_files.map_err(|error| {
             warn!(
                 error = crate::error::chain(&error),

@@ -31,7 +31,7 @@ use guestlane_genesys::{Clock, Seams};
 use rusqlite::{Connection, OpenFlags};
 use tracing::warn;
 
-use super::{AuditSettings, Glance, Guarantees, StoreError};
+use super::{AuditSettings, Glance, Guarantees, ReadLimits, StoreError, write_health::WriteHealth};
 use crate::{
     audit::{ChangeAction, NoteSigner, UNRECORDED},
     disk::{make_directory, sync_directory},
@@ -107,6 +107,13 @@ pub(super) fn bring_up(connection: &mut Connection, path: &Path) -> Result<(), S
     migrations::run(connection, path)
 }
 
+fn reader(path: &Path, limits: ReadLimits, clock: &Clock) -> Result<Reader, StoreError> {
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(BUSY)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Reader::start(connection, limits, clock.clone())
+}
+
 /// How long a write waits for another process to finish its own.
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -121,7 +128,7 @@ impl Sqlite {
         Ok(Glance { format, known: migrations::known(), has_keys, platform })
     }
 
-    pub(crate) fn open(path: &Path, clock: &Clock, seams: &Seams) -> Result<Self, StoreError> {
+    pub(crate) fn open(path: &Path, health: &WriteHealth, clock: &Clock, seams: &Seams) -> Result<Self, StoreError> {
         let open = |error| StoreError::Open(path.to_owned(), error);
         make_directory(path).map_err(open)?;
         // SQLite's own message for a directory that cannot be written is «attempt to write a readonly database».
@@ -139,14 +146,22 @@ impl Sqlite {
             Some(Marked::Moved(to)) => return Err(StoreError::Moved { path: path.to_owned(), to }),
             None => {}
         }
-        let reader = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-        reader.busy_timeout(BUSY)?;
         connection.set_prepared_statement_cache_capacity(64);
-        reader.set_prepared_statement_cache_capacity(64);
         let mark = retention::begin(&mut connection, clock)?;
-        let writer = Writer::start(connection, mark, clock.clone(), seams.clone())?;
-        let reader = Reader::start(reader, clock.clone())?;
+        let writer = Writer::start(connection, mark, health.clone(), clock.clone(), seams.clone())?;
+        let reader = reader(path, ReadLimits::ENGINE, clock)?;
         Ok(Self { writer, reader, path: path.to_owned(), clock: clock.clone(), seams: seams.clone(), _used: Arc::new(used) })
+    }
+
+    /// The same store, whose reads go through a connection and a thread of their own.
+    pub(crate) fn with_own_reads(&self, limits: ReadLimits) -> Result<Self, StoreError> {
+        Ok(Self { reader: reader(&self.path, limits, &self.clock)?, ..self.clone() })
+    }
+
+    /// Writes a row of so many bytes.
+    pub(crate) async fn probe_write(&self, value: String) -> Result<(), StoreError> {
+        let upsert = "INSERT OR REPLACE INTO property (name, value) VALUES ('write_probe', ?1)";
+        self.writer.run(move |tx| Ok(tx.execute(upsert, [value])?)).await.map(drop)
     }
 
     pub(crate) fn clock(&self) -> Clock {

@@ -4,7 +4,10 @@ use std::{
     cell::RefCell,
     io,
     ops::Deref,
-    sync::{Arc, mpsc as std_mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
     thread,
 };
 
@@ -16,7 +19,7 @@ use tracing::warn;
 use super::{audit::Logs, migrations};
 use crate::{
     audit::{AuditError, Entry},
-    store::{Committed, Guarantees, StoreError, trusted_time::Mark},
+    store::{Committed, Guarantees, ReadLimits, StoreError, trusted_time::Mark, write_health::WriteHealth},
 };
 
 /// The most writes in one transaction.
@@ -83,9 +86,15 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection, mark: Mark, clock: Clock, seams: Seams) -> Result<Self, StoreError> {
+    pub(super) fn start(
+        connection: Connection,
+        mark: Mark,
+        health: WriteHealth,
+        clock: Clock,
+        seams: Seams,
+    ) -> Result<Self, StoreError> {
         let (jobs, receiver) = mpsc::channel(WAITING);
-        let mut thread = Thread { connection, logs: None, audited: true, receiver, mark, clock: clock.clone(), seams };
+        let mut thread = Thread { connection, logs: None, audited: true, receiver, mark, health, clock: clock.clone(), seams };
         spawn("guestlane-write", move || thread.run())?;
         Ok(Self { jobs, clock })
     }
@@ -176,6 +185,7 @@ struct Thread {
     audited: bool,
     receiver: mpsc::Receiver<Job>,
     mark: Mark,
+    health: WriteHealth,
     clock: Clock,
     seams: Seams,
 }
@@ -213,6 +223,10 @@ impl Thread {
             Ok(()) => {
                 self.seams.pass_blocking(Seam::Committed);
                 let in_files = self.logs.as_mut().map_or(Ok(()), |logs| logs.catch_up(&self.connection));
+                match &in_files {
+                    Ok(()) => self.health.succeeded(self.clock.monotonic()),
+                    Err(_) => self.health.audit_failed(self.clock.monotonic()),
+                }
                 let outcome = Outcome::Committed(told(in_files));
                 self.seams.pass_blocking(Seam::CheckpointWritten);
                 outcome
@@ -221,6 +235,7 @@ impl Thread {
                 if let Some(logs) = &mut self.logs {
                     logs.lost();
                 }
+                self.health.failed(&error, self.clock.monotonic());
                 match error {
                     StoreError::Superseded { found, known } => Outcome::Superseded { found, known },
                     error => Outcome::Lost(crate::error::chain(&error)),
@@ -286,20 +301,35 @@ fn told(in_files: Result<(), AuditError>) -> Result<(), Arc<AuditError>> {
 
 type Question = Box<dyn FnOnce(&Connection) + Send>;
 
-/// The way to the reading thread.
+/// The way to a thread that reads.
 #[derive(Debug, Clone)]
 pub(super) struct Reader {
-    questions: std_mpsc::SyncSender<Question>,
+    questions: mpsc::Sender<Question>,
+    limits: ReadLimits,
     clock: Clock,
 }
 
+/// How many instructions of SQLite's virtual machine lie between two looks at the time limit: about a millisecond.
+const INSTRUCTIONS_PER_LOOK: i32 = 20_000;
+
 impl Reader {
-    pub(super) fn start(connection: Connection, clock: Clock) -> Result<Self, StoreError> {
-        let (questions, receiver) = std_mpsc::sync_channel::<Question>(WAITING);
-        spawn("guestlane-read", move || receiver.iter().for_each(|question| question(&connection)))?;
-        Ok(Self { questions, clock })
+    pub(super) fn start(mut connection: Connection, limits: ReadLimits, clock: Clock) -> Result<Self, StoreError> {
+        let (questions, mut receiver) = mpsc::channel::<Question>(limits.waiting);
+        let real = Clock::system();
+        let until = Arc::new(AtomicI64::new(i64::MAX));
+        let limit = Arc::clone(&until);
+        let is_late = move || Clock::system().monotonic().unix_micros() > limit.load(Ordering::Relaxed);
+        connection.progress_handler(INSTRUCTIONS_PER_LOOK, Some(is_late))?;
+        spawn("guestlane-read", move || {
+            while let Some(question) = receiver.blocking_recv() {
+                until.store((real.monotonic() + limits.timeout).unix_micros(), Ordering::Relaxed);
+                question(&connection);
+            }
+        })?;
+        Ok(Self { questions, limits, clock })
     }
 
+    /// Asks. Neither waits for room on a thread of the runtime, nor reads for a caller that is gone.
     pub(super) async fn ask<T, F>(&self, question: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -307,15 +337,100 @@ impl Reader {
     {
         let _busy = self.clock.busy();
         let (answer, answered) = oneshot::channel();
+        let limits = self.limits;
         let question: Question = Box::new(move |connection| {
-            let _ = answer.send(question(connection));
+            if !answer.is_closed() {
+                let _ = answer.send(question(connection).map_err(|error| in_time(error, limits)));
+            }
         });
-        self.questions.send(question).map_err(|_| StoreError::Closed)?;
+        match limits.refuses {
+            true => self.questions.try_send(question).map_err(|full| match full {
+                mpsc::error::TrySendError::Full(_) => StoreError::Busy,
+                mpsc::error::TrySendError::Closed(_) => StoreError::Closed,
+            })?,
+            false => self.questions.send(question).await.map_err(|_| StoreError::Closed)?,
+        }
         answered.await.map_err(|_| StoreError::Closed)?
+    }
+}
+
+/// Names the time limit where it was the reason.
+fn in_time(error: StoreError, limits: ReadLimits) -> StoreError {
+    match &error {
+        StoreError::Database(reason) if reason.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted) => {
+            StoreError::TooSlow(limits.timeout)
+        }
+        _ => error,
     }
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), StoreError> {
     let spawned: io::Result<_> = thread::Builder::new().name(name.to_owned()).spawn(work);
     spawned.map(drop).map_err(|error| StoreError::Open(name.into(), error))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const LIMITS: ReadLimits = ReadLimits { waiting: 1, timeout: Duration::from_millis(20), refuses: true };
+
+    fn reader(limits: ReadLimits) -> Reader {
+        Reader::start(Connection::open_in_memory().unwrap(), limits, Clock::system()).unwrap()
+    }
+
+    /// Keeps the thread busy until the sender is dropped.
+    async fn busy(reader: &Reader) -> std::sync::mpsc::Sender<()> {
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let (started, starts) = oneshot::channel();
+        let reader = reader.clone();
+        tokio::spawn(async move {
+            let wait = move |_: &Connection| {
+                let _ = started.send(());
+                let _ = released.recv();
+                Ok(())
+            };
+            reader.ask(wait).await
+        });
+        starts.await.unwrap();
+        release
+    }
+
+    /// A blocking send froze the whole process: its runtime has one thread here.
+    #[tokio::test]
+    async fn a_full_queue_refuses_a_read_and_blocks_no_thread_of_the_runtime() {
+        let reader = reader(LIMITS);
+        let release = busy(&reader).await;
+        let waits = reader.ask(|_| Ok(()));
+        let mut waits = Box::pin(waits);
+        assert!(futures_util::poll!(&mut waits).is_pending());
+        assert!(matches!(reader.ask(|_| Ok(())).await, Err(StoreError::Busy)));
+        drop(release);
+        waits.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_read_whose_caller_is_gone_is_not_run() {
+        let reader = reader(ReadLimits { waiting: 8, refuses: false, ..LIMITS });
+        let release = busy(&reader).await;
+        let run = Arc::new(AtomicI64::new(0));
+        for _ in 0..3 {
+            let run = Arc::clone(&run);
+            let mut gone = Box::pin(reader.ask(move |_| Ok(run.fetch_add(1, Ordering::Relaxed))));
+            assert!(futures_util::poll!(&mut gone).is_pending());
+        }
+        drop(release);
+        reader.ask(|_| Ok(())).await.unwrap();
+        assert_eq!(run.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn a_read_that_takes_too_long_is_ended() {
+        let endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
+        let asked =
+            reader(LIMITS).ask(move |connection| Ok(connection.query_row(endless, [], |row| row.get::<_, i64>(0))?)).await;
+        assert!(matches!(asked, Err(StoreError::TooSlow(limit)) if limit == LIMITS.timeout), "{asked:?}");
+    }
 }

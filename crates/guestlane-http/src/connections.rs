@@ -1,0 +1,371 @@
+//! The open connections: how many there are, of which address, and which one gives way to a new one.
+//!
+//! A connection that has shown no API key costs memory and a file, and proves nothing. At a limit, the oldest such connection is
+//! closed for the new one, so that callers with a key are served however many connections others hold open.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    future::poll_fn,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::task::AtomicWaker;
+use guestlane::{Clock, Timestamp};
+use http_body::{Body, Frame, SizeHint};
+use tracing::warn;
+
+use crate::log_limit::LogLimit;
+
+/// How long a peer may take nothing of what is sent to it.
+pub(crate) const MAX_STALL: Duration = Duration::from_secs(30);
+
+/// The limits of a listener.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Connections at once.
+    pub(crate) connections: usize,
+    /// Connections of one address at once; `None` behind a proxy, whose address all callers share.
+    pub(crate) per_address: Option<usize>,
+}
+
+/// All connections of a listener.
+#[derive(Debug)]
+pub(crate) struct Connections {
+    limits: Limits,
+    clock: Clock,
+    table: Mutex<Table>,
+    /// Connections that were refused, or closed for a newer one.
+    turned_away: AtomicU64,
+    log: LogLimit,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    next: u64,
+    open: usize,
+    /// Those that have shown no API key, oldest first.
+    anonymous: BTreeMap<u64, Arc<Connection>>,
+    addresses: HashMap<IpAddr, Address>,
+}
+
+#[derive(Debug, Default)]
+struct Address {
+    open: usize,
+    anonymous: BTreeSet<u64>,
+}
+
+impl Connections {
+    pub(crate) fn new(limits: Limits, clock: Clock) -> Arc<Self> {
+        let log = LogLimit::new(1, Duration::from_secs(60));
+        Arc::new(Self { limits, clock, table: Mutex::default(), turned_away: AtomicU64::new(0), log })
+    }
+
+    pub(crate) fn open(&self) -> usize {
+        self.lock().open
+    }
+
+    pub(crate) fn turned_away(&self) -> u64 {
+        self.turned_away.load(Ordering::Relaxed)
+    }
+
+    /// Takes a connection in, closing an older one where a limit is reached. `None`: all of them have shown an API key.
+    pub(crate) fn admit(self: &Arc<Self>, peer: SocketAddr) -> Option<Admitted> {
+        let network = network(peer.ip());
+        let mut table = self.lock();
+        let oldest = match table.addresses.get(&network) {
+            Some(address) if self.limits.per_address.is_some_and(|most| address.open >= most) => {
+                Some(address.anonymous.first().copied())
+            }
+            _ if table.open >= self.limits.connections => Some(table.anonymous.keys().next().copied()),
+            _ => None,
+        };
+        if let Some(oldest) = oldest {
+            self.turned_away.fetch_add(1, Ordering::Relaxed);
+            if let Some(left_out) = self.log.allow(self.clock.monotonic()) {
+                warn!(
+                    open = table.open,
+                    left_out, "connection limit reached; closing connections that have shown no API key for new ones"
+                );
+            }
+            table.close(oldest?);
+        }
+        let number = table.next;
+        let connection = Arc::new(Connection::new(number, peer, self.clock.monotonic()));
+        table.next += 1;
+        table.open += 1;
+        table.anonymous.insert(number, Arc::clone(&connection));
+        let address = table.addresses.entry(network).or_default();
+        address.open += 1;
+        address.anonymous.insert(number);
+        Some(Admitted { connections: Arc::clone(self), connection })
+    }
+
+    /// The connection has shown an API key that is accepted: it does not give way any more.
+    pub(crate) fn authenticated(&self, connection: &Connection) {
+        if !connection.authenticated.swap(true, Ordering::Relaxed) {
+            let mut table = self.lock();
+            table.anonymous.remove(&connection.number);
+            if let Some(address) = table.addresses.get_mut(&network(connection.peer.ip())) {
+                address.anonymous.remove(&connection.number);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    fn close(&mut self, number: u64) {
+        if let Some(connection) = self.anonymous.get(&number).cloned() {
+            self.leave(&connection);
+            connection.close();
+        }
+    }
+
+    /// Counts the connection no longer, once.
+    fn leave(&mut self, connection: &Connection) {
+        if connection.has_left.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let network = network(connection.peer.ip());
+        self.open -= 1;
+        self.anonymous.remove(&connection.number);
+        if let Some(address) = self.addresses.get_mut(&network) {
+            address.open -= 1;
+            address.anonymous.remove(&connection.number);
+            if address.open == 0 {
+                self.addresses.remove(&network);
+            }
+        }
+    }
+}
+
+/// What one subscriber usually has: an IPv4 address, or the first 64 bits of an IPv6 address (RFC 4291, section 2.5.4).
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+    }
+}
+
+/// A connection that is counted until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    connections: Arc<Connections>,
+    pub(crate) connection: Arc<Connection>,
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.connections.lock().leave(&self.connection);
+    }
+}
+
+/// One connection, as its requests see it.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    number: u64,
+    /// The other side: the caller, or a proxy.
+    pub(crate) peer: SocketAddr,
+    authenticated: AtomicBool,
+    has_left: AtomicBool,
+    closed: AtomicBool,
+    waker: AtomicWaker,
+    /// Answers that have something to send, and that the peer does not take.
+    owed: AtomicI64,
+    /// When the peer last took something of an answer, by the monotonic clock, in microseconds.
+    taken_at: AtomicI64,
+}
+
+impl Connection {
+    fn new(number: u64, peer: SocketAddr, now: Timestamp) -> Self {
+        Self {
+            number,
+            peer,
+            authenticated: AtomicBool::new(false),
+            has_left: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            waker: AtomicWaker::new(),
+            owed: AtomicI64::new(0),
+            taken_at: AtomicI64::new(now.unix_micros()),
+        }
+    }
+
+    fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+        self.waker.wake();
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the connection is closed for a newer one.
+    pub(crate) async fn until_closed(&self) {
+        poll_fn(|context| {
+            self.wake_on_close(context);
+            if self.is_closed() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    pub(crate) fn wake_on_close(&self, context: &Context<'_>) {
+        self.waker.register(context.waker());
+    }
+
+    /// Whether the peer takes nothing of an answer for longer than it may: it holds back HTTP/2's window, for instance.
+    pub(crate) fn is_stalled(&self, now: Timestamp) -> bool {
+        self.owed.load(Ordering::Relaxed) > 0
+            && now.since(Timestamp::from_unix_micros(self.taken_at.load(Ordering::Relaxed))) > MAX_STALL
+    }
+
+    fn took(&self, now: Timestamp) {
+        self.taken_at.store(now.unix_micros(), Ordering::Relaxed);
+    }
+}
+
+/// An answer's body, which knows whether it waits for its source or for the peer.
+pub(crate) struct Owed<B> {
+    body: B,
+    connection: Arc<Connection>,
+    clock: Clock,
+    waits_for_source: bool,
+    /// Runs when the answer is over, sent or not.
+    at_end: Option<AtEnd>,
+}
+
+/// What follows the end of an answer.
+pub(crate) type AtEnd = Box<dyn FnOnce() + Send>;
+
+impl<B> Owed<B> {
+    pub(crate) fn new(body: B, connection: Arc<Connection>, clock: Clock, at_end: Option<AtEnd>) -> Self {
+        connection.owed.fetch_add(1, Ordering::Relaxed);
+        connection.took(clock.monotonic());
+        Self { body, connection, clock, waits_for_source: false, at_end }
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for Owed<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        let waits = polled.is_pending();
+        if waits != self.waits_for_source {
+            self.connection.owed.fetch_add(if waits { -1 } else { 1 }, Ordering::Relaxed);
+            self.waits_for_source = waits;
+        }
+        self.connection.took(self.clock.monotonic());
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl<B> Drop for Owed<B> {
+    fn drop(&mut self) {
+        if !self.waits_for_source {
+            self.connection.owed.fetch_sub(1, Ordering::Relaxed);
+        }
+        if let Some(at_end) = self.at_end.take() {
+            at_end();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use guestlane::ManualClock;
+
+    use super::*;
+
+    fn connections(connections: usize, per_address: Option<usize>) -> Arc<Connections> {
+        let clock = ManualClock::new(Timestamp::from_unix_micros(0));
+        Connections::new(Limits { connections, per_address }, clock.into())
+    }
+
+    fn peer(last: u8) -> SocketAddr {
+        ([192, 0, 2, last], 4000).into()
+    }
+
+    #[test]
+    fn the_oldest_connection_without_a_key_gives_way() {
+        let all = connections(3, None);
+        let open: Vec<_> = (1..=3).map(|last| all.admit(peer(last)).unwrap()).collect();
+        all.authenticated(&open[0].connection);
+        let newest = all.admit(peer(4)).unwrap();
+        let closed: Vec<_> = open.iter().map(|admitted| admitted.connection.is_closed()).collect();
+        assert_eq!(closed, [false, true, false]);
+        assert!(!newest.connection.is_closed());
+        assert_eq!((all.open(), all.turned_away()), (3, 1));
+        drop(open);
+        assert_eq!(all.open(), 1, "a closed connection is counted out once");
+    }
+
+    #[test]
+    fn connections_with_a_key_do_not_give_way_and_then_a_new_one_is_refused() {
+        let all = connections(2, None);
+        let open: Vec<_> = (1..=2).map(|last| all.admit(peer(last)).unwrap()).collect();
+        open.iter().for_each(|admitted| all.authenticated(&admitted.connection));
+        assert!(all.admit(peer(3)).is_none());
+        drop(open);
+        assert!(all.admit(peer(3)).is_some());
+    }
+
+    #[test]
+    fn one_address_takes_no_more_than_its_part_and_the_others_keep_theirs() {
+        let all = connections(8, Some(2));
+        let other = all.admit(peer(9)).unwrap();
+        let open: Vec<_> = (0..4).map(|_| all.admit(peer(1)).unwrap()).collect();
+        let closed: Vec<_> = open.iter().map(|admitted| admitted.connection.is_closed()).collect();
+        assert_eq!((closed, other.connection.is_closed(), all.open()), (vec![true, true, false, false], false, 3));
+        drop((open, other));
+        assert!(all.lock().addresses.is_empty() && all.lock().anonymous.is_empty());
+    }
+
+    #[test]
+    fn all_of_a_subscribers_ipv6_addresses_are_one() {
+        let address = |text: &str| network(text.parse().unwrap());
+        assert_eq!(address("2001:db8:1:2:3:4:5:6"), address("2001:db8:1:2:ffff::1"));
+        assert_ne!(address("2001:db8:1:2::1"), address("2001:db8:1:3::1"));
+        assert_eq!(address("::ffff:192.0.2.1"), address("192.0.2.1"));
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_the_peer_does_not_take_stalls_its_connection_and_one_that_waits_for_news_does_not() {
+        let hands = ManualClock::new(Timestamp::from_unix_micros(0));
+        let clock = Clock::from(hands.clone());
+        let connection = Arc::new(Connection::new(0, peer(1), clock.monotonic()));
+        let owed = Owed::new(http_body_util::Full::new(Bytes::from("x")), Arc::clone(&connection), clock.clone(), None);
+        hands.advance(MAX_STALL * 2);
+        assert!(connection.is_stalled(clock.monotonic()));
+        drop(owed);
+        assert!(!connection.is_stalled(clock.monotonic()));
+
+        let news = futures_util::stream::pending::<Result<Frame<Bytes>, std::convert::Infallible>>();
+        let body = http_body_util::StreamBody::new(news);
+        let mut waiting = Owed::new(body, Arc::clone(&connection), clock.clone(), None);
+        assert!(futures_util::poll!(http_body_util::BodyExt::frame(&mut waiting)).is_pending());
+        hands.advance(MAX_STALL * 2);
+        assert!(!connection.is_stalled(clock.monotonic()));
+        drop(waiting);
+        assert_eq!(connection.owed.load(Ordering::Relaxed), 0);
+    }
+}

@@ -1,0 +1,97 @@
+//! Whether the store takes writes: the result of the last commit, kept for readiness and metrics.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use guestlane_genesys::Timestamp;
+
+use super::StoreError;
+
+/// The result of the last commit. Cheap to clone; all clones are one value.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct WriteHealth(Arc<Mutex<LastWrites>>);
+
+/// What is known of the last commits, by the monotonic clock.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LastWrites {
+    /// The last commit that succeeded.
+    pub succeeded_at: Option<Timestamp>,
+    /// The first commit that failed since then.
+    pub failing_since: Option<Timestamp>,
+}
+
+impl WriteHealth {
+    pub(crate) fn succeeded(&self, now: Timestamp) {
+        *self.lock() = LastWrites { succeeded_at: Some(now), failing_since: None };
+    }
+
+    /// Notes a failed commit, unless its cause is the row rather than the storage: one malformed row must not make a node unready.
+    pub(crate) fn failed(&self, error: &StoreError, now: Timestamp) {
+        if is_of_the_storage(error) {
+            self.lock().failing_since.get_or_insert(now);
+        }
+    }
+
+    /// Notes that the audit log's files are behind: then no session is created either.
+    pub(crate) fn audit_failed(&self, now: Timestamp) {
+        self.lock().failing_since.get_or_insert(now);
+    }
+
+    pub(crate) fn last(&self) -> LastWrites {
+        *self.lock()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, LastWrites> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether the next commit would fail, too: no space, no rights, no connection, another format.
+///
+/// PostgreSQL's classes (Appendix A of its manual): 53 insufficient resources, 57 operator intervention, 58 system error, XX internal
+/// error; 25006 read-only transaction, 42501 insufficient privilege.
+fn is_of_the_storage(error: &StoreError) -> bool {
+    match error {
+        StoreError::Postgres { code: Some(code), .. } => {
+            let code = code.code();
+            ["53", "57", "58", "XX"].iter().any(|class| code.starts_with(class)) || code == "25006" || code == "42501"
+        }
+        StoreError::LeaseLost | StoreError::Row(_) | StoreError::IllegalMove(_) => false,
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_postgres::error::SqlState;
+
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_unix_micros(seconds * 1_000_000)
+    }
+
+    fn postgres(code: SqlState) -> StoreError {
+        StoreError::Postgres { message: String::new(), code: Some(code), lost: false }
+    }
+
+    #[test]
+    fn writes_fail_from_the_first_failure_until_the_next_success() {
+        let health = WriteHealth::default();
+        health.succeeded(at(1));
+        health.failed(&postgres(SqlState::DISK_FULL), at(2));
+        health.failed(&postgres(SqlState::DISK_FULL), at(3));
+        assert_eq!(health.last(), LastWrites { succeeded_at: Some(at(1)), failing_since: Some(at(2)) });
+        health.succeeded(at(4));
+        assert_eq!(health.last(), LastWrites { succeeded_at: Some(at(4)), failing_since: None });
+    }
+
+    #[test]
+    fn a_row_that_the_database_refuses_says_nothing_of_the_storage() {
+        let health = WriteHealth::default();
+        health.failed(&postgres(SqlState::UNTRANSLATABLE_CHARACTER), at(1));
+        health.failed(&StoreError::LeaseLost, at(1));
+        assert_eq!(health.last().failing_since, None);
+        health.failed(&postgres(SqlState::READ_ONLY_SQL_TRANSACTION), at(1));
+        assert_eq!(health.last().failing_since, Some(at(1)));
+    }
+}
