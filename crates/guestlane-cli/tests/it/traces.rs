@@ -83,6 +83,7 @@ fn attribute(span: &Span, name: &str) -> Option<String> {
 #[test]
 fn one_trace_joins_request_calls_record_and_delivery() {
     const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    const OTHER_TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
     let collector = Collector::open();
     let office = Office::open(&["--quota", "off", "--fault", "conversation:503:nth=1"]);
     office.register_keys();
@@ -94,6 +95,9 @@ fn one_trace_joins_request_calls_record_and_delivery() {
     let headers = format!("content-type: application/json\r\ntraceparent: 00-{TRACE}-00f067aa0ba902b7-01\r\n");
     let opened = served.ask("POST", "/v1/sessions", &key, &headers, &json!({"guestId": "ann"}).to_string());
     assert_eq!(opened.status, 201, "{}", opened.body);
+    // A stranger decides neither what is traced nor in whose trace.
+    let stranger = format!("traceparent: 00-{OTHER_TRACE}-00f067aa0ba902b7-01\r\n");
+    assert_eq!(served.ask("GET", "/v1/sessions", "gl_none", &stranger, "").status, 401);
     while office.state()["crm"]["events"] != 1 {
         thread::park_timeout(Duration::from_millis(5));
     }
@@ -101,8 +105,12 @@ fn one_trace_joins_request_calls_record_and_delivery() {
     assert_eq!(served.ended(), 0);
 
     let spans = collector.spans();
-    let ours: Vec<_> =
-        spans.iter().filter(|span| span.trace_id.iter().map(|byte| format!("{byte:02x}")).collect::<String>() == TRACE).collect();
+    let of = |trace: &str| {
+        let hex = |span: &&Span| span.trace_id.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        spans.iter().filter(|span| hex(span) == trace).collect::<Vec<_>>()
+    };
+    assert!(of(OTHER_TRACE).is_empty(), "requests without an API key join no trace");
+    let ours = of(TRACE);
     let names: Vec<_> = ours.iter().map(|span| span.name.as_str()).collect();
     for (name, times) in [
         ("POST /v1/sessions", 1),

@@ -32,7 +32,10 @@ async fn reaches(address: &str, pem: &str) -> bool {
     let trust = Trust::from_pem(std::fs::read(&file).unwrap().as_slice()).unwrap();
     let client = Transport::new(Clock::system(), Duration::from_secs(10), &trust).unwrap();
     let request = Request::get(format!("{address}/healthz")).body(Full::default()).unwrap();
-    client.send(request, Clock::system().now() + Duration::from_secs(10)).await.is_ok_and(|answer| answer.status == 200)
+    let answer = client.send(request, Clock::system().now() + Duration::from_secs(10)).await;
+    // A browser that was here once does not come back without TLS (RFC 6797).
+    let hsts = |answer: &guestlane_genesys::transport::Answer| answer.headers["strict-transport-security"] == "max-age=31536000";
+    answer.is_ok_and(|answer| answer.status == 200 && hsts(&answer))
 }
 
 #[tokio::test]
