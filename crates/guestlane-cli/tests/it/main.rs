@@ -22,6 +22,7 @@ mod operation;
 mod ops;
 mod ops_interop;
 mod page;
+mod proxy_interop;
 mod serve;
 mod served;
 mod service_interop;

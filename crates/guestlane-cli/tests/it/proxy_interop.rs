@@ -1,0 +1,114 @@
+//! Two nodes behind a real load balancer, restarted one after the other under load: see `interop/README.md` for what this needs.
+
+use std::{
+    fs,
+    net::TcpListener,
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    thread,
+};
+
+use guestlane_test_postgres::{Server, schema_in};
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+use crate::{
+    office::Office,
+    served::{Served, ask},
+    serving::pause,
+};
+
+/// Ends the process with the test.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// As `docs/service.md` shows it: readiness decides, connections are kept, and a failed request is not repeated.
+fn haproxy(office: &Office, front: u16, nodes: [u16; 2]) -> Process {
+    let config = format!(
+        "global\n  maxconn 1000\ndefaults\n  mode http\n  timeout connect 2s\n  timeout client 60s\n  timeout server 60s\n  retries 0\n\
+         frontend front\n  bind 127.0.0.1:{front}\n  default_backend nodes\n\
+         backend nodes\n  option httpchk GET /readyz\n  default-server inter 200ms fall 2 rise 1 check\n  server a 127.0.0.1:{}\n  server b 127.0.0.1:{}\n",
+        nodes[0], nodes[1]
+    );
+    let file = office.directory.path().join("haproxy.cfg");
+    fs::write(&file, config).unwrap();
+    let started = Command::new("/usr/sbin/haproxy").arg("-f").arg(&file).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    Process(started.unwrap_or_else(|error| panic!("haproxy (Debian's package): {error}")))
+}
+
+#[test]
+#[ignore = "needs haproxy (.ci/run installs it)"]
+fn a_rolling_restart_behind_a_load_balancer_refuses_no_request() {
+    let office = Office::open(&["--quota", "off"]);
+    let server = Server::start();
+    let url = schema_in(&server.url());
+    let settings = [("GUESTLANE_DATABASE_URL", url.as_str()), ("GUESTLANE_DRAIN", "2s"), ("GUESTLANE_KEY_RATE", "off")];
+    let made =
+        office.command(&["api-keys", "create", "--name", "t", "--scope", "sessions:write"]).envs(settings).output().unwrap();
+    let key = String::from_utf8(made.stdout).unwrap().trim().to_owned();
+    let keys = office.command(&["keys", "export", "--format", "jwks"]).envs(settings).output().unwrap();
+    office.admin("PUT", "/_sim/guest-keys", &String::from_utf8(keys.stdout).unwrap());
+    let (front, ports) = (free_port(), [free_port(), free_port()]);
+    let start = |port: u16| {
+        let listen = format!("127.0.0.1:{port}");
+        let mut command = office.command(&["serve", "--json", "--listen", &listen, "--metrics-listen", "off"]);
+        command.envs(settings);
+        Served::start(command)
+    };
+    let mut nodes = ports.map(start);
+    let _haproxy = haproxy(&office, front, ports);
+    let front = format!("http://127.0.0.1:{front}");
+    while ask(&front, "GET /readyz", "", "").is_none_or(|answer| answer.status != 200) {
+        pause(20);
+    }
+
+    let (over, next) = (AtomicBool::new(false), AtomicU64::new(0));
+    let refused = thread::scope(|scope| {
+        let callers: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut refused = Vec::new();
+                    while !over.load(Ordering::Relaxed) {
+                        let guest = next.fetch_add(1, Ordering::Relaxed);
+                        let headers = format!("authorization: Bearer {key}\r\ncontent-type: application/json\r\n");
+                        let body =
+                            json!({"guestId": format!("guest-{guest}"), "idempotencyKey": format!("key-{guest}")}).to_string();
+                        let status = ask(&front, "POST /v1/sessions", &headers, &body).map(|answer| answer.status);
+                        if status != Some(201) {
+                            refused.push((guest, status));
+                        }
+                    }
+                    refused
+                })
+            })
+            .collect();
+        for (node, port) in nodes.iter_mut().zip(ports) {
+            let before = next.load(Ordering::Relaxed);
+            while next.load(Ordering::Relaxed) < before + 50 {
+                pause(20);
+            }
+            node.signal(Signal::SIGTERM);
+            assert_eq!(node.child.wait().unwrap().code(), Some(0));
+            *node = start(port);
+            while node.try_ask("GET", "/readyz", "", "", "").is_none_or(|answer| answer.status != 200) {
+                pause(20);
+            }
+            pause(500); // the load balancer finds out, too
+        }
+        over.store(true, Ordering::Relaxed);
+        callers.into_iter().flat_map(|caller| caller.join().unwrap()).collect::<Vec<_>>()
+    });
+    let guests = next.load(Ordering::Relaxed);
+    assert!(refused.is_empty(), "{} of {guests}: {refused:?}", refused.len());
+    office.assert_each_guest_once(guests);
+}
