@@ -14,6 +14,7 @@ use guestlane::{
     Clock, Error, Lane, Timestamp,
     api_key::{ApiKeys, HashKey},
     config::ServiceSettings,
+    error::Code,
     intake::Intake,
     request::QueueId,
     store::{ReadLimits, Store},
@@ -60,6 +61,7 @@ pub struct Service {
     drain: Duration,
     draining: AtomicBool,
     unauthenticated_log: LogLimit,
+    store_log: LogLimit,
     anonymous_log: LogLimit,
     checking: Arc<tokio::sync::Mutex<()>>,
     ending: CancellationToken,
@@ -100,6 +102,7 @@ impl Service {
             drain: settings.drain,
             draining: AtomicBool::new(false),
             unauthenticated_log: LogLimit::new(10, Duration::from_secs(10)),
+            store_log: LogLimit::new(1, Duration::from_secs(10)),
             anonymous_log: LogLimit::new(50, Duration::from_secs(10)),
             checking: Arc::default(),
             ending: CancellationToken::new(),
@@ -190,7 +193,16 @@ impl Service {
 
     /// What is told of an error.
     pub(crate) fn problem(&self, error: impl Into<guestlane::Error>) -> Problem {
-        Problem::of(&error.into(), self.clock().now())
+        let error = error.into();
+        let problem = Problem::of(&error, self.clock().now());
+        if problem.code() != Code::StoreFailed.name() {
+            return problem;
+        }
+        // The reason may name hosts and users of the database: it is for the operator, and logged once for all requests that meet it.
+        if let Some(left_out) = self.store_log.allow(self.clock().monotonic()) {
+            warn!(error = guestlane::error::chain(&error), left_out, "the store failed; requests are answered 503");
+        }
+        problem.without_reason("the store failed", "send it again after so many seconds, under the same idempotency key")
     }
 
     pub(crate) fn queue(&self) -> Option<QueueId> {

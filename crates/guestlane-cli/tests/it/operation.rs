@@ -98,9 +98,11 @@ fn a_database_that_hangs_makes_a_node_unready_and_leaves_it_alive() {
     let office = Office::open(&["--quota", "off"]);
     let url = proxy.url(&url, server.port());
     let settings = [("GUESTLANE_DATABASE_URL", url.as_str())];
-    let key =
-        office.command(&["api-keys", "create", "--name", "t", "--scope", "sessions:write"]).envs(settings).output().unwrap();
-    let key = String::from_utf8(key.stdout).unwrap().trim().to_owned();
+    let make = |scope| {
+        let made = office.command(&["api-keys", "create", "--name", "t", "--scope", scope]).envs(settings).output().unwrap();
+        String::from_utf8(made.stdout).unwrap().trim().to_owned()
+    };
+    let (key, read) = (make("sessions:write"), make("sessions:read"));
     let served = office.serve(&[], &settings);
     until_ready_is(&served, 200);
     proxy.silence();
@@ -116,6 +118,14 @@ fn a_database_that_hangs_makes_a_node_unready_and_leaves_it_alive() {
     assert_eq!(served.ask("GET", "/healthz", "", "", "").status, 200);
     let metrics = served.scrape();
     assert_eq!((metric(&metrics, "guestlane_store_up"), metric(&metrics, "guestlane_ready")), (0.0, 0.0));
+    proxy.mend();
+    until_ready_is(&served, 200);
+    // Away altogether: the answer to a caller names no host either, and the log does.
+    proxy.cut();
+    let away = served.ask("GET", "/v1/sessions", &read, "", "");
+    assert_eq!((away.status, away.json()["detail"].as_str()), (503, Some("the store failed")));
+    assert!(!away.body.contains("127.0.0.1") && !away.body.contains("postgres"), "{}", away.body);
+    assert!(served.log.lock().unwrap().contains("requests are answered 503"));
     proxy.mend();
     until_ready_is(&served, 200);
     let keys = office.command(&["keys", "export", "--format", "jwks"]).envs(settings).output().unwrap();
