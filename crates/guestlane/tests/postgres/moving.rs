@@ -363,3 +363,19 @@ async fn a_database_with_another_store_in_it_is_left_alone() {
     let told = try_copy(&places, world.postgres.as_ref().unwrap(), &Seams::default()).await.unwrap();
     assert!(matches!(told, Err(CopyError::NotEmpty)), "{told:?}");
 }
+
+/// A node found the database empty, and before its first row a move began: both had the database.
+#[tokio::test]
+async fn a_node_that_starts_while_a_move_begins_does_not_get_its_database() {
+    let (world, places) = world_in_a_file().await;
+    let to = world.postgres.clone().unwrap();
+    let key = world.lane().await.store().signing_keys().await.unwrap().remove(0);
+    let database = Database::Postgres(Box::new(to.parse().unwrap()));
+    let node = world.directory.path().join("node");
+    let node = guestlane::store::Store::open(&database, &node, &world.clock(), &Seams::default()).await.unwrap();
+    let dies = Seams::new(|seam| seam == Seam::MoveMarked);
+    assert!(try_copy(&places, &to, &dies).await.is_err(), "the move dies once it has the database");
+    assert!(matches!(node.add_signing_key(key).await, Err(StoreError::HalfCopied(_))));
+    drop(node);
+    try_copy(&places, &to, &Seams::default()).await.unwrap().unwrap();
+}

@@ -19,7 +19,7 @@ use rusqlite::{Connection as File, OpenFlags, OptionalExtension, TransactionBeha
 
 use super::{
     PostgresUrl, StoreError,
-    postgres::{Connection, Home, is_served_by_one, migrate},
+    postgres::{Connection, Home, LOCK, is_served_by_one, migrate},
     sqlite::{self, Marked},
     trusted_time::{HORIZON, MARK},
 };
@@ -213,20 +213,38 @@ fn begin(file: &File, database: &mut Connection, now: Timestamp) -> Result<(), C
     const STORE_ID: &str = "SELECT value FROM property WHERE name = 'store_id'";
     let source: Option<String> = file.query_row(STORE_ID, [], |row| row.get(0)).optional()?;
     let source = source.ok_or(StoreError::Row("property.store_id"))?.into_bytes();
-    let known = database.query_opt("SELECT source, done_at IS NOT NULL FROM copied", &[])?;
+    match database.transaction(|tx| take(tx, &source, now))? {
+        Taken::Ours => Ok(()),
+        Taken::Finished => Err(CopyError::Done),
+        Taken::Others => Err(CopyError::NotEmpty),
+    }
+}
+
+/// Whose a database is.
+enum Taken {
+    Ours,
+    Finished,
+    Others,
+}
+
+/// Takes an empty database for the move. A node that starts at the same moment writes its first row under the same lock: one of the
+/// two sees the other.
+fn take(tx: &mut Connection, source: &[u8], now: Timestamp) -> Result<Taken, StoreError> {
+    tx.query("SELECT pg_advisory_xact_lock($1)", &[&LOCK])?;
+    let known = tx.query_opt("SELECT source, done_at IS NOT NULL FROM copied", &[])?;
     match known.map(|row| (row.get::<_, Vec<u8>>(0), row.get::<_, bool>(1))) {
-        Some((known, true)) if known == source => return Err(CopyError::Done),
-        Some((known, false)) if known == source => return Ok(()),
-        Some(_) => return Err(CopyError::NotEmpty),
+        Some((known, true)) if known == source => return Ok(Taken::Finished),
+        Some((known, false)) if known == source => return Ok(Taken::Ours),
+        Some(_) => return Ok(Taken::Others),
         None => {}
     }
     for table in ["session", "signing_key", "platform", "audit_log"] {
-        if count_there(database, table)? > 0 {
-            return Err(CopyError::NotEmpty);
+        if tx.query_one(&format!("SELECT EXISTS (SELECT 1 FROM {table})"), &[])?.get(0) {
+            return Ok(Taken::Others);
         }
     }
-    database.execute("INSERT INTO copied (source, begun_at) VALUES ($1, $2)", &[&source, &now.unix_micros()])?;
-    Ok(())
+    tx.execute("INSERT INTO copied (source, begun_at) VALUES ($1, $2)", &[&source, &now.unix_micros()])?;
+    Ok(Taken::Ours)
 }
 
 /// The file of a log that goes on, if it is not where it should.
@@ -242,11 +260,6 @@ fn differs(what: impl Into<String>, from: impl ToString, to: impl ToString) -> C
 
 fn count(file: &File, table: &str) -> Result<u64, CopyError> {
     Ok(file.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))?)
-}
-
-fn count_there(database: &mut Connection, table: &str) -> Result<u64, CopyError> {
-    let row = database.query_one(&format!("SELECT count(*) FROM {table}"), &[])?;
-    Ok(row.get::<_, i64>(0).unsigned_abs())
 }
 
 /// Each log's lines, as they arrived, lead to the root that the file signed.

@@ -230,7 +230,7 @@ impl Connection {
 
     /// Runs `work` in a transaction, again from its beginning when the connection breaks, or two transactions stand in each other's way: so it must
     /// do no harm if it has been done.
-    pub(super) fn transaction<T>(&mut self, mut work: impl FnMut(&mut Self) -> Asked<T>) -> Asked<T> {
+    pub(crate) fn transaction<T>(&mut self, mut work: impl FnMut(&mut Self) -> Asked<T>) -> Asked<T> {
         self.repeated(|connection| {
             connection.within("BEGIN", |connection| {
                 let value = work(connection)?;

@@ -6,6 +6,7 @@ use super::{
     Postgres,
     changes::CHANGED,
     connection::{Asked, Connection},
+    migrations::LOCK,
 };
 use crate::{
     audit::{ChangeAction, Entry},
@@ -13,13 +14,27 @@ use crate::{
     token::{KeyLife, Revocation, StoredKey},
 };
 
+/// A node's first row: not in a database that a move has taken since the node looked. The move takes the same lock for itself alone.
+fn refuse_while_copied(tx: &mut Connection, at: &str) -> Asked<()> {
+    tx.query("SELECT pg_advisory_xact_lock_shared($1)", &[&LOCK])?;
+    match tx.query_opt("SELECT 1 FROM copied WHERE done_at IS NULL", &[])? {
+        Some(_) => Err(StoreError::HalfCopied(at.to_owned())),
+        None => Ok(()),
+    }
+}
+
 impl Postgres {
     pub(crate) async fn signing_keys(&self) -> Result<Vec<StoredKey>, StoreError> {
         self.workers.ask(keys).await
     }
 
     pub(crate) async fn add_signing_key(&self, key: StoredKey) -> Result<(), StoreError> {
-        self.workers.write(move |tx| insert(tx, &key)).await
+        let at = self.url.to_string();
+        let add = move |tx: &mut Connection| {
+            refuse_while_copied(tx, &at)?;
+            insert(tx, &key)
+        };
+        self.workers.write(add).await
     }
 
     pub(crate) async fn add_next_key(

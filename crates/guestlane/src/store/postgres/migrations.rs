@@ -7,7 +7,7 @@ use crate::store::StoreError;
 const FORMATS: &[&str] = &[include_str!("format_1.sql"), include_str!("format_2.sql")];
 
 /// Of two processes that start at once, one brings the database up, and the other one waits. Means nothing.
-const LOCK: i64 = 0x6775_6573_746c_616e;
+pub(crate) const LOCK: i64 = 0x6775_6573_746c_616e;
 
 /// The format that this version writes.
 pub(super) fn known() -> u32 {

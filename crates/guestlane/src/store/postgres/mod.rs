@@ -43,7 +43,7 @@ use crate::audit::NoteSigner;
 use connection::Asked;
 pub(super) use connection::Connection;
 pub(super) use log::Home;
-pub(super) use migrations::run as migrate;
+pub(super) use migrations::{LOCK, run as migrate};
 use workers::Workers;
 use writer::Writer;
 
