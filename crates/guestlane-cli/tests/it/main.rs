@@ -27,3 +27,4 @@ mod service_interop;
 mod serving;
 mod state;
 mod traces;
+mod urls;
