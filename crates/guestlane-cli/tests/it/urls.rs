@@ -78,7 +78,7 @@ fn a_password_in_a_malformed_url_is_found_nowhere() {
             }
         }
     }
-    assert_eq!(office.state()["calls"]["token"], 0);
+    office.assert_each_guest_once(0);
 }
 
 #[test]
