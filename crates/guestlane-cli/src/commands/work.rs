@@ -15,6 +15,7 @@ pub(crate) async fn run(global: &Global, args: &args::Work) -> anyhow::Result<Ex
     let mut settings = settings::load(global)?;
     settings.add_flag(QUOTA, args.quota.clone());
     log::set_level(&settings, "info", global.verbose)?;
+    settings.traces()?;
     is_shared(&settings)?;
     let lane = Lane::open(settings.lane(false)?, Clock::system()).await?;
     let intake = Arc::new(Intake::new(Arc::clone(&lane), args.concurrency.map_or(Intake::CEILING, usize::from)));

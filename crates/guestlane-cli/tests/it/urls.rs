@@ -177,3 +177,23 @@ fn an_unknown_variable_is_warned_of_once_without_its_value() {
         assert!(!format!("{}{}", told.stdout, told.stderr).contains("hunter2"));
     }
 }
+
+#[test]
+fn a_wrong_setting_is_named_with_its_source_before_a_port_is_opened() {
+    let office = Office::open(&[]);
+    office.write("guestlane.toml", "[genesys]\nqueue_id = \"sales\"\n[log]\nlevel = \"loud\"\n");
+    for (name, value, says) in [
+        ("GUESTLANE_LOG_LEVEL", "info", "GENESYS_QUEUE_ID (genesys.queue_id in guestlane.toml)"),
+        ("GUESTLANE_LOG_LEVEL", "", "GUESTLANE_LOG_LEVEL (log.level in guestlane.toml)"),
+        ("GUESTLANE_LOG_FORMAT", "xml", "GUESTLANE_LOG_FORMAT: cannot be used"),
+        ("GUESTLANE_OTLP_ENDPOINT", "garbage", "GUESTLANE_OTLP_ENDPOINT: is not a URL"),
+    ] {
+        let mut command = office.command(&["serve"]);
+        command.env_remove("GENESYS_QUEUE_ID").env(name, value);
+        if name == "GUESTLANE_OTLP_ENDPOINT" {
+            command.env("GUESTLANE_LOG_LEVEL", "info");
+        }
+        let ended = Ended::of(command.output().unwrap());
+        assert!(ended.code == 2 && ended.stderr.contains(says), "{says}\n{}", ended.stderr);
+    }
+}

@@ -274,6 +274,19 @@ impl Settings {
         self.get(env).map(|(value, _)| value)
     }
 
+    /// A setting that cannot be used, with the source of its value.
+    pub fn invalid(&self, env: &str, reason: impl Into<String>, fix: &str) -> Invalid {
+        let field = match self.get(env).map_or(Origin::Default, |(_, origin)| origin) {
+            Origin::Default | Origin::Environment => env.to_owned(),
+            Origin::File(path) => {
+                let key = SETTINGS.iter().find(|setting| setting.env == env).map_or(env, |setting| setting.key);
+                format!("{env} ({key} in {})", path.display())
+            }
+            Origin::Flag => format!("{env} (flag)"),
+        };
+        Invalid::new(field, reason, fix)
+    }
+
     /// Where things are kept. Needs no settings of the platform.
     pub fn places(&self) -> Result<Places, Error> {
         let mut reader = Reader::new(self);
@@ -290,7 +303,7 @@ impl Settings {
 
     /// The queue of sessions that name none.
     pub fn default_queue(&self) -> Result<Option<QueueId>, Error> {
-        let parse = |text: &str| text.parse().map_err(|invalid: Invalid| Invalid { field: QUEUE_ID.to_owned(), ..invalid });
+        let parse = |text: &str| text.parse().map_err(|invalid: Invalid| self.invalid(QUEUE_ID, invalid.reason, &invalid.fix));
         self.value(QUEUE_ID).map(parse).transpose().map_err(|invalid| Error::Settings(vec![invalid]))
     }
 
@@ -386,16 +399,7 @@ impl<'a> Reader<'a> {
     }
 
     fn refuse(&mut self, env: &str, reason: impl Into<String>, fix: &str) {
-        let origin = self.settings.get(env).map_or(Origin::Default, |(_, origin)| origin);
-        let field = match origin {
-            Origin::Default | Origin::Environment => env.to_owned(),
-            Origin::File(path) => {
-                let key = SETTINGS.iter().find(|setting| setting.env == env).map_or(env, |setting| setting.key);
-                format!("{env} ({key} in {})", path.display())
-            }
-            Origin::Flag => format!("{env} (flag)"),
-        };
-        self.refused.push(Invalid::new(field, reason, fix));
+        self.refused.push(self.settings.invalid(env, reason, fix));
     }
 
     fn parsed<T>(&mut self, env: &str, fix: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
