@@ -5,7 +5,6 @@ use std::{io::IsTerminal, sync::OnceLock};
 use guestlane::{
     Error,
     config::{LOG_FORMAT, LOG_LEVEL, Origin, Settings},
-    request::Invalid,
     trace,
 };
 use tracing_subscriber::{
@@ -52,18 +51,19 @@ pub(crate) fn wants_json(settings: &Settings) -> Result<bool, Error> {
     match settings.get(LOG_FORMAT).map(|(format, _)| format) {
         Some("json") => Ok(true),
         Some("text") | None => Ok(false),
-        Some(_) => Err(refused(LOG_FORMAT, "write text or json")),
+        Some(_) => Err(refused(settings, LOG_FORMAT, "write text or json")),
     }
 }
 
 /// How much the log says from now on: as the settings say, else `by_default`.
 pub(crate) fn set_level(settings: &Settings, by_default: &str, verbose: u8) -> Result<(), Error> {
+    wants_json(settings)?;
     let level = match settings.get(LOG_LEVEL) {
         Some((level, origin)) if origin != Origin::Default => level,
         _ => by_default,
     };
     if !["error", "warn", "info", "debug"].contains(&level) {
-        return Err(refused(LOG_LEVEL, "write error, warn, info or debug"));
+        return Err(refused(settings, LOG_LEVEL, "write error, warn, info or debug"));
     }
     if let Some(handle) = LEVEL.get() {
         let _ = handle.reload(filter(level, verbose));
@@ -78,6 +78,6 @@ pub(crate) fn say_only(level: &str, verbose: u8) {
     }
 }
 
-fn refused(setting: &str, fix: &str) -> Error {
-    Error::Settings(vec![Invalid::new(setting, "cannot be used", fix)])
+fn refused(settings: &Settings, setting: &str, fix: &str) -> Error {
+    Error::Settings(vec![settings.invalid(setting, "cannot be used", fix)])
 }

@@ -44,9 +44,20 @@ fn start_log(args: &Args, runtime: &tokio::runtime::Runtime) -> Option<traces::T
     let settings = settings::load(&args.global).ok();
     let json = settings.as_ref().is_some_and(|settings| log::wants_json(settings).unwrap_or(false));
     let _in_runtime = runtime.enter();
-    let traces = settings.and_then(|settings| traces::Traces::start(&settings).ok().flatten());
+    let traces = settings.as_ref().and_then(|settings| traces::Traces::start(settings).ok().flatten());
     log::start(args.global.verbose, json, traces.as_ref());
+    if let (Some(settings), false) = (&settings, is_without_settings(&args.command)) {
+        for unknown in settings.unknown_variables() {
+            let (variable, nearest) = (&unknown.name, unknown.nearest);
+            tracing::warn!(variable, nearest, "unknown environment variable; it has no effect");
+        }
+    }
     traces
+}
+
+/// Commands that use no settings, and `doctor`, which has a finding for each unknown variable.
+fn is_without_settings(command: &Command) -> bool {
+    matches!(command, Command::Doctor | Command::Completions { .. } | Command::Demo(_) | Command::Simulate(_) | Command::Bench(_))
 }
 
 async fn run(args: &Args) -> anyhow::Result<ExitCode> {

@@ -1,6 +1,7 @@
 //! Reads settings from their three places. The only code that looks at the environment.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     os::unix::fs::MetadataExt,
     path::{Component, Path, PathBuf},
@@ -8,7 +9,7 @@ use std::{
 
 use guestlane::{
     Error,
-    config::{STATE_DIR, Settings},
+    config::{SETTINGS, STATE_DIR, Settings},
     request::Invalid,
 };
 
@@ -30,12 +31,31 @@ pub(crate) fn load(global: &Global) -> Result<Settings, Error> {
             return Err(Error::Settings(vec![invalid]));
         }
     }
-    settings.add_environment(|name| {
-        #[expect(clippy::disallowed_methods, reason = "this is the place")]
-        std::env::var(name).ok()
-    });
-    settings.add_flag(STATE_DIR, global.state_dir.as_ref().map(|path| path.display().to_string()));
-    Ok(settings)
+    let mut refused = Vec::new();
+    let mut variables = BTreeMap::new();
+    #[expect(clippy::disallowed_methods, reason = "this is the place")]
+    for (name, value) in std::env::vars_os() {
+        let Ok(name) = name.into_string() else { continue };
+        match value.into_string() {
+            Ok(value) => drop(variables.insert(name, value)),
+            Err(_) if SETTINGS.iter().any(|setting| setting.env == name) => refused.push(not_utf8(&name)),
+            Err(_) => {}
+        }
+    }
+    let state_dir = global.state_dir.as_ref().map(|path| path.to_str().ok_or_else(|| not_utf8("--state-dir")));
+    match state_dir.transpose() {
+        Ok(state_dir) => {
+            settings.add_environment(|name| variables.get(name).cloned());
+            settings.look_for_unknown(variables.keys().map(String::as_str));
+            settings.add_flag(STATE_DIR, state_dir.map(str::to_owned));
+        }
+        Err(invalid) => refused.push(invalid),
+    }
+    if refused.is_empty() { Ok(settings) } else { Err(Error::Settings(refused)) }
+}
+
+fn not_utf8(field: &str) -> Invalid {
+    Invalid::new(field, "is not UTF-8", "write it in UTF-8")
 }
 
 /// The absolute form of a path as it was written: links are not resolved, neither in the path nor

@@ -1,7 +1,7 @@
 //! Files of certificates in PEM (RFC 7468). The usual readers skip what they do not understand;
 //! here nothing is left out silently.
 
-use rustls::pki_types::{CertificateDer, pem::PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 /// The file cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,7 +35,63 @@ pub enum InvalidPem {
     },
 }
 
+/// The file has no private key that can be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidKey {
+    /// No private key is in it.
+    #[error("has no private key in PEM")]
+    Empty,
+    /// Text stands in front of a section's first line, on the same line.
+    #[error("has text in front of -----BEGIN in line {0}: begin a new line there, or the section is left out")]
+    Glued(usize),
+    /// The key is encrypted, and nothing asks for its password.
+    #[error("has an encrypted private key in line {0}; decrypt it: openssl pkey -in FILE -out NEW")]
+    Encrypted(usize),
+    /// A key in a form that is not read.
+    #[error("has a private key in line {0} in a form that is not read; convert it: openssl pkey -in FILE -out NEW")]
+    Form(usize),
+    /// More than one: which one counts would be a guess.
+    #[error("has a second private key in line {0}: keep the one that belongs to the certificate")]
+    Second(usize),
+    /// The section is damaged. The reader's own words may repeat a part of the key.
+    #[error("has a private key in line {0} that is damaged")]
+    Damaged(usize),
+}
+
 const BEGIN: &str = "-----BEGIN";
+
+/// The one private key of a file: PKCS#8, PKCS#1 or SEC1. Certificates and parameters beside it are
+/// skipped: some programs keep them in one file.
+///
+/// # Errors
+///
+/// There is none, more than one, or one that is encrypted, damaged or in another form.
+pub fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, InvalidKey> {
+    let pem = normalized(pem);
+    let text = String::from_utf8_lossy(&pem);
+    let mut key = None;
+    for (line, number) in text.lines().zip(1..) {
+        let Some(at) = line.find(BEGIN) else {
+            // RFC 1421, as `openssl rsa -aes256` writes it.
+            if key.is_some() && line.starts_with("Proc-Type:") && line.contains("ENCRYPTED") {
+                return Err(InvalidKey::Encrypted(number));
+            }
+            continue;
+        };
+        if at > 0 || line[BEGIN.len()..].contains(BEGIN) {
+            return Err(InvalidKey::Glued(number));
+        }
+        match line[BEGIN.len()..].trim().trim_matches('-').trim() {
+            "PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY" if key.is_none() => key = Some(number),
+            "PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY" => return Err(InvalidKey::Second(number)),
+            "ENCRYPTED PRIVATE KEY" => return Err(InvalidKey::Encrypted(number)),
+            label if label.ends_with("PRIVATE KEY") => return Err(InvalidKey::Form(number)),
+            _ => {}
+        }
+    }
+    let line = key.ok_or(InvalidKey::Empty)?;
+    PrivateKeyDer::from_pem_slice(&pem).map_err(|_| InvalidKey::Damaged(line))
+}
 
 /// All certificates of a file. Private keys and parameters beside them are skipped: some programs
 /// keep them in one file.
@@ -108,6 +164,26 @@ mod tests {
         assert_eq!(count(&format!("{key}{FIRST}")), Ok(1));
         assert_eq!(count(""), Err(InvalidPem::Empty));
         assert_eq!(count(key), Err(InvalidPem::Empty));
+    }
+
+    #[test]
+    fn the_one_private_key_of_a_file_is_read_or_refused_with_its_line() {
+        let section = |label: &str| format!("-----BEGIN {label}-----\nAAAA\n-----END {label}-----\n");
+        let key = section("PRIVATE KEY");
+        let read = |text: &str| private_key(text.as_bytes()).map(|_| ());
+        for good in
+            [key.clone(), format!("\u{feff}{key}"), key.replace('\n', "\r\n"), format!("{FIRST}{key}"), section("EC PRIVATE KEY")]
+        {
+            assert_eq!(read(&good), Ok(()), "{good:?}");
+        }
+        assert_eq!(read(FIRST), Err(InvalidKey::Empty));
+        assert_eq!(read(&format!("{key}{key}")), Err(InvalidKey::Second(4)));
+        assert_eq!(read(&format!("{}{key}", FIRST.trim_end())), Err(InvalidKey::Glued(3)));
+        assert_eq!(read(&section("ENCRYPTED PRIVATE KEY")), Err(InvalidKey::Encrypted(1)));
+        assert_eq!(read(&section("OPENSSH PRIVATE KEY")), Err(InvalidKey::Form(1)));
+        let legacy = section("RSA PRIVATE KEY").replace("AAAA", "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nAAAA");
+        assert_eq!(read(&legacy), Err(InvalidKey::Encrypted(2)));
+        assert_eq!(read("-----BEGIN PRIVATE KEY-----\nhunter2*\n-----END PRIVATE KEY-----\n"), Err(InvalidKey::Damaged(1)));
     }
 
     #[test]

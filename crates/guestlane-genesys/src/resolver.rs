@@ -32,11 +32,47 @@ impl Service<Name> for SystemResolver {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        if name.as_str().ends_with(".localhost") {
-            let here = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
-            return Box::pin(async { Ok(here.into_iter()) });
+        if is_this_machine(name.as_str()) {
+            return Box::pin(async move { Ok(addresses_here(name.as_str()).await.into_iter()) });
         }
         let asking = self.0.call(name);
         Box::pin(async { Ok(asking.await?.collect::<Vec<_>>().into_iter()) })
+    }
+}
+
+/// Whether a name is one of this machine: `localhost`, or one under it.
+pub fn is_this_machine(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+    name == "localhost" || name.ends_with(".localhost")
+}
+
+/// The addresses of a name of this machine, each with port 0. What the system's resolver says
+/// counts only as far as it is loopback: plain http is sent there.
+pub async fn addresses_here(name: &str) -> Vec<SocketAddr> {
+    let asked = match name.eq_ignore_ascii_case("localhost") {
+        true => tokio::net::lookup_host((name, 0)).await.map(Iterator::collect).unwrap_or_default(),
+        false => Vec::new(),
+    };
+    let mut here: Vec<_> = asked.into_iter().filter(|address: &SocketAddr| address.ip().is_loopback()).collect();
+    if here.is_empty() {
+        here.push(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+    }
+    here
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn names_under_localhost_are_this_machine_whatever_the_system_says() {
+        for name in ["localhost", "LOCALHOST", "localhost.", "crm.localhost", "Crm.LocalHost."] {
+            assert!(is_this_machine(name), "{name}");
+            let addresses = SystemResolver::new().call(name.parse().unwrap()).await.unwrap().collect::<Vec<_>>();
+            assert!(!addresses.is_empty() && addresses.iter().all(|address| address.ip().is_loopback()), "{name}: {addresses:?}");
+        }
+        for name in ["localhost.example", "notlocalhost", "crm.example"] {
+            assert!(!is_this_machine(name), "{name}");
+        }
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper_rustls::{ConfigBuilderExt, HttpsConnector};
+use hyper_rustls::HttpsConnector;
 use hyper_util::{
     client::legacy::{
         Client,
@@ -15,7 +15,6 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 use rustix::io::Errno;
-use rustls::ClientConfig;
 use tracing::{Level, enabled, trace};
 
 use crate::{
@@ -23,6 +22,7 @@ use crate::{
     error::{CallError, Refusal},
     foreign::{CorrelationId, ErrorCode, Sentence, lenient, one_line},
     resolver::SystemResolver,
+    tls_error,
     trust::Trust,
     wire_log,
 };
@@ -176,13 +176,7 @@ where
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(CONNECT_LIMIT));
-        let tls = match trust.own_roots().map_err(|error| NoTrustRoots(Box::new(error)))? {
-            Some(config) => config,
-            None => {
-                let system = ClientConfig::builder().try_with_platform_verifier();
-                system.map_err(|error| NoTrustRoots(Box::new(error)))?.with_no_client_auth()
-            }
-        };
+        let tls = trust.client_config(None).map_err(|error| NoTrustRoots(Box::new(error)))?;
         let client = |protocols: &[&[u8]]| {
             let mut tls = tls.clone();
             tls.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
@@ -344,8 +338,11 @@ fn is_local(error: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 /// An error and its causes on one line; hyper's own message says only «client error». It may name
-/// what the other side sent: a certificate's names, for example.
+/// what the other side sent: a certificate's names, for example. A failure of TLS is a sentence.
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    if let Some(sentence) = tls_error::explain(error) {
+        return sentence;
+    }
     let mut line = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

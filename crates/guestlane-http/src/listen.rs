@@ -16,7 +16,7 @@ use guestlane::{
     config::{ServiceSettings, TlsFiles},
     request::Invalid,
 };
-use guestlane_genesys::pem;
+use guestlane_genesys::{pem, tls_error};
 use hyper_util::rt::TokioTimer;
 use tracing::{info, warn};
 
@@ -249,7 +249,9 @@ fn bounded<A: axum_server::Address, Acceptor>(mut server: Server<A, Acceptor>) -
 fn read_files(files: &TlsFiles) -> io::Result<(Vec<u8>, Vec<u8>)> {
     let chain = pem::normalized(&std::fs::read(&files.cert)?);
     pem::certificates(&chain).map_err(|error| io::Error::other(format!("the chain {error}")))?;
-    Ok((chain, pem::normalized(&std::fs::read(&files.key)?)))
+    let key = pem::normalized(&std::fs::read(&files.key)?);
+    pem::private_key(&key).map_err(|error| io::Error::other(format!("the key {error}")))?;
+    Ok((chain, key))
 }
 
 async fn read_certificate(files: &TlsFiles) -> Result<RustlsConfig, Invalid> {
@@ -259,6 +261,7 @@ async fn read_certificate(files: &TlsFiles) -> Result<RustlsConfig, Invalid> {
     };
     read.await.map_err(|error| {
         let field = format!("GUESTLANE_TLS_CERT_FILE {}", files.cert.display());
+        let error = tls_error::explain(&error).unwrap_or_else(|| error.to_string());
         let reason = format!("and its key {} cannot be used: {error}", files.key.display());
         Invalid::new(field, reason, "name the chain and its private key, both in PEM")
     })
@@ -276,7 +279,8 @@ async fn reload(config: &RustlsConfig, files: &TlsFiles) -> bool {
             true
         }
         Err(error) => {
-            warn!(%error, file = %files.cert.display(), "the certificate cannot be read; the old one is kept");
+            let error = tls_error::explain(&error).unwrap_or_else(|| error.to_string());
+            warn!(error, file = %files.cert.display(), "the certificate cannot be read; the old one is kept");
             false
         }
     }

@@ -27,6 +27,7 @@ pub(crate) async fn run(global: &Global, args: &Serve) -> anyhow::Result<ExitCod
     let settings = load(global, args)?;
     log::set_level(&settings, "info", global.verbose)?;
     let service_settings = settings.service()?;
+    settings.traces()?;
     let config = settings.lane(false)?;
     if args.work {
         is_shared(&settings)?;

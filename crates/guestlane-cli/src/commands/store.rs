@@ -31,7 +31,8 @@ pub(crate) async fn run(global: &Global, command: &args::Store) -> anyhow::Resul
 }
 
 fn parse(flag: &'static str, text: &str) -> Result<Database, Invalid> {
-    text.parse().map_err(|invalid: InvalidDatabase| Invalid::new(flag, invalid.reason, invalid.fix))
+    // As any setting: without white space at its ends.
+    text.trim().parse().map_err(|invalid: InvalidDatabase| Invalid::new(flag, invalid.reason, invalid.fix))
 }
 
 async fn move_store(global: &Global, file: PathBuf, database: PostgresUrl) -> anyhow::Result<ExitCode> {

@@ -25,6 +25,7 @@ pub(crate) async fn run(global: &Global, args: &args::Work) -> anyhow::Result<Ex
     settings.add_flag(QUOTA, args.quota.clone());
     settings.add_flag(METRICS_LISTEN, args.metrics_listen.clone());
     log::set_level(&settings, "info", global.verbose)?;
+    settings.traces()?;
     is_shared(&settings)?;
     let service_settings = settings.service()?;
     // By default a worker has no listener: several may share a machine with a service.

@@ -29,3 +29,4 @@ mod service_interop;
 mod serving;
 mod state;
 mod traces;
+mod urls;

@@ -1,6 +1,6 @@
 //! TLS by files, read again while connections go on; and never beyond this machine without a key.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use guestlane::{
     Clock, Lane, Trust,
@@ -72,6 +72,42 @@ async fn a_certificate_is_replaced_while_the_service_runs() {
     reload.reload().await;
     assert!(reaches(&address, &second).await, "one that cannot be read changes nothing");
     serving.abort();
+}
+
+/// What `openssl req -x509` makes: the certificate of a server, and an authority's (CA:TRUE).
+#[tokio::test]
+async fn a_certificate_that_is_its_own_authority_is_believed_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let own_authority = |name: &str| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let files =
+            TlsFiles { cert: directory.path().join(format!("{name}.pem")), key: directory.path().join(format!("{name}.key")) };
+        let pem = params.self_signed(&key).unwrap().pem();
+        std::fs::write(&files.cert, &pem).unwrap();
+        std::fs::write(&files.key, key.serialize_pem()).unwrap();
+        (files, pem)
+    };
+    let ((files, own), (other_files, another)) = (own_authority("own"), own_authority("another"));
+    let world = World::new().await; // for its lane
+    let mut settings = settings();
+    settings.tls = Some(files.clone());
+    let service = Service::open(world.lane.clone(), &settings, None).await.unwrap();
+    let listening = Listening::bind(Arc::clone(&service), &settings).await.unwrap();
+    let port = listening.address().unwrap().port();
+    let serving = tokio::spawn(listening.serve(std::future::pending()));
+    assert!(reaches(&format!("https://localhost:{port}"), &own).await);
+    assert!(!reaches(&format!("https://localhost:{port}"), &another).await, "another one of the same name");
+    assert!(!reaches(&format!("https://127.0.0.1:{port}"), &own).await, "it has no such name");
+    serving.abort();
+
+    settings.tls = Some(TlsFiles { cert: files.cert.clone(), key: other_files.key });
+    let refused = Listening::bind(Arc::clone(&service), &settings).await.err().unwrap().to_string();
+    assert!(refused.contains("the private key does not belong to the certificate"), "{refused}");
+    settings.tls = Some(TlsFiles { cert: files.cert.clone(), key: files.cert });
+    let refused = Listening::bind(service, &settings).await.err().unwrap().to_string();
+    assert!(refused.contains("the key has no private key in PEM"), "{refused}");
 }
 
 async fn bind(lane: &std::sync::Arc<Lane>, listen: &str) -> Result<Listening, CannotListen> {

@@ -2,12 +2,18 @@
 
 mod platform;
 mod service;
+mod unknown;
+mod url;
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    path::PathBuf,
+    time::Duration,
+};
 
-use guestlane_genesys::{Patience, Rate, RetryPolicy, Seams, is_loopback};
+use guestlane_genesys::{Patience, Rate, RetryPolicy, Seams};
 use secrecy::SecretString;
-use url::Url;
 
 use crate::{
     error::Error,
@@ -136,6 +142,7 @@ settings! {
 }
 
 pub use service::{ServiceSettings, TlsFiles};
+pub use unknown::UnknownVariable;
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -163,15 +170,36 @@ impl fmt::Display for Origin {
 
 /// All values that were set, with where each came from.
 #[derive(Clone, Default)]
-pub struct Settings(BTreeMap<&'static str, (String, Origin)>);
+pub struct Settings {
+    values: BTreeMap<&'static str, (String, Origin)>,
+    /// Those whose whole value stands in quotation marks, which are part of it.
+    quoted: BTreeSet<&'static str>,
+    unknown: Vec<UnknownVariable>,
+}
 
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.0.iter().map(|(name, (_, origin))| (name, origin))).finish()
+        f.debug_map().entries(self.values.iter().map(|(name, (_, origin))| (name, origin))).finish()
     }
 }
 
 impl Settings {
+    /// Takes one value of any source: the only way in. White space at both ends is cut off, because
+    /// secret stores and files with CRLF add it. A value that is empty then counts as not set.
+    fn take(&mut self, env: &'static str, value: &str, origin: Origin) {
+        let value = value.trim();
+        if value.is_empty() {
+            return;
+        }
+        let unquoted = ['"', '\''].into_iter().find_map(|mark| value.strip_prefix(mark)?.strip_suffix(mark));
+        if unquoted.is_some() {
+            self.quoted.insert(env);
+        } else {
+            self.quoted.remove(env);
+        }
+        self.values.insert(env, (unquoted.unwrap_or(value).to_owned(), origin));
+    }
+
     /// Reads a settings file's text.
     pub fn add_file(&mut self, path: &std::path::Path, text: &str) -> Result<(), Error> {
         let invalid = |reason: String, fix: &str| Error::Settings(vec![Invalid::new(path.display().to_string(), reason, fix)]);
@@ -193,10 +221,7 @@ impl Settings {
             };
             let field = format!("{} in {}", shorten(&key), path.display());
             match (setting, text) {
-                (Some(_), Some(text)) if text.is_empty() => {} // none, as in the environment
-                (Some(setting), Some(text)) => {
-                    self.0.insert(setting.env, (text, Origin::File(path.to_owned())));
-                }
+                (Some(setting), Some(text)) => self.take(setting.env, &text, Origin::File(path.to_owned())),
                 (Some(_), None) => {
                     refused.push(Invalid::new(field, "is not a text, a number or true/false", "write it in quotes"))
                 }
@@ -209,22 +234,22 @@ impl Settings {
     /// Takes what the environment has. An empty value is none.
     pub fn add_environment(&mut self, get: impl Fn(&str) -> Option<String>) {
         for setting in SETTINGS {
-            if let Some(value) = get(setting.env).filter(|value| !value.is_empty()) {
-                self.0.insert(setting.env, (value, Origin::Environment));
+            if let Some(value) = get(setting.env) {
+                self.take(setting.env, &value, Origin::Environment);
             }
         }
     }
 
     /// Takes a flag.
     pub fn add_flag(&mut self, env: &'static str, value: Option<String>) {
-        if let Some(value) = value.filter(|value| !value.is_empty()) {
-            self.0.insert(env, (value, Origin::Flag));
+        if let Some(value) = value {
+            self.take(env, &value, Origin::Flag);
         }
     }
 
     /// A value and its origin, the default included.
     pub fn get(&self, env: &str) -> Option<(&str, Origin)> {
-        if let Some((value, origin)) = self.0.get(env) {
+        if let Some((value, origin)) = self.values.get(env) {
             return Some((value, origin.clone()));
         }
         let default = SETTINGS.iter().find(|setting| setting.env == env)?.default?;
@@ -244,18 +269,7 @@ impl Settings {
         if setting.secret {
             return Some(("(hidden)".to_owned(), origin));
         }
-        let shown = match Url::parse(value) {
-            Ok(mut url) if url.host().is_some() => {
-                let hide = !url.username().is_empty() || url.password().is_some() || url.query().is_some();
-                let _ = (url.set_username(""), url.set_password(None));
-                url.set_query(None);
-                if hide { format!("{url} (and something hidden)") } else { value.to_owned() }
-            }
-            // What is no URL may still have a password in it.
-            _ if setting.env == DATABASE_URL && !value.starts_with("sqlite:") => "(hidden)".to_owned(),
-            _ => value.to_owned(),
-        };
-        Some((shown, origin))
+        Some((url::shown(setting.env, value), origin))
     }
 
     /// Whether the surface is one that the public platform has.
@@ -267,50 +281,63 @@ impl Settings {
         self.get(env).map(|(value, _)| value)
     }
 
+    /// A setting that cannot be used, with the source of its value.
+    pub fn invalid(&self, env: &str, reason: impl Into<String>, fix: &str) -> Invalid {
+        let field = match self.get(env).map_or(Origin::Default, |(_, origin)| origin) {
+            Origin::Default | Origin::Environment => env.to_owned(),
+            Origin::File(path) => {
+                let key = SETTINGS.iter().find(|setting| setting.env == env).map_or(env, |setting| setting.key);
+                format!("{env} ({key} in {})", path.display())
+            }
+            Origin::Flag => format!("{env} (flag)"),
+        };
+        Invalid::new(field, reason, fix)
+    }
+
     /// Where things are kept. Needs no settings of the platform.
     pub fn places(&self) -> Result<Places, Error> {
-        let mut reader = Reader { settings: self, refused: Vec::new() };
+        let mut reader = Reader::new(self);
         let places = reader.places();
         reader.finish(places)
     }
 
     /// Where the CRM is, if it shall be told.
     pub fn crm(&self) -> Result<Option<CrmSettings>, Error> {
-        let mut reader = Reader { settings: self, refused: Vec::new() };
+        let mut reader = Reader::new(self);
         let crm = reader.crm();
         reader.finish(Some(crm))
     }
 
     /// The queue of sessions that name none.
     pub fn default_queue(&self) -> Result<Option<QueueId>, Error> {
-        let parse = |text: &str| text.parse().map_err(|invalid: Invalid| Invalid { field: QUEUE_ID.to_owned(), ..invalid });
+        let parse = |text: &str| text.parse().map_err(|invalid: Invalid| self.invalid(QUEUE_ID, invalid.reason, &invalid.fix));
         self.value(QUEUE_ID).map(parse).transpose().map_err(|invalid| Error::Settings(vec![invalid]))
     }
 
     /// How many calls the platform allows each OAuth client; `None`: as many as there are.
     pub fn quota(&self) -> Result<Option<Rate>, Error> {
-        let mut reader = Reader { settings: self, refused: Vec::new() };
+        let mut reader = Reader::new(self);
         let quota = reader.parsed(QUOTA, "write 100/s, 300/min or off", |text| Rate::parse(text).ok());
         reader.finish(quota)
     }
 
     /// Which of the platform's APIs opens conversations. Needs no credentials.
     pub fn surface(&self) -> Result<Surface, Error> {
-        let mut reader = Reader { settings: self, refused: Vec::new() };
+        let mut reader = Reader::new(self);
         let surface = reader.surface();
         reader.finish(surface)
     }
 
     /// When signing keys follow each other. Needs no settings of the platform.
     pub fn key_schedule(&self) -> Result<KeySchedule, Error> {
-        let mut reader = Reader { settings: self, refused: Vec::new() };
+        let mut reader = Reader::new(self);
         let schedule = reader.key_schedule();
         reader.finish(schedule)
     }
 
     /// Everything a lane needs, or everything that is wrong, at once. `needs_queue`: a caller has none of their own.
     pub fn lane(&self, needs_queue: bool) -> Result<LaneConfig, Error> {
-        let mut reader = Reader { settings: self, refused: Vec::new() };
+        let mut reader = Reader::new(self);
         let surface = reader.surface();
         let credentials = reader.credentials();
         let cloud = reader.cloud(credentials.as_ref().map(|credentials| &credentials.hosts));
@@ -357,7 +384,16 @@ struct Reader<'a> {
     refused: Vec<Invalid>,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    fn new(settings: &'a Settings) -> Self {
+        let mut reader = Self { settings, refused: Vec::new() };
+        for env in &settings.quoted {
+            let fix = "write the value without them; only a shell and TOML remove quotation marks";
+            reader.refuse(env, "has quotation marks around its value", fix);
+        }
+        reader
+    }
+
     fn finish<T>(self, value: Option<T>) -> Result<T, Error> {
         match value {
             Some(value) if self.refused.is_empty() => Ok(value),
@@ -370,20 +406,14 @@ impl Reader<'_> {
     }
 
     fn refuse(&mut self, env: &str, reason: impl Into<String>, fix: &str) {
-        let origin = self.settings.get(env).map_or(Origin::Default, |(_, origin)| origin);
-        let field = match origin {
-            Origin::Default | Origin::Environment => env.to_owned(),
-            Origin::File(path) => format!("{env} (in {})", path.display()),
-            Origin::Flag => format!("{env} (flag)"),
-        };
-        self.refused.push(Invalid::new(field, reason, fix));
+        self.refused.push(self.settings.invalid(env, reason, fix));
     }
 
     fn parsed<T>(&mut self, env: &str, fix: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
         let text = self.settings.value(env)?.to_owned();
         let parsed = parse(&text);
         if parsed.is_none() {
-            self.refuse(env, format!("`{}` cannot be used", shorten(&text)), fix);
+            self.refuse(env, format!("`{}` cannot be used", shorten(&url::shown(env, &text))), fix);
         }
         parsed
     }
@@ -444,21 +474,11 @@ impl Reader<'_> {
         let networks = if private { Networks::Any } else { Networks::Public };
         let text = self.settings.value(WEBHOOK_URL)?.to_owned();
         let mut urls = Vec::new();
-        if text.contains(",http") {
-            self.refuse(WEBHOOK_URL, "has commas between its addresses", "write spaces between them");
-            return None;
-        }
         for text in text.split_whitespace() {
-            match Url::parse(text) {
-                Ok(url) if url.host().is_some() && url.scheme() == "https" => urls.push(url),
-                Ok(url) if url.scheme() == "http" && is_loopback(&url) => urls.push(url),
-                Ok(url) if url.scheme() == "http" => {
-                    let reason = "is plain http to another machine, which would show guests to the network";
-                    self.refuse(WEBHOOK_URL, reason, "use https");
-                    return None;
-                }
-                _ => {
-                    self.refuse(WEBHOOK_URL, "is not an https URL", "write it like https://crm.example.com/hooks/guestlane");
+            match url::checked(text, url::Extent::WithQuery) {
+                Ok(url) => urls.push(url),
+                Err(url::Fault { reason, fix }) => {
+                    self.refuse(WEBHOOK_URL, reason, fix.unwrap_or("write it like https://crm.example.com/hooks/guestlane"));
                     return None;
                 }
             }
@@ -635,7 +655,7 @@ mod tests {
             (MOVE_TO_QUEUE, "perhaps"),
             (SEND_GUEST_TOKEN, "perhaps"),
             (EXTERNAL_SOURCE_ID, "crm"),
-            (FIRST_MESSAGE, " "),
+            (FIRST_MESSAGE, "a\u{7}b"),
             (ORIGIN, "www.example.com"),
             (ORIGIN, "https://www.example.com/shop"),
             (CA_FILE, "/nowhere.pem"),

@@ -1,8 +1,8 @@
 //! Settings of the platform: which surface, where, as whom.
 
+use ::url::Url;
 use guestlane_genesys::{BaseUrl, Credentials, Hosts, MOST_CLIENTS, OAuthClient, REGIONS, SignIn, Trust};
 use http::HeaderValue;
-use url::Url;
 use uuid::Uuid;
 
 use super::*;
@@ -78,6 +78,13 @@ impl Reader<'_> {
             self.refuse(CLIENT_SECRET, reason, fix);
             return None;
         }
+        let listed = |items: &[&str]| items.len() > 1 && items.iter().any(|item| item.ends_with([',', ';']));
+        for (env, items) in [(CLIENT_ID, &ids), (CLIENT_SECRET, &secrets)] {
+            if listed(items) || (env == CLIENT_ID && items.iter().any(|item| item.contains([',', ';']))) {
+                self.refuse(env, "has commas or semicolons between its values", "write spaces between them, and nothing else");
+                return None;
+            }
+        }
         if let Some(double) = ids.iter().enumerate().find_map(|(n, id)| ids[..n].contains(id).then_some(*id)) {
             self.refuse(CLIENT_ID, format!("names `{}` twice", shorten(double)), "name each OAuth client once: its quota is one");
             return None;
@@ -105,17 +112,29 @@ impl Reader<'_> {
             let fix = "give the region's domain, like mypurecloud.ie, or its AWS name, like eu-west-1";
             let host = ["login.", "api.", "apps.", "webmessaging.", "api-cdn."].into_iter().find(|host| region.starts_with(host));
             if let Some(host) = host {
-                self.refuse(REGION, format!("`{}` is a host of a region", shorten(&region)), &format!("leave out `{host}`"));
+                self.refuse(
+                    REGION,
+                    format!("`{}` is a host of a region", shorten(&url::shown(REGION, &region))),
+                    &format!("leave out `{host}`"),
+                );
                 return None;
             }
             let name = region.split(':').next().unwrap_or_default();
             let known = REGIONS.iter().any(|known| known.aws.eq_ignore_ascii_case(name));
             if !known && !name.contains('.') && name != "localhost" {
-                self.refuse(REGION, format!("`{}` is no region that is known, and no domain", shorten(&region)), fix);
+                self.refuse(
+                    REGION,
+                    format!("`{}` is no region that is known, and no domain", shorten(&url::shown(REGION, &region))),
+                    fix,
+                );
                 return None;
             }
             if !region.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':')) || region.is_empty() {
-                self.refuse(REGION, format!("`{}` has a character that no domain has", shorten(&region)), fix);
+                self.refuse(
+                    REGION,
+                    format!("`{}` has a character that no domain has", shorten(&url::shown(REGION, &region))),
+                    fix,
+                );
                 return None;
             }
             Hosts::of_region(&region).map_err(|error| self.refuse(REGION, error.to_string(), fix)).ok()?
@@ -144,6 +163,11 @@ impl Reader<'_> {
             _ => text,
         };
         let text = if env == WEBMESSAGING_URL { text.trim_end_matches('/').trim_end_matches("/v1").to_owned() } else { text };
+        // Checked before it is parsed: the parser's own words would show a password.
+        if let Err(url::Fault { reason, fix }) = url::checked(&text, url::Extent::Origin) {
+            self.refuse(env, reason, fix.unwrap_or("give an https origin, like https://acme.mygenesyscloud.com"));
+            return None;
+        }
         text.parse()
             .map_err(|error: guestlane_genesys::InvalidBaseUrl| self.refuse(env, error.to_string(), "give an https origin"))
             .ok()
@@ -168,11 +192,13 @@ impl Reader<'_> {
             None
         };
         if let Some(reason) = reason {
-            self.refuse(ORG_DOMAIN, format!("`{}` {reason}", shorten(&domain)), fix);
+            self.refuse(ORG_DOMAIN, format!("`{}` {reason}", shorten(&url::shown(ORG_DOMAIN, &domain))), fix);
             return None;
         }
         let parsed = format!("https://{domain}").parse::<BaseUrl>();
-        parsed.map_err(|_| self.refuse(ORG_DOMAIN, format!("`{}` is not a domain", shorten(&domain)), fix)).ok()
+        parsed
+            .map_err(|_| self.refuse(ORG_DOMAIN, format!("`{}` is not a domain", shorten(&url::shown(ORG_DOMAIN, &domain))), fix))
+            .ok()
     }
 
     pub(super) fn cloud(&mut self, hosts: Option<&Hosts>) -> Option<CloudSettings> {
@@ -232,7 +258,7 @@ impl Reader<'_> {
         let whole = Url::parse(&origin).ok().filter(|url| url.host().is_some() && url.origin().ascii_serialization() == origin);
         let header = whole.and_then(|_| HeaderValue::try_from(&origin).ok());
         if header.is_none() {
-            let reason = format!("`{}` is no origin", shorten(&origin));
+            let reason = format!("`{}` is no origin", shorten(&url::shown(ORIGIN, &origin)));
             self.refuse(ORIGIN, reason, "write it like https://www.example.com, as a browser would send it");
         }
         header

@@ -2,12 +2,12 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use guestlane_genesys::{Rate, is_loopback};
-use url::Url;
+use ::url::Url;
+use guestlane_genesys::Rate;
 
 use super::{
     BEHIND_PROXY, DRAIN, KEY_RATE, LISTEN, MAX_SESSIONS, METRICS_LISTEN, OTLP_ENDPOINT, Reader, Settings, TLS_CERT_FILE,
-    TLS_KEY_FILE, parse_duration,
+    TLS_KEY_FILE, parse_duration, url,
 };
 use crate::error::Error;
 
@@ -45,7 +45,7 @@ pub struct ServiceSettings {
 impl Settings {
     /// What the service needs, or everything that is wrong with it.
     pub fn service(&self) -> Result<ServiceSettings, Error> {
-        let mut reader = Reader { settings: self, refused: Vec::new() };
+        let mut reader = Reader::new(self);
         let settings = reader.service();
         reader.finish(settings)
     }
@@ -54,13 +54,13 @@ impl Settings {
 impl Settings {
     /// Where traces go, if anywhere.
     pub fn traces(&self) -> Result<Option<Url>, Error> {
-        let mut reader = Reader { settings: self, refused: Vec::new() };
+        let mut reader = Reader::new(self);
         let Some(text) = self.value(OTLP_ENDPOINT) else { return Ok(None) };
-        let url = Url::parse(text).ok().filter(|url| url.scheme() == "https" || (url.scheme() == "http" && is_loopback(url)));
-        if url.is_none() {
-            let fix = "write it like https://collector.example.com/v1/traces; plain http to this machine only";
-            reader.refuse(OTLP_ENDPOINT, "is not an https URL", fix);
-        }
+        let checked = url::checked(text, url::Extent::WithQuery).map_err(|url::Fault { reason, fix }| {
+            let like = "write it like https://collector.example.com/v1/traces; plain http to this machine only";
+            reader.refuse(OTLP_ENDPOINT, reason, fix.unwrap_or(like));
+        });
+        let url = checked.ok();
         reader.finish(url).map(Some)
     }
 }

@@ -1,8 +1,8 @@
 //! The CRM: is it there, and may it be told. Nothing is sent to it.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
-use guestlane_genesys::Clock;
+use guestlane_genesys::{Clock, resolver};
 use tokio::net::{TcpStream, lookup_host};
 use url::Url;
 
@@ -35,8 +35,15 @@ async fn of_receiver(url: &Url, networks: Networks, clock: &Clock) -> Finding {
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
     let port = url.port_or_known_default().unwrap_or(443);
     let check = format!("crm {host}:{port}");
-    let addresses: Vec<_> = match clock.timeout(PATIENCE, lookup_host((host.as_str(), port))).await {
-        Ok(Ok(addresses)) => addresses.collect(),
+    let lookup = async {
+        if !resolver::is_this_machine(&host) {
+            return lookup_host((host.as_str(), port)).await.map(Iterator::collect);
+        }
+        let here = resolver::addresses_here(&host).await;
+        Ok::<Vec<_>, std::io::Error>(here.into_iter().map(|address| (address.ip(), port).into()).collect())
+    };
+    let addresses: Vec<SocketAddr> = match clock.timeout(PATIENCE, lookup).await {
+        Ok(Ok(addresses)) => addresses,
         Ok(Err(error)) => {
             return Finding::bad(check, format!("its name cannot be resolved: {error}"))
                 .fix(format!("check {WEBHOOK_URL} and DNS"));

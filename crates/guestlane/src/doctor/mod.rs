@@ -7,7 +7,11 @@ mod platform;
 use guestlane_genesys::Clock;
 use serde::Serialize;
 
-use crate::{config::Settings, error::Error, request::Invalid};
+use crate::{
+    config::{Settings, UnknownVariable},
+    error::Error,
+    request::Invalid,
+};
 
 /// How a check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -82,6 +86,7 @@ impl Finding {
 pub async fn examine(settings: &Settings, clock: &Clock) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut api = None;
+    findings.extend(settings.unknown_variables().iter().map(of_unknown));
     match settings.lane(false) {
         Ok(config) => {
             api = Some(config.credentials.hosts.api.to_string());
@@ -98,6 +103,14 @@ pub async fn examine(settings: &Settings, clock: &Clock) -> Vec<Finding> {
     findings.extend(crm::examine(settings, clock).await);
     findings.extend(machine::examine(settings, api.as_deref(), clock).await);
     findings
+}
+
+fn of_unknown(unknown: &UnknownVariable) -> Finding {
+    let fix = match unknown.nearest {
+        Some(nearest) => format!("rename it to {nearest}, if that is meant, or remove it"),
+        None => "remove it; `guestlane config show` lists all settings".to_owned(),
+    };
+    Finding::warning("settings", format!("the environment variable {} is no setting, and has no effect", unknown.name)).fix(fix)
 }
 
 fn of_setting(invalid: Invalid) -> Finding {

@@ -5,7 +5,7 @@ mod catalogue;
 use std::{fmt::Write as _, sync::Arc};
 
 use guestlane_genesys::{
-    CallError, CallFailed, CorrelationId, Operation, PlatformId, Refusal, Sentence, Timestamp, transport::NoTrustRoots,
+    CallError, CallFailed, CorrelationId, Operation, PlatformId, Refusal, Sentence, Timestamp, tls_error, transport::NoTrustRoots,
 };
 use http::StatusCode;
 use serde::Serialize;
@@ -527,7 +527,7 @@ fn platform_advice(failed: &CallFailed, then: Then) -> Advice {
                 "raise GUESTLANE_DEADLINE, give GENESYS_CLIENT_ID another OAuth client, or raise GUESTLANE_QUOTA if the platform allows more{later}"
             ),
         ),
-        CallError::NotSent(reason) if reason.contains("certificate") || reason.contains("UnknownIssuer") => Advice::new(
+        CallError::NotSent(reason) if reason.contains(tls_error::CERTIFICATE) => Advice::new(
             Code::Untrusted,
             format!("the platform's certificate is not believed: {reason}"),
             format!("for a private certificate authority set GENESYS_CA_FILE to its certificate in PEM{later}"),

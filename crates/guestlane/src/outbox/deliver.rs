@@ -6,7 +6,7 @@ use bytes::Bytes;
 use guestlane_genesys::{
     Clock, Timestamp, Trust,
     foreign::one_line,
-    trace,
+    tls_error, trace,
     transport::{Answer, NoAnswer, NoTrustRoots, Parsing, Transport, retry_after},
 };
 use http::{Request, StatusCode, header};
@@ -170,7 +170,11 @@ fn verdict(sent: Result<Answer, NoAnswer>, now: Timestamp) -> Result<(), Failed>
             let error = format!("the CRM answered HTTP {}{redirect}{gone}", answer.status.as_u16());
             Err(Failed { error, at_least: retry_after(&answer.headers, now, MAX_RETRY_AFTER).unwrap_or_default() })
         }
-        Err(no_answer) => Err(Failed { error: format!("the CRM did not answer: {no_answer}"), at_least: Duration::ZERO }),
+        Err(no_answer) => {
+            let untrusted = no_answer.to_string().contains(tls_error::UNTRUSTED);
+            let setting = if untrusted { " (CRM_CA_FILE)" } else { "" };
+            Err(Failed { error: format!("the CRM did not answer: {no_answer}{setting}"), at_least: Duration::ZERO })
+        }
     }
 }
 

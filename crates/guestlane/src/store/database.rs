@@ -2,13 +2,16 @@
 
 use std::{
     fmt,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
     str::FromStr,
+    sync::Arc,
 };
 
-use guestlane_genesys::Trust;
-use tokio_postgres::config::{Host, LoadBalanceHosts, SslMode, TargetSessionAttrs};
+use guestlane_genesys::{ClientCertificate, Trust};
+use tokio_postgres::config::{ChannelBinding, Host, LoadBalanceHosts, SslMode, TargetSessionAttrs};
+
+use super::libpq::{Words, read_words};
 
 /// Where the store is.
 #[derive(Debug, Clone)]
@@ -65,6 +68,8 @@ pub struct PostgresUrl {
     pub(super) config: tokio_postgres::Config,
     /// Whose certificates are believed.
     pub(super) trust: Trust,
+    /// What this process shows of itself, where the server asks for a certificate.
+    pub(super) client: Option<Arc<ClientCertificate>>,
     shown: String,
 }
 
@@ -79,7 +84,7 @@ pub struct InvalidDatabase {
 }
 
 impl InvalidDatabase {
-    fn new(reason: impl Into<String>, fix: impl Into<String>) -> Self {
+    pub(super) fn new(reason: impl Into<String>, fix: impl Into<String>) -> Self {
         Self { reason: reason.into(), fix: fix.into() }
     }
 }
@@ -89,71 +94,128 @@ const EXAMPLE: &str = "write it as postgres://USER:PASSWORD@HOST:5432/DATABASE";
 impl FromStr for PostgresUrl {
     type Err = InvalidDatabase;
 
-    /// As libpq understands it (`sslrootcert` is a file, which is read at once), but stricter in two ways: whoever answers must prove that they are the host that is named, and nothing goes in
-    /// plain but to this machine itself.
+    /// As libpq understands it, but stricter: the server must prove that it is the host that is
+    /// named, nothing goes in plain but to this machine itself, and each word is carried out or
+    /// refused. Files that are named are read at once. Nothing is looked up or connected to.
     fn from_str(text: &str) -> Result<Self, InvalidDatabase> {
-        let (plain, query) = text.split_once('?').unwrap_or((text, ""));
-        let mut rest = url::form_urlencoded::Serializer::new(String::new());
-        let (mut mode, mut trust) = (None, Trust::System);
-        for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
-            match name.as_ref() {
-                "sslmode" => mode = Some(value.into_owned()),
-                "sslrootcert" => trust = trust_in(&value)?,
-                _ => drop(rest.append_pair(&name, &value)),
-            }
-        }
-        // libpq's own decoding knows no plus for a space.
-        let rest = rest.finish().replace('+', "%20");
-        let url = if rest.is_empty() { plain.to_owned() } else { format!("{plain}?{rest}") };
-        let mut config: tokio_postgres::Config =
-            url.parse().map_err(|error| InvalidDatabase::new(format!("is not a database's URL: {error}"), EXAMPLE))?;
+        let (plain, query) = parts(text)?;
+        let words = read_words(query)?;
+        let url = if words.rest.is_empty() { plain.to_owned() } else { format!("{plain}?{}", words.rest) };
+        let mut config: tokio_postgres::Config = url.parse().map_err(|error| unreadable(&error))?;
         if config.get_hosts().is_empty() {
             return Err(InvalidDatabase::new("names no host", EXAMPLE));
         }
         if config.get_dbname().is_none_or(str::is_empty) {
             return Err(InvalidDatabase::new("names no database", EXAMPLE));
         }
-        match config.get_target_session_attrs() {
-            TargetSessionAttrs::Any | TargetSessionAttrs::ReadWrite => {}
-            _ => {
-                let reason = "says target_session_attrs=read-only, and guestlane writes";
-                return Err(InvalidDatabase::new(reason, "leave it out: of several hosts the one is used that takes writes"));
-            }
+        if !config.get_hosts().iter().all(is_host) {
+            return Err(InvalidDatabase::new("names a host with a character that no host name has", EXAMPLE));
         }
         // Of several, and where one name is first this machine's and then that one's: a standby is none.
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-        // One that takes a connection and says nothing is not to be the first each time.
-        config.load_balance_hosts(LoadBalanceHosts::Random);
-        let here = config.get_hosts().iter().all(is_this_machine) && config.get_hostaddrs().iter().all(IpAddr::is_loopback);
-        config.ssl_mode(match mode.as_deref() {
-            None if here => SslMode::Disable,
-            None | Some("require" | "verify-ca" | "verify-full") => SslMode::Require,
-            Some("disable") if here => SslMode::Disable,
-            Some("disable") => {
-                let fix = "leave sslmode out; a private CA is named by sslrootcert=FILE";
-                return Err(InvalidDatabase::new("says sslmode=disable, and the database is on another machine", fix));
-            }
-            Some(other) => {
-                let reason = format!("says sslmode={other}, which does not say whether anybody may listen");
-                return Err(InvalidDatabase::new(reason, "write sslmode=verify-full, or disable for this machine alone"));
-            }
-        });
+        if !words.in_order {
+            // One that takes a connection and says nothing is not to be the first each time.
+            config.load_balance_hosts(LoadBalanceHosts::Random);
+        }
+        config.ssl_mode(ssl_mode(&config, &words)?);
+        if config.get_ssl_mode() == SslMode::Disable {
+            stay_here(&mut config);
+        }
         let port = |index: usize| config.get_ports().get(index).or(config.get_ports().first()).copied().unwrap_or(5432);
         let hosts: Vec<_> =
             config.get_hosts().iter().enumerate().map(|(index, host)| format!("{}:{}", shown(host), port(index))).collect();
         let shown = format!("postgres://{}/{}", hosts.join(","), config.get_dbname().unwrap_or_default());
-        Ok(Self { config, trust, shown })
+        Ok(Self { config, trust: words.trust, client: words.client, shown })
     }
 }
 
-fn trust_in(file: &str) -> Result<Trust, InvalidDatabase> {
-    let refused = |reason: String| {
-        InvalidDatabase::new(
-            format!("names sslrootcert={file}, which {reason}"),
-            "name a file of certificates in PEM, or leave it out",
-        )
-    };
-    Trust::from_file(Path::new(file)).map_err(|error| refused(error.to_string()))
+const UNREADABLE: &str = "is not a database's URL: its host, its port or a value cannot be read";
+
+/// Names the option whose value cannot be read. The library's other words may repeat what was read.
+fn unreadable(error: &tokio_postgres::Error) -> InvalidDatabase {
+    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    let option = cause.strip_prefix("invalid value for option `").and_then(|rest| rest.strip_suffix('`'));
+    match option {
+        Some("port") | None => InvalidDatabase::new(UNREADABLE, EXAMPLE),
+        Some(option) => {
+            InvalidDatabase::new(format!("has a value of {option} that cannot be used"), "correct it, or leave it out")
+        }
+    }
+}
+
+/// `localhost` is this machine, whatever the system's resolver says: nothing goes to another one in
+/// plain.
+fn stay_here(config: &mut tokio_postgres::Config) {
+    let addresses: Option<Vec<IpAddr>> = config.get_hosts().iter().map(address_here).collect();
+    if let Some(addresses) = addresses.filter(|_| config.get_hostaddrs().is_empty()) {
+        for address in addresses {
+            config.hostaddr(address);
+        }
+    }
+}
+
+fn address_here(host: &Host) -> Option<IpAddr> {
+    match host {
+        Host::Tcp(name) if name == "localhost" => Some(Ipv4Addr::LOCALHOST.into()),
+        Host::Tcp(name) => name.trim_matches(['[', ']']).parse().ok(),
+        Host::Unix(_) => None,
+    }
+}
+
+/// What stands in front of the query, and the query.
+///
+/// # Errors
+///
+/// It is not certain where user and password end. A part of the password could then be taken for the
+/// host, be looked up by name and be shown.
+fn parts(text: &str) -> Result<(&str, &str), InvalidDatabase> {
+    const FIX: &str = "percent-encode these characters in user and password: @ is %40, / is %2F, : is %3A, ? is %3F, # is %23";
+    let Some((_, rest)) = text.split_once("://") else { return Err(InvalidDatabase::new(UNREADABLE, EXAMPLE)) };
+    if let Some((credentials, rest)) = rest.split_once('@') {
+        if credentials.contains(['/', '?', '#']) {
+            return Err(InvalidDatabase::new("has /, ? or # in front of @", FIX));
+        }
+        if rest.contains('@') {
+            return Err(InvalidDatabase::new("has an @ in its host, path or query", FIX));
+        }
+    }
+    let (plain, query) = text.split_once('?').unwrap_or((text, ""));
+    if text.contains('#') {
+        return Err(InvalidDatabase::new("has a # that is not encoded", FIX));
+    }
+    Ok((plain, query))
+}
+
+/// Plain to this machine alone, and encrypted wherever a word asks for what only TLS has.
+fn ssl_mode(config: &tokio_postgres::Config, words: &Words) -> Result<SslMode, InvalidDatabase> {
+    let here = config.get_hosts().iter().all(is_this_machine) && config.get_hostaddrs().iter().all(IpAddr::is_loopback);
+    let needs_tls = words.names_certificates || config.get_channel_binding() == ChannelBinding::Require;
+    match words.mode.as_deref() {
+        None if here && !needs_tls => Ok(SslMode::Disable),
+        None | Some("require" | "verify-ca" | "verify-full") => Ok(SslMode::Require),
+        Some("disable") if needs_tls => {
+            let reason = "says sslmode=disable, and asks for a certificate or channel binding, which only TLS has";
+            Err(InvalidDatabase::new(reason, "write sslmode=verify-full, or leave the others out"))
+        }
+        Some("disable") if here => Ok(SslMode::Disable),
+        Some("disable") => {
+            let fix = "leave sslmode out; a private CA is named by sslrootcert=FILE";
+            Err(InvalidDatabase::new("says sslmode=disable, and the database is on another machine", fix))
+        }
+        Some(_) => {
+            let reason = "has an sslmode that does not say whether the connection is encrypted";
+            Err(InvalidDatabase::new(reason, "write sslmode=verify-full, or disable for this machine alone"))
+        }
+    }
+}
+
+fn is_host(host: &Host) -> bool {
+    match host {
+        Host::Tcp(name) => {
+            !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']' | '%'))
+        }
+        Host::Unix(_) => true,
+    }
 }
 
 fn is_this_machine(host: &Host) -> bool {

@@ -12,6 +12,7 @@ mod database;
 mod delivery;
 mod fleet;
 mod guest;
+mod libpq;
 mod postgres;
 mod pruned;
 mod read_limits;

@@ -1,10 +1,10 @@
 //! One connection to the database, used by one thread: opened when it is needed, and again when it breaks.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use futures_util::{StreamExt, stream, stream::BoxStream};
-use guestlane_genesys::{Clock, Timestamp};
-use rustls_tokio_postgres::{MakeRustlsConnect, config_platform_verifier};
+use guestlane_genesys::{Clock, Timestamp, tls_error};
+use rustls_tokio_postgres::MakeRustlsConnect;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     runtime::{Builder, Runtime},
@@ -333,7 +333,13 @@ impl Open {
 pub(super) async fn connect(url: &PostgresUrl) -> Asked<(Client, Driver)> {
     let unreachable = |reason: String| StoreError::Unreachable { at: url.to_string(), reason };
     let mut config = url.config.clone();
-    config.connect_timeout(CONNECT).tcp_user_timeout(SILENCE).keepalives_idle(SILENCE).keepalives_interval(SILENCE / 2);
+    // What the URL says is an upper bound, as ours is: the shorter one holds.
+    let at_most = |given: Option<&Duration>, ours: Duration| given.map_or(ours, |given| ours.min(*given));
+    let connect_timeout = at_most(config.get_connect_timeout(), CONNECT);
+    let silence = at_most(config.get_tcp_user_timeout(), SILENCE);
+    let idle = config.get_keepalives_idle().min(SILENCE);
+    let interval = config.get_keepalives_interval().unwrap_or(SILENCE).min(SILENCE / 2);
+    config.connect_timeout(connect_timeout).tcp_user_timeout(silence).keepalives_idle(idle).keepalives_interval(interval);
     if config.get_application_name().is_none() {
         config.application_name(format!("guestlane {:08x}", fastrand::u32(..)));
     }
@@ -372,22 +378,16 @@ async fn open(url: &PostgresUrl, settings: &str) -> Asked<Open> {
 }
 
 fn chained(error: &tokio_postgres::Error) -> String {
-    crate::error::chain(error)
+    match tls_error::explain(error) {
+        Some(sentence) if sentence.contains(tls_error::UNTRUSTED) => format!("{sentence} (sslrootcert=FILE in the URL)"),
+        Some(sentence) => sentence,
+        None => crate::error::chain(error),
+    }
 }
 
 fn tls(url: &PostgresUrl) -> Asked<rustls::ClientConfig> {
-    let unusable = |reason: String| StoreError::Unreachable { at: url.to_string(), reason };
-    let config = match &url.trust {
-        guestlane_genesys::Trust::Only(roots) => {
-            rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-                .with_safe_default_protocol_versions()
-                .map_err(|error| unusable(error.to_string()))?
-                .with_root_certificates(Arc::clone(roots))
-                .with_no_client_auth()
-        }
-        guestlane_genesys::Trust::System => config_platform_verifier().map_err(|error| unusable(error.to_string()))?,
-    };
-    Ok(config)
+    let config = url.trust.client_config(url.client.as_deref());
+    config.map_err(|error| StoreError::Unreachable { at: url.to_string(), reason: tls_error::sentence(&error) })
 }
 
 /// Wrong names and passwords, rights that are missing, a pool of transactions in front: trying again changes nothing.

@@ -1,0 +1,181 @@
+//! Failures of TLS as sentences with a fix: the names of the library's errors (`UnknownIssuer`,
+//! `CaUsedAsEndEntity`) do not tell an operator what to change.
+
+use std::{error::Error, io};
+
+use rustls::{AlertDescription, CertificateError, OtherError, pki_types::UnixTime};
+
+use crate::{clock::Timestamp, foreign::one_line};
+
+/// What the sentence about an unknown authority says. Callers that know the name of the setting that
+/// holds the authority's certificate look for it, and add the name.
+pub const UNTRUSTED: &str = "its authority is not trusted here";
+
+/// How each sentence about a certificate begins.
+pub const CERTIFICATE: &str = "the certificate cannot be trusted";
+
+/// The most names of a certificate that are repeated.
+const MAX_NAMES: usize = 5;
+
+/// The sentence about the failure of TLS that an error is, or that stands somewhere in its causes.
+/// `None` where TLS has no part in it.
+pub fn explain(error: &(dyn Error + 'static)) -> Option<String> {
+    find(error).map(sentence)
+}
+
+fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(found) = error.downcast_ref::<rustls::Error>() {
+            return Some(found);
+        }
+        // The source of an I/O error is that of the error in it.
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        cause = inner.map(|inner| inner as &(dyn Error + 'static)).or_else(|| error.source());
+    }
+    None
+}
+
+/// The sentence: what is wrong, and what to change. It names no setting.
+pub fn sentence(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InvalidCertificate(error) => certificate(error),
+        rustls::Error::AlertReceived(alert) => from_server(*alert).to_owned(),
+        rustls::Error::InvalidMessage(_) => {
+            "the server does not speak TLS on this port: check the port and the scheme".to_owned()
+        }
+        rustls::Error::PeerIncompatible(_) => NOTHING_IN_COMMON.to_owned(),
+        rustls::Error::InconsistentKeys(_) => {
+            "the private key does not belong to the certificate: name the key with which the certificate was made".to_owned()
+        }
+        rustls::Error::NoCertificatesPresented => "the server sent no certificate: give it one".to_owned(),
+        rustls::Error::General(text) => format!("TLS cannot be used: {}", one_line(text)),
+        // The enum grows; what it says by `Debug` names is for developers.
+        _ => "the TLS handshake failed: look into the server's own log".to_owned(),
+    }
+}
+
+const NOTHING_IN_COMMON: &str =
+    "the server has no version or cipher of TLS in common with guestlane, which speaks TLS 1.2 and 1.3: update the server";
+
+fn certificate(error: &CertificateError) -> String {
+    let reason = match error {
+        CertificateError::ExpiredContext { not_after, .. } => {
+            format!("it expired at {}: renew it, or set this machine's clock", moment(*not_after))
+        }
+        CertificateError::Expired => "it has expired: renew it, or set this machine's clock".to_owned(),
+        CertificateError::NotValidYetContext { not_before, .. } => {
+            format!("it is not valid before {}: set this machine's clock, or wait", moment(*not_before))
+        }
+        CertificateError::NotValidYet => "it is not valid yet: set this machine's clock, or wait".to_owned(),
+        CertificateError::UnknownIssuer => {
+            format!("{UNTRUSTED}: name the authority's certificate as CA file, and let the server send its whole chain")
+        }
+        CertificateError::BadSignature => {
+            "its signature is not by the authority that is named: the CA file may have another one of the same name".to_owned()
+        }
+        CertificateError::NotValidForNameContext { expected, presented } => {
+            format!("it is for {}, and not for {}: {BY_NAME}", names(presented), expected.to_str())
+        }
+        CertificateError::NotValidForName => format!("it is for another name: {BY_NAME}"),
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => PURPOSE.to_owned(),
+        CertificateError::Revoked => "it was revoked: give the server another one".to_owned(),
+        CertificateError::BadEncoding => "it is damaged: give the server another one".to_owned(),
+        CertificateError::UnhandledCriticalExtension => {
+            "it has a critical extension that is not known: have it made without".to_owned()
+        }
+        CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            "it is signed by an algorithm that is not accepted, like SHA-1: have it made with SHA-256".to_owned()
+        }
+        CertificateError::Other(other) if is_ca_as_end_entity(other) => {
+            "it is an authority's (CA:TRUE), and not a server's: make one with -addext basicConstraints=critical,CA:FALSE, \
+             or name this very certificate as CA file"
+                .to_owned()
+        }
+        CertificateError::Other(OtherError(other)) if format!("{other:?}").contains("Eku") => PURPOSE.to_owned(),
+        _ => "it does not follow the rules for certificates (RFC 5280): have another one made".to_owned(),
+    };
+    format!("{CERTIFICATE}; {reason}")
+}
+
+const BY_NAME: &str = "use a name that the certificate has, or have one made for this name";
+const PURPOSE: &str = "its extended key usage is not that of a server: have it made with serverAuth";
+
+/// Whether a server showed the certificate of an authority as its own.
+pub(crate) fn is_ca_as_end_entity(other: &OtherError) -> bool {
+    // The type behind it is one of a crate that only rustls names (rustls-webpki).
+    format!("{:?}", other.0) == "CaUsedAsEndEntity"
+}
+
+/// An alert of the server (RFC 8446, section 6).
+fn from_server(alert: AlertDescription) -> &'static str {
+    match alert {
+        AlertDescription::CertificateRequired => "the server asks for a client certificate, and none is set",
+        AlertDescription::BadCertificate
+        | AlertDescription::UnsupportedCertificate
+        | AlertDescription::CertificateRevoked
+        | AlertDescription::CertificateExpired
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::UnknownCA
+        | AlertDescription::AccessDenied => {
+            "the server does not accept this client's certificate: look into the server's own log"
+        }
+        AlertDescription::ProtocolVersion | AlertDescription::HandshakeFailure | AlertDescription::InsufficientSecurity => {
+            NOTHING_IN_COMMON
+        }
+        AlertDescription::UnrecognisedName => {
+            "the server has no certificate for the name by which it is called: correct the name"
+        }
+        _ => "the server ended the TLS handshake: look into the server's own log",
+    }
+}
+
+fn moment(time: UnixTime) -> Timestamp {
+    Timestamp::from_unix_micros(i64::try_from(time.as_secs()).unwrap_or(i64::MAX).saturating_mul(1_000_000))
+}
+
+/// rustls writes them as `DnsName("example.org")` and `IpAddress(127.0.0.1)`.
+fn names(presented: &[String]) -> String {
+    let plain = |name: &String| {
+        one_line(name.split(['"', '(', ')']).rfind(|part| !part.is_empty()).unwrap_or(name)).chars().take(100).collect::<String>()
+    };
+    let mut names = presented.iter().take(MAX_NAMES).map(plain).collect::<Vec<_>>().join(", ");
+    if presented.len() > MAX_NAMES {
+        names.push_str(", …");
+    }
+    if names.is_empty() { "no name".to_owned() } else { names }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn no_name_of_the_librarys_errors_reaches_people_bare() {
+        let context = CertificateError::NotValidForNameContext {
+            expected: "crm.example".try_into().unwrap(),
+            presented: vec!["DnsName(\"other.example\")".to_owned()],
+        };
+        for (error, says) in [
+            (CertificateError::UnknownIssuer.into(), UNTRUSTED),
+            (context.into(), "it is for other.example, and not for crm.example"),
+            (CertificateError::Expired.into(), "expired"),
+            (rustls::Error::AlertReceived(AlertDescription::CertificateRequired), "client certificate"),
+            (rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType), "does not speak TLS"),
+        ] {
+            let wrapped = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, error));
+            let text = explain(&wrapped).unwrap();
+            assert!(text.contains(says), "{text}");
+            for bare in ["UnknownIssuer", "NotValidForName", "DnsName", "OtherError", "InvalidContentType", "CertificateRequired"]
+            {
+                assert!(!text.contains(bare), "{text}");
+            }
+        }
+        let other = OtherError(Arc::new(io::Error::other("x")));
+        assert!(sentence(&CertificateError::Other(other).into()).contains("RFC 5280"));
+        assert_eq!(explain(&io::Error::other("no TLS")), None);
+    }
+}

@@ -1,0 +1,101 @@
+//! Environment variables that look like settings and are none: mostly misspelt ones, whose default
+//! would be used silently.
+
+use super::{DATABASE_URL, SETTINGS, Settings};
+
+/// What the names of all settings begin with.
+const PREFIXES: [&str; 3] = ["GENESYS_", "GUESTLANE_", "CRM_"];
+
+/// The most edits between a misspelt name and the setting that is meant.
+const MAX_EDITS: usize = 4;
+
+/// The longest name that is repeated, in characters.
+const MAX_NAME: usize = 80;
+
+/// A variable with the name of no setting. Its value is not kept: it may be a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownVariable {
+    /// Its name, shortened.
+    pub name: String,
+    /// The setting whose name is most like it.
+    pub nearest: Option<&'static str>,
+}
+
+impl Settings {
+    /// Remembers those of the environment's names that look like settings and are none.
+    pub fn look_for_unknown<'a>(&mut self, names: impl Iterator<Item = &'a str>) {
+        let unknown = names.filter(|name| is_unknown(name));
+        self.unknown = unknown
+            .map(|name| UnknownVariable {
+                name: guestlane_genesys::foreign::one_line(&name.chars().take(MAX_NAME).collect::<String>()),
+                nearest: nearest(name),
+            })
+            .collect();
+    }
+
+    /// Environment variables that look like settings, and have no effect.
+    pub fn unknown_variables(&self) -> &[UnknownVariable] {
+        &self.unknown
+    }
+}
+
+fn is_unknown(name: &str) -> bool {
+    let upper = name.to_ascii_uppercase();
+    let known = |name: &str| SETTINGS.iter().any(|setting| setting.env == name);
+    let secret_file = name
+        .strip_suffix("_FILE")
+        .is_some_and(|name| SETTINGS.iter().any(|setting| setting.env == name && (setting.secret || name == DATABASE_URL)));
+    PREFIXES.iter().any(|prefix| upper.starts_with(prefix))
+        && !known(name)
+        && !secret_file
+        && !name.starts_with("GUESTLANE_TEST_")
+        && !is_of_kubernetes(name)
+}
+
+/// Kubernetes sets these for a Service with the name `guestlane`, `crm` or `genesys`
+/// (kubernetes.io, "Discovering services").
+fn is_of_kubernetes(name: &str) -> bool {
+    name.ends_with("_SERVICE_HOST")
+        || name.contains("_SERVICE_PORT")
+        || name.ends_with("_PORT")
+        || (name.contains("_PORT_") && (name.contains("_TCP") || name.contains("_UDP")))
+}
+
+fn nearest(name: &str) -> Option<&'static str> {
+    let name: String = name.chars().take(MAX_NAME).collect::<String>().to_ascii_uppercase();
+    let edits = SETTINGS.iter().map(|setting| (strsim::damerau_levenshtein(&name, setting.env), setting.env));
+    edits.min().filter(|(edits, _)| *edits <= MAX_EDITS).map(|(_, env)| env)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_variable_is_found_with_the_nearest_setting() {
+        let mut settings = Settings::default();
+        let names = [
+            "GENESYS_CLINET_ID",
+            "GUESTLANE_COLOUR",
+            "crm_webhook_url",
+            "GENESYS_CLIENT_ID",
+            "GENESYS_CLIENT_SECRET_FILE",
+            "GUESTLANE_DATABASE_URL_FILE",
+            "GUESTLANE_SERVICE_HOST",
+            "GUESTLANE_PORT_8971_TCP_ADDR",
+            "CRM_PORT",
+            "GUESTLANE_TEST_KILLS",
+            "PATH",
+        ];
+        settings.look_for_unknown(names.into_iter());
+        let found: Vec<_> = settings.unknown_variables().iter().map(|unknown| (unknown.name.as_str(), unknown.nearest)).collect();
+        assert_eq!(
+            found,
+            [
+                ("GENESYS_CLINET_ID", Some("GENESYS_CLIENT_ID")),
+                ("GUESTLANE_COLOUR", None),
+                ("crm_webhook_url", Some("CRM_WEBHOOK_URL"))
+            ]
+        );
+    }
+}

@@ -1,0 +1,241 @@
+//! The words of a `postgres://` URL's query (PostgreSQL documentation, section 34.1.2): each is
+//! carried out or refused by its name. No message has a value, which may be a secret.
+
+use std::{path::Path, sync::Arc};
+
+use guestlane_genesys::{ClientCertificate, Trust};
+
+use super::InvalidDatabase;
+
+/// Words that are passed on to the client's library, which carries them out.
+const PASSED_ON: &[&str] = &[
+    "user",
+    "password",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "options",
+    "application_name",
+    "connect_timeout",
+    "tcp_user_timeout",
+    "keepalives",
+    "keepalives_idle",
+    "keepalives_interval",
+    "sslnegotiation",
+    "channel_binding",
+];
+
+/// libpq's other words, and those of pools and of other drivers that are usual in such URLs.
+const NOT_CARRIED_OUT: &[&str] = &[
+    "connection_limit",
+    "currentSchema",
+    "fallback_application_name",
+    "gssdelegation",
+    "gsslib",
+    "krbsrvname",
+    "max_protocol_version",
+    "min_protocol_version",
+    "oauth_client_id",
+    "oauth_client_secret",
+    "oauth_issuer",
+    "oauth_scope",
+    "passfile",
+    "pgbouncer",
+    "pool_mode",
+    "pool_timeout",
+    "replication",
+    "require_auth",
+    "requirepeer",
+    "requiressl",
+    "schema",
+    "scram_client_key",
+    "scram_server_key",
+    "search_path",
+    "service",
+    "servicefile",
+    "ssl",
+    "ssl_max_protocol_version",
+    "sslcertmode",
+    "sslcompression",
+    "sslcrl",
+    "sslcrldir",
+    "sslkeylogfile",
+    "sslpassword",
+    "sslsni",
+    "statement_cache_size",
+    "statement_timeout",
+];
+
+/// What a query says.
+#[derive(Default)]
+pub(super) struct Words {
+    /// For the client's library, percent-encoded.
+    pub(super) rest: String,
+    pub(super) mode: Option<String>,
+    pub(super) trust: Trust,
+    pub(super) client: Option<Arc<ClientCertificate>>,
+    /// Whether a word names certificates, which only TLS uses.
+    pub(super) names_certificates: bool,
+    /// Whether several hosts are tried in their order.
+    pub(super) in_order: bool,
+}
+
+/// Reads a query and the files that it names.
+///
+/// # Errors
+///
+/// A word is not known or is not carried out, or a file that it names cannot be used.
+pub(super) fn read_words(query: &str) -> Result<Words, InvalidDatabase> {
+    let mut words = Words::default();
+    let mut rest = url::form_urlencoded::Serializer::new(String::new());
+    let (mut cert, mut key) = (None, None);
+    for (name, value) in url::form_urlencoded::parse(&encoded_plus(query)) {
+        match (name.as_ref(), value.as_ref()) {
+            ("sslmode", _) => words.mode = Some(value.into_owned()),
+            ("sslrootcert", file) => {
+                words.trust = trust_in(file)?;
+                words.names_certificates = true;
+            }
+            ("sslcert", file) => cert = Some(file.to_owned()),
+            ("sslkey", file) => key = Some(file.to_owned()),
+            ("load_balance_hosts", "disable") => words.in_order = true,
+            ("load_balance_hosts", "random") => {}
+            ("keepalives_count" | "keepalives_retries", count) => drop(rest.append_pair("keepalives_retries", count)),
+            (name, value) if PASSED_ON.contains(&name) => drop(rest.append_pair(name, value)),
+            (name, value) => settled(name, value)?,
+        }
+    }
+    words.client = client(cert.as_deref(), key.as_deref())?.map(Arc::new);
+    words.names_certificates |= words.client.is_some();
+    // libpq's own decoding knows no plus for a space.
+    words.rest = rest.finish().replace('+', "%20");
+    Ok(words)
+}
+
+/// libpq decodes no plus; the parser of forms would make a space of it.
+fn encoded_plus(query: &str) -> Vec<u8> {
+    query.replace('+', "%2B").into_bytes()
+}
+
+/// Words that are true whatever is done, or refused.
+fn settled(name: &str, value: &str) -> Result<(), InvalidDatabase> {
+    let refused = |reason: String, fix: &str| Err(InvalidDatabase::new(reason, fix));
+    match (name, value) {
+        // No connection uses GSSAPI, all text is UTF-8, and the one that takes writes is used.
+        ("gssencmode", "disable" | "prefer") | ("target_session_attrs", "any" | "read-write" | "primary") => Ok(()),
+        ("client_encoding", encoding)
+            if ["utf8", "utf-8", "unicode", "auto"].contains(&encoding.to_ascii_lowercase().as_str()) =>
+        {
+            Ok(())
+        }
+        // Nothing older than TLS 1.2 is spoken.
+        ("ssl_min_protocol_version", "" | "TLSv1" | "TLSv1.1" | "TLSv1.2") => Ok(()),
+        ("target_session_attrs", _) => {
+            let reason = "has a target_session_attrs that is not read-write, primary or any, and guestlane writes";
+            refused(reason.to_owned(), "leave it out: of several hosts the one is used that takes writes")
+        }
+        ("gssencmode" | "client_encoding" | "ssl_min_protocol_version" | "load_balance_hosts", _) => {
+            let (name, known) = match name {
+                "gssencmode" => (name, "disable and prefer"),
+                "client_encoding" => (name, "UTF8 and auto"),
+                "load_balance_hosts" => (name, "disable and random"),
+                _ => (name, "TLSv1, TLSv1.1 and TLSv1.2"),
+            };
+            refused(
+                format!("has a value of {name} that cannot be carried out"),
+                &format!("leave it out; the values {known} can be carried out"),
+            )
+        }
+        ("pgbouncer" | "pool_mode", _) => {
+            let fix = "leave it out; PgBouncer must pool sessions (pool_mode = session in its own settings)";
+            refused(format!("has the word {name}, which guestlane does not carry out"), fix)
+        }
+        ("schema" | "search_path" | "currentSchema", _) => {
+            let fix = "leave it out; name the schema by options=-csearch_path%3DNAME";
+            refused(format!("has the word {name}, which guestlane does not carry out"), fix)
+        }
+        ("ssl" | "requiressl", _) => {
+            refused(format!("has the word {name}, which guestlane does not carry out"), "write sslmode=verify-full in its place")
+        }
+        ("passfile" | "service" | "servicefile", _) => {
+            let fix = "leave it out; write user and password into the URL";
+            refused(format!("has the word {name}, which guestlane does not carry out"), fix)
+        }
+        ("sslpassword", _) => {
+            let fix = "leave it out; give sslkey a key that is not encrypted (openssl pkey -in FILE -out NEW)";
+            refused("has the word sslpassword, which guestlane does not carry out".to_owned(), fix)
+        }
+        (name, _) if NOT_CARRIED_OUT.contains(&name) => {
+            refused(format!("has the word {name}, which guestlane does not carry out"), "leave it out")
+        }
+        // What is no word at all may be a piece of a password with ? or & in it.
+        _ => {
+            let fix = "look for a misspelt word behind ?, or percent-encode & and ? in the values (%26, %3F)";
+            refused("has a word behind ? that is none of libpq's".to_owned(), fix)
+        }
+    }
+}
+
+/// `system` is libpq's word for the certificates that the system trusts.
+fn trust_in(file: &str) -> Result<Trust, InvalidDatabase> {
+    if file == "system" {
+        return Ok(Trust::System);
+    }
+    let fix = "name a file of certificates in PEM, write system for those of the system, or leave it out";
+    let refused = |error| InvalidDatabase::new(format!("names a file by sslrootcert which {error}"), fix);
+    Trust::from_file(Path::new(file)).map_err(refused)
+}
+
+fn client(cert: Option<&str>, key: Option<&str>) -> Result<Option<ClientCertificate>, InvalidDatabase> {
+    let (cert, key) = match (cert, key) {
+        (None, None) => return Ok(None),
+        (Some(cert), Some(key)) => (cert, key),
+        (Some(_), None) => return Err(InvalidDatabase::new("has sslcert and no sslkey", "name the private key by sslkey=FILE")),
+        (None, Some(_)) => return Err(InvalidDatabase::new("has sslkey and no sslcert", "name the certificate by sslcert=FILE")),
+    };
+    let fix = "name the certificate by sslcert=FILE and its private key by sslkey=FILE, both in PEM and not encrypted";
+    let refused = |error| InvalidDatabase::new(format!("names a client certificate that cannot be used: {error}"), fix);
+    ClientCertificate::from_files(Path::new(cert), Path::new(key)).map(Some).map_err(refused)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_word_is_carried_out_or_refused_by_its_name() {
+        for good in [
+            "sslrootcert=system",
+            "target_session_attrs=primary",
+            "gssencmode=disable",
+            "client_encoding=UTF8",
+            "channel_binding=require",
+            "keepalives_count=3",
+            "load_balance_hosts=disable",
+            "ssl_min_protocol_version=TLSv1.2",
+        ] {
+            assert!(read_words(good).is_ok(), "{good}");
+        }
+        for (bad, name) in [
+            ("pgbouncer=hunter2", "pgbouncer"),
+            ("target_session_attrs=hunter2", "target_session_attrs"),
+            ("gssencmode=hunter2", "gssencmode"),
+            ("client_encoding=hunter2", "client_encoding"),
+            ("sslcert=hunter2", "sslkey"),
+            ("sslkey=hunter2", "sslcert"),
+            ("passfile=hunter2", "passfile"),
+            ("sslrootcert=hunter2", "sslrootcert"),
+            ("hunter2=1", "none of libpq's"),
+        ] {
+            let Err(error) = read_words(bad) else { panic!("{bad} was taken") };
+            assert!(error.reason.contains(name) && !format!("{error:?}").contains("hunter2"), "{bad}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn a_plus_is_a_plus_and_a_space_is_encoded() {
+        let words = read_words("options=-ca%3Db+c%20d").ok().unwrap();
+        assert_eq!(words.rest, "options=-ca%3Db%2Bc%20d");
+    }
+}
