@@ -27,15 +27,30 @@ pub(crate) fn load(global: &Global) -> Result<Settings, Error> {
         Err(error) => {
             let invalid =
                 Invalid::new(format!("--config {}", path.display()), format!("cannot be read: {error}"), "name a file that can");
-            return Err(Error::Settings(vec![invalid]));
+            return Err(Error::Settings(vec![invalid.may_pass()]));
         }
     }
     settings.add_environment(|name| {
         #[expect(clippy::disallowed_methods, reason = "this is the place")]
         std::env::var(name).ok()
     });
+    settings.read_secret_files(credentials_directory().as_deref())?;
     settings.add_flag(STATE_DIR, global.state_dir.as_ref().map(|path| path.display().to_string()));
     Ok(settings)
+}
+
+/// Where systemd puts the credentials of a unit.
+fn credentials_directory() -> Option<PathBuf> {
+    #[expect(clippy::disallowed_methods, reason = "this is the place")]
+    std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from)
+}
+
+/// Variables that are set and name a proxy. `NO_PROXY` alone names none.
+pub(crate) fn proxies() -> Vec<&'static str> {
+    const NAMES: [&str; 6] = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
+    #[expect(clippy::disallowed_methods, reason = "this is the place")]
+    let is_set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    NAMES.into_iter().filter(is_set).collect()
 }
 
 /// The absolute form of a path as it was written: links are not resolved, neither in the path nor

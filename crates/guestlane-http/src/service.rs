@@ -16,6 +16,7 @@ use guestlane::{
     config::ServiceSettings,
     intake::Intake,
     request::QueueId,
+    store,
 };
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -204,7 +205,9 @@ impl Service {
             let asked_at = self.clock().monotonic();
             match self.lane.store().api_keys().await {
                 Ok(keys) => self.keep_keys(ApiKeys::new(self.hash_key.clone(), keys), asked_at),
-                Err(error) => warn!(%error, "API keys could not be read again; after 30 seconds every request is refused"),
+                Err(error) => {
+                    store::log_failure(&error, "API keys could not be read again; after 30 seconds every request is refused")
+                }
             }
         }
     }
@@ -241,7 +244,7 @@ impl Service {
             }
             match self.lane.store().used_api_keys(new).await {
                 Ok(()) => written = used,
-                Err(error) => warn!(%error, "when API keys were used could not be written; it is tried again"),
+                Err(error) => store::log_failure(&error, "when API keys were used could not be written; it is tried again"),
             }
         }
     }

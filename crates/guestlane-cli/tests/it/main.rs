@@ -18,6 +18,7 @@ mod kills;
 mod master_key;
 mod office;
 mod official;
+mod operation;
 mod ops;
 mod ops_interop;
 mod page;

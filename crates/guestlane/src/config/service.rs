@@ -6,9 +6,10 @@ use guestlane_genesys::{Rate, is_loopback};
 use url::Url;
 
 use super::{
-    BEHIND_PROXY, KEY_RATE, LISTEN, MAX_SESSIONS, METRICS_LISTEN, OTLP_ENDPOINT, Reader, Settings, TLS_CERT_FILE, TLS_KEY_FILE,
+    BEHIND_PROXY, KEY_RATE, LISTEN, MAX_SESSIONS, METRICS_ALLOW_PUBLIC, METRICS_LISTEN, OTLP_ENDPOINT, Reader, Settings,
+    TLS_CERT_FILE, TLS_KEY_FILE,
 };
-use crate::error::Error;
+use crate::{disk::expect_private, error::Error};
 
 /// A certificate and its key, as files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +67,12 @@ impl Reader<'_> {
                 "off" => Some(None),
                 text => text.parse().ok().map(Some),
             });
+        let public = self.parsed(METRICS_ALLOW_PUBLIC, "write true or false", |text| text.parse::<bool>().ok())?;
+        if metrics.flatten().is_some_and(|address: SocketAddr| !address.ip().is_loopback()) && !public {
+            let reason = "is beyond this machine, and metrics are answered without a key and without TLS";
+            let fix = "listen on 127.0.0.1, or set GUESTLANE_METRICS_ALLOW_PUBLIC=true where a firewall lets only the scraper in";
+            self.refuse(METRICS_LISTEN, reason, fix);
+        }
         let key_rate = self.parsed(KEY_RATE, "write 1000/s, 300/min or off", |text| Rate::parse(text).ok());
         let in_range = |text: &str| text.parse().ok().filter(|number| (1..=65_536).contains(number));
         let max_sessions = self.parsed(MAX_SESSIONS, "give a number from 1 to 65536", in_range);
@@ -82,6 +89,9 @@ impl Reader<'_> {
                 None
             }
         };
+        if let Some(Err(exposed)) = tls.as_ref().map(|tls| expect_private(&tls.key)) {
+            self.refused.push(exposed.named(TLS_KEY_FILE));
+        }
         let (listen, behind_proxy) = (listen?, behind_proxy?);
         if !listen.ip().is_loopback() && tls.is_none() && !behind_proxy {
             let reason = "is beyond this machine, and without TLS anybody on the way could read keys and guests";

@@ -5,9 +5,10 @@ use std::{
     net::IpAddr,
     path::{Path, PathBuf},
     str::FromStr,
+    sync::Arc,
 };
 
-use guestlane_genesys::Trust;
+use guestlane_genesys::{Outage, Trust};
 use tokio_postgres::config::{Host, LoadBalanceHosts, SslMode, TargetSessionAttrs};
 
 /// Where the store is.
@@ -66,6 +67,8 @@ pub struct PostgresUrl {
     /// Whose certificates are believed.
     pub(super) trust: Trust,
     shown: String,
+    /// Shared by all connections: one outage is one line in the log.
+    pub(super) outage: Arc<Outage>,
 }
 
 /// It is no URL of a database that could be used.
@@ -142,7 +145,7 @@ impl FromStr for PostgresUrl {
         let hosts: Vec<_> =
             config.get_hosts().iter().enumerate().map(|(index, host)| format!("{}:{}", shown(host), port(index))).collect();
         let shown = format!("postgres://{}/{}", hosts.join(","), config.get_dbname().unwrap_or_default());
-        Ok(Self { config, trust, shown })
+        Ok(Self { config, trust, shown, outage: Arc::new(Outage::of("database".into())) })
     }
 }
 

@@ -32,6 +32,7 @@ use std::{
 use guestlane_genesys::{Clock, Seams};
 use tokio::sync::watch;
 use tokio_postgres::error::SqlState;
+use tracing::{debug, warn};
 
 pub use admission::Admission;
 pub use calls::KeptCall;
@@ -103,6 +104,14 @@ pub enum StoreError {
     /// Nobody answers for the database.
     #[error("the database at {at} cannot be reached: {reason}")]
     Unreachable {
+        /// Host and port, without user and password.
+        at: String,
+        /// Why.
+        reason: String,
+    },
+    /// The database's certificate is not trusted.
+    #[error("the database at {at} cannot be trusted: {reason}")]
+    Untrusted {
         /// Host and port, without user and password.
         at: String,
         /// Why.
@@ -188,6 +197,28 @@ impl From<tokio_postgres::Error> for StoreError {
     }
 }
 
+impl StoreError {
+    /// Whether the database cannot be reached: the log has a line of its own for that.
+    pub fn is_outage(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Untrusted { .. } | Self::Postgres { lost: true, .. })
+    }
+}
+
+/// Logs a failure of work in the background, which is tried again. While the database is away this is for `debug`: the
+/// outage has its own two lines in the log.
+pub fn log_failure(error: &(dyn std::error::Error + 'static), message: &'static str) {
+    let of_store = error.downcast_ref::<StoreError>().or(match error.downcast_ref::<crate::Error>() {
+        Some(crate::Error::Store(error)) => Some(error),
+        _ => None,
+    });
+    let error = crate::error::chain(error);
+    if of_store.is_some_and(StoreError::is_outage) {
+        debug!(error, "{message}");
+    } else {
+        warn!(error, "{message}");
+    }
+}
+
 /// What a write came to: it is in the store. Whether the audit file has it too is told apart, because only some must care.
 #[derive(Debug)]
 pub struct Committed<T> {
@@ -251,6 +282,17 @@ impl Store {
         }
     }
 
+    /// Writes to `database` and undoes it. The store must be there, in the format that this version writes.
+    ///
+    /// # Errors
+    /// The write was refused: a right is missing, or the file or database is read-only.
+    pub async fn try_to_write(database: &Database) -> Result<(), StoreError> {
+        match database {
+            Database::Sqlite(path) => sqlite::Sqlite::try_to_write(path),
+            Database::Postgres(url) => postgres::Postgres::try_to_write(url).await,
+        }
+    }
+
     /// Whether no other process uses `database` at this moment. Of a database that several machines share nothing is known.
     ///
     /// # Errors
@@ -269,6 +311,18 @@ impl Store {
             Database::Postgres(url) => Kind::Postgres(Arc::new(postgres::Postgres::open(url, home, clock, seams).await?)),
         };
         Ok(Self { kind, seams: seams.clone() })
+    }
+
+    /// Opens `database`, which must be there, to look at it. Where its file or directory cannot be written, it is opened
+    /// read-only: then every write fails.
+    pub(crate) async fn open_to_look(database: &Database, home: &Path, clock: &Clock, seams: &Seams) -> Result<Self, StoreError> {
+        match (Self::open(database, home, clock, seams).await, database) {
+            (Err(error), Database::Sqlite(path)) if sqlite::cannot_be_written(&error) => {
+                let kind = Kind::Sqlite(sqlite::Sqlite::open_read_only(path, clock, seams)?);
+                Ok(Self { kind, seams: seams.clone() })
+            }
+            (opened, _) => opened,
+        }
     }
 
     /// The clock that leases, schedules and retention go by: the database's, where several nodes share one; else the machine's.
