@@ -350,6 +350,12 @@ impl Lane {
         }
     }
 
+    /// From now on the OAuth clients sign in with these secrets; those that are not in use are passed over. Returns the
+    /// number of secrets that are others than before.
+    pub fn set_client_secrets(&self, clients: &[guestlane_genesys::OAuthClient]) -> usize {
+        self.platform.set_secrets(clients)
+    }
+
     /// From now on the platform allows each OAuth client so many calls; `None`: as many as there are.
     pub fn set_quota(&self, quota: Option<Rate>) {
         self.platform.set_quota(quota);

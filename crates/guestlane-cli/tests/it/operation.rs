@@ -4,6 +4,7 @@ use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt, path::Path};
 
 use guestlane_test_postgres::{Server, execute, schema_in};
 use nix::sys::signal::Signal;
+use serde_json::json;
 
 use crate::office::{Ended, Office};
 
@@ -105,6 +106,30 @@ fn secrets_are_read_from_files_and_from_systemd_credentials() {
     fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
     let group = run(&office, &["create", "--guest", "cy"], &from_file).ok();
     assert!(group.stderr.contains("can be read by its group"), "{}", group.stderr);
+}
+
+#[test]
+fn a_hang_up_reads_the_secret_of_the_oauth_client_again() {
+    let office = Office::open(&["--quota", "off"]);
+    office.register_keys();
+    let key = office.api_key("sessions:write");
+    let file = secret(office.directory.path(), "client-secret", "an-old-one");
+    let settings = [("GENESYS_CLIENT_SECRET", ""), ("GENESYS_CLIENT_SECRET_FILE", file.as_str())];
+    let served = office.serve(&[], &settings);
+    let create = |guest: &str| served.create(&key, &json!({"guestId": guest, "idempotencyKey": guest}));
+    assert_eq!(create("ann").json()["code"], "auth_failed");
+    secret(office.directory.path(), "client-secret", office.says["clientSecret"].as_str().unwrap());
+    served.signal(Signal::SIGHUP);
+    served.says("new_secrets=1");
+    assert_eq!(create("ann").status, 201);
+    served.signal(Signal::SIGHUP);
+    served.says("new_secrets=0");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    served.signal(Signal::SIGHUP);
+    served.says("stay as they were");
+    assert_eq!(create("bob").status, 201);
+    let log = served.log.lock().unwrap().clone();
+    assert!(!log.contains("an-old-one") && !log.contains(office.says["clientSecret"].as_str().unwrap()), "{log}");
 }
 
 #[test]

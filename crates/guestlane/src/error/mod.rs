@@ -14,7 +14,7 @@ use crate::{
     audit::AuditError,
     ledger::{IllegalMove, Session, SessionId},
     request::{IdempotencyKey, Invalid, QueueId},
-    store::StoreError,
+    store::{Distrust, StoreError},
     token::{KeyState, KeyringError, MasterKeyError, TokenError},
 };
 
@@ -463,12 +463,13 @@ fn database_fix(error: &StoreError) -> Option<&'static str> {
             ),
             _ => None,
         },
-        StoreError::Untrusted { reason, .. } if reason.contains("UnknownIssuer") || reason.contains("issuer") => {
-            Some("add sslrootcert=FILE to GUESTLANE_DATABASE_URL, with the certificate of the server's authority in PEM")
-        }
-        StoreError::Untrusted { .. } => Some(
-            "let GUESTLANE_DATABASE_URL name the host that the server's certificate names, and check the certificate's dates",
-        ),
+        StoreError::Untrusted { distrust, .. } => Some(match distrust {
+            Distrust::Issuer => {
+                "add sslrootcert=FILE to GUESTLANE_DATABASE_URL, with the certificate of the server's authority in PEM"
+            }
+            Distrust::Name => "let GUESTLANE_DATABASE_URL name the host that the server's certificate names",
+            Distrust::Time => "renew the server's certificate, and check the clocks of both machines",
+        }),
         StoreError::Unreachable { reason, .. } if reason.contains("does not allow writes") => Some(READ_ONLY),
         _ => None,
     }

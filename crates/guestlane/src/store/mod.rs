@@ -116,6 +116,8 @@ pub enum StoreError {
         at: String,
         /// Why.
         reason: String,
+        /// What of the certificate was refused.
+        distrust: Distrust,
     },
     /// A transaction that others were part of failed; nothing of it was kept.
     #[error("the store failed: {0}")]
@@ -195,6 +197,17 @@ impl From<tokio_postgres::Error> for StoreError {
             }
         }
     }
+}
+
+/// What of the database's certificate was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Distrust {
+    /// No authority that is trusted has signed it.
+    Issuer,
+    /// It names another host.
+    Name,
+    /// It has expired, or is not valid yet.
+    Time,
 }
 
 impl StoreError {

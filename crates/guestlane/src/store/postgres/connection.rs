@@ -16,7 +16,7 @@ use tokio_postgres::{
     types::ToSql,
 };
 
-use super::super::{PostgresUrl, StoreError};
+use super::super::{Distrust, PostgresUrl, StoreError};
 
 /// Values of a statement.
 pub(crate) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
@@ -369,21 +369,31 @@ fn refused(url: &PostgresUrl, error: tokio_postgres::Error) -> StoreError {
         return StoreError::Postgres { message, code, lost: !is_for_good(said) };
     }
     let (at, reason) = (url.to_string(), crate::error::chain(&error));
-    if is_untrusted(&error) { StoreError::Untrusted { at, reason } } else { StoreError::Unreachable { at, reason } }
+    match distrust(&error) {
+        Some(distrust) => StoreError::Untrusted { at, reason, distrust },
+        None => StoreError::Unreachable { at, reason },
+    }
 }
 
-/// Whether the server's certificate was refused: the same one is refused the next time.
-fn is_untrusted(error: &tokio_postgres::Error) -> bool {
+/// Why the server's certificate was refused, if it was: the same one is refused the next time.
+fn distrust(error: &tokio_postgres::Error) -> Option<Distrust> {
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
         let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
         let tls = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()).or(error.downcast_ref());
-        if matches!(tls, Some(rustls::Error::InvalidCertificate(_))) {
-            return true;
+        if let Some(rustls::Error::InvalidCertificate(refused)) = tls {
+            use rustls::CertificateError::{
+                Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet, NotValidYetContext,
+            };
+            return Some(match refused {
+                NotValidForName | NotValidForNameContext { .. } => Distrust::Name,
+                Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. } => Distrust::Time,
+                _ => Distrust::Issuer,
+            });
         }
         cause = error.source();
     }
-    false
+    None
 }
 
 async fn open(url: &PostgresUrl, settings: &str) -> Asked<Open> {
