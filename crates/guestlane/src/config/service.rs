@@ -6,8 +6,7 @@ use guestlane_genesys::{Rate, is_loopback};
 use url::Url;
 
 use super::{
-    BEHIND_PROXY, KEY_RATE, LISTEN, MAX_SESSIONS, METRICS_ALLOW_PUBLIC, METRICS_LISTEN, OTLP_ENDPOINT, Reader, Settings,
-    TLS_CERT_FILE, TLS_KEY_FILE,
+    BEHIND_PROXY, KEY_RATE, LISTEN, MAX_SESSIONS, METRICS_LISTEN, OTLP_ENDPOINT, Reader, Settings, TLS_CERT_FILE, TLS_KEY_FILE,
 };
 use crate::{disk::expect_private, error::Error};
 
@@ -67,7 +66,7 @@ impl Reader<'_> {
                 "off" => Some(None),
                 text => text.parse().ok().map(Some),
             });
-        let public = self.parsed(METRICS_ALLOW_PUBLIC, "write true or false", |text| text.parse::<bool>().ok())?;
+        let public = self.parsed(super::METRICS_ALLOW_PUBLIC, "write true or false", |text| text.parse::<bool>().ok())?;
         if metrics.flatten().is_some_and(|address: SocketAddr| !address.ip().is_loopback()) && !public {
             let reason = "is beyond this machine, and metrics are answered without a key and without TLS";
             let fix = "listen on 127.0.0.1, or set GUESTLANE_METRICS_ALLOW_PUBLIC=true where a firewall lets only the scraper in";

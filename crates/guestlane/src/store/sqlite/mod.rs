@@ -11,6 +11,7 @@ mod guests;
 mod keys;
 mod migrations;
 mod prune;
+mod read_only;
 mod records;
 mod retention;
 mod rows;
@@ -21,7 +22,6 @@ mod writer;
 
 use std::{
     fs::{self, File},
-    io,
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
@@ -29,15 +29,16 @@ use std::{
 };
 
 use guestlane_genesys::{Clock, Seams};
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, OpenFlags};
 use tracing::warn;
 
 use super::{AuditSettings, Glance, Guarantees, StoreError};
 use crate::{
     audit::{ChangeAction, NoteSigner, UNRECORDED},
-    disk::{is_read_only, make_directory, sync_directory},
+    disk::{make_directory, sync_directory},
 };
 use audit::Logs;
+pub(super) use read_only::cannot_be_written;
 use writer::{Reader, Tx, Writer};
 
 /// The store in a file. Cheap to clone; closed when the last clone is dropped.
@@ -108,45 +109,6 @@ pub(super) fn bring_up(connection: &mut Connection, path: &Path) -> Result<(), S
     migrations::run(connection, path)
 }
 
-/// Whether a store could not be opened because its file or directory cannot be written.
-pub(super) fn cannot_be_written(error: &StoreError) -> bool {
-    match error {
-        StoreError::Open(_, error) => is_read_only(error),
-        StoreError::Database(error) => {
-            let code = error.sqlite_error_code();
-            matches!(code, Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied))
-        }
-        _ => false,
-    }
-}
-
-/// A connection that writes nothing, also not beside the file. SQLite looks at the write-ahead log where it can be used
-/// (<https://www.sqlite.org/wal.html#read_only_databases>); without one the file is all there is.
-fn read_only(path: &Path) -> Result<Connection, StoreError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
-    let absolute = std::path::absolute(path).map_err(|error| StoreError::Open(path.to_owned(), error))?;
-    let mut url = url::Url::from_file_path(&absolute)
-        .map_err(|()| StoreError::Open(path.to_owned(), io::Error::other("its path cannot be written as a URL")))?;
-    let open = |url: &url::Url| {
-        let connection = Connection::open_with_flags(url.as_str(), flags)?;
-        connection.busy_timeout(BUSY)?;
-        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
-        connection.set_prepared_statement_cache_capacity(64);
-        Ok::<_, rusqlite::Error>(connection)
-    };
-    let failed = match open(&url) {
-        Ok(connection) => return Ok(connection),
-        Err(error) => error,
-    };
-    let mut wal = path.to_owned().into_os_string();
-    wal.push("-wal");
-    if fs::metadata(&wal).is_ok_and(|wal| wal.len() > 0) {
-        return Err(failed.into()); // without it the newest sessions would be missing
-    }
-    url.set_query(Some("immutable=1"));
-    Ok(open(&url)?)
-}
-
 /// How long a write waits for another process to finish its own.
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -159,34 +121,6 @@ impl Sqlite {
         let has_keys = has("SELECT count(*) > 0 FROM signing_key");
         let platform = connection.query_row("SELECT base_url FROM platform", [], |row| row.get(0)).ok();
         Ok(Glance { format, known: migrations::known(), has_keys, platform })
-    }
-
-    /// A write in a transaction that is rolled back.
-    pub(crate) fn try_to_write(path: &Path) -> Result<(), StoreError> {
-        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-        connection.busy_timeout(BUSY)?;
-        let transaction = connection.unchecked_transaction()?;
-        let write = "INSERT INTO property (name, value) VALUES ('doctor', '') ON CONFLICT (name) DO UPDATE SET value = ''";
-        transaction.execute(write, [])?;
-        Ok(transaction.rollback()?)
-    }
-
-    /// The store as it is, for a file or directory that cannot be written.
-    pub(crate) fn open_read_only(path: &Path, clock: &Clock, seams: &Seams) -> Result<Self, StoreError> {
-        let (connection, reader) = (read_only(path)?, read_only(path)?);
-        let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        let known = migrations::known();
-        if found > known {
-            return Err(StoreError::Newer { path: path.display().to_string(), found, known });
-        }
-        if found < known {
-            let reason = format!("it has format {found}, must be brought up to format {known}, and cannot be written");
-            return Err(StoreError::Open(path.to_owned(), io::Error::new(io::ErrorKind::ReadOnlyFilesystem, reason)));
-        }
-        let mark = retention::as_it_is(&connection, clock)?;
-        let writer = Writer::start(connection, mark, clock.clone(), seams.clone())?;
-        let reader = Reader::start(reader, clock.clone())?;
-        Ok(Self { writer, reader, path: path.to_owned(), clock: clock.clone(), seams: seams.clone(), _used: None })
     }
 
     pub(crate) fn open(path: &Path, clock: &Clock, seams: &Seams) -> Result<Self, StoreError> {
