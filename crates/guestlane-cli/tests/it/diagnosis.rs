@@ -184,6 +184,25 @@ fn an_outage_of_the_database_is_one_line_at_its_beginning_and_one_at_its_end() {
 }
 
 #[test]
+fn an_outage_of_a_webhook_receiver_is_one_line_however_many_events_wait() {
+    let office = Office::open(&["--quota", "off"]);
+    office.register_keys();
+    let key = office.api_key("sessions:write");
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let served = office.serve(&[], &[("CRM_WEBHOOK_URL", &format!("http://{closed}/hook"))]);
+    for guest in 0..20 {
+        assert_eq!(served.create(&key, &json!({"guestId": format!("guest-{guest}")})).status, 201);
+    }
+    let log = std::sync::Arc::clone(&served.log);
+    served.signal(Signal::SIGTERM);
+    assert_eq!(served.ended(), 0);
+    let log = log.lock().unwrap().clone();
+    let warnings: Vec<_> = log.lines().filter(|line| line.contains(" WARN ")).collect();
+    assert!(warnings.len() == 1 && warnings[0].contains("webhook receiver 1"), "{warnings:?}");
+    assert!(!log.contains("/hook"), "a path may be a secret: {log}");
+}
+
+#[test]
 fn doctor_names_the_cause_where_the_database_takes_no_session() {
     let office = Office::open(&["--quota", "off"]);
     let server = Server::start();
