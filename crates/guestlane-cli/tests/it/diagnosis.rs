@@ -202,6 +202,19 @@ fn an_outage_of_a_webhook_receiver_is_one_line_however_many_events_wait() {
     assert!(!log.contains("/hook"), "a path may be a secret: {log}");
 }
 
+/// A pool that does not pass `options` on refuses the connection each time: that is told at once, with the cause.
+#[test]
+#[ignore = "needs PgBouncer (.ci/run installs it)"]
+fn a_startup_parameter_that_a_pool_refuses_is_told_with_its_fix() {
+    let office = Office::open(&["--quota", "off"]);
+    let server = Server::start();
+    let pool = guestlane_test_postgres::Pool::before(&server, "session");
+    let url = format!("{}?options=-csearch_path%3Dpublic", pool.url());
+    let refused = run(&office, &["sessions", "list"], &[("GUESTLANE_DATABASE_URL", &url)]);
+    assert!(refused.code == 1 && refused.stderr.contains("ignore_startup_parameters"), "{}", refused.stderr);
+    assert!(!refused.stderr.contains("an outage began"), "{}", refused.stderr);
+}
+
 #[test]
 fn doctor_names_the_cause_where_the_database_takes_no_session() {
     let office = Office::open(&["--quota", "off"]);

@@ -111,7 +111,7 @@ settings! {
     METRICS_LISTEN: "GUESTLANE_METRICS_LISTEN", "serve.metrics_listen", Some("127.0.0.1:8972"), false,
         "Where the service's metrics are, without a key: an address and a port, or off.";
     METRICS_ALLOW_PUBLIC: "GUESTLANE_METRICS_ALLOW_PUBLIC", "serve.metrics_allow_public", Some("false"), false,
-        "Whether the metrics may be listened for beyond this machine: they have no key and no TLS.";
+        "Whether the metrics' listener may be beyond this machine: it has no key and no TLS.";
     TLS_CERT_FILE: "GUESTLANE_TLS_CERT_FILE", "serve.tls_cert_file", None, false,
         "The service's certificate, in PEM, with those that lead to its authority; read again on SIGHUP and when it changes.";
     TLS_KEY_FILE: "GUESTLANE_TLS_KEY_FILE", "serve.tls_key_file", None, false, "The private key of the service's certificate, in PEM.";
