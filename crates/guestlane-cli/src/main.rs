@@ -22,7 +22,11 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failure::report(&anyhow::Error::from(error).context("cannot start"), args.global.json),
     };
-    let traces = start_log(&args, &runtime);
+    keep_memory_private();
+    let traces = match start_log(&args, &runtime) {
+        Ok(traces) => traces,
+        Err(error) => return failure::report(&error.into(), args.global.json),
+    };
     let ended = runtime.block_on(run(&args));
     if let Some(traces) = traces {
         traces.end();
@@ -39,12 +43,24 @@ fn main() -> ExitCode {
     }
 }
 
-/// Settings that cannot be read are told by the command that needs them.
-fn start_log(args: &Args, runtime: &tokio::runtime::Runtime) -> Option<traces::Traces> {
+/// Secrets are in memory: no core dump has them, and no other process of the same user can read them (`ptrace`,
+/// `/proc/PID/mem`). Where the system refuses, the process goes on: it is no worse than before.
+fn keep_memory_private() {
+    use nix::sys::resource::{Resource, setrlimit};
+    let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+    #[cfg(target_os = "linux")]
+    let _ = nix::sys::prctl::set_dumpable(false);
+}
+
+/// Settings that cannot be read are told by the command that needs them; a trace endpoint that cannot be used is told
+/// here, but for the commands that look at settings.
+fn start_log(args: &Args, runtime: &tokio::runtime::Runtime) -> Result<Option<traces::Traces>, guestlane::Error> {
     let settings = settings::load(&args.global).ok();
     let json = settings.as_ref().is_some_and(|settings| log::wants_json(settings).unwrap_or(false));
     let _in_runtime = runtime.enter();
-    let traces = settings.as_ref().and_then(|settings| traces::Traces::start(settings).ok().flatten());
+    let looks_at_settings = matches!(args.command, Command::Doctor | Command::Config(_) | Command::Completions { .. });
+    let started = settings.as_ref().map_or(Ok(None), traces::Traces::start);
+    let traces = if looks_at_settings { started.ok().flatten() } else { started? };
     log::start(args.global.verbose, json, traces.as_ref());
     if let (Some(settings), false) = (&settings, is_without_settings(&args.command)) {
         for unknown in settings.unknown_variables() {
@@ -52,7 +68,7 @@ fn start_log(args: &Args, runtime: &tokio::runtime::Runtime) -> Option<traces::T
             tracing::warn!(variable, nearest, "unknown environment variable; it has no effect");
         }
     }
-    traces
+    Ok(traces)
 }
 
 /// Commands that use no settings, and `doctor`, which has a finding for each unknown variable.

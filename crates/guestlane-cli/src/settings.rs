@@ -28,7 +28,7 @@ pub(crate) fn load(global: &Global) -> Result<Settings, Error> {
         Err(error) => {
             let invalid =
                 Invalid::new(format!("--config {}", path.display()), format!("cannot be read: {error}"), "name a file that can");
-            return Err(Error::Settings(vec![invalid]));
+            return Err(Error::Settings(vec![invalid.may_pass()]));
         }
     }
     let mut refused = Vec::new();
@@ -51,11 +51,29 @@ pub(crate) fn load(global: &Global) -> Result<Settings, Error> {
         }
         Err(invalid) => refused.push(invalid),
     }
-    if refused.is_empty() { Ok(settings) } else { Err(Error::Settings(refused)) }
+    if !refused.is_empty() {
+        return Err(Error::Settings(refused));
+    }
+    settings.read_secret_files(credentials_directory().as_deref())?;
+    Ok(settings)
 }
 
 fn not_utf8(field: &str) -> Invalid {
     Invalid::new(field, "is not UTF-8", "write it in UTF-8")
+}
+
+/// Where systemd puts the credentials of a unit.
+fn credentials_directory() -> Option<PathBuf> {
+    #[expect(clippy::disallowed_methods, reason = "this is the place")]
+    std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from)
+}
+
+/// Variables that are set and name a proxy. `NO_PROXY` alone names none.
+pub(crate) fn proxies() -> Vec<&'static str> {
+    const NAMES: [&str; 6] = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
+    #[expect(clippy::disallowed_methods, reason = "this is the place")]
+    let is_set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    NAMES.into_iter().filter(is_set).collect()
 }
 
 /// The absolute form of a path as it was written: links are not resolved, neither in the path nor

@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use guestlane::{
     Clock, Error, TraceParent, Trust,
-    config::Settings,
+    config::{OTLP_ENDPOINT, Settings},
+    request::Invalid,
     trace::{self, Ties},
 };
 use guestlane_genesys::transport::Transport;
@@ -32,17 +33,18 @@ impl Traces {
             runtime: tokio::runtime::Handle::current(),
         };
         let exporter = SpanExporter::builder().with_http().with_http_client(sender).with_endpoint(endpoint.as_str()).build();
-        let exporter = match exporter {
-            Ok(exporter) => exporter,
-            Err(error) => {
-                tracing::warn!(%error, "traces cannot be sent; all else goes on");
-                return Ok(None);
-            }
+        let exporter = exporter.map_err(|error| {
+            let fix = "write it like https://collector.example.com/v1/traces";
+            Error::Settings(vec![Invalid::new(OTLP_ENDPOINT, format!("cannot be used: {error}"), fix)])
+        })?;
+        let version = opentelemetry::KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
+        let resource = Resource::builder().with_attribute(version.clone()).build();
+        // `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` are read by the builder; without them it has this name.
+        let named = resource.get(&"service.name".into()).is_some_and(|name| !name.as_str().starts_with("unknown_service"));
+        let resource = match named {
+            true => resource,
+            false => Resource::builder().with_service_name("guestlane").with_attribute(version).build(),
         };
-        let resource = Resource::builder()
-            .with_service_name("guestlane")
-            .with_attribute(opentelemetry::KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
-            .build();
         let provider = SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build();
         trace::install(Ties { join, tell });
         Ok(Some(Self(provider)))
@@ -92,7 +94,14 @@ impl opentelemetry_http::HttpClient for Sender {
             let now = Clock::system().now();
             transport.send(request.map(Full::new), now + LAST).await
         };
-        let answer = self.runtime.spawn(sending).await??;
+        let sent = self.runtime.spawn(sending).await?;
+        let now = Clock::system().monotonic();
+        match &sent {
+            Ok(answer) if answer.status.is_success() => trace::COLLECTOR.well(now),
+            Ok(answer) => trace::COLLECTOR.failed(&format!("HTTP {}", answer.status.as_u16()), now),
+            Err(error) => trace::COLLECTOR.failed(&error.to_string(), now),
+        }
+        let answer = sent?;
         let mut response = http::Response::new(answer.body);
         (*response.status_mut(), *response.headers_mut()) = (answer.status, answer.headers);
         Ok(response)

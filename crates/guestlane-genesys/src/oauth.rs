@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
@@ -81,15 +81,45 @@ impl AccessToken {
     }
 }
 
+/// What a sign-in sends of the client's secret.
+#[derive(Debug)]
+struct Credential {
+    /// Under which processes share a token: they sign in with the same secret at the same place.
+    shared_name: String,
+    form: SecretString,
+    basic: Option<HeaderValue>, // marked sensitive: `Debug` hides it
+}
+
+impl Credential {
+    fn new(method: SignIn, client: &OAuthClient, url: &str) -> Self {
+        let (id, secret) = (&client.id, client.secret.expose_secret());
+        let mut form = url::form_urlencoded::Serializer::new(String::new());
+        form.append_pair("grant_type", "client_credentials");
+        let basic = match method {
+            SignIn::Form => {
+                form.append_pair("client_id", id).append_pair("client_secret", secret);
+                None
+            }
+            SignIn::Basic => {
+                let basic = HeaderValue::try_from(format!("Basic {}", BASE64_STANDARD.encode(format!("{id}:{secret}"))));
+                basic.ok().map(|mut basic| {
+                    basic.set_sensitive(true);
+                    basic
+                })
+            }
+        };
+        Self { shared_name: shared_name(id, secret, url), form: form.finish().into(), basic }
+    }
+}
+
 /// Signs in by client credentials (RFC 6749, section 4.4), at most once at a time.
 #[derive(Debug)]
 pub(crate) struct TokenSource {
     client_id: String,
-    /// Under which processes share a token: they sign in with the same secret at the same place.
-    shared_name: String,
+    method: SignIn,
     url: String,
-    form: SecretString,
-    basic: Option<HeaderValue>, // marked sensitive: `Debug` hides it
+    /// Replaced as a whole when the secret changes.
+    credential: ArcSwap<Credential>,
     transport: Transport,
     shared: Shared,
     current: ArcSwapOption<AccessToken>,
@@ -121,29 +151,16 @@ impl TokenAnswer {
 
 impl TokenSource {
     pub(crate) fn new(credentials: &Credentials, client: &OAuthClient, transport: Transport, shared: Shared) -> Self {
-        let (id, secret) = (&client.id, client.secret.expose_secret());
-        let mut form = url::form_urlencoded::Serializer::new(String::new());
-        form.append_pair("grant_type", "client_credentials");
-        let (path, basic) = match credentials.sign_in {
-            SignIn::Form => {
-                form.append_pair("client_id", id).append_pair("client_secret", secret);
-                ("/api/v2/oauth/token", None)
-            }
-            SignIn::Basic => {
-                let basic = HeaderValue::try_from(format!("Basic {}", BASE64_STANDARD.encode(format!("{id}:{secret}"))));
-                let basic = basic.ok().map(|mut basic| {
-                    basic.set_sensitive(true);
-                    basic
-                });
-                ("/oauth/token", basic)
-            }
-        };
+        let method = credentials.sign_in;
+        let url = credentials.hosts.login.route(match method {
+            SignIn::Form => "/api/v2/oauth/token",
+            SignIn::Basic => "/oauth/token",
+        });
         Self {
             client_id: client.id.clone(),
-            shared_name: shared_name(id, secret, &credentials.hosts.login.route(path)),
-            url: credentials.hosts.login.route(path),
-            form: form.finish().into(),
-            basic,
+            method,
+            credential: ArcSwap::from_pointee(Credential::new(method, client, &url)),
+            url,
             transport,
             shared,
             current: ArcSwapOption::empty(),
@@ -158,6 +175,17 @@ impl TokenSource {
     /// Whose tokens these are.
     pub(crate) fn client_id(&self) -> &str {
         &self.client_id
+    }
+
+    /// From now on signs in with the client's secret as it is here. The token in use stays good until the platform refuses
+    /// it or it expires. Returns whether the secret is another one.
+    pub(crate) fn set_secret(&self, client: &OAuthClient) -> bool {
+        let new = Credential::new(self.method, client, &self.url);
+        let is_another = new.shared_name != self.credential.load().shared_name;
+        if is_another {
+            self.credential.store(Arc::new(new));
+        }
+        is_another
     }
 
     /// From now on other processes use the same tokens.
@@ -247,7 +275,8 @@ impl TokenSource {
         let discarded = Some(self.discarded.load(Ordering::Acquire)).filter(|number| *number > 0);
         let not = old.and_then(|old| old.number).max(discarded);
         while clock.now() < deadline {
-            match fleet.token(&self.shared_name, not).await {
+            let credential = self.credential.load_full();
+            match fleet.token(&credential.shared_name, not).await {
                 Ok(SharedToken::Known { token: NewToken { token, left, life }, number }) => {
                     let known = AccessToken::new(&token, clock.now() + left, life).map_err(|error| {
                         let reason = error.to_string();
@@ -256,7 +285,7 @@ impl TokenSource {
                     return Ok(AccessToken { number: Some(number), ..known });
                 }
                 Ok(SharedToken::Asked) => clock.sleep(ASKED_ELSEWHERE).await,
-                Ok(SharedToken::Ours) => return self.ask_for_all(fleet.as_ref(), deadline).await,
+                Ok(SharedToken::Ours) => return self.ask_for_all(fleet.as_ref(), &credential.shared_name, deadline).await,
                 Err(error) => {
                     warn!(error, "the shared access token cannot be read; this process signs in by itself");
                     return Ok(self.ask_platform(deadline).await?.0);
@@ -266,15 +295,16 @@ impl TokenSource {
         Err(CallFailed::not_sent(Operation::Token, "another process asks for the access token, and did not get it in time"))
     }
 
-    async fn ask_for_all(&self, fleet: &dyn Fleet, deadline: Timestamp) -> Result<AccessToken, CallFailed> {
+    /// `shared_name` is that under which the turn was given.
+    async fn ask_for_all(&self, fleet: &dyn Fleet, shared_name: &str, deadline: Timestamp) -> Result<AccessToken, CallFailed> {
         match self.ask_platform(deadline).await {
             Ok((token, new)) => {
-                let number = fleet.keep_token(&self.shared_name, new).await;
+                let number = fleet.keep_token(shared_name, new).await;
                 let number = number.inspect_err(|error| warn!(error, "the access token cannot be shared"));
                 Ok(AccessToken { number: number.ok(), ..token })
             }
             Err(failed) => {
-                if let Err(error) = fleet.gave_up(&self.shared_name).await {
+                if let Err(error) = fleet.gave_up(shared_name).await {
                     warn!(error, "nobody can be told that there is no access token; they find out later");
                 }
                 Err(failed)
@@ -289,11 +319,12 @@ impl TokenSource {
     }
 
     async fn request(&self, deadline: Timestamp) -> Result<(AccessToken, NewToken), CallError> {
-        let body = Bytes::copy_from_slice(self.form.expose_secret().as_bytes());
+        let credential = self.credential.load_full();
+        let body = Bytes::copy_from_slice(credential.form.expose_secret().as_bytes());
         let mut request = Request::post(&self.url)
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
             .header(header::ACCEPT, "application/json");
-        if let Some(basic) = &self.basic {
+        if let Some(basic) = &credential.basic {
             request = request.header(header::AUTHORIZATION, basic);
         }
         let request = request.body(Full::new(body)).map_err(|error| CallError::NotSent(error.to_string()))?;

@@ -164,6 +164,13 @@ impl Platform {
         self.pool.set_rate(quota);
     }
 
+    /// From now on the OAuth clients sign in with these secrets. Clients that are not in use are passed over. Returns the
+    /// number of secrets that are others than before.
+    pub fn set_secrets(&self, clients: &[OAuthClient]) -> usize {
+        let known = self.pool.clients().iter();
+        known.filter(|known| clients.iter().any(|new| new.id == known.client_id() && known.set_secret(new))).count()
+    }
+
     /// From now on tokens and quotas are shared with other processes. Must be called within a tokio runtime.
     pub fn share(&self, fleet: &Arc<dyn Fleet>) {
         self.pool.clients().iter().for_each(|client| client.share(Arc::clone(fleet)));

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use crate::{
     clock::{Clock, Timestamp},
     error::Operation,
+    outage::Outage,
     priority::Priority,
 };
 
@@ -24,6 +25,8 @@ pub struct Pulse {
     under_way: Numbers,
     resting: Numbers,
     beat: Mutex<Beat>,
+    /// What the log says of it.
+    logged: Outage,
     changed: Notify,
 }
 
@@ -150,7 +153,14 @@ impl Pulse {
     pub(crate) fn new(clock: Clock) -> Self {
         let epoch = Timestamp::from_unix_micros(0);
         let beat = Beat { failures: 0, was_well: false, first_failure: epoch, room: Beat::AT_FIRST, tempo: BTreeMap::new() };
-        Self { clock, under_way: Numbers::default(), resting: Numbers::default(), beat: Mutex::new(beat), changed: Notify::new() }
+        Self {
+            clock,
+            under_way: Numbers::default(),
+            resting: Numbers::default(),
+            beat: Mutex::new(beat),
+            logged: Outage::of("platform".into()),
+            changed: Notify::new(),
+        }
     }
 
     fn beat(&self) -> MutexGuard<'_, Beat> {
@@ -178,6 +188,8 @@ impl Pulse {
         let mut beat = self.beat();
         beat.failures = 0;
         beat.was_well = true;
+        drop(beat);
+        self.logged.well(self.clock.monotonic());
     }
 
     /// It gave no answer, or failed.
@@ -188,6 +200,11 @@ impl Pulse {
             beat.first_failure = now;
         }
         beat.failures = beat.failures.saturating_add(1);
+        let failures = beat.failures;
+        drop(beat);
+        if self.outage().is_some() {
+            self.logged.failed(&format!("{failures} calls failed one after another"), now);
+        }
     }
 
     /// How long nothing has gone well, if that is long enough to be called an outage.

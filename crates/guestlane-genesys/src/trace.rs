@@ -3,11 +3,14 @@
 //! A program that collects [installs](install) two functions: how a span joins a trace that began elsewhere, and what of a span is told to others.
 //! So this crate, and those above it, need no library for it.
 
-use std::sync::OnceLock;
+use std::{borrow::Cow, sync::OnceLock};
 
 use tracing::Span;
 
-use crate::trail::{self, TraceParent};
+use crate::{
+    outage::Outage,
+    trail::{self, TraceParent},
+};
 
 /// The target of all spans that make up a trace. A log shows none of them.
 pub const TARGET: &str = "guestlane_trace";
@@ -20,6 +23,9 @@ pub struct Ties {
     /// What others must be told to become a part of this span's.
     pub tell: fn(&Span) -> Option<TraceParent>,
 }
+
+/// Whether the trace collector takes what it is sent.
+pub static COLLECTOR: Outage = Outage::of(Cow::Borrowed("trace collector"));
 
 static TIES: OnceLock<Ties> = OnceLock::new();
 

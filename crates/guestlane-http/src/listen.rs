@@ -224,6 +224,7 @@ fn door<A>(service: &Service, inner: A) -> Door<A> {
 fn listen(setting: &str, address: SocketAddr) -> Result<TcpListener, CannotListen> {
     let cannot = |error: io::Error| {
         Invalid::new(setting, format!("{address} cannot be listened on: {error}"), "choose another port, or end what has it")
+            .may_pass()
     };
     let listener = TcpListener::bind(address).map_err(cannot)?;
     listener.set_nonblocking(true)?;
@@ -263,7 +264,8 @@ async fn read_certificate(files: &TlsFiles) -> Result<RustlsConfig, Invalid> {
         let field = format!("GUESTLANE_TLS_CERT_FILE {}", files.cert.display());
         let error = tls_error::explain(&error).unwrap_or_else(|| error.to_string());
         let reason = format!("and its key {} cannot be used: {error}", files.key.display());
-        Invalid::new(field, reason, "name the chain and its private key, both in PEM")
+        // A certificate that is being renewed is there in a moment.
+        Invalid::new(field, reason, "name the chain and its private key, both in PEM").may_pass()
     })
 }
 

@@ -160,6 +160,11 @@ impl Collector for Everything {
             page.gauge("guestlane_clock_offset_seconds", help, offset)?;
         }
         keys(&mut page, service)?;
+        page.counter(
+            "guestlane_trace_export_failures",
+            "Requests to the trace collector that failed; their spans are lost.",
+            guestlane::trace::COLLECTOR.failures(),
+        )?;
         process(&mut page, service)
     }
 }

@@ -282,7 +282,10 @@ impl Service {
             let asked_at = self.clock().monotonic();
             match self.lane.store().api_keys().await {
                 Ok(keys) => self.keep_keys(ApiKeys::new(self.hash_key.clone(), keys), asked_at),
-                Err(error) => warn!(%error, "API keys could not be read again; after 30 seconds every request is refused"),
+                Err(error) => guestlane::store::log_failure(
+                    &error,
+                    "API keys could not be read again; after 30 seconds every request is refused",
+                ),
             }
         }
     }
@@ -319,7 +322,9 @@ impl Service {
             }
             match self.lane.store().used_api_keys(new).await {
                 Ok(()) => written = used,
-                Err(error) => warn!(%error, "when API keys were used could not be written; it is tried again"),
+                Err(error) => {
+                    guestlane::store::log_failure(&error, "when API keys were used could not be written; it is tried again")
+                }
             }
         }
     }

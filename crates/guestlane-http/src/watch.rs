@@ -2,8 +2,10 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use guestlane::{Counted, Timestamp, store::Standing};
-use tracing::warn;
+use guestlane::{
+    Counted, Timestamp,
+    store::{Standing, log_failure},
+};
 
 use crate::{
     model::{AuditStanding, ClientQuota, KeyStanding, KnownProblem, Latency, OutboxStanding, Overview, Series, SessionCounts},
@@ -112,7 +114,7 @@ impl<'a> Watcher<'a> {
                     watched.read_at = self.service.clock().monotonic();
                 }
                 Err(error) => {
-                    warn!(%error, "the store could not be asked how it goes");
+                    log_failure(&error, "the store could not be read; its figures are missing");
                     watched.standing = None;
                 }
             }

@@ -350,6 +350,12 @@ impl Lane {
         }
     }
 
+    /// From now on the OAuth clients sign in with these secrets; those that are not in use are passed over. Returns the
+    /// number of secrets that are others than before.
+    pub fn set_client_secrets(&self, clients: &[guestlane_genesys::OAuthClient]) -> usize {
+        self.platform.set_secrets(clients)
+    }
+
     /// From now on the platform allows each OAuth client so many calls; `None`: as many as there are.
     pub fn set_quota(&self, quota: Option<Rate>) {
         self.platform.set_quota(quota);
@@ -455,7 +461,9 @@ impl Lane {
                             );
                         }
                     }
-                    Err(error) => warn!(%error, "unfinished sessions could not be looked for; it is tried again"),
+                    Err(error) => {
+                        crate::store::log_failure(&error, "unfinished sessions could not be looked for; it is tried again")
+                    }
                 }
                 self.clock.sleep(RECOVER_EVERY).await;
             }
@@ -491,7 +499,7 @@ async fn measure_clock(store: Store) {
     loop {
         clock.sleep(MEASURE_CLOCK_EVERY).await;
         if let Err(error) = store.measure_clock().await {
-            warn!(error = crate::error::chain(&error), "the clocks could not be compared; the last comparison holds");
+            crate::store::log_failure(&error, "the clocks could not be compared; the last comparison holds");
         }
         let offset = store.clock_offset();
         match (may_claim, store.may_claim()) {
@@ -513,7 +521,9 @@ async fn renew_leases(driving: Driving, store: Store, clock: Clock, seams: Seams
         }
         match store.renew(leases, clock.now()).await {
             Ok(()) => seams.pass(Seam::LeasesRenewed).await,
-            Err(error) => warn!(%error, "leases could not be renewed; another process may take these sessions over"),
+            Err(error) => {
+                crate::store::log_failure(&error, "leases could not be renewed; another process may take these sessions over")
+            }
         }
     }
 }

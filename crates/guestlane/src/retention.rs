@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::{
     lane::Lane,
@@ -46,9 +46,7 @@ impl Lane {
             match self.prune().await {
                 Ok(Pruned { sessions: 0, .. }) => {}
                 Ok(Pruned { sessions, events, .. }) => info!(sessions, events, "deleted sessions whose retention is over"),
-                Err(error) => {
-                    warn!(error = crate::error::chain(&error), "retention failed; it is tried again in five minutes")
-                }
+                Err(error) => crate::store::log_failure(&error, "retention failed; it is tried again in five minutes"),
             }
             self.clock.sleep(REST).await;
         }

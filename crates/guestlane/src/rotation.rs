@@ -4,10 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use guestlane_genesys::{Clock, Seam, Timestamp};
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::{
-    error::{Error, chain},
+    error::Error,
     lane::Lane,
     request::Invalid,
     state::{State, count_seals},
@@ -55,7 +55,7 @@ impl LiveKeys {
         if self.ring().by_kid(kid).is_none()
             && let Err(error) = self.read_again().await
         {
-            warn!(error = chain(&error), kid, "a signing key is not known, and the store cannot be asked");
+            crate::store::log_failure(&error, "a signing key is not known, and the store cannot be asked");
         }
     }
 
@@ -72,7 +72,7 @@ impl LiveKeys {
                 Ok(()) => told = false,
                 Err(error) if told => drop(error),
                 Err(error) => {
-                    warn!(error = chain(&error), "the signing keys cannot be read again; those that are known go on");
+                    crate::store::log_failure(&error, "the signing keys cannot be read again; those that are known go on");
                     told = true;
                 }
             }
@@ -98,7 +98,7 @@ impl Lane {
     pub(crate) async fn keep_rotating(&self) {
         while self.key_schedule.rotate_every().is_some() {
             if let Err(error) = self.rotate_if_due().await {
-                warn!(error = chain(&error), "the next signing key could not be made; it is tried again");
+                crate::store::log_failure(&error, "the next signing key could not be made; it is tried again");
             }
             self.clock.sleep(ROTATION_TICK).await;
         }

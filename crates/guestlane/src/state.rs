@@ -17,6 +17,7 @@ use crate::{
         self, Checkpoint, Hash, NoteSigner, VerifierKey,
         proof::{ProvenRecord, SessionProof},
     },
+    disk,
     error::Error,
     ledger::{Session, SessionId, Way},
     outbox::WebhookSecret,
@@ -113,11 +114,25 @@ impl State {
     async fn open_to(places: &Places, clock: &Clock, mend: bool) -> Result<Self, Error> {
         // A damaged master key must be told before anything is made.
         let given = places.given_master_key()?;
-        let store = Store::open(&places.database, &places.home, clock, &places.seams).await?;
+        let store = match mend {
+            true => Store::open(&places.database, &places.home, clock, &places.seams).await?,
+            false => Store::open_to_look(&places.database, &places.home, clock, &places.seams).await?,
+        };
+        if let Some(mode) = disk::mode_for_others(&places.home) {
+            let directory = places.home.display();
+            warn!(%directory, mode = format!("{mode:o}"), "the state directory can be entered by others");
+        }
         if given.is_none() && !places.master_key_file.exists() && !store.signing_keys().await?.is_empty() {
             return Err(MasterKeyError::Missing(places.master_key_file.clone()).into()); // a new one would open nothing
         }
-        let master = given.map_or_else(|| MasterKey::from_file(&places.master_key_file, &places.seams), Ok)?;
+        let from_file = || match MasterKey::from_file(&places.master_key_file, &places.seams) {
+            // A read-only file system has no place for a lock; no process rotates the key there either.
+            Err(MasterKeyError::File(_, error)) if !mend && disk::is_read_only(&error) => {
+                MasterKey::from_locked_file(&places.master_key_file)
+            }
+            read => read,
+        };
+        let master = given.map_or_else(from_file, Ok)?;
         Self::with_key(places, clock, store, master, mend).await
     }
 
@@ -276,7 +291,7 @@ pub(crate) async fn count_seals(store: &Store, master: &MasterKey) -> Option<u64
     let counted = if new == 0 { store.seals(master.id()).await } else { store.add_seals(master.id(), new).await };
     if let Err(error) = &counted {
         master.give_back_seals(new);
-        warn!(error = crate::error::chain(error), "the seals of the master key could not be counted; they are counted later");
+        crate::store::log_failure(error, "the seals of the master key could not be counted; they are counted later");
     }
     counted.ok()
 }

@@ -81,7 +81,7 @@ impl Work {
         let places: Vec<_> = rows.into_iter().map(|row| row.place).collect();
         self.held().retain(|held| !places.contains(held));
         if let Err(error) = self.lane.store().give_back_rows(places, self.lane.clock().now()).await {
-            warn!(error = chain(&error), "rows could not be given back; they are taken again when their leases end");
+            crate::store::log_failure(&error, "rows could not be given back; they are taken again when their leases end");
         }
     }
 
@@ -103,7 +103,7 @@ impl Work {
                         },
                         Ok(taken) => rows.extend(taken),
                         Err(error) => {
-                            warn!(error = chain(&error), "rows of batches could not be taken; it is tried again");
+                            crate::store::log_failure(&error, "rows of batches could not be taken; it is tried again");
                             self.lane.clock().sleep(LOOK_EVERY).await;
                         }
                     }
@@ -190,7 +190,7 @@ async fn write_ends(
         lane.seams.pass(Seam::RowsEnded).await;
         let places: Vec<_> = ended.iter().map(|(place, _)| *place).collect();
         if let Err(error) = lane.store().end_rows(ended, lane.clock().now()).await {
-            warn!(error = chain(&error), rows = places.len(), "what came of rows could not be written; they are looked at again");
+            crate::store::log_failure(&error, "what came of rows could not be written; they are looked at again");
         }
         let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
         for place in &places {
@@ -210,7 +210,7 @@ async fn renew(lane: Arc<Lane>, held: Arc<Mutex<HashSet<RowPlace>>>) {
             continue;
         }
         if let Err(error) = lane.store().renew_rows(places, lane.clock().now()).await {
-            warn!(error = chain(&error), "leases of rows could not be renewed; another process may take them");
+            crate::store::log_failure(&error, "leases of rows could not be renewed; another process may take them");
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::{args::Global, screen, settings};
 
 pub(crate) async fn run(global: &Global) -> anyhow::Result<ExitCode> {
     let settings = settings::load(global)?;
-    let findings = doctor::examine(&settings, &Clock::system()).await;
+    let findings = doctor::examine(&settings, &settings::proxies(), &Clock::system()).await;
     for finding in &findings {
         if global.json {
             screen::json(finding);

@@ -95,19 +95,21 @@ fn tell(global: &Global, service: &Service, listening: &Listening, tls: bool) ->
     Ok(())
 }
 
-/// What can change while it runs: the certificate, how much the log says, the quota. All else takes a new start.
+/// What can change while it runs: the certificate, how much the log says, the quota, the secrets of the OAuth clients. All
+/// else takes a new start.
 fn reload(global: &Global, args: &Serve, lane: &Lane) {
     let reread = || {
         let settings = load(global, args)?;
         let quota = settings.quota()?;
+        let clients = settings.lane(false)?.credentials.clients;
         log::set_level(&settings, "info", global.verbose)?;
         lane.set_quota(quota);
-        anyhow::Ok(quota)
+        anyhow::Ok((quota, lane.set_client_secrets(&clients)))
     };
     match reread() {
-        Ok(quota) => {
+        Ok((quota, new_secrets)) => {
             let quota = quota.map_or_else(|| "off".to_owned(), |rate| rate.to_string());
-            info!(quota, "settings were read again");
+            info!(quota, new_secrets, "settings were read again");
         }
         Err(error) => warn!(error = format!("{error:#}"), "settings cannot be used, and stay as they were"),
     }

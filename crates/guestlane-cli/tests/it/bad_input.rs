@@ -53,7 +53,9 @@ fn each_bad_argument_or_setting_is_told_by_its_name_and_nothing_is_sent_or_left_
     for (arguments, settings, part) in cases {
         let ended = office.command(&[&["create"], *arguments].concat()).envs(settings.iter().copied()).output().unwrap();
         let stderr = String::from_utf8(ended.stderr).unwrap();
-        assert_eq!(ended.status.code(), Some(2), "{part}\n{stderr}");
+        // A file that is not there may be there at the next try.
+        let code = if part.starts_with("--config") { 1 } else { 2 };
+        assert_eq!(ended.status.code(), Some(code), "{part}\n{stderr}");
         assert!(stderr.contains(part), "{part}\n{stderr}");
         assert!(ended.stdout.is_empty() && !stderr.contains("panicked"), "{stderr}");
     }
@@ -66,7 +68,7 @@ fn a_state_directory_that_cannot_be_written_is_told() {
     office.write("file", "not a directory");
     let ended = office.run(&["create", "--guest", "ann", "--state-dir", "file"]);
     assert!(
-        ended.code == 2 && ended.stderr.contains("cannot be opened") && ended.stderr.contains("--state-dir"),
+        ended.code == 1 && ended.stderr.contains("cannot be opened") && ended.stderr.contains("--state-dir"),
         "{}",
         ended.stderr
     );
@@ -97,7 +99,7 @@ fn a_master_key_file_that_is_damaged_or_open_to_others_is_told() {
 
     fs::remove_file(&path).unwrap();
     let ended = office.run(&["create", "--guest", "ann"]);
-    assert!(ended.code == 2 && ended.stderr.contains("is missing, and the store has keys"), "{}", ended.stderr);
+    assert!(ended.code == 1 && ended.stderr.contains("is missing, and the store has keys"), "{}", ended.stderr);
     assert!(!path.exists(), "no new one stands in for it");
 
     fs::write(&path, "damaged").unwrap();
@@ -113,7 +115,7 @@ fn a_master_key_file_that_is_damaged_or_open_to_others_is_told() {
     fs::write(&path, good).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
     let ended = office.run(&["create", "--guest", "ann"]);
-    assert!(ended.code == 2 && ended.stderr.contains("chmod 600"), "{}", ended.stderr);
+    assert!(ended.code == 1 && ended.stderr.contains("chmod 600"), "{}", ended.stderr);
     assert_eq!(office.state()["calls"]["token"], 0);
 }
 

@@ -9,6 +9,7 @@ mod batch;
 mod canary;
 mod create;
 mod demo;
+mod diagnosis;
 mod fleet;
 mod inputs;
 mod interop;

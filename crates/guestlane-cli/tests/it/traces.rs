@@ -18,7 +18,7 @@ use opentelemetry_proto::tonic::{
 use prost::Message;
 use serde_json::json;
 
-use crate::office::Office;
+use crate::office::{Ended, Office};
 
 /// A collector: keeps the bodies of what it is sent.
 pub(crate) struct Collector {
@@ -78,6 +78,61 @@ fn attribute(span: &Span, name: &str) -> Option<String> {
         AnyValue { value: Some(Value::IntValue(number)) } => Some(number.to_string()),
         _ => None,
     }
+}
+
+#[test]
+fn a_trace_endpoint_that_cannot_be_used_is_refused_at_the_start() {
+    let office = Office::open(&[]);
+    for endpoint in ["garbage", "http://otel-collector.monitoring:4318/v1/traces", "ftp://127.0.0.1/v1/traces"] {
+        for arguments in [&["create", "--guest", "ann"] as &[&str], &["serve"], &["sessions", "list"]] {
+            let ended = Ended::of(office.command(arguments).env("GUESTLANE_OTLP_ENDPOINT", endpoint).output().unwrap());
+            assert!(ended.code == 2 && ended.stderr.contains("GUESTLANE_OTLP_ENDPOINT"), "{arguments:?}: {}", ended.stderr);
+        }
+        let looked = Ended::of(office.command(&["doctor"]).env("GUESTLANE_OTLP_ENDPOINT", endpoint).output().unwrap());
+        assert!(looked.code == 1 && looked.stdout.contains("BAD   settings: GUESTLANE_OTLP_ENDPOINT"), "{}", looked.stdout);
+    }
+    assert_eq!(office.state()["contacts"], 0);
+}
+
+#[test]
+fn a_collector_that_is_away_is_one_line_and_counted() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let endpoint = format!("http://{free}/v1/traces");
+    let office = Office::open(&["--quota", "off"]);
+    let key = office.api_key("sessions:write");
+    let served = office.serve(&[], &[("GUESTLANE_OTLP_ENDPOINT", &endpoint), ("OTEL_BSP_SCHEDULE_DELAY", "20")]);
+    let failures = || {
+        let scraped = served.scrape();
+        let line = scraped.lines().find_map(|line| line.strip_prefix("guestlane_trace_export_failures_total "));
+        line.unwrap().parse::<u64>().unwrap()
+    };
+    let mut asked = 0;
+    while failures() < 3 {
+        asked += 1;
+        assert_eq!(served.create(&key, &json!({"guestId": format!("guest-{asked}")})).status, 201);
+    }
+    let log = served.log.lock().unwrap().clone();
+    let told: Vec<_> = log.lines().filter(|line| line.contains("trace collector")).collect();
+    assert!(told.len() == 1 && told[0].contains("an outage began"), "{told:?}");
+}
+
+#[test]
+fn the_service_has_the_name_that_opentelemetry_gives_it() {
+    let collector = Collector::open();
+    let office = Office::open(&[]);
+    let create = |guest: &str, settings: &[(&str, &str)]| {
+        let mut command = office.command(&["create", "--guest", guest]);
+        command.env("GUESTLANE_OTLP_ENDPOINT", &collector.endpoint).envs(settings.iter().copied());
+        Ended::of(command.output().unwrap()).ok();
+        String::from_utf8_lossy(&collector.bytes()).into_owned()
+    };
+    let has = |text: &str, name: &str| {
+        text.contains(&format!("service.name\u{12}{}\n{}{name}", char::from(name.len() as u8 + 2), char::from(name.len() as u8)))
+    };
+    assert!(has(&create("ann", &[]), "guestlane"));
+    assert!(has(&create("bob", &[("OTEL_SERVICE_NAME", "web-shop")]), "web-shop"));
+    let more = create("cy", &[("OTEL_RESOURCE_ATTRIBUTES", "service.name=shop-2,deployment.environment.name=test")]);
+    assert!(has(&more, "shop-2") && more.contains("deployment.environment.name"));
 }
 
 #[test]

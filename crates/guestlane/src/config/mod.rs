@@ -1,6 +1,7 @@
 //! Settings: from a file, the environment and flags; the later wins. Every setting is one row of [`SETTINGS`].
 
 mod platform;
+mod secret_files;
 mod service;
 mod unknown;
 mod url;
@@ -70,10 +71,12 @@ settings! {
         "Certificates in PEM that the platform's must be signed by; by default those that the system believes.";
     CLIENT_ID: "GENESYS_CLIENT_ID", "genesys.client_id", None, false, "The OAuth client's id; several, with spaces between, are used together, each with a quota of its own.";
     CLIENT_SECRET: "GENESYS_CLIENT_SECRET", "genesys.client_secret", None, true, "The OAuth client's secret; several, with spaces between, in the order of the ids.";
+    CLIENT_SECRET_FILE: "GENESYS_CLIENT_SECRET_FILE", "genesys.client_secret_file", None, false, "A file that has GENESYS_CLIENT_SECRET.";
     QUEUE_ID: "GENESYS_QUEUE_ID", "genesys.queue_id", None, false, "The queue of sessions that name none.";
     WEBHOOK_URL: "CRM_WEBHOOK_URL", "crm.webhook_url", None, false, "Where the CRM takes events; several, with spaces between, are each told by themselves; without it nobody is told.";
     WEBHOOK_SECRET: "CRM_WEBHOOK_SECRET", "crm.webhook_secret", None, true,
         "The secret shared with the CRM, whsec_…; without it one is made and kept (`guestlane outbox secret`).";
+    WEBHOOK_SECRET_FILE: "CRM_WEBHOOK_SECRET_FILE", "crm.webhook_secret_file", None, false, "A file that has CRM_WEBHOOK_SECRET.";
     ALLOW_PRIVATE: "CRM_ALLOW_PRIVATE_NETWORKS", "crm.allow_private_networks", Some("false"), false,
         "Whether the CRM may be in a private network or on this machine.";
     CRM_CA_FILE: "CRM_CA_FILE", "crm.ca_file", None, false,
@@ -96,6 +99,7 @@ settings! {
         "Whether the inbound flow gets the guest token as an attribute, where it fits into 2,048 bytes. Of the official surfaces.";
     STATE_DIR: "GUESTLANE_STATE_DIR", "state_dir", Some(".guestlane"), false, "Where the store and the master key are.";
     DATABASE_URL: "GUESTLANE_DATABASE_URL", "database_url", None, false, "The store, as sqlite:PATH, or as postgres://USER:PASSWORD@HOST:5432/DATABASE, which several machines share; by default a file in the state directory.";
+    DATABASE_URL_FILE: "GUESTLANE_DATABASE_URL_FILE", "database_url_file", None, false, "A file that has GUESTLANE_DATABASE_URL.";
     AUDIT_LOG: "GUESTLANE_AUDIT_LOG", "audit_log", None, false,
         "The audit log; by default audit/session-audit.jsonl, here or in the state directory that was chosen.";
     AUDIT_GUEST_IDS: "GUESTLANE_AUDIT_GUEST_IDS", "audit.guest_ids", Some("plain"), false,
@@ -112,6 +116,8 @@ settings! {
         "Where the service listens: an address and a port. Beyond this machine only with an API key and a certificate.";
     METRICS_LISTEN: "GUESTLANE_METRICS_LISTEN", "serve.metrics_listen", Some("127.0.0.1:8972"), false,
         "Where the service's metrics are, without a key: an address and a port, or off.";
+    METRICS_ALLOW_PUBLIC: "GUESTLANE_METRICS_ALLOW_PUBLIC", "serve.metrics_allow_public", Some("false"), false,
+        "Whether the metrics' listener may be beyond this machine: it has no key and no TLS.";
     TLS_CERT_FILE: "GUESTLANE_TLS_CERT_FILE", "serve.tls_cert_file", None, false,
         "The service's certificate, in PEM, with those that lead to its authority; read again on SIGHUP and when it changes.";
     TLS_KEY_FILE: "GUESTLANE_TLS_KEY_FILE", "serve.tls_key_file", None, false, "The private key of the service's certificate, in PEM.";
@@ -132,6 +138,9 @@ settings! {
         "What the signing keys are encrypted with, base64 of 32 bytes; by default a file in the state directory.";
     MASTER_KEY_PREVIOUS: "GUESTLANE_MASTER_KEY_PREVIOUS", "master_key_previous", None, true,
         "A second master key, which opens what the other one does not, while one takes the place of the other; base64 of 32 bytes.";
+    MASTER_KEY_FILE: "GUESTLANE_MASTER_KEY_FILE", "master_key_file", None, false, "A file that has GUESTLANE_MASTER_KEY.";
+    MASTER_KEY_PREVIOUS_FILE: "GUESTLANE_MASTER_KEY_PREVIOUS_FILE", "master_key_previous_file", None, false,
+        "A file that has GUESTLANE_MASTER_KEY_PREVIOUS.";
     QUOTA: "GUESTLANE_QUOTA", "quota", Some("100/s"), false,
         "How many calls the platform allows each OAuth client: N/s, N/min or off; 300/min by default on the official surfaces.";
     RETRIES: "GUESTLANE_RETRIES", "retry.retries", Some("3"), false, "How often a failed call is repeated.";
@@ -616,7 +625,27 @@ mod tests {
     #[test]
     fn missing_settings_are_listed_all_at_once() {
         let missing: Vec<_> = refused(&[]).into_iter().map(|invalid| invalid.field).collect();
-        assert_eq!(missing, [ORG_DOMAIN, CLIENT_ID, CLIENT_SECRET, QUEUE_ID]);
+        assert_eq!(missing, [SURFACE, CLIENT_ID, CLIENT_SECRET, QUEUE_ID]);
+    }
+
+    #[test]
+    fn without_a_surface_and_a_host_the_surface_is_what_is_asked_for() {
+        let unset = refused(&[]).remove(0);
+        assert!(unset.field == SURFACE && unset.fix.contains("web-messaging for a real organization"), "{unset:?}");
+        let chosen = refused(&[(SURFACE, "rest")]).remove(0);
+        assert_eq!(chosen.field, ORG_DOMAIN);
+    }
+
+    #[test]
+    fn metrics_beyond_this_machine_need_a_word() {
+        let service = |values: &[(&str, &str)]| settings(values).service();
+        for address in ["0.0.0.0:8972", "[::]:8972", "192.0.2.1:8972"] {
+            let refused = service(&[(METRICS_LISTEN, address)]).unwrap_err().to_string();
+            assert!(refused.contains(METRICS_LISTEN) && refused.contains(METRICS_ALLOW_PUBLIC), "{refused}");
+            assert!(service(&[(METRICS_LISTEN, address), (METRICS_ALLOW_PUBLIC, "true")]).is_ok());
+        }
+        assert!(service(&[(METRICS_LISTEN, "[::1]:8972")]).is_ok());
+        assert!(service(&[(METRICS_ALLOW_PUBLIC, "yes")]).is_err());
     }
 
     #[test]

@@ -101,7 +101,12 @@ impl Reader<'_> {
         let Some(path) = self.settings.value(env).map(str::to_owned) else { return Some(Trust::System) };
         let fix = "name a file with the certificates of your authority in PEM";
         let trust = Trust::from_file(std::path::Path::new(&path)).map_err(|error| format!("`{}` {error}", shorten(&path)));
-        trust.map_err(|reason| self.refuse(env, reason, fix)).ok()
+        let is_there = std::path::Path::new(&path).exists();
+        let refused = trust.map_err(|reason| self.refuse(env, reason, fix));
+        if let (Err(()), false, Some(last)) = (&refused, is_there, self.refused.last_mut()) {
+            last.may_pass = true; // a volume that is not mounted yet
+        }
+        refused.ok()
     }
 
     /// One origin for everything, or a region's hosts; each of them can be another one.
@@ -178,6 +183,12 @@ impl Reader<'_> {
             return self.url(BASE_URL);
         }
         let Some(domain) = self.settings.value(ORG_DOMAIN).map(str::to_owned) else {
+            if self.settings.get(SURFACE).is_none_or(|(_, origin)| origin == Origin::Default) {
+                let fix = "set it to web-messaging for a real organization (or open-messaging), with GENESYS_REGION; \
+                     rest is for the simulator or a gateway, with GENESYS_BASE_URL or GENESYS_ORG_DOMAIN";
+                self.refused.push(Invalid::new(SURFACE, "is not set", fix));
+                return None;
+            }
             self.missing(ORG_DOMAIN, "set it to the organization's domain, like acme.mygenesyscloud.com");
             return None;
         };

@@ -9,7 +9,7 @@ use super::{
     BEHIND_PROXY, DRAIN, KEY_RATE, LISTEN, MAX_SESSIONS, METRICS_LISTEN, OTLP_ENDPOINT, Reader, Settings, TLS_CERT_FILE,
     TLS_KEY_FILE, parse_duration, url,
 };
-use crate::error::Error;
+use crate::{disk::expect_private, error::Error};
 
 /// The longest drain period: an ending process must end.
 const MAX_DRAIN: Duration = Duration::from_secs(300);
@@ -74,6 +74,12 @@ impl Reader<'_> {
                 "off" => Some(None),
                 text => text.parse().ok().map(Some),
             });
+        let public = self.parsed(super::METRICS_ALLOW_PUBLIC, "write true or false", |text| text.parse::<bool>().ok())?;
+        if metrics.flatten().is_some_and(|address: SocketAddr| !address.ip().is_loopback()) && !public {
+            let reason = "is beyond this machine, and metrics are answered without a key and without TLS";
+            let fix = "listen on 127.0.0.1, or set GUESTLANE_METRICS_ALLOW_PUBLIC=true where a firewall lets only the scraper in";
+            self.refuse(METRICS_LISTEN, reason, fix);
+        }
         let key_rate = self.parsed(KEY_RATE, "write 1000/s, 300/min or off", |text| Rate::parse(text).ok());
         let in_range = |text: &str| text.parse().ok().filter(|number| (1..=65_536).contains(number));
         let max_sessions = self.parsed(MAX_SESSIONS, "give a number from 1 to 65536", in_range);
@@ -94,6 +100,9 @@ impl Reader<'_> {
                 None
             }
         };
+        if let Some(Err(exposed)) = tls.as_ref().map(|tls| expect_private(&tls.key)) {
+            self.refused.push(exposed.named(TLS_KEY_FILE));
+        }
         let (listen, behind_proxy) = (listen?, behind_proxy?);
         if !listen.ip().is_loopback() && tls.is_none() && !behind_proxy {
             let reason = "is beyond this machine, and without TLS anybody on the way could read keys and guests";

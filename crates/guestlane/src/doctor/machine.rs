@@ -10,6 +10,7 @@ use guestlane_genesys::Clock;
 use super::Finding;
 use crate::{
     config::Settings,
+    disk,
     error::{Error, chain},
     state::{Places, State},
     store::{Glance, Store, StoreError},
@@ -30,14 +31,15 @@ pub(super) async fn examine(settings: &Settings, api: Option<&str>, clock: &Cloc
         Err(error) => return vec![Finding::bad("state directory", error.to_string())],
     };
     let mut findings = vec![
-        disk("disk", places.database.file().unwrap_or(&places.home.join("log-1.lock"))),
-        disk("disk of the audit log", &places.audit.path),
+        room("disk", places.database.file().unwrap_or(&places.home.join("log-1.lock"))),
+        room("disk of the audit log", &places.audit.path),
     ];
+    findings.extend(exposed(&places.home));
     findings.extend(state(&places, api, clock).await);
     findings
 }
 
-fn disk(check: &str, file: &Path) -> Finding {
+fn room(check: &str, file: &Path) -> Finding {
     let wanted = file.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let absolute = std::path::absolute(wanted).unwrap_or_else(|_| wanted.to_owned());
     let Some(place) = absolute.ancestors().find(|path| path.exists()).map(Path::to_owned) else {
@@ -52,6 +54,16 @@ fn disk(check: &str, file: &Path) -> Finding {
         Ok(room) => of_room(check, place, room.f_bavail.saturating_mul(room.f_frsize)),
         Err(error) => Finding::warning(check, format!("the room on {} is not known: {error}", place.display())),
     }
+}
+
+/// The state directory, where others than its owner and its group may enter it.
+fn exposed(home: &Path) -> Option<Finding> {
+    let mode = disk::mode_for_others(home)?;
+    let result = format!("{} can be entered by others (mode {mode:o})", home.display());
+    let finding = Finding::warning("state directory", result)
+        .because("its files are readable for their owner alone, but others can see or replace them")
+        .fix(format!("run `chmod o= {}`", home.display()));
+    Some(finding)
 }
 
 fn of_room(check: &str, place: PathBuf, free: u64) -> Finding {
@@ -89,6 +101,10 @@ async fn state(places: &Places, api: Option<&str>, clock: &Clock) -> Vec<Finding
         }
         Ok(_) | Err(_) => {}
     }
+    if let Err(error) = Store::try_to_write(&places.database).await {
+        let advice = Error::from(error).advice();
+        return vec![Finding::bad("database", "cannot be written to").because(advice.cause).fix(advice.fix)];
+    }
     let state = match State::look(places, clock).await {
         Ok(state) => state,
         Err(error) => {
@@ -101,7 +117,7 @@ async fn state(places: &Places, api: Option<&str>, clock: &Clock) -> Vec<Finding
 
 async fn sessions(state: &State) -> Finding {
     match state.store.unfinished().await {
-        Ok(0) => Finding::good("database", "opens; no session is unfinished"),
+        Ok(0) => Finding::good("database", "opens and takes a write, which was undone; no session is unfinished"),
         Ok(n) => Finding::warning("database", format!("opens; {n} unfinished")).fix("guestlane sessions resume"),
         Err(error) => {
             Finding::bad("database", chain(&error)).fix("check the disk and whether another process holds the database")
@@ -112,6 +128,7 @@ async fn sessions(state: &State) -> Finding {
 async fn events(state: &State) -> Finding {
     match state.store.pending_events().await {
         Ok(0) => Finding::good("outbox", "no event waits"),
+        Ok(1) => Finding::warning("outbox", "1 event waits").fix("guestlane outbox deliver"),
         Ok(n) => Finding::warning("outbox", format!("{n} events wait")).fix("guestlane outbox deliver"),
         Err(error) => Finding::bad("outbox", chain(&error)).fix("check the disk and whether another process holds the database"),
     }

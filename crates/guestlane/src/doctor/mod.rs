@@ -3,6 +3,7 @@
 mod crm;
 mod machine;
 mod platform;
+mod service;
 
 use guestlane_genesys::Clock;
 use serde::Serialize;
@@ -82,8 +83,8 @@ impl Finding {
     }
 }
 
-/// Checks everything, and goes on where something is wrong.
-pub async fn examine(settings: &Settings, clock: &Clock) -> Vec<Finding> {
+/// Checks everything, and goes on where something is wrong. `proxies`: variables of the environment that name a proxy.
+pub async fn examine(settings: &Settings, proxies: &[&str], clock: &Clock) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut api = None;
     findings.extend(settings.unknown_variables().iter().map(of_unknown));
@@ -100,7 +101,9 @@ pub async fn examine(settings: &Settings, clock: &Clock) -> Vec<Finding> {
         }
         Err(error) => findings.push(Finding::bad("settings", error.to_string())),
     }
+    findings.extend(proxies.iter().map(|name| service::unused_proxy(name)));
     findings.extend(crm::examine(settings, clock).await);
+    findings.extend(service::examine(settings, clock).await);
     findings.extend(machine::examine(settings, api.as_deref(), clock).await);
     findings
 }

@@ -90,7 +90,7 @@ async fn as_client(look: &Look<'_>, queue: Option<QueueId>) -> Vec<Finding> {
         findings.extend(look.permissions().await);
         findings.extend(look.external_source().await);
     } else {
-        let result = "not looked at: the brief's surface has no call that changes nothing; it needs externalcontacts:create and conversations:messaging";
+        let result = "not looked at: on the surface rest no call shows them without creating something; it needs externalcontacts:create and conversations:messaging";
         findings.push(Finding::new("permissions", Outcome::Skipped, result));
     }
     if let Surface::OpenMessaging { integration } = config.surface {
@@ -338,10 +338,10 @@ impl Look<'_> {
         };
         let number = |name: &str| seen.headers.get(name).and_then(|text| text.parse::<u64>().ok());
         let pace = self.config.patience.quota.map_or("off".to_owned(), |rate| rate.to_string());
-        // The public platform's windows are minutes, the brief's are seconds; no header says which.
-        let (span, unit) = if self.config.surface.is_official() { (60.0, "min") } else { (1.0, "s") };
-        let too_fast =
-            |allowed: u64| self.config.patience.quota.is_none_or(|rate| rate.in_a_second() * span > allowed as f64 + 0.5);
+        // No header says how long a window is, only when it ends: it is at least that long.
+        let left = number("inin-ratelimit-reset").unwrap_or(0);
+        let rate = self.config.patience.quota.map(|rate| rate.in_a_second());
+        let too_fast = |allowed: u64| rate.is_none_or(|rate| rate * left as f64 > allowed as f64 + 0.5);
         match (number("inin-ratelimit-count"), number("inin-ratelimit-allowed")) {
             (Some(count), Some(allowed)) if allowed > 0 && count * 10 >= allowed * 9 => {
                 Finding::warning(check, format!("{count} of {allowed} calls of this window are used"))
@@ -349,12 +349,17 @@ impl Look<'_> {
                     .fix("give guestlane an OAuth client of its own")
             }
             (_, Some(allowed)) if allowed > 0 && too_fast(allowed) => {
-                Finding::warning(check, format!("guestlane's pace is {pace}, and the platform allows {allowed} in a window"))
-                    .because("calls beyond that are refused with 429 and wait")
-                    .fix(format!("set GUESTLANE_QUOTA={allowed}/{unit}"))
+                let result = format!(
+                    "guestlane's pace is {pace}, and the platform allows {allowed} calls in a window that lasts {left} s or longer"
+                );
+                Finding::warning(check, result).because("calls beyond that are refused with 429 and wait").fix(
+                    "set GUESTLANE_QUOTA to the limit in the organization's documents; docs/quota.md has the public platform's",
+                )
             }
             (Some(count), Some(allowed)) => {
-                Finding::good(check, format!("{count} of {allowed} calls of this window are used; guestlane's pace is {pace}"))
+                let window = "how long a window is, the platform does not say";
+                let result = format!("{count} of {allowed} calls of this window are used; guestlane's pace is {pace}; {window}");
+                Finding::good(check, result)
             }
             _ => Finding::good(check, format!("the platform does not tell; guestlane's pace is {pace}")),
         }

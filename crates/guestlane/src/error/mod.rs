@@ -14,7 +14,7 @@ use crate::{
     audit::AuditError,
     ledger::{IllegalMove, Session, SessionId},
     request::{IdempotencyKey, Invalid, QueueId},
-    store::StoreError,
+    store::{Distrust, StoreError},
     token::{KeyState, KeyringError, MasterKeyError, TokenError},
 };
 
@@ -171,11 +171,15 @@ impl Advice {
 }
 
 impl Error {
-    /// The caller's own doing: found before anything was created or sent.
+    /// Whether what was written (settings, flags, input) must be changed before another try can go well. A condition that
+    /// may pass by itself (a port that is taken, a file system that is read-only) is none: a supervisor tries again.
     pub fn is_usage(&self) -> bool {
         match self {
-            Self::Invalid(_) | Self::Settings(_) | Self::MasterKey(_) | Self::Keyring(_) => true,
-            Self::Store(error) => matches!(error, StoreError::Open(..) | StoreError::Newer { .. }),
+            Self::Invalid(invalid) => !invalid.may_pass,
+            Self::Settings(refused) => refused.iter().any(|invalid| !invalid.may_pass),
+            Self::MasterKey(error) => !error.may_pass(),
+            Self::Keyring(_) => true,
+            Self::Store(error) => matches!(error, StoreError::Newer { .. }),
             _ => false,
         }
     }
@@ -328,7 +332,7 @@ fn master_key_fix(error: &MasterKeyError) -> String {
         MasterKeyError::PreviousInUse => {
             "set GUESTLANE_MASTER_KEY to the new key on every node, restart it, and run the same command again".to_owned()
         }
-        MasterKeyError::Open(path, _) => format!("run `chmod 600 {}`", path.display()),
+        MasterKeyError::Open(path, _) => format!("run `chmod o= {0}`, or `chmod 600 {0}`", path.display()),
         MasterKeyError::Missing(path) => {
             format!("restore {} from a backup or from the machine that made it, or set GUESTLANE_MASTER_KEY", path.display())
         }
@@ -367,6 +371,11 @@ fn store_advice(error: &StoreError) -> Advice {
             error.to_string(),
             "set the clocks of both machines by NTP; they may differ by two seconds",
         ),
+        StoreError::Postgres { .. } | StoreError::Unreachable { .. } | StoreError::Untrusted { .. }
+            if database_fix(error).is_some() =>
+        {
+            Advice::new(Code::StoreFailed, chain(error), database_fix(error).unwrap_or_default())
+        }
         StoreError::Postgres { code: Some(code), .. } if ["28", "3D"].iter().any(|class| code.code().starts_with(class)) => {
             Advice::new(Code::StoreFailed, chain(error), "mend user, password and database in GUESTLANE_DATABASE_URL")
         }
@@ -413,7 +422,7 @@ fn store_advice(error: &StoreError) -> Advice {
             error.to_string(),
             "set GUESTLANE_DATABASE_URL=postgres://…, the same for all processes",
         ),
-        StoreError::Unreachable { .. } => Advice::new(
+        StoreError::Untrusted { .. } | StoreError::Unreachable { .. } => Advice::new(
             Code::StoreFailed,
             chain(error),
             "start the database, or mend GUESTLANE_DATABASE_URL; then ask again with the same key",
@@ -437,6 +446,40 @@ fn store_advice(error: &StoreError) -> Advice {
         StoreError::Row(_) | StoreError::IllegalMove(_) | StoreError::NoAuditLog => {
             Advice::new(Code::Defect, chain(error), "this should not happen: please report it with this line")
         }
+    }
+}
+
+/// What to do where the database's SQLSTATE, or the reason of a connection that was not opened, names the cause.
+fn database_fix(error: &StoreError) -> Option<&'static str> {
+    const READ_ONLY: &str = "name the primary in GUESTLANE_DATABASE_URL, or let the database take writes again \
+         (default_transaction_read_only, a standby that was not promoted)";
+    match error {
+        StoreError::Postgres { code: Some(code), message, .. } => match code.code() {
+            "53300" => Some(
+                "raise max_connections, or the user's CONNECTION LIMIT, or run fewer processes: each uses up to six connections",
+            ),
+            "53100" => Some("make room on the disk of the database"),
+            "25006" => Some(READ_ONLY),
+            "28000" if message.contains("no encryption") || message.contains("SSL off") => {
+                Some("add sslmode=require to GUESTLANE_DATABASE_URL: the server accepts this user over TLS only")
+            }
+            "28000" if message.contains("pg_hba.conf") => {
+                Some("add a line for this user, database and address to the server's pg_hba.conf")
+            }
+            "08P01" if message.contains("startup parameter") => Some(
+                "leave `options` out of GUESTLANE_DATABASE_URL, or let the pool ignore it (PgBouncer: ignore_startup_parameters)",
+            ),
+            _ => None,
+        },
+        StoreError::Untrusted { distrust, .. } => Some(match distrust {
+            Distrust::Issuer => {
+                "add sslrootcert=FILE to GUESTLANE_DATABASE_URL, with the certificate of the server's authority in PEM"
+            }
+            Distrust::Name => "let GUESTLANE_DATABASE_URL name the host that the server's certificate names",
+            Distrust::Time => "renew the server's certificate, and check the clocks of both machines",
+        }),
+        StoreError::Unreachable { reason, .. } if reason.contains("does not allow writes") => Some(READ_ONLY),
+        _ => None,
     }
 }
 

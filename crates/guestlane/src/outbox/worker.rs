@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use guestlane_genesys::{Clock, Seam, Seams, Timestamp, trace};
+use guestlane_genesys::{Clock, Outage, Seam, Seams, Timestamp, trace};
 use tokio::sync::{Semaphore, watch};
 use tracing::{Instrument, Span, debug, field::Empty, info_span, warn};
 
@@ -52,6 +52,8 @@ struct Receiver {
     number: u32,
     crm: Crm,
     room: Semaphore,
+    /// From a try that the receiver did not take to one that it took.
+    outage: Outage,
 }
 
 /// What a round of deliveries came to.
@@ -76,7 +78,10 @@ impl Add for Round {
 impl Outbox {
     /// Nothing is sent until somebody asks. The receivers are numbered in their order, from 1.
     pub fn new(receivers: Vec<Crm>, store: Store, clock: Clock) -> Self {
-        let receiver = |(number, crm)| Receiver { number, crm, room: Semaphore::new(AT_ONCE) };
+        let receiver = |(number, crm)| {
+            let outage = Outage::of(format!("webhook receiver {number}").into());
+            Receiver { number, crm, room: Semaphore::new(AT_ONCE), outage }
+        };
         let receivers = (1..).zip(receivers).map(receiver).collect();
         Self {
             receivers,
@@ -158,7 +163,7 @@ impl Outbox {
         let deliver = |receiver| async move {
             loop {
                 if let Err(error) = self.deliver_due_to(receiver).await {
-                    warn!(%error, "the outbox could not be read; it is tried again");
+                    crate::store::log_failure(&error, "the outbox could not be read; it is tried again");
                 }
                 self.clock.sleep(LOOK_EVERY).await;
             }
@@ -198,9 +203,13 @@ impl Outbox {
             Span::current().record("error.type", error).record("otel.status_code", "ERROR");
         }
         match &settlement {
-            Settlement::Delivered => debug!(event = event.id, receiver = receiver.number, "the CRM was told"),
+            Settlement::Delivered => {
+                receiver.outage.well(self.clock.monotonic());
+                debug!(event = event.id, receiver = receiver.number, "the event was delivered");
+            }
             Settlement::Again { at, error } => {
-                warn!(event = event.id, receiver = receiver.number, error, again = %at, "the CRM could not be told");
+                receiver.outage.failed(error, self.clock.monotonic());
+                debug!(event = event.id, receiver = receiver.number, error, again = %at, "the event was not delivered; it is tried again");
             }
             Settlement::Dead { error } => {
                 warn!(event = event.id, receiver = receiver.number, error, "the CRM was not told, and all tries are used up");
@@ -208,7 +217,10 @@ impl Outbox {
         }
         // When this fails the event is due again after its lease: told twice under one id, never lost.
         if let Err(error) = self.store.settle_event(event, settlement.clone(), self.clock.now()).await {
-            warn!(%error, "a delivery could not be written down; the CRM will be told again under the same id");
+            crate::store::log_failure(
+                &error,
+                "a delivery could not be written down; the CRM will be told again under the same id",
+            );
         }
         self.seams.pass(Seam::EventSettled).await;
         Tried::Settled(settlement)

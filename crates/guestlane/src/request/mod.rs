@@ -22,12 +22,21 @@ pub struct Invalid {
     pub reason: String,
     /// What to do.
     pub fix: String,
+    /// Whether it may pass without a change of what was written: a port that is taken, a file that is not there yet.
+    #[serde(skip)]
+    pub may_pass: bool,
 }
 
 impl Invalid {
     /// All three are needed.
     pub fn new(field: impl Into<String>, reason: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { field: field.into(), reason: reason.into(), fix: fix.into() }
+        Self { field: field.into(), reason: reason.into(), fix: fix.into(), may_pass: false }
+    }
+
+    /// The same, of a condition of the machine that may pass by itself.
+    #[must_use]
+    pub fn may_pass(self) -> Self {
+        Self { may_pass: true, ..self }
     }
 }
 

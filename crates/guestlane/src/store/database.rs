@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use guestlane_genesys::{ClientCertificate, Trust};
+use guestlane_genesys::{ClientCertificate, Outage, Trust};
 use tokio_postgres::config::{ChannelBinding, Host, LoadBalanceHosts, SslMode, TargetSessionAttrs};
 
 use super::libpq::{Words, read_words};
@@ -71,6 +71,8 @@ pub struct PostgresUrl {
     /// What this process shows of itself, where the server asks for a certificate.
     pub(super) client: Option<Arc<ClientCertificate>>,
     shown: String,
+    /// Shared by all connections: one outage is one line in the log.
+    pub(super) outage: Arc<Outage>,
 }
 
 /// It is no URL of a database that could be used.
@@ -125,7 +127,8 @@ impl FromStr for PostgresUrl {
         let hosts: Vec<_> =
             config.get_hosts().iter().enumerate().map(|(index, host)| format!("{}:{}", shown(host), port(index))).collect();
         let shown = format!("postgres://{}/{}", hosts.join(","), config.get_dbname().unwrap_or_default());
-        Ok(Self { config, trust: words.trust, client: words.client, shown })
+        let outage = Arc::new(Outage::of("database".into()));
+        Ok(Self { config, trust: words.trust, client: words.client, shown, outage })
     }
 }
 

@@ -36,6 +36,7 @@ use std::{
 use guestlane_genesys::{Clock, Seams};
 use tokio::sync::watch;
 use tokio_postgres::error::SqlState;
+use tracing::{debug, warn};
 
 pub use admission::Admission;
 pub use calls::KeptCall;
@@ -114,6 +115,16 @@ pub enum StoreError {
         at: String,
         /// Why.
         reason: String,
+    },
+    /// The database's certificate is not trusted.
+    #[error("the database at {at} cannot be trusted: {reason}")]
+    Untrusted {
+        /// Host and port, without user and password.
+        at: String,
+        /// Why.
+        reason: String,
+        /// What of the certificate was refused.
+        distrust: Distrust,
     },
     /// A transaction that others were part of failed; nothing of it was kept.
     #[error("the store failed: {0}")]
@@ -201,6 +212,39 @@ impl From<tokio_postgres::Error> for StoreError {
     }
 }
 
+/// What of the database's certificate was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Distrust {
+    /// No authority that is trusted has signed it.
+    Issuer,
+    /// It names another host.
+    Name,
+    /// It has expired, or is not valid yet.
+    Time,
+}
+
+impl StoreError {
+    /// Whether the database cannot be reached: the log has a line of its own for that.
+    pub fn is_outage(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Untrusted { .. } | Self::Postgres { lost: true, .. })
+    }
+}
+
+/// Logs a failure of work in the background, which is tried again. While the database is away this is for `debug`: the
+/// outage has its own two lines in the log.
+pub fn log_failure(error: &(dyn std::error::Error + 'static), message: &'static str) {
+    let of_store = error.downcast_ref::<StoreError>().or(match error.downcast_ref::<crate::Error>() {
+        Some(crate::Error::Store(error)) => Some(error),
+        _ => None,
+    });
+    let error = crate::error::chain(error);
+    if of_store.is_some_and(StoreError::is_outage) {
+        debug!(error, "{message}");
+    } else {
+        warn!(error, "{message}");
+    }
+}
+
 /// What a write came to: it is in the store. Whether the audit file has it too is told apart, because only some must care.
 #[derive(Debug)]
 pub struct Committed<T> {
@@ -264,6 +308,17 @@ impl Store {
         }
     }
 
+    /// Writes to `database` and undoes it. The store must be there, in the format that this version writes.
+    ///
+    /// # Errors
+    /// The write was refused: a right is missing, or the file or database is read-only.
+    pub async fn try_to_write(database: &Database) -> Result<(), StoreError> {
+        match database {
+            Database::Sqlite(path) => sqlite::Sqlite::try_to_write(path),
+            Database::Postgres(url) => postgres::Postgres::try_to_write(url).await,
+        }
+    }
+
     /// Whether no other process uses `database` at this moment. Of a database that several machines share nothing is known.
     ///
     /// # Errors
@@ -315,6 +370,19 @@ impl Store {
         match probed {
             Ok(()) => self.health.succeeded(now),
             Err(error) => self.health.failed(&error, now),
+        }
+    }
+
+    /// Opens `database`, which must be there, to look at it. Where its file or directory cannot be written, it is opened
+    /// read-only: then every write fails.
+    pub(crate) async fn open_to_look(database: &Database, home: &Path, clock: &Clock, seams: &Seams) -> Result<Self, StoreError> {
+        match (Self::open(database, home, clock, seams).await, database) {
+            (Err(error), Database::Sqlite(path)) if sqlite::cannot_be_written(&error) => {
+                let health = write_health::WriteHealth::default();
+                let kind = Kind::Sqlite(sqlite::Sqlite::open_read_only(path, &health, clock, seams)?);
+                Ok(Self { kind, health, seams: seams.clone() })
+            }
+            (opened, _) => opened,
         }
     }
 

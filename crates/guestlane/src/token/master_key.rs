@@ -46,7 +46,7 @@ pub enum MasterKeyError {
     /// Not the base64 of 32 bytes.
     #[error("the master key in {0} is damaged: it is not the base64 of 32 bytes")]
     Damaged(String),
-    /// The file can be read by others than its owner.
+    /// The file can be read by others than its owner and its group.
     #[error("the master key file {0} can be read by others (mode {1:o})")]
     Open(PathBuf, u32),
     /// There is no file, but there are keys that were encrypted by what was in it.
@@ -78,6 +78,21 @@ pub enum MasterKeyError {
     /// Encryption failed.
     #[error("the master key cannot encrypt")]
     Unusable,
+}
+
+impl MasterKeyError {
+    /// Whether it may pass without a change of the settings: a volume that is not mounted yet, a key that is being rotated.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::File(..) | Self::Missing(_) | Self::Open(..) | Self::BeingRotated(_) => true,
+            Self::Damaged(_)
+            | Self::PreviousAlone { .. }
+            | Self::InUse(_)
+            | Self::PreviousInUse
+            | Self::Wrong(_)
+            | Self::Unusable => false,
+        }
+    }
 }
 
 pub(super) const LENGTH: usize = 32;

@@ -6,8 +6,8 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    io,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -18,7 +18,7 @@ use secrecy::SecretString;
 use zeroize::Zeroizing;
 
 use super::master_key::{LENGTH, MasterKey, MasterKeyError};
-use crate::disk::{make_directory, sync_directory};
+use crate::disk::{expect_private, link, make_directory, make_once, sync_directory};
 
 impl MasterKey {
     /// From a file that only its owner can read; made on first use. The previous key is beside it while a rotation is not finished.
@@ -111,55 +111,31 @@ fn lock_file(path: &Path) -> Result<File, MasterKeyError> {
     opened.map_err(|error| MasterKeyError::File(lock, error))
 }
 
-/// The text of a file that only its owner can read. `None` where there is no file.
+/// The text of a file that others than its owner and its group cannot read. `None` where there is no file.
 fn read_private(path: &Path) -> Result<Option<SecretString>, MasterKeyError> {
     let failed = |error| MasterKeyError::File(path.to_owned(), error);
-    match fs::metadata(path) {
-        Ok(metadata) => {
-            let mode = metadata.permissions().mode() & 0o777;
-            if mode & 0o077 != 0 {
-                return Err(MasterKeyError::Open(path.to_owned(), mode));
-            }
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed(error)),
-    }
-    Ok(Some(fs::read_to_string(path).map_err(failed)?.into()))
-}
-
-/// Links a file that may have been linked before.
-fn link(from: &Path, to: &Path) -> io::Result<()> {
-    match fs::hard_link(from, to) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        other => other,
+    expect_private(path).map_err(|exposed| MasterKeyError::Open(path.to_owned(), exposed.mode))?;
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text.into())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed(error)),
     }
 }
 
-/// Written whole under another name, then linked: two processes that start at once end up with one key, and nobody ever reads half of
-/// one.
+/// Two processes that start at once end up with one key.
 fn make_file(path: &Path, seams: &Seams) -> io::Result<()> {
     let mut key = Zeroizing::new([0; LENGTH]);
     rand::fill(key.as_mut()).map_err(|_| io::Error::other("no randomness"))?;
     let text = Zeroizing::new(format!("{}\n", BASE64_STANDARD.encode(*key)));
-    make_directory(path)?;
-    let draft = path.with_extension(format!("{}.draft", std::process::id()));
-    let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft).and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
-    });
-    seams.pass_blocking(Seam::MasterKeyDrafted);
-    // Where another process was quicker, its key is the key.
-    let linked = written.and_then(|()| link(&draft, path));
-    let _ = fs::remove_file(&draft);
-    linked?;
-    // A name is safe once its directory is: without this, a power cut could leave keys in the store that nothing opens.
-    sync_directory(path)?;
+    make_once(path, text.as_bytes(), || seams.pass_blocking(Seam::MasterKeyDrafted))?;
     seams.pass_blocking(Seam::MasterKeyMade);
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn from_file(path: &Path) -> Result<MasterKey, MasterKeyError> {
@@ -174,8 +150,15 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(from_file(&path).unwrap().open("x", &sealed).unwrap().as_slice(), b"secret");
 
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(matches!(from_file(&path), Err(MasterKeyError::Open(_, 0o644))));
+        for mode in [0o644, 0o602, 0o601] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            assert!(matches!(from_file(&path), Err(MasterKeyError::Open(_, found)) if found == mode));
+        }
+        // What fsGroup makes of it at each mount, and what a mounted Secret has.
+        for mode in [0o660, 0o440] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            from_file(&path).unwrap();
+        }
     }
 
     #[test]
@@ -188,8 +171,8 @@ mod tests {
             let both = from_file(&path).unwrap();
             assert!(both.open("x", &sealed).is_ok() && !both.is_current("x", &sealed));
         }
-        fs::set_permissions(beside(&path, "previous"), fs::Permissions::from_mode(0o640)).unwrap();
-        assert!(matches!(from_file(&path), Err(MasterKeyError::Open(open, 0o640)) if open == beside(&path, "previous")));
+        fs::set_permissions(beside(&path, "previous"), fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(matches!(from_file(&path), Err(MasterKeyError::Open(open, 0o644)) if open == beside(&path, "previous")));
         MasterKey::delete_previous(&path).unwrap();
         assert!(from_file(&path).unwrap().open("x", &sealed).is_err());
         let left: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();

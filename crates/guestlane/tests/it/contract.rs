@@ -192,7 +192,7 @@ async fn everything(surface: &Surface) -> Vec<Sent> {
         let lane = world.lane().await;
         lane.create(SessionRequest { key: "by e-mail".replace(' ', "-").parse().unwrap(), ..bob }).await.unwrap();
         lane.create(request("nobody-knows")).await.unwrap();
-        let findings = doctor::examine(&settings(&world, surface), &world.clock()).await;
+        let findings = doctor::examine(&settings(&world, surface), &[], &world.clock()).await;
         assert!(findings.iter().all(|finding| finding.outcome != doctor::Outcome::Bad), "{findings:#?}");
     }
     world.sim.journal()

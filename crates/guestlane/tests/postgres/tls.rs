@@ -80,7 +80,13 @@ async fn only_a_certificate_of_that_host_by_an_authority_that_is_believed_will_d
         for bare in ["UnknownIssuer", "NotValidForName", "OtherError", "invalid peer"] {
             assert!(!told.contains(bare), "{told}");
         }
+        // At once, and not after the time for which a database that is away is waited for.
+        let error = open(&refused, home.path()).await.unwrap_err();
+        assert!(matches!(error, StoreError::Untrusted { .. }), "{error:?}");
     }
+    let unknown = open(&with(&by_name, &format!("sslmode=require&sslrootcert={theirs}")), home.path()).await.unwrap_err();
+    let advice = guestlane::Error::from(unknown).advice();
+    assert!(advice.fix.contains("sslrootcert="), "{advice:?}");
     drop(server);
 }
 

@@ -77,7 +77,7 @@ pub(super) struct RowError {
 
 impl fmt::Display for RowError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Invalid { field, reason, fix } = &self.invalid;
+        let Invalid { field, reason, fix, .. } = &self.invalid;
         write!(f, "{}: {field} {reason}; {fix}", self.place)
     }
 }

@@ -10,10 +10,13 @@ use tokio::{
     runtime::{Builder, Runtime},
 };
 use tokio_postgres::{
-    AsyncMessage, Client, NoTls, Row, SimpleQueryMessage, Statement, config::SslMode, error::SqlState, types::ToSql,
+    AsyncMessage, Client, NoTls, Row, SimpleQueryMessage, Statement,
+    config::SslMode,
+    error::{DbError, SqlState},
+    types::ToSql,
 };
 
-use super::super::{PostgresUrl, StoreError};
+use super::super::{Distrust, PostgresUrl, StoreError};
 
 /// Values of a statement.
 pub(crate) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
@@ -114,9 +117,15 @@ impl Connection {
             return if self.is_open() { Ok(()) } else { Err(StoreError::Unreachable { at: self.url.to_string(), reason }) };
         }
         loop {
-            match self.try_open() {
-                Err(StoreError::Unreachable { .. }) if REAL.monotonic() < self.give_up => {
-                    self.runtime.block_on(REAL.sleep(PAUSE))
+            let tried = self.try_open();
+            if let Err(error) = &tried
+                && error.is_outage()
+            {
+                self.url.outage.failed(&crate::error::chain(error), REAL.monotonic());
+            }
+            match tried {
+                Err(error) if is_lost(&error) && REAL.monotonic() < self.give_up => {
+                    self.runtime.block_on(REAL.sleep(PAUSE));
                 }
                 tried => return tried,
             }
@@ -132,6 +141,7 @@ impl Connection {
         let open = self.runtime.block_on(opening)?;
         self.last = Some(open.backend.clone());
         self.open = Some(open);
+        self.url.outage.well(REAL.monotonic());
         Ok(())
     }
 
@@ -353,10 +363,43 @@ pub(super) async fn connect(url: &PostgresUrl) -> Asked<(Client, Driver)> {
     };
     match opened {
         Ok(Ok(open)) => Ok(open),
-        Ok(Err(error)) if error.as_db_error().is_some_and(|error| is_for_good(error.code())) => Err(error.into()),
-        Ok(Err(error)) => Err(unreachable(chained(&error))),
+        Ok(Err(error)) => Err(refused(url, error)),
         Err(error) => Err(unreachable(error.to_string())),
     }
+}
+
+/// Why no connection could be opened. What the server itself says keeps its SQLSTATE.
+fn refused(url: &PostgresUrl, error: tokio_postgres::Error) -> StoreError {
+    if let Some(said) = error.as_db_error() {
+        let (message, code) = (said.message().to_owned(), Some(said.code().clone()));
+        return StoreError::Postgres { message, code, lost: !is_for_good(said) };
+    }
+    let (at, reason) = (url.to_string(), sentence(&error));
+    match distrust(&error) {
+        Some(distrust) => StoreError::Untrusted { at, reason, distrust },
+        None => StoreError::Unreachable { at, reason },
+    }
+}
+
+/// Why the server's certificate was refused, if it was: the same one is refused the next time.
+fn distrust(error: &tokio_postgres::Error) -> Option<Distrust> {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let tls = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()).or(error.downcast_ref());
+        if let Some(rustls::Error::InvalidCertificate(refused)) = tls {
+            use rustls::CertificateError::{
+                Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet, NotValidYetContext,
+            };
+            return Some(match refused {
+                NotValidForName | NotValidForNameContext { .. } => Distrust::Name,
+                Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. } => Distrust::Time,
+                _ => Distrust::Issuer,
+            });
+        }
+        cause = error.source();
+    }
+    None
 }
 
 async fn open(url: &PostgresUrl, settings: &str) -> Asked<Open> {
@@ -371,18 +414,14 @@ async fn open(url: &PostgresUrl, settings: &str) -> Asked<Open> {
     };
     match REAL.timeout(2 * CONNECT, first).await {
         Ok(Ok(backend)) => Ok(Open { client, backend, statements: HashMap::new() }),
-        Ok(Err(error)) if error.as_db_error().is_some_and(|error| is_for_good(error.code())) => Err(error.into()),
-        Ok(Err(error)) => Err(unreachable(chained(&error))),
+        Ok(Err(error)) => Err(refused(url, error)),
         Err(error) => Err(unreachable(error.to_string())),
     }
 }
 
-fn chained(error: &tokio_postgres::Error) -> String {
-    match tls_error::explain(error) {
-        Some(sentence) if sentence.contains(tls_error::UNTRUSTED) => format!("{sentence} (sslrootcert=FILE in the URL)"),
-        Some(sentence) => sentence,
-        None => crate::error::chain(error),
-    }
+/// The reason in a sentence: the TLS library's own names mean nothing to an operator.
+fn sentence(error: &tokio_postgres::Error) -> String {
+    tls_error::explain(error).unwrap_or_else(|| crate::error::chain(error))
 }
 
 fn tls(url: &PostgresUrl) -> Asked<rustls::ClientConfig> {
@@ -390,16 +429,26 @@ fn tls(url: &PostgresUrl) -> Asked<rustls::ClientConfig> {
     config.map_err(|error| StoreError::Unreachable { at: url.to_string(), reason: tls_error::sentence(&error) })
 }
 
-/// Wrong names and passwords, rights that are missing, a pool of transactions in front: trying again changes nothing.
-fn is_for_good(code: &SqlState) -> bool {
-    let code = code.code();
-    code.starts_with("28") || code.starts_with("3D") || code.starts_with("42") || code == "26000"
+/// Wrong names and passwords, rights that are missing, a pool of transactions in front, a parameter that a pool does not
+/// pass on: trying again changes nothing.
+fn is_for_good(said: &DbError) -> bool {
+    let code = said.code().code();
+    let startup_parameter = code == "08P01" && said.message().contains("startup parameter");
+    startup_parameter || ["28", "3D", "42"].iter().any(|class| code.starts_with(class)) || code == "26000"
 }
 
 fn answered<T>(url: &PostgresUrl, answer: Result<Result<T, tokio_postgres::Error>, guestlane_genesys::TimedOut>) -> Asked<T> {
     match answer {
-        Ok(answer) => Ok(answer?),
-        Err(late) => Err(StoreError::Unreachable { at: url.to_string(), reason: late.to_string() }),
+        Ok(answer) => {
+            if answer.is_ok() {
+                url.outage.well(REAL.monotonic());
+            }
+            Ok(answer?)
+        }
+        Err(late) => {
+            url.outage.failed(&late.to_string(), REAL.monotonic());
+            Err(StoreError::Unreachable { at: url.to_string(), reason: late.to_string() })
+        }
     }
 }
 

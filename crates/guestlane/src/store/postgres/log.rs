@@ -29,12 +29,8 @@ impl Home {
     pub(crate) fn in_directory(directory: PathBuf) -> Asked<Self> {
         let file = directory.join("home.id");
         let failed = |error: io::Error| StoreError::Open(file.clone(), error);
-        crate::disk::make_directory(&file).map_err(failed)?;
-        let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file);
-        match made {
-            Ok(mut made) => io::Write::write_all(&mut made, Uuid::new_v4().to_string().as_bytes()).map_err(failed)?,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(failed(error)),
+        if !file.exists() {
+            crate::disk::make_once(&file, Uuid::new_v4().to_string().as_bytes(), || ()).map_err(failed)?;
         }
         let text = fs::read_to_string(&file).map_err(failed)?;
         let id = text.trim().parse().map_err(|_| {
@@ -191,5 +187,29 @@ impl Lines for StoredLines<'_> {
             count += 1;
         }
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// However many processes begin at once, and whenever one of them dies: the file is there whole or not at all.
+    #[test]
+    fn a_state_directory_has_one_name_for_all_that_begin_at_once() {
+        for _ in 0..50 {
+            let directory = tempfile::tempdir().unwrap();
+            let start = std::sync::Barrier::new(8);
+            let name = || {
+                start.wait();
+                Home::in_directory(directory.path().to_owned()).unwrap().id
+            };
+            let names: Vec<_> = std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..8).map(|_| scope.spawn(name)).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            assert!(names.iter().all(|name| *name == names[0]), "{names:?}");
+            assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "no draft is left");
+        }
     }
 }

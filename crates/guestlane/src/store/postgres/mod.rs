@@ -24,6 +24,7 @@ mod rows;
 mod sealed;
 mod sessions;
 mod standing;
+mod trial;
 mod unrecorded;
 mod workers;
 mod writer;

@@ -11,6 +11,7 @@ mod guests;
 mod keys;
 mod migrations;
 mod prune;
+mod read_only;
 mod records;
 mod retention;
 mod rows;
@@ -37,6 +38,7 @@ use crate::{
     disk::{make_directory, sync_directory},
 };
 use audit::Logs;
+pub(super) use read_only::cannot_be_written;
 use writer::{Reader, Tx, Writer};
 
 /// The store in a file. Cheap to clone; closed when the last clone is dropped.
@@ -47,8 +49,8 @@ pub(super) struct Sqlite {
     path: PathBuf,
     clock: Clock,
     seams: Seams,
-    /// Held by all who use the file: it is not moved away under them.
-    _used: Arc<File>,
+    /// Held by all who use the file: it is not moved away under them. None for a file that cannot be written.
+    _used: Option<Arc<File>>,
 }
 
 /// The lock of those who use a file; whoever moves the store takes it for itself alone.
@@ -150,7 +152,14 @@ impl Sqlite {
         let mark = retention::begin(&mut connection, clock)?;
         let writer = Writer::start(connection, mark, health.clone(), clock.clone(), seams.clone())?;
         let reader = reader(path, ReadLimits::ENGINE, clock)?;
-        Ok(Self { writer, reader, path: path.to_owned(), clock: clock.clone(), seams: seams.clone(), _used: Arc::new(used) })
+        Ok(Self {
+            writer,
+            reader,
+            path: path.to_owned(),
+            clock: clock.clone(),
+            seams: seams.clone(),
+            _used: Some(Arc::new(used)),
+        })
     }
 
     /// The same store, whose reads go through a connection and a thread of their own.

@@ -24,13 +24,18 @@ pub(super) fn begin(connection: &mut Connection, clock: &Clock) -> Result<Mark, 
     }
 }
 
-/// Writes the mark as it is now.
-fn keep_mark(connection: &Connection, clock: &Clock) -> Result<Mark, StoreError> {
+/// The mark of a store that cannot be written.
+pub(super) fn as_it_is(connection: &Connection, clock: &Clock) -> Result<Mark, StoreError> {
     let (wall, boot) = (clock.now(), clock.boot());
-    let mark = match property(connection, MARK)?.and_then(|text| Mark::from_text(&text)) {
+    Ok(match property(connection, MARK)?.and_then(|text| Mark::from_text(&text)) {
         Some(mark) => mark.advanced(wall, boot),
         None => Mark::first(newest(connection)?, wall, boot),
-    };
+    })
+}
+
+/// Writes the mark as it is now.
+fn keep_mark(connection: &Connection, clock: &Clock) -> Result<Mark, StoreError> {
+    let mark = as_it_is(connection, clock)?;
     set_property(connection, MARK, &mark.to_text())?;
     Ok(mark)
 }

@@ -1,0 +1,163 @@
+//! The service: its addresses, its certificate, where its traces and its log go. Nothing listens afterwards.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    time::Duration,
+};
+
+use guestlane_genesys::{Clock, pem};
+use rustls::{
+    crypto::aws_lc_rs::default_provider,
+    pki_types::{PrivateKeyDer, pem::PemObject},
+    sign::CertifiedKey,
+};
+use tokio::net::{TcpStream, lookup_host};
+use url::Url;
+
+use super::Finding;
+use crate::{
+    config::{
+        LISTEN, LOG_FORMAT, LOG_LEVEL, METRICS_LISTEN, OTLP_ENDPOINT, ServiceSettings, Settings, TLS_CERT_FILE, TLS_KEY_FILE,
+        TlsFiles,
+    },
+    error::Error,
+};
+
+/// How long the trace collector may take to accept a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+pub(super) async fn examine(settings: &Settings, clock: &Clock) -> Vec<Finding> {
+    let mut findings = match settings.service() {
+        Ok(service) => of_service(&service),
+        Err(error) => of_settings(error),
+    };
+    match settings.traces() {
+        Ok(None) => {}
+        Ok(Some(collector)) => findings.push(of_collector(&collector, clock).await),
+        Err(error) => findings.extend(of_settings(error)),
+    }
+    findings.extend(of_log(settings));
+    findings
+}
+
+/// A proxy that the environment names: guestlane connects directly. Its value may have a password, and is not shown.
+pub(super) fn unused_proxy(name: &str) -> Finding {
+    Finding::warning("proxy", format!("{name} is set and is not used"))
+        .because("guestlane connects directly to the platform, the CRM and the trace collector")
+        .fix("let the firewall pass these connections; where all of them are meant to go directly, unset the variable")
+}
+
+fn of_settings(error: Error) -> Vec<Finding> {
+    match error {
+        Error::Settings(refused) => refused.into_iter().map(super::of_setting).collect(),
+        error => vec![Finding::bad("settings", error.to_string())],
+    }
+}
+
+fn of_service(service: &ServiceSettings) -> Vec<Finding> {
+    let mut findings = vec![of_address("listen", LISTEN, service.listen)];
+    findings.extend(service.metrics.map(|address| of_address("metrics listen", METRICS_LISTEN, address)));
+    findings.extend(service.tls.as_ref().map(of_tls));
+    findings
+}
+
+/// Takes the address for a moment.
+fn of_address(check: &str, setting: &str, address: SocketAddr) -> Finding {
+    match TcpListener::bind(address) {
+        Ok(_) => Finding::good(check, format!("{address} can be listened on")),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Finding::warning(check, format!("{address} is in use"))
+            .because("another process listens there: while `guestlane serve` runs, that is the service itself")
+            .fix(format!("if it is another program, end it, or set {setting}")),
+        Err(error) => Finding::bad(check, format!("{address} cannot be listened on: {error}"))
+            .fix(format!("set {setting} to an address of this machine, and to a port from 1024 on")),
+    }
+}
+
+fn of_tls(files: &TlsFiles) -> Finding {
+    let check = "certificate of the service";
+    let read = |path: &std::path::Path| {
+        std::fs::read(path).map(|text| pem::normalized(&text)).map_err(|error| format!("{}: {error}", path.display()))
+    };
+    let chain = || {
+        let chain = pem::certificates(&read(&files.cert)?).map_err(|error| format!("{} {error}", files.cert.display()))?;
+        let key = PrivateKeyDer::from_pem_slice(&read(&files.key)?)
+            .map_err(|_| format!("{} has no private key in PEM", files.key.display()))?;
+        let count = chain.len();
+        CertifiedKey::from_der(chain, key, &default_provider())
+            .map_err(|error| format!("{} does not belong to the certificate: {error}", files.key.display()))?;
+        Ok::<_, String>(count)
+    };
+    match chain() {
+        Ok(count) => Finding::good(check, format!("{count} in the chain, and the private key is that of the first")),
+        Err(reason) => Finding::bad(check, reason)
+            .fix(format!("name the chain by {TLS_CERT_FILE} and its private key by {TLS_KEY_FILE}, both in PEM")),
+    }
+}
+
+async fn of_collector(collector: &Url, clock: &Clock) -> Finding {
+    let host = collector.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+    let port = collector.port_or_known_default().unwrap_or(443);
+    let check = format!("trace collector {host}:{port}");
+    let connecting = async { TcpStream::connect(lookup_host((host.as_str(), port)).await?.collect::<Vec<_>>().as_slice()).await };
+    let reason = match clock.timeout(CONNECT_TIMEOUT, connecting).await {
+        Ok(Ok(_)) => return Finding::good(check, "takes connections; no span was sent"),
+        Ok(Err(error)) => error.to_string(),
+        Err(late) => late.to_string(),
+    };
+    Finding::warning(check, format!("takes no connection: {reason}"))
+        .because("spans are lost meanwhile; sessions are created")
+        .fix(format!("start the collector, or mend {OTLP_ENDPOINT}"))
+}
+
+fn of_log(settings: &Settings) -> Vec<Finding> {
+    let values = [(LOG_FORMAT, &["text", "json"] as &[&str]), (LOG_LEVEL, &["error", "warn", "info", "debug"])];
+    let refused =
+        values.into_iter().filter(|(setting, known)| settings.get(setting).is_some_and(|(value, _)| !known.contains(&value)));
+    refused
+        .map(|(setting, known)| {
+            Finding::bad("settings", format!("{setting} cannot be used")).fix(format!("write {}", known.join(" or ")))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+    use crate::doctor::Outcome;
+
+    fn certificate(directory: &Path, name: &str) -> TlsFiles {
+        let key = KeyPair::generate().unwrap();
+        let files = TlsFiles { cert: directory.join(format!("{name}.pem")), key: directory.join(format!("{name}.key")) };
+        let params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        fs::write(&files.cert, params.self_signed(&key).unwrap().pem()).unwrap();
+        fs::write(&files.key, key.serialize_pem()).unwrap();
+        files
+    }
+
+    #[test]
+    fn a_certificate_is_good_with_its_own_key_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let (one, other) = (certificate(directory.path(), "one"), certificate(directory.path(), "other"));
+        assert_eq!(of_tls(&one).outcome, Outcome::Good, "{:?}", of_tls(&one));
+        let swapped = of_tls(&TlsFiles { key: other.key, ..one.clone() });
+        assert!(swapped.outcome == Outcome::Bad && swapped.result.contains("does not belong"), "{swapped:?}");
+        let missing = of_tls(&TlsFiles { cert: directory.path().join("none"), ..one });
+        assert!(missing.outcome == Outcome::Bad && missing.result.contains("No such file"), "{missing:?}");
+    }
+
+    #[test]
+    fn an_address_is_tried_and_one_in_use_may_be_the_service_itself() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        assert_eq!(of_address("listen", LISTEN, address).outcome, Outcome::Warning);
+        drop(taken);
+        assert_eq!(of_address("listen", LISTEN, address).outcome, Outcome::Good);
+        // TEST-NET-1 is on no machine (RFC 5737).
+        assert_eq!(of_address("listen", LISTEN, "192.0.2.1:8971".parse().unwrap()).outcome, Outcome::Bad);
+    }
+}
