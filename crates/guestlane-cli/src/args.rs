@@ -445,8 +445,27 @@ pub(crate) enum Outbox {
         #[arg(long, requires = "since")]
         yes: bool,
     },
-    /// Print the secret shared with the CRM
-    Secret,
+    /// Send events to a webhook endpoint again that answered 410 Gone
+    Enable {
+        /// The endpoint's number, in the order of CRM_WEBHOOK_URL
+        #[arg(value_name = "N")]
+        endpoint: u32,
+    },
+    /// Print the secret that each webhook endpoint verifies events with, or rotate one
+    Secret {
+        /// The endpoint's number, in the order of CRM_WEBHOOK_URL [default: all]
+        #[arg(long, value_name = "N")]
+        endpoint: Option<u32>,
+        /// Print the public key of Ed25519 signatures (v1a) instead, which are sent, too, once this was asked for
+        #[arg(long)]
+        ed25519: bool,
+        /// Make a new one, which signs from now on
+        #[arg(long)]
+        rotate: bool,
+        /// How long the one before signs, too, so that the receiver can change over: like 24h or 7d, at most 90d; 0h ends it at once
+        #[arg(long, value_name = "SPAN", default_value = "24h", requires = "rotate")]
+        overlap: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]

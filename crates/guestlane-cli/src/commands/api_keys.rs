@@ -6,12 +6,11 @@ use anyhow::Context;
 use guestlane::{
     Clock, State, Timestamp,
     api_key::{ApiKey, Scopes, StoredApiKey},
-    config::parse_span,
     request::Invalid,
 };
 use serde_json::json;
 
-use super::open_state;
+use super::{open_state, span};
 use crate::{
     args::{ApiKeys, Global},
     screen,
@@ -46,11 +45,6 @@ struct Wish {
 
 fn of_flag(invalid: Invalid) -> Invalid {
     Invalid { field: "--scope".to_owned(), ..invalid }
-}
-
-fn span(flag: &str, text: &str) -> Result<Duration, Invalid> {
-    let invalid = || Invalid::new(flag, format!("`{}` is no span of time", screen::printable(text)), "write it like 12h or 90d");
-    parse_span(text).ok_or_else(invalid)
 }
 
 async fn create(global: &Global, state: &State, wish: Wish) -> anyhow::Result<ExitCode> {

@@ -20,6 +20,7 @@ mod office;
 mod official;
 mod ops;
 mod ops_interop;
+mod outbox;
 mod page;
 mod serve;
 mod served;
