@@ -315,6 +315,12 @@ fn waiting(page: &mut Page<'_>, service: &Service, standing: &Standing, audit_be
         "How long the oldest event waits; 0 where there is none.",
         age(standing.oldest_event),
     )?;
+    let endpoints = service.lane().outbox().map(|outbox| outbox.endpoints()).unwrap_or_default();
+    page.gauge(
+        "guestlane_outbox_disabled_endpoints",
+        "Webhook endpoints that answered 410 Gone; their events wait until they are enabled.",
+        endpoints.iter().filter(|endpoint| endpoint.disabled_at.is_some()).count() as f64,
+    )?;
     page.gauge(
         "guestlane_audit_records",
         "Records of the audit log that is written.",
