@@ -9,6 +9,8 @@ use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 use guestlane_sim::Fault;
 
+use crate::commands::confirm::Confirmed;
+
 /// Creates Genesys Cloud web-messaging guest sessions: none lost, none twice, and proof of both.
 #[derive(Debug, Parser)]
 #[command(name = "guestlane", version, max_term_width = 100, arg_required_else_help = true)]
@@ -193,6 +195,8 @@ pub(crate) enum BatchCommand {
         /// The batch's id
         #[arg(value_name = "ID")]
         id: String,
+        #[command(flatten)]
+        confirmed: Confirmed,
     },
 }
 
@@ -212,6 +216,9 @@ pub(crate) enum Store {
         /// Give up an unfinished move: the file is used again, and the database stays refused
         #[arg(long)]
         abandon: bool,
+        /// With --abandon: do it; without it, say what would happen
+        #[arg(long, requires = "abandon")]
+        yes: bool,
     },
 }
 
@@ -302,6 +309,8 @@ pub(crate) enum ApiKeys {
         /// The key's id
         #[arg(value_name = "ID")]
         id: String,
+        #[command(flatten)]
+        confirmed: Confirmed,
     },
 }
 
@@ -441,9 +450,8 @@ pub(crate) enum Outbox {
         /// Only those in this state: delivered, dead [default: both]
         #[arg(long, value_name = "STATE", requires = "since")]
         state: Option<String>,
-        /// Send them; without it they are only counted
-        #[arg(long, requires = "since")]
-        yes: bool,
+        #[command(flatten)]
+        confirmed: Confirmed,
     },
     /// Send events to a webhook endpoint again that answered 410 Gone
     Enable {
@@ -474,9 +482,15 @@ pub(crate) enum MasterKey {
     ///
     /// Stop all processes on the state directory first. A new key takes the place of the old one, everything in the store is sealed
     /// again, and the old key is deleted.
-    Rotate,
+    Rotate {
+        #[command(flatten)]
+        confirmed: Confirmed,
+    },
     /// Seal everything again under GUESTLANE_MASTER_KEY that GUESTLANE_MASTER_KEY_PREVIOUS sealed, while processes run
-    Reseal,
+    Reseal {
+        #[command(flatten)]
+        confirmed: Confirmed,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -499,9 +513,8 @@ pub(crate) enum Keys {
         /// The key's id
         #[arg(value_name = "KID")]
         kid: String,
-        /// Do it; without it, say what would happen
-        #[arg(long)]
-        yes: bool,
+        #[command(flatten)]
+        confirmed: Confirmed,
     },
 }
 
@@ -590,6 +603,8 @@ pub(crate) enum Guests {
         /// The id under which the CRM knows the guest
         #[arg(value_name = "ID")]
         id: String,
+        #[command(flatten)]
+        confirmed: Confirmed,
     },
 }
 

@@ -16,7 +16,7 @@ use crate::screen;
 /// It was refused, or given up.
 const REFUSED: u8 = 1;
 /// Usage, settings or input.
-const USAGE: u8 = 2;
+pub(crate) const USAGE: u8 = 2;
 /// Some rows of a batch failed.
 pub(crate) const SOME_FAILED: u8 = 3;
 

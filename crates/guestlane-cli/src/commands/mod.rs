@@ -5,6 +5,7 @@ pub(crate) mod audit;
 pub(crate) mod batch;
 pub(crate) mod bench;
 pub(crate) mod config;
+pub(crate) mod confirm;
 pub(crate) mod create;
 pub(crate) mod demo;
 pub(crate) mod doctor;

@@ -7,6 +7,7 @@ mod bad_disk;
 mod bad_input;
 mod batch;
 mod canary;
+mod confirm;
 mod create;
 mod demo;
 mod fleet;

@@ -186,7 +186,7 @@ fn api_keys_are_made_shown_once_listed_and_revoked() {
     let next =
         office.run(&["api-keys", "create", "--name", "shop 2", "--replaces", id, "--overlap", "12h", "--json"]).ok().json();
     assert_eq!(next["scopes"], json!(["sessions:write", "sessions:read"]), "the same as before");
-    let revoked = office.run(&["api-keys", "revoke", id, "--json"]).ok().json();
+    let revoked = office.run(&["api-keys", "revoke", id, "--json", "--yes"]).ok().json();
     assert_eq!(revoked["state"], "revoked");
     for (arguments, says) in [
         (&["api-keys", "create", "--name", "", "--scope", "admin"][..], "--name"),

@@ -114,7 +114,10 @@ impl Crm {
             sent => sent,
         };
         if sent.as_ref().is_ok_and(|answer| answer.status == StatusCode::GONE) {
-            return Tried::Gone(Settlement::Again { at: now, error: "the CRM answered HTTP 410: the endpoint is disabled".to_owned() });
+            return Tried::Gone(Settlement::Again {
+                at: now,
+                error: "the CRM answered HTTP 410: the endpoint is disabled".to_owned(),
+            });
         }
         Tried::Settled(match verdict(sent, now) {
             Ok(()) => Settlement::Delivered,

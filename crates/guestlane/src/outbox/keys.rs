@@ -158,10 +158,7 @@ impl EndpointKeys {
     }
 
     pub(super) fn to_store(&self) -> Zeroizing<Vec<u8>> {
-        let kept = |timed: &Timed| KeptKey {
-            key: timed.key.text().to_owned(),
-            until: timed.until.map(Timestamp::unix_micros),
-        };
+        let kept = |timed: &Timed| KeptKey { key: timed.key.text().to_owned(), until: timed.until.map(Timestamp::unix_micros) };
         let kept = Kept { keys: self.0.iter().map(kept).collect() };
         serde_json::to_vec(&kept).unwrap_or_default().into()
     }

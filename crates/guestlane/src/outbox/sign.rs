@@ -152,7 +152,8 @@ mod tests {
 
     #[test]
     fn a_key_pair_whose_halves_do_not_belong_together_is_refused() {
-        let [one, other] = [(); 2].map(|()| BASE64_STANDARD.decode(&WebhookKeyPair::generate().unwrap().expose_secret()[5..]).unwrap());
+        let [one, other] =
+            [(); 2].map(|()| BASE64_STANDARD.decode(&WebhookKeyPair::generate().unwrap().expose_secret()[5..]).unwrap());
         let mixed = format!("whsk_{}", BASE64_STANDARD.encode([&one[..32], &other[32..]].concat()));
         for text in [mixed.as_str(), "whsk_", "whsk_c2hvcnQ=", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"] {
             assert!(WebhookKeyPair::parse(&text.to_owned().into()).is_err());

@@ -260,6 +260,11 @@ impl Store {
         either!(self, store => store.pending_events())
     }
 
+    /// What [`erase_guest`](Self::erase_guest) would come to now. Nothing is changed.
+    pub async fn would_erase_guest(&self, guest: GuestId, now: Timestamp) -> Result<Erased, StoreError> {
+        either!(self, store => store.would_erase_guest(guest, now))
+    }
+
     /// Makes a guest unreadable: in sessions, events, dead letters, and, where it has pseudonyms, in the audit log.
     pub async fn erase_guest(&self, guest: GuestId, now: Timestamp) -> Result<Erased, StoreError> {
         either!(self, store => store.erase_guest(guest, now))

@@ -385,7 +385,8 @@ async fn no_receiver_can_sign_events_for_another_one() {
     let lane = world.lane().await;
     lane.create(request("ann")).await.unwrap();
     assert!(lane.outbox().unwrap().first_tries_done().await);
-    let (secrets, [one, other]) = ([secret_of(&lane, 0), secret_of(&lane, 1)], [one, other].map(|it| it.journal("crm").remove(0)));
+    let (secrets, [one, other]) =
+        ([secret_of(&lane, 0), secret_of(&lane, 1)], [one, other].map(|it| it.journal("crm").remove(0)));
     assert!(signs(&one, &secrets[0]) && signs(&other, &secrets[1]));
     assert!(!signs(&one, &secrets[1]) && !signs(&other, &secrets[0]));
 }

@@ -12,7 +12,7 @@ use guestlane::{
 };
 use serde_json::json;
 
-use super::{look_at_state, span};
+use super::{confirm, confirm::Confirmed, look_at_state, span};
 use crate::{
     args::{Global, Outbox},
     screen, settings,
@@ -23,9 +23,9 @@ pub(crate) async fn run(global: &Global, args: &Outbox) -> anyhow::Result<ExitCo
         Outbox::List { state, limit } => list(global, state.as_deref(), *limit).await,
         Outbox::Show { id } => show(global, id).await,
         Outbox::Deliver => deliver(global).await,
-        Outbox::Replay { id, since, until, state, yes } => {
+        Outbox::Replay { id, since, until, state, confirmed } => {
             let replayed = which(id.as_deref(), since.as_deref(), until.as_deref(), state.as_deref())?;
-            replay(global, replayed, *yes || id.is_some()).await
+            replay(global, replayed, *confirmed).await
         }
         Outbox::Enable { endpoint } => endpoints::enable(global, *endpoint).await,
         Outbox::Secret { endpoint, ed25519, rotate, overlap } => {
@@ -138,7 +138,7 @@ async fn deliver(global: &Global) -> anyhow::Result<ExitCode> {
     Ok(if round.failed + round.dead == 0 && !waits { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn replay(global: &Global, replay: Replay, send: bool) -> anyhow::Result<ExitCode> {
+async fn replay(global: &Global, replay: Replay, confirmed: Confirmed) -> anyhow::Result<ExitCode> {
     let state = look_at_state(global).await?;
     let count = state.store.replayable(replay.clone()).await?;
     if let Replay::Event(id) = &replay
@@ -148,23 +148,22 @@ async fn replay(global: &Global, replay: Replay, send: bool) -> anyhow::Result<E
         let gone = || Invalid::new("ID", "is an event of a guest who was erased", "there is nothing left to send");
         return Err(if erased { gone() } else { unknown() }.into());
     }
-    if send && count > 0 {
-        let pending = state.store.replay(replay, Clock::system().now()).await?;
-        if global.json {
-            screen::json(&json!({"events": pending, "state": "pending"}));
-        } else {
-            let are = if pending == 1 { "is" } else { "are" };
-            let events = screen::count(pending as u64, "event");
-            screen::data(format!("{events} {are} pending again; `guestlane outbox deliver` sends what is pending now."));
-        }
-    } else if global.json {
-        screen::json(&json!({"events": count, "state": "unchanged"}));
-    } else if count == 0 {
+    if count == 0 {
         screen::note("There are no such events.");
-    } else {
-        screen::data(format!("{} would be sent again; add --yes to do it.", screen::count(count, "event")));
+        return Ok(confirm::done(global, json!({"events": 0}), []));
     }
-    Ok(ExitCode::SUCCESS)
+    if !confirmed.is_given() {
+        let line = format!(
+            "{} would be sent again, with the same id and the same body. Events that were delivered stay delivered at their receivers.",
+            screen::count(count, "event")
+        );
+        return Ok(confirm::preview(global, json!({"events": count}), [line]));
+    }
+    let pending = state.store.replay(replay, Clock::system().now()).await?;
+    let are = if pending == 1 { "is" } else { "are" };
+    let events = screen::count(pending as u64, "event");
+    let line = format!("{events} {are} pending again; `guestlane outbox deliver` sends what is pending now.");
+    Ok(confirm::done(global, json!({"events": pending}), [line]))
 }
 
 fn which(id: Option<&str>, since: Option<&str>, until: Option<&str>, state: Option<&str>) -> Result<Replay, Invalid> {

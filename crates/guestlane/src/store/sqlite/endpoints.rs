@@ -42,7 +42,8 @@ impl Sqlite {
             if before.is_some_and(|before| before.address == endpoint.address) {
                 return Ok(false);
             }
-            let set = "INSERT INTO property (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+            let set =
+                "INSERT INTO property (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
             tx.execute(set, params![name, endpoint.value()])?;
             Ok(true)
         });
@@ -50,9 +51,9 @@ impl Sqlite {
     }
 
     pub(crate) async fn enable_endpoint(&self, number: u32) -> Result<bool, StoreError> {
-        let enabled = self.writer.run(move |tx| {
-            Ok(tx.execute("DELETE FROM property WHERE name = ?1", [DisabledEndpoint::name(number)])? > 0)
-        });
+        let enabled = self
+            .writer
+            .run(move |tx| Ok(tx.execute("DELETE FROM property WHERE name = ?1", [DisabledEndpoint::name(number)])? > 0));
         Ok(enabled.await?.value)
     }
 
