@@ -39,7 +39,7 @@ pub(crate) struct Global {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// A platform, a CRM and a few guests, pretended on this machine: no set-up at all
+    /// A simulated platform, a CRM and a few guests on this machine: no set-up at all
     Demo(Demo),
     /// Create one session
     Create(Create),
@@ -396,7 +396,7 @@ pub(crate) enum Sessions {
     },
     /// One session
     Show {
-        /// The session's id
+        /// The session's id; or a guest's, conversation's or contact's, or an idempotency key: the newest such session
         #[arg(value_name = "ID")]
         id: String,
         /// Show the guest token
@@ -405,7 +405,7 @@ pub(crate) enum Sessions {
     },
     /// What happened to a session: each call with its correlation id, each audit record, each delivery to the CRM
     Timeline {
-        /// The session's id
+        /// The session's id; or a guest's, conversation's or contact's, or an idempotency key: the newest such session
         #[arg(value_name = "ID")]
         id: String,
     },

@@ -242,8 +242,7 @@ fn sessions(page: &mut Page<'_>, service: &Service, others: &AtomicU64) -> Told 
     let named = errors.token_validation + errors.rate_limit + errors.auth + errors.network;
     let rest = errors.total.saturating_sub(named);
     let other = others.fetch_max(rest, Ordering::Relaxed).max(rest);
-    let mut family =
-        page.counters("guestlane_errors", "Failed attempts by category (R12), of all processes that used this store.")?;
+    let mut family = page.counters("guestlane_errors", "Failed attempts by category, of all processes that used this store.")?;
     for (category, count) in [
         ("token_validation", errors.token_validation),
         ("rate_limit", errors.rate_limit),

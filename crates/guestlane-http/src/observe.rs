@@ -5,9 +5,9 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use guestlane::trace;
+use guestlane::{TraceParent, trace};
 use http::{HeaderName, HeaderValue, Method};
-use tracing::{Instrument, field::Empty, info, info_span};
+use tracing::{Instrument, Span, error, field::Empty, info, info_span, warn};
 use uuid::Uuid;
 
 use crate::{
@@ -39,7 +39,7 @@ pub(crate) async fn observe(State(app): State<App>, mut request: Request, next: 
         request.headers_mut().insert(REQUEST_ID, value);
     }
     let parent = traceparent(request.headers());
-    let span = info_span!("request", request_id = %id);
+    let span = info_span!("request", request_id = %id, trace_id = Empty, span_id = Empty);
     let traced = info_span!(
         target: trace::TARGET,
         "http",
@@ -53,6 +53,9 @@ pub(crate) async fn observe(State(app): State<App>, mut request: Request, next: 
         error.type = Empty,
     );
     trace::join(&traced, parent);
+    if let Some(context) = collected(&traced) {
+        span.record("trace_id", context.trace_id()).record("span_id", context.span_id());
+    }
     let mut response = next.run(request).instrument(traced.clone()).instrument(span).await;
     let took = app.clock().monotonic().since(started);
     let (status, problem) = (response.status().as_u16(), response.extensions().get::<Told>().map(|told| told.0));
@@ -63,13 +66,29 @@ pub(crate) async fn observe(State(app): State<App>, mut request: Request, next: 
     if status >= 500 {
         traced.record("otel.status_code", "ERROR");
     }
+    let (context, ms) = (collected(&traced), took.as_micros() as f64 / 1000.0);
+    let (trace_id, span_id) = (context.map(|context| context.trace_id()), context.map(|context| context.span_id()));
     // Path and query may have a guest in them: the route has not.
-    info!(target: "guestlane_http::requests", request_id = id, method, route, status, problem, ms = took.as_micros() as f64 / 1000.0, "answered");
+    macro_rules! log {
+        ($level:ident) => {
+            $level!(target: "guestlane_http::requests", request_id = id, method, route, status, problem, ms, trace_id, span_id, "answered")
+        };
+    }
+    match status {
+        500 => log!(error),
+        501.. => log!(warn),
+        _ => log!(info),
+    }
     app.figures().answered(Kind { method, route, status, problem }, took);
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
     response
+}
+
+/// The trace and the span of a request, where they are collected.
+fn collected(traced: &Span) -> Option<TraceParent> {
+    traced.in_scope(trace::context).filter(|context| context.parts().2)
 }
 
 /// The caller's own, if it is one that a log can show; else a new one.

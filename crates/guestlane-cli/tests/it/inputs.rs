@@ -382,7 +382,7 @@ const ROWS: &[(&[u8], Option<&str>)] = &[
     (br#"{"guestId":"ann","email":"ann"}"#, Some("email")),
     (br#"{"guestId":"ann","guestId":"bob"}"#, Some("row")),
     (br#"{"guestid":"ann"}"#, Some("guestid")),
-    (br"{}", Some("row")),
+    (br"{}", Some("guestId")),
     (br#"{"guestId":"ann"} {}"#, Some("row")),
     (br#"{"guestId":"ann""#, Some("row")),
     (br#"{"guestId":"ann\ud800"}"#, Some("guestId")),

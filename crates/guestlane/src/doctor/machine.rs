@@ -112,6 +112,7 @@ async fn sessions(state: &State) -> Finding {
 async fn events(state: &State) -> Finding {
     match state.store.pending_events().await {
         Ok(0) => Finding::good("outbox", "no event waits"),
+        Ok(1) => Finding::warning("outbox", "1 event waits").fix("guestlane outbox deliver"),
         Ok(n) => Finding::warning("outbox", format!("{n} events wait")).fix("guestlane outbox deliver"),
         Err(error) => Finding::bad("outbox", chain(&error)).fix("check the disk and whether another process holds the database"),
     }

@@ -222,9 +222,7 @@ impl Error {
     /// Cause and fix.
     pub fn advice(&self) -> Advice {
         match self {
-            Self::Invalid(invalid) => {
-                Advice::new(Code::InvalidInput, format!("{} {}", invalid.field, invalid.reason), &invalid.fix)
-            }
+            Self::Invalid(invalid) => Advice::new(Code::InvalidInput, invalid.sentence(), &invalid.fix),
             Self::Settings(_) => Advice::new(
                 Code::InvalidSettings,
                 "settings are missing or malformed",

@@ -29,6 +29,13 @@ impl Invalid {
     pub fn new(field: impl Into<String>, reason: impl Into<String>, fix: impl Into<String>) -> Self {
         Self { field: field.into(), reason: reason.into(), fix: fix.into() }
     }
+
+    /// What is wrong, as one sentence: the field is its subject, unless the reason has one of its own.
+    pub fn sentence(&self) -> String {
+        let has_subject = ["the ", "one "].iter().any(|subject| self.reason.starts_with(subject));
+        let colon = if has_subject { ":" } else { "" };
+        format!("{}{colon} {}", self.field, self.reason)
+    }
 }
 
 /// A guest as the CRM knows them: 1 to 128 characters, no invisible characters (two ids that look

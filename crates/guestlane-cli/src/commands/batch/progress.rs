@@ -35,7 +35,7 @@ impl Progress {
             Shown::Not
         } else if std::io::stderr().is_terminal() {
             let style = match size {
-                Some(_) => ProgressStyle::with_template("[{bar:24}] {percent}%  {msg}"),
+                Some(_) => ProgressStyle::with_template("[{bar:16}] {percent:>3}%  {msg}"),
                 None => ProgressStyle::with_template("{spinner} {msg}"),
             };
             let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner()).progress_chars("=> ");
@@ -66,7 +66,11 @@ impl Progress {
             return;
         }
         self.told = now;
-        let text = self.text(counts, &lane.clients(), now);
+        let parts = self.parts(counts, &lane.clients(), now);
+        let text = match &self.shown {
+            Shown::Line(_) => fitting(parts, room(self.size.is_some())),
+            Shown::Now | Shown::Not => parts.join(", "),
+        };
         match &self.shown {
             Shown::Line(line) => {
                 line.set_message(text);
@@ -87,25 +91,24 @@ impl Progress {
         }
     }
 
-    fn text(&self, counts: &Counts, clients: &[ClientUse], now: Timestamp) -> String {
+    /// How it goes, the most important first. What is zero is not said.
+    fn parts(&self, counts: &Counts, clients: &[ClientUse], now: Timestamp) -> Vec<String> {
         let seconds = now.since(self.began).as_secs_f64();
-        let rate = counts.rows as f64 / seconds.max(0.001);
-        let mut text = format!(
-            "{}: {} opened, {} replayed, {} failed; {rate:.0} rows/s",
-            screen::count(counts.rows, "row"),
-            counts.opened,
-            counts.replayed,
-            counts.failed
-        );
+        let mut parts = vec![screen::count(counts.rows, "row")];
+        if counts.failed > 0 {
+            parts.push(format!("{} failed", counts.failed));
+        }
+        parts.extend(self.left(counts, seconds).map(|left| format!("{left} left")));
+        parts.push(format!("{:.0} rows/s", counts.rows as f64 / seconds.max(0.001)));
         let allowed: u64 = clients.iter().filter_map(|client| client.allowed).map(|rate| u64::from(rate.calls())).sum();
         let used: u64 = clients.iter().map(|client| u64::from(client.used)).sum();
         if let Some(percent) = (used * 100).checked_div(allowed) {
-            text += &format!(", {percent} % of the quota");
+            parts.push(format!("{percent} % of the quota"));
         }
-        if let Some(left) = self.left(counts, seconds) {
-            text += &format!(", {left} left");
+        if counts.replayed > 0 {
+            parts.push(format!("{} were open before", counts.replayed));
         }
-        text
+        parts
     }
 
     fn left(&self, counts: &Counts, seconds: f64) -> Option<String> {
@@ -123,8 +126,44 @@ impl Progress {
     }
 }
 
+/// How many characters of text a line of the terminal has beside the bar or the spinner. A line that is too long would break into two,
+/// of which one stays behind.
+fn room(has_bar: bool) -> usize {
+    let (_, columns) = console::Term::stderr().size();
+    let taken = if has_bar { "[================] 100%  ".len() } else { "x ".len() };
+    usize::from(columns).saturating_sub(taken + 1)
+}
+
+/// As many of the parts as there is room for, whole.
+fn fitting(parts: Vec<String>, room: usize) -> String {
+    let mut text = String::new();
+    for part in parts {
+        let longer = if text.is_empty() { part } else { format!("{text}, {part}") };
+        if longer.chars().count() > room {
+            break;
+        }
+        text = longer;
+    }
+    text
+}
+
 /// How far into the input the rows reach that have ended.
 fn ended(counts: &Counts) -> u64 {
     let share = counts.rows as f64 / counts.begun.max(1) as f64;
     (counts.reached as f64 * share) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_has_as_many_whole_parts_as_fit() {
+        let parts = || ["107 rows", "3 failed", "15 s left", "32 rows/s"].map(str::to_owned).to_vec();
+        assert_eq!(fitting(parts(), 80), "107 rows, 3 failed, 15 s left, 32 rows/s");
+        assert_eq!(fitting(parts(), 40), "107 rows, 3 failed, 15 s left, 32 rows/s");
+        assert_eq!(fitting(parts(), 39), "107 rows, 3 failed, 15 s left");
+        assert_eq!(fitting(parts(), 8), "107 rows");
+        assert_eq!(fitting(parts(), 7), "");
+    }
 }
