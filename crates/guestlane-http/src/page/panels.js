@@ -141,7 +141,7 @@ export function drawErrors(errors, problems) {
   );
   patch(
     byId('error-summary'),
-    `${some(errors.total, 'attempt')} at calls went wrong in all, repeated ones included. Token validation rate: `,
+    `${some(errors.total, 'attempt')} at a call went wrong in all, repeated ones included. Token validation rate: `,
     h('strong', { class: 'tabular', id: 'token-validation-rate' }, errors.tokenValidationRate ?? '–'),
     ' of them.',
   );

@@ -64,7 +64,7 @@ pub enum InvalidKeys {
 
 #[derive(Debug, Clone)]
 enum Key {
-    Secret(WebhookSecret),
+    Secret(Box<WebhookSecret>),
     Ed25519(WebhookKeyPair),
 }
 
@@ -73,7 +73,7 @@ impl Key {
         if text.expose_secret().starts_with("whsk_") {
             return WebhookKeyPair::parse(text).ok().map(Self::Ed25519);
         }
-        WebhookSecret::parse(text).ok().map(Self::Secret)
+        WebhookSecret::parse(text).ok().map(|secret| Self::Secret(Box::new(secret)))
     }
 
     fn kind(&self) -> KeyKind {
@@ -266,7 +266,7 @@ mod tests {
 
     #[test]
     fn a_setting_that_fits_no_endpoints_is_refused_without_its_text() {
-        let many = vec![A; 7].join(",");
+        let many = [A; 7].join(",");
         let pair = WebhookKeyPair::generate().unwrap();
         for (text, endpoints, reason) in [
             (format!("{A} {B}"), 3, "2 entries for 3"),
