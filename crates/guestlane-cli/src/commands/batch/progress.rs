@@ -3,7 +3,6 @@
 use std::{io::IsTerminal, time::Duration};
 
 use guestlane::{ClientUse, Clock, Lane, Timestamp};
-use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Counts;
 use crate::screen;
@@ -18,7 +17,7 @@ pub(super) struct Progress {
 }
 
 enum Shown {
-    Line(ProgressBar),
+    Line,
     Now,
     Not,
 }
@@ -34,14 +33,7 @@ impl Progress {
         let shown = if quiet {
             Shown::Not
         } else if std::io::stderr().is_terminal() {
-            let style = match size {
-                Some(_) => ProgressStyle::with_template("[{bar:16}] {percent:>3}%  {msg}"),
-                None => ProgressStyle::with_template("{spinner} {msg}"),
-            };
-            let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner()).progress_chars("=> ");
-            let line = size.map_or_else(ProgressBar::new_spinner, ProgressBar::new).with_style(style);
-            screen::draw_above(Some(line.clone()));
-            Shown::Line(line)
+            Shown::Line
         } else {
             Shown::Now
         };
@@ -57,7 +49,7 @@ impl Progress {
     /// Called for every row: it looks and writes only when it is time.
     pub(super) fn show(&mut self, counts: &Counts, lane: &Lane) {
         let every = match &self.shown {
-            Shown::Line(_) => Self::TICK,
+            Shown::Line => Self::TICK,
             Shown::Now => Self::NOW_AND_THEN,
             Shown::Not => return,
         };
@@ -67,27 +59,20 @@ impl Progress {
         }
         self.told = now;
         let parts = self.parts(counts, &lane.clients(), now);
-        let text = match &self.shown {
-            Shown::Line(_) => fitting(parts, room(self.size.is_some())),
-            Shown::Now | Shown::Not => parts.join(", "),
-        };
         match &self.shown {
-            Shown::Line(line) => {
-                line.set_message(text);
-                match self.size {
-                    Some(_) => line.set_position(ended(counts)),
-                    None => line.tick(),
-                }
+            Shown::Line => {
+                let bar = self.size.map(|size| bar(ended(counts), size)).unwrap_or_default();
+                let (_, columns) = console::Term::stderr().size();
+                screen::draw_bottom(Some(fitting(bar, parts, usize::from(columns))));
             }
-            Shown::Now => screen::note(text),
+            Shown::Now => screen::note(parts.join(", ")),
             Shown::Not => {}
         }
     }
 
     pub(super) fn end(&self) {
-        if let Shown::Line(line) = &self.shown {
-            screen::draw_above(None);
-            line.finish_and_clear();
+        if let Shown::Line = &self.shown {
+            screen::draw_bottom(None);
         }
     }
 
@@ -126,25 +111,29 @@ impl Progress {
     }
 }
 
-/// How many characters of text a line of the terminal has beside the bar or the spinner. A line that is too long would break into two,
-/// of which one stays behind.
-fn room(has_bar: bool) -> usize {
-    let (_, columns) = console::Term::stderr().size();
-    let taken = if has_bar { "[================] 100%  ".len() } else { "x ".len() };
-    usize::from(columns).saturating_sub(taken + 1)
+/// `[====>           ]  31%  `: how much of the input has ended.
+fn bar(ended: u64, size: u64) -> String {
+    const WIDTH: u64 = 16;
+    let share = |whole: u64| whole * ended.min(size) / size.max(1);
+    let done = share(WIDTH) as usize;
+    let line = "=".repeat(done.saturating_sub(1)) + if done > 0 { ">" } else { "" };
+    format!("[{line:<width$}] {percent:>3}%  ", width = WIDTH as usize, percent = share(100))
 }
 
-/// As many of the parts as there is room for, whole.
-fn fitting(parts: Vec<String>, room: usize) -> String {
-    let mut text = String::new();
-    for part in parts {
-        let longer = if text.is_empty() { part } else { format!("{text}, {part}") };
-        if longer.chars().count() > room {
+/// The bar and as many of the parts as there is room for, whole. A line that is too long would break into two, of which one stays
+/// behind; and a terminal echoes `^C` at its end.
+fn fitting(bar: String, parts: Vec<String>, columns: usize) -> String {
+    let room = columns.saturating_sub("^C".len() + 1);
+    let mut line = if bar.len() <= room { bar } else { String::new() };
+    for (number, part) in parts.into_iter().enumerate() {
+        let comma = if number == 0 { "" } else { ", " };
+        if line.chars().count() + comma.len() + part.chars().count() > room {
             break;
         }
-        text = longer;
+        line += comma;
+        line += &part;
     }
-    text
+    line
 }
 
 /// How far into the input the rows reach that have ended.
@@ -158,12 +147,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_has_as_many_whole_parts_as_fit() {
+    fn a_line_has_as_many_whole_parts_as_fit_beside_the_bar_and_an_echo() {
         let parts = || ["107 rows", "3 failed", "15 s left", "32 rows/s"].map(str::to_owned).to_vec();
-        assert_eq!(fitting(parts(), 80), "107 rows, 3 failed, 15 s left, 32 rows/s");
-        assert_eq!(fitting(parts(), 40), "107 rows, 3 failed, 15 s left, 32 rows/s");
-        assert_eq!(fitting(parts(), 39), "107 rows, 3 failed, 15 s left");
-        assert_eq!(fitting(parts(), 8), "107 rows");
-        assert_eq!(fitting(parts(), 7), "");
+        let fit = |columns| fitting(String::new(), parts(), columns);
+        assert_eq!(fit(80), "107 rows, 3 failed, 15 s left, 32 rows/s");
+        assert_eq!(fit(43), "107 rows, 3 failed, 15 s left, 32 rows/s");
+        assert_eq!(fit(42), "107 rows, 3 failed, 15 s left");
+        assert_eq!((fit(11).as_str(), fit(10).as_str()), ("107 rows", ""));
+        assert_eq!(fitting(bar(1, 4), parts(), 36), "[===>            ]  25%  107 rows");
+        assert_eq!(fitting(bar(1, 4), parts(), 20), "107 rows");
+    }
+
+    #[test]
+    fn a_bar_goes_from_nothing_to_all() {
+        assert_eq!(bar(0, 9), "[                ]   0%  ");
+        assert_eq!(bar(9, 9), "[===============>] 100%  ");
+        assert_eq!(bar(99, 9), "[===============>] 100%  ");
+        assert_eq!(bar(0, 0), "[                ]   0%  ");
     }
 }
