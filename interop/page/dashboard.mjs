@@ -66,8 +66,26 @@ seen.background = await dark.evaluate(() => getComputedStyle(document.documentEl
 await look(dark, 'dashboard-dark');
 const narrow = await open(`/#key=${key}`, { width: 390, height: 844 });
 await narrow.waitForSelector('#dashboard[data-known]', wait);
+await narrow.waitForFunction(() => document.querySelectorAll('#sessions-rows tr').length > 15, null, { timeout: 60_000 });
+await narrow.waitForFunction(() => document.querySelectorAll('#chart-rate text.tick').length > 4, null, wait);
+/** What cannot be read: rows that the list cuts, and labels that run into each other. */
+const unreadable = (page) =>
+  page.evaluate(() => {
+    const box = (element) => element.getBoundingClientRect();
+    const view = box(document.querySelector('.window'));
+    const cut = [...document.querySelectorAll('#sessions-rows tr')].filter((row) => box(row).top < view.bottom - 1 && box(row).bottom > view.bottom + 1);
+    const labels = [...document.querySelectorAll('#chart-rate text.tick')].filter((text) => text.textContent.match(/ago|s$|^\d+$|now/));
+    const times = labels.map(box).filter((label) => label.top > box(document.querySelector('#chart-rate')).bottom - 25);
+    const touching = times.filter((label, index) => index > 0 && label.left < times[index - 1].right + 4);
+    return { cut: cut.length, times: times.length, touching: touching.length };
+  });
+seen.unreadableNarrow = await unreadable(narrow);
+seen.unreadableWide = await unreadable(page);
 seen.scrollsSideways = await narrow.evaluate(() => document.documentElement.scrollWidth > window.innerWidth);
 await look(narrow, 'dashboard-narrow');
+const narrowDark = await open(`/#key=${key}`, { width: 390, height: 844, scheme: 'dark' });
+await narrowDark.waitForSelector('#sessions-rows tr', wait);
+await look(narrowDark, 'dashboard-narrow-dark');
 
 const docs = await open('/docs');
 await docs.waitForSelector('main section', wait);

@@ -9,6 +9,8 @@ use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 use guestlane_sim::Fault;
 
+use crate::commands::confirm::Confirmed;
+
 /// Creates Genesys Cloud web-messaging guest sessions: none lost, none twice, and proof of both.
 #[derive(Debug, Parser)]
 #[command(name = "guestlane", version, max_term_width = 100, arg_required_else_help = true)]
@@ -37,7 +39,7 @@ pub(crate) struct Global {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// A platform, a CRM and a few guests, pretended on this machine: no set-up at all
+    /// A simulated platform, a CRM and a few guests on this machine: no set-up at all
     Demo(Demo),
     /// Create one session
     Create(Create),
@@ -193,6 +195,8 @@ pub(crate) enum BatchCommand {
         /// The batch's id
         #[arg(value_name = "ID")]
         id: String,
+        #[command(flatten)]
+        confirmed: Confirmed,
     },
 }
 
@@ -212,6 +216,9 @@ pub(crate) enum Store {
         /// Give up an unfinished move: the file is used again, and the database stays refused
         #[arg(long)]
         abandon: bool,
+        /// With --abandon: do it; without it, say what would happen
+        #[arg(long, requires = "abandon")]
+        yes: bool,
     },
 }
 
@@ -305,6 +312,8 @@ pub(crate) enum ApiKeys {
         /// The key's id
         #[arg(value_name = "ID")]
         id: String,
+        #[command(flatten)]
+        confirmed: Confirmed,
     },
 }
 
@@ -390,7 +399,7 @@ pub(crate) enum Sessions {
     },
     /// One session
     Show {
-        /// The session's id
+        /// The session's id; or a guest's, conversation's or contact's, or an idempotency key: the newest such session
         #[arg(value_name = "ID")]
         id: String,
         /// Show the guest token
@@ -399,7 +408,7 @@ pub(crate) enum Sessions {
     },
     /// What happened to a session: each call with its correlation id, each audit record, each delivery to the CRM
     Timeline {
-        /// The session's id
+        /// The session's id; or a guest's, conversation's or contact's, or an idempotency key: the newest such session
         #[arg(value_name = "ID")]
         id: String,
     },
@@ -444,12 +453,30 @@ pub(crate) enum Outbox {
         /// Only those in this state: delivered, dead [default: both]
         #[arg(long, value_name = "STATE", requires = "since")]
         state: Option<String>,
-        /// Send them; without it they are only counted
-        #[arg(long, requires = "since")]
-        yes: bool,
+        #[command(flatten)]
+        confirmed: Confirmed,
     },
-    /// Print the secret shared with the CRM
-    Secret,
+    /// Send events to a webhook endpoint again that answered 410 Gone
+    Enable {
+        /// The endpoint's number, in the order of CRM_WEBHOOK_URL
+        #[arg(value_name = "N")]
+        endpoint: u32,
+    },
+    /// Print the secret that each webhook endpoint verifies events with, or rotate one
+    Secret {
+        /// The endpoint's number, in the order of CRM_WEBHOOK_URL [default: all]
+        #[arg(long, value_name = "N")]
+        endpoint: Option<u32>,
+        /// Print the public key of Ed25519 signatures (v1a) instead, which are sent, too, once this was asked for
+        #[arg(long)]
+        ed25519: bool,
+        /// Make a new one, which signs from now on
+        #[arg(long)]
+        rotate: bool,
+        /// How long the one before signs, too, so that the receiver can change over: like 24h or 7d, at most 90d; 0h ends it at once
+        #[arg(long, value_name = "SPAN", default_value = "24h", requires = "rotate")]
+        overlap: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -458,9 +485,15 @@ pub(crate) enum MasterKey {
     ///
     /// Stop all processes on the state directory first. A new key takes the place of the old one, everything in the store is sealed
     /// again, and the old key is deleted.
-    Rotate,
+    Rotate {
+        #[command(flatten)]
+        confirmed: Confirmed,
+    },
     /// Seal everything again under GUESTLANE_MASTER_KEY that GUESTLANE_MASTER_KEY_PREVIOUS sealed, while processes run
-    Reseal,
+    Reseal {
+        #[command(flatten)]
+        confirmed: Confirmed,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -483,9 +516,8 @@ pub(crate) enum Keys {
         /// The key's id
         #[arg(value_name = "KID")]
         kid: String,
-        /// Do it; without it, say what would happen
-        #[arg(long)]
-        yes: bool,
+        #[command(flatten)]
+        confirmed: Confirmed,
     },
 }
 
@@ -574,6 +606,8 @@ pub(crate) enum Guests {
         /// The id under which the CRM knows the guest
         #[arg(value_name = "ID")]
         id: String,
+        #[command(flatten)]
+        confirmed: Confirmed,
     },
 }
 

@@ -16,7 +16,7 @@ use crate::screen;
 /// It was refused, or given up.
 const REFUSED: u8 = 1;
 /// Usage, settings or input.
-const USAGE: u8 = 2;
+pub(crate) const USAGE: u8 = 2;
 /// Some rows of a batch failed.
 pub(crate) const SOME_FAILED: u8 = 3;
 
@@ -121,6 +121,9 @@ pub(crate) fn report(error: &anyhow::Error, json: bool) -> ExitCode {
 
 /// A failure of one session: with the key under which to ask again, for it may have been made here.
 pub(crate) fn report_session(error: &Error, key: &IdempotencyKey, json: bool) -> ExitCode {
+    if matches!(error, Error::Invalid(_) | Error::Settings(_)) {
+        return report_ours(error, json); // it never became a request, so its key stands for nothing
+    }
     tell(ErrorJson::from(error).under(key), format!("{}\n  key:   {key}", text(error)), json);
     exit_code(error)
 }
@@ -147,12 +150,15 @@ pub(crate) fn text(error: &Error) -> String {
     let advice = error.advice();
     let message = error.to_string();
     let mut text = match error {
-        Error::Invalid(invalid) => format!("error: {} {}", invalid.field, invalid.reason),
+        Error::Invalid(invalid) => format!("error: {}", invalid.sentence()),
         Error::Settings(_) => return format!("error: {message}"),
         _ => format!("error: {message}"),
     };
     let cause = advice.cause_for_caller();
-    if !matches!(error, Error::Invalid(_)) && !message.contains(&cause) {
+    if advice.code == Code::AuthFailed {
+        // The reason comes first: which call it was that needed a token is of no help.
+        text = format!("error: {cause}\n  call:  {message}");
+    } else if !matches!(error, Error::Invalid(_)) && !message.contains(&cause) {
         text.push_str(&format!("\n  cause: {cause}"));
     }
     text.push_str(&format!("\n  fix:   {}", advice.fix));

@@ -10,7 +10,6 @@ use std::{
 };
 
 use comfy_table::{Cell, Table, presets};
-use indicatif::ProgressBar;
 use serde::Serialize;
 
 static LOST: AtomicBool = AtomicBool::new(false);
@@ -52,20 +51,31 @@ pub(crate) fn note(line: impl Display) {
     });
 }
 
-/// The line at the bottom of a terminal that shows how something goes.
-static BOTTOM: Mutex<Option<ProgressBar>> = Mutex::new(None);
+/// The line at the bottom of a terminal that shows how something goes. The cursor stays at its end, with room for the `^C` that a
+/// terminal echoes there: whatever is written next begins by erasing both.
+static BOTTOM: Mutex<Option<String>> = Mutex::new(None);
 
-/// From now on, what is written for the person stands above that line.
-pub(crate) fn draw_above(line: Option<ProgressBar>) {
-    *BOTTOM.lock().unwrap_or_else(PoisonError::into_inner) = line;
+const ERASE_LINE: &str = "\r\x1b[2K";
+
+/// Shows that line, in the place of the one before; `None` takes it away. It must fit the terminal.
+pub(crate) fn draw_bottom(line: Option<String>) {
+    let mut bottom = BOTTOM.lock().unwrap_or_else(PoisonError::into_inner);
+    if bottom.is_some() || line.is_some() {
+        let _ = write!(io::stderr(), "{ERASE_LINE}{}", line.as_deref().unwrap_or_default());
+    }
+    *bottom = line;
 }
 
 fn above<T>(write: impl FnOnce() -> T) -> T {
-    let line = BOTTOM.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    match line {
-        Some(line) => line.suspend(write),
-        None => write(),
-    }
+    let bottom = BOTTOM.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(line) = &*bottom else {
+        drop(bottom);
+        return write();
+    };
+    let _ = write!(io::stderr(), "{ERASE_LINE}");
+    let written = write();
+    let _ = write!(io::stderr(), "{line}");
+    written
 }
 
 /// Where the log goes.

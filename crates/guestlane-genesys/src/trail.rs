@@ -49,6 +49,11 @@ impl TraceParent {
     pub fn trace_id(&self) -> String {
         format!("{:032x}", self.trace)
     }
+
+    /// The span's id, 16 digits.
+    pub fn span_id(&self) -> String {
+        format!("{:016x}", self.parent)
+    }
 }
 
 impl FromStr for TraceParent {

@@ -66,8 +66,11 @@ pub(crate) fn expect_type(headers: &HeaderMap, wanted: &[&str]) -> Result<(), Pr
 
 /// Reads a JSON object as every entrance does, and says which field is wrong.
 pub(crate) fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
-    read_object(text).map_err(|Unreadable { field, reason }| {
-        let problem = malformed(reason);
+    read_object(text).map_err(|Unreadable { field, reason, fix }| {
+        let problem = match fix {
+            Some(fix) => Problem::new(Code::Malformed, reason, fix),
+            None => malformed(reason),
+        };
         match field {
             Some(field) => problem.of_field(field),
             None => problem,

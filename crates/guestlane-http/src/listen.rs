@@ -223,8 +223,14 @@ fn door<A>(service: &Service, inner: A) -> Door<A> {
 
 fn listen(setting: &str, address: SocketAddr) -> Result<TcpListener, CannotListen> {
     let cannot = |error: io::Error| {
-        Invalid::new(setting, format!("{address} cannot be listened on: {error}"), "choose another port, or end what has it")
-            .may_pass()
+        let flag = if setting == "GUESTLANE_LISTEN" { "--listen" } else { "--metrics-listen" };
+        let fix = match error.kind() {
+            io::ErrorKind::AddrInUse => format!(
+                "choose another port by {setting} or {flag}, or end the process that has it: perhaps another `guestlane serve` or `guestlane demo --serve`"
+            ),
+            _ => format!("choose another address by {setting} or {flag}"),
+        };
+        Invalid::new(setting, format!("{address} cannot be listened on: {error}"), fix).may_pass()
     };
     let listener = TcpListener::bind(address).map_err(cannot)?;
     listener.set_nonblocking(true)?;

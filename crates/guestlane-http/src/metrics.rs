@@ -256,8 +256,7 @@ fn sessions(page: &mut Page<'_>, service: &Service, others: &AtomicU64) -> Told 
     let named = errors.token_validation + errors.rate_limit + errors.auth + errors.network;
     let rest = errors.total.saturating_sub(named);
     let other = others.fetch_max(rest, Ordering::Relaxed).max(rest);
-    let mut family =
-        page.counters("guestlane_errors", "Failed attempts by category (R12), of all processes that used this store.")?;
+    let mut family = page.counters("guestlane_errors", "Failed attempts by category, of all processes that used this store.")?;
     for (category, count) in [
         ("token_validation", errors.token_validation),
         ("rate_limit", errors.rate_limit),
@@ -328,6 +327,12 @@ fn waiting(page: &mut Page<'_>, service: &Service, standing: &Standing, audit_be
         "guestlane_outbox_lag_seconds",
         "How long the oldest event waits; 0 where there is none.",
         age(standing.oldest_event),
+    )?;
+    let endpoints = service.lane().outbox().map(|outbox| outbox.endpoints()).unwrap_or_default();
+    page.gauge(
+        "guestlane_outbox_disabled_endpoints",
+        "Webhook endpoints that answered 410 Gone; their events wait until they are enabled.",
+        endpoints.iter().filter(|endpoint| endpoint.disabled_at.is_some()).count() as f64,
     )?;
     page.gauge(
         "guestlane_audit_records",

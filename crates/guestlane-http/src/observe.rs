@@ -11,10 +11,10 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use guestlane::{Timestamp, api_key::Caller, trace};
+use guestlane::{Timestamp, TraceParent, api_key::Caller, trace};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use tracing::{
-    Instrument,
+    Instrument, Span, error,
     field::{Empty, display},
     info, info_span, warn,
 };
@@ -74,7 +74,7 @@ impl Observed {
     }
 
     /// Counts and logs the answer. Of strangers only so many lines: their number is theirs to decide.
-    fn answered(self, status: u16, problem: Option<&'static str>) {
+    fn answered(self, status: u16, problem: Option<&'static str>, collected: Option<TraceParent>) {
         let Self { app, id, method, route, api_key, peer, forwarded_for, .. } = &self;
         let now = app.clock().monotonic();
         let took = now.since(self.started);
@@ -94,11 +94,21 @@ impl Observed {
         };
         let Some(left_out) = left_out else { return };
         let left_out = Some(left_out).filter(|left_out| *left_out > 0);
+        let (trace_id, span_id) = (collected.map(|context| context.trace_id()), collected.map(|context| context.span_id()));
         // Path and query may have a guest in them: the route has not.
-        info!(
-            target: LOG,
-            request_id = id, method, route, status, problem, ms, api_key, peer, forwarded_for, left_out, "answered"
-        );
+        macro_rules! log {
+            ($level:ident) => {
+                $level!(
+                    target: LOG,
+                    request_id = id, method, route, status, problem, ms, api_key, peer, forwarded_for, left_out, trace_id, span_id, "answered"
+                )
+            };
+        }
+        match status {
+            500 => log!(error),
+            501.. => log!(warn),
+            _ => log!(info),
+        }
     }
 }
 
@@ -120,7 +130,7 @@ pub(crate) async fn observe(State(app): State<App>, mut request: Request, next: 
     if let Some(id) = id.clone() {
         request.headers_mut().insert(REQUEST_ID, id);
     }
-    let span = info_span!("request", request_id = %observed.id);
+    let span = info_span!("request", request_id = %observed.id, trace_id = Empty, span_id = Empty);
     let traced = info_span!(
         target: trace::TARGET,
         "http",
@@ -140,6 +150,10 @@ pub(crate) async fn observe(State(app): State<App>, mut request: Request, next: 
         // A stranger's trace is not joined further in either.
         request.headers_mut().remove("traceparent");
     }
+    let collected = collected(&traced);
+    if let Some(context) = collected {
+        span.record("trace_id", context.trace_id()).record("span_id", context.span_id());
+    }
     let mut response = next.run(request).instrument(traced.clone()).instrument(span).await;
     let (status, problem) = (response.status().as_u16(), response.extensions().get::<Told>().map(|told| told.0));
     traced.record("http.response.status_code", status);
@@ -157,9 +171,9 @@ pub(crate) async fn observe(State(app): State<App>, mut request: Request, next: 
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     let at_end: Option<AtEnd> = match response.extensions().get::<Streams>() {
-        Some(_) => Some(Box::new(move || observed.answered(status, problem))),
+        Some(_) => Some(Box::new(move || observed.answered(status, problem, collected))),
         None => {
-            observed.answered(status, problem);
+            observed.answered(status, problem, collected);
             None
         }
     };
@@ -170,6 +184,11 @@ pub(crate) async fn observe(State(app): State<App>, mut request: Request, next: 
         }
         None => response,
     }
+}
+
+/// The trace and the span of a request, where they are collected.
+fn collected(traced: &Span) -> Option<TraceParent> {
+    traced.in_scope(trace::context).filter(|context| context.parts().2)
 }
 
 /// The caller's own, if it is one that a log can show; else a new one.

@@ -93,7 +93,7 @@ impl Problem {
             title: code.title(),
             status: code.status(),
             code: code.name(),
-            cause: detail.clone(),
+            cause: bounded(code.cause(), MAX_TEXT),
             detail,
             field: None,
             fields: Vec::new(),
@@ -139,14 +139,21 @@ impl Problem {
             Error::Settings(invalid) => invalid.iter().map(|invalid| invalid.field.clone()).collect(),
             _ => Vec::new(),
         };
+        let detail = match error {
+            Error::Invalid(invalid) => invalid.sentence(),
+            _ => chain(error),
+        };
+        // What the detail says already is no cause of it.
+        let cause = Some(advice.cause_for_caller()).filter(|cause| !detail.contains(cause.as_str()));
+        let cause = cause.unwrap_or_else(|| advice.code.cause());
         Self {
-            cause: bounded(advice.cause_for_caller(), MAX_TEXT),
+            cause: bounded(cause, MAX_TEXT),
             field: error.field().map(|field| bounded(field.to_owned(), MAX_FIELD)),
             fields,
             retry_after: retry_after.or(default),
             correlation_id: error.correlation_id().map(str::to_owned),
             session_id: error.session().map(|id| id.to_string()),
-            ..Self::new(advice.code, chain(error), advice.fix)
+            ..Self::new(advice.code, detail, advice.fix)
         }
     }
 
@@ -169,8 +176,7 @@ impl Problem {
 
 impl From<Invalid> for Problem {
     fn from(invalid: Invalid) -> Self {
-        let detail = format!("{} {}", invalid.field, invalid.reason);
-        Self::new(Code::InvalidInput, detail, invalid.fix).of_field(invalid.field)
+        Self::new(Code::InvalidInput, invalid.sentence(), invalid.fix).of_field(invalid.field)
     }
 }
 

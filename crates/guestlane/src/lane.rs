@@ -26,7 +26,7 @@ use crate::{
     metrics::{ErrorTally, Figures},
     orchestrator::Opened,
     organization,
-    outbox::{Crm, Networks, Outbox},
+    outbox::{Networks, Outbox},
     request::{QueueId, SessionRequest},
     rotation::LiveKeys,
     state::{Places, State, api_key_hash, new_guest_session},
@@ -40,7 +40,8 @@ use crate::{
 pub struct CrmSettings {
     /// Where events go: to each of these.
     pub urls: Vec<Url>,
-    /// `whsec_…`; without one, one is made and kept in the store.
+    /// The keys that sign, as `CRM_WEBHOOK_SECRET` has them: one entry for all addresses, or one for each, with spaces between.
+    /// Without them, the store makes and keeps a secret for each address.
     pub secret: Option<SecretString>,
     /// Which addresses are allowed.
     pub networks: Networks,
@@ -148,13 +149,7 @@ impl Lane {
         }
         let platform = Arc::new(platform);
         let outbox = match config.crm {
-            Some(crm) => {
-                let secret = state.webhook_secret(crm.secret.as_ref()).await?;
-                seams.pass(Seam::WebhookSecretStored).await;
-                let receiver = |url| Crm::new(url, crm.networks, secret.clone(), &crm.trust, clock.clone());
-                let receivers = crm.urls.into_iter().map(receiver).collect::<Result<_, _>>()?;
-                Some(Outbox::new(receivers, state.store.clone(), clock.clone()))
-            }
+            Some(crm) => Some(Outbox::open(&state, &crm, clock.clone()).await?),
             None => None,
         };
         state.store.release_first_tries(clock.now()).await?;

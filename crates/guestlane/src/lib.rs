@@ -63,7 +63,9 @@ pub use guestlane_genesys::{
     guest::frame::SessionToken, trace,
 };
 pub use lane::{CrmSettings, Lane, LaneConfig};
-pub use master_key_rotation::{Resealed, reseal_by_given_keys, rotate_master_key};
+pub use master_key_rotation::{
+    Resealed, reseal_by_given_keys, rotate_master_key, would_reseal_by_given_keys, would_rotate_master_key,
+};
 pub use metrics::{Figures, Problem};
 pub use orchestrator::Opened;
 pub use retention::SHORTEST_RETENTION;

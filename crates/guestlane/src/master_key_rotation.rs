@@ -100,6 +100,27 @@ impl State {
         }
     }
 
+    /// How many sealed values `counts` accepts.
+    async fn count_sealed(&self, counts: impl Fn(&MasterKey, &Sealed) -> bool) -> Result<Resealed, Error> {
+        let mut sum = Resealed::default();
+        for value in self.store.sealed_keys().await?.iter().filter(|value| counts(&self.master, value)) {
+            match value.place {
+                SealedPlace::Secret(_) => sum.secrets += 1,
+                SealedPlace::SigningKey(_) => sum.signing_keys += 1,
+                SealedPlace::GuestSession(_) => {}
+            }
+        }
+        let mut after = None;
+        loop {
+            let chunk = self.store.sealed_sessions(after, CHUNK).await?;
+            sum.guest_sessions += chunk.iter().filter(|value| counts(&self.master, value)).count() as u64;
+            match chunk.last().map(|sealed| &sealed.place) {
+                Some(SealedPlace::GuestSession(id)) if chunk.len() == CHUNK as usize => after = Some(*id),
+                _ => return Ok(sum),
+            }
+        }
+    }
+
     /// Replaces those of the values that are not sealed under the current key.
     async fn reseal_chunk(&self, values: Vec<Sealed>, pass: &mut Pass) -> Result<(), Error> {
         let stale = values.into_iter().filter(|value| !self.master.is_current(&name(&value.place), &value.bytes));
@@ -154,15 +175,8 @@ fn seal_again(master: &MasterKey, value: Sealed) -> Result<Replacement, MasterKe
 /// Where another process uses the key's file or the store's, nothing is changed. Later errors leave both keys in their files, and the
 /// same call goes on from there.
 pub async fn rotate_master_key(places: &Places, clock: &Clock) -> Result<Resealed, Error> {
-    if places.master_key.is_some() {
-        let fix = "rotate it in the four steps of docs/tokens.md, of which `guestlane master-key reseal` is the third";
-        return Err(Invalid::new("GUESTLANE_MASTER_KEY", "is set, so that the master key is in no file", fix).into());
-    }
-    places.expect_store()?;
+    expect_key_in_file(places)?;
     let path = &places.master_key_file;
-    if !path.exists() {
-        return Err(MasterKeyError::Missing(path.clone()).into());
-    }
     let _alone = MasterKey::lock_alone(path)?;
     Store::expect_unused(&places.database)?;
     let store = Store::open(&places.database, &places.home, clock, &places.seams).await?;
@@ -175,12 +189,45 @@ pub async fn rotate_master_key(places: &Places, clock: &Clock) -> Result<Reseale
     Ok(resealed)
 }
 
+/// How many values [`rotate_master_key`] would seal again. Nothing is changed.
+///
+/// # Errors
+/// Where the master key is in no file, or there is no store.
+pub async fn would_rotate_master_key(places: &Places, clock: &Clock) -> Result<Resealed, Error> {
+    expect_key_in_file(places)?;
+    State::look(places, clock).await?.count_sealed(|_, _| true).await
+}
+
+fn expect_key_in_file(places: &Places) -> Result<(), Error> {
+    if places.master_key.is_some() {
+        let fix = "rotate it in the four steps of docs/tokens.md, of which `guestlane master-key reseal` is the third";
+        return Err(Invalid::new("GUESTLANE_MASTER_KEY", "is set, so that the master key is in no file", fix).into());
+    }
+    places.expect_store()?;
+    let path = &places.master_key_file;
+    if path.exists() { Ok(()) } else { Err(MasterKeyError::Missing(path.clone()).into()) }
+}
+
 /// Seals again what is sealed under a previous master key that was given beside the current one. Afterwards the previous one can be
 /// removed from the settings of all nodes.
 ///
 /// # Errors
 /// See [`State::reseal`]; and where the two keys are not given.
 pub async fn reseal_by_given_keys(places: &Places, clock: &Clock) -> Result<Resealed, Error> {
+    expect_given_keys(places)?;
+    State::look(places, clock).await?.reseal().await
+}
+
+/// How many values [`reseal_by_given_keys`] would seal again. Nothing is changed.
+///
+/// # Errors
+/// Where the two keys are not given, or there is no store.
+pub async fn would_reseal_by_given_keys(places: &Places, clock: &Clock) -> Result<Resealed, Error> {
+    expect_given_keys(places)?;
+    State::look(places, clock).await?.count_sealed(|master, value| !master.is_current(&name(&value.place), &value.bytes)).await
+}
+
+fn expect_given_keys(places: &Places) -> Result<(), Error> {
     if places.master_key.is_none() {
         let fix = "rotate a key in a file by `guestlane master-key rotate`";
         return Err(Invalid::new("GUESTLANE_MASTER_KEY", "is not set, so that the master key is in a file", fix).into());
@@ -189,7 +236,7 @@ pub async fn reseal_by_given_keys(places: &Places, clock: &Clock) -> Result<Rese
         let fix = "set it to the key that is replaced, on every node, and run the same command again";
         return Err(Invalid::new("GUESTLANE_MASTER_KEY_PREVIOUS", "is not set", fix).into());
     }
-    State::look(places, clock).await?.reseal().await
+    Ok(())
 }
 
 impl Lane {

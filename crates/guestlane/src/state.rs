@@ -7,7 +7,7 @@ use std::{
 };
 
 use guestlane_genesys::{BaseUrl, Clock, Seam, Seams, guest::frame::SessionToken};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use tracing::{info, warn};
 use zeroize::Zeroizing;
 
@@ -20,7 +20,6 @@ use crate::{
     disk,
     error::Error,
     ledger::{Session, SessionId, Way},
-    outbox::WebhookSecret,
     request::Invalid,
     store::{AuditSettings, Database, Guarantees, GuestIds, RecordFilter, Store, StoreError},
     token::{Keyring, MasterKey, MasterKeyError, StoredKey},
@@ -217,25 +216,6 @@ impl State {
     /// As [`belongs_to`](Self::belongs_to), for a platform that has yet to answer: a name that was mistyped claims no store.
     pub(crate) async fn is_not_of_another(&self, base: &BaseUrl) -> Result<(), Error> {
         self.store.platform().await?.map_or(Ok(()), |known| same_platform(&known, base))
-    }
-
-    /// The secret shared with the CRM: the one given, else the one in the store, made on first use.
-    pub async fn webhook_secret(&self, given: Option<&SecretString>) -> Result<WebhookSecret, Error> {
-        const NAME: &str = "the CRM's webhook secret";
-        let invalid = |error: crate::outbox::InvalidSecret| {
-            Invalid::new(
-                "CRM_WEBHOOK_SECRET",
-                error.to_string(),
-                "leave it out to have one made, or see `guestlane outbox secret`",
-            )
-        };
-        if let Some(given) = given {
-            return WebhookSecret::parse(given).map_err(|error| invalid(error).into());
-        }
-        let new = || Ok(WebhookSecret::generate().map_err(invalid)?.expose_secret().as_bytes().to_vec().into());
-        let opened = kept_secret(&self.store, &self.master, NAME, new).await?;
-        let text: SecretString = String::from_utf8_lossy(&opened).into_owned().into();
-        WebhookSecret::parse(&text).map_err(|error| invalid(error).into())
     }
 }
 

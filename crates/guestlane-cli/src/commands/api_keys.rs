@@ -6,12 +6,11 @@ use anyhow::Context;
 use guestlane::{
     Clock, State, Timestamp,
     api_key::{ApiKey, Scopes, StoredApiKey},
-    config::parse_span,
     request::Invalid,
 };
 use serde_json::json;
 
-use super::open_state;
+use super::{confirm, confirm::Confirmed, open_state, span};
 use crate::{
     args::{ApiKeys, Global},
     screen,
@@ -32,7 +31,7 @@ pub(crate) async fn run(global: &Global, args: &ApiKeys) -> anyhow::Result<ExitC
             create(global, &open_state(global).await?, wish).await
         }
         ApiKeys::List => list(global, &open_state(global).await?).await,
-        ApiKeys::Revoke { id } => revoke(global, &open_state(global).await?, id).await,
+        ApiKeys::Revoke { id, confirmed } => revoke(global, &open_state(global).await?, id, *confirmed).await,
     }
 }
 
@@ -46,11 +45,6 @@ struct Wish {
 
 fn of_flag(invalid: Invalid) -> Invalid {
     Invalid { field: "--scope".to_owned(), ..invalid }
-}
-
-fn span(flag: &str, text: &str) -> Result<Duration, Invalid> {
-    let invalid = || Invalid::new(flag, format!("`{}` is no span of time", screen::printable(text)), "write it like 12h or 90d");
-    parse_span(text).ok_or_else(invalid)
 }
 
 async fn create(global: &Global, state: &State, wish: Wish) -> anyhow::Result<ExitCode> {
@@ -138,14 +132,19 @@ async fn list(global: &Global, state: &State) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn revoke(global: &Global, state: &State, id: &str) -> anyhow::Result<ExitCode> {
+async fn revoke(global: &Global, state: &State, id: &str, confirmed: Confirmed) -> anyhow::Result<ExitCode> {
     let unknown = || Invalid::new("ID", "is the id of no key", "see `guestlane api-keys list`; the id is not the key itself");
     let now = Clock::system().now();
-    let key = state.store.revoke_api_key(id.to_owned(), now).await?.ok_or_else(unknown)?;
-    if global.json {
-        screen::json(&as_json(&key, now));
-    } else {
-        screen::data(format!("{} is revoked: no service accepts it from now on, at the latest in a second.", key.id));
+    if !confirmed.is_given() {
+        let key = state.store.api_keys().await?.into_iter().find(|key| key.id == id).ok_or_else(unknown)?;
+        let used = key.last_used_at.map_or_else(|| "was never used".to_owned(), |at| format!("was last used at {at}"));
+        let lines = [
+            format!("{} of {} ({}) would be revoked, for ever. It {used}.", key.id, screen::printable(&key.name), key.scopes),
+            "Every request with it would be answered 401 within a second. Its sessions stay.".to_owned(),
+        ];
+        return Ok(confirm::preview(global, as_json(&key, now), lines));
     }
-    Ok(ExitCode::SUCCESS)
+    let key = state.store.revoke_api_key(id.to_owned(), now).await?.ok_or_else(unknown)?;
+    let line = format!("{} is revoked: no service accepts it from now on, at the latest in a second.", key.id);
+    Ok(confirm::done(global, as_json(&key, now), [line]))
 }

@@ -212,6 +212,9 @@ async fn verify_ours(global: &Global, state: &State, kept: Vec<Checkpoint>, key:
     if checked.is_empty() {
         screen::note("There are no records yet.");
     }
+    if checked.iter().filter(|(log, _)| !log.closed && !log.elsewhere).count() > 1 {
+        screen::note("note: there are several logs: processes that write at the same time each have their own");
+    }
     let mut good = true;
     for (log, proven) in checked {
         match proven {

@@ -9,7 +9,7 @@ use guestlane::{
 };
 use serde_json::json;
 
-use super::{look_at_state, open_state};
+use super::{confirm, confirm::Confirmed, look_at_state, open_state};
 use crate::{
     args::{Format, Global, Keys},
     screen, settings,
@@ -32,7 +32,9 @@ pub(crate) async fn run(global: &Global, args: &Keys) -> anyhow::Result<ExitCode
             let made = look_at_state(global).await?.rotate_key(schedule, &clock).await?;
             tell_made(global, &made);
         }
-        Keys::Revoke { kid, yes } => revoke(global, &look_at_state(global).await?, kid, *yes, clock.now()).await?,
+        Keys::Revoke { kid, confirmed } => {
+            return revoke(global, &look_at_state(global).await?, kid, *confirmed, clock.now()).await;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -99,36 +101,38 @@ fn tell_made(global: &Global, made: &StoredKey) {
     ));
 }
 
-async fn revoke(global: &Global, state: &State, kid: &str, yes: bool, now: Timestamp) -> anyhow::Result<()> {
+async fn revoke(global: &Global, state: &State, kid: &str, confirmed: Confirmed, now: Timestamp) -> anyhow::Result<ExitCode> {
+    let yes = confirmed.is_given();
     let revocation = if yes { state.revoke_key(kid, now).await? } else { state.would_revoke_key(kid, now).await? };
     let follows = match &revocation {
         Revocation::ByNext(next, _) => Some(next),
         Revocation::ByNew(new) => Some(new),
         Revocation::Unknown | Revocation::Already(_) | Revocation::Alone(_) => None,
     };
-    if global.json {
-        screen::json(&json!({"kid": kid, "revoked": yes, "signsNow": follows}));
-        return Ok(());
-    }
+    let data = json!({"kid": kid, "signsNow": follows});
     let (is, signs) = if yes { ("is", "signs from now on") } else { ("would be", "would sign at once") };
-    screen::data(format!("{kid} {is} revoked: it {is} published no more, and none of its tokens {is} believed."));
-    match &revocation {
-        Revocation::ByNext(next, since) => screen::data(format!(
-            "{next}, published since {}, {signs}. Verifiers that fetched the key set before that\nrefuse its tokens until they fetch it again.",
-            second(*since)
-        )),
-        Revocation::ByNew(new) => screen::data(format!(
-            "No key is published that could take over: {new} {is} made, and {signs}.\nVerifiers that cache the key set \
-             refuse its tokens until they fetch it again, and the platform does until its public half is registered."
-        )),
-        Revocation::Unknown | Revocation::Already(_) | Revocation::Alone(_) => {
-            screen::data("It does not sign: the key that signs goes on.");
-        }
+    let lines = [
+        format!("{kid} {is} revoked: it {is} published no more, and none of its tokens {is} believed."),
+        match &revocation {
+            Revocation::ByNext(next, since) => format!(
+                "{next}, published since {}, {signs}. Verifiers that fetched the key set before that\nrefuse its tokens until they fetch it again.",
+                second(*since)
+            ),
+            Revocation::ByNew(new) => format!(
+                "No key is published that could take over: {new} {is} made, and {signs}.\nVerifiers that cache the key set \
+                 refuse its tokens until they fetch it again, and the platform does until its public half is registered."
+            ),
+            Revocation::Unknown | Revocation::Already(_) | Revocation::Alone(_) => {
+                "It does not sign: the key that signs goes on.".to_owned()
+            }
+        },
+    ];
+    if !yes {
+        return Ok(confirm::preview(global, data, lines));
     }
-    if yes {
+    let code = confirm::done(global, data, lines);
+    if !global.json {
         screen::note("Now: remove its public half from the admin console, and have verifiers fetch the key set again.");
-    } else {
-        screen::note("Nothing was changed; add --yes to do it.");
     }
-    Ok(())
+    Ok(code)
 }

@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
-use guestlane::{Clock, Resealed, reseal_by_given_keys, rotate_master_key};
+use guestlane::{Clock, Resealed, reseal_by_given_keys, rotate_master_key, would_reseal_by_given_keys, would_rotate_master_key};
 
+use super::confirm;
 use crate::{
     args::{Global, MasterKey},
     screen, settings,
@@ -12,33 +13,52 @@ use crate::{
 pub(crate) async fn run(global: &Global, command: &MasterKey) -> anyhow::Result<ExitCode> {
     let (places, clock) = (settings::load(global)?.places()?, Clock::system());
     match command {
-        MasterKey::Rotate => {
-            let resealed = rotate_master_key(&places, &clock).await?;
-            show(global, resealed);
+        MasterKey::Rotate { confirmed } if !confirmed.is_given() => {
+            let would = would_rotate_master_key(&places, &clock).await?;
+            let file = places.master_key_file.display();
+            let lines = [
+                format!(
+                    "{} would be sealed again under a new master key, and the one in {file} would be deleted.",
+                    counted(would)
+                ),
+                "Backups of the store from before would still need it: keep a copy of it with them.".to_owned(),
+            ];
+            Ok(confirm::preview(global, serde_json::to_value(would)?, lines))
+        }
+        MasterKey::Rotate { .. } => {
+            let code = show(global, rotate_master_key(&places, &clock).await?)?;
             let file = places.master_key_file.display();
             note(
                 global,
                 format!("The new master key is in {file}: back it up. Backups of the store from before need the old one."),
             );
+            Ok(code)
         }
-        MasterKey::Reseal => {
-            show(global, reseal_by_given_keys(&places, &clock).await?);
+        MasterKey::Reseal { confirmed } if !confirmed.is_given() => {
+            let would = would_reseal_by_given_keys(&places, &clock).await?;
+            let line = format!("{} would be sealed again under GUESTLANE_MASTER_KEY.", counted(would));
+            Ok(confirm::preview(global, serde_json::to_value(would)?, [line]))
+        }
+        MasterKey::Reseal { .. } => {
+            let code = show(global, reseal_by_given_keys(&places, &clock).await?)?;
             note(global, "Remove GUESTLANE_MASTER_KEY_PREVIOUS from the settings of all nodes.");
+            Ok(code)
         }
     }
-    Ok(ExitCode::SUCCESS)
 }
 
-fn show(global: &Global, resealed: Resealed) {
-    if global.json {
-        return screen::json(&resealed);
-    }
-    screen::data(format!(
-        "{}, {} and {} were sealed again. The current master key alone opens everything.",
+fn counted(resealed: Resealed) -> String {
+    format!(
+        "{}, {} and {}",
         screen::count(resealed.secrets, "secret"),
         screen::count(resealed.signing_keys, "signing key"),
         screen::count(resealed.guest_sessions, "guest session token"),
-    ));
+    )
+}
+
+fn show(global: &Global, resealed: Resealed) -> anyhow::Result<ExitCode> {
+    let line = format!("{} were sealed again. The current master key alone opens everything.", counted(resealed));
+    Ok(confirm::done(global, serde_json::to_value(resealed)?, [line]))
 }
 
 /// The next step, for a person.

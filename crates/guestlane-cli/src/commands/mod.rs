@@ -5,6 +5,7 @@ pub(crate) mod audit;
 pub(crate) mod batch;
 pub(crate) mod bench;
 pub(crate) mod config;
+pub(crate) mod confirm;
 pub(crate) mod create;
 pub(crate) mod demo;
 pub(crate) mod doctor;
@@ -20,11 +21,12 @@ pub(crate) mod store;
 pub(crate) mod token;
 pub(crate) mod work;
 
-use std::{io::Read, process::ExitCode};
+use std::{io::Read, process::ExitCode, time::Duration};
 
 use clap::CommandFactory;
 use guestlane::{
     Clock, Lane, Rate, State,
+    config::parse_span,
     input::without_bom_str,
     request::{Attributes, Invalid},
 };
@@ -65,6 +67,12 @@ pub(crate) fn attributes(pairs: &[String]) -> Result<Attributes, Invalid> {
 /// A flag that is a rate, or off.
 pub(crate) fn rate(flag: &str, text: &str) -> Result<Option<Rate>, Invalid> {
     Rate::parse(text).map_err(|error| Invalid::new(flag, error.to_string(), "use the form N/s, N/min or off"))
+}
+
+/// A flag that is a span of hours or days.
+pub(crate) fn span(flag: &str, text: &str) -> Result<Duration, Invalid> {
+    let invalid = || Invalid::new(flag, format!("`{}` is no span of time", screen::printable(text)), "write it like 12h or 90d");
+    parse_span(text).ok_or_else(invalid)
 }
 
 /// An argument, or standard input where that is `-`.

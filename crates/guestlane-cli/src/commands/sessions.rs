@@ -7,7 +7,7 @@ use guestlane::{
     Clock, Lane, Opened,
     ledger::{self, Session, SessionId},
     request::Invalid,
-    store::SessionFilter,
+    store::{SessionFilter, Store},
 };
 use guestlane_http::model::{Entry, Session as SessionJson};
 
@@ -55,14 +55,49 @@ async fn list(global: &Global, guest: Option<String>, state: Option<&str>, limit
     Ok(ExitCode::SUCCESS)
 }
 
-fn unknown(id: SessionId) -> Invalid {
+fn unknown(id: impl std::fmt::Display) -> Invalid {
     Invalid::new("sessionId", format!("{id} is no session of this store"), "see `guestlane sessions list`")
 }
 
+/// The session of that ID, or the newest one with that guest ID, idempotency key, conversation ID or contact ID.
+async fn find(store: &Store, text: &str) -> anyhow::Result<Session> {
+    if let Ok(id) = text.parse::<SessionId>()
+        && let Some(session) = store.session(id).await?
+    {
+        return Ok(session);
+    }
+    let of_guest = SessionFilter { guest: Some(text.to_owned()), limit: 2, ..SessionFilter::default() };
+    let mut found = store.sessions(of_guest).await?.sessions;
+    if found.is_empty() {
+        found = find_by_ids(store, text).await?;
+    }
+    if found.len() > 1 {
+        screen::note("note: there are several such sessions; this is the newest, and `guestlane sessions list` shows all");
+    }
+    let shown = screen::printable(text);
+    Ok(found.into_iter().next().ok_or_else(|| unknown(format!("`{shown}`")))?)
+}
+
+/// Looks at all sessions, newest first: there is no index over these ids.
+async fn find_by_ids(store: &Store, text: &str) -> anyhow::Result<Vec<Session>> {
+    let has = |session: &Session| {
+        let ids = [session.conversation_id.as_deref(), session.contact_id.as_deref(), Some(session.request.key.as_str())];
+        ids.contains(&Some(text))
+    };
+    let mut before = None;
+    loop {
+        let page = store.sessions(SessionFilter { before, limit: 500, ..SessionFilter::default() }).await?;
+        let found: Vec<_> = page.sessions.into_iter().filter(has).collect();
+        if !found.is_empty() || page.next.is_none() {
+            return Ok(found);
+        }
+        before = page.next;
+    }
+}
+
 async fn show(global: &Global, id: &str, show_token: bool) -> anyhow::Result<ExitCode> {
-    let id: SessionId = id.parse()?;
     let state = look_at_state(global).await?;
-    let session = state.store.session(id).await?.ok_or_else(|| unknown(id))?;
+    let session = find(&state.store, id).await?;
     let mut shown = SessionJson::stored(&session);
     if show_token {
         let token = state.keyring.sign(&session.request.guest, &session.request.attributes, &session.token)?;
@@ -80,9 +115,8 @@ async fn show(global: &Global, id: &str, show_token: bool) -> anyhow::Result<Exi
 }
 
 async fn timeline(global: &Global, id: &str) -> anyhow::Result<ExitCode> {
-    let id: SessionId = id.parse()?;
     let store = look_at_state(global).await?.store;
-    let session = store.session(id).await?.ok_or_else(|| unknown(id))?;
+    let session = find(&store, id).await?;
     let timeline = guestlane_http::timeline(&store, &session).await?;
     if global.json {
         screen::json(&timeline);

@@ -69,7 +69,7 @@ pub(crate) async fn run(global: &Global, args: &Simulate) -> anyhow::Result<Exit
         }
         screen::json(&says);
     } else {
-        screen::note("The platform and a CRM are pretended here until you press Ctrl-C. In another terminal:\n");
+        screen::note("The platform and a CRM are simulated here until you press Ctrl-C. In another terminal:\n");
         screen::data(format!("export GENESYS_BASE_URL={base}"));
         let quoted = |text: &str| if text.contains(' ') { format!("'{text}'") } else { text.to_owned() };
         screen::data(format!("export GENESYS_CLIENT_ID={}", quoted(&client_id)));

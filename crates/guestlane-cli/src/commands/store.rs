@@ -7,23 +7,24 @@ use guestlane::{
     request::Invalid,
     store::{
         Database, InvalidDatabase, PostgresUrl,
-        copy::{CopyError, CopyProgress, abandon, copy},
+        copy::{CopyError, CopyProgress, abandon, copy, unfinished},
     },
 };
 use serde_json::json;
 
+use super::confirm;
 use crate::{
     args::{self, Global},
     screen, settings,
 };
 
 pub(crate) async fn run(global: &Global, command: &args::Store) -> anyhow::Result<ExitCode> {
-    let args::Store::Copy { from, to, abandon } = command;
+    let args::Store::Copy { from, to, abandon, yes } = command;
     let fix = "a store is copied --from sqlite:PATH --to postgres://…, and not back";
     let Database::Sqlite(file) = parse("--from", from)? else {
         return Err(Invalid::new("--from", "is no file", fix).into());
     };
-    let Some(to) = to.as_ref().filter(|_| !abandon) else { return abandon_move(global, file).await };
+    let Some(to) = to.as_ref().filter(|_| !abandon) else { return abandon_move(global, file, *yes).await };
     let Database::Postgres(database) = parse("--to", to)? else {
         return Err(Invalid::new("--to", "is no database of PostgreSQL", fix).into());
     };
@@ -69,17 +70,25 @@ async fn move_store(global: &Global, file: PathBuf, database: PostgresUrl) -> an
     Ok(ExitCode::SUCCESS)
 }
 
-async fn abandon_move(global: &Global, file: PathBuf) -> anyhow::Result<ExitCode> {
-    let to = tokio::task::spawn_blocking(move || abandon(&file)).await?.map_err(advised)?;
-    if global.json {
-        screen::json(&json!({"abandoned": to}));
-    } else {
-        screen::data("The file is used again.");
+async fn abandon_move(global: &Global, file: PathBuf, yes: bool) -> anyhow::Result<ExitCode> {
+    let shown = file.display().to_string();
+    let giving_up = move || if yes { abandon(&file) } else { unfinished(&file) };
+    let to = tokio::task::spawn_blocking(giving_up).await?.map_err(advised)?;
+    let data = json!({"abandoned": to});
+    if !yes {
+        let lines = [
+            format!("The move of {shown} to {to} would be given up, and the file would be used again."),
+            "The database would stay refused, and would keep the rows that were copied.".to_owned(),
+        ];
+        return Ok(confirm::preview(global, data, lines));
+    }
+    let code = confirm::done(global, data, ["The file is used again.".to_owned()]);
+    if !global.json {
         screen::note(format!(
             "The database {to} stays refused, and holds copied rows: drop its schema, or run `guestlane store copy` to it later."
         ));
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(code)
 }
 
 /// What to do about a move that was refused or failed.
@@ -94,7 +103,7 @@ fn advised(error: CopyError) -> anyhow::Error {
         CopyError::InUse(_) => ("--from", "stop all processes on it first"),
         CopyError::Done => ("--to", "use the database: set GUESTLANE_DATABASE_URL to it; nothing was changed"),
         CopyError::OtherTarget { .. } => {
-            ("--to", "name that database, or give that move up first: `guestlane store copy --abandon`")
+            ("--to", "name that database, or give that move up first: `guestlane store copy --abandon --yes`")
         }
         CopyError::NotBegun(_) => ("--abandon", "leave it out; the file can be used"),
         CopyError::NoAuditFile(_) => (

@@ -136,9 +136,10 @@ fn a_refusal_ends_with_exit_code_1_and_says_cause_and_fix() {
     let stderr = String::from_utf8(wrong.stderr).unwrap();
     assert_eq!(wrong.status.code(), Some(1));
     assert!(
-        stderr.contains("OAuth authentication failed") && stderr.contains("verify client credentials and scopes"),
+        stderr.starts_with("error: OAuth authentication failed") && stderr.contains("verify client credentials and scopes"),
         "{stderr}"
     );
+    assert!(stderr.contains("\n  call:  "), "{stderr}");
     assert_eq!(office.state()["contacts"], 0);
 }
 
@@ -156,4 +157,44 @@ fn a_failure_tells_the_key_that_was_made_so_that_asking_again_is_not_a_second_se
     office.assert_each_guest_once(1);
     let resumed = office.run(&["sessions", "resume"]).ok();
     assert!(resumed.stderr.contains("No session is unfinished"), "{}", resumed.stderr);
+}
+
+#[test]
+fn an_input_that_was_refused_has_no_key_and_a_replay_no_latency_of_its_own() {
+    let office = Office::open(&[]);
+    for arguments in [&["create", "--guest", "ann", "--first-name", "Ann"][..], &["create", "--guest", "a\u{200b}"]] {
+        let refused = office.run(arguments);
+        assert!(refused.code == 2 && !refused.stderr.contains("key:"), "{}", refused.stderr);
+        let json = office.run(&[arguments, &["--json"]].concat()).json();
+        assert_eq!(json["error"].get("idempotencyKey"), None, "{json}");
+    }
+    let create = ["create", "--guest", "ann", "--idempotency-key", "order-1"];
+    assert!(!office.run(&create).ok().stdout.contains("when it was created"));
+    assert!(office.run(&create).ok().stdout.contains(" ms, when it was created"));
+}
+
+#[test]
+fn a_session_is_found_by_what_its_owner_has_in_hand() {
+    let office = Office::open(&[]);
+    let mut sessions = Vec::new();
+    for (guest, key) in [("ann", "order-1"), ("ann", "order-2"), ("bob", "order-3")] {
+        sessions.push(office.run(&["create", "--guest", guest, "--idempotency-key", key, "--json"]).ok().json());
+    }
+    let text = |session: &Value, name: &str| session[name].as_str().unwrap().to_owned();
+    for command in ["show", "timeline"] {
+        let found = |wanted: &str| {
+            let shown = office.run(&["sessions", command, wanted, "--json"]).ok().json();
+            shown.get("session").unwrap_or(&shown)["sessionId"].clone()
+        };
+        for session in &sessions {
+            for member in ["sessionId", "idempotencyKey", "conversationId", "contactId"] {
+                assert_eq!(found(&text(session, member)), session["sessionId"], "{command} {member}");
+            }
+        }
+        assert_eq!(found("ann"), sessions[1]["sessionId"], "the newest of the guest");
+        let several = office.run(&["sessions", command, "ann"]).ok();
+        assert!(several.stderr.contains("there are several such sessions"), "{}", several.stderr);
+        let unknown = office.run(&["sessions", command, "nothing"]);
+        assert!(unknown.code == 2 && unknown.stderr.contains("`nothing` is no session of this store"), "{}", unknown.stderr);
+    }
 }

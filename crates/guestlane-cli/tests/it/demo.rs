@@ -1,4 +1,16 @@
-use crate::office::bare;
+use std::{
+    io::{BufRead, BufReader},
+    process::Stdio,
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
+
+use crate::{office::bare, served::ask};
 
 fn demo(arguments: &[&str]) -> (i32, String, String) {
     let output = bare().arg("demo").args(arguments).output().unwrap();
@@ -35,4 +47,26 @@ fn the_demo_takes_a_file_of_ones_own_and_says_what_is_wrong_with_it() {
     );
     let (code, _, stderr) = demo(&["--guests", "/nonexistent"]);
     assert!(code == 2 && stderr.contains("--guests"), "{stderr}");
+}
+
+/// Every guest that the platform knows has a conversation, or a session that the demo says is unfinished.
+#[test]
+fn an_interrupted_demo_accounts_for_every_guest() {
+    let mut demo = bare();
+    demo.args(["demo", "--serve", "--listen", "127.0.0.1:0", "--json"]).stdout(Stdio::piped());
+    let mut demo = demo.spawn().unwrap();
+    let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
+    let begun: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+    let platform = begun["platform"].as_str().unwrap();
+    let state = || -> Value { serde_json::from_str(&ask(platform, "GET /_sim/state", "", "").unwrap().body).unwrap() };
+    while state()["contacts"].as_u64().unwrap() < 12 {
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+    kill(Pid::from_raw(i32::try_from(demo.id()).unwrap()), Signal::SIGINT).unwrap();
+    let ended: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+    assert!(demo.wait().unwrap().success());
+    let count = |value: &Value| value.as_u64().unwrap();
+    let (platform, unfinished) = (&ended["platform"], count(&ended["unfinished"]));
+    assert!(count(&platform["conversations"]) + unfinished >= count(&platform["guests"]), "{ended}");
+    std::fs::remove_dir_all(begun["stateDir"].as_str().unwrap()).unwrap();
 }

@@ -7,11 +7,18 @@ use std::{
     process::{Command, Stdio},
     sync::{Arc, Mutex},
     thread,
+    time::Duration,
 };
 
-use guestlane::{Clock, Places, State, request::Attributes, token::TokenIdentity};
+use guestlane::{
+    Clock, Places, State, Timestamp,
+    outbox::{EndpointKeys, WebhookKeyPair},
+    request::Attributes,
+    token::TokenIdentity,
+};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 
+use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 use crate::office::{CRM_SECRET, Ended, Office, SALES, run_in};
@@ -193,32 +200,68 @@ fn serve(document: &Arc<Mutex<String>>) -> String {
     url
 }
 
-/// Runs a program of `interop/tokens` as somebody would who copied it from the documentation.
-fn verify(script: &str, url: &str, token: &str) -> Ended {
-    let place = repository().join("target/interop").join(script); // beside the packages
-    std::fs::copy(repository().join("interop/tokens").join(script), &place).unwrap();
-    let mut program = if script.ends_with(".py") {
-        Command::new(repository().join("target/interop/python/bin/python"))
-    } else {
-        Command::new("node")
+/// A program of `interop/`, run as a reader would who copied it from the documentation.
+fn copied(folder: &str, script: &str) -> Command {
+    let place = repository().join("target/interop").join(folder).join(script); // beside the packages
+    std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+    // Put into its place whole: another test may run it at this moment.
+    let draft = tempfile::NamedTempFile::new_in(place.parent().unwrap()).unwrap();
+    std::fs::copy(repository().join("interop").join(folder).join(script), &draft).unwrap();
+    draft.persist(&place).unwrap();
+    let mut program = match script.rsplit('.').next().unwrap() {
+        "mjs" => Command::new("node"),
+        "py" => Command::new(repository().join("target/interop/python/bin/python")),
+        "rb" => Command::new("ruby"),
+        "java" => Command::new("java"),
+        "go" => {
+            let mut go = Command::new("go");
+            go.arg("run").env("GO111MODULE", "off").env("GOPATH", "/usr/share/gocode");
+            go
+        }
+        other => panic!("{other}"),
     };
-    Ended::of(program.arg(place).args([url, token]).output().unwrap())
+    program.arg(place);
+    program
 }
 
-/// A token that our key signed ten minutes ago.
-fn expired(directory: &Path) -> String {
+fn verify(script: &str, url: &str, token: &str) -> Ended {
+    Ended::of(copied("tokens", script).args([url, token]).output().unwrap())
+}
+
+/// A token that our key signed by a clock that is so many seconds ahead.
+fn signed_at(directory: &Path, ahead: i64) -> String {
     let signing = async {
         let clock = Clock::system();
         let state = State::look(&Places::in_directory(&directory.join(".guestlane")), &clock).await.unwrap();
         let fresh = TokenIdentity::new(state.keyring.active(clock.now()).kid(), clock.now());
-        let identity = TokenIdentity { issued_at: fresh.issued_at - 600, ..fresh };
+        let identity = TokenIdentity { issued_at: fresh.issued_at + ahead, ..fresh };
         state.keyring.sign(&"ann".parse().unwrap(), &Attributes::default(), &identity).unwrap().expose().to_owned()
     };
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(signing)
 }
 
+/// The programs of `docs/tokens.md` that run here.
+const TOKEN_PROGRAMS: [&str; 4] = ["verify.mjs", "verify.py", "verify.go", "verify.rb"];
+
+/// A token is good for 300 s, and two clocks may be 60 s apart.
 #[test]
-#[ignore = "needs Node.js with jose, and Python with PyJWT (.ci/run installs them)"]
+#[ignore = "needs Node.js, Python, Go and Ruby with libraries for tokens (.ci/run installs them)"]
+fn the_programs_of_the_documentation_allow_clocks_a_minute_apart_and_no_more() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| run_in(directory.path(), arguments, &[]).ok().stdout.trim_end().to_owned();
+    let set = Arc::new(Mutex::new(run(&["keys", "export", "--format", "jwks"])));
+    let url = serve(&set);
+    for script in TOKEN_PROGRAMS {
+        for (ahead, good) in [(-400, false), (-345, true), (45, true), (100, false)] {
+            let ended = verify(script, &url, &signed_at(directory.path(), ahead));
+            assert_eq!((ended.code == 0, ended.stdout == "ann\n"), (good, good), "{script} {ahead}: {}", ended.stderr);
+            assert!(good || ended.stderr.contains("refused"), "{script} {ahead}: {}", ended.stderr);
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs Node.js, Python, Go and Ruby with libraries for tokens (.ci/run installs them)"]
 fn the_programs_of_the_documentation_accept_good_tokens_and_no_others() {
     let directory = tempfile::tempdir().unwrap();
     let here = directory.path();
@@ -240,7 +283,7 @@ fn the_programs_of_the_documentation_accept_good_tokens_and_no_others() {
     let elsewhere = tempfile::tempdir().unwrap();
     let bad = [
         (format!("{message}.{flipped}{}", &signature[1..]), "ERR_JWS_SIGNATURE_VERIFICATION_FAILED", "InvalidSignatureError"),
-        (expired(here), "ERR_JWT_EXPIRED", "ExpiredSignatureError"),
+        (signed_at(here, -600), "ERR_JWT_EXPIRED", "ExpiredSignatureError"),
         (by_public_key, "ERR_JOSE_ALG_NOT_ALLOWED", "InvalidAlgorithmError"),
         (format!("{unknown_kid}.{rest}"), "ERR_JWKS_NO_MATCHING_KEY", "PyJWKClientError"),
         (
@@ -249,11 +292,11 @@ fn the_programs_of_the_documentation_accept_good_tokens_and_no_others() {
             "InvalidSignatureError",
         ),
     ];
-    for (at, script) in ["verify.mjs", "verify.py"].into_iter().enumerate() {
+    for (at, script) in TOKEN_PROGRAMS.into_iter().enumerate() {
         assert_eq!(verify(script, &url, &good).ok().stdout, "ann\n", "{script}");
         for (token, jose, pyjwt) in &bad {
             let ended = verify(script, &url, token);
-            let why = [jose, pyjwt][at];
+            let why = *[jose, pyjwt].get(at).unwrap_or(&&"refused");
             assert!(ended.code == 1 && ended.stdout.is_empty() && ended.stderr.contains(why), "{script} {why}: {}", ended.stderr);
         }
     }
@@ -261,17 +304,63 @@ fn the_programs_of_the_documentation_accept_good_tokens_and_no_others() {
     run(&["keys", "revoke", "webchat-guest-key-v1", "--yes"]);
     *set.lock().unwrap() = run(&["keys", "export", "--format", "jwks"]);
     let fresh = run(&["token", "sign", "--guest", "bob"]);
-    for script in ["verify.mjs", "verify.py"] {
+    for script in TOKEN_PROGRAMS {
         assert_ne!(verify(script, &url, &good).code, 0, "{script}: its key is revoked");
         assert_eq!(verify(script, &url, &fresh).ok().stdout, "bob\n", "{script}: by the key that took over");
     }
 }
 
+/// The programs of `docs/crm.md`, and the file that each is in.
+const WEBHOOK_PROGRAMS: [&str; 5] = ["verify.mjs", "verify.py", "verify.go", "Verify.java", "verify.rb"];
+
+/// Runs a receiver of `interop/webhook/receiver`.
+fn receive(script: &str, key: &str, at: Timestamp, signatures: &str, body: &str) -> Ended {
+    let seconds = at.unix_seconds().to_string();
+    let mut program = copied("webhook/receiver", script);
+    program.args([key, "msg_1", &seconds, signatures]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut program = program.spawn().unwrap();
+    program.stdin.take().unwrap().write_all(body.as_bytes()).unwrap();
+    Ended::of(program.wait_with_output().unwrap())
+}
+
+#[test]
+#[ignore = "needs Node.js, Python, Go, Java and Ruby (.ci/run installs them)"]
+fn receivers_in_five_languages_verify_webhooks() {
+    const OLD: &str = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    const OTHER: &str = "whsec_AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
+    let pair = WebhookKeyPair::generate().unwrap();
+    let text = format!("{CRM_SECRET},{OLD},{}", pair.expose_secret());
+    let keys = EndpointKeys::given(&text.into(), 1).unwrap().remove(0);
+    let (body, now) = (r#"{"guestId":"gäst"}"#, Clock::system().now());
+    let sign = |at: Timestamp| keys.sign("msg_1", at, body.as_bytes());
+    let public = keys.public_key().unwrap();
+    let other = WebhookKeyPair::parse(&WebhookKeyPair::generate().unwrap()).unwrap().public_key();
+    let symmetric = WEBHOOK_PROGRAMS.map(|script| (script, [CRM_SECRET, OLD].as_slice(), OTHER));
+    for (script, good, bad) in symmetric.into_iter().chain([("ed25519.mjs", [public.as_str()].as_slice(), other.as_str())]) {
+        for key in good {
+            for at in [now, now - Duration::from_secs(60), now + Duration::from_secs(60)] {
+                assert_eq!(receive(script, key, at, &sign(at), body).ok().stdout, "verified\n", "{script}");
+            }
+        }
+        let old = now - Duration::from_secs(400);
+        for refused in [
+            receive(script, bad, now, &sign(now), body),
+            receive(script, good[0], now, &sign(now), &format!("{body} ")),
+            receive(script, good[0], now, &sign(old), body),
+            receive(script, good[0], old, &sign(old), body),
+        ] {
+            assert!(refused.code == 1 && refused.stderr.contains("refused"), "{script}: {}{}", refused.stdout, refused.stderr);
+        }
+    }
+}
+
 #[test]
 fn the_documentation_shows_the_programs_that_are_tested() {
-    let documentation = std::fs::read_to_string(repository().join("docs/tokens.md")).unwrap();
-    for script in ["verify.mjs", "verify.py"] {
-        let program = std::fs::read_to_string(repository().join("interop/tokens").join(script)).unwrap();
-        assert!(program.lines().count() <= 25 && documentation.contains(program.trim_end()), "{script}");
-    }
+    let shows = |page: &str, folder: &str, script: &str| {
+        let documentation = std::fs::read_to_string(repository().join(page)).unwrap();
+        let program = std::fs::read_to_string(repository().join("interop").join(folder).join(script)).unwrap();
+        assert!(program.lines().count() <= 70 && documentation.contains(program.trim_end()), "{page}: {folder}/{script}");
+    };
+    TOKEN_PROGRAMS.iter().chain(&["Verify.java"]).for_each(|script| shows("docs/tokens.md", "tokens", script));
+    WEBHOOK_PROGRAMS.iter().chain(&["ed25519.mjs"]).for_each(|script| shows("docs/crm.md", "webhook/receiver", script));
 }

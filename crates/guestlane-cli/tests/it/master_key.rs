@@ -20,13 +20,13 @@ fn a_key_in_the_state_directory_is_rotated_while_nothing_uses_it() {
     let serving = Serving::start(&office, ".guestlane", &[]);
     assert_eq!(serving.create("ann", "a").0, 201);
     let old = office.read(".guestlane/master.key");
-    let refused = office.run(&["master-key", "rotate"]);
+    let refused = office.run(&["master-key", "rotate", "--yes"]);
     assert!(refused.code == 2 && refused.stderr.contains("another process uses the master key file"), "{}", refused.stderr);
     assert!(refused.stderr.contains("stop all processes"), "{}", refused.stderr);
     serving.end();
     assert_eq!(office.read(".guestlane/master.key"), old);
 
-    let rotated = office.run(&["master-key", "rotate"]).ok();
+    let rotated = office.run(&["master-key", "rotate", "--yes"]).ok();
     assert_eq!(
         rotated.stdout,
         "2 secrets, 1 signing key and 0 guest session tokens were sealed again. The current master key alone opens everything.\n"
@@ -36,8 +36,11 @@ fn a_key_in_the_state_directory_is_rotated_while_nothing_uses_it() {
         "The new master key is in .guestlane/master.key: back it up. Backups of the store from before need the old one.\n"
     );
     assert_ne!(office.read(".guestlane/master.key"), old);
-    let json = office.run(&["master-key", "rotate", "--json"]).ok();
-    assert_eq!((json.json(), json.stderr.as_str()), (json!({"secrets": 2, "signingKeys": 1, "guestSessions": 0}), ""));
+    let json = office.run(&["master-key", "rotate", "--json", "--yes"]).ok();
+    assert_eq!(
+        (json.json(), json.stderr.as_str()),
+        (json!({"secrets": 2, "signingKeys": 1, "guestSessions": 0, "done": true}), "")
+    );
     let mut names: Vec<_> =
         fs::read_dir(office.directory.path().join(".guestlane")).unwrap().flatten().map(|e| e.file_name()).collect();
     names.retain(|name| name.to_str().unwrap().starts_with("master.key"));
@@ -62,7 +65,7 @@ fn a_key_in_the_settings_takes_the_place_of_another() {
     let reason = "GUESTLANE_MASTER_KEY_PREVIOUS: is set without GUESTLANE_MASTER_KEY";
     assert!(alone.code == 2 && alone.stderr.contains(reason), "{}", alone.stderr);
 
-    let resealed = run(&["master-key", "reseal"], &swapped).ok();
+    let resealed = run(&["master-key", "reseal", "--yes"], &swapped).ok();
     assert!(
         resealed.stdout.starts_with("1 secret, 1 signing key and 0 guest session tokens were sealed again."),
         "{}",

@@ -44,6 +44,9 @@ fn the_dashboard_is_used_in_a_browser_by_keyboard_in_both_themes_and_asks_nobody
     assert_eq!(seen["timelineClosed"], true);
     assert!(seen["audit"].as_str().unwrap().starts_with("Verified"), "{seen}");
     assert_eq!(seen["scrollsSideways"], false);
+    for width in ["unreadableNarrow", "unreadableWide"] {
+        assert_eq!(seen[width], serde_json::json!({"cut": 0, "times": 5, "touching": 0}), "{width}: {seen}");
+    }
     assert!(seen["operations"].as_u64().unwrap() >= 14, "{seen}");
 
     kill(Pid::from_raw(i32::try_from(demo.id()).unwrap()), Signal::SIGTERM).unwrap();

@@ -186,7 +186,7 @@ fn api_keys_are_made_shown_once_listed_and_revoked() {
     let next =
         office.run(&["api-keys", "create", "--name", "shop 2", "--replaces", id, "--overlap", "12h", "--json"]).ok().json();
     assert_eq!(next["scopes"], json!(["sessions:write", "sessions:read"]), "the same as before");
-    let revoked = office.run(&["api-keys", "revoke", id, "--json"]).ok().json();
+    let revoked = office.run(&["api-keys", "revoke", id, "--json", "--yes"]).ok().json();
     assert_eq!(revoked["state"], "revoked");
     for (arguments, says) in [
         (&["api-keys", "create", "--name", "", "--scope", "admin"][..], "--name"),
@@ -197,5 +197,23 @@ fn api_keys_are_made_shown_once_listed_and_revoked() {
     ] {
         let ended = office.run(arguments);
         assert!(ended.code == 2 && ended.stderr.contains(says), "{arguments:?}: {} {}", ended.code, ended.stderr);
+    }
+}
+
+#[test]
+fn a_port_that_is_taken_names_the_setting_the_flag_and_what_may_have_it() {
+    let office = Office::open(&[]);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for (flag, setting) in [("--listen", "GUESTLANE_LISTEN"), ("--metrics-listen", "GUESTLANE_METRICS_LISTEN")] {
+        let free = ["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"].map(str::to_owned);
+        let arguments = free.iter().map(String::as_str).collect::<Vec<_>>();
+        let at = arguments.iter().position(|argument| *argument == flag).unwrap() + 1;
+        let arguments = [&["serve"], &arguments[..at], &[address.as_str()], &arguments[at + 1..]].concat();
+        let refused = office.run(&arguments);
+        assert_eq!(refused.code, 2, "{}", refused.stderr);
+        for word in [flag, setting, "guestlane demo --serve"] {
+            assert!(refused.stderr.contains(word), "{word}: {}", refused.stderr);
+        }
     }
 }

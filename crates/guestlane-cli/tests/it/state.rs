@@ -20,7 +20,7 @@ fn sessions_outbox_audit_keys_metrics_and_config_show_what_happened() {
     let event = office.run(&["outbox", "list", "--state", "delivered", "--json"]).ok().json();
     let event_id = event["id"].as_str().unwrap();
     assert_eq!(office.run(&["outbox", "show", event_id, "--json"]).ok().json()["body"]["data"]["guestId"], "ann");
-    office.run(&["outbox", "replay", event_id]).ok();
+    office.run(&["outbox", "replay", event_id, "--yes"]).ok();
     office.run(&["outbox", "deliver"]).ok();
     assert_eq!(office.state()["crm"]["repeated"], 1);
     assert_eq!(office.run(&["outbox", "secret"]).ok().stdout.trim(), crate::office::CRM_SECRET);

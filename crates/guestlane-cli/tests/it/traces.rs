@@ -18,7 +18,10 @@ use opentelemetry_proto::tonic::{
 use prost::Message;
 use serde_json::json;
 
-use crate::office::{Ended, Office};
+use crate::{
+    office::{Ended, Office},
+    served::Served,
+};
 
 /// A collector: keeps the bodies of what it is sent.
 pub(crate) struct Collector {
@@ -78,6 +81,25 @@ fn attribute(span: &Span, name: &str) -> Option<String> {
         AnyValue { value: Some(Value::IntValue(number)) } => Some(number.to_string()),
         _ => None,
     }
+}
+
+/// The log's line of the only request.
+fn answered(served: &Served) -> serde_json::Value {
+    served.says("answered");
+    let log = served.log.lock().unwrap();
+    let line = log.lines().find(|line| line.contains("answered")).unwrap();
+    serde_json::from_str(line).unwrap()
+}
+
+#[test]
+fn an_answer_that_is_a_failure_of_the_service_is_logged_as_a_warning() {
+    let office = Office::open(&["--quota", "off", "--fault", "queue:503"]);
+    office.register_keys();
+    let key = office.api_key("sessions:write");
+    let served = office.serve(&[], &[("GUESTLANE_RETRIES", "0"), ("GUESTLANE_LOG_FORMAT", "json")]);
+    assert_eq!(served.create(&key, &json!({"guestId": "ann"})).status, 503);
+    let line = answered(&served);
+    assert_eq!((&line["level"], &line["status"], line.get("trace_id")), (&json!("WARN"), &json!(503), None), "{line}");
 }
 
 #[test]
@@ -145,7 +167,12 @@ fn one_trace_joins_request_calls_record_and_delivery() {
     let key = office.api_key("sessions:write");
     let served = office.serve(
         &[],
-        &[("GUESTLANE_OTLP_ENDPOINT", &collector.endpoint), ("GUESTLANE_RETRY_MIN", "5ms"), ("GUESTLANE_RETRY_MAX", "10ms")],
+        &[
+            ("GUESTLANE_OTLP_ENDPOINT", &collector.endpoint),
+            ("GUESTLANE_RETRY_MIN", "5ms"),
+            ("GUESTLANE_RETRY_MAX", "10ms"),
+            ("GUESTLANE_LOG_FORMAT", "json"),
+        ],
     );
     let headers = format!("content-type: application/json\r\ntraceparent: 00-{TRACE}-00f067aa0ba902b7-01\r\n");
     let opened = served.ask("POST", "/v1/sessions", &key, &headers, &json!({"guestId": "ann"}).to_string());
@@ -156,6 +183,9 @@ fn one_trace_joins_request_calls_record_and_delivery() {
     while office.state()["crm"]["events"] != 1 {
         thread::park_timeout(Duration::from_millis(5));
     }
+    let line = answered(&served);
+    assert_eq!((&line["level"], &line["trace_id"]), (&json!("INFO"), &json!(TRACE)), "{line}");
+    let span_id = line["span_id"].as_str().unwrap().to_owned();
     served.signal(Signal::SIGTERM);
     assert_eq!(served.ended(), 0);
 
@@ -185,6 +215,8 @@ fn one_trace_joins_request_calls_record_and_delivery() {
         .map(|span| (span.name.as_str(), span.parent_span_id.clone()))
         .collect();
     assert_eq!(roots, [("POST /v1/sessions", 0x00f0_67aa_0ba9_02b7_u64.to_be_bytes().to_vec())]);
+    let request = ours.iter().find(|span| span.name == "POST /v1/sessions").unwrap();
+    assert_eq!(request.span_id.iter().map(|byte| format!("{byte:02x}")).collect::<String>(), span_id);
     let calls: Vec<_> = ours.iter().filter(|span| ["contact", "open_conversation"].contains(&span.name.as_str())).collect();
     assert!(calls.iter().all(|call| attribute(call, "guestlane.correlation_id").is_some()));
     assert_eq!(calls.iter().filter(|call| attribute(call, "http.response.status_code").as_deref() == Some("503")).count(), 1);

@@ -56,7 +56,8 @@ export function createCharts(signal) {
       s(
         'text',
         { class: 'tick', x: left(SECONDS - ago), y: HEIGHT - 4, 'text-anchor': ago === 60 ? 'start' : ago === 0 ? 'end' : 'middle' },
-        ago === 0 ? 'now' : ago === 60 ? '60 s ago' : `${ago}`,
+        // Beside the next label there may be no room for all of it.
+        ago === 0 ? 'now' : ago === 60 ? (step() * 15 > 80 ? '60 s ago' : '60 s') : `${ago}`,
       ),
     );
     return [lines, times];
@@ -102,7 +103,7 @@ export function createCharts(signal) {
       plots.rate,
       'aria-label',
       `Sessions opened each second of the last minute: ${count(data.opened.at(-1))} in the last second, ` +
-        `at least ${count(Math.min(...data.opened.map((value) => value ?? 0)))}, at most ${count(largest(data.opened))}. ${count(failed)} failed.`,
+        `at least ${count(Math.min(...data.opened.map((value) => value ?? 0)))}, at most ${count(largest(data.opened))}. ${count(failed)} requests got an error.`,
     );
   }
 
@@ -167,7 +168,7 @@ export function createCharts(signal) {
       byId('chart-readout'),
       h('span', { class: 'item when' }, h('strong', {}, agoWords(index)), ' ', at),
       item('opened', perSecond(data.opened[index])),
-      item('failed', perSecond(data.failed[index])),
+      item('errors', perSecond(data.failed[index])),
       item('p50', milliseconds(data.p50Ms[index])),
       item('p99', milliseconds(data.p99Ms[index])),
     );
@@ -192,7 +193,7 @@ export function createCharts(signal) {
       setAttribute(
         cursor,
         'aria-valuetext',
-        `${agoWords(shown)}: ${count(data.opened[shown])} opened, ${count(data.failed[shown])} failed, ` +
+        `${agoWords(shown)}: ${count(data.opened[shown])} opened, ${count(data.failed[shown])} answered with an error, ` +
           `p50 ${milliseconds(data.p50Ms[shown])}, p99 ${milliseconds(data.p99Ms[shown])}`,
       );
     }
@@ -220,7 +221,7 @@ export function createCharts(signal) {
         h(
           'tr',
           {},
-          ['Second', 'Opened', 'Failed', 'p50', 'p99'].map((name, index) => h('th', { scope: 'col', class: index > 0 && 'number' }, name)),
+          ['Second', 'Opened', 'Errors', 'p50', 'p99'].map((name, index) => h('th', { scope: 'col', class: index > 0 && 'number' }, name)),
         ),
       ),
       h('tbody', {}, rows.reverse()),

@@ -16,7 +16,7 @@ export function drawFigures({ sessions = {}, latency = {}, series = {} }) {
     figure('99 of 100 within', milliseconds(latency.p99Ms)),
     figure('Open', count(sessions.open), 'since the start'),
     figure('Unfinished', count(sessions.unfinished), Number.isFinite(oldest) ? `oldest ${duration(oldest)}` : ''),
-    figure('Failed', link(sessions.failed, 'failed'), 'in all'),
+    figure('Failed', link(sessions.failed, 'failed'), 'sessions in all'),
     figure(
       'Need attention',
       link(sessions.needsAttention, 'needs_attention'),
@@ -141,7 +141,7 @@ export function drawErrors(errors, problems) {
   );
   patch(
     byId('error-summary'),
-    `${some(errors.total, 'error')} in all. Token validation rate: `,
+    `${some(errors.total, 'attempt')} at a call went wrong in all, repeated ones included. Token validation rate: `,
     h('strong', { class: 'tabular', id: 'token-validation-rate' }, errors.tokenValidationRate ?? '–'),
     ' of them.',
   );

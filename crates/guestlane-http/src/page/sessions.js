@@ -28,6 +28,16 @@ export function createSessions(api, signal) {
   const arrived = new Set();
 
   const live = () => page === 0 && !paused;
+
+  /** The window ends between two rows: half a row cannot be read. */
+  function fit() {
+    const view = table.parentElement;
+    view.style.maxHeight = '';
+    const room = view.clientHeight;
+    if (view.scrollHeight <= room) return;
+    const ends = [...body.children].map((tr) => tr.offsetTop + tr.offsetHeight).filter((end) => end <= room);
+    if (ends.length > 0) view.style.maxHeight = `${ends.at(-1)}px`;
+  }
   const matches = (session) => (!filter.state || session.state === filter.state) && (!filter.guestId || session.guestId === filter.guestId);
 
   function row(session) {
@@ -65,6 +75,7 @@ export function createSessions(api, signal) {
     }
     patch(body, rows.map(row));
     table.hidden = rows.length === 0;
+    fit();
     const empty = byId('sessions-empty');
     empty.hidden = rows.length > 0 || !loaded;
     setText(
@@ -223,7 +234,12 @@ export function createSessions(api, signal) {
     { signal },
   );
   const timer = setInterval(takeIn, 1000);
-  signal.addEventListener('abort', () => clearInterval(timer));
+  const resized = new ResizeObserver(fit);
+  resized.observe(form);
+  signal.addEventListener('abort', () => {
+    clearInterval(timer);
+    resized.disconnect();
+  });
 
   state.value = '';
   guest.value = '';

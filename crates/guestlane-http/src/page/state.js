@@ -68,7 +68,7 @@ export function things(overview) {
   if (failed > 0) {
     watch(
       'failed',
-      `${some(failed, 'request')} failed in the last minute`,
+      `${some(failed, 'request')} got an error in the last minute`,
       'Each was told why. The same idempotency key may be used again once the cause is mended.',
       '#errors',
       'Show errors',

@@ -18,7 +18,7 @@ use crate::{
 
 /// Errors by category
 ///
-/// One for each failed attempt, of this process and of those before it (R12).
+/// One for each failed attempt, of this process and of those before it.
 #[utoipa::path(
     get, path = "/v1/errors", tag = "operation", operation_id = "getErrors",
     security(("apiKey" = ["sessions:read"])),

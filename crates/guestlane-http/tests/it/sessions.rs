@@ -195,8 +195,34 @@ async fn what_cannot_be_read_names_the_field_and_creates_nothing() {
         assert_eq!(header(&refused, "content-type"), "application/problem+json");
     }
     let missing = json(&world.create(&[], &json!({})).await);
-    assert!(missing["detail"].as_str().unwrap().contains("guestId"), "{missing}");
+    assert_eq!(missing["field"], "guestId", "{missing}");
+    assert!(missing["detail"].as_str().unwrap().starts_with("the member guestId is missing"), "{missing}");
     assert_eq!(world.sim.state().contacts, 0);
+}
+
+#[tokio::test]
+async fn a_problem_says_what_to_write_and_gives_a_cause_beyond_its_detail() {
+    let world = World::new().await;
+    let number = json(&world.create(&[], &json!({"guestId": "ann", "attributes": {"tier": 5}})).await);
+    assert_eq!((&number["field"], &number["fix"]), (&json!("attributes.tier"), &json!("write \"5\"")), "{number}");
+    let authorization = bearer(world.key(Scope::SessionsWrite));
+    let headers = [("authorization", authorization.as_str()), ("content-type", "application/json")];
+    let cut = json(&world.send(http::Method::POST, "/v1/sessions", &headers, "{\"guestId\":").await);
+    assert_eq!(cut.get("field"), None, "the text as a whole breaks off: {cut}");
+    let reserved = json(&world.create(&[], &json!({"guestId": "ann", "attributes": {"exp": "1"}})).await);
+    let detail = reserved["detail"].as_str().unwrap();
+    assert!(detail.starts_with("attributes.exp: the name is reserved"), "{detail}");
+
+    let unauthorized = json(&world.send(http::Method::GET, "/v1/sessions", &[], "").await);
+    let forbidden = json(&world.post("/v1/sessions", Scope::SessionsRead, &[], &json!({"guestId": "ann"})).await);
+    let nothing = json(&world.get("/v1/nothing").await);
+    let method = json(&world.send(http::Method::DELETE, "/v1/sessions", &headers, "").await);
+    let media = json(&world.send(http::Method::POST, "/v1/sessions", &headers[..1], "{}").await);
+    let queue = json(&world.create(&[], &json!({"guestId": "ann", "queueId": "sales"})).await);
+    for problem in [number, cut, reserved, unauthorized, forbidden, nothing, method, media, queue] {
+        let text = |name: &str| problem[name].as_str().unwrap().to_owned();
+        assert!(!text("cause").is_empty() && text("cause") != text("detail"), "{problem}");
+    }
 }
 
 #[tokio::test]

@@ -85,6 +85,8 @@ pub enum ChangeAction {
     SigningKeyRevoked,
     /// All that the master key seals is sealed under this one; the subject is its ID.
     MasterKeyRotated,
+    /// A key that signs a webhook endpoint's events was replaced; the subject is the endpoint's number.
+    WebhookKeyRotated,
     /// Events are sent again; the subject is an event's ID, or a period.
     EventsReplayed,
     /// The files of an audit log were written again from the store; the subject is the log's number.
@@ -97,12 +99,13 @@ pub enum ChangeAction {
 
 impl ChangeAction {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::ApiKeyCreated,
         Self::ApiKeyRevoked,
         Self::SigningKeyCreated,
         Self::SigningKeyRevoked,
         Self::MasterKeyRotated,
+        Self::WebhookKeyRotated,
         Self::EventsReplayed,
         Self::AuditLogRestored,
         Self::StoreMoved,
@@ -117,6 +120,7 @@ impl ChangeAction {
             Self::SigningKeyCreated => "signing_key.create",
             Self::SigningKeyRevoked => "signing_key.revoke",
             Self::MasterKeyRotated => "master_key.rotate",
+            Self::WebhookKeyRotated => "webhook_key.rotate",
             Self::EventsReplayed => "outbox.replay",
             Self::AuditLogRestored => "audit.restore",
             Self::StoreMoved => "store.move",

@@ -20,7 +20,7 @@ use crate::{
     error::Error,
     input::without_bom_str,
     lane::{CrmSettings, LaneConfig},
-    outbox::{Networks, WebhookSecret},
+    outbox::{EndpointKeys, Networks},
     request::{Invalid, QueueId, shorten},
     retention::SHORTEST_RETENTION,
     state::Places,
@@ -75,7 +75,7 @@ settings! {
     QUEUE_ID: "GENESYS_QUEUE_ID", "genesys.queue_id", None, false, "The queue of sessions that name none.";
     WEBHOOK_URL: "CRM_WEBHOOK_URL", "crm.webhook_url", None, false, "Where the CRM takes events; several, with spaces between, are each told by themselves; without it nobody is told.";
     WEBHOOK_SECRET: "CRM_WEBHOOK_SECRET", "crm.webhook_secret", None, true,
-        "The secret shared with the CRM, whsec_…; without it one is made and kept (`guestlane outbox secret`).";
+        "What signs webhooks: a secret (whsec_…) for each address, with spaces between; NEW,OLD for one that is rotated. Without it they are made and kept (`guestlane outbox secret`).";
     WEBHOOK_SECRET_FILE: "CRM_WEBHOOK_SECRET_FILE", "crm.webhook_secret_file", None, false, "A file that has CRM_WEBHOOK_SECRET.";
     ALLOW_PRIVATE: "CRM_ALLOW_PRIVATE_NETWORKS", "crm.allow_private_networks", Some("false"), false,
         "Whether the CRM may be in a private network or on this machine.";
@@ -493,8 +493,9 @@ impl<'a> Reader<'a> {
             }
         }
         let secret: Option<SecretString> = self.settings.value(WEBHOOK_SECRET).map(|text| text.to_owned().into());
-        if let Some(Err(error)) = secret.as_ref().map(WebhookSecret::parse) {
-            self.refuse(WEBHOOK_SECRET, error.to_string(), "leave it out to have one made, or copy it from the CRM's settings");
+        if let Some(Err(error)) = secret.as_ref().map(|secret| EndpointKeys::given(secret, urls.len())) {
+            let fix = "leave it out to have secrets made and kept, or write one entry for each address, like whsec_NEW,whsec_OLD";
+            self.refuse(WEBHOOK_SECRET, error.to_string(), fix);
             return None;
         }
         let trust = self.trust(CRM_CA_FILE)?;

@@ -90,7 +90,7 @@ async fn as_client(look: &Look<'_>, queue: Option<QueueId>) -> Vec<Finding> {
         findings.extend(look.permissions().await);
         findings.extend(look.external_source().await);
     } else {
-        let result = "not looked at: on the surface rest no call shows them without creating something; it needs externalcontacts:create and conversations:messaging";
+        let result = "not looked at: the surface rest has no call that changes nothing; it needs externalcontacts:create and conversations:messaging";
         findings.push(Finding::new("permissions", Outcome::Skipped, result));
     }
     if let Surface::OpenMessaging { integration } = config.surface {

@@ -100,6 +100,11 @@ impl Code {
         Self::ALL.iter().copied().find(|code| code.name() == name)
     }
 
+    /// Why it happens, as its page says in general: the first paragraph.
+    pub fn cause(self) -> String {
+        self.page().split("\n\n").nth(2).unwrap_or_default().lines().collect::<Vec<_>>().join(" ")
+    }
+
     /// Where its page is, as a reference that the service answers (RFC 9457, section 3.1.1).
     pub fn page_path(self) -> String {
         format!("/problems/{}", self.name())
@@ -128,6 +133,8 @@ mod tests {
             let retry = if code.is_retryable() { "may be repeated" } else { "is not repeated" };
             assert!(page.contains(retry), "docs/errors/{code}.md does not say that it {retry}");
             assert_eq!(Code::from_name(code.name()), Some(*code));
+            let cause = code.cause();
+            assert!(cause.ends_with(['.', ')']) && !cause.contains(['#', '\n']) && cause.len() < 800, "{code}: {cause}");
         }
         let pages = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/errors")).unwrap().count();
         assert_eq!(pages, Code::ALL.len() + 1, "one page for each, and a README");

@@ -226,9 +226,7 @@ impl Error {
     /// Cause and fix.
     pub fn advice(&self) -> Advice {
         match self {
-            Self::Invalid(invalid) => {
-                Advice::new(Code::InvalidInput, format!("{} {}", invalid.field, invalid.reason), &invalid.fix)
-            }
+            Self::Invalid(invalid) => Advice::new(Code::InvalidInput, invalid.sentence(), &invalid.fix),
             Self::Settings(_) => Advice::new(
                 Code::InvalidSettings,
                 "settings are missing or malformed",
@@ -410,12 +408,12 @@ fn store_advice(error: &StoreError) -> Advice {
         StoreError::MoveUnfinished { .. } => Advice::new(
             Code::StateUnusable,
             error.to_string(),
-            "finish the move by the same `guestlane store copy`, or go on with the file after `guestlane store copy --abandon`",
+            "finish the move by the same `guestlane store copy`, or go on with the file after `guestlane store copy --abandon --yes`",
         ),
         StoreError::HalfCopied(_) => Advice::new(
             Code::StateUnusable,
             error.to_string(),
-            "finish the move by `guestlane store copy`; after `guestlane store copy --abandon` only the file is used",
+            "finish the move by `guestlane store copy`; after `guestlane store copy --abandon --yes` only the file is used",
         ),
         StoreError::NotShared => Advice::new(
             Code::InvalidSettings,

@@ -16,11 +16,13 @@ pub struct Unreadable {
     pub field: Option<String>,
     /// What is wrong, with the subject in front.
     pub reason: String,
+    /// What to write in its place, where that is known.
+    pub fix: Option<String>,
 }
 
 impl Unreadable {
     fn whole(reason: impl Into<String>) -> Self {
-        Self { field: None, reason: reason.into() }
+        Self { field: None, reason: reason.into(), fix: None }
     }
 }
 
@@ -45,10 +47,31 @@ pub fn read_object<T: DeserializeOwned>(text: &[u8]) -> Result<T, Unreadable> {
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
         let path = path.trim_end_matches('?').trim_end_matches('.'); // where no member was known yet
-        Unreadable { field: (!path.is_empty()).then(|| path.to_owned()), reason: error.inner().to_string() }
+        unreadable(path, error.inner())
     })?;
     json.end().map_err(|error| Unreadable::whole(error.to_string()))?;
     Ok(value)
+}
+
+/// A text that breaks off is wrong as a whole, wherever it does; a member is named where it is missing or has a value that cannot be
+/// read.
+fn unreadable(path: &str, error: &serde_json::Error) -> Unreadable {
+    let reason = error.to_string();
+    if error.is_eof() {
+        return Unreadable::whole(reason);
+    }
+    if let Some((name, place)) = reason.strip_prefix("missing field `").and_then(|rest| rest.split_once('`')) {
+        let field = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+        return Unreadable { reason: format!("the member {field} is missing{place}"), field: Some(field), fix: None };
+    }
+    let fix = text_of(&reason).map(|value| format!("write \"{value}\""));
+    Unreadable { field: (!path.is_empty()).then(|| path.to_owned()), reason, fix }
+}
+
+/// The value that has to be a text, as serde_json repeats it: a number or a truth value, and nothing longer.
+fn text_of(reason: &str) -> Option<&str> {
+    let (value, rest) = reason.strip_prefix("invalid type: ")?.split_once('`')?.1.split_once('`')?;
+    rest.starts_with(", expected a string").then_some(value)
 }
 
 /// Whether the text begins as a JSON array.
@@ -105,6 +128,33 @@ mod tests {
         for text in [r#"["ann"]"#, r#"{"guest": "ann"} {}"#, "\u{feff}\u{feff}{\"guest\": \"ann\"}", ""] {
             assert!(read_object::<Wish>(text.as_bytes()).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_missing_member_is_named_and_a_text_that_breaks_off_names_none() {
+        #[derive(Debug, serde::Deserialize)]
+        struct Outer {
+            #[expect(dead_code, reason = "only read")]
+            inner: Inner,
+        }
+        #[derive(Debug, serde::Deserialize)]
+        struct Inner {
+            #[expect(dead_code, reason = "only read")]
+            tier: String,
+        }
+        let refused = |text: &str| read_object::<Outer>(text.as_bytes()).unwrap_err();
+        let field = |text: &str| refused(text).field;
+        assert_eq!(field("{}").as_deref(), Some("inner"));
+        assert_eq!(field(r#"{"inner": {}}"#).as_deref(), Some("inner.tier"));
+        assert!(refused(r#"{"inner": {}}"#).reason.starts_with("the member inner.tier is missing at line 1"));
+        for broken in [r#"{"inner": {"tier": "go"#, r#"{"inner": {"tier":"#, r#"{"inner""#] {
+            assert_eq!(field(broken), None, "{broken}");
+        }
+        for (value, fix) in [("5", "write \"5\""), ("true", "write \"true\""), ("1.5", "write \"1.5\"")] {
+            let refused = refused(&format!(r#"{{"inner": {{"tier": {value}}}}}"#));
+            assert_eq!((refused.field.as_deref(), refused.fix.as_deref()), (Some("inner.tier"), Some(fix)), "{value}");
+        }
+        assert_eq!(refused(r#"{"inner": {"tier": ["x"]}}"#).fix, None);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use url::{Host, Url};
 use super::{
     address::{NOT_PUBLIC, Networks, VettingResolver},
     event::Event,
-    sign::WebhookSecret,
+    keys::EndpointKeys,
 };
 use crate::store::DeliveryState;
 
@@ -52,6 +52,8 @@ const HOUR: u64 = 60 * MINUTE;
 pub(super) enum Tried {
     /// The receiver answered or did not: this is written down.
     Settled(Settlement),
+    /// The receiver answered 410 Gone: it wants no more events. The event waits until the endpoint is enabled again.
+    Gone(Settlement),
     /// This machine could not connect, for the reason that is said. The receiver has no part in it,
     /// so it is none of its tries.
     Local(String),
@@ -92,38 +94,38 @@ impl Settlement {
 pub struct Crm {
     url: Url,
     networks: Networks,
-    secret: WebhookSecret,
     transport: Transport<VettingResolver>,
     clock: Clock,
 }
 
 impl Crm {
     /// Nothing is sent yet.
-    pub fn new(url: Url, networks: Networks, secret: WebhookSecret, trust: &Trust, clock: Clock) -> Result<Self, NoTrustRoots> {
+    pub fn new(url: Url, networks: Networks, trust: &Trust, clock: Clock) -> Result<Self, NoTrustRoots> {
         let transport = Transport::with_resolver(clock.clone(), TRY_LIMIT, VettingResolver(networks), trust, Parsing::Lenient)?;
-        Ok(Self { url, networks, secret, transport, clock })
+        Ok(Self { url, networks, transport, clock })
     }
 
-    /// The secret shared with it.
-    pub fn secret(&self) -> &WebhookSecret {
-        &self.secret
-    }
-
-    /// Sends the event once, and decides what follows.
-    pub(super) async fn deliver(&self, event: &Event) -> Tried {
-        let sent = self.send(event).await;
+    /// Sends the event once, signed with `keys`, and decides what follows.
+    pub(super) async fn deliver(&self, event: &Event, keys: &EndpointKeys) -> Tried {
+        let sent = self.send(event, keys).await;
         let now = self.clock.now();
         let sent = match sent {
             Err(NoAnswer::Local(reason)) if now.since(event.created_at) < LOCAL_PATIENCE => return Tried::Local(reason),
             sent => sent,
         };
+        if sent.as_ref().is_ok_and(|answer| answer.status == StatusCode::GONE) {
+            return Tried::Gone(Settlement::Again {
+                at: now,
+                error: "the CRM answered HTTP 410: the endpoint is disabled".to_owned(),
+            });
+        }
         Tried::Settled(match verdict(sent, now) {
             Ok(()) => Settlement::Delivered,
             Err(failed) => after_failure(event.tries, failed, now, fastrand::f64()),
         })
     }
 
-    async fn send(&self, event: &Event) -> Result<Answer, NoAnswer> {
+    async fn send(&self, event: &Event, keys: &EndpointKeys) -> Result<Answer, NoAnswer> {
         // A host that is written as an address is never resolved, so it is vetted here.
         if self.literal_address().is_some_and(|address| !self.networks.allow(address)) {
             return Err(NoAnswer::NotSent(NOT_PUBLIC.to_owned()));
@@ -138,7 +140,7 @@ impl Crm {
             .header(header::USER_AGENT, concat!("guestlane/", env!("CARGO_PKG_VERSION")))
             .header("webhook-id", &event.id)
             .header("webhook-timestamp", now.unix_seconds())
-            .header("webhook-signature", self.secret.sign(&event.id, now, event.body.as_bytes()))
+            .header("webhook-signature", keys.sign(&event.id, now, event.body.as_bytes()))
             .body(Full::new(Bytes::copy_from_slice(event.body.as_bytes())))
             .map_err(|error| NoAnswer::NotSent(error.to_string()))?;
         self.transport.send_for_head(request, now + TRY_LIMIT).await
@@ -166,8 +168,7 @@ fn verdict(sent: Result<Answer, NoAnswer>, now: Timestamp) -> Result<(), Failed>
         Ok(answer) if answer.status.is_success() => Ok(()),
         Ok(answer) => {
             let redirect = if answer.status.is_redirection() { " (redirects are not followed)" } else { "" };
-            let gone = if answer.status == StatusCode::GONE { " (the receiver is gone)" } else { "" };
-            let error = format!("the CRM answered HTTP {}{redirect}{gone}", answer.status.as_u16());
+            let error = format!("the CRM answered HTTP {}{redirect}", answer.status.as_u16());
             Err(Failed { error, at_least: retry_after(&answer.headers, now, MAX_RETRY_AFTER).unwrap_or_default() })
         }
         Err(no_answer) => {

@@ -2,12 +2,16 @@
 
 mod address;
 mod deliver;
+mod endpoints;
 mod event;
+mod keys;
 mod sign;
 mod worker;
 
 pub use address::{Networks, is_public};
 pub use deliver::{Crm, Settlement};
+pub use endpoints::{Endpoint, Endpoints, MAX_OVERLAP};
 pub use event::{Event, event_id};
-pub use sign::{InvalidSecret, WebhookSecret};
+pub use keys::{EndpointKeys, InvalidKeys, KeyKind};
+pub use sign::{InvalidKeyPair, InvalidSecret, WebhookKeyPair, WebhookSecret};
 pub use worker::{Outbox, Round};

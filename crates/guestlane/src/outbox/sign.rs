@@ -1,8 +1,11 @@
 //! Signatures by the Standard Webhooks scheme, so that receivers can use any library of it.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
-use aws_lc_rs::{hmac, rand};
+use aws_lc_rs::{
+    hmac, rand,
+    signature::{Ed25519KeyPair, KeyPair},
+};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use guestlane_genesys::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
@@ -43,7 +46,7 @@ impl WebhookSecret {
         self.text.expose_secret()
     }
 
-    /// The value of `webhook-signature`.
+    /// One signature of `webhook-signature`.
     pub fn sign(&self, id: &str, timestamp: Timestamp, body: &[u8]) -> String {
         let mut context = hmac::Context::with_key(&self.key);
         context.update(format!("{id}.{}.", timestamp.unix_seconds()).as_bytes());
@@ -55,6 +58,67 @@ impl WebhookSecret {
 impl fmt::Debug for WebhookSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("WebhookSecret")
+    }
+}
+
+/// An Ed25519 key pair for signatures that a receiver verifies without being able to make them: `whsk_` and the base64 of 64 bytes,
+/// the seed and the public key.
+#[derive(Clone)]
+pub struct WebhookKeyPair {
+    text: SecretString,
+    pair: Arc<Ed25519KeyPair>,
+}
+
+/// Not such a key pair. The text is not repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is not whsk_ and the base64 of an Ed25519 key pair of 64 bytes")]
+pub struct InvalidKeyPair;
+
+impl WebhookKeyPair {
+    const SEED: usize = 32;
+
+    /// Reads `whsk_…`.
+    ///
+    /// # Errors
+    /// Where the text has another form, or the public key in it is not that of the seed.
+    pub fn parse(text: &SecretString) -> Result<Self, InvalidKeyPair> {
+        let encoded = text.expose_secret().strip_prefix("whsk_").ok_or(InvalidKeyPair)?;
+        let bytes = Zeroizing::new(BASE64_STANDARD.decode(encoded).map_err(|_| InvalidKeyPair)?);
+        let (seed, public) = bytes.split_at_checked(Self::SEED).ok_or(InvalidKeyPair)?;
+        let pair = Ed25519KeyPair::from_seed_and_public_key(seed, public).map_err(|_| InvalidKeyPair)?;
+        Ok(Self { text: text.clone(), pair: Arc::new(pair) })
+    }
+
+    /// A fresh one.
+    pub fn generate() -> Result<SecretString, InvalidKeyPair> {
+        let mut bytes = Zeroizing::new([0; 2 * Self::SEED]);
+        let (seed, public) = bytes.split_at_mut(Self::SEED);
+        rand::fill(seed).map_err(|_| InvalidKeyPair)?;
+        let pair = Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| InvalidKeyPair)?;
+        public.copy_from_slice(pair.public_key().as_ref());
+        Ok(format!("whsk_{}", BASE64_STANDARD.encode(*bytes)).into())
+    }
+
+    /// `whsk_…`, for the store.
+    pub(super) fn expose(&self) -> &str {
+        self.text.expose_secret()
+    }
+
+    /// `whpk_…`, the public key that a receiver verifies with. It is no secret.
+    pub fn public_key(&self) -> String {
+        format!("whpk_{}", BASE64_STANDARD.encode(self.pair.public_key()))
+    }
+
+    /// One signature of `webhook-signature`.
+    pub fn sign(&self, id: &str, timestamp: Timestamp, body: &[u8]) -> String {
+        let signed = [format!("{id}.{}.", timestamp.unix_seconds()).as_bytes(), body].concat();
+        format!("v1a,{}", BASE64_STANDARD.encode(self.pair.sign(&signed)))
+    }
+}
+
+impl fmt::Debug for WebhookKeyPair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WebhookKeyPair")
     }
 }
 
@@ -70,6 +134,30 @@ mod tests {
         let now = Timestamp::from_unix_micros(1_795_361_029_999_999);
         let theirs = reference.sign("msg_1", now.unix_seconds(), br#"{"a":1}"#).unwrap();
         assert_eq!(ours.sign("msg_1", now, br#"{"a":1}"#), theirs);
+    }
+
+    #[test]
+    fn an_ed25519_signature_verifies_with_the_public_key() {
+        use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
+
+        let text = WebhookKeyPair::generate().unwrap();
+        let pair = WebhookKeyPair::parse(&text).unwrap();
+        let public = BASE64_STANDARD.decode(pair.public_key().strip_prefix("whpk_").unwrap()).unwrap();
+        let signature = pair.sign("msg_1", Timestamp::from_unix_micros(1_795_361_029_999_999), b"{}");
+        let signature = BASE64_STANDARD.decode(signature.strip_prefix("v1a,").unwrap()).unwrap();
+        let key = UnparsedPublicKey::new(&ED25519, public);
+        assert!(key.verify(b"msg_1.1795361029.{}", &signature).is_ok());
+        assert!(key.verify(b"msg_1.1795361030.{}", &signature).is_err());
+    }
+
+    #[test]
+    fn a_key_pair_whose_halves_do_not_belong_together_is_refused() {
+        let [one, other] =
+            [(); 2].map(|()| BASE64_STANDARD.decode(&WebhookKeyPair::generate().unwrap().expose_secret()[5..]).unwrap());
+        let mixed = format!("whsk_{}", BASE64_STANDARD.encode([&one[..32], &other[32..]].concat()));
+        for text in [mixed.as_str(), "whsk_", "whsk_c2hvcnQ=", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"] {
+            assert!(WebhookKeyPair::parse(&text.to_owned().into()).is_err());
+        }
     }
 
     #[test]

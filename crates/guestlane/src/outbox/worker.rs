@@ -9,18 +9,22 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use guestlane_genesys::{Clock, Outage, Seam, Seams, Timestamp, trace};
 use tokio::sync::{Semaphore, watch};
-use tracing::{Instrument, Span, debug, field::Empty, info_span, warn};
+use tracing::{Instrument, Span, debug, error, field::Empty, info, info_span, warn};
 
 use super::{
     deliver::{Crm, Settlement, TRY_LIMIT, Tried},
+    endpoints::{Endpoint, Endpoints},
     event::Event,
-    sign::WebhookSecret,
 };
 use crate::{
+    error::{Error, chain},
+    lane::CrmSettings,
     ledger::Session,
+    state::State,
     store::{Store, StoreError},
 };
 
@@ -37,6 +41,7 @@ const WARN_EVERY: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub struct Outbox {
     receivers: Arc<[Receiver]>,
+    endpoints: Endpoints,
     store: Store,
     clock: Clock,
     seams: Seams,
@@ -54,6 +59,14 @@ struct Receiver {
     room: Semaphore,
     /// From a try that the receiver did not take to one that it took.
     outage: Outage,
+    /// Its keys and whether it is disabled, as the store had them a second ago at the latest.
+    endpoint: ArcSwap<Endpoint>,
+}
+
+impl Receiver {
+    fn is_disabled(&self) -> bool {
+        self.endpoint.load().disabled_at.is_some()
+    }
 }
 
 /// What a round of deliveries came to.
@@ -76,21 +89,31 @@ impl Add for Round {
 }
 
 impl Outbox {
-    /// Nothing is sent until somebody asks. The receivers are numbered in their order, from 1.
-    pub fn new(receivers: Vec<Crm>, store: Store, clock: Clock) -> Self {
-        let receiver = |(number, crm)| {
-            let outage = Outage::of(format!("webhook receiver {number}").into());
-            Receiver { number, crm, room: Semaphore::new(AT_ONCE), outage }
-        };
-        let receivers = (1..).zip(receivers).map(receiver).collect();
-        Self {
-            receivers,
-            seams: store.seams.clone(),
-            store,
+    /// Reads the keys of the endpoints of `crm`, making those that are missing. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// Where the store fails, the secrets of the settings do not fit their addresses, or no certificate is trusted.
+    pub async fn open(state: &State, crm: &CrmSettings, clock: Clock) -> Result<Self, Error> {
+        let endpoints = Endpoints::new(state, Some(crm))?;
+        let mut receivers = Vec::new();
+        for (url, endpoint) in crm.urls.iter().zip(endpoints.open().await?) {
+            receivers.push(Receiver {
+                number: endpoint.number,
+                outage: Outage::of(format!("webhook receiver {}", endpoint.number).into()),
+                crm: Crm::new(url.clone(), crm.networks, &crm.trust, clock.clone())?,
+                room: Semaphore::new(AT_ONCE),
+                endpoint: ArcSwap::from_pointee(endpoint),
+            });
+        }
+        Ok(Self {
+            receivers: receivers.into(),
+            endpoints,
+            seams: state.store.seams.clone(),
+            store: state.store.clone(),
             clock,
             first_tries: Arc::new(watch::channel(0).0),
             warned_at: Arc::new(AtomicI64::new(i64::MIN)),
-        }
+        })
     }
 
     /// How many receivers there are.
@@ -98,9 +121,23 @@ impl Outbox {
         self.receivers.len()
     }
 
-    /// The secret shared with the receivers.
-    pub fn secret(&self) -> Option<&WebhookSecret> {
-        self.receivers.first().map(|receiver| receiver.crm.secret())
+    /// The endpoints, as this process knows them.
+    pub fn endpoints(&self) -> Vec<Arc<Endpoint>> {
+        self.receivers.iter().map(|receiver| receiver.endpoint.load_full()).collect()
+    }
+
+    /// Reads keys and standing of the endpoints again: another process may have rotated, disabled or enabled one.
+    ///
+    /// # Errors
+    /// Where the store fails: what is known goes on.
+    pub async fn read_endpoints(&self) -> Result<(), Error> {
+        for (receiver, endpoint) in self.receivers.iter().zip(self.endpoints.read().await?) {
+            if receiver.is_disabled() && endpoint.disabled_at.is_none() {
+                info!(receiver = receiver.number, "the webhook endpoint is enabled again; its events are sent");
+            }
+            receiver.endpoint.store(Arc::new(endpoint));
+        }
+        Ok(())
     }
 
     /// The event that a session was opened, once for each receiver.
@@ -116,7 +153,9 @@ impl Outbox {
             if let Some(receiver) = outbox.receivers.iter().find(|receiver| receiver.number == event.receiver) {
                 // Its lease must outlast the try. When there is no room in time, the event is found in the store later.
                 let room = outbox.clock.timeout(Event::LEASE - 2 * TRY_LIMIT, receiver.room.acquire()).await;
-                if let Ok(Ok(_room)) = room {
+                if let Ok(Ok(_room)) = room
+                    && !receiver.is_disabled()
+                {
                     outbox.try_once(receiver, event).await;
                 }
             }
@@ -143,16 +182,18 @@ impl Outbox {
         let mut tries = FuturesUnordered::new();
         loop {
             // As soon as one try is over the next event is taken: a slow answer holds up nothing but itself.
-            let room = AT_ONCE - tries.len();
-            let events = self.store.claim_events(receiver.number, u32::try_from(room).unwrap_or(1), self.clock.now()).await?;
-            if !events.is_empty() {
-                self.seams.pass(Seam::EventsClaimed).await;
+            if !receiver.is_disabled() {
+                let room = AT_ONCE - tries.len();
+                let events = self.store.claim_events(receiver.number, u32::try_from(room).unwrap_or(1), self.clock.now()).await?;
+                if !events.is_empty() {
+                    self.seams.pass(Seam::EventsClaimed).await;
+                }
+                tries.extend(events.into_iter().map(|event| self.try_once(receiver, event)));
             }
-            tries.extend(events.into_iter().map(|event| self.try_once(receiver, event)));
             match tries.next().await {
                 None => return Ok(round),
                 Some(Tried::Settled(Settlement::Delivered)) => round.delivered += 1,
-                Some(Tried::Settled(Settlement::Again { .. }) | Tried::Local(_)) => round.failed += 1,
+                Some(Tried::Settled(Settlement::Again { .. }) | Tried::Gone(_) | Tried::Local(_)) => round.failed += 1,
                 Some(Tried::Settled(Settlement::Dead { .. })) => round.dead += 1,
             }
         }
@@ -160,6 +201,25 @@ impl Outbox {
 
     /// Delivers what becomes due, for ever; each receiver by itself.
     pub(crate) async fn run(&self) {
+        tokio::join!(self.keep_delivering(), self.keep_reading_endpoints());
+    }
+
+    async fn keep_reading_endpoints(&self) {
+        let mut told = false;
+        loop {
+            self.clock.sleep(LOOK_EVERY).await;
+            match self.read_endpoints().await {
+                Ok(()) => told = false,
+                Err(error) if told => drop(error),
+                Err(error) => {
+                    warn!(error = chain(&error), "the webhook endpoints cannot be read again; the keys that are known go on");
+                    told = true;
+                }
+            }
+        }
+    }
+
+    async fn keep_delivering(&self) {
         let deliver = |receiver| async move {
             loop {
                 if let Err(error) = self.deliver_due_to(receiver).await {
@@ -188,14 +248,19 @@ impl Outbox {
     }
 
     async fn try_in_span(&self, receiver: &Receiver, event: Event) -> Tried {
-        let settlement = match receiver.crm.deliver(&event).await {
-            Tried::Settled(settlement) => settlement,
+        let endpoint = receiver.endpoint.load_full();
+        let tried = receiver.crm.deliver(&event, &endpoint.keys).await;
+        if matches!(tried, Tried::Gone(_)) {
+            self.disable(receiver).await;
+        }
+        let settlement = match &tried {
+            Tried::Settled(settlement) | Tried::Gone(settlement) => settlement.clone(),
             Tried::Local(reason) => {
-                Span::current().record("error.type", &reason).record("otel.status_code", "ERROR");
-                self.warn_of_this_machine(receiver, &reason);
+                Span::current().record("error.type", reason).record("otel.status_code", "ERROR");
+                self.warn_of_this_machine(receiver, reason);
                 // Not written down: the event is due again when its lease ends, and no try of the
                 // receiver is used.
-                return Tried::Local(reason);
+                return tried;
             }
         };
         self.seams.pass(Seam::EventSent).await;
@@ -216,14 +281,30 @@ impl Outbox {
             }
         }
         // When this fails the event is due again after its lease: told twice under one id, never lost.
-        if let Err(error) = self.store.settle_event(event, settlement.clone(), self.clock.now()).await {
+        if let Err(error) = self.store.settle_event(event, settlement, self.clock.now()).await {
             crate::store::log_failure(
                 &error,
                 "a delivery could not be written down; the CRM will be told again under the same id",
             );
         }
         self.seams.pass(Seam::EventSettled).await;
-        Tried::Settled(settlement)
+        tried
+    }
+
+    /// The receiver wants no more events. Where the store cannot be written, the next event gets the same answer.
+    async fn disable(&self, receiver: &Receiver) {
+        let now = self.clock.now();
+        let known = receiver.endpoint.load_full();
+        receiver.endpoint.store(Arc::new(Endpoint { disabled_at: Some(now), ..Endpoint::clone(&known) }));
+        match self.endpoints.disable(receiver.number, now).await {
+            Ok(true) => error!(
+                receiver = receiver.number,
+                "the webhook endpoint answered 410 Gone and is disabled; its events wait until `guestlane outbox enable {}`",
+                receiver.number
+            ),
+            Ok(false) => {}
+            Err(error) => warn!(error = chain(&error), "a webhook endpoint that answered 410 Gone could not be disabled"),
+        }
     }
 
     /// Every event that is due fails in the same way at such a time, so the log says it now and

@@ -38,6 +38,13 @@ impl Invalid {
     pub fn may_pass(self) -> Self {
         Self { may_pass: true, ..self }
     }
+
+    /// What is wrong, as one sentence: the field is its subject, unless the reason has one of its own.
+    pub fn sentence(&self) -> String {
+        let has_subject = ["the ", "one "].iter().any(|subject| self.reason.starts_with(subject));
+        let colon = if has_subject { ":" } else { "" };
+        format!("{}{colon} {}", self.field, self.reason)
+    }
 }
 
 /// A guest as the CRM knows them: 1 to 128 characters, no invisible characters (two ids that look

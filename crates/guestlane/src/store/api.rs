@@ -5,8 +5,8 @@ use std::{path::Path, time::Duration};
 use guestlane_genesys::{ErrorCounts, Timestamp};
 
 use super::{
-    Admission, Advanced, Committed, Delivery, DeliveryState, Erased, KeptCall, Kind, LogInfo, Page, Pruned, RecordFilter, Replay,
-    Restored, SessionFilter, Standing, Store, StoreError, StoredRecord, Summary, Transition,
+    Admission, Advanced, Committed, Delivery, DeliveryState, DisabledEndpoint, Erased, KeptCall, Kind, LogInfo, Page, Pruned,
+    RecordFilter, Replay, Restored, SecretChange, SessionFilter, Standing, Store, StoreError, StoredRecord, Summary, Transition,
     batch::{BatchId, BatchStatus, NewRow, RowEnd, RowPlace, RowResult, TakenRow},
 };
 use crate::{
@@ -260,6 +260,11 @@ impl Store {
         either!(self, store => store.pending_events())
     }
 
+    /// What [`erase_guest`](Self::erase_guest) would come to now. Nothing is changed.
+    pub async fn would_erase_guest(&self, guest: GuestId, now: Timestamp) -> Result<Erased, StoreError> {
+        either!(self, store => store.would_erase_guest(guest, now))
+    }
+
     /// Makes a guest unreadable: in sessions, events, dead letters, and, where it has pseudonyms, in the audit log.
     pub async fn erase_guest(&self, guest: GuestId, now: Timestamp) -> Result<Erased, StoreError> {
         either!(self, store => store.erase_guest(guest, now))
@@ -362,8 +367,39 @@ impl Store {
     }
 
     /// A sealed secret: the one of that name, else `new`, which is then kept.
-    pub async fn secret_or(&self, name: &'static str, new: Option<Vec<u8>>) -> Result<Option<Vec<u8>>, StoreError> {
-        either!(self, store => store.secret_or(name, new))
+    pub async fn secret_or(&self, name: &str, new: Option<Vec<u8>>) -> Result<Option<Vec<u8>>, StoreError> {
+        either!(self, store => store.secret_or(name.to_owned(), new))
+    }
+
+    /// Puts a sealed secret in the place of `before`, with its audit record. Returns whether it is there now; false where another
+    /// process changed the secret meanwhile.
+    pub(crate) async fn replace_secret(&self, change: SecretChange) -> Result<bool, StoreError> {
+        either!(self, store => store.replace_secret(change))
+    }
+
+    /// The webhook endpoints that are disabled.
+    pub(crate) async fn disabled_endpoints(&self) -> Result<Vec<DisabledEndpoint>, StoreError> {
+        either!(self, store => store.disabled_endpoints())
+    }
+
+    /// Disables a webhook endpoint. Returns whether it was enabled before.
+    pub(crate) async fn disable_endpoint(&self, endpoint: DisabledEndpoint) -> Result<bool, StoreError> {
+        either!(self, store => store.disable_endpoint(endpoint))
+    }
+
+    /// Enables a webhook endpoint. Returns whether it was disabled.
+    pub(crate) async fn enable_endpoint(&self, number: u32) -> Result<bool, StoreError> {
+        either!(self, store => store.enable_endpoint(number))
+    }
+
+    /// Whether each webhook endpoint has keys of its own: a store of an earlier version has one secret for all.
+    pub(crate) async fn has_endpoint_secrets(&self) -> Result<bool, StoreError> {
+        either!(self, store => store.has_endpoint_secrets())
+    }
+
+    /// From now on each webhook endpoint has keys of its own.
+    pub(crate) async fn set_endpoint_secrets(&self) -> Result<(), StoreError> {
+        either!(self, store => store.set_endpoint_secrets())
     }
 
     /// All keys, oldest first, those that are not accepted any more included.

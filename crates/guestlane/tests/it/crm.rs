@@ -1,15 +1,22 @@
 //! The CRM may be down, slow or hostile: no session is delayed, and every event arrives.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use guestlane::{
-    outbox::{Networks, Settlement},
+    Lane,
+    outbox::{Endpoints, KeyKind, Networks, Settlement},
     request::SessionRequest,
-    store::{DeliveryState, Replay},
+    store::{DeliveryState, RecordFilter, Replay},
 };
 
 use crate::{
-    peer::{Peer, Reply},
+    peer::{Peer, Reply, json},
     world::{CRM_SECRET, World, crowd, request},
 };
 
@@ -107,7 +114,7 @@ async fn a_crm_in_a_private_network_is_not_called_unless_that_is_allowed() {
 async fn without_a_secret_one_is_made_and_kept() {
     let mut world = World::new().await;
     world.config.crm.as_mut().unwrap().secret = None;
-    let secret = |lane: &guestlane::Lane| lane.outbox().unwrap().secret().unwrap().expose().to_owned();
+    let secret = |lane: &Lane| lane.outbox().unwrap().endpoints()[0].keys.secret().unwrap().expose().to_owned();
     let first = secret(&*world.lane().await);
     assert!(first.starts_with("whsec_"));
     assert_eq!(secret(&*world.lane().await), first);
@@ -354,4 +361,93 @@ async fn a_receivers_retry_after_is_a_day_at_the_most() {
         world.clock.advance(day);
         assert_eq!(lane.outbox().unwrap().deliver_due().await.unwrap().failed, 1, "{wait}: it is tried again after a day");
     }
+}
+
+/// The signatures of an event that a receiver got, checked with a secret by the reference library.
+fn signs(entry: &guestlane_sim::Entry, secret: &str) -> bool {
+    let reference = standardwebhooks::Webhook::new(secret).unwrap();
+    let timestamp: i64 = entry.headers["webhook-timestamp"].parse().unwrap();
+    let expected = reference.sign(&entry.headers["webhook-id"], timestamp, entry.body.as_bytes()).unwrap();
+    entry.headers["webhook-signature"].split(' ').any(|signature| signature == expected)
+}
+
+fn secret_of(lane: &Lane, endpoint: usize) -> String {
+    lane.outbox().unwrap().endpoints()[endpoint].keys.secret().unwrap().expose().to_owned()
+}
+
+#[tokio::test]
+async fn no_receiver_can_sign_events_for_another_one() {
+    let mut world = World::new().await;
+    let (one, other) = (World::with(|sim| sim.crm_secret = None).await, World::with(|sim| sim.crm_secret = None).await);
+    let crm = world.config.crm.as_mut().unwrap();
+    crm.urls = [&one, &other].map(|receiver| receiver.sim.crm_url().parse().unwrap()).to_vec();
+    crm.secret = None;
+    let lane = world.lane().await;
+    lane.create(request("ann")).await.unwrap();
+    assert!(lane.outbox().unwrap().first_tries_done().await);
+    let (secrets, [one, other]) =
+        ([secret_of(&lane, 0), secret_of(&lane, 1)], [one, other].map(|it| it.journal("crm").remove(0)));
+    assert!(signs(&one, &secrets[0]) && signs(&other, &secrets[1]));
+    assert!(!signs(&one, &secrets[1]) && !signs(&other, &secrets[0]));
+}
+
+#[tokio::test]
+async fn a_rotated_secret_signs_at_once_and_the_one_before_until_the_overlap_ends() {
+    let mut world = World::with(|sim| sim.crm_secret = None).await;
+    world.config.crm.as_mut().unwrap().secret = None;
+    let lane = world.lane().await;
+    let outbox = lane.outbox().unwrap();
+    let old = secret_of(&lane, 0);
+    let day = Duration::from_secs(86_400);
+    let state = world.state().await;
+    let endpoints = Endpoints::new(&state, world.config.crm.as_ref()).unwrap();
+    endpoints.rotate(1, KeyKind::Secret, day, world.clock.now()).await.unwrap();
+    outbox.read_endpoints().await.unwrap(); // as the process does every second
+    let new = secret_of(&lane, 0);
+    assert_ne!(old, new);
+    for (guest, signed_by_old) in [("ann", true), ("bob", false)] {
+        lane.create(request(guest)).await.unwrap();
+        assert!(outbox.first_tries_done().await);
+        let sent = world.journal("crm").pop().unwrap();
+        assert_eq!((signs(&sent, &new), signs(&sent, &old)), (true, signed_by_old), "{guest}");
+        world.clock.advance(day);
+    }
+    let filter = RecordFilter { session: None, guest: None, limit: 100 };
+    let records = lane.store().records(filter).await.unwrap();
+    let record = records.iter().find(|record| record.line.contains("webhook_key.rotate")).unwrap();
+    assert!(record.line.contains("v1, overlap 24 h") && !record.line.contains("whsec_"), "{}", record.line);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_gone_gets_no_more_events_until_it_is_enabled() {
+    let is_gone = Arc::new(AtomicBool::new(true));
+    let gone = Arc::clone(&is_gone);
+    let peer = Peer::start(move |_| json(if gone.load(Ordering::Relaxed) { 410 } else { 204 }, ""));
+    let world = told(&peer).await;
+    let lane = world.lane().await;
+    for guest in ["ann", "bob"] {
+        lane.create(request(guest)).await.unwrap();
+        while !lane.outbox().unwrap().first_tries_done().await {}
+    }
+    assert_eq!(peer.asked().len(), 1, "bob's event is not sent");
+    let disabled_at = lane.outbox().unwrap().endpoints()[0].disabled_at;
+    assert!(disabled_at.is_some());
+    drop(lane);
+
+    world.clock.advance(Duration::from_secs(3600));
+    let next = world.lane().await;
+    let outbox = next.outbox().unwrap();
+    assert_eq!(outbox.endpoints()[0].disabled_at, disabled_at, "a start does not enable it");
+    outbox.deliver_due().await.unwrap();
+    assert_eq!(peer.asked().len(), 1);
+    let waiting = next.store().events(Some(DeliveryState::Pending), None, 9).await.unwrap();
+    assert_eq!(waiting.len(), 2);
+    assert_eq!(waiting[1].last_error.as_deref(), Some("the CRM answered HTTP 410: the endpoint is disabled"));
+
+    is_gone.store(false, Ordering::Relaxed);
+    let state = world.state().await;
+    assert!(Endpoints::new(&state, world.config.crm.as_ref()).unwrap().enable(1).await.unwrap());
+    outbox.read_endpoints().await.unwrap();
+    assert_eq!(outbox.deliver_due().await.unwrap().delivered, 2);
+    assert_eq!(peer.asked().len(), 3);
 }

@@ -69,7 +69,7 @@ fn assert_opened_by_none_of(world: &World, key: &str) {
 /// The secrets of the store, as a process that starts finds them.
 #[derive(Debug, PartialEq)]
 struct Secrets {
-    webhook: String,
+    webhook: (String, Option<String>),
     hash: [u8; 32],
     audit_key: String,
     public_keys: serde_json::Value,
@@ -78,11 +78,20 @@ struct Secrets {
 async fn secrets(world: &World, api_key: &ApiKey) -> Secrets {
     let state = world.state().await;
     Secrets {
-        webhook: state.webhook_secret(None).await.unwrap().expose().to_owned(),
+        webhook: webhook_keys(&state).await,
         hash: state.api_key_hash().await.unwrap().hash(api_key),
         audit_key: state.audit_key().to_string(),
         public_keys: state.keyring.jwks(world.clock.now()),
     }
+}
+
+/// What signs for an endpoint: its secret and the public key of its key pair.
+async fn webhook_keys(state: &guestlane::State) -> (String, Option<String>) {
+    let endpoints = guestlane::outbox::Endpoints::new(state, None).unwrap();
+    endpoints.open().await.unwrap();
+    endpoints.add_ed25519(1).await.unwrap();
+    let keys = endpoints.read().await.unwrap().remove(0).keys;
+    (keys.secret().unwrap().expose().to_owned(), keys.public_key())
 }
 
 async fn web() -> World {

@@ -3,7 +3,6 @@
 use std::{io::IsTerminal, time::Duration};
 
 use guestlane::{ClientUse, Clock, Lane, Timestamp};
-use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Counts;
 use crate::screen;
@@ -18,7 +17,7 @@ pub(super) struct Progress {
 }
 
 enum Shown {
-    Line(ProgressBar),
+    Line,
     Now,
     Not,
 }
@@ -34,14 +33,7 @@ impl Progress {
         let shown = if quiet {
             Shown::Not
         } else if std::io::stderr().is_terminal() {
-            let style = match size {
-                Some(_) => ProgressStyle::with_template("[{bar:24}] {percent}%  {msg}"),
-                None => ProgressStyle::with_template("{spinner} {msg}"),
-            };
-            let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner()).progress_chars("=> ");
-            let line = size.map_or_else(ProgressBar::new_spinner, ProgressBar::new).with_style(style);
-            screen::draw_above(Some(line.clone()));
-            Shown::Line(line)
+            Shown::Line
         } else {
             Shown::Now
         };
@@ -57,7 +49,7 @@ impl Progress {
     /// Called for every row: it looks and writes only when it is time.
     pub(super) fn show(&mut self, counts: &Counts, lane: &Lane) {
         let every = match &self.shown {
-            Shown::Line(_) => Self::TICK,
+            Shown::Line => Self::TICK,
             Shown::Now => Self::NOW_AND_THEN,
             Shown::Not => return,
         };
@@ -66,46 +58,42 @@ impl Progress {
             return;
         }
         self.told = now;
-        let text = self.text(counts, &lane.clients(), now);
+        let parts = self.parts(counts, &lane.clients(), now);
         match &self.shown {
-            Shown::Line(line) => {
-                line.set_message(text);
-                match self.size {
-                    Some(_) => line.set_position(ended(counts)),
-                    None => line.tick(),
-                }
+            Shown::Line => {
+                let bar = self.size.map(|size| bar(ended(counts), size)).unwrap_or_default();
+                let (_, columns) = console::Term::stderr().size();
+                screen::draw_bottom(Some(fitting(bar, parts, usize::from(columns))));
             }
-            Shown::Now => screen::note(text),
+            Shown::Now => screen::note(parts.join(", ")),
             Shown::Not => {}
         }
     }
 
     pub(super) fn end(&self) {
-        if let Shown::Line(line) = &self.shown {
-            screen::draw_above(None);
-            line.finish_and_clear();
+        if let Shown::Line = &self.shown {
+            screen::draw_bottom(None);
         }
     }
 
-    fn text(&self, counts: &Counts, clients: &[ClientUse], now: Timestamp) -> String {
+    /// How it goes, the most important first. What is zero is not said.
+    fn parts(&self, counts: &Counts, clients: &[ClientUse], now: Timestamp) -> Vec<String> {
         let seconds = now.since(self.began).as_secs_f64();
-        let rate = counts.rows as f64 / seconds.max(0.001);
-        let mut text = format!(
-            "{}: {} opened, {} replayed, {} failed; {rate:.0} rows/s",
-            screen::count(counts.rows, "row"),
-            counts.opened,
-            counts.replayed,
-            counts.failed
-        );
+        let mut parts = vec![screen::count(counts.rows, "row")];
+        if counts.failed > 0 {
+            parts.push(format!("{} failed", counts.failed));
+        }
+        parts.extend(self.left(counts, seconds).map(|left| format!("{left} left")));
+        parts.push(format!("{:.0} rows/s", counts.rows as f64 / seconds.max(0.001)));
         let allowed: u64 = clients.iter().filter_map(|client| client.allowed).map(|rate| u64::from(rate.calls())).sum();
         let used: u64 = clients.iter().map(|client| u64::from(client.used)).sum();
         if let Some(percent) = (used * 100).checked_div(allowed) {
-            text += &format!(", {percent} % of the quota");
+            parts.push(format!("{percent} % of the quota"));
         }
-        if let Some(left) = self.left(counts, seconds) {
-            text += &format!(", {left} left");
+        if counts.replayed > 0 {
+            parts.push(format!("{} were open before", counts.replayed));
         }
-        text
+        parts
     }
 
     fn left(&self, counts: &Counts, seconds: f64) -> Option<String> {
@@ -123,8 +111,58 @@ impl Progress {
     }
 }
 
+/// `[====>           ]  31%  `: how much of the input has ended.
+fn bar(ended: u64, size: u64) -> String {
+    const WIDTH: u64 = 16;
+    let share = |whole: u64| whole * ended.min(size) / size.max(1);
+    let done = share(WIDTH) as usize;
+    let line = "=".repeat(done.saturating_sub(1)) + if done > 0 { ">" } else { "" };
+    format!("[{line:<width$}] {percent:>3}%  ", width = WIDTH as usize, percent = share(100))
+}
+
+/// The bar and as many of the parts as there is room for, whole. A line that is too long would break into two, of which one stays
+/// behind; and a terminal echoes `^C` at its end.
+fn fitting(bar: String, parts: Vec<String>, columns: usize) -> String {
+    let room = columns.saturating_sub("^C".len() + 1);
+    let mut line = if bar.len() <= room { bar } else { String::new() };
+    for (number, part) in parts.into_iter().enumerate() {
+        let comma = if number == 0 { "" } else { ", " };
+        if line.chars().count() + comma.len() + part.chars().count() > room {
+            break;
+        }
+        line += comma;
+        line += &part;
+    }
+    line
+}
+
 /// How far into the input the rows reach that have ended.
 fn ended(counts: &Counts) -> u64 {
     let share = counts.rows as f64 / counts.begun.max(1) as f64;
     (counts.reached as f64 * share) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_has_as_many_whole_parts_as_fit_beside_the_bar_and_an_echo() {
+        let parts = || ["107 rows", "3 failed", "15 s left", "32 rows/s"].map(str::to_owned).to_vec();
+        let fit = |columns| fitting(String::new(), parts(), columns);
+        assert_eq!(fit(80), "107 rows, 3 failed, 15 s left, 32 rows/s");
+        assert_eq!(fit(43), "107 rows, 3 failed, 15 s left, 32 rows/s");
+        assert_eq!(fit(42), "107 rows, 3 failed, 15 s left");
+        assert_eq!((fit(11).as_str(), fit(10).as_str()), ("107 rows", ""));
+        assert_eq!(fitting(bar(1, 4), parts(), 36), "[===>            ]  25%  107 rows");
+        assert_eq!(fitting(bar(1, 4), parts(), 20), "107 rows");
+    }
+
+    #[test]
+    fn a_bar_goes_from_nothing_to_all() {
+        assert_eq!(bar(0, 9), "[                ]   0%  ");
+        assert_eq!(bar(9, 9), "[===============>] 100%  ");
+        assert_eq!(bar(99, 9), "[===============>] 100%  ");
+        assert_eq!(bar(0, 0), "[                ]   0%  ");
+    }
 }

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::rows;
 use crate::{
     args::{Batch, BatchCommand, Global},
-    commands::{look_at_state, open_state},
+    commands::{confirm, confirm::Confirmed, look_at_state, open_state},
     failure::{ErrorJson, SOME_FAILED},
     screen, settings,
 };
@@ -96,17 +96,34 @@ pub(super) async fn run(global: &Global, command: &BatchCommand) -> anyhow::Resu
             Ok(ExitCode::SUCCESS)
         }
         BatchCommand::Results { id } => results(&state, known(&state, id).await?).await,
-        BatchCommand::Cancel { id } => {
-            let id = known(&state, id).await?.batch_id;
-            state.store.cancel_batch(id, Clock::system().now()).await?;
-            let status = known(&state, &id.to_string()).await?;
-            tell(global, &status);
-            if status.running > 0 {
-                screen::note(format!("note: {} under way; what was begun is ended", screen::count(status.running, "row")));
-            }
-            Ok(ExitCode::SUCCESS)
-        }
+        BatchCommand::Cancel { id, confirmed } => cancel(global, &state, known(&state, id).await?, *confirmed).await,
     }
+}
+
+async fn cancel(global: &Global, state: &State, status: BatchStatus, confirmed: Confirmed) -> anyhow::Result<ExitCode> {
+    if !confirmed.is_given() {
+        let lines = [
+            format!(
+                "batch {} of {}: {} would never begin.",
+                status.batch_id,
+                status.name,
+                screen::count(status.waiting, "waiting row")
+            ),
+            format!(
+                "{} under way would be finished, and the sessions of {} that are open stay.",
+                screen::count(status.running, "row"),
+                screen::count(status.open, "row")
+            ),
+        ];
+        return Ok(confirm::preview(global, serde_json::to_value(&status)?, lines));
+    }
+    state.store.cancel_batch(status.batch_id, Clock::system().now()).await?;
+    let status = known(state, &status.batch_id.to_string()).await?;
+    let code = confirm::done(global, serde_json::to_value(&status)?, told(&status));
+    if status.running > 0 {
+        screen::note(format!("note: {} under way; what was begun is ended", screen::count(status.running, "row")));
+    }
+    Ok(code)
 }
 
 async fn known(state: &State, id: &str) -> anyhow::Result<BatchStatus> {
@@ -152,14 +169,20 @@ fn print(row: &RowResult) {
 fn tell(global: &Global, status: &BatchStatus) {
     if global.json {
         screen::json(status);
-        return;
+    } else {
+        told(status).into_iter().for_each(screen::data);
     }
+}
+
+fn told(status: &BatchStatus) -> [String; 2] {
     let BatchStatus { batch_id, name, rows, waiting, running, open, replayed, failed, cancelled, .. } = status;
-    screen::data(format!("batch {batch_id} of {name}{}", if status.complete { "" } else { " (its rows are not all in)" }));
-    screen::data(format!(
-        "{}: {waiting} waiting, {running} running, {open} open ({replayed} were open before), {failed} failed, {cancelled} cancelled",
-        screen::count(*rows, "row")
-    ));
+    let rows = screen::count(*rows, "row");
+    [
+        format!("batch {batch_id} of {name}{}", if status.complete { "" } else { " (its rows are not all in)" }),
+        format!(
+            "{rows}: {waiting} waiting, {running} running, {open} open ({replayed} were open before), {failed} failed, {cancelled} cancelled"
+        ),
+    ]
 }
 
 fn tell_all(global: &Global, batches: &[BatchStatus]) {

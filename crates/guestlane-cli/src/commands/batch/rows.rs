@@ -198,9 +198,9 @@ fn read_json(source: Source, common: &Common, sender: &Sender) {
 
 fn json_row(text: &[u8]) -> Result<NewSession, Invalid> {
     let fix = "write an object with guestId, queueId, idempotencyKey, firstName, lastName, email, phone, attributes";
-    read_object(text).map_err(|Unreadable { field, reason }| {
+    read_object(text).map_err(|Unreadable { field, reason, fix: better }| {
         let field = field.unwrap_or_else(|| "row".to_owned());
-        Invalid::new(field, format!("cannot be read: {reason}"), fix)
+        Invalid::new(field, format!("cannot be read: {reason}"), better.unwrap_or_else(|| fix.to_owned()))
     })
 }
 

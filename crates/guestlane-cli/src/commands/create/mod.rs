@@ -71,7 +71,8 @@ fn show(opened: &Opened, json: bool, show_token: bool) {
         ("conversation", session.conversation_id.as_ref().map_or_else(missing, ToString::to_string)),
         ("session", session.id.to_string()),
         ("key", session.request.key.to_string()),
-        ("latency", latency),
+        // Of a replay no call was made: it is the latency of the first request.
+        if opened.replayed { ("latency", format!("{latency}, when it was created")) } else { ("latency", latency) },
     ];
     if let Some(end) = session.guest_session_ends {
         rows.push(("guest session", format!("ends {end} if nothing is said")));

@@ -91,7 +91,7 @@ pub(crate) async fn run(global: &Global, args: &Demo) -> anyhow::Result<ExitCode
 
     if !global.json {
         screen::data(format!(
-            "{} guests arrive. The platform and the CRM are pretended at {}.",
+            "{} guests arrive. The platform and the CRM are simulated at {}.",
             guests.len(),
             simulator.base_url()
         ));

@@ -18,6 +18,7 @@ use guestlane::{
 };
 use guestlane_http::{Service, listen::Listening};
 use serde_json::json;
+use tokio::{sync::oneshot, task::JoinSet};
 use uuid::Uuid;
 
 use super::{Pretended, pretend};
@@ -69,15 +70,16 @@ pub(super) async fn run(global: &Global, listen: SocketAddr, guests: Vec<Session
         screen::data(format!("The key is this demo's alone. Its state is in {}.", directory.display()));
     }
     let arrived = Arc::new(AtomicU64::new(0));
-    let arriving = tokio::spawn(arrive(Arc::clone(&lane), guests, Arc::clone(&arrived)));
+    let (stop, stopped) = oneshot::channel();
+    let arriving = tokio::spawn(arrive(Arc::clone(&lane), guests, Arc::clone(&arrived), stopped));
     listening.serve(interrupted).await?;
-    arriving.abort();
-    let _ = arriving.await;
+    drop(stop);
+    let unfinished = finish(&lane, arriving.await?).await?;
 
     let state = simulator.state();
     let twice = state.duplicates.guests.len();
     if global.json {
-        screen::json(&json!({"guests": arrived.load(Ordering::Relaxed), "platform": state}));
+        screen::json(&json!({"guests": arrived.load(Ordering::Relaxed), "unfinished": unfinished, "platform": state}));
     } else {
         screen::data(format!(
             "\nThe platform counts {} conversations of {} guests: {twice} guests exist twice. Answers lost after the work was done: {}.",
@@ -85,6 +87,13 @@ pub(super) async fn run(global: &Global, listen: SocketAddr, guests: Vec<Session
             state.guests,
             state.faults.get("answer-lost").copied().unwrap_or(0)
         ));
+        if unfinished > 0 {
+            let were = if unfinished == 1 { "was" } else { "were" };
+            let sessions = screen::count(unfinished, "session");
+            screen::data(format!(
+                "{sessions} {were} under way when the demo ended, and {were} on record: a service would finish them."
+            ));
+        }
         screen::data(format!("Check the audit log: guestlane audit verify --state-dir {}", directory.display()));
     }
     Ok(if twice == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -98,12 +107,40 @@ async fn admin_key(lane: &Lane) -> anyhow::Result<ApiKey> {
     Ok(key)
 }
 
-/// Guests of the demo's list, again and again under new names, in waves.
-async fn arrive(lane: Arc<Lane>, guests: Vec<SessionRequest>, arrived: Arc<AtomicU64>) {
+/// Finishes what was begun, for as long as a person waits. Returns how many sessions are unfinished then.
+async fn finish(lane: &Arc<Lane>, mut under_way: JoinSet<()>) -> anyhow::Result<u64> {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    const LOOK_EVERY: Duration = Duration::from_millis(200);
     let clock = Clock::system();
+    let give_up_at = clock.now() + PATIENCE;
+    let all = async { while under_way.join_next().await.is_some() {} };
+    let _ = clock.timeout(PATIENCE, all).await;
+    loop {
+        let unfinished = lane.store().unfinished().await?;
+        if unfinished == 0 || clock.now() >= give_up_at {
+            return Ok(unfinished);
+        }
+        lane.recover().await?;
+        clock.sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Guests of the demo's list, again and again under new names, in waves.
+/// Until it is stopped. Returns the sessions that are under way then.
+async fn arrive(
+    lane: Arc<Lane>,
+    guests: Vec<SessionRequest>,
+    arrived: Arc<AtomicU64>,
+    mut stopped: oneshot::Receiver<()>,
+) -> JoinSet<()> {
+    let (clock, mut under_way) = (Clock::system(), JoinSet::new());
     for (number, like) in (0_u64..).zip(guests.iter().cycle()) {
         let wave = WAVES[(number / 20) as usize % WAVES.len()];
-        clock.sleep(Duration::from_secs_f64((0.5 + fastrand::f64()) / wave)).await;
+        tokio::select! {
+            _ = &mut stopped => break,
+            () = clock.sleep(Duration::from_secs_f64((0.5 + fastrand::f64()) / wave)) => {}
+        }
+        while under_way.try_join_next().is_some() {}
         let Ok(guest) = format!("{}-{number}", like.guest).parse() else { continue };
         let queue = if number % LOST_ITS_WAY == LOST_ITS_WAY - 1 { QueueId(Uuid::from_u128(0xdead)) } else { like.queue };
         let attributes = Attributes::from_pairs(like.attributes.as_map().clone()).unwrap_or_default();
@@ -111,6 +148,7 @@ async fn arrive(lane: Arc<Lane>, guests: Vec<SessionRequest>, arrived: Arc<Atomi
         arrived.fetch_add(1, Ordering::Relaxed);
         let lane = Arc::clone(&lane);
         // What goes wrong is told by the dashboard.
-        tokio::spawn(async move { lane.create(request).await.map(drop) });
+        under_way.spawn(async move { lane.create(request).await.map_or_else(drop, drop) });
     }
+    under_way
 }

@@ -172,6 +172,19 @@ fn finish(database: &mut Connection, now: Timestamp) -> Result<(), CopyError> {
     Ok(())
 }
 
+/// The database that an unfinished move of the file goes to. Changes nothing. Blocks.
+///
+/// # Errors
+/// As [`abandon`].
+pub fn unfinished(from: &Path) -> Result<String, CopyError> {
+    let (file, _locked) = open_alone(from)?;
+    match sqlite::marked(&file)? {
+        Some(Marked::Moving(to)) => Ok(to),
+        Some(Marked::Moved(to)) => Err(StoreError::Moved { path: from.to_owned(), to }.into()),
+        None => Err(CopyError::NotBegun(from.to_owned())),
+    }
+}
+
 /// Ends a move that was not finished: the file is used again. Returns the database that it was going to, which stays refused: its rows
 /// are those of a moment that is past. A later [`copy`] to it brings them up to date. Blocks.
 ///

@@ -60,11 +60,35 @@ pub(super) fn pseudonyms(connection: &mut Connection, guests: &BTreeSet<String>)
 }
 
 impl Postgres {
+    /// What erasing would come to: it is done and rolled back.
+    pub(crate) async fn would_erase_guest(&self, guest: GuestId, now: Timestamp) -> Result<Erased, StoreError> {
+        self.workers
+            .ask(move |connection| {
+                let plain_records = plain_records(connection, &guest)?;
+                connection.transaction(|tx| {
+                    tx.batch("SAVEPOINT preview")?;
+                    let erased = erase_rows(tx, &guest, &plain_records, now)?;
+                    tx.batch("ROLLBACK TO SAVEPOINT preview")?;
+                    Ok(erased)
+                })
+            })
+            .await
+    }
+
     pub(crate) async fn erase_guest(&self, guest: GuestId, now: Timestamp) -> Result<Erased, StoreError> {
         // Before it, and beside who writes: it may have to look at every record.
         let looked_for = guest.clone();
         let plain_records = self.workers.ask(move |connection| plain_records(connection, &looked_for)).await?;
-        let erased = self.writer.transact(move |tx, records| erase(tx, records, &guest, &plain_records, now)).await?.value;
+        let erased = self.writer.transact(move |tx, records| {
+            records.clear();
+            let erased = erase_rows(tx, &guest, &plain_records, now)?;
+            if let Erased::Done(Done { sessions, events, pseudonym, .. }) = &erased {
+                let pseudonym = pseudonym.clone();
+                records.push(Entry::Erasure(Erasure { timestamp: now, pseudonym, sessions: *sessions, events: *events }));
+            }
+            Ok(erased)
+        });
+        let erased = erased.await?.value;
         let Erased::Done(mut done) = erased else { return Ok(erased) };
         self.seams.pass(Seam::GuestErased).await;
         // Rows that nobody sees any more are overwritten; what was archived or backed up is whoever keeps it's to erase.
@@ -76,13 +100,7 @@ impl Postgres {
     }
 }
 
-fn erase(
-    tx: &mut Connection,
-    records: &mut Vec<Entry>,
-    guest: &GuestId,
-    plain_records: &[(u32, u64)],
-    now: Timestamp,
-) -> Asked<Erased> {
+fn erase_rows(tx: &mut Connection, guest: &GuestId, plain_records: &[(u32, u64)], now: Timestamp) -> Asked<Erased> {
     let name = guest.as_str();
     // These sessions and no others: one that is admitted meanwhile is a new one, and stays. They are as they are until the end.
     let locked = format!("SELECT id, {UNFINISHED} FROM session WHERE guest_id = $1 ORDER BY id FOR UPDATE");
@@ -121,8 +139,6 @@ fn erase(
     if sessions + events + rows + keys == 0 && plain_records.is_empty() {
         return Ok(Erased::Unknown);
     }
-    records.clear();
-    records.push(Entry::Erasure(Erasure { timestamp: now, pseudonym: pseudonym.clone(), sessions, events }));
     let plain_records = plain_records.to_vec();
     Ok(Erased::Done(Done { sessions, events, untold, pseudonym, plain_records, bytes_gone: false }))
 }

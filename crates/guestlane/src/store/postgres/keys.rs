@@ -129,7 +129,7 @@ impl Postgres {
         self.workers.ask(move |connection| connection.execute(sql, &[&client_id, &organization]).map(drop)).await
     }
 
-    pub(crate) async fn secret_or(&self, name: &'static str, new: Option<Vec<u8>>) -> Result<Option<Vec<u8>>, StoreError> {
+    pub(crate) async fn secret_or(&self, name: String, new: Option<Vec<u8>>) -> Result<Option<Vec<u8>>, StoreError> {
         self.workers
             .ask(move |connection| {
                 if let Some(new) = &new {

@@ -12,6 +12,7 @@ mod clock;
 mod connection;
 mod counters;
 mod deliveries;
+mod endpoints;
 mod fleet;
 mod guests;
 mod keys;

@@ -57,6 +57,17 @@ impl Sqlite {
         Ok(Erased::Done(done))
     }
 
+    /// What erasing would come to: it is done and rolled back.
+    pub(crate) async fn would_erase_guest(&self, guest: GuestId, now: Timestamp) -> Result<Erased, StoreError> {
+        let would = self.writer.run(move |tx| {
+            tx.execute_batch("SAVEPOINT preview")?;
+            let erased = erase_rows(tx, &guest, now);
+            tx.execute_batch("ROLLBACK TO preview; RELEASE preview")?;
+            erased
+        });
+        Ok(would.await?.value)
+    }
+
     /// Ends what was begun before: an erased guest's bytes leave the file, too. False when another process must close the store first.
     pub(super) async fn end_chores(&self) -> Result<bool, StoreError> {
         let due = self.reader.ask(is_due).await?;
@@ -84,6 +95,16 @@ fn is_due(connection: &Connection) -> Result<bool, StoreError> {
 }
 
 fn erase(tx: &Tx<'_>, guest: &GuestId, now: Timestamp) -> Result<Erased, StoreError> {
+    let erased = erase_rows(tx, guest, now)?;
+    if let Erased::Done(Done { sessions, events, pseudonym, .. }) = &erased {
+        tx.execute("INSERT INTO chore (name) VALUES (?1) ON CONFLICT DO NOTHING", [VACUUM])?;
+        let pseudonym = pseudonym.clone();
+        tx.record(Entry::Erasure(Erasure { timestamp: now, pseudonym, sessions: *sessions, events: *events }));
+    }
+    Ok(erased)
+}
+
+fn erase_rows(tx: &Connection, guest: &GuestId, now: Timestamp) -> Result<Erased, StoreError> {
     let name = guest.as_str();
     let mut unfinished = tx.prepare(&format!("SELECT id FROM session WHERE guest_id = ?1 AND {}", UNFINISHED))?;
     let unfinished: Vec<_> =
@@ -117,9 +138,7 @@ fn erase(tx: &Tx<'_>, guest: &GuestId, now: Timestamp) -> Result<Erased, StoreEr
     if sessions + events + keys + plain_records.len() == 0 {
         return Ok(Erased::Unknown);
     }
-    tx.execute("INSERT INTO chore (name) VALUES (?1) ON CONFLICT DO NOTHING", [VACUUM])?;
     let (sessions, events) = (sessions as u64, events as u64);
-    tx.record(Entry::Erasure(Erasure { timestamp: now, pseudonym: pseudonym.clone(), sessions, events }));
     Ok(Erased::Done(Done { sessions, events, untold, pseudonym, plain_records, bytes_gone: false }))
 }
 

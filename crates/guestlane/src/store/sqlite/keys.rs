@@ -94,7 +94,7 @@ impl Sqlite {
         set.await.map(drop)
     }
 
-    pub(crate) async fn secret_or(&self, name: &'static str, new: Option<Vec<u8>>) -> Result<Option<Vec<u8>>, StoreError> {
+    pub(crate) async fn secret_or(&self, name: String, new: Option<Vec<u8>>) -> Result<Option<Vec<u8>>, StoreError> {
         let kept = self.writer.run(move |connection| {
             if let Some(new) = new {
                 connection

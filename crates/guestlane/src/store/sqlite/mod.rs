@@ -7,6 +7,7 @@ mod calls;
 mod changes;
 mod counters;
 mod deliveries;
+mod endpoints;
 mod guests;
 mod keys;
 mod migrations;

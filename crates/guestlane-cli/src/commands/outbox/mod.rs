@@ -1,16 +1,18 @@
 //! `guestlane outbox`: what the CRM was told, and what it was not.
 
-use std::process::ExitCode;
+mod endpoints;
+
+use std::{process::ExitCode, sync::Arc};
 
 use guestlane::{
     Clock, Timestamp,
-    outbox::{Crm, Event, Outbox as Deliverer},
+    outbox::{Endpoints, Event, KeyKind, Outbox as Deliverer},
     request::Invalid,
     store::{Delivery, DeliveryState, Replay},
 };
 use serde_json::json;
 
-use super::{look_at_state, open_state};
+use super::{confirm, confirm::Confirmed, look_at_state, span};
 use crate::{
     args::{Global, Outbox},
     screen, settings,
@@ -21,11 +23,16 @@ pub(crate) async fn run(global: &Global, args: &Outbox) -> anyhow::Result<ExitCo
         Outbox::List { state, limit } => list(global, state.as_deref(), *limit).await,
         Outbox::Show { id } => show(global, id).await,
         Outbox::Deliver => deliver(global).await,
-        Outbox::Replay { id, since, until, state, yes } => {
+        Outbox::Replay { id, since, until, state, confirmed } => {
             let replayed = which(id.as_deref(), since.as_deref(), until.as_deref(), state.as_deref())?;
-            replay(global, replayed, *yes || id.is_some()).await
+            replay(global, replayed, *confirmed).await
         }
-        Outbox::Secret => secret(global).await,
+        Outbox::Enable { endpoint } => endpoints::enable(global, *endpoint).await,
+        Outbox::Secret { endpoint, ed25519, rotate, overlap } => {
+            let kind = if *ed25519 { KeyKind::Ed25519 } else { KeyKind::Secret };
+            let overlap = span("--overlap", overlap)?;
+            endpoints::secret(global, *endpoint, kind, rotate.then_some(overlap)).await
+        }
     }
 }
 
@@ -44,8 +51,14 @@ async fn list(global: &Global, state: Option<&str>, limit: u32) -> anyhow::Resul
         DeliveryState::from_name(name).ok_or_else(invalid)
     };
     let state = state.map(parse).transpose()?;
-    let events = look_at_state(global).await?.store.events(state, None, limit).await?;
+    let opened = look_at_state(global).await?;
+    let events = opened.store.events(state, None, limit).await?;
     screen::note_of_limit(events.len(), limit);
+    // Bad settings of the CRM must not hide its events.
+    if let Ok(Some(crm)) = settings::load(global)?.crm() {
+        let endpoints: Vec<_> = Endpoints::new(&opened, Some(&crm))?.read().await?.into_iter().map(Arc::new).collect();
+        endpoints::note_of_disabled(&endpoints);
+    }
     if global.json {
         events.iter().for_each(|delivery| screen::json(&as_json(delivery)));
     } else if events.is_empty() {
@@ -89,11 +102,8 @@ async fn deliver(global: &Global) -> anyhow::Result<ExitCode> {
     let crm = settings.crm()?.ok_or_else(missing)?;
     let clock = Clock::system();
     let state = look_at_state(global).await?;
-    let secret = state.webhook_secret(crm.secret.as_ref()).await?;
-    let receiver = |url| Crm::new(url, crm.networks, secret.clone(), &crm.trust, clock.clone());
     let receivers_count = u32::try_from(crm.urls.len()).unwrap_or(u32::MAX);
-    let receivers = crm.urls.into_iter().map(receiver).collect::<Result<_, _>>()?;
-    let outbox = Deliverer::new(receivers, state.store.clone(), clock.clone());
+    let outbox = Deliverer::open(&state, &crm, clock.clone()).await?;
     state.store.make_events_due(clock.now()).await?;
     let mut round = outbox.deliver_due().await?;
     // A process that was killed holds its events for one lease more: worth waiting for.
@@ -112,6 +122,7 @@ async fn deliver(global: &Global) -> anyhow::Result<ExitCode> {
             screen::count(nobodys, "event")
         ));
     }
+    let disabled = endpoints::note_of_disabled(&outbox.endpoints());
     if global.json {
         screen::json(&json!({"delivered": round.delivered, "failed": round.failed, "dead": round.dead, "pending": left}));
     } else {
@@ -123,10 +134,11 @@ async fn deliver(global: &Global) -> anyhow::Result<ExitCode> {
             screen::note("`guestlane outbox list` tells why.");
         }
     }
-    Ok(if round.failed + round.dead == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let waits = disabled && left > nobodys;
+    Ok(if round.failed + round.dead == 0 && !waits { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn replay(global: &Global, replay: Replay, send: bool) -> anyhow::Result<ExitCode> {
+async fn replay(global: &Global, replay: Replay, confirmed: Confirmed) -> anyhow::Result<ExitCode> {
     let state = look_at_state(global).await?;
     let count = state.store.replayable(replay.clone()).await?;
     if let Replay::Event(id) = &replay
@@ -136,23 +148,22 @@ async fn replay(global: &Global, replay: Replay, send: bool) -> anyhow::Result<E
         let gone = || Invalid::new("ID", "is an event of a guest who was erased", "there is nothing left to send");
         return Err(if erased { gone() } else { unknown() }.into());
     }
-    if send && count > 0 {
-        let pending = state.store.replay(replay, Clock::system().now()).await?;
-        if global.json {
-            screen::json(&json!({"events": pending, "state": "pending"}));
-        } else {
-            let are = if pending == 1 { "is" } else { "are" };
-            let events = screen::count(pending as u64, "event");
-            screen::data(format!("{events} {are} pending again; `guestlane outbox deliver` sends what is pending now."));
-        }
-    } else if global.json {
-        screen::json(&json!({"events": count, "state": "unchanged"}));
-    } else if count == 0 {
+    if count == 0 {
         screen::note("There are no such events.");
-    } else {
-        screen::data(format!("{} would be sent again; add --yes to do it.", screen::count(count, "event")));
+        return Ok(confirm::done(global, json!({"events": 0}), []));
     }
-    Ok(ExitCode::SUCCESS)
+    if !confirmed.is_given() {
+        let line = format!(
+            "{} would be sent again, with the same id and the same body. Events that were delivered stay delivered at their receivers.",
+            screen::count(count, "event")
+        );
+        return Ok(confirm::preview(global, json!({"events": count}), [line]));
+    }
+    let pending = state.store.replay(replay, Clock::system().now()).await?;
+    let are = if pending == 1 { "is" } else { "are" };
+    let events = screen::count(pending as u64, "event");
+    let line = format!("{events} {are} pending again; `guestlane outbox deliver` sends what is pending now.");
+    Ok(confirm::done(global, json!({"events": pending}), [line]))
 }
 
 fn which(id: Option<&str>, since: Option<&str>, until: Option<&str>, state: Option<&str>) -> Result<Replay, Invalid> {
@@ -177,15 +188,4 @@ fn which(id: Option<&str>, since: Option<&str>, until: Option<&str>, state: Opti
         return Err(Invalid::new("--until", "is not after --since", "name the earlier time by --since"));
     }
     Ok(Replay::Written { since, until, state })
-}
-
-async fn secret(global: &Global) -> anyhow::Result<ExitCode> {
-    let given = settings::load(global)?.crm()?.and_then(|crm| crm.secret);
-    let secret = open_state(global).await?.webhook_secret(given.as_ref()).await?;
-    if global.json {
-        screen::json(&json!({"webhookSecret": secret.expose()}));
-    } else {
-        screen::data(secret.expose());
-    }
-    Ok(ExitCode::SUCCESS)
 }

@@ -1,0 +1,49 @@
+//! Commands that cannot be undone: without `--yes` they say what they would do, and do nothing.
+
+use std::process::ExitCode;
+
+use serde_json::Value;
+
+use crate::{args::Global, failure::USAGE, screen};
+
+/// Whether a command that cannot be undone does it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Args)]
+pub(crate) struct Confirmed {
+    /// Do it; without it, say what would happen
+    #[arg(long)]
+    yes: bool,
+}
+
+impl Confirmed {
+    /// Whether `--yes` was given.
+    pub(crate) fn is_given(self) -> bool {
+        self.yes
+    }
+}
+
+/// Says what would happen: `lines` for a person, `data` as JSON with `"done": false`. The exit code is that of wrong usage, so that a
+/// script does not go on as if it were done.
+pub(crate) fn preview(global: &Global, data: Value, lines: impl IntoIterator<Item = String>) -> ExitCode {
+    if global.json {
+        show(data, false);
+    } else {
+        lines.into_iter().for_each(screen::data);
+    }
+    screen::note("Nothing was changed; add --yes to do it.");
+    ExitCode::from(USAGE)
+}
+
+/// Says what was done, as [`preview`] said it before, with `"done": true`.
+pub(crate) fn done(global: &Global, data: Value, lines: impl IntoIterator<Item = String>) -> ExitCode {
+    if global.json {
+        show(data, true);
+    } else {
+        lines.into_iter().for_each(screen::data);
+    }
+    ExitCode::SUCCESS
+}
+
+fn show(mut data: Value, done: bool) {
+    data["done"] = done.into();
+    screen::json(&data);
+}

@@ -1,0 +1,379 @@
+//! The webhook endpoints: the keys of each, and whether it is disabled. The settings give them, or the store keeps them.
+
+use std::{sync::Arc, time::Duration};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use guestlane_genesys::{Seam, Timestamp};
+use secrecy::SecretString;
+use tracing::warn;
+use url::Url;
+
+use super::keys::{EndpointKeys, InvalidKeys, KeyKind};
+use crate::{
+    audit::{ChangeAction, Entry},
+    error::Error,
+    lane::CrmSettings,
+    request::Invalid,
+    state::{State, count_seals},
+    store::{DisabledEndpoint, SealedPlace, SecretChange, Store},
+    token::MasterKey,
+};
+
+/// The one secret of all endpoints, as earlier versions kept it.
+const SHARED: &str = "the CRM's webhook secret";
+
+/// The names of the endpoints' own keys begin with it.
+const OWN: &str = "webhook endpoint ";
+
+/// How often a change of keys is tried again that another process was faster with.
+const TRIES: usize = 10;
+
+/// The longest time in which the key before signs, too.
+pub const MAX_OVERLAP: Duration = Duration::from_secs(90 * 24 * 3600);
+
+/// An endpoint: an address of `CRM_WEBHOOK_URL`.
+#[derive(Debug, Clone, Default)]
+pub struct Endpoint {
+    /// From 1, in their order.
+    pub number: u32,
+    /// What its events are signed with.
+    pub keys: EndpointKeys,
+    /// Since when it gets no events, because it answered 410 Gone.
+    pub disabled_at: Option<Timestamp>,
+}
+
+/// The endpoints of the settings, as they stand in the store.
+#[derive(Debug, Clone)]
+pub struct Endpoints {
+    addresses: Vec<String>,
+    given: Option<Vec<EndpointKeys>>,
+    /// Whether the settings name the endpoints. Without them there is one, which has no address yet.
+    are_named: bool,
+    store: Store,
+    master: Arc<MasterKey>,
+}
+
+impl Endpoints {
+    /// The endpoints of `crm`. Without settings there is one, so that its secret can be made before its address is known.
+    ///
+    /// # Errors
+    /// Where the secrets of the settings do not fit their addresses.
+    pub fn new(state: &State, crm: Option<&CrmSettings>) -> Result<Self, Error> {
+        let urls = crm.map(|crm| crm.urls.as_slice()).unwrap_or_default();
+        let secret = crm.and_then(|crm| crm.secret.as_ref());
+        let given = secret.map(|secret| EndpointKeys::given(secret, urls.len())).transpose().map_err(|error| invalid(&error))?;
+        let addresses = if urls.is_empty() { vec![String::new()] } else { urls.iter().map(digest_of).collect() };
+        let (store, master) = (state.store.clone(), Arc::clone(&state.master));
+        Ok(Self { addresses, given, are_named: !urls.is_empty(), store, master })
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u32 {
+        u32::try_from(self.addresses.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether one secret of the settings is that of several endpoints, each of which could sign for the others.
+    fn share_a_secret(&self) -> bool {
+        let Some([first, others @ ..]) = self.given.as_deref() else { return false };
+        let text = |keys: &EndpointKeys| keys.secret().map(|secret| secret.expose().to_owned());
+        others.iter().any(|keys| text(keys) == text(first))
+    }
+
+    /// Makes the secrets that are missing, and reads all.
+    ///
+    /// A store of an earlier version has one secret for all: each endpoint of the settings begins with that one, so that no receiver
+    /// notices the change. A process that dies meanwhile leaves it to the next one, because the store says last that each has its own.
+    ///
+    /// # Errors
+    /// Where the store fails, or its secrets cannot be opened.
+    pub async fn open(&self) -> Result<Vec<Endpoint>, Error> {
+        if self.share_a_secret() {
+            warn!(
+                "CRM_WEBHOOK_SECRET is the same for several webhook endpoints, so that each of them can sign events for the others; \
+                 give each its own, in the order of CRM_WEBHOOK_URL"
+            );
+        }
+        if self.given.is_none() {
+            let shared = self.shared().await?;
+            for number in 1..=self.count() {
+                self.complete(number, KeyKind::Secret, shared.as_ref()).await?;
+            }
+            if shared.is_some() && self.are_named {
+                self.store.set_endpoint_secrets().await?;
+            }
+        }
+        self.store.seams.pass(Seam::WebhookSecretStored).await;
+        self.read().await
+    }
+
+    async fn shared(&self) -> Result<Option<SecretString>, Error> {
+        if self.store.has_endpoint_secrets().await? {
+            return Ok(None);
+        }
+        let Some(sealed) = self.store.secret_or(SHARED, None).await? else { return Ok(None) };
+        Ok(Some(String::from_utf8_lossy(&self.master.open(SHARED, &sealed)?).into_owned().into()))
+    }
+
+    /// Reads all as they stand, and changes nothing: an endpoint that no process has used yet has no keys.
+    ///
+    /// # Errors
+    /// Where the store fails, or its secrets cannot be opened.
+    pub async fn read(&self) -> Result<Vec<Endpoint>, Error> {
+        let disabled = self.store.disabled_endpoints().await?;
+        let mut kept = vec![EndpointKeys::default(); self.addresses.len()];
+        for sealed in self.store.sealed_keys().await? {
+            let SealedPlace::Secret(name) = &sealed.place else { continue };
+            let Some(number) = name.strip_prefix(OWN).and_then(|number| number.parse::<usize>().ok()) else { continue };
+            if let Some(keys) = number.checked_sub(1).and_then(|index| kept.get_mut(index)) {
+                *keys = self.opened(name, &sealed.bytes)?;
+            }
+        }
+        let endpoint = |((number, address), kept): ((u32, &String), EndpointKeys)| Endpoint {
+            number,
+            disabled_at: disabled.iter().find(|it| it.number == number && it.address == *address).map(|it| it.at),
+            keys: match self.given.as_ref().and_then(|given| given.get(number as usize - 1)) {
+                Some(given) => given.clone().with_ed25519_of(&kept),
+                None => kept,
+            },
+        };
+        Ok((1..).zip(&self.addresses).zip(kept).map(endpoint).collect())
+    }
+
+    /// Makes the Ed25519 key of an endpoint, where it has none: from then on its events have both signatures.
+    ///
+    /// # Errors
+    /// For a number that is no endpoint's; and where the store fails.
+    pub async fn add_ed25519(&self, number: u32) -> Result<(), Error> {
+        self.expect(number)?;
+        let is_given = self.given.as_ref().and_then(|given| given.get(number as usize - 1)?.public_key()).is_some();
+        if is_given { Ok(()) } else { self.complete(number, KeyKind::Ed25519, None).await }
+    }
+
+    /// Puts a fresh key in the place of an endpoint's current one, which signs for `overlap` more.
+    ///
+    /// # Errors
+    /// For a number that is no endpoint's, a key that the settings give, an overlap beyond [`MAX_OVERLAP`], and where too many earlier
+    /// keys still sign.
+    pub async fn rotate(&self, number: u32, kind: KeyKind, overlap: Duration, now: Timestamp) -> Result<(), Error> {
+        self.expect(number)?;
+        if overlap > MAX_OVERLAP {
+            return Err(Invalid::new("--overlap", "is longer than 90 days", "write it like 24h or 7d").into());
+        }
+        let given = self.given.as_ref().and_then(|given| given.get(number as usize - 1));
+        if given.is_some_and(|keys| kind == KeyKind::Secret || keys.public_key().is_some()) {
+            let fix = "write NEW,OLD there for this endpoint, restart, and leave OLD out once the receiver has NEW; \
+                 or leave the setting out to have secrets made and kept";
+            return Err(Invalid::new("CRM_WEBHOOK_SECRET", "is set, so that the key is not the store's to rotate", fix).into());
+        }
+        let shared = if kind == KeyKind::Secret { self.shared().await? } else { None };
+        self.complete(number, kind, shared.as_ref()).await?;
+        let detail = match kind {
+            KeyKind::Secret => format!("v1, overlap {} h", overlap.as_secs() / 3600),
+            KeyKind::Ed25519 => format!("v1a, overlap {} h", overlap.as_secs() / 3600),
+        };
+        let record = Entry::change(ChangeAction::WebhookKeyRotated, number.to_string(), Some(detail), now);
+        self.change(number, Some(record), |keys| keys.rotated(kind, overlap, now).map(Some)).await
+    }
+
+    /// Enables an endpoint that was disabled. Returns whether it was.
+    ///
+    /// # Errors
+    /// For a number that is no endpoint's; and where the store fails.
+    pub async fn enable(&self, number: u32) -> Result<bool, Error> {
+        self.expect(number)?;
+        Ok(self.store.enable_endpoint(number).await?)
+    }
+
+    /// Disables an endpoint. Returns whether it was enabled before.
+    pub(super) async fn disable(&self, number: u32, now: Timestamp) -> Result<bool, Error> {
+        let address = self.expect(number)?.clone();
+        Ok(self.store.disable_endpoint(DisabledEndpoint { number, address, at: now }).await?)
+    }
+
+    fn expect(&self, number: u32) -> Result<&String, Error> {
+        let known = number.checked_sub(1).and_then(|index| self.addresses.get(index as usize));
+        known.ok_or_else(|| {
+            let reason = match (self.are_named, self.count()) {
+                (false, _) => "names an endpoint beyond the first, and CRM_WEBHOOK_URL is not set".to_owned(),
+                (true, 1) => "is no endpoint: CRM_WEBHOOK_URL names one".to_owned(),
+                (true, count) => format!("is no endpoint: CRM_WEBHOOK_URL names {count}"),
+            };
+            Invalid::new("the endpoint's number", reason, "count from 1, in the order of CRM_WEBHOOK_URL").into()
+        })
+    }
+
+    async fn complete(&self, number: u32, kind: KeyKind, first: Option<&SecretString>) -> Result<(), Error> {
+        self.change(number, None, |keys| keys.completed(kind, first)).await
+    }
+
+    /// Changes the keys that the store keeps for an endpoint, unless `change` finds nothing to do.
+    async fn change(
+        &self,
+        number: u32,
+        record: Option<Entry>,
+        change: impl Fn(&EndpointKeys) -> Result<Option<EndpointKeys>, InvalidKeys>,
+    ) -> Result<(), Error> {
+        let name = format!("{OWN}{number}");
+        for _ in 0..TRIES {
+            let before = self.store.secret_or(&name, None).await?;
+            let keys = before.as_deref().map(|sealed| self.opened(&name, sealed)).transpose()?.unwrap_or_default();
+            let Some(keys) = change(&keys).map_err(|error| invalid(&error))? else { return Ok(()) };
+            let after = self.master.seal(&name, &keys.to_store())?;
+            count_seals(&self.store, &self.master).await;
+            let is_there = match before {
+                None => self.store.secret_or(&name, Some(after.clone())).await?.as_ref() == Some(&after),
+                Some(before) => {
+                    let change = SecretChange { name: name.clone(), before, after, record: record.clone() };
+                    self.store.replace_secret(change).await?
+                }
+            };
+            if is_there {
+                return Ok(());
+            }
+        }
+        let fix = "run the same command again when no other process changes the keys of the endpoint";
+        Err(Invalid::new(format!("the keys of {name}"), "changed again and again meanwhile", fix).into())
+    }
+
+    fn opened(&self, name: &str, sealed: &[u8]) -> Result<EndpointKeys, Error> {
+        let opened = self.master.open(name, sealed)?;
+        EndpointKeys::from_store(&opened).map_err(|_| crate::store::StoreError::Row("secret.sealed").into())
+    }
+}
+
+fn invalid(error: &InvalidKeys) -> Error {
+    let fix = match error {
+        InvalidKeys::StillSigning(_) => "wait until then, or end the earlier ones at once: --overlap 0h",
+        _ => "leave it out to have secrets made and kept (`guestlane outbox secret`), or write one entry for each address",
+    };
+    Invalid::new("CRM_WEBHOOK_SECRET", error.to_string(), fix).into()
+}
+
+/// Identifies an address without repeating it.
+fn digest_of(url: &Url) -> String {
+    let hash = digest(&SHA256, url.as_str().as_bytes());
+    hash.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use guestlane_genesys::{Clock, ManualClock, Trust};
+
+    use super::*;
+    use crate::{
+        outbox::{Networks, WebhookSecret},
+        state::Places,
+    };
+
+    const NOW: Timestamp = Timestamp::from_unix_micros(1_795_361_029_000_000);
+
+    async fn state(directory: &std::path::Path) -> State {
+        let clock: Clock = ManualClock::new(NOW).into();
+        State::open(&Places::in_directory(directory), &clock).await.unwrap()
+    }
+
+    fn crm(endpoints: usize, secret: Option<&str>) -> CrmSettings {
+        let urls = (0..endpoints).map(|number| format!("https://crm.example/{number}").parse().unwrap()).collect();
+        CrmSettings { urls, secret: secret.map(|text| text.to_owned().into()), networks: Networks::Public, trust: Trust::System }
+    }
+
+    async fn secrets(state: &State, endpoints: usize) -> Vec<String> {
+        let open = Endpoints::new(state, Some(&crm(endpoints, None))).unwrap().open().await.unwrap();
+        open.iter().map(|endpoint| endpoint.keys.secret().unwrap().expose().to_owned()).collect()
+    }
+
+    /// The one secret that an earlier version kept.
+    async fn keep_shared(state: &State) -> String {
+        use secrecy::ExposeSecret;
+
+        let text = WebhookSecret::generate().unwrap();
+        let sealed = state.master.seal(SHARED, text.expose_secret().as_bytes()).unwrap();
+        state.store.secret_or(SHARED, Some(sealed)).await.unwrap();
+        text.expose_secret().to_owned()
+    }
+
+    #[tokio::test]
+    async fn each_endpoint_has_a_secret_of_its_own_that_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = state(directory.path()).await;
+        let made = secrets(&state, 3).await;
+        assert!(made[0] != made[1] && made[1] != made[2] && made[0] != made[2]);
+        assert_eq!(secrets(&state, 3).await, made);
+        assert_eq!(secrets(&state, 2).await, made[..2]);
+    }
+
+    #[tokio::test]
+    async fn endpoints_of_an_earlier_version_keep_the_shared_secret_and_later_ones_get_their_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = state(directory.path()).await;
+        let shared = keep_shared(&state).await;
+        // The first process died after one of three endpoints.
+        let all = Endpoints::new(&state, Some(&crm(3, None))).unwrap();
+        all.complete(1, KeyKind::Secret, Some(&shared.clone().into())).await.unwrap();
+        assert_eq!(secrets(&state, 3).await, vec![shared.clone(); 3]);
+        let later = secrets(&state, 4).await;
+        assert_eq!(later[..3], vec![shared.clone(); 3]);
+        assert_ne!(later[3], shared);
+        all.rotate(2, KeyKind::Secret, Duration::ZERO, NOW).await.unwrap();
+        let rotated = secrets(&state, 4).await;
+        assert_eq!((&rotated[0], &rotated[2], &rotated[3]), (&shared, &shared, &later[3]));
+        assert_ne!(rotated[1], shared);
+    }
+
+    #[tokio::test]
+    async fn a_secret_shown_before_the_address_is_known_leaves_the_shared_one_to_all_endpoints() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = state(directory.path()).await;
+        let shared = keep_shared(&state).await;
+        let open = Endpoints::new(&state, None).unwrap().open().await.unwrap();
+        assert_eq!(open[0].keys.secret().unwrap().expose(), shared);
+        assert_eq!(secrets(&state, 2).await, vec![shared; 2]);
+    }
+
+    #[tokio::test]
+    async fn two_processes_that_rotate_at_once_both_leave_their_secrets() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = state(directory.path()).await;
+        let endpoints = Endpoints::new(&state, Some(&crm(1, None))).unwrap();
+        endpoints.open().await.unwrap();
+        let day = Duration::from_secs(86_400);
+        let rotate = || endpoints.rotate(1, KeyKind::Secret, day, NOW);
+        let (one, other) = tokio::join!(rotate(), rotate());
+        assert!(one.is_ok() && other.is_ok());
+        let keys = endpoints.read().await.unwrap().remove(0).keys;
+        assert_eq!(keys.sign("msg_1", NOW, b"{}").split(' ').count(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_secret_of_the_settings_is_not_rotated_and_a_kept_key_pair_signs_beside_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = state(directory.path()).await;
+        let given = crm(1, Some("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="));
+        let endpoints = Endpoints::new(&state, Some(&given)).unwrap();
+        let refused = endpoints.rotate(1, KeyKind::Secret, Duration::ZERO, NOW).await.unwrap_err().to_string();
+        assert!(refused.contains("CRM_WEBHOOK_SECRET"), "{refused}");
+        endpoints.add_ed25519(1).await.unwrap();
+        let keys = endpoints.open().await.unwrap().remove(0).keys;
+        assert!(keys.sign("msg_1", NOW, b"{}").contains(" v1a,") && keys.public_key().is_some());
+        // Without the setting, the endpoint gets a secret beside the key pair.
+        let kept = Endpoints::new(&state, Some(&crm(1, None))).unwrap().open().await.unwrap().remove(0).keys;
+        assert!(kept.secret().is_some() && kept.public_key() == keys.public_key());
+    }
+
+    #[tokio::test]
+    async fn a_disabled_endpoint_is_enabled_by_a_person_or_another_address() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = state(directory.path()).await;
+        let endpoints = Endpoints::new(&state, Some(&crm(2, None))).unwrap();
+        assert!(endpoints.disable(2, NOW).await.unwrap());
+        assert!(!endpoints.disable(2, NOW + Duration::from_secs(9)).await.unwrap(), "it is disabled already");
+        let disabled = |open: Vec<Endpoint>| open.into_iter().map(|endpoint| endpoint.disabled_at).collect::<Vec<_>>();
+        assert_eq!(disabled(endpoints.open().await.unwrap()), [None, Some(NOW)]);
+        let mut moved = crm(2, None);
+        moved.urls[1] = "https://crm.example/elsewhere".parse().unwrap();
+        assert_eq!(disabled(Endpoints::new(&state, Some(&moved)).unwrap().open().await.unwrap()), [None, None]);
+        assert!(endpoints.enable(2).await.unwrap() && !endpoints.enable(2).await.unwrap());
+        assert_eq!(disabled(endpoints.open().await.unwrap()), [None, None]);
+        assert!(endpoints.enable(3).await.is_err() && endpoints.enable(0).await.is_err());
+    }
+}

@@ -1,0 +1,327 @@
+//! The keys that sign the events of one endpoint, and their rotation.
+
+use std::time::Duration;
+
+use guestlane_genesys::Timestamp;
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::sign::{WebhookKeyPair, WebhookSecret};
+
+/// How many keys sign for one endpoint at once, at the most: each of them is one more signature in the header.
+const MAX_KEYS: usize = 6;
+
+/// The signature that a key makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyKind {
+    /// `v1`: HMAC-SHA-256 under a secret that the receiver has, too.
+    Secret,
+    /// `v1a`: Ed25519. The receiver has the public key alone.
+    Ed25519,
+}
+
+impl KeyKind {
+    /// A fresh key.
+    fn generate(self) -> Result<SecretString, InvalidKeys> {
+        match self {
+            Self::Secret => WebhookSecret::generate().map_err(|_| InvalidKeys::NotMade),
+            Self::Ed25519 => WebhookKeyPair::generate().map_err(|_| InvalidKeys::NotMade),
+        }
+    }
+}
+
+/// The keys cannot be used. No text of a key is repeated.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidKeys {
+    /// A text in the settings is no key.
+    #[error("has a text in place {0} that is neither whsec_ and the base64 of 24 to 64 bytes nor whsk_ and that of a key pair")]
+    Malformed(usize),
+    /// There is neither one entry nor one for each endpoint.
+    #[error("has {found} entries for {endpoints} webhook addresses")]
+    Count {
+        /// Entries with spaces between.
+        found: usize,
+        /// Addresses.
+        endpoints: usize,
+    },
+    /// An entry has more keys than sign at once.
+    #[error("has more than {MAX_KEYS} keys for one endpoint")]
+    TooMany,
+    /// An entry has no secret that makes `v1` signatures.
+    #[error("has no whsec_ secret in place {0}, and every endpoint has one")]
+    NoSecret(usize),
+    /// Earlier keys still sign.
+    #[error("has {MAX_KEYS} keys that sign already, until {0}")]
+    StillSigning(Timestamp),
+    /// What the store keeps is not what this version writes.
+    #[error("cannot be read")]
+    Unreadable,
+    /// The random number generator failed.
+    #[error("could not be made: there are no random numbers")]
+    NotMade,
+}
+
+#[derive(Debug, Clone)]
+enum Key {
+    Secret(Box<WebhookSecret>),
+    Ed25519(WebhookKeyPair),
+}
+
+impl Key {
+    fn parse(text: &SecretString) -> Option<Self> {
+        if text.expose_secret().starts_with("whsk_") {
+            return WebhookKeyPair::parse(text).ok().map(Self::Ed25519);
+        }
+        WebhookSecret::parse(text).ok().map(|secret| Self::Secret(Box::new(secret)))
+    }
+
+    fn kind(&self) -> KeyKind {
+        match self {
+            Self::Secret(_) => KeyKind::Secret,
+            Self::Ed25519(_) => KeyKind::Ed25519,
+        }
+    }
+
+    fn text(&self) -> &str {
+        match self {
+            Self::Secret(secret) => secret.expose(),
+            Self::Ed25519(pair) => pair.expose(),
+        }
+    }
+}
+
+/// A key, and the moment at which it signs no more.
+#[derive(Debug, Clone)]
+struct Timed {
+    key: Key,
+    until: Option<Timestamp>,
+}
+
+/// The keys that sign the events of one endpoint. The first one of a kind is the current one; the others are those before, which sign
+/// too until the receiver has changed over.
+#[derive(Debug, Clone, Default)]
+pub struct EndpointKeys(Vec<Timed>);
+
+/// As the store keeps it, sealed.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    keys: Vec<KeptKey>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct KeptKey {
+    key: String,
+    /// Microseconds since the Unix epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    until: Option<i64>,
+}
+
+impl EndpointKeys {
+    /// Reads `CRM_WEBHOOK_SECRET`: entries with spaces between, one for each endpoint in their order. An entry is one key, or several
+    /// with commas between, of which the first one of a kind is the current one. A single entry is that of all endpoints.
+    ///
+    /// # Errors
+    /// See [`InvalidKeys`].
+    pub fn given(text: &SecretString, endpoints: usize) -> Result<Vec<Self>, InvalidKeys> {
+        let entries: Vec<&str> = text.expose_secret().split_whitespace().collect();
+        if entries.len() != 1 && entries.len() != endpoints {
+            return Err(InvalidKeys::Count { found: entries.len(), endpoints });
+        }
+        let keys = (1..).zip(&entries).map(|(place, entry)| Self::entry(place, entry)).collect::<Result<Vec<_>, _>>()?;
+        Ok(match &keys[..] {
+            [shared] => vec![shared.clone(); endpoints],
+            _ => keys,
+        })
+    }
+
+    fn entry(place: usize, entry: &str) -> Result<Self, InvalidKeys> {
+        let parse = |text: &str| Key::parse(&text.to_owned().into()).ok_or(InvalidKeys::Malformed(place));
+        let keys = entry.split(',').map(parse).collect::<Result<Vec<_>, _>>()?;
+        if keys.len() > MAX_KEYS {
+            return Err(InvalidKeys::TooMany);
+        }
+        if !keys.iter().any(|key| key.kind() == KeyKind::Secret) {
+            return Err(InvalidKeys::NoSecret(place));
+        }
+        Ok(Self(keys.into_iter().map(|key| Timed { key, until: None }).collect()))
+    }
+
+    /// What [`to_store`](Self::to_store) wrote.
+    pub(super) fn from_store(bytes: &[u8]) -> Result<Self, InvalidKeys> {
+        let kept: Kept = serde_json::from_slice(bytes).map_err(|_| InvalidKeys::Unreadable)?;
+        let timed = |kept: KeptKey| {
+            let key = Key::parse(&kept.key.into()).ok_or(InvalidKeys::Unreadable)?;
+            Ok(Timed { key, until: kept.until.map(Timestamp::from_unix_micros) })
+        };
+        kept.keys.into_iter().map(timed).collect::<Result<_, _>>().map(Self)
+    }
+
+    pub(super) fn to_store(&self) -> Zeroizing<Vec<u8>> {
+        let kept = |timed: &Timed| KeptKey { key: timed.key.text().to_owned(), until: timed.until.map(Timestamp::unix_micros) };
+        let kept = Kept { keys: self.0.iter().map(kept).collect() };
+        serde_json::to_vec(&kept).unwrap_or_default().into()
+    }
+
+    /// With a key of that kind: `first`, or a fresh one. `None` where there is one already.
+    pub(super) fn completed(&self, kind: KeyKind, first: Option<&SecretString>) -> Result<Option<Self>, InvalidKeys> {
+        if self.current(kind).is_some() {
+            return Ok(None);
+        }
+        let text = first.cloned().map_or_else(|| kind.generate(), Ok)?;
+        let key = Key::parse(&text).filter(|key| key.kind() == kind).ok_or(InvalidKeys::Unreadable)?;
+        Ok(Some(Self([vec![Timed { key, until: None }], self.0.clone()].concat())))
+    }
+
+    /// With a fresh key of that kind; the one before signs for `overlap` more. Keys whose time is over are gone.
+    pub(super) fn rotated(&self, kind: KeyKind, overlap: Duration, now: Timestamp) -> Result<Self, InvalidKeys> {
+        let until = now + overlap;
+        let mut keys = self.0.clone();
+        for timed in keys.iter_mut().filter(|timed| timed.key.kind() == kind) {
+            timed.until = Some(timed.until.map_or(until, |earlier| earlier.min(until)));
+        }
+        keys.retain(|timed| timed.until.is_none_or(|until| until > now));
+        if keys.len() >= MAX_KEYS {
+            let first_end = keys.iter().filter_map(|timed| timed.until).min().unwrap_or(until);
+            return Err(InvalidKeys::StillSigning(first_end));
+        }
+        let key = Key::parse(&kind.generate()?).ok_or(InvalidKeys::NotMade)?;
+        keys.insert(0, Timed { key, until: None });
+        Ok(Self(keys))
+    }
+
+    /// With the Ed25519 keys of `kept`, where these are the settings' and have none.
+    pub(super) fn with_ed25519_of(mut self, kept: &Self) -> Self {
+        if self.current(KeyKind::Ed25519).is_none() {
+            self.0.extend(kept.0.iter().filter(|timed| timed.key.kind() == KeyKind::Ed25519).cloned());
+        }
+        self
+    }
+
+    /// The value of `webhook-signature`: one signature for each key that signs now, with spaces between.
+    pub fn sign(&self, id: &str, now: Timestamp, body: &[u8]) -> String {
+        let sign = |timed: &Timed| match &timed.key {
+            Key::Secret(secret) => secret.sign(id, now, body),
+            Key::Ed25519(pair) => pair.sign(id, now, body),
+        };
+        self.signing(now).map(sign).collect::<Vec<_>>().join(" ")
+    }
+
+    fn signing(&self, now: Timestamp) -> impl Iterator<Item = &Timed> {
+        self.0.iter().filter(move |timed| timed.until.is_none_or(|until| until > now))
+    }
+
+    fn current(&self, kind: KeyKind) -> Option<&Key> {
+        self.0.iter().map(|timed| &timed.key).find(|key| key.kind() == kind)
+    }
+
+    /// The current secret, `whsec_…`.
+    pub fn secret(&self) -> Option<&WebhookSecret> {
+        match self.current(KeyKind::Secret) {
+            Some(Key::Secret(secret)) => Some(secret),
+            Some(Key::Ed25519(_)) | None => None,
+        }
+    }
+
+    /// The current public key of Ed25519 signatures, `whpk_…`, where the endpoint has one.
+    pub fn public_key(&self) -> Option<String> {
+        match self.current(KeyKind::Ed25519) {
+            Some(Key::Ed25519(pair)) => Some(pair.public_key()),
+            Some(Key::Secret(_)) | None => None,
+        }
+    }
+
+    /// When the last key of that kind before the current one stops signing; `None` where the current one signs alone.
+    pub fn earlier_until(&self, kind: KeyKind, now: Timestamp) -> Option<Timestamp> {
+        self.signing(now).filter(|timed| timed.key.kind() == kind).filter_map(|timed| timed.until).max()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo=";
+    const B: &str = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    const NOW: Timestamp = Timestamp::from_unix_micros(1_795_361_029_000_000);
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    fn given(text: &str, endpoints: usize) -> Result<Vec<EndpointKeys>, InvalidKeys> {
+        EndpointKeys::given(&text.to_owned().into(), endpoints)
+    }
+
+    fn signature(secret: &str, at: Timestamp) -> String {
+        standardwebhooks::Webhook::new(secret).unwrap().sign("msg_1", at.unix_seconds(), b"{}").unwrap()
+    }
+
+    #[test]
+    fn each_entry_of_the_setting_signs_for_its_own_endpoint() {
+        let keys = given(&format!("{A} {B},{A}"), 2).unwrap();
+        assert_eq!(keys[0].sign("msg_1", NOW, b"{}"), signature(A, NOW));
+        assert_eq!(keys[1].sign("msg_1", NOW, b"{}"), format!("{} {}", signature(B, NOW), signature(A, NOW)));
+        assert_eq!(keys[1].secret().unwrap().expose(), B);
+        let shared = given(A, 2).unwrap();
+        assert_eq!(shared.iter().map(|keys| keys.sign("msg_1", NOW, b"{}")).collect::<Vec<_>>(), vec![signature(A, NOW); 2]);
+    }
+
+    #[test]
+    fn a_setting_that_fits_no_endpoints_is_refused_without_its_text() {
+        let many = [A; 7].join(",");
+        let pair = WebhookKeyPair::generate().unwrap();
+        for (text, endpoints, reason) in [
+            (format!("{A} {B}"), 3, "2 entries for 3"),
+            (format!("{A} {B}"), 1, "2 entries for 1"),
+            (format!("{A} hush"), 2, "in place 2"),
+            (format!("{A},"), 1, "in place 1"),
+            (many, 1, "more than 6"),
+            (pair.expose_secret().to_owned(), 1, "no whsec_ secret in place 1"),
+        ] {
+            let error = given(&text, endpoints).unwrap_err().to_string();
+            assert!(error.contains(reason) && !error.contains("hush") && !error.contains(A), "{error}");
+        }
+    }
+
+    #[test]
+    fn both_secrets_sign_until_the_overlap_ends() {
+        let old = given(A, 1).unwrap().remove(0);
+        let new = old.rotated(KeyKind::Secret, DAY, NOW).unwrap();
+        let new = EndpointKeys::from_store(&new.to_store()).unwrap();
+        let secret = new.secret().unwrap().expose().to_owned();
+        assert_ne!(secret, A);
+        let last = NOW + DAY - Duration::from_micros(1);
+        assert_eq!(new.sign("msg_1", last, b"{}"), format!("{} {}", signature(&secret, last), signature(A, last)));
+        assert_eq!(new.sign("msg_1", NOW + DAY, b"{}"), signature(&secret, NOW + DAY));
+        assert_eq!(new.earlier_until(KeyKind::Secret, NOW), Some(NOW + DAY));
+    }
+
+    #[test]
+    fn an_overlap_of_nothing_ends_the_earlier_secrets_at_once() {
+        let keys = given(A, 1).unwrap().remove(0).rotated(KeyKind::Secret, DAY, NOW).unwrap();
+        let keys = keys.rotated(KeyKind::Secret, Duration::ZERO, NOW).unwrap();
+        assert_eq!(keys.sign("msg_1", NOW, b"{}"), signature(keys.secret().unwrap().expose(), NOW));
+    }
+
+    #[test]
+    fn no_more_keys_sign_than_a_header_should_hold() {
+        let mut keys = given(A, 1).unwrap().remove(0);
+        for _ in 0..5 {
+            keys = keys.rotated(KeyKind::Secret, DAY, NOW).unwrap();
+        }
+        assert_eq!(keys.rotated(KeyKind::Secret, DAY, NOW).unwrap_err(), InvalidKeys::StillSigning(NOW + DAY));
+        assert!(keys.rotated(KeyKind::Secret, DAY, NOW + DAY).is_ok());
+    }
+
+    #[test]
+    fn an_ed25519_key_signs_beside_the_secret_and_rotates_by_itself() {
+        let keys = given(A, 1).unwrap().remove(0);
+        assert!(keys.public_key().is_none());
+        let keys = keys.completed(KeyKind::Ed25519, None).unwrap().unwrap();
+        assert!(keys.completed(KeyKind::Ed25519, None).unwrap().is_none(), "it has one");
+        let signatures = keys.sign("msg_1", NOW, b"{}");
+        assert!(signatures.contains("v1a,") && signatures.contains(&signature(A, NOW)), "{signatures}");
+        let rotated = keys.rotated(KeyKind::Ed25519, DAY, NOW).unwrap();
+        assert_ne!(rotated.public_key(), keys.public_key());
+        assert_eq!(rotated.secret().unwrap().expose(), A);
+        assert_eq!(rotated.sign("msg_1", NOW, b"{}").matches("v1a,").count(), 2);
+    }
+}

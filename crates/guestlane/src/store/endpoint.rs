@@ -1,0 +1,52 @@
+//! What the store keeps about webhook endpoints beside their events.
+
+use guestlane_genesys::Timestamp;
+
+use crate::audit::Entry;
+
+/// The name of the property that says that each endpoint has keys of its own.
+pub(super) const SECRETS: &str = "webhook_endpoint_secrets";
+
+/// An endpoint that gets no events until it is enabled again or has another address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DisabledEndpoint {
+    /// From 1, in the order of `CRM_WEBHOOK_URL`.
+    pub(crate) number: u32,
+    /// Identifies the address that was disabled: a digest, because a path or a query may be a secret.
+    pub(crate) address: String,
+    pub(crate) at: Timestamp,
+}
+
+impl DisabledEndpoint {
+    /// The names of the properties begin with it.
+    pub(super) const PREFIX: &str = "webhook_disabled ";
+
+    pub(super) fn name(number: u32) -> String {
+        format!("{}{number}", Self::PREFIX)
+    }
+
+    /// The value of the property.
+    pub(super) fn value(&self) -> String {
+        format!("{} {}", self.at.unix_micros(), self.address)
+    }
+
+    /// `None` for what this version does not write.
+    pub(super) fn read(name: &str, value: &str) -> Option<Self> {
+        let (at, address) = value.split_once(' ')?;
+        Some(Self {
+            number: name.strip_prefix(Self::PREFIX)?.parse().ok()?,
+            address: address.to_owned(),
+            at: Timestamp::from_unix_micros(at.parse().ok()?),
+        })
+    }
+}
+
+/// A sealed secret that takes the place of another one and of nothing else.
+#[derive(Debug, Clone)]
+pub(crate) struct SecretChange {
+    pub(crate) name: String,
+    pub(crate) before: Vec<u8>,
+    pub(crate) after: Vec<u8>,
+    /// What the audit log says of it, where that is a change of trust.
+    pub(crate) record: Option<Entry>,
+}
