@@ -74,7 +74,7 @@ impl Settings {
     }
 }
 
-/// The content without the line end that editors add.
+/// The content. White space at both ends, such as the line end that editors add, has no meaning, as in any setting.
 fn read(path: &Path) -> io::Result<String> {
     let invalid = |reason: &str| io::Error::new(io::ErrorKind::InvalidData, reason.to_owned());
     let file = File::open(path)?;
@@ -87,11 +87,7 @@ fn read(path: &Path) -> io::Result<String> {
     if text.len() as u64 > MAX_SECRET_FILE {
         return Err(invalid("it is larger than 64 KiB"));
     }
-    if let Some(line) = text.strip_suffix('\n') {
-        let length = line.strip_suffix('\r').unwrap_or(line).len();
-        text.truncate(length);
-    }
-    if text.is_empty() { Err(invalid("it is empty")) } else { Ok(text) }
+    if text.trim().is_empty() { Err(invalid("it is empty")) } else { Ok(text) }
 }
 
 #[cfg(test)]
@@ -115,10 +111,12 @@ mod tests {
     }
 
     #[test]
-    fn each_secret_is_read_from_its_file_without_one_line_end() {
+    fn each_secret_is_read_from_its_file_without_white_space_at_its_ends() {
         let directory = tempfile::tempdir().unwrap();
         for (secret, named) in SECRET_FILES {
-            for (content, value) in [("s3cret", "s3cret"), ("s3cret\n", "s3cret"), ("s3cret\r\n", "s3cret"), ("a\n\n", "a\n")] {
+            for (content, value) in
+                [("s3cret", "s3cret"), ("s3cret\n", "s3cret"), ("s3cret\r\n", "s3cret"), (" s3cret\n\n", "s3cret")]
+            {
                 let path = file(directory.path(), "secret", content.as_bytes(), 0o600);
                 let settings = read_with(&[(named, &path)], None).unwrap();
                 assert_eq!(settings.value(secret), Some(value), "{secret}");
