@@ -239,7 +239,8 @@ fn behind_a_pool_of_sessions_all_is_well_and_one_of_transactions_is_refused_befo
         assert_ne!(refused.code, 0, "{arguments:?}: {}{}", refused.stdout, refused.stderr);
         assert!(
             format!("{}{}", refused.stdout, refused.stderr).contains("pool_mode = session"),
-            "{arguments:?}: {}",
+            "{arguments:?}: {}{}",
+            refused.stdout,
             refused.stderr
         );
     }

@@ -95,7 +95,8 @@ async fn state(places: &Places, api: Option<&str>, clock: &Clock) -> Vec<Finding
             let result = format!("belongs to the platform at {platform}");
             return vec![Finding::bad("database", result).fix("choose another state directory for this platform: --state-dir")];
         }
-        Err(error @ (StoreError::Unreachable { .. } | StoreError::Postgres { .. })) => {
+        // A file that cannot be opened is looked at below, as a command would open it.
+        Err(error) if !matches!(error, StoreError::Open(..) | StoreError::Database(_)) => {
             let advice = Error::from(error).advice();
             return vec![Finding::bad("database", advice.cause).fix(advice.fix)];
         }
