@@ -86,7 +86,10 @@ fn an_endpoint_that_is_gone_is_told_of_and_enabled_again() {
     let waits = run(&["outbox", "deliver", "--json"]);
     assert_eq!((waits.code, &waits.json()["pending"]), (1, &1.into()), "{}", waits.stderr);
     assert!(waits.stderr.contains("guestlane outbox enable 1"), "{}", waits.stderr);
+    let looked = run(&["doctor"]).stdout;
+    assert!(looked.contains("warn  webhook endpoint 1: disabled since") && looked.contains("outbox enable 1"), "{looked}");
     assert!(run(&["outbox", "enable", "1"]).ok().stdout.contains("is enabled again"));
+    assert!(!run(&["doctor"]).stdout.contains("webhook endpoint"));
     assert!(run(&["outbox", "enable", "1"]).ok().stdout.contains("is not disabled"));
     assert_eq!(run(&["outbox", "deliver", "--json"]).ok().json()["delivered"], 1);
 }

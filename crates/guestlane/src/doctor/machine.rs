@@ -12,6 +12,8 @@ use crate::{
     config::Settings,
     disk,
     error::{Error, chain},
+    lane::CrmSettings,
+    outbox::{Endpoint, Endpoints},
     state::{Places, State},
     store::{Glance, Store, StoreError},
     token::KeyState,
@@ -35,7 +37,9 @@ pub(super) async fn examine(settings: &Settings, api: Option<&str>, clock: &Cloc
         room("disk of the audit log", &places.audit.path),
     ];
     findings.extend(exposed(&places.home));
-    findings.extend(state(&places, api, clock).await);
+    // Endpoints that cannot be used have a finding of their own.
+    let crm = settings.crm().ok().flatten();
+    findings.extend(state(&places, api, crm.as_ref(), clock).await);
     findings
 }
 
@@ -76,7 +80,7 @@ fn of_room(check: &str, place: PathBuf, free: u64) -> Finding {
     Finding::good(check, result)
 }
 
-async fn state(places: &Places, api: Option<&str>, clock: &Clock) -> Vec<Finding> {
+async fn state(places: &Places, api: Option<&str>, crm: Option<&CrmSettings>, clock: &Clock) -> Vec<Finding> {
     // A look that would bring the store up, or make its keys, is none.
     match Store::glance(&places.database).await {
         Ok(None) => {
@@ -113,7 +117,9 @@ async fn state(places: &Places, api: Option<&str>, clock: &Clock) -> Vec<Finding
             return vec![Finding::bad("database", chain(&error)).because(advice.cause).fix(advice.fix)];
         }
     };
-    vec![sessions(&state).await, events(&state).await, key(&state, clock)]
+    let mut findings = vec![sessions(&state).await, events(&state).await, key(&state, clock)];
+    findings.extend(disabled(&state, crm).await);
+    findings
 }
 
 async fn sessions(state: &State) -> Finding {
@@ -133,6 +139,22 @@ async fn events(state: &State) -> Finding {
         Ok(n) => Finding::warning("outbox", format!("{n} events wait")).fix("guestlane outbox deliver"),
         Err(error) => Finding::bad("outbox", chain(&error)).fix("check the disk and whether another process holds the database"),
     }
+}
+
+/// The endpoints that get no events because they answered 410 Gone.
+async fn disabled(state: &State, crm: Option<&CrmSettings>) -> Vec<Finding> {
+    let read = async { Endpoints::new(state, crm)?.read().await };
+    let endpoints = match read.await {
+        Ok(endpoints) => endpoints,
+        Err(error) => return vec![Finding::bad("webhook endpoints", chain(&error)).fix(error.advice().fix)],
+    };
+    let finding = |endpoint: &Endpoint| {
+        let since = endpoint.disabled_at?;
+        let result = format!("disabled since {since}: it answered 410 Gone, and its events wait");
+        let fix = format!("guestlane outbox enable {}, once its address takes events again", endpoint.number);
+        Some(Finding::warning(format!("webhook endpoint {}", endpoint.number), result).fix(fix))
+    };
+    endpoints.iter().filter_map(finding).collect()
 }
 
 fn key(state: &State, clock: &Clock) -> Finding {
