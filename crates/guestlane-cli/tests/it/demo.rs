@@ -26,6 +26,7 @@ fn the_demo_shows_guests_in_queues_one_lost_answer_survived_and_where_the_audit_
     {
         assert!(stdout.contains(part), "{part}\n{stdout}");
     }
+    assert_eq!(stderr, "", "a first look begins without a warning");
     assert!(stdout.contains("The audit log has 24 records, as they were written"), "{stdout}");
     // What it says last can be done.
     let directory = stdout.split_whitespace().last().unwrap();

@@ -4,6 +4,7 @@ mod serve;
 
 use std::{
     collections::{HashMap, HashSet},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -51,7 +52,9 @@ async fn pretend(faults: &[String]) -> anyhow::Result<Pretended> {
     let options = Options { crm_secret: Some(secrecy_text(&secret)), latency, faults, ..Options::default() };
     let client = options.clients.first().cloned().context("the simulator has no OAuth client")?;
     let simulator = Simulator::start(options).await?;
-    let directory = tempfile::Builder::new().prefix("guestlane-demo-").tempdir()?.keep();
+    // It has keys in it.
+    let mode = std::fs::Permissions::from_mode(0o700);
+    let directory = tempfile::Builder::new().prefix("guestlane-demo-").permissions(mode).tempdir()?.keep();
     let config = LaneConfig {
         credentials: Credentials {
             hosts: Hosts::one_origin(simulator.base_url().parse()?),
