@@ -193,6 +193,7 @@ fn an_outage_of_a_webhook_receiver_is_one_line_however_many_events_wait() {
     for guest in 0..20 {
         assert_eq!(served.create(&key, &json!({"guestId": format!("guest-{guest}")})).status, 201);
     }
+    served.says("webhook receiver 1");
     let log = std::sync::Arc::clone(&served.log);
     served.signal(Signal::SIGTERM);
     assert_eq!(served.ended(), 0);

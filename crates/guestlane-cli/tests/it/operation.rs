@@ -82,6 +82,7 @@ fn a_flood_of_requests_without_a_key_is_counted_and_logged_with_its_source_in_fe
         assert_eq!(ask(&served.address, "GET /v1/sessions", &headers, "").unwrap().status, 401);
     }
     assert_eq!(metric(&served.scrape(), "guestlane_authentication_failures_total"), 60.0);
+    served.says("authentication failed");
     let log = served.log.lock().unwrap().clone();
     let lines: Vec<_> = log.lines().filter(|line| line.contains("authentication failed")).collect();
     assert!((1..=30).contains(&lines.len()) && lines[0].contains("peer=127.0.0.1:"), "{log}");
@@ -125,7 +126,7 @@ fn a_database_that_hangs_makes_a_node_unready_and_leaves_it_alive() {
     let away = served.ask("GET", "/v1/sessions", &read, "", "");
     assert_eq!((away.status, away.json()["detail"].as_str()), (503, Some("the store failed")));
     assert!(!away.body.contains("127.0.0.1") && !away.body.contains("postgres"), "{}", away.body);
-    assert!(served.log.lock().unwrap().contains("requests are answered 503"));
+    served.says("requests are answered 503");
     proxy.mend();
     until_ready_is(&served, 200);
     let keys = office.command(&["keys", "export", "--format", "jwks"]).envs(settings).output().unwrap();

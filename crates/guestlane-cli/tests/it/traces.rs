@@ -133,6 +133,7 @@ fn a_collector_that_is_away_is_one_line_and_counted() {
         asked += 1;
         assert_eq!(served.create(&key, &json!({"guestId": format!("guest-{asked}")})).status, 201);
     }
+    served.says("trace collector");
     let log = served.log.lock().unwrap().clone();
     let told: Vec<_> = log.lines().filter(|line| line.contains("trace collector")).collect();
     assert!(told.len() == 1 && told[0].contains("an outage began"), "{told:?}");
