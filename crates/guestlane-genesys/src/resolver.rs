@@ -9,55 +9,52 @@ use std::{
     vec,
 };
 
-use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
+use hyper_util::client::legacy::connect::dns::Name;
 use tower_service::Service;
 
-/// The system's resolver, but for names of this machine.
-#[derive(Debug, Clone)]
-pub struct SystemResolver(GaiResolver);
-
-impl SystemResolver {
-    pub(crate) fn new() -> Self {
-        Self(GaiResolver::new())
-    }
-}
+/// The system's resolver, but for names of this machine: see [`lookup`].
+#[derive(Debug, Clone, Copy)]
+pub struct SystemResolver;
 
 impl Service<Name> for SystemResolver {
     type Response = vec::IntoIter<SocketAddr>;
     type Error = io::Error;
     type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.poll_ready(context)
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        if is_this_machine(name.as_str()) {
-            return Box::pin(async move { Ok(addresses_here(name.as_str()).await.into_iter()) });
-        }
-        let asking = self.0.call(name);
-        Box::pin(async { Ok(asking.await?.collect::<Vec<_>>().into_iter()) })
+        Box::pin(async move { Ok(lookup(name.as_str(), 0).await?.into_iter()) })
     }
 }
 
-/// Whether a name is one of this machine: `localhost`, or one under it.
-pub fn is_this_machine(name: &str) -> bool {
-    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
-    name == "localhost" || name.ends_with(".localhost")
-}
-
-/// The addresses of a name of this machine, each with port 0. What the system's resolver says
-/// counts only as far as it is loopback: plain http is sent there.
-pub async fn addresses_here(name: &str) -> Vec<SocketAddr> {
-    let asked = match name.eq_ignore_ascii_case("localhost") {
-        true => tokio::net::lookup_host((name, 0)).await.map(Iterator::collect).unwrap_or_default(),
+/// The addresses of a host. A name of this machine has loopback addresses alone: plain http is sent
+/// there, so what the system's resolver says of it counts only as far as it is loopback.
+///
+/// # Errors
+///
+/// The system's resolver knows no address, or fails.
+pub async fn lookup(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    if !is_this_machine(host) {
+        return Ok(tokio::net::lookup_host((host, port)).await?.collect());
+    }
+    let asked = match host.eq_ignore_ascii_case("localhost") {
+        true => tokio::net::lookup_host((host, port)).await.map(Iterator::collect).unwrap_or_default(),
         false => Vec::new(),
     };
     let mut here: Vec<_> = asked.into_iter().filter(|address: &SocketAddr| address.ip().is_loopback()).collect();
     if here.is_empty() {
-        here.push(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        here.push(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     }
-    here
+    Ok(here)
+}
+
+/// Whether a name is one of this machine: `localhost`, or one under it.
+fn is_this_machine(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+    name == "localhost" || name.ends_with(".localhost")
 }
 
 #[cfg(test)]
@@ -68,7 +65,7 @@ mod tests {
     async fn names_under_localhost_are_this_machine_whatever_the_system_says() {
         for name in ["localhost", "LOCALHOST", "localhost.", "crm.localhost", "Crm.LocalHost."] {
             assert!(is_this_machine(name), "{name}");
-            let addresses = SystemResolver::new().call(name.parse().unwrap()).await.unwrap().collect::<Vec<_>>();
+            let addresses = SystemResolver.call(name.parse().unwrap()).await.unwrap().collect::<Vec<_>>();
             assert!(!addresses.is_empty() && addresses.iter().all(|address| address.ip().is_loopback()), "{name}: {addresses:?}");
         }
         for name in ["localhost.example", "notlocalhost", "crm.example"] {

@@ -23,7 +23,8 @@ pub fn explain(error: &(dyn Error + 'static)) -> Option<String> {
     find(error).map(sentence)
 }
 
-fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+/// The failure of TLS that an error is, or that stands somewhere in its causes.
+pub fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(found) = error.downcast_ref::<rustls::Error>() {

@@ -144,7 +144,7 @@ pub(crate) enum Upgrade {
 impl Transport<SystemResolver> {
     /// Connects to whatever the system's resolver says. `limit` bounds each request with its answer.
     pub fn new(clock: Clock, limit: Duration, trust: &Trust) -> Result<Self, NoTrustRoots> {
-        Self::with_resolver(clock, limit, SystemResolver::new(), trust, Parsing::Strict)
+        Self::with_resolver(clock, limit, SystemResolver, trust, Parsing::Strict)
     }
 }
 

@@ -157,12 +157,6 @@ impl Problem {
         }
     }
 
-    /// The same kind of problem, without what only an operator should read.
-    #[must_use]
-    pub(crate) fn without_reason(self, detail: &str, fix: &str) -> Self {
-        Self { detail: detail.to_owned(), cause: detail.to_owned(), fix: fix.to_owned(), ..self }
-    }
-
     /// What it is.
     pub fn code(&self) -> &'static str {
         self.code

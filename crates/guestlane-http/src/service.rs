@@ -17,7 +17,7 @@ use guestlane::{
     error::Code,
     intake::Intake,
     request::QueueId,
-    store::{ReadLimits, Store},
+    store::{ReadLimits, Store, StoreError, log_failure},
 };
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -195,14 +195,16 @@ impl Service {
     pub(crate) fn problem(&self, error: impl Into<guestlane::Error>) -> Problem {
         let error = error.into();
         let problem = Problem::of(&error, self.clock().now());
-        if problem.code() != Code::StoreFailed.name() {
+        let about_the_request = matches!(&error, Error::Store(StoreError::Busy | StoreError::TooSlow(_)));
+        if problem.code() != Code::StoreFailed.name() || about_the_request {
             return problem;
         }
-        // The reason may name hosts and users of the database: it is for the operator, and logged once for all requests that meet it.
-        if let Some(left_out) = self.store_log.allow(self.clock().monotonic()) {
-            warn!(error = guestlane::error::chain(&error), left_out, "the store failed; requests are answered 503");
+        // The reason may name hosts and users of the database: it is for the operator. An outage has its own two lines in the log.
+        if self.store_log.allow(self.clock().monotonic()).is_some() {
+            log_failure(&error, "the store failed; requests are answered 503");
         }
-        problem.without_reason("the store failed", "send it again after so many seconds, under the same idempotency key")
+        let fix = "send it again after so many seconds, under the same idempotency key";
+        Problem::new(Code::StoreFailed, "the store failed", fix).after(1)
     }
 
     pub(crate) fn queue(&self) -> Option<QueueId> {
@@ -282,10 +284,7 @@ impl Service {
             let asked_at = self.clock().monotonic();
             match self.lane.store().api_keys().await {
                 Ok(keys) => self.keep_keys(ApiKeys::new(self.hash_key.clone(), keys), asked_at),
-                Err(error) => guestlane::store::log_failure(
-                    &error,
-                    "API keys could not be read again; after 30 seconds every request is refused",
-                ),
+                Err(error) => log_failure(&error, "API keys could not be read again; after 30 seconds every request is refused"),
             }
         }
     }
@@ -322,9 +321,7 @@ impl Service {
             }
             match self.lane.store().used_api_keys(new).await {
                 Ok(()) => written = used,
-                Err(error) => {
-                    guestlane::store::log_failure(&error, "when API keys were used could not be written; it is tried again")
-                }
+                Err(error) => log_failure(&error, "when API keys were used could not be written; it is tried again"),
             }
         }
     }

@@ -27,7 +27,6 @@ pub(crate) async fn run(global: &Global, args: &Serve) -> anyhow::Result<ExitCod
     let settings = load(global, args)?;
     log::set_level(&settings, "info", global.verbose)?;
     let service_settings = settings.service()?;
-    settings.traces()?;
     let config = settings.lane(false)?;
     if args.work {
         is_shared(&settings)?;
@@ -35,10 +34,7 @@ pub(crate) async fn run(global: &Global, args: &Serve) -> anyhow::Result<ExitCod
     raise_open_files();
     let lane = Lane::open(config, Clock::system()).await?;
     let service = Service::open(Arc::clone(&lane), &service_settings, settings.default_queue()?).await?;
-    let listening = Listening::bind(Arc::clone(&service), &service_settings).await.map_err(|error| match error {
-        CannotListen::Invalid(invalid) => anyhow::Error::new(invalid),
-        CannotListen::Socket(error) => anyhow::Error::new(error).context("the service's socket failed"),
-    })?;
+    let listening = Listening::bind(Arc::clone(&service), &service_settings).await.map_err(cannot_listen)?;
     let reload = {
         let (global, args, lane) = (global.clone(), args.clone(), Arc::clone(&lane));
         let certificate = listening.reload_handle();
@@ -65,6 +61,14 @@ pub(crate) async fn run(global: &Global, args: &Serve) -> anyhow::Result<ExitCod
     }
     served?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The setting that cannot be used, or the socket's own reason.
+pub(crate) fn cannot_listen(error: CannotListen) -> anyhow::Error {
+    match error {
+        CannotListen::Invalid(invalid) => anyhow::Error::new(invalid),
+        CannotListen::Socket(error) => anyhow::Error::new(error).context("the service's socket failed"),
+    }
 }
 
 fn load(global: &Global, args: &Serve) -> anyhow::Result<Settings> {

@@ -8,13 +8,14 @@ use guestlane::{
     intake::Intake,
     work::Work,
 };
-use guestlane_http::{
-    Service,
-    listen::{CannotListen, MetricsServer},
-};
+use guestlane_http::{Service, listen::MetricsServer};
 use serde_json::json;
 
-use super::{batch::queued::is_shared, close, serve::interrupted};
+use super::{
+    batch::queued::is_shared,
+    close,
+    serve::{cannot_listen, interrupted},
+};
 use crate::{
     args::{self, Global},
     log, screen, settings,
@@ -25,7 +26,6 @@ pub(crate) async fn run(global: &Global, args: &args::Work) -> anyhow::Result<Ex
     settings.add_flag(QUOTA, args.quota.clone());
     settings.add_flag(METRICS_LISTEN, args.metrics_listen.clone());
     log::set_level(&settings, "info", global.verbose)?;
-    settings.traces()?;
     is_shared(&settings)?;
     let service_settings = settings.service()?;
     // By default a worker has no listener: several may share a machine with a service.
@@ -33,26 +33,22 @@ pub(crate) async fn run(global: &Global, args: &args::Work) -> anyhow::Result<Ex
     let lane = Lane::open(settings.lane(false)?, Clock::system()).await?;
     let intake = Arc::new(Intake::new(Arc::clone(&lane), args.concurrency.map_or(Intake::CEILING, usize::from)));
     let service = Service::open(Arc::clone(&lane), &service_settings, settings.default_queue()?).await?;
-    let metrics = metrics.map(|address| bind(&service, address)).transpose()?;
-    let interrupted = interrupted()?;
+    let metrics = metrics.map(|address| MetricsServer::bind(&service, address)).transpose().map_err(cannot_listen)?;
+    let (draining, interrupted) = (Arc::clone(&service), interrupted()?);
+    let interrupted = async move {
+        interrupted.await;
+        draining.drain();
+    };
     // A program that reads this line may send a signal at once.
     tell(global, metrics.as_ref().map(MetricsServer::address));
     let working = tokio::spawn(Arc::clone(&service).work());
     Work::run(Arc::clone(&lane), intake, interrupted).await?;
-    service.drain();
     close(&lane).await;
     working.abort();
     if let Some(metrics) = metrics {
         metrics.end().await;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn bind(service: &Arc<Service>, address: SocketAddr) -> anyhow::Result<MetricsServer> {
-    MetricsServer::bind(service, address).map_err(|error| match error {
-        CannotListen::Invalid(invalid) => anyhow::Error::new(invalid),
-        CannotListen::Socket(error) => anyhow::Error::new(error).context("the listener of metrics failed"),
-    })
 }
 
 fn tell(global: &Global, metrics: Option<SocketAddr>) {

@@ -1,4 +1,4 @@
-//! What operators rely on: probes that are right at once, callers that cannot keep others out, an end that refuses nobody.
+//! Operation of the service: probes, limits for hostile callers, draining, metrics of a worker.
 
 use std::{
     io::{Read, Write},
@@ -126,7 +126,7 @@ fn a_database_that_hangs_makes_a_node_unready_and_leaves_it_alive() {
     let away = served.ask("GET", "/v1/sessions", &read, "", "");
     assert_eq!((away.status, away.json()["detail"].as_str()), (503, Some("the store failed")));
     assert!(!away.body.contains("127.0.0.1") && !away.body.contains("postgres"), "{}", away.body);
-    served.says("requests are answered 503");
+    served.says("an outage began");
     proxy.mend();
     until_ready_is(&served, 200);
     let keys = office.command(&["keys", "export", "--format", "jwks"]).envs(settings).output().unwrap();
@@ -136,7 +136,7 @@ fn a_database_that_hangs_makes_a_node_unready_and_leaves_it_alive() {
 }
 
 #[test]
-fn a_full_disk_makes_a_node_unready_until_there_is_room_and_loses_nobody() {
+fn a_full_disk_makes_a_node_unready_until_there_is_room_and_loses_no_session() {
     let office = Office::open(&["--quota", "off"]);
     office.register_keys();
     let key = office.api_key("sessions:write");
@@ -166,7 +166,7 @@ fn a_full_disk_makes_a_node_unready_until_there_is_room_and_loses_nobody() {
 
 /// A database that has become read-only, as a primary that was demoted, or a disk that is full for it.
 #[test]
-fn a_database_that_takes_no_writes_makes_a_node_unready_although_nobody_asks_for_a_session() {
+fn a_database_that_takes_no_writes_makes_an_idle_node_unready() {
     let server = Server::start();
     let url = schema_in(&server.url());
     let office = Office::open(&["--quota", "off"]);

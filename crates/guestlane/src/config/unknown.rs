@@ -1,7 +1,7 @@
 //! Environment variables that look like settings and are none: mostly misspelt ones, whose default
 //! would be used silently.
 
-use super::{DATABASE_URL, SETTINGS, Settings};
+use super::{SETTINGS, Settings};
 
 /// What the names of all settings begin with.
 const PREFIXES: [&str; 3] = ["GENESYS_", "GUESTLANE_", "CRM_"];
@@ -41,13 +41,8 @@ impl Settings {
 
 fn is_unknown(name: &str) -> bool {
     let upper = name.to_ascii_uppercase();
-    let known = |name: &str| SETTINGS.iter().any(|setting| setting.env == name);
-    let secret_file = name
-        .strip_suffix("_FILE")
-        .is_some_and(|name| SETTINGS.iter().any(|setting| setting.env == name && (setting.secret || name == DATABASE_URL)));
     PREFIXES.iter().any(|prefix| upper.starts_with(prefix))
-        && !known(name)
-        && !secret_file
+        && SETTINGS.iter().all(|setting| setting.env != name)
         && !name.starts_with("GUESTLANE_TEST_")
         && !is_of_kubernetes(name)
 }

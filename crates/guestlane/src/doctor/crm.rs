@@ -1,9 +1,9 @@
 //! The CRM: is it there, and may it be told. Nothing is sent to it.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use guestlane_genesys::{Clock, resolver};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use url::Url;
 
 use super::Finding;
@@ -35,14 +35,7 @@ async fn of_receiver(url: &Url, networks: Networks, clock: &Clock) -> Finding {
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
     let port = url.port_or_known_default().unwrap_or(443);
     let check = format!("crm {host}:{port}");
-    let lookup = async {
-        if !resolver::is_this_machine(&host) {
-            return lookup_host((host.as_str(), port)).await.map(Iterator::collect);
-        }
-        let here = resolver::addresses_here(&host).await;
-        Ok::<Vec<_>, std::io::Error>(here.into_iter().map(|address| (address.ip(), port).into()).collect())
-    };
-    let addresses: Vec<SocketAddr> = match clock.timeout(PATIENCE, lookup).await {
+    let addresses = match clock.timeout(PATIENCE, resolver::lookup(&host, port)).await {
         Ok(Ok(addresses)) => addresses,
         Ok(Err(error)) => {
             return Finding::bad(check, format!("its name cannot be resolved: {error}"))

@@ -6,13 +6,9 @@ use std::{
     time::Duration,
 };
 
-use guestlane_genesys::{Clock, pem};
-use rustls::{
-    crypto::aws_lc_rs::default_provider,
-    pki_types::{PrivateKeyDer, pem::PemObject},
-    sign::CertifiedKey,
-};
-use tokio::net::{TcpStream, lookup_host};
+use guestlane_genesys::{Clock, pem, resolver, tls_error};
+use rustls::{crypto::aws_lc_rs::default_provider, sign::CertifiedKey};
+use tokio::net::TcpStream;
 use url::Url;
 
 use super::Finding;
@@ -81,11 +77,10 @@ fn of_tls(files: &TlsFiles) -> Finding {
     };
     let chain = || {
         let chain = pem::certificates(&read(&files.cert)?).map_err(|error| format!("{} {error}", files.cert.display()))?;
-        let key = PrivateKeyDer::from_pem_slice(&read(&files.key)?)
-            .map_err(|_| format!("{} has no private key in PEM", files.key.display()))?;
+        let key = pem::private_key(&read(&files.key)?).map_err(|error| format!("{} {error}", files.key.display()))?;
         let count = chain.len();
         CertifiedKey::from_der(chain, key, &default_provider())
-            .map_err(|error| format!("{} does not belong to the certificate: {error}", files.key.display()))?;
+            .map_err(|error| format!("{}: {}", files.key.display(), tls_error::sentence(&error)))?;
         Ok::<_, String>(count)
     };
     match chain() {
@@ -99,7 +94,7 @@ async fn of_collector(collector: &Url, clock: &Clock) -> Finding {
     let host = collector.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
     let port = collector.port_or_known_default().unwrap_or(443);
     let check = format!("trace collector {host}:{port}");
-    let connecting = async { TcpStream::connect(lookup_host((host.as_str(), port)).await?.collect::<Vec<_>>().as_slice()).await };
+    let connecting = async { TcpStream::connect(resolver::lookup(&host, port).await?.as_slice()).await };
     let reason = match clock.timeout(CONNECT_TIMEOUT, connecting).await {
         Ok(Ok(_)) => return Finding::good(check, "takes connections; no span was sent"),
         Ok(Err(error)) => error.to_string(),
@@ -144,8 +139,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (one, other) = (certificate(directory.path(), "one"), certificate(directory.path(), "other"));
         assert_eq!(of_tls(&one).outcome, Outcome::Good, "{:?}", of_tls(&one));
+        let other_key = other.key.clone();
         let swapped = of_tls(&TlsFiles { key: other.key, ..one.clone() });
         assert!(swapped.outcome == Outcome::Bad && swapped.result.contains("does not belong"), "{swapped:?}");
+        // What the service refuses, doctor refuses: a file with two keys.
+        let both = fs::read_to_string(&one.key).unwrap() + &fs::read_to_string(&other_key).unwrap();
+        fs::write(directory.path().join("both.key"), both).unwrap();
+        let two = of_tls(&TlsFiles { key: directory.path().join("both.key"), ..one.clone() });
+        assert!(two.outcome == Outcome::Bad && two.result.contains("a second private key in line"), "{two:?}");
         let missing = of_tls(&TlsFiles { cert: directory.path().join("none"), ..one });
         assert!(missing.outcome == Outcome::Bad && missing.result.contains("No such file"), "{missing:?}");
     }

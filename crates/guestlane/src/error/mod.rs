@@ -454,7 +454,7 @@ fn database_fix(error: &StoreError) -> Option<&'static str> {
     match error {
         StoreError::Postgres { code: Some(code), message, .. } => match code.code() {
             "53300" => Some(
-                "raise max_connections, or the user's CONNECTION LIMIT, or run fewer processes: each uses up to six connections",
+                "raise max_connections, or the user's CONNECTION LIMIT, or run fewer processes: each uses up to seven connections",
             ),
             "53100" => Some("make room on the disk of the database"),
             "25006" => Some(READ_ONLY),

@@ -89,10 +89,7 @@ impl Service<Name> for VettingResolver {
     fn call(&mut self, name: Name) -> Self::Future {
         let networks = self.0;
         Box::pin(async move {
-            let addresses: Vec<_> = match resolver::is_this_machine(name.as_str()) {
-                true => resolver::addresses_here(name.as_str()).await,
-                false => tokio::net::lookup_host((name.as_str(), 0)).await?.collect(),
-            };
+            let addresses = resolver::lookup(name.as_str(), 0).await?;
             match addresses.iter().find(|address| !networks.allow(address.ip())) {
                 Some(_) => Err(io::Error::new(io::ErrorKind::PermissionDenied, NOT_PUBLIC)),
                 None => Ok(addresses.into_iter()),

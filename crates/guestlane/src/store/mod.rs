@@ -125,7 +125,7 @@ pub enum StoreError {
         at: String,
         /// Why.
         reason: String,
-        /// What of the certificate was refused.
+        /// The property of the certificate that was refused.
         distrust: Distrust,
     },
     /// A transaction that others were part of failed; nothing of it was kept.
@@ -214,7 +214,7 @@ impl From<tokio_postgres::Error> for StoreError {
     }
 }
 
-/// What of the database's certificate was refused.
+/// The property of the database's certificate that was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Distrust {
     /// No authority that is trusted has signed it.

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use tokio::sync::mpsc;
+
+use super::StoreError;
+
 /// See the constants.
 #[derive(Debug, Clone, Copy)]
 pub struct ReadLimits {
@@ -9,7 +13,7 @@ pub struct ReadLimits {
     pub(crate) waiting: usize,
     /// How long one read may take.
     pub(crate) timeout: Duration,
-    /// Whether a read is refused ([`StoreError::Busy`](super::StoreError::Busy)) when as many wait; else its caller waits for room.
+    /// Whether a read is refused ([`StoreError::Busy`]) when as many wait; else its caller waits for room.
     pub(crate) refuses: bool,
 }
 
@@ -22,4 +26,15 @@ impl ReadLimits {
 
     /// A read of a whole table, such as the verification of an audit log.
     pub const BULK: Self = Self { waiting: 16, timeout: Duration::from_secs(300), refuses: false };
+
+    /// Gives a question to the threads that read. Waits for room without a thread of the runtime, or refuses.
+    pub(super) async fn enqueue<Q>(self, questions: &mpsc::Sender<Q>, question: Q) -> Result<(), StoreError> {
+        if !self.refuses {
+            return questions.send(question).await.map_err(|_| StoreError::Closed);
+        }
+        questions.try_send(question).map_err(|full| match full {
+            mpsc::error::TrySendError::Full(_) => StoreError::Busy,
+            mpsc::error::TrySendError::Closed(_) => StoreError::Closed,
+        })
+    }
 }

@@ -41,7 +41,7 @@ pub(crate) struct Connection {
     runtime: Runtime,
     url: PostgresUrl,
     /// What each new connection is told first.
-    settings: &'static str,
+    settings: String,
     /// How long an answer may take.
     limit: Duration,
     open: Option<Open>,
@@ -85,13 +85,13 @@ pub(crate) type Asked<T> = Result<T, StoreError>;
 
 impl Connection {
     /// Opens nothing yet.
-    pub(crate) fn new(url: PostgresUrl, settings: &'static str, limit: Duration) -> Asked<Self> {
+    pub(crate) fn new(url: PostgresUrl, settings: impl Into<String>, limit: Duration) -> Asked<Self> {
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| StoreError::Unreachable { at: url.to_string(), reason: error.to_string() })?;
         Ok(Self {
             runtime,
             url,
-            settings,
+            settings: settings.into(),
             limit,
             open: None,
             give_up: REAL.monotonic() + PATIENCE,
@@ -137,7 +137,7 @@ impl Connection {
         if self.is_open() {
             return Ok(());
         }
-        let opening = open(&self.url, self.settings);
+        let opening = open(&self.url, &self.settings);
         let open = self.runtime.block_on(opening)?;
         self.last = Some(open.backend.clone());
         self.open = Some(open);
@@ -383,23 +383,15 @@ fn refused(url: &PostgresUrl, error: tokio_postgres::Error) -> StoreError {
 
 /// Why the server's certificate was refused, if it was: the same one is refused the next time.
 fn distrust(error: &tokio_postgres::Error) -> Option<Distrust> {
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        let tls = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()).or(error.downcast_ref());
-        if let Some(rustls::Error::InvalidCertificate(refused)) = tls {
-            use rustls::CertificateError::{
-                Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet, NotValidYetContext,
-            };
-            return Some(match refused {
-                NotValidForName | NotValidForNameContext { .. } => Distrust::Name,
-                Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. } => Distrust::Time,
-                _ => Distrust::Issuer,
-            });
-        }
-        cause = error.source();
-    }
-    None
+    use rustls::CertificateError::{
+        Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet, NotValidYetContext,
+    };
+    let rustls::Error::InvalidCertificate(refused) = tls_error::find(error)? else { return None };
+    Some(match refused {
+        NotValidForName | NotValidForNameContext { .. } => Distrust::Name,
+        Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. } => Distrust::Time,
+        _ => Distrust::Issuer,
+    })
 }
 
 async fn open(url: &PostgresUrl, settings: &str) -> Asked<Open> {

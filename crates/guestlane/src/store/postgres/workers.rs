@@ -22,11 +22,8 @@ type Question = Box<dyn FnOnce(&mut Connection) + Send>;
 const MARGIN: Duration = Duration::from_secs(2);
 
 /// The time limit as the server holds it: it also ends statements whose caller is gone.
-fn settings(limits: ReadLimits) -> &'static str {
-    match limits.timeout <= ReadLimits::CALLERS.timeout {
-        true => "SET statement_timeout = '5s'",
-        false => "SET statement_timeout = '300s'",
-    }
+fn settings(limits: ReadLimits) -> String {
+    format!("SET statement_timeout = {}", limits.timeout.as_millis())
 }
 
 /// Names the time limit where it was the reason.
@@ -109,13 +106,7 @@ impl Workers {
                 let _ = answer.send(work(connection).map_err(|error| in_time(error, limits)));
             }
         });
-        match limits.refuses {
-            true => self.questions.try_send(question).map_err(|full| match full {
-                mpsc::error::TrySendError::Full(_) => StoreError::Busy,
-                mpsc::error::TrySendError::Closed(_) => StoreError::Closed,
-            })?,
-            false => self.questions.send(question).await.map_err(|_| StoreError::Closed)?,
-        }
+        limits.enqueue(&self.questions, question).await?;
         answered.await.map_err(|_| StoreError::Closed)?
     }
 }

@@ -413,7 +413,7 @@ impl Thread {
     fn was_committed(&mut self) -> Option<bool> {
         let resolved = self.look_what_became();
         if let (Err(error), Some(books)) = (&resolved, &mut self.books) {
-            crate::store::log_failure(error, "what became of a transaction cannot be found out; its callers ask again");
+            crate::store::log_failure(error, "the result of a transaction is unknown; callers repeat their requests");
             books.log = None; // looked at again before anything else is written
         }
         resolved.ok()

@@ -343,13 +343,7 @@ impl Reader {
                 let _ = answer.send(question(connection).map_err(|error| in_time(error, limits)));
             }
         });
-        match limits.refuses {
-            true => self.questions.try_send(question).map_err(|full| match full {
-                mpsc::error::TrySendError::Full(_) => StoreError::Busy,
-                mpsc::error::TrySendError::Closed(_) => StoreError::Closed,
-            })?,
-            false => self.questions.send(question).await.map_err(|_| StoreError::Closed)?,
-        }
+        limits.enqueue(&self.questions, question).await?;
         answered.await.map_err(|_| StoreError::Closed)?
     }
 }
