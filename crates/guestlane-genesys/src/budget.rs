@@ -4,8 +4,9 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::clock::{Clock, Timestamp};
 
-/// Pays for calls that are made again because the platform did not answer well. Each first attempt earns a tenth of a repetition. A reserve
-/// and one a second on top see to it that a lonely session has its repetitions (R8).
+/// Pays for calls that are made again because the platform did not answer well. Each first attempt
+/// earns a tenth of a repetition. A reserve and one a second on top see to it that a lonely session
+/// has its repetitions (requirement R8, docs/requirements.md).
 #[derive(Debug)]
 pub struct RetryBudget {
     clock: Clock,

@@ -113,7 +113,8 @@ impl Refusal {
         self.code == "guest.token.expired"
     }
 
-    /// Whether the guest's session on the platform is over: expired, or not known any more (4006, 4007; reference, section 8.7).
+    /// Whether the guest's session on the platform is over: expired, or not known any more (4006,
+    /// 4007; docs/platform.md#guest-codes).
     pub fn is_over(&self) -> bool {
         matches!(self.code.strip_prefix(GUEST_CODE), Some("4006" | "4007"))
     }
@@ -147,7 +148,7 @@ pub enum Next {
     Stop,
 }
 
-/// R12's categories.
+/// The error categories of requirement R12 (docs/requirements.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Category {
     /// The guest token did not verify, or the platform refused it.
@@ -349,11 +350,11 @@ impl CallError {
 /// Which of the platform's operations a call is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Operation {
-    /// `POST /oauth/token`, or the brief's `/api/v2/oauth/token`
+    /// `POST /oauth/token`, or `/api/v2/oauth/token` on the surface `rest`
     Token,
     /// `GET /api/v2/routing/queues/{queueId}`
     Queue,
-    /// `POST /api/v2/externalcontacts/contacts`, as the brief has it
+    /// `POST /api/v2/externalcontacts/contacts` on the surface `rest`
     Contact,
     /// `POST /api/v2/externalcontacts/contacts/enrich`
     EnrichContact,
@@ -440,7 +441,8 @@ impl Operation {
         }
     }
 
-    /// The permissions of the public platform of which any one will do (`contract/rest.json`). The brief's calls have names of their own.
+    /// The permissions of the public platform of which any one will do (`contract/rest.json`). The
+    /// calls of the surface `rest` have other names (requirement R18, docs/requirements.md).
     pub fn permissions(self) -> &'static [&'static str] {
         match self {
             Self::Token | Self::FirstMessage | Self::Look => &[],

@@ -1,4 +1,5 @@
-//! The access token: one request for many waiters, renewed ahead of its expiry (R1).
+//! The access token: one request for many waiters, renewed ahead of its expiry (requirement R1,
+//! docs/requirements.md).
 
 use std::{
     sync::{
@@ -30,7 +31,8 @@ use crate::{
     transport::Transport,
 };
 
-/// With less than this left, a token is renewed in the background (R1).
+/// With less than this left, a token is renewed in the background (requirement R1,
+/// docs/requirements.md).
 const RENEW_AHEAD: Duration = Duration::from_secs(60);
 
 /// With less than this left, a token could expire on its way: nobody uses it any more.
@@ -336,7 +338,7 @@ impl TokenSource {
         let answer = answer.accepted(self.shared.clock.now(), false).map_err(|error| match error {
             // Here a 401 means that the credentials are wrong: renewing what we do not have yet would not help.
             CallError::Unauthorized(refusal) => CallError::Refused(refusal),
-            // The public platform throttles sign-ins by a 400 (reference, section 2).
+            // The public platform throttles sign-ins by a 400 (docs/platform.md#sign-in).
             CallError::Refused(refusal) if is_throttled(&refusal) => {
                 CallError::Throttled { retry_after: Some(THROTTLED_FOR), correlation_id: refusal.correlation_id }
             }

@@ -53,16 +53,18 @@ pub struct OAuthClient {
 /// How an access token is asked for: both by client credentials (RFC 6749, section 4.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SignIn {
-    /// The brief's: id and secret in the form, at `/api/v2/oauth/token`.
+    /// The surface `rest`: id and secret in the form, at `/api/v2/oauth/token` (requirement R1,
+    /// docs/requirements.md).
     Form,
-    /// The public platform's: id and secret by HTTP Basic, at `/oauth/token` of the login host (reference, section 2).
+    /// The public platform's: id and secret by HTTP Basic, at `/oauth/token` of the login host
+    /// (docs/platform.md#sign-in).
     Basic,
 }
 
 /// How patient calls are.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    /// R8.
+    /// Retries and their waits (requirement R8, docs/requirements.md).
     pub retry: RetryPolicy,
     /// Bound of one attempt with its answer.
     pub call_timeout: Duration,

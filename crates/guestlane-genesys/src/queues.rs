@@ -1,4 +1,4 @@
-//! `GET /api/v2/routing/queues/{queueId}` (R14).
+//! `GET /api/v2/routing/queues/{queueId}` (requirement R14, docs/requirements.md).
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;

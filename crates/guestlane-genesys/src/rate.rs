@@ -15,10 +15,10 @@ pub struct Rate {
 pub struct InvalidRate(String);
 
 impl Rate {
-    /// The brief's limit of the `rest` surface.
+    /// The limit of one OAuth client on the surface `rest` (requirement R9, docs/requirements.md).
     pub const REST: Self = Self { calls: 100, window: Duration::from_secs(1) };
 
-    /// The public platform's limit of one access token (reference, section 3.2).
+    /// The public platform's limit of one access token (docs/platform.md#rate-limits).
     pub const CLOUD: Self = Self { calls: 300, window: Duration::from_secs(60) };
 
     /// `off` is `None`.

@@ -1,4 +1,4 @@
-//! Where the public platform is: regions, and the hosts of each (reference, section 1).
+//! Where the public platform is: regions, and the hosts of each (docs/platform.md#hosts).
 
 use crate::base_url::{BaseUrl, InvalidBaseUrl};
 
@@ -54,7 +54,7 @@ pub struct Hosts {
 }
 
 impl Hosts {
-    /// Everything behind one origin: the brief's surface, the simulator, a gateway.
+    /// Everything behind one origin: the surface `rest`, the simulator, a gateway.
     pub fn one_origin(base: BaseUrl) -> Self {
         Self { login: base.clone(), api: base.clone(), webmessaging: base.clone(), cdn: base }
     }

@@ -17,7 +17,7 @@ use crate::{
     trail::{self, Trail},
 };
 
-/// R8: how often and how soon.
+/// How often and how soon a call is repeated (requirement R8, docs/requirements.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// Attempts after the first.
@@ -29,7 +29,7 @@ pub struct RetryPolicy {
 }
 
 impl Default for RetryPolicy {
-    /// The brief's: 3 retries, 1 s to 5 s.
+    /// 3 retries, 1 s to 5 s (requirement R8, docs/requirements.md).
     fn default() -> Self {
         Self { retries: 3, min: Duration::from_secs(1), max: Duration::from_secs(5) }
     }

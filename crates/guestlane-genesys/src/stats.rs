@@ -43,7 +43,7 @@ pub struct CallStats {
     errors: ErrorCounts<AtomicU64>,
 }
 
-/// Errors by R12's categories.
+/// Errors by the categories of requirement R12 (docs/requirements.md).
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct ErrorCounts<N = u64> {
     /// All of them.

@@ -293,7 +293,7 @@ async fn read(response: Response<hyper::body::Incoming>) -> Result<Answer, NoAns
     Ok(Answer { status: head.status, headers: head.headers, body: body.to_bytes() })
 }
 
-/// What of an exchange may stand in a log (R18).
+/// What of an exchange may stand in a log (requirement R18, docs/requirements.md).
 struct Shape {
     method: Method,
     path: String,
@@ -403,13 +403,14 @@ impl Answer {
         })
     }
 
-    /// `ININ-Correlation-Id`, else the body's `contextId` (reference, section 3).
+    /// `ININ-Correlation-Id`, else the body's `contextId` (docs/platform.md#errors).
     pub(crate) fn correlation_id(&self) -> Option<CorrelationId> {
         let header = self.headers.get("inin-correlation-id").and_then(|value| CorrelationId::new(value.to_str().ok()?));
         header.or_else(|| CorrelationId::new(&self.error_body().context_id?))
     }
 
-    /// How many calls were made in this window, how many may be, and how long it lasts yet (`inin-ratelimit-…`, reference, section 3.2).
+    /// How many calls were made in this window, how many may be, and how long it lasts yet
+    /// (`inin-ratelimit-…`, docs/platform.md#rate-limits).
     pub(crate) fn rate(&self) -> Option<(u32, u32, Duration)> {
         let number = |name| self.headers.get(name)?.to_str().ok()?.trim().parse::<u32>().ok();
         let (count, allowed) = (number("inin-ratelimit-count")?, number("inin-ratelimit-allowed")?);
@@ -431,7 +432,8 @@ impl Answer {
     }
 }
 
-/// The platform's `ErrorBody` and OAuth's error in one: no field of either is promised (reference, sections 2 and 3.1).
+/// The platform's `ErrorBody` and OAuth's error in one: no field of either is promised
+/// (docs/platform.md#errors).
 #[derive(Default, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct ErrorBody {

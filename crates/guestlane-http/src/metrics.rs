@@ -242,7 +242,7 @@ fn method(operation: Operation) -> &'static str {
 fn sessions(page: &mut Page<'_>, service: &Service, others: &AtomicU64) -> Told {
     let lane = service.lane();
     let surface = [("surface", lane.surface().name())];
-    let mut family = page.seconds("guestlane_session_initialization", "From the request to the open conversation (R13).")?;
+    let mut family = page.seconds("guestlane_session_initialization", "From the request to the open conversation.")?;
     family.histogram(&surface, &lane.figures().latency())?;
     let mut family = page.counters(
         "guestlane_session_failures",

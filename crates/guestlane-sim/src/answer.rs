@@ -1,4 +1,4 @@
-//! The platform's answers: JSON bodies, and its error body (reference, section 3.1).
+//! The platform's answers: JSON bodies, and its error body (docs/platform.md#errors).
 
 use std::io;
 
@@ -35,7 +35,7 @@ impl Refusal {
         Self::new(StatusCode::NOT_FOUND, "not.found", "The requested resource was not found.")
     }
 
-    /// 429 as it is since November 2021 (reference, section 3.2).
+    /// 429 as it is since November 2021 (docs/platform.md#rate-limits).
     pub(crate) fn too_many_requests(seconds: u64) -> Self {
         let message = format!("Rate limit exceeded the maximum. Retry the request in [{seconds}] seconds");
         let refusal = Self::new(StatusCode::TOO_MANY_REQUESTS, "too.many.requests.retry.after", message);

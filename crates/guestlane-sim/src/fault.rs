@@ -49,7 +49,7 @@ kinds! {
     Redirect = "redirect", "302 to another path of this server; nothing is done";
     Reset = "reset", "the connection is reset (RST), nothing is done";
     Hang = "hang", "no answer, ever; nothing is done";
-    Stale = "stale", "a read that does not see the newest: 404, an empty page of history, or for the tutorial's conversation an unknown contact; nothing is done";
+    Stale = "stale", "a read that does not see the newest: 404, an empty page of history, or on the surface `rest` an unknown contact; nothing is done";
     TokenRevoked = "token-revoked", "all access tokens are revoked, then the call is looked at; of a sign-in, the token it gives";
     ClockSkew = "clock-skew", "for this call the platform's clock is ahead by an hour, or `seconds=N` (which may be negative)";
     BadGatewayAfter = "502-after", "the work is done, and a gateway's page is the answer";

@@ -1,4 +1,5 @@
-//! What the brief says the platform checks of a guest token: RS256, not expired, with `guestId`, signed by a registered key.
+//! What is checked of a guest token on the surface `rest`: RS256, not expired, with `guestId`,
+//! signed by a registered key (requirements R2 and R3, docs/requirements.md).
 
 use std::collections::HashMap;
 

@@ -21,7 +21,8 @@ pub struct Options {
     pub token_life: Duration,
     /// Calls allowed to each OAuth client; `None` for any number.
     pub quota: Option<Rate>,
-    /// Calls of one route allowed to each OAuth client, where that is less: the answers of that route tell this count (reference, section 3.2).
+    /// Calls of one route allowed to each OAuth client, where that is less: the answers of that
+    /// route tell this count (docs/platform.md#rate-limits).
     pub endpoint_quotas: Vec<(Route, Rate)>,
     /// How long every answer takes at least.
     pub latency: Duration,
@@ -63,8 +64,8 @@ pub struct Options {
     pub message_rate: u32,
     /// Whether pushed frames overtake answers: a bot speaks before the echo, and before the answer to `configureSession`.
     pub pushes_out_of_order: bool,
-    /// Whether the brief's operations are there, which the public platform does not have. Without them they are 404, and the brief's
-    /// permissions permit nothing.
+    /// Whether the operations of the surface `rest` are there, which the public platform does not
+    /// have. Without them they are 404, and their permissions permit nothing.
     pub brief: bool,
     /// HTTPS with a CA of its own; without it plain HTTP.
     pub tls: Option<Tls>,
@@ -131,9 +132,9 @@ pub struct OAuthClient {
     pub scopes: Vec<String>,
 }
 
-/// May register contacts (the brief's name for the permission).
+/// May register contacts: the permission's name of requirement R18 (docs/requirements.md).
 pub const SCOPE_CONTACTS: &str = "externalcontacts:create";
-/// May open conversations (the brief's name for the permission).
+/// May open conversations: the permission's name of requirement R18 (docs/requirements.md).
 pub const SCOPE_CONVERSATIONS: &str = "conversations:messaging";
 
 /// The web deployment, unless the options name another.
@@ -143,7 +144,7 @@ pub const INTEGRATION_ID: Uuid = uuid!("1d1d0000-0000-4000-8000-000000000001");
 /// The external source, unless the options name another.
 pub const EXTERNAL_SOURCE_ID: Uuid = uuid!("2b1d0000-0000-4000-8000-00000000e501");
 
-/// The platform's names of the permissions that the official operations ask for (reference, sections 4 to 7).
+/// The platform's names of the permissions that the official operations ask for (docs/platform.md).
 pub const PERMISSIONS: [&str; 11] = [
     "externalContacts:contact:add",
     "externalContacts:contact:enrich",
@@ -158,11 +159,12 @@ pub const PERMISSIONS: [&str; 11] = [
     "messaging:integration:view",
 ];
 
-/// How long an `Idempotency-Key` is remembered (R6).
+/// How long an `Idempotency-Key` is remembered (requirement R6, docs/requirements.md).
 pub(crate) const KEY_LIFE: Duration = Duration::from_secs(24 * 3600);
 
-/// The most that a contact's or a conversation's attributes may hold, in bytes of names and values without the guest token. The brief
-/// says only «Genesys Cloud size limits»; this is `maxCustomDataBytes` of the guest API (reference, section 8).
+/// The most that a contact's or a conversation's attributes may hold, in bytes of names and values
+/// without the guest token. Requirement R15 (docs/requirements.md) names no limit; this is
+/// `maxCustomDataBytes` of the guest API (docs/platform.md#attributes).
 pub(crate) const MAX_ATTRIBUTES: usize = 2048;
 
 impl OAuthClient {

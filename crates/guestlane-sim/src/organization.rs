@@ -1,4 +1,5 @@
-//! The pretended organization: what it remembers, and what the brief's invented operations do with it.
+//! The pretended organization: what it remembers, and what the operations of the surface `rest` do
+//! with it.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -32,7 +33,8 @@ pub(crate) struct Organization {
     pub(crate) directory: Directory,
     pub(crate) desk: Desk,
     pub(crate) guests: Guests,
-    /// Of the brief's operation: it makes conversations that wait, and no other operation knows them.
+    /// Of the surface `rest`, whose operation makes conversations that wait and that no other
+    /// operation knows.
     waiting: BTreeMap<Uuid, u64>,
     next_id: u64,
 }
@@ -80,12 +82,14 @@ impl Organization {
         queues
     }
 
-    /// The brief's `POST /api/v2/externalcontacts/contacts` (R4).
+    /// `POST /api/v2/externalcontacts/contacts` of the surface `rest` (requirement R4,
+    /// docs/requirements.md).
     pub(crate) fn brief_contact(&mut self, headers: &HeaderMap, body: &[u8], now: Timestamp) -> Result<Response<Body>, Refusal> {
         self.once(Route::Contact, headers, body, now, Self::create_contact)
     }
 
-    /// The brief's `POST /api/v2/conversations/messaging` (R5).
+    /// `POST /api/v2/conversations/messaging` of the surface `rest` (requirement R5,
+    /// docs/requirements.md).
     pub(crate) fn brief_conversation(
         &mut self,
         headers: &HeaderMap,
@@ -150,7 +154,7 @@ impl Organization {
         let new: NewConversation<'_> = parse(body)?;
         let queue = new.routing_data.queue_id;
         if !self.options.queues.iter().any(|known| known.id == queue) {
-            // The brief: «403 … or the queue ID does not exist in the organization».
+            // Requirement R18 (docs/requirements.md): an unknown queue is a 403.
             let message = format!("The queue {queue} does not exist in the organization.");
             return Err(Refusal::new(StatusCode::FORBIDDEN, "not.authorized", message));
         }

@@ -38,13 +38,14 @@ macro_rules! routes {
 }
 
 routes! {
-    /// `POST /oauth/token`, and the brief's `POST /api/v2/oauth/token`
+    /// `POST /oauth/token`, and `POST /api/v2/oauth/token` of the surface `rest`
     Token = "token",
     /// `GET /api/v2/routing/queues` and `/{queueId}`
     Queue = "queue",
     /// `POST /api/v2/externalcontacts/contacts` and `/enrich`
     Contact = "contact",
-    /// `POST /api/v2/conversations/messaging` (the brief's; the public platform has no such operation)
+    /// `POST /api/v2/conversations/messaging` (the surface `rest`; the public platform has no such
+    /// operation)
     Conversation = "conversation",
     /// `POST /crm/events`
     Crm = "crm",
@@ -99,7 +100,7 @@ routes! {
 }
 
 impl Route {
-    /// Those of the brief: the first ones.
+    /// The routes of the surface `rest`: the first ones.
     pub const BRIEF: [Self; 5] = [Self::Token, Self::Queue, Self::Contact, Self::Conversation, Self::Crm];
 
     /// The route of a frame with this action.
@@ -159,7 +160,8 @@ macro_rules! doors {
     };
 }
 
-// The first pattern that fits a path is its door: the brief's `/messaging` comes before `{}`.
+// The first pattern that fits a path is its door: `/messaging` of the surface `rest` comes before
+// `{}`.
 doors! {
     BriefToken = Token, "POST" "/api/v2/oauth/token";
     Token = Token, "POST" "/oauth/token";

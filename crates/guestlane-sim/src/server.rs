@@ -36,7 +36,7 @@ use crate::{
     world::{Incoming, World, lock},
 };
 
-/// The longest request that is read; more is a 413 (the platform's own threshold is not known: reference, section 14).
+/// The longest request that is read; more is a 413 (docs/platform.md#errors).
 const MAX_REQUEST: usize = 1024 * 1024;
 
 /// The same of a file.

@@ -19,7 +19,7 @@ pub(crate) struct Identity {
 /// The name of HTTP/2 in ALPN.
 pub(crate) const HTTP_2: &[u8] = b"h2";
 
-/// The hosts of a region (reference, section 1).
+/// The hosts of a region (docs/platform.md#hosts).
 const HOSTS: [&str; 5] = ["login", "api", "webmessaging", "api-cdn", "apps"];
 
 impl Identity {

@@ -72,7 +72,7 @@ pub(crate) struct World {
     ahead: AtomicI64,
     seed: u64,
     latency: Duration,
-    /// Whether the brief's operations are there.
+    /// Whether the operations of the surface `rest` are there.
     brief: bool,
 }
 
@@ -128,7 +128,7 @@ pub struct State {
 /// How far ahead the pretended time can be, in microseconds: a thousand years, beyond which dates have no form on the wire.
 const FARTHEST: i64 = 1000 * 365 * 24 * 3600 * 1_000_000;
 
-/// Where only the brief's operations are.
+/// Where only the operations of the surface `rest` are.
 const BRIEF_PATHS: [&str; 2] = ["/api/v2/oauth/token", "/api/v2/conversations/messaging"];
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -437,7 +437,7 @@ impl World {
     }
 }
 
-/// The headers that every answer has (reference, section 3.2).
+/// The headers that every answer has (docs/platform.md#rate-limits).
 fn tagged(mut response: Response<Body>, correlation_id: Uuid, rate: RateHeaders) -> Response<Body> {
     let headers = response.headers_mut();
     let mut text = Uuid::encode_buffer();

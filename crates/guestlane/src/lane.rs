@@ -116,7 +116,7 @@ enum KnownQueue {
 /// News that wait for those who look.
 const NEWS: usize = 1024;
 
-/// How long a queue that exists is believed to exist (R14).
+/// How long a queue that exists is believed to exist (requirement R14, docs/requirements.md).
 const QUEUE_KNOWN_FOR: Duration = Duration::from_secs(300);
 
 /// How often a caller looks whether the session that another one drives is done.
@@ -258,7 +258,8 @@ impl Lane {
         self.deadline
     }
 
-    /// Errors by category, of this process and of those before it (R12).
+    /// Errors by category, of this process and of those before it (requirement R12,
+    /// docs/requirements.md).
     pub fn error_counts(&self) -> ErrorCounts {
         self.errors.totals()
     }
@@ -278,7 +279,8 @@ impl Lane {
         self.platform.stats()
     }
 
-    /// Looks the queue up, unless it is known, or the key has been admitted before and nothing needs to be asked (R14).
+    /// Looks the queue up, unless it is known, or the key has been admitted before and nothing
+    /// needs to be asked (requirement R14, docs/requirements.md).
     pub(crate) async fn check_queue(&self, request: &SessionRequest) -> Result<(), Error> {
         let now = self.clock.now();
         let known = self.queues.lock().unwrap_or_else(PoisonError::into_inner).get(&request.queue).cloned();

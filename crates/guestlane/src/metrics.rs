@@ -1,5 +1,6 @@
-//! R12's counters, kept across processes: what this process counts is added to the store with its transitions. And what sessions came to in this
-//! process (R13).
+//! The counters of requirement R12 (docs/requirements.md), kept across processes: what this process
+//! counts is added to the store with its transitions. And what sessions came to in this process
+//! (requirement R13).
 
 use std::{
     collections::BTreeMap,
@@ -57,7 +58,7 @@ impl Figures {
         problems.insert(advice.code, Problem { count, last_at: now, advice });
     }
 
-    /// How long sessions took that were opened (R13).
+    /// How long sessions took that were opened (requirement R13, docs/requirements.md).
     pub fn latency(&self) -> Counted {
         self.latency.counted()
     }

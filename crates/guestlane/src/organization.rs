@@ -11,8 +11,9 @@ use crate::{
 };
 
 impl Lane {
-    /// Asks the platform whose the OAuth clients are, once for each set of clients that a store is used with, and refuses another organization than before.
-    /// On the brief's surface the origin is the organization's own.
+    /// Asks the platform whose the OAuth clients are, once for each set of clients that a store is
+    /// used with, and refuses another organization than before. On the surface `rest` the origin is
+    /// the organization's own.
     pub(crate) async fn check_organization(&self, deadline: Timestamp) -> Result<(), Error> {
         if !self.surface.is_official() {
             return Ok(());

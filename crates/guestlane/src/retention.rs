@@ -9,8 +9,9 @@ use crate::{
     store::{Pruned, StoreError},
 };
 
-/// The shortest time for which sessions are kept: the platform remembers a key so long (R6). A key that was forgotten here and not there yet
-/// could be used for another session, and a caller who repeats a wish would be refused or get a second one.
+/// The shortest time for which sessions are kept: the platform remembers a key so long (requirement
+/// R6, docs/requirements.md). A key that was forgotten here and not there yet could be used for
+/// another session, and a caller who repeats a wish would be refused or get a second one.
 pub const SHORTEST_RETENTION: Duration = Duration::from_secs(24 * 3600);
 
 /// How many sessions are looked at in one transaction. Callers wait for it: 200 of a store of a million took 70 ms on a busy machine.

@@ -18,7 +18,8 @@ use crate::{
 /// Which of the platform's APIs opens conversations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Surface {
-    /// The brief's calls, which the public platform does not have.
+    /// The calls of requirements R4 and R5 (docs/requirements.md), which the public platform does
+    /// not have.
     Rest,
     /// The public platform's guest socket.
     WebMessaging {

@@ -1,4 +1,4 @@
-//! `guestlane metrics`: R12 and R13.
+//! `guestlane metrics` (requirements R12 and R13, docs/requirements.md).
 
 use std::process::ExitCode;
 

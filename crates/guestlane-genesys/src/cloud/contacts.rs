@@ -1,4 +1,4 @@
-//! External contacts: found or made, and linked to a conversation (reference, section 4).
+//! External contacts: found or made, and linked to a conversation (docs/platform.md#contacts).
 
 use http::Method;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,5 @@
-//! Conversations that exist: found by a message, looked into, moved to a queue (reference, sections 6.3 and 6.4).
+//! Conversations that exist: found by a message, looked into, moved to a queue
+//! (docs/platform.md#conversations).
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;

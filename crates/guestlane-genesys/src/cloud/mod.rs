@@ -1,4 +1,4 @@
-//! The calls of the public platform (reference, sections 4 to 7).
+//! The calls of the public platform (docs/platform.md).
 
 pub(crate) mod contacts;
 pub(crate) mod conversations;

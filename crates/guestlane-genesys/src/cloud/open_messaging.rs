@@ -1,4 +1,4 @@
-//! Open Messaging: a guest's message brought in by us (reference, section 7).
+//! Open Messaging: a guest's message brought in by us (docs/platform.md#open-messaging).
 
 use std::collections::BTreeMap;
 

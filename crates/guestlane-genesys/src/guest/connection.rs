@@ -1,4 +1,5 @@
-//! One connection to the guest socket: a request and its answer, with what is pushed in between (reference, sections 8.1 to 8.9).
+//! One connection to the guest socket: a request and its answer, with what is pushed in between
+//! (docs/platform.md#guest-socket).
 
 use std::{sync::Arc, time::Duration};
 
@@ -35,7 +36,7 @@ use crate::{
     transport::{MAX_ANSWER, Upgrade, bounded},
 };
 
-/// How often a client that waits shows that it lives (reference, section 8.9).
+/// How often a client that waits shows that it lives (docs/platform.md#guest-limits).
 const PING_EVERY: Duration = Duration::from_secs(15);
 
 /// The code prefix of a refusal that came over the socket.
@@ -223,7 +224,7 @@ impl Address {
     }
 }
 
-/// Sorts an answer by its code (reference, section 8.7).
+/// Sorts an answer by its code (docs/platform.md#guest-codes).
 fn accepted(frame: ServerFrame) -> Result<ServerFrame, CallError> {
     let (code, message, retry_after) = match &frame.body {
         Body::Text(text) => (frame.code, text.clone(), None),

@@ -1,4 +1,4 @@
-//! What a message says: text, content, events, attributes (reference, sections 8.3 to 8.5).
+//! What a message says: text, content, events, attributes (docs/platform.md#guest-frames).
 
 use std::collections::BTreeMap;
 
@@ -126,7 +126,7 @@ pub struct Channel {
     pub fields: Map<String, Value>,
 }
 
-/// `channel.metadata`: the supported place of custom attributes (reference, section 8.8).
+/// `channel.metadata`: the supported place of custom attributes (docs/platform.md#attributes).
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ChannelMetadata {
@@ -138,7 +138,8 @@ pub struct ChannelMetadata {
     pub fields: Map<String, Value>,
 }
 
-/// Bytes of all names and values, as `maxCustomDataBytes` counts them (reference, section 8.8).
+/// Bytes of all names and values, as `maxCustomDataBytes` counts them
+/// (docs/platform.md#attributes).
 pub fn attribute_bytes(attributes: &BTreeMap<String, String>) -> usize {
     attributes.iter().map(|(name, value)| name.len() + value.len()).sum()
 }

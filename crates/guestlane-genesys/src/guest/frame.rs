@@ -1,4 +1,5 @@
-//! The frames of the guest socket: what a client asks, and what the platform answers and pushes (reference, sections 8.2 to 8.7).
+//! The frames of the guest socket: what a client asks, and what the platform answers and pushes
+//! (docs/platform.md#guest-frames).
 
 use std::{collections::BTreeMap, fmt};
 
@@ -15,7 +16,7 @@ use crate::foreign::{lenient, lenient_number, token};
 pub struct SessionToken(Box<str>);
 
 impl SessionToken {
-    /// The longest that the platform takes (reference, section 8.8).
+    /// The longest that the platform takes (docs/platform.md#guest-sessions).
     pub const MAX: usize = 2048;
 
     /// A fresh one: a UUID, as the platform advises.
@@ -186,7 +187,7 @@ impl Action {
 pub struct ServerFrame {
     /// An answer, or something pushed.
     pub kind: FrameKind,
-    /// 200, or what went wrong (reference, section 8.7).
+    /// 200, or what went wrong (docs/platform.md#guest-codes).
     pub code: u16,
     /// What it says.
     pub body: Body,

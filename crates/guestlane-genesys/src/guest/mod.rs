@@ -1,4 +1,4 @@
-//! The Web Messaging Guest API: JSON frames on a WebSocket (reference, section 8).
+//! The Web Messaging Guest API: JSON frames on a WebSocket (docs/platform.md#guest-socket).
 
 pub(crate) mod connection;
 pub mod event;

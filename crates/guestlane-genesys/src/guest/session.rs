@@ -1,4 +1,5 @@
-//! A guest's session on the platform: begun once, and its first message sent once (reference, sections 8.8 and 9).
+//! A guest's session on the platform: begun once, and its first message sent once
+//! (docs/platform.md#guest-sessions).
 
 use std::time::Duration;
 

@@ -1,8 +1,9 @@
 //! When the next call is due: arithmetic alone, no clock and no waiting.
 //!
-//! Two rules together. GCRA (the generic cell rate algorithm) spreads calls evenly and lets a few go at once after a pause. A log of the
-//! last calls makes the limit exact: no span of a window's length, wherever it begins, holds more calls than are allowed, whether the
-//! platform's windows slide or stand (reference, section 3.2: which of the two is unverified).
+//! Two rules together. GCRA (the generic cell rate algorithm) spreads calls evenly and lets a few
+//! go at once after a pause. A log of the last calls makes the limit exact: no span of a window's
+//! length, wherever it begins, holds more calls than are allowed, whether the platform's windows
+//! slide or stand; no source says which (docs/platform.md#rate-limits).
 
 use std::{collections::VecDeque, time::Duration};
 

@@ -1,4 +1,5 @@
-//! Whose turn it is, and as whom: paces calls before they are sent, so that the platform has nothing to refuse (R9).
+//! Whose turn it is, and as whom: paces calls before they are sent, so that the platform has
+//! nothing to refuse (requirement R9, docs/requirements.md).
 //!
 //! Each OAuth client has a quota of its own. A call goes as the client with most room; when none has room, calls wait, and the first to go is
 //! the one with the highest [`Priority`], then the one that came first.
@@ -375,7 +376,7 @@ impl Pool {
         self.turns().books[client].out_until = Timestamp::from_unix_micros(i64::MAX);
     }
 
-    /// What the platform says of its own count (`inin-ratelimit-…`, reference, section 3.2).
+    /// What the platform says of its own count (`inin-ratelimit-…`, docs/platform.md#rate-limits).
     pub(crate) fn observed(&self, turn: &Turn, operation: Operation, (count, allowed, reset): (u32, u32, Duration)) {
         let now = self.clock.monotonic();
         self.turns().books[turn.client].observed(operation, (count, allowed), reset, turn.sent_at, now);

@@ -1,4 +1,5 @@
-//! `POST /api/v2/externalcontacts/contacts`, as the brief has it (R4, R6).
+//! `POST /api/v2/externalcontacts/contacts` on the surface `rest` (requirements R4 and R6,
+//! docs/requirements.md).
 
 use std::{borrow::Cow, collections::BTreeMap};
 

@@ -1,5 +1,6 @@
-//! `POST /api/v2/conversations/messaging`, as the brief has it (R5, R6). The public platform has no such operation (reference,
-//! section 6.1).
+//! `POST /api/v2/conversations/messaging` on the surface `rest` (requirements R5 and R6,
+//! docs/requirements.md). The public platform has no such operation
+//! (docs/platform.md#not-on-the-platform).
 
 use std::borrow::Cow;
 
@@ -35,7 +36,7 @@ pub struct NewConversation<'a> {
 pub struct RoutingData {
     /// The queue.
     pub queue_id: Uuid,
-    /// Empty: the brief asks for none.
+    /// Empty: requirement R5 asks for none (docs/requirements.md).
     pub skill_requirements: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! Errors as figures (R12).
+//! Errors as figures (requirement R12, docs/requirements.md).
 
 use guestlane::{ErrorCounts, Problem as CameUp, Timestamp, error::Code};
 use serde::Serialize;

@@ -1,4 +1,5 @@
-//! Guest tokens, verified for those who have no library for it (R17).
+//! Guest tokens, verified for those who have no library for it (requirement R17,
+//! docs/requirements.md).
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};

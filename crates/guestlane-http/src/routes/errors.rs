@@ -1,4 +1,4 @@
-//! `GET /v1/errors` (R12) and `GET /problems/…`.
+//! `GET /v1/errors` (requirement R12, docs/requirements.md) and `GET /problems/…`.
 
 use axum::{
     extract::State,

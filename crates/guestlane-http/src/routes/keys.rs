@@ -1,4 +1,5 @@
-//! `GET /.well-known/jwks.json`: the public halves of the signing keys (R17).
+//! `GET /.well-known/jwks.json`: the public halves of the signing keys (requirement R17,
+//! docs/requirements.md).
 
 use std::time::Duration;
 

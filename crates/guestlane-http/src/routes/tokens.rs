@@ -1,4 +1,5 @@
-//! `POST /v1/tokens:verify`: for those who have no library for it (R17).
+//! `POST /v1/tokens:verify`: for those who have no library for it (requirement R17,
+//! docs/requirements.md).
 
 use axum::{
     extract::{Request, State},

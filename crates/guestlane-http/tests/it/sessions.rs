@@ -149,7 +149,7 @@ async fn what_the_platform_refuses_is_told_with_cause_and_fix() {
         (unknown.status.as_u16(), problem["code"].as_str(), problem["field"].as_str()),
         (422, Some("unknown_queue"), Some("queueId"))
     );
-    // R18's rows.
+    // The failures of requirement R18 (docs/requirements.md).
     for (fault, status, code) in [
         ("contact:401:first=9", 502, "auth_failed"),
         ("contact:403:first=9", 502, "forbidden"),

@@ -1,4 +1,5 @@
-//! The contact as the platform takes it: fields, their limits, and the identifiers in them (reference, section 4.2).
+//! The contact as the platform takes it: fields, their limits, and the identifiers in them
+//! (docs/platform.md#contacts).
 
 use guestlane_genesys::Timestamp;
 use serde_json::{Map, Value, json};

@@ -1,4 +1,4 @@
-//! External contacts: created, enriched, looked up, read (reference, section 4).
+//! External contacts: created, enriched, looked up, read (docs/platform.md#contacts).
 
 use std::collections::HashMap;
 

@@ -1,4 +1,5 @@
-//! What an organization's program does with a conversation: finds it, looks at it, links it, moves it (reference, section 6.3).
+//! What an organization's program does with a conversation: finds it, looks at it, links it, moves
+//! it (docs/platform.md#conversations).
 
 use guestlane_genesys::Timestamp;
 use http::{Response, StatusCode};

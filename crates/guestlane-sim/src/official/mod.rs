@@ -27,8 +27,8 @@ use crate::{
     world::Incoming,
 };
 
-/// Whether the operation is one of the brief's, which the public platform does not have. Of a contact the body tells: headers that
-/// nobody knows are no reason to serve it otherwise.
+/// Whether the operation is one of the surface `rest`, which the public platform does not have. Of
+/// a contact the body tells: headers that nobody knows are no reason to serve it otherwise.
 pub(crate) fn is_brief(op: Op, request: &Incoming) -> bool {
     match op {
         Op::BriefToken | Op::BriefConversation => true,
@@ -44,7 +44,8 @@ pub(crate) fn is_brief(op: Op, request: &Incoming) -> bool {
 /// Permissions of which one is needed; a refusal names the first.
 fn needed(op: Op, brief: bool, with_brief: bool) -> &'static [&'static str] {
     match op {
-        // The brief names no permission for it, and its clients have none but the brief's.
+        // Requirement R14 names no permission for it, and R18 only two others
+        // (docs/requirements.md): a client of the surface `rest` may have no more than those.
         Op::Queue | Op::Queues if !with_brief => &["routing:queue:view"],
         Op::Queue | Op::Queues => &["routing:queue:view", SCOPE_CONTACTS, SCOPE_CONVERSATIONS],
         Op::Contact if brief => &[SCOPE_CONTACTS],

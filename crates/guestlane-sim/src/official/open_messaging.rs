@@ -1,4 +1,5 @@
-//! Open Messaging: an organization's own channel delivers the guest's messages (reference, section 7).
+//! Open Messaging: an organization's own channel delivers the guest's messages
+//! (docs/platform.md#open-messaging).
 
 use std::collections::BTreeMap;
 

@@ -38,7 +38,8 @@ impl SignIn {
 }
 
 impl Organization {
-    /// The brief's `POST /api/v2/oauth/token`: credentials in the form (R1).
+    /// `POST /api/v2/oauth/token` of the surface `rest`: credentials in the form (requirement R1,
+    /// docs/requirements.md).
     pub(crate) fn brief_token(&mut self, headers: &HeaderMap, body: &[u8], now: Timestamp) -> Response<Body> {
         let form = match form(headers, body) {
             Ok(form) => form,
@@ -51,7 +52,8 @@ impl Organization {
         }
     }
 
-    /// `POST /oauth/token`: credentials in the header, the grant in the form; both are needed (reference, section 2).
+    /// `POST /oauth/token`: credentials in the header, the grant in the form; both are needed
+    /// (docs/platform.md#sign-in).
     pub(crate) fn token(&mut self, headers: &HeaderMap, body: &[u8], now: Timestamp) -> Response<Body> {
         if let Err(refusal) = form(headers, body) {
             return *refusal;

@@ -25,7 +25,7 @@ pub enum Status {
 /// One record. Never a token, a secret or an attribute's value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Entry {
-    /// An attempt at a session (R11).
+    /// An attempt at a session (requirement R11, docs/requirements.md).
     Session(Box<SessionEntry>),
     /// A guest was made unreadable.
     Erasure(Erasure),
@@ -35,7 +35,7 @@ pub enum Entry {
     Change(Change),
 }
 
-/// An attempt at a session: all fields of R11.
+/// An attempt at a session: all fields of requirement R11 (docs/requirements.md).
 #[derive(Debug, Clone, PartialEq)]
 pub struct SessionEntry {
     timestamp: Timestamp,
@@ -145,7 +145,7 @@ pub struct Rotation {
     pub continues: String,
 }
 
-/// The counters of R12 as they stood.
+/// The counters of requirement R12 (docs/requirements.md) as they stood.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ErrorRates {
@@ -185,7 +185,7 @@ fn bounded(id: Option<&PlatformId>) -> Option<String> {
     id.map(|id| clean(id, PlatformId::MAX))
 }
 
-/// R3's five minutes, as ISO 8601 has them.
+/// The five minutes of requirement R3 (docs/requirements.md) as an ISO 8601 duration.
 const EXPIRY_POLICY: &str = "PT5M";
 
 impl SessionEntry {

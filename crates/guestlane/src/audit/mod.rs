@@ -1,4 +1,5 @@
-//! What happened, in order (R11), and proof of it: a Merkle tree over the lines (RFC 6962) and signed checkpoints (C2SP).
+//! What happened, in order (requirement R11, docs/requirements.md), and proof of it: a Merkle tree
+//! over the lines (RFC 6962) and signed checkpoints (C2SP).
 
 mod all;
 mod check;

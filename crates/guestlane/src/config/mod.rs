@@ -262,7 +262,7 @@ impl Settings {
             return Some((value, origin.clone()));
         }
         let default = SETTINGS.iter().find(|setting| setting.env == env)?.default?;
-        // The public platform allows less than the brief.
+        // The public platform allows less than the surface `rest` (docs/platform.md#rate-limits).
         let default = if env == QUOTA && self.is_official() { "300/min" } else { default };
         Some((default, Origin::Default))
     }

@@ -1,4 +1,5 @@
-//! Every kind of failure by its stable name (R12, R18): the command line, the service and its documents all speak from this list.
+//! Every kind of failure by its stable name (requirements R12 and R18, docs/requirements.md): the
+//! command line, the service and its documents all speak from this list.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What can go wrong, each with its cause and what to do (R18).
+//! What can go wrong, each with its cause and what to do (requirement R18, docs/requirements.md).
 
 mod catalogue;
 
@@ -481,7 +481,7 @@ fn database_fix(error: &StoreError) -> Option<&'static str> {
     }
 }
 
-/// R18's rows, by what the platform said.
+/// The failures of requirement R18 (docs/requirements.md), by what the platform said.
 fn platform_advice(failed: &CallFailed, then: Then) -> Advice {
     let later = match then {
         Then::NothingCreated => "; nothing was created",

@@ -129,7 +129,8 @@ pub struct Session {
 }
 
 impl Session {
-    /// How long the platform remembers a key (R6), less an hour for clocks that differ and calls under way.
+    /// How long the platform remembers a key (requirement R6, docs/requirements.md), less an hour
+    /// for clocks that differ and calls under way.
     pub const KEY_LIFE: Duration = Duration::from_secs(23 * 3600);
 
     /// How long an open message whose answer was lost is sent again. After that its conversation may have been ended, and the same sender would

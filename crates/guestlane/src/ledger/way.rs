@@ -8,7 +8,7 @@ use crate::surface::Surface;
 /// By which of the platform's APIs a session's conversation is opened. It stays what it was when the session was admitted, whatever the settings say by then.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Way {
-    /// The brief's calls.
+    /// The calls of requirements R4 and R5 (docs/requirements.md).
     Rest,
     /// The guest socket.
     WebMessaging {

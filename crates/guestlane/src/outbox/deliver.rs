@@ -20,7 +20,7 @@ use super::{
 };
 use crate::store::DeliveryState;
 
-/// The longest a try may take (R10).
+/// The longest a try may take (requirement R10, docs/requirements.md).
 pub(super) const TRY_LIMIT: Duration = Duration::from_secs(3);
 
 /// The longest wait that a receiver's `Retry-After` can ask for. The guest's later events wait

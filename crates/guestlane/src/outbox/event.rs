@@ -1,4 +1,4 @@
-//! One event: `webchat.session.created` (R10).
+//! One event: `webchat.session.created` (requirement R10, docs/requirements.md).
 
 use std::{fmt, time::Duration};
 

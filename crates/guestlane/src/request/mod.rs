@@ -146,7 +146,8 @@ impl fmt::Debug for QueueId {
 pub struct Attributes(BTreeMap<String, String>);
 
 impl Attributes {
-    /// Bytes of all names and values together: `maxCustomDataBytes` of the guest API (reference, section 8).
+    /// Bytes of all names and values together: `maxCustomDataBytes` of the guest API
+    /// (docs/platform.md#attributes).
     pub const MAX_BYTES: usize = 2048;
 
     /// How many there may be.
@@ -299,7 +300,7 @@ impl IdempotencyKey {
 
     const GENERATED: &'static str = "webchat-session-";
 
-    /// A fresh one, in the brief's form: `webchat-session-<uuid>`.
+    /// A fresh one, in the form of requirement R6 (docs/requirements.md): `webchat-session-<uuid>`.
     pub fn generate() -> Self {
         Self::local(format!("{}{}", Self::GENERATED, Uuid::new_v4()))
     }
@@ -335,8 +336,9 @@ impl IdempotencyKey {
         &self.text
     }
 
-    /// The platform key of this session, in the brief's form. It depends on the caller's key and its owner alone: it is the same for
-    /// every attempt, after every restart, and on every machine, and no two owners share one.
+    /// The platform key of this session, in the form of requirement R6 (docs/requirements.md). It
+    /// depends on the caller's key and its owner alone: it is the same for every attempt, after
+    /// every restart, and on every machine, and no two owners share one.
     pub fn upstream(&self) -> String {
         let own_form = self.text.strip_prefix(Self::GENERATED).is_some_and(|id| id.len() == 36 && Uuid::try_parse(id).is_ok());
         let shared = self.owner == Owner::local() || self.owner.as_str().is_empty();

@@ -1,7 +1,8 @@
 //! Links the contact and moves the conversation, also where the platform has forgotten the contact or the queue.
 //!
-//! A contact without interaction expires after 60 days (reference, section 4), contacts are deleted and merged, and so are queues. An ID
-//! that the store has and the platform has not must not keep a guest from the agents: the conversation exists already.
+//! A contact without interaction expires after 60 days (docs/platform.md#contacts), contacts are
+//! deleted and merged, and so are queues. An ID that the store has and the platform has not must
+//! not keep a guest from the agents: the conversation exists already.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The two steps of the brief's surface: contact, conversation. Each carries an `Idempotency-Key`.
+//! The two steps of the surface `rest`: contact, conversation. Each carries an `Idempotency-Key`.
 
 use guestlane_genesys::{NewContact, NewConversation, Seam, Timestamp};
 
@@ -6,7 +6,7 @@ use super::StepFailed;
 use crate::{lane::Lane, ledger::Session, store::Transition, token::GuestToken};
 
 impl Lane {
-    /// Step A (R4).
+    /// Step A (requirement R4, docs/requirements.md).
     pub(super) async fn create_contact(
         &self,
         session: &Session,
@@ -22,7 +22,7 @@ impl Lane {
         Ok(self.transition(session, after, None))
     }
 
-    /// Step B (R5).
+    /// Step B (requirement R5, docs/requirements.md).
     pub(super) async fn open_conversation(
         &self,
         session: &Session,

@@ -11,7 +11,7 @@ use crate::{
 /// How the audit log calls guests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GuestIds {
-    /// By their ids (R11).
+    /// By their ids (requirement R11, docs/requirements.md).
     Plain,
     /// By a keyed hash, with a key for each guest that can be thrown away.
     Pseudonym,

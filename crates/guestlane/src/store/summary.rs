@@ -1,4 +1,5 @@
-//! What the ledger says of how it goes: counts by state, errors (R12), latency (R13).
+//! What the ledger says of how it goes: counts by state, errors (requirement R12,
+//! docs/requirements.md), latency (requirement R13, docs/requirements.md).
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -32,7 +33,7 @@ pub struct Summary {
     pub events: BTreeMap<String, u64>,
     /// Errors by category.
     pub errors: ErrorCounts,
-    /// R13.
+    /// How long sessions took to open (requirement R13, docs/requirements.md).
     pub latency: LatencySummary,
 }
 

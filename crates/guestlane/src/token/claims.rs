@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::request::{Attributes, GuestId};
 
-/// How long a guest token is good (R3).
+/// How long a guest token is good (requirement R3, docs/requirements.md).
 pub const LIFE: Duration = Duration::from_secs(300);
 
 /// All that makes a guest token this one and no other: the ledger keeps it in place of the token. RS256 is deterministic, so the same
@@ -74,7 +74,7 @@ impl fmt::Debug for GuestToken {
     }
 }
 
-/// `{alg, kid}`, and nothing else (R3).
+/// `{alg, kid}`, and nothing else (requirement R3, docs/requirements.md).
 #[derive(Serialize)]
 pub(super) struct Header<'a> {
     pub(super) alg: &'static str,

@@ -42,7 +42,7 @@ pub struct StoredKey {
 }
 
 impl StoredKey {
-    /// The first key's id (R2).
+    /// The first key's id (requirement R2, docs/requirements.md).
     pub const FIRST_KID: &'static str = "webchat-guest-key-v1";
 
     /// A new first key: it signs at once.

@@ -1,4 +1,4 @@
-//! The guest token: our word for who a guest is (R2, R3).
+//! The guest token: our word for who a guest is (requirements R2 and R3, docs/requirements.md).
 
 mod claims;
 mod keyring;

@@ -35,7 +35,8 @@ impl std::fmt::Debug for SigningKey {
 }
 
 impl SigningKey {
-    /// A new key pair of 2048 bits (R2), as PKCS#8. Takes a tenth of a second.
+    /// A new key pair of 2048 bits (requirement R2, docs/requirements.md), as PKCS#8. Takes a tenth
+    /// of a second.
     pub fn generate() -> Result<Zeroizing<Vec<u8>>, KeyError> {
         let pair = RsaKeyPair::generate(KeySize::Rsa2048).map_err(|_| KeyError::Unusable)?;
         let der: Pkcs8V1Der<'_> = pair.as_der().map_err(|_| KeyError::Unusable)?;
@@ -108,7 +109,8 @@ impl SigningKey {
     }
 }
 
-/// Signs a guest token, and verifies it with the public half before anybody sees it (R3).
+/// Signs a guest token, and verifies it with the public half before anybody sees it (requirement
+/// R3, docs/requirements.md).
 pub fn sign(
     key: &SigningKey,
     guest: &GuestId,

@@ -1,4 +1,5 @@
-//! Each row of the brief's table «What is wrong with it», by its name. Put the defect back, and its test fails.
+//! Each defect of the first draft (docs/requirements.md#defects), by its name. With the defect put
+//! back, its test fails.
 
 use std::{fs, time::Duration};
 

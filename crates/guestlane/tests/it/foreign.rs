@@ -17,7 +17,7 @@ use crate::{
     world::{OPEN_MESSAGING, World, fresh, request},
 };
 
-/// A platform of the brief's surface that answers well, but for what `odd` answers.
+/// A platform of the surface `rest` that answers well, but for what `odd` answers.
 fn platform(odd: impl Fn(&Asked) -> Option<Reply> + Send + Sync + 'static) -> Peer {
     Peer::start(move |asked| {
         odd(asked).unwrap_or_else(|| match asked.path.as_str() {

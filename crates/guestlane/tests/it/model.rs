@@ -20,7 +20,7 @@ use crate::world::{request, tell};
 
 const START: Timestamp = Timestamp::from_unix_micros(1_795_361_029_000_000);
 
-/// The platform remembers a key so long (R6).
+/// The platform remembers a key so long (requirement R6, docs/requirements.md).
 const PLATFORM_KEY_LIFE: Duration = Duration::from_secs(24 * 3600);
 
 #[derive(Clone)]

@@ -431,7 +431,8 @@ fn die_with_every_fault_at(seams: impl Iterator<Item = Seam>, kinds: &[FaultKind
     tell(&format!("{surface}: {all} cases"));
 }
 
-/// The seams that the brief's surface does not have, and those around them: the others do the same on every surface.
+/// The seams that the surface `rest` does not have, and those around them: the others do the same
+/// on every surface.
 fn official_seams(surface: &Surface) -> impl Iterator<Item = Seam> {
     let more = [Seam::SignedIn, Seam::AttemptFailed, Seam::ContactMade, Seam::ConversationOpened, Seam::FailureStored];
     seams(surface).filter(move |seam| (SEAMS_OF_OFFICIAL_SURFACES.contains(seam) || more.contains(seam)) && !is_first_use(*seam))

@@ -20,7 +20,7 @@ use crate::{
     organization::Organization,
 };
 
-/// How long an address is good (reference, section 8.9).
+/// How long an address is good (docs/platform.md#guest-limits).
 const ADDRESS_LIFE: Duration = Duration::from_secs(600);
 const MAX_NAME: usize = 1024;
 

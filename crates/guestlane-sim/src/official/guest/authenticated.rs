@@ -1,4 +1,5 @@
-//! Guests who signed in with a provider: their code becomes a JWT, and the JWT a session (reference, section 10).
+//! Guests who signed in with a provider: their code becomes a JWT, and the JWT a session
+//! (docs/platform.md#authenticated-guests).
 
 use std::{
     collections::{HashMap, HashSet},

@@ -251,7 +251,7 @@ impl Organization {
     }
 }
 
-/// What a guest may send (reference, sections 8.4 and 8.5).
+/// What a guest may send (docs/platform.md#guest-frames).
 const CONTENTS: [&str; 11] = [
     "Attachment",
     "QuickReply",

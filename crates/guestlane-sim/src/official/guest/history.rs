@@ -1,4 +1,5 @@
-//! The history of a session: a JWT of one minute opens it, and opens nothing else (reference, section 9).
+//! The history of a session: a JWT of one minute opens it, and opens nothing else
+//! (docs/platform.md#guest-history).
 
 use std::time::Duration;
 

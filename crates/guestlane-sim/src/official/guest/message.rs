@@ -1,4 +1,4 @@
-//! What a guest says, and what is said to a guest (reference, sections 8.3 to 8.7).
+//! What a guest says, and what is said to a guest (docs/platform.md#guest-frames).
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{answer::Refusal, options::MAX_ATTRIBUTES, organization::Organization};
 
-/// The longest text of a guest (reference, section 8.9).
+/// The longest text of a guest (docs/platform.md#guest-limits).
 const MAX_TEXT: usize = 4096;
 const KINDS: [&str; 5] = ["Text", "Structured", "Event", "Receipt", "Message"];
 

@@ -1,4 +1,5 @@
-//! The guest's side: sessions by token, and the connections they have (reference, section 8.8).
+//! The guest's side: sessions by token, and the connections they have
+//! (docs/platform.md#guest-sessions).
 
 pub(super) mod attachments;
 mod authenticated;

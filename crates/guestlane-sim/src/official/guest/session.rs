@@ -1,4 +1,4 @@
-//! Sessions begin, are resumed, begin anew, and end (reference, section 8.8).
+//! Sessions begin, are resumed, begin anew, and end (docs/platform.md#guest-sessions).
 
 use std::{
     collections::{BTreeMap, VecDeque},

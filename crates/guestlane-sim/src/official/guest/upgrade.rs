@@ -1,4 +1,5 @@
-//! The upgrade to the guest socket: which origins, which deployments, how many (reference, section 8.1).
+//! The upgrade to the guest socket: which origins, which deployments, how many
+//! (docs/platform.md#guest-socket).
 
 use guestlane_genesys::Timestamp;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};

@@ -1,4 +1,5 @@
-//! Counts that outlive the process (R12), and what the ledger says of latency (R13).
+//! Counts that outlive the process (requirement R12, docs/requirements.md), and what the ledger
+//! says of latency (requirement R13, docs/requirements.md).
 
 use std::collections::BTreeMap;
 
