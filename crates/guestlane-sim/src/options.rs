@@ -34,7 +34,7 @@ pub struct Options {
     pub crm_secret: Option<String>,
     /// Its time.
     pub clock: Clock,
-    /// What a sign-in with a wrong client is answered. Not settled by any source: 400 or 401.
+    /// What a sign-in with a wrong client is answered. No source settles it: 400 or 401 (docs/platform.md#sign-in).
     pub bad_client_status: StatusCode,
     /// Sign-ins allowed to each client at `/oauth/token`; `None` for any number.
     pub token_quota: Option<Rate>,
@@ -96,7 +96,8 @@ pub struct Deployment {
     pub session_upgrade: bool,
 }
 
-/// How a socket to an unknown deployment is refused: not settled by any source.
+/// How a socket to an unknown deployment is refused. No source settles it
+/// (docs/platform.md#guest-socket).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnknownDeployment {
     /// The upgrade is answered with this status.

@@ -75,8 +75,9 @@ pub struct AcceptedMessage {
 }
 
 impl Platform {
-    /// Brings a guest's message in. Repeating it may repeat the message (whether the platform knows our message id again is unverified), and
-    /// never makes a second conversation: the sender is the same.
+    /// Brings a guest's message in. Repeating it may repeat the message: no source says whether the
+    /// platform drops a message ID that it has seen (docs/platform.md#open-messaging). It never makes
+    /// a second conversation: the sender is the same.
     pub async fn bring_in(
         &self,
         integration: Uuid,

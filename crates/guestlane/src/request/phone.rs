@@ -1,5 +1,5 @@
 //! Telephone numbers in the forms that the platform documents for its import and for
-//! `contacts/enrich` ("Format phone numbers for bulk import").
+//! `contacts/enrich` (docs/platform.md#contacts).
 
 /// Digits of an international number, country code included. E.164 allows 15; the shortest in use
 /// have 5.
