@@ -145,7 +145,8 @@ pub const INTEGRATION_ID: Uuid = uuid!("1d1d0000-0000-4000-8000-000000000001");
 /// The external source, unless the options name another.
 pub const EXTERNAL_SOURCE_ID: Uuid = uuid!("2b1d0000-0000-4000-8000-00000000e501");
 
-/// The platform's names of the permissions that the official operations ask for (docs/platform.md).
+/// The platform's names of the permissions that the official operations ask for
+/// (docs/platform.md#permissions).
 pub const PERMISSIONS: [&str; 11] = [
     "externalContacts:contact:add",
     "externalContacts:contact:enrich",
