@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Write,
     net::{TcpListener, TcpStream},
     os::unix::{fs::chown, process::CommandExt},
     path::{Path, PathBuf},
@@ -101,10 +102,17 @@ impl Server {
     pub fn restart(&self) {
         let mut keeper = self.keeper.lock().unwrap();
         assert!(keeper.is_none(), "it runs");
-        // When whoever started it is gone, however that came, its end of the pipe is closed, and the server ends.
-        let script = "\"$@\" & server=$!; cat > /dev/null; kill -INT $server; wait $server";
+        // When the test process is gone, for whatever reason, its end of the pipe is closed and the server ends. A server in a
+        // `static` is never dropped: unless `stop` has written a line before, its directory is removed here.
+        let script = "directory=$1; shift; \"$@\" & server=$!; said=$(cat); kill -INT $server; wait $server; \
+             [ -n \"$said\" ] || rm -rf \"$directory\"";
         let mut command = as_other_user(Path::new("/bin/sh"), self.directory.path());
-        command.args(["-c", script, "keeper"]).arg(self.binaries.join("postgres")).arg("-D").arg(self.data());
+        command
+            .args(["-c", script, "keeper"])
+            .arg(self.directory.path())
+            .arg(self.binaries.join("postgres"))
+            .arg("-D")
+            .arg(self.data());
         let (port, socket) = (self.port.to_string(), self.directory.path().display().to_string());
         command.args(["-p", &port, "-k", &socket, "-c", "listen_addresses=127.0.0.1", "-c", "max_connections=200"]);
         for option in self.options.lock().unwrap().iter() {
@@ -126,7 +134,7 @@ impl Server {
     /// Ends it as a machine that goes down does: who is connected is cut off.
     pub fn stop(&self) {
         if let Some(mut keeper) = self.keeper.lock().unwrap().take() {
-            drop(keeper.stdin.take());
+            let _ = keeper.stdin.take().map(|mut pipe| pipe.write_all(b"stop\n"));
             keeper.wait().unwrap();
         }
     }
