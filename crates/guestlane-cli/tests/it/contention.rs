@@ -1,6 +1,6 @@
 //! A database whose tables are locked: reads of callers, and verifications of the audit log, wait for it.
 
-use std::{io::Write, net::TcpStream, sync::mpsc, thread};
+use std::{collections::HashSet, io::Write, net::TcpStream, sync::mpsc, thread};
 
 use guestlane_test_postgres::{Server, TableLock, column, schema_in};
 use serde_json::json;
@@ -66,10 +66,12 @@ fn reads_that_are_refused_or_too_slow_have_advice_of_their_own() {
             "the read took longer than 5 s and was ended",
             "narrow the filter or lower the limit; docs/scaling.md names the reads that use an index",
         );
-        for _ in 0..30 {
-            assert_eq!(advice(&answers.recv().unwrap()), refused);
+        let mut seen = HashSet::new();
+        while seen.len() < 2 {
+            let advice = advice(&answers.recv().unwrap());
+            assert!(advice == refused || advice == too_slow, "{advice:?}");
+            seen.insert(advice);
         }
-        while advice(&answers.recv().unwrap()) != too_slow {}
         drop(lock);
     });
     drop(answered);
