@@ -30,8 +30,8 @@ struct Http2 {
 }
 
 impl Http2 {
-    async fn open(world: &World, window: u32) -> Self {
-        let stream = TcpStream::connect(world.socket_address()).await.unwrap();
+    async fn open(address: SocketAddr, window: u32) -> Self {
+        let stream = TcpStream::connect(address).await.unwrap();
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder.initial_stream_window_size(window);
         let (requests, connection) = builder.handshake(TokioIo::new(stream)).await.unwrap();
@@ -50,10 +50,18 @@ impl Http2 {
 async fn http2_connection_that_opens_no_window_is_closed_after_the_write_limit() {
     let clock = ManualClock::new(Clock::system().now());
     let world = World::at(&clock).await;
-    let mut reading = Http2::open(&world, OPEN_WINDOW).await;
+    let (service, metrics) = (world.socket_address(), world.metrics.strip_prefix("http://").unwrap());
+    let metrics = metrics.strip_suffix("/metrics").unwrap().parse().unwrap();
+    let mut reading = Http2::open(service, OPEN_WINDOW).await;
     // With a window of one byte hyper takes what is left of a short answer from the service, and keeps it.
-    for (window, path) in [(0, "/openapi.json"), (1, "/openapi.json"), (1, "/healthz")] {
-        let mut stalled = Http2::open(&world, window).await;
+    for (address, window, path) in [
+        (service, 0, "/openapi.json"),
+        (service, 1, "/openapi.json"),
+        (service, 1, "/healthz"),
+        (metrics, 0, "/metrics"),
+        (metrics, 1, "/healthz"),
+    ] {
+        let mut stalled = Http2::open(address, window).await;
         let mut kept = vec![stalled.get(path).await.unwrap()];
         clock.advance(Duration::from_secs(29));
         kept.push(stalled.get(path).await.unwrap());
