@@ -229,8 +229,8 @@ impl Connection {
             && now.since(Timestamp::from_unix_micros(self.taken_at.load(Ordering::Relaxed))) > MAX_STALL
     }
 
-    /// Counts something that the peer is to take. What is owed already gets no more time: a peer without a window of HTTP/2 may go on
-    /// sending requests.
+    /// Counts something that the peer is to take. What is owed already gets no more time: a peer
+    /// without a window of HTTP/2 may go on sending requests.
     fn owe(&self, now: Timestamp) {
         if self.owed.load(Ordering::Relaxed) <= 0 {
             self.took(now);
@@ -249,8 +249,8 @@ impl Connection {
 
 /// An answer's body, which knows whether it waits for its source or for the peer.
 ///
-/// hyper takes all of a body from here as soon as HTTP/2's window has room for one byte, and keeps it. So the body is given in
-/// pieces, each of which is owed until it is written.
+/// As soon as HTTP/2's window has room for one byte, hyper takes a whole frame of the body and keeps
+/// it. So the body is given in pieces, each of which is owed until it is written.
 pub(crate) struct Owed<B> {
     body: B,
     /// What the body has given, and is not given on yet.

@@ -49,7 +49,7 @@ pub(crate) fn router(app: &App) -> Router {
         .routes(routes!(keys::jwks))
         .split_for_parts();
     document.merge(open_document);
-    // One copy for all answers: each connection that does not read its answer held a copy of its own.
+    // One copy for all answers: else each connection that does not read its answer holds one.
     let json = Bytes::from(tidied(&document).to_string());
     let open = open
         .route("/openapi.json", get(move || async move { ([(http::header::CONTENT_TYPE, "application/json")], json) }))

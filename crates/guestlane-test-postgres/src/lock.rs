@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::ask;
 
-/// Holds a table locked until it is dropped, as a migration does: every statement that reads or writes it waits.
+/// Holds a table locked until it is dropped, as a migration does: every statement on it waits.
 #[derive(Debug)]
 pub struct TableLock {
     release: Option<oneshot::Sender<()>>,

@@ -1,4 +1,4 @@
-//! A database whose tables are locked: reads of callers, and verifications of the audit log, wait for it.
+//! A database whose tables are locked: callers' reads and verifications of the audit log wait.
 
 use std::{collections::HashSet, io::Write, net::TcpStream, sync::mpsc, thread};
 
@@ -40,7 +40,7 @@ impl Contended {
     }
 }
 
-/// The advice for a database that failed ("send it again") is wrong for both: it makes them worse.
+/// The advice for a store that failed ("send it again") makes both cases worse.
 #[test]
 fn reads_that_are_refused_or_too_slow_have_advice_of_their_own() {
     let contended = Contended::start("sessions:read");
@@ -80,7 +80,8 @@ fn reads_that_are_refused_or_too_slow_have_advice_of_their_own() {
     assert!(!log.contains("the store failed"), "{log}");
 }
 
-/// A verification takes a processor and reads the whole log: a caller that hung up and asked again had several at once.
+/// A verification takes a processor and reads the whole log. A caller that hangs up and tries again
+/// must not start a second one beside the first.
 #[test]
 fn the_audit_log_is_verified_by_one_request_at_a_time_also_when_callers_hang_up() {
     let contended = Contended::start("admin");

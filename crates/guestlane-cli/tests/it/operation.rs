@@ -221,7 +221,7 @@ fn a_worker_answers_probes_and_gives_metrics_where_it_is_asked_to() {
     let _ = stdout.read_to_string(&mut line);
 }
 
-/// A worker stayed ready while it ended, and its load balancer or its monitoring took it for a healthy one.
+/// Monitoring must not take a worker that ends for a healthy one.
 #[test]
 fn a_worker_that_ends_is_unready_while_work_is_in_flight() {
     let server = Server::start();

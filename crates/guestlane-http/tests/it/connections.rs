@@ -45,7 +45,7 @@ impl Http2 {
     }
 }
 
-/// The socket takes every frame that may be sent, and more requests come: only the answers are never taken.
+/// The socket takes every frame that may be sent, and more requests come, but no answer is taken.
 #[tokio::test]
 async fn http2_connection_that_opens_no_window_is_closed_after_the_write_limit() {
     let clock = ManualClock::new(Clock::system().now());
@@ -53,7 +53,7 @@ async fn http2_connection_that_opens_no_window_is_closed_after_the_write_limit()
     let (service, metrics) = (world.socket_address(), world.metrics.strip_prefix("http://").unwrap());
     let metrics = metrics.strip_suffix("/metrics").unwrap().parse().unwrap();
     let mut reading = Http2::open(service, OPEN_WINDOW).await;
-    // With a window of one byte hyper takes what is left of a short answer from the service, and keeps it.
+    // With a window of one byte hyper takes a short answer from the service, and keeps it.
     for (address, window, path) in [
         (service, 0, "/openapi.json"),
         (service, 1, "/openapi.json"),
