@@ -181,7 +181,7 @@ pub(crate) struct Connection {
     has_left: AtomicBool,
     closed: AtomicBool,
     waker: AtomicWaker,
-    /// Answers that have something to send, and that the peer does not take.
+    /// Answers that have something to send, and pieces of them that the peer has not taken.
     owed: AtomicI64,
     /// When the peer last took something of an answer, by the monotonic clock, in microseconds.
     taken_at: AtomicI64,
@@ -229,14 +229,32 @@ impl Connection {
             && now.since(Timestamp::from_unix_micros(self.taken_at.load(Ordering::Relaxed))) > MAX_STALL
     }
 
+    /// Counts something that the peer is to take. What is owed already gets no more time: a peer
+    /// without a window of HTTP/2 may go on sending requests.
+    fn owe(&self, now: Timestamp) {
+        if self.owed.load(Ordering::Relaxed) <= 0 {
+            self.took(now);
+        }
+        self.owed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn owe_less(&self) {
+        self.owed.fetch_sub(1, Ordering::Relaxed);
+    }
+
     fn took(&self, now: Timestamp) {
         self.taken_at.store(now.unix_micros(), Ordering::Relaxed);
     }
 }
 
 /// An answer's body, which knows whether it waits for its source or for the peer.
+///
+/// As soon as HTTP/2's window has room for one byte, hyper takes a whole frame of the body and keeps
+/// it. So the body is given in pieces, each of which is owed until it is written.
 pub(crate) struct Owed<B> {
     body: B,
+    /// What the body has given, and is not given on yet.
+    rest: Bytes,
     connection: Arc<Connection>,
     clock: Clock,
     waits_for_source: bool,
@@ -247,11 +265,40 @@ pub(crate) struct Owed<B> {
 /// What follows the end of an answer.
 pub(crate) type AtEnd = Box<dyn FnOnce() + Send>;
 
+/// Bytes of a piece: a peer that takes fewer within [`MAX_STALL`] takes nothing.
+const PIECE: usize = 16 * 1024;
+
+/// Bytes that are owed until hyper has written them, and drops them.
+struct Piece {
+    bytes: Bytes,
+    connection: Arc<Connection>,
+    clock: Clock,
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        self.connection.took(self.clock.monotonic());
+        self.connection.owe_less();
+    }
+}
+
 impl<B> Owed<B> {
     pub(crate) fn new(body: B, connection: Arc<Connection>, clock: Clock, at_end: Option<AtEnd>) -> Self {
-        connection.owed.fetch_add(1, Ordering::Relaxed);
-        connection.took(clock.monotonic());
-        Self { body, connection, clock, waits_for_source: false, at_end }
+        connection.owe(clock.monotonic());
+        Self { body, rest: Bytes::new(), connection, clock, waits_for_source: false, at_end }
+    }
+
+    fn next_piece(&mut self) -> Frame<Bytes> {
+        let bytes = self.rest.split_to(self.rest.len().min(PIECE));
+        self.connection.owe(self.clock.monotonic());
+        let piece = Piece { bytes, connection: Arc::clone(&self.connection), clock: self.clock.clone() };
+        Frame::data(Bytes::from_owner(piece))
     }
 }
 
@@ -260,29 +307,46 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Owed<B> {
     type Error = B::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        if !self.rest.is_empty() {
+            return Poll::Ready(Some(Ok(self.next_piece())));
+        }
         let polled = Pin::new(&mut self.body).poll_frame(context);
         let waits = polled.is_pending();
         if waits != self.waits_for_source {
-            self.connection.owed.fetch_add(if waits { -1 } else { 1 }, Ordering::Relaxed);
             self.waits_for_source = waits;
+            match waits {
+                true => self.connection.owe_less(),
+                false => self.connection.owe(self.clock.monotonic()),
+            }
         }
-        self.connection.took(self.clock.monotonic());
-        polled
+        polled.map_ok(|frame| match frame.into_data() {
+            Ok(data) => {
+                self.rest = data;
+                self.next_piece()
+            }
+            Err(other) => other,
+        })
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (rest, of_body) = (self.rest.len() as u64, self.body.size_hint());
+        let mut hint = SizeHint::new();
+        if let Some(upper) = of_body.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint.set_lower(of_body.lower() + rest);
+        hint
     }
 }
 
 impl<B> Drop for Owed<B> {
     fn drop(&mut self) {
         if !self.waits_for_source {
-            self.connection.owed.fetch_sub(1, Ordering::Relaxed);
+            self.connection.owe_less();
         }
         if let Some(at_end) = self.at_end.take() {
             at_end();

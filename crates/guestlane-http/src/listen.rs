@@ -23,7 +23,7 @@ use tracing::{info, warn};
 use crate::{
     connections::{Connections, Limits},
     door::Door,
-    metrics,
+    metrics, observe,
     router::{probes, router},
     service::Service,
 };
@@ -200,7 +200,8 @@ impl MetricsServer {
         let connections = Connections::new(limits, clock.clone());
         let door = Door { inner: DefaultAcceptor::new(), connections, clock, limit: HEADERS };
         let server = bounded(axum_server::from_tcp(listener)?.handle(handle.clone()).acceptor(door));
-        let router = metrics::router(service, scheme).merge(probes(service));
+        let stalls = axum::middleware::from_fn_with_state(Arc::clone(service), observe::limit_stalls);
+        let router = metrics::router(service, scheme).merge(probes(service)).layer(stalls);
         Ok(Self { handle, serving: tokio::spawn(server.serve(router.into_make_service())), address })
     }
 

@@ -11,7 +11,7 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use guestlane::{Timestamp, TraceParent, api_key::Caller, trace};
+use guestlane::{Clock, Timestamp, TraceParent, api_key::Caller, trace};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use tracing::{
     Instrument, Span, error,
@@ -177,11 +177,18 @@ pub(crate) async fn observe(State(app): State<App>, mut request: Request, next: 
             None
         }
     };
+    owed(response, connection, app.clock(), at_end)
+}
+
+/// Holds the peer of an answer to the limit for taking it, and does nothing else of [`observe`].
+pub(crate) async fn limit_stalls(State(app): State<App>, request: Request, next: Next) -> Response {
+    let connection = request.extensions().get::<Arc<Connection>>().cloned();
+    owed(next.run(request).await, connection, app.clock(), None)
+}
+
+fn owed(response: Response, connection: Option<Arc<Connection>>, clock: &Clock, at_end: Option<AtEnd>) -> Response {
     match connection {
-        Some(connection) => {
-            let clock = app.clock().clone();
-            response.map(|body| Body::new(Owed::new(body, connection, clock, at_end)))
-        }
+        Some(connection) => response.map(|body| Body::new(Owed::new(body, connection, clock.clone(), at_end))),
         None => response,
     }
 }

@@ -1,6 +1,7 @@
 //! All that is answered, on one screen.
 
 use axum::{Router, middleware, response::Response, routing::get};
+use bytes::Bytes;
 use http::{StatusCode, header};
 use tower_http::{
     catch_panic::CatchPanicLayer,
@@ -48,7 +49,8 @@ pub(crate) fn router(app: &App) -> Router {
         .routes(routes!(keys::jwks))
         .split_for_parts();
     document.merge(open_document);
-    let json = tidied(&document).to_string();
+    // One copy for all answers: else each connection that does not read its answer holds one.
+    let json = Bytes::from(tidied(&document).to_string());
     let open = open
         .route("/openapi.json", get(move || async move { ([(http::header::CONTENT_TYPE, "application/json")], json) }))
         .route("/", get(pages::dashboard))

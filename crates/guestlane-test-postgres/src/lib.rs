@@ -5,6 +5,7 @@
 //! is installed if this user may do that; else the tests fail, and say so.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "part of tests")]
 
+mod lock;
 mod pool;
 mod proxy;
 mod server;
@@ -14,6 +15,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+pub use lock::TableLock;
 pub use pool::Pool;
 pub use proxy::Proxy;
 pub use server::Server;

@@ -8,6 +8,7 @@ mod bad_input;
 mod batch;
 mod canary;
 mod confirm;
+mod contention;
 mod create;
 mod demo;
 mod diagnosis;

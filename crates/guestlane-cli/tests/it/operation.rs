@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::{
-    office::Office,
+    office::{Ended, Office},
     served::{Answer, Served, ask},
     serving::pause,
 };
@@ -219,4 +219,37 @@ fn a_worker_answers_probes_and_gives_metrics_where_it_is_asked_to() {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));
     let _ = stdout.read_to_string(&mut line);
+}
+
+/// Monitoring must not take a worker that ends for a healthy one.
+#[test]
+fn a_worker_that_ends_is_unready_while_work_is_in_flight() {
+    let server = Server::start();
+    let url = schema_in(&server.url());
+    let settings = [("GUESTLANE_DATABASE_URL", url.as_str()), ("GUESTLANE_CALL_TIMEOUT", "2s")];
+    let office = Office::open(&["--quota", "off", "--fault", "conversation:hang"]);
+    office.write("rows.csv", "guest_id\nann\n");
+    for arguments in [["keys", "export", "--format", "jwks"], ["batch", "rows.csv", "--enqueue", "--json"]] {
+        let ended = Ended::of(office.command(&arguments).envs(settings).output().unwrap()).ok();
+        if arguments[0] == "keys" {
+            office.admin("PUT", "/_sim/guest-keys", &ended.stdout);
+        }
+    }
+    let mut command = office.command(&["work", "--json", "--metrics-listen", "127.0.0.1:0"]);
+    command.envs(settings);
+    let worker = Served::start(command);
+    let probes = worker.metrics.trim_end_matches("/metrics").to_owned();
+    let ready = || ask(&probes, "GET /readyz", "", "").map(|answer| answer.status);
+    assert_eq!(ready(), Some(200));
+    while office.state()["hanging"] != 1 {
+        pause(20);
+    }
+    worker.signal(Signal::SIGTERM);
+    while ready() == Some(200) {
+        pause(5);
+    }
+    assert_eq!((ready(), &office.state()["conversations"]), (Some(503), &json!(0)), "unready, and the row is in flight");
+    office.faults(&[]);
+    assert_eq!(worker.ended(), 0);
+    office.assert_each_guest_once(1);
 }

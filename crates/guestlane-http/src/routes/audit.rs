@@ -48,7 +48,9 @@ pub(crate) async fn checkpoint(State(app): State<App>, who: Who) -> Result<Respo
 
 /// Verify the audit log
 ///
-/// Reads all files, line by line, and compares them with what was signed and with what the store has. Takes about a second for a million records.
+/// Reads all files, line by line, and compares them with what was signed and with what the store has.
+/// Takes about a second for a million records. One verification runs at a time: a further request
+/// waits for its turn.
 #[utoipa::path(
     post, path = "/v1/audit:verify", tag = "audit", operation_id = "verifyAudit",
     security(("apiKey" = ["admin"])),

@@ -3,6 +3,7 @@
 
 mod access;
 mod batch;
+mod connections;
 mod documents;
 mod ending;
 mod limits;

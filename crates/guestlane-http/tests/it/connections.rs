@@ -1,0 +1,127 @@
+//! Limits of connections, reached by peers on real sockets.
+
+use std::{net::SocketAddr, time::Duration};
+
+use guestlane::{Clock, ManualClock, config::ServiceSettings};
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, Empty};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
+};
+
+use crate::world::{World, settings};
+
+/// The window of a stream that takes answers as they come.
+const OPEN_WINDOW: u32 = 1 << 20;
+
+impl World {
+    fn socket_address(&self) -> SocketAddr {
+        self.address.strip_prefix("http://").unwrap().parse().unwrap()
+    }
+}
+
+/// A connection of HTTP/2 whose streams have that window, and never a larger one.
+struct Http2 {
+    requests: http2::SendRequest<Empty<bytes::Bytes>>,
+    connection: tokio::task::JoinHandle<hyper::Result<()>>,
+}
+
+impl Http2 {
+    async fn open(address: SocketAddr, window: u32) -> Self {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder.initial_stream_window_size(window);
+        let (requests, connection) = builder.handshake(TokioIo::new(stream)).await.unwrap();
+        Self { requests, connection: tokio::spawn(connection) }
+    }
+
+    /// The answer, whose body is not read.
+    async fn get(&mut self, path: &str) -> hyper::Result<http::Response<hyper::body::Incoming>> {
+        let request = Request::get(format!("http://localhost{path}")).body(Empty::new()).unwrap();
+        self.requests.send_request(request).await
+    }
+}
+
+/// The socket takes every frame that may be sent, and more requests come, but no answer is taken.
+#[tokio::test]
+async fn http2_connection_that_opens_no_window_is_closed_after_the_write_limit() {
+    let clock = ManualClock::new(Clock::system().now());
+    let world = World::at(&clock).await;
+    let (service, metrics) = (world.socket_address(), world.metrics.strip_prefix("http://").unwrap());
+    let metrics = metrics.strip_suffix("/metrics").unwrap().parse().unwrap();
+    let mut reading = Http2::open(service, OPEN_WINDOW).await;
+    // With a window of one byte hyper takes a short answer from the service, and keeps it.
+    for (address, window, path) in [
+        (service, 0, "/openapi.json"),
+        (service, 1, "/openapi.json"),
+        (service, 1, "/healthz"),
+        (metrics, 0, "/metrics"),
+        (metrics, 1, "/healthz"),
+    ] {
+        let mut stalled = Http2::open(address, window).await;
+        let mut kept = vec![stalled.get(path).await.unwrap()];
+        clock.advance(Duration::from_secs(29));
+        kept.push(stalled.get(path).await.unwrap());
+        assert!(kept.iter().all(|answer| answer.status() == StatusCode::OK));
+        clock.advance(Duration::from_secs(2));
+        let later = stalled.get(path).await;
+        assert!(later.is_err(), "window {window}, {path}: a later answer, which is not taken either, gives no more time");
+        assert!(stalled.connection.await.unwrap().is_err(), "window {window}, {path}: the service closed it");
+        let taken = reading.get("/openapi.json").await.unwrap();
+        let document = taken.into_body().collect().await.unwrap().to_bytes();
+        assert!(serde_json::from_slice::<serde_json::Value>(&document).is_ok(), "a caller that reads is served");
+    }
+}
+
+/// A connection from that address, once a request on it was answered.
+async fn served_from(address: [u8; 4], server: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((address, 0).into()).unwrap();
+    let mut stream = socket.connect(server).await.unwrap();
+    assert!(is_served(&mut stream).await);
+    stream
+}
+
+/// Whether a request on the connection is answered: `HEAD`, so that the headers are all that comes.
+async fn is_served(stream: &mut TcpStream) -> bool {
+    let mut head = Vec::new();
+    if stream.write_all(b"HEAD /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await.is_err() {
+        return false;
+    }
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read_buf(&mut head).await {
+            Ok(1..) => {}
+            Ok(0) | Err(_) => return false,
+        }
+    }
+    head.starts_with(b"HTTP/1.1 200")
+}
+
+fn is_closed(stream: &TcpStream) -> bool {
+    match stream.try_read(&mut [0]) {
+        Ok(read) => read == 0,
+        Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
+    }
+}
+
+/// An eighth of 20,000 connections is the most that one address may have; fewer files lower it.
+#[tokio::test]
+async fn connections_of_one_address_leave_those_of_another_address_alone() {
+    const MORE_THAN_ONE_ADDRESS_MAY_HAVE: usize = 2_600;
+    let everywhere = ServiceSettings { listen: "0.0.0.0:0".parse().unwrap(), ..settings() };
+    let world = World::with(|_| {}, everywhere).await;
+    let server = SocketAddr::from(([127, 0, 0, 1], world.socket_address().port()));
+    let mut earlier = served_from([127, 0, 0, 2], server).await;
+    let mut flood = Vec::new();
+    while !flood.first().is_some_and(is_closed) {
+        assert!(flood.len() < MORE_THAN_ONE_ADDRESS_MAY_HAVE, "one address has {} connections", flood.len());
+        flood.push(served_from([127, 0, 0, 1], server).await);
+    }
+    assert!(is_served(&mut earlier).await, "the oldest connection of all is of another address");
+    served_from([127, 0, 0, 2], server).await;
+    let open = flood.iter().filter(|stream| !is_closed(stream)).count();
+    assert!(open + 2 >= flood.len(), "a new connection closes one of its own address: {open} of {}", flood.len());
+}

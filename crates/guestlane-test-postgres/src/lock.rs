@@ -1,0 +1,45 @@
+//! A table that statements wait for.
+
+use std::{
+    sync::mpsc,
+    thread::{self, JoinHandle},
+};
+
+use tokio::sync::oneshot;
+
+use crate::ask;
+
+/// Holds a table locked until it is dropped, as a migration does: every statement on it waits.
+#[derive(Debug)]
+pub struct TableLock {
+    release: Option<oneshot::Sender<()>>,
+    holder: Option<JoinHandle<()>>,
+}
+
+impl TableLock {
+    /// Returns once the table is locked.
+    pub fn hold(url: &str, table: &str) -> Self {
+        let (url, lock) = (url.to_owned(), format!("BEGIN; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"));
+        let (release, released) = oneshot::channel::<()>();
+        let (locked, is_locked) = mpsc::channel();
+        let holder = thread::spawn(move || {
+            ask(&url, async |client| {
+                client.batch_execute(&lock).await.unwrap();
+                locked.send(()).unwrap();
+                let _ = released.await;
+                client.batch_execute("COMMIT").await.unwrap();
+            });
+        });
+        is_locked.recv().unwrap();
+        Self { release: Some(release), holder: Some(holder) }
+    }
+}
+
+impl Drop for TableLock {
+    fn drop(&mut self) {
+        drop(self.release.take());
+        if let Some(holder) = self.holder.take() {
+            let _ = holder.join();
+        }
+    }
+}
