@@ -10,6 +10,7 @@ mod worker;
 
 pub use address::{Networks, is_public};
 pub use deliver::{Crm, Settlement};
+pub(crate) use endpoints::GivenKeys;
 pub use endpoints::{Endpoint, Endpoints, MAX_OVERLAP};
 pub use event::{Event, event_id};
 pub use keys::{EndpointKeys, InvalidKeys, KeyKind};

@@ -321,6 +321,14 @@ impl Store {
         }
     }
 
+    /// A secret of the store in `url`, sealed, read on a connection of its own.
+    ///
+    /// # Errors
+    /// No connection can be opened, or the database has no store.
+    pub(crate) async fn secret_at(url: &PostgresUrl, name: &'static str) -> Result<Option<Vec<u8>>, StoreError> {
+        postgres::Postgres::secret_at(url, name).await
+    }
+
     /// Whether no other process uses `database` at this moment. Of a database that several machines share nothing is known.
     ///
     /// # Errors

@@ -30,4 +30,15 @@ impl Postgres {
         })
         .await
     }
+
+    /// A secret as the store keeps it, sealed, read on a connection of its own that is opened once.
+    pub(crate) async fn secret_at(url: &PostgresUrl, name: &'static str) -> Asked<Option<Vec<u8>>> {
+        let mut connection = Connection::new(url.clone(), "", Duration::from_secs(10))?;
+        on_a_thread(&Clock::system(), move || {
+            connection.try_open()?;
+            let row = connection.query_opt("SELECT sealed FROM secret WHERE name = $1", &[&name])?;
+            Ok(row.map(|row| row.try_get(0)).transpose()?)
+        })
+        .await
+    }
 }
