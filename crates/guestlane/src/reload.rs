@@ -54,6 +54,13 @@ impl Lane {
     /// # Errors
     /// A secret cannot be used, or the URL names another store. None is taken then.
     pub async fn reload(&self, config: &LaneConfig) -> Result<Reloaded, Error> {
+        self.take_secrets(config).await.map_err(|error| match error {
+            Error::Invalid(invalid) => Error::Settings(vec![invalid]),
+            other => other,
+        })
+    }
+
+    async fn take_secrets(&self, config: &LaneConfig) -> Result<Reloaded, Error> {
         let webhook = self.outbox.as_ref().map(|outbox| outbox.other_keys(config.crm.as_ref())).transpose()?.flatten();
         let login = self.other_login(&config.places.database)?;
         let master = config.places.master_key_in_use()?;

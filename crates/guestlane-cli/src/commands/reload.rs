@@ -40,8 +40,17 @@ async fn reload(global: &Global, load: &impl Fn() -> anyhow::Result<Settings>, l
             let (new_secrets, secrets) = (reloaded.count(), reloaded.names().join(" "));
             info!(quota, new_secrets, secrets, "settings were read again");
         }
-        Err(error) => warn!(error = format!("{error:#}"), "settings cannot be used, and stay as they were"),
+        Err(error) => warn!(error = on_one_line(&format!("{error:#}")), "settings cannot be used, and stay as they were"),
     }
+}
+
+/// The text of a refused setting is for a screen, and has a line for the fix.
+fn on_one_line(text: &str) -> String {
+    text.lines().map(str::trim).fold(String::new(), |line, next| match line.as_str() {
+        "" => next.to_owned(),
+        heading if heading.ends_with(':') => format!("{line} {next}"),
+        _ => format!("{line}; {next}"),
+    })
 }
 
 async fn read_again(

@@ -33,6 +33,9 @@ fn hang_up(served: &Served) -> String {
     let before = served.log.lock().unwrap().len();
     served.signal(Signal::SIGHUP);
     loop {
+        // A process that has ended has no command line, and stays until it is waited for.
+        let command = fs::read_to_string(format!("/proc/{}/cmdline", served.child.id())).unwrap();
+        assert!(!command.is_empty(), "the process ended: {}", served.log.lock().unwrap());
         let log = served.log.lock().unwrap()[before..].to_owned();
         let says = |line: &&str| line.contains("settings were read again") || line.contains("stay as they were");
         if let Some(line) = log.lines().find(says) {
@@ -146,14 +149,16 @@ fn a_service_goes_on_with_the_password_of_the_database_that_a_hang_up_read() {
     let url = |user: &str, password: &str| format!("postgres://{user}:{password}@127.0.0.1:{}/postgres", server.port());
     let path = office.directory.path().join("database");
     let file = write(&path, &url("app", "first-hunter2"));
-    let settings = [("GUESTLANE_DATABASE_URL_FILE", file.as_str()), ("GUESTLANE_MASTER_KEY", OLD_KEY)];
+    let master = office.directory.path().join("master");
+    let master_file = write(&master, OLD_KEY);
+    let settings = [("GUESTLANE_DATABASE_URL_FILE", file.as_str()), ("GUESTLANE_MASTER_KEY_FILE", master_file.as_str())];
     let key = prepare(&office, &settings);
     let served = office.serve(&[], &settings);
     assert_eq!(create(&served, &key, "ann"), 201);
 
-    let rotate = "ALTER ROLE app PASSWORD 'second-hunter2'; \
-         SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'";
-    execute(&server.url(), rotate);
+    let cut_off = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'";
+    execute(&server.url(), "ALTER ROLE app PASSWORD 'second-hunter2'");
+    execute(&server.url(), cut_off);
     assert!(create(&served, &key, "bob") >= 500, "the password before is no longer good");
     write(&path, &url("app", "second-hunter2"));
     let said = hang_up(&served);
@@ -179,8 +184,20 @@ fn a_service_goes_on_with_the_password_of_the_database_that_a_hang_up_read() {
         assert!(said.contains("GUESTLANE_DATABASE_URL") && said.contains(reason), "{reason}: {said}");
     }
     assert_eq!(create(&served, &key, "cy"), 201);
+
+    // A secret that cannot be used keeps a good one from being taken.
+    execute(&server.url(), "ALTER ROLE app PASSWORD 'fourth-hunter2'");
+    write(&path, &url("app", "fourth-hunter2"));
+    write(&master, NEW_KEY);
+    let said = hang_up(&served);
+    assert!(said.matches("GUESTLANE_MASTER_KEY: does not open").count() == 1 && !said.contains("\\n"), "{said}");
+    execute(&server.url(), cut_off);
+    assert!(create(&served, &key, "dan") >= 500, "the URL before is in use");
+    write(&master, OLD_KEY);
+    assert!(hang_up(&served).contains("new_secrets=1 secrets=\"GUESTLANE_DATABASE_URL\""));
+    assert_eq!(create(&served, &key, "dan"), 201);
     let log = served.log.lock().unwrap().clone();
-    assert!(!log.contains("hunter2"), "{log}");
+    assert!(!log.contains("hunter2") && !log.contains(OLD_KEY) && !log.contains(NEW_KEY), "{log}");
 }
 
 #[test]
