@@ -35,8 +35,8 @@ fn hang_up(served: &Served) -> String {
     loop {
         // A process that has ended has no command line, and stays until it is waited for.
         let command = fs::read_to_string(format!("/proc/{}/cmdline", served.child.id())).unwrap();
-        assert!(!command.is_empty(), "the process ended: {}", served.log.lock().unwrap());
         let log = served.log.lock().unwrap()[before..].to_owned();
+        assert!(!command.is_empty(), "the process ended: {log}");
         let says = |line: &&str| line.contains("settings were read again") || line.contains("stay as they were");
         if let Some(line) = log.lines().find(says) {
             return line.to_owned();
