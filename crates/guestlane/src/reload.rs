@@ -9,7 +9,7 @@ use crate::{
     outbox::GivenKeys,
     request::Invalid,
     state::AUDIT_KEY,
-    store::{Database, PostgresUrl, Store},
+    store::{Database, KeptSecret, PostgresUrl, Store},
     token::{MasterKey, MasterKeyError},
 };
 
@@ -109,10 +109,11 @@ impl Lane {
             Store::try_to_write(&Database::Postgres(Box::new(new.clone()))).await?;
             Store::secret_at(new, AUDIT_KEY).await
         };
-        let sealed = tried.await.map_err(|error| refused(format!("cannot be used: {}", chain(&error))))?.unwrap_or_default();
+        let found = tried.await.map_err(|error| refused(format!("cannot be used: {}", chain(&error))))?;
+        let found = found.filter(|found| self.store.is_home_of(found));
         let masters = [Some(&*self.master), master];
-        let seed = masters.into_iter().flatten().find_map(|master| master.open(AUDIT_KEY, &sealed).ok());
-        let signer = seed.and_then(|seed| NoteSigner::from_seed(&seed));
+        let opened = |found: KeptSecret| masters.into_iter().flatten().find_map(|it| it.open(AUDIT_KEY, &found.sealed).ok());
+        let signer = found.and_then(opened).and_then(|seed| NoteSigner::from_seed(&seed));
         if signer.is_none_or(|signer| signer.public() != self.audit_key()) {
             return Err(refused("leads to another store than the one in use".to_owned()));
         }

@@ -129,10 +129,10 @@ fn a_worker_survives_a_hang_up_and_signs_with_the_new_webhook_secret() {
     assert_eq!(worker.ended(), 0);
 }
 
-/// A server that asks its users for passwords, two of whom have a schema of their own each.
+/// A server that asks its users for passwords; each of them has a schema of its own.
 fn server_with_passwords() -> Server {
     let server = Server::start();
-    for role in ["app", "other"] {
+    for role in ["app", "other", "copy"] {
         let own = format!("CREATE SCHEMA of_{role} AUTHORIZATION {role}; ALTER ROLE {role} SET search_path = of_{role}");
         execute(&server.url(), &format!("CREATE ROLE {role} LOGIN PASSWORD 'first-hunter2'; {own}"));
     }
@@ -169,10 +169,16 @@ fn a_service_goes_on_with_the_password_of_the_database_that_a_hang_up_read() {
     // Whatever cannot be used, or is another store, is refused by its name, and the service goes on.
     let others = [("GUESTLANE_DATABASE_URL", url("other", "first-hunter2")), ("GUESTLANE_MASTER_KEY", NEW_KEY.to_owned())];
     run(&office, &["keys", "list"], &others.each_ref().map(|(name, value)| (*name, value.as_str()))).ok();
+    for table in ["property", "platform", "session", "outbox", "audit_entry", "audit_log", "secret"] {
+        execute(&server.url(), &format!("CREATE TABLE of_copy.{table} (LIKE of_app.{table} INCLUDING ALL)"));
+    }
+    let copy = "INSERT INTO of_copy.secret TABLE of_app.secret; GRANT ALL ON ALL TABLES IN SCHEMA of_copy TO copy";
+    execute(&server.url(), copy);
     let good = url("app", "second-hunter2");
     for (refused, reason) in [
         (url("app", "third-hunter2"), "cannot be used"),
         (url("other", "first-hunter2"), "leads to another store"),
+        (url("copy", "first-hunter2"), "leads to another store"),
         (good.replace("/postgres", "/template1"), "another database"),
         (good.replace("127.0.0.1", "localhost"), "another host"),
         (good.replace(&server.port().to_string(), "1"), "another port"),

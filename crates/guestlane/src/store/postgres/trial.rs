@@ -9,7 +9,23 @@ use super::{
     connection::{Asked, Connection},
     on_a_thread,
 };
-use crate::store::PostgresUrl;
+use crate::store::{PostgresUrl, StoreError};
+
+/// The number of the table of secrets in the database: a copy of the store in another schema has another one.
+const TABLE: &str = "'secret'::regclass::oid::bigint";
+
+/// A secret that was found by a URL.
+#[derive(Debug)]
+pub(crate) struct KeptSecret {
+    pub(crate) sealed: Vec<u8>,
+    /// The number of the table that it is in.
+    pub(crate) table: i64,
+}
+
+/// The number of the table of secrets that a connection uses.
+pub(super) fn table_of(connection: &mut Connection) -> Asked<i64> {
+    Ok(connection.query_one(&format!("SELECT {TABLE}"), &[])?.try_get(0)?)
+}
 
 impl Postgres {
     /// A write to each table that every session writes to, in a transaction that is rolled back.
@@ -32,12 +48,12 @@ impl Postgres {
     }
 
     /// A secret as the store keeps it, sealed, read on a connection of its own that is opened once.
-    pub(crate) async fn secret_at(url: &PostgresUrl, name: &'static str) -> Asked<Option<Vec<u8>>> {
+    pub(crate) async fn secret_at(url: &PostgresUrl, name: &'static str) -> Asked<Option<KeptSecret>> {
         let mut connection = Connection::new(url.clone(), "", Duration::from_secs(10))?;
         on_a_thread(&Clock::system(), move || {
             connection.try_open()?;
-            let row = connection.query_opt("SELECT sealed FROM secret WHERE name = $1", &[&name])?;
-            Ok(row.map(|row| row.try_get(0)).transpose()?)
+            let row = connection.query_opt(&format!("SELECT sealed, {TABLE} FROM secret WHERE name = $1"), &[&name])?;
+            Ok(row.map(|row| Ok::<_, StoreError>(KeptSecret { sealed: row.try_get(0)?, table: row.try_get(1)? })).transpose()?)
         })
         .await
     }
