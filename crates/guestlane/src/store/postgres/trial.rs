@@ -9,7 +9,7 @@ use super::{
     connection::{Asked, Connection},
     on_a_thread,
 };
-use crate::store::{PostgresUrl, StoreError};
+use crate::store::PostgresUrl;
 
 /// The number of the table of secrets in the database: a copy of the store in another schema has another one.
 const TABLE: &str = "'secret'::regclass::oid::bigint";
@@ -53,7 +53,7 @@ impl Postgres {
         on_a_thread(&Clock::system(), move || {
             connection.try_open()?;
             let row = connection.query_opt(&format!("SELECT sealed, {TABLE} FROM secret WHERE name = $1"), &[&name])?;
-            Ok(row.map(|row| Ok::<_, StoreError>(KeptSecret { sealed: row.try_get(0)?, table: row.try_get(1)? })).transpose()?)
+            row.map(|row| Ok(KeptSecret { sealed: row.try_get(0)?, table: row.try_get(1)? })).transpose()
         })
         .await
     }
