@@ -222,7 +222,7 @@ pub(crate) enum Store {
     },
 }
 
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Work {
     /// Sessions under way at once, at the most; how many are, follows the quota and how fast the platform answers [default: 256]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]

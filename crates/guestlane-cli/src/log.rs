@@ -57,6 +57,15 @@ pub(crate) fn wants_json(settings: &Settings) -> Result<bool, Error> {
 
 /// How much the log says from now on: as the settings say, else `by_default`.
 pub(crate) fn set_level(settings: &Settings, by_default: &str, verbose: u8) -> Result<(), Error> {
+    let level = check_level(settings, by_default)?;
+    if let Some(handle) = LEVEL.get() {
+        let _ = handle.reload(filter(level, verbose));
+    }
+    Ok(())
+}
+
+/// The level that [`set_level`] would set.
+pub(crate) fn check_level<'a>(settings: &'a Settings, by_default: &'a str) -> Result<&'a str, Error> {
     wants_json(settings)?;
     let level = match settings.get(LOG_LEVEL) {
         Some((level, origin)) if origin != Origin::Default => level,
@@ -65,10 +74,7 @@ pub(crate) fn set_level(settings: &Settings, by_default: &str, verbose: u8) -> R
     if !["error", "warn", "info", "debug"].contains(&level) {
         return Err(refused(settings, LOG_LEVEL, "write error, warn, info or debug"));
     }
-    if let Some(handle) = LEVEL.get() {
-        let _ = handle.reload(filter(level, verbose));
-    }
-    Ok(())
+    Ok(level)
 }
 
 /// For a command whose screen tells what goes wrong.

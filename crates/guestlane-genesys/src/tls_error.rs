@@ -104,7 +104,7 @@ const BY_NAME: &str = "use a name that the certificate has, or have one made for
 const PURPOSE: &str = "its extended key usage is not that of a server: have it made with serverAuth";
 
 /// Whether a server showed the certificate of an authority as its own.
-pub(crate) fn is_ca_as_end_entity(other: &OtherError) -> bool {
+pub fn is_ca_as_end_entity(other: &OtherError) -> bool {
     // The type behind it is one of a crate that only rustls names (rustls-webpki).
     format!("{:?}", other.0) == "CaUsedAsEndEntity"
 }

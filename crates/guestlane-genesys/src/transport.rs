@@ -1,11 +1,12 @@
 //! One request, one answer or one reason why not. Time-limited; answers are read up to a bound; redirects are not followed.
 
-use std::time::Duration;
+use std::{pin::Pin, time::Duration};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::rt::Write;
 use hyper_rustls::HttpsConnector;
 use hyper_util::{
     client::legacy::{
@@ -15,10 +16,11 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 use rustix::io::Errno;
+use tower_service::Service;
 use tracing::{Level, enabled, trace};
 
 use crate::{
-    clock::{Clock, Timestamp},
+    clock::{Clock, TimedOut, Timestamp},
     error::{CallError, Refusal},
     foreign::{CorrelationId, ErrorCode, Sentence, lenient, one_line},
     resolver::SystemResolver,
@@ -80,6 +82,7 @@ pub struct Transport<R = SystemResolver> {
     client: HttpClient<R>,
     /// For upgrades: HTTP/1.1 only.
     upgrades: HttpClient<R>,
+    connector: HttpsConnector<HttpConnector<R>>,
     clock: Clock,
     limit: Duration,
 }
@@ -120,6 +123,17 @@ pub enum NoAnswer {
     /// It was sent, at least in part.
     #[error("{0}")]
     Lost(String),
+}
+
+/// Why no connection was opened.
+#[derive(Debug, thiserror::Error)]
+pub enum NotConnected {
+    /// It took longer than a request may take.
+    #[error("{0}")]
+    TimedOut(TimedOut),
+    /// The cause is in the sources: an I/O error, or a failure of TLS ([`tls_error::find`]).
+    #[error("{}", chain(&**.0))]
+    Failed(Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// The operating system's certificates could not be loaded.
@@ -198,7 +212,8 @@ where
                 .http2_keep_alive_timeout(PING_LIMIT)
                 .build(HttpsConnector::from((tcp.clone(), tls)))
         };
-        Ok(Self { client: client(HTTP_2_OR_1), upgrades: client(HTTP_1), clock, limit })
+        let connector = HttpsConnector::from((tcp.clone(), tls.clone()));
+        Ok(Self { client: client(HTTP_2_OR_1), upgrades: client(HTTP_1), connector, clock, limit })
     }
 
     /// Sends one request and reads the whole answer, within the time limit or until `deadline`, whichever is first.
@@ -231,6 +246,28 @@ where
             shape.log(&answer);
         }
         answer
+    }
+
+    /// Opens a connection as a request would, TLS handshake included, and closes it within the time limit. No request is
+    /// sent.
+    ///
+    /// # Errors
+    ///
+    /// The name, the address, the port or the certificate cannot be used: the cause is in the error.
+    pub async fn connect(&self, to: Uri) -> Result<(), NotConnected> {
+        let mut connector = self.connector.clone();
+        let opening = async {
+            std::future::poll_fn(|context| connector.poll_ready(context)).await?;
+            let mut connection = connector.call(to).await?;
+            // The handshake is done; whether the peer waits for the end does not matter.
+            let _ = std::future::poll_fn(|context| Pin::new(&mut connection).poll_shutdown(context)).await;
+            Ok(())
+        };
+        let _busy = self.clock.busy();
+        match self.clock.timeout(self.limit, opening).await {
+            Ok(opened) => opened.map_err(NotConnected::Failed),
+            Err(late) => Err(NotConnected::TimedOut(late)),
+        }
     }
 
     /// The bound of a request with its answer.

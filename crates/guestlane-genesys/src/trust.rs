@@ -40,6 +40,17 @@ pub struct Authorities {
     certificates: Vec<CertificateDer<'static>>,
 }
 
+/// Equal where the same certificates are trusted, in the same order.
+impl PartialEq for Trust {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::System, Self::System) => true,
+            (Self::Only(one), Self::Only(other)) => one.certificates == other.certificates,
+            (Self::System, Self::Only(_)) | (Self::Only(_), Self::System) => false,
+        }
+    }
+}
+
 /// The text has no certificate that can be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -170,6 +181,13 @@ impl ClientCertificate {
         let key = key.map_err(|error| InvalidTrust(format!("the file of its key {error}")))?;
         let certified = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider());
         certified.map(Self).map_err(|error| InvalidTrust(tls_error::sentence(&error)))
+    }
+}
+
+/// Equal where the chain is: a certificate belongs to one private key.
+impl PartialEq for ClientCertificate {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.cert == other.0.cert
     }
 }
 

@@ -30,7 +30,7 @@ use crate::{
     request::{QueueId, SessionRequest},
     rotation::LiveKeys,
     state::{Places, State, api_key_hash, new_guest_session},
-    store::{Admission, Store},
+    store::{Admission, Database, Store},
     surface::{CloudSettings, Surface},
     token::{KeySchedule, Keyring, MasterKey, TokenIdentity},
 };
@@ -96,6 +96,7 @@ pub struct Lane {
     pub(crate) driving: Driving,
     pub(crate) seams: Seams,
     pub(crate) keep_sessions: Option<Duration>,
+    pub(crate) database: Database,
     audit_key: VerifierKey,
     audit_signer: Arc<NoteSigner>,
     audit_log: PathBuf,
@@ -158,7 +159,7 @@ impl Lane {
         let driving = Driving::default();
         let heartbeat = tokio::spawn(renew_leases(driving.clone(), state.store.clone(), clock.clone(), seams.clone()));
         let measuring_clock = tokio::spawn(measure_clock(state.store.clone()));
-        let counted_seals = AtomicU64::new(state.store.seals(state.master.id()).await?);
+        let counted_seals = AtomicU64::new(state.store.seals(&state.master.id()).await?);
         let keys = LiveKeys::new(state.keyring, Arc::clone(&state.master), state.store.clone());
         let reading_keys = tokio::spawn(keys.clone().keep_reading(clock.clone()));
         Ok(Arc::new(Self {
@@ -182,6 +183,7 @@ impl Lane {
             driving,
             seams,
             keep_sessions: config.keep_sessions,
+            database: config.places.database,
             audit_key,
             audit_signer: state.audit_signer,
             audit_log: config.places.audit.path,

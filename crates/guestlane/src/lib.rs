@@ -45,6 +45,7 @@ mod metrics;
 mod orchestrator;
 mod organization;
 pub mod outbox;
+mod reload;
 pub mod request;
 mod retention;
 mod rotation;
@@ -68,5 +69,6 @@ pub use master_key_rotation::{
 };
 pub use metrics::{Figures, Problem};
 pub use orchestrator::Opened;
+pub use reload::Reloaded;
 pub use retention::SHORTEST_RETENTION;
 pub use state::{Places, State};

@@ -72,7 +72,7 @@ impl State {
             let pass = self.reseal_once().await?;
             sum += pass.replaced;
             if pass.found == 0 {
-                let (key, now) = (self.master.id().to_owned(), self.store.clock().now());
+                let (key, now) = (self.master.id(), self.store.clock().now());
                 self.store.record_change(ChangeAction::MasterKeyRotated, key, now).await?;
                 return Ok(sum);
             }
@@ -103,22 +103,17 @@ impl State {
     /// How many sealed values `counts` accepts.
     async fn count_sealed(&self, counts: impl Fn(&MasterKey, &Sealed) -> bool) -> Result<Resealed, Error> {
         let mut sum = Resealed::default();
-        for value in self.store.sealed_keys().await?.iter().filter(|value| counts(&self.master, value)) {
+        visit_sealed(&self.store, |value| {
+            let counted = u64::from(counts(&self.master, value));
             match value.place {
-                SealedPlace::Secret(_) => sum.secrets += 1,
-                SealedPlace::SigningKey(_) => sum.signing_keys += 1,
-                SealedPlace::GuestSession(_) => {}
+                SealedPlace::Secret(_) => sum.secrets += counted,
+                SealedPlace::SigningKey(_) => sum.signing_keys += counted,
+                SealedPlace::GuestSession(_) => sum.guest_sessions += counted,
             }
-        }
-        let mut after = None;
-        loop {
-            let chunk = self.store.sealed_sessions(after, CHUNK).await?;
-            sum.guest_sessions += chunk.iter().filter(|value| counts(&self.master, value)).count() as u64;
-            match chunk.last().map(|sealed| &sealed.place) {
-                Some(SealedPlace::GuestSession(id)) if chunk.len() == CHUNK as usize => after = Some(*id),
-                _ => return Ok(sum),
-            }
-        }
+            Ok(())
+        })
+        .await?;
+        Ok(sum)
     }
 
     /// Replaces those of the values that are not sealed under the current key.
@@ -148,6 +143,28 @@ struct Pass {
     found: u64,
     /// Those of them that were replaced; another process changed the others meanwhile.
     replaced: Resealed,
+}
+
+/// Visits every sealed value of the store, until `visit` fails.
+async fn visit_sealed(store: &Store, mut visit: impl FnMut(&Sealed) -> Result<(), Error>) -> Result<(), Error> {
+    store.sealed_keys().await?.iter().try_for_each(&mut visit)?;
+    let mut after = None;
+    loop {
+        let chunk = store.sealed_sessions(after, CHUNK).await?;
+        chunk.iter().try_for_each(&mut visit)?;
+        match chunk.last().map(|sealed| &sealed.place) {
+            Some(SealedPlace::GuestSession(id)) if chunk.len() == CHUNK as usize => after = Some(*id),
+            _ => return Ok(()),
+        }
+    }
+}
+
+/// Checks that `master` opens every sealed value of the store.
+///
+/// # Errors
+/// [`MasterKeyError::Wrong`] for the first value that it does not open; and where the store fails.
+pub(crate) async fn expect_opens_all(store: &Store, master: &MasterKey) -> Result<(), Error> {
+    visit_sealed(store, |value| Ok(master.open(&name(&value.place), &value.bytes).map(drop)?)).await
 }
 
 /// The name under which a value is sealed.

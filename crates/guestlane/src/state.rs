@@ -77,6 +77,11 @@ impl Places {
         }
     }
 
+    /// The master keys of a store that is in use: none is made.
+    pub(crate) fn master_key_in_use(&self) -> Result<MasterKey, MasterKeyError> {
+        self.given_master_key()?.map_or_else(|| MasterKey::from_file_in_use(&self.master_key_file), Ok)
+    }
+
     /// The store must be there.
     pub(crate) fn expect_store(&self) -> Result<(), Error> {
         if self.database.file().is_some_and(|file| !file.exists()) {
@@ -268,7 +273,7 @@ async fn kept_secret(
 /// Adds the seals of this process to those that the store counts. Returns the sum, where the store can be asked.
 pub(crate) async fn count_seals(store: &Store, master: &MasterKey) -> Option<u64> {
     let new = master.take_seals();
-    let counted = if new == 0 { store.seals(master.id()).await } else { store.add_seals(master.id(), new).await };
+    let counted = if new == 0 { store.seals(&master.id()).await } else { store.add_seals(&master.id(), new).await };
     if let Err(error) = &counted {
         master.give_back_seals(new);
         crate::store::log_failure(error, "the seals of the master key could not be counted; they are counted later");
@@ -285,9 +290,11 @@ pub(crate) async fn api_key_hash(store: &Store, master: &MasterKey) -> Result<Ha
     Ok(HashKey::new(&kept_secret(store, master, "the API keys' secret", new).await?))
 }
 
+/// The name under which the audit log's key is kept and encrypted.
+pub(crate) const AUDIT_KEY: &str = "the audit log's key";
+
 async fn audit_signer(store: &Store, master: &MasterKey) -> Result<NoteSigner, Error> {
-    const NAME: &str = "the audit log's key";
     let new = || NoteSigner::generate().map(|seed| seed.to_vec().into()).ok_or(MasterKeyError::Unusable.into());
-    let seed = kept_secret(store, master, NAME, new).await?;
-    NoteSigner::from_seed(&seed).ok_or_else(|| MasterKeyError::Wrong(NAME.to_owned()).into())
+    let seed = kept_secret(store, master, AUDIT_KEY, new).await?;
+    NoteSigner::from_seed(&seed).ok_or_else(|| MasterKeyError::Wrong(AUDIT_KEY.to_owned()).into())
 }

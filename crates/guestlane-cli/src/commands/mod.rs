@@ -14,6 +14,7 @@ pub(crate) mod keys;
 pub(crate) mod master_key;
 pub(crate) mod metrics;
 pub(crate) mod outbox;
+pub(crate) mod reload;
 pub(crate) mod serve;
 pub(crate) mod sessions;
 pub(crate) mod simulate;

@@ -15,8 +15,8 @@ use guestlane_http::{
 };
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::{info, warn};
 
+use super::reload::HangUp;
 use crate::{
     args::{Global, Serve},
     commands::batch::queued::is_shared,
@@ -32,19 +32,15 @@ pub(crate) async fn run(global: &Global, args: &Serve) -> anyhow::Result<ExitCod
         is_shared(&settings)?;
     }
     raise_open_files();
+    let hang_up = HangUp::new()?;
     let lane = Lane::open(config, Clock::system()).await?;
     let service = Service::open(Arc::clone(&lane), &service_settings, settings.default_queue()?).await?;
     let listening = Listening::bind(Arc::clone(&service), &service_settings).await.map_err(cannot_listen)?;
     let reload = {
         let (global, args, lane) = (global.clone(), args.clone(), Arc::clone(&lane));
         let certificate = listening.reload_handle();
-        let mut hang_up = signal(SignalKind::hangup())?;
-        async move {
-            while hang_up.recv().await.is_some() {
-                reload(&global, &args, &lane);
-                certificate.reload().await;
-            }
-        }
+        let from = global.clone();
+        hang_up.keep_reloading(global, move || load(&from, &args), lane, async move || certificate.reload().await)
     };
     let reloading = tokio::spawn(reload);
     let interrupted = interrupted()?.boxed().shared();
@@ -97,26 +93,6 @@ fn tell(global: &Global, service: &Service, listening: &Listening, tls: bool) ->
         );
     }
     Ok(())
-}
-
-/// What can change while it runs: the certificate, how much the log says, the quota, the secrets of the OAuth clients. All
-/// else takes a new start.
-fn reload(global: &Global, args: &Serve, lane: &Lane) {
-    let reread = || {
-        let settings = load(global, args)?;
-        let quota = settings.quota()?;
-        let clients = settings.lane(false)?.credentials.clients;
-        log::set_level(&settings, "info", global.verbose)?;
-        lane.set_quota(quota);
-        anyhow::Ok((quota, lane.set_client_secrets(&clients)))
-    };
-    match reread() {
-        Ok((quota, new_secrets)) => {
-            let quota = quota.map_or_else(|| "off".to_owned(), |rate| rate.to_string());
-            info!(quota, new_secrets, "settings were read again");
-        }
-        Err(error) => warn!(error = format!("{error:#}"), "settings cannot be used, and stay as they were"),
-    }
 }
 
 /// The first signal asks it to end; a second one does not wait.

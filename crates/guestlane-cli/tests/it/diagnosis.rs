@@ -63,6 +63,23 @@ fn doctor_looks_at_what_the_service_and_its_traces_need() {
     assert!(!quiet.stdout.contains("PROXY"), "{}", quiet.stdout);
 }
 
+#[test]
+fn doctor_shakes_hands_with_each_webhook_endpoint_and_names_the_fix() {
+    let office = Office::open(&["--quota", "off", "--tls"]);
+    let good = office.says["crmUrl"].as_str().unwrap();
+    let trusted = office.run(&["doctor"]).ok();
+    assert!(trusted.stdout.contains("takes connections, and its certificate is trusted"), "{}", trusted.stdout);
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let urls = format!("{good} https://{closed}/hook-secret");
+    let settings = [("CRM_WEBHOOK_URL", urls.as_str()), ("CRM_WEBHOOK_SECRET", ""), ("CRM_CA_FILE", "")];
+    let found = run(&office, &["doctor"], &settings);
+    assert_eq!(found.code, 1, "{}", found.stdout);
+    for told in ["its authority is not trusted here", "set CRM_CA_FILE to the authority's certificate", "refuses connections"] {
+        assert!(found.stdout.contains(told), "{told}: {}", found.stdout);
+    }
+    assert!(!found.stdout.contains("hook-secret"), "{}", found.stdout);
+}
+
 /// The header `inin-ratelimit-allowed` has no window: the simulator's is a second, and 300/min is far below it.
 #[test]
 fn doctor_advises_no_quota_for_a_window_that_it_does_not_know() {

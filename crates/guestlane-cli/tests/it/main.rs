@@ -27,6 +27,7 @@ mod ops_interop;
 mod outbox;
 mod page;
 mod proxy_interop;
+mod reload;
 mod serve;
 mod served;
 mod service_interop;

@@ -1,18 +1,16 @@
-//! The CRM: is it there, and may it be told. Nothing is sent to it.
+//! The webhook endpoints: whether each takes a connection and shows a certificate that is trusted. No event is sent.
 
-use std::time::Duration;
+use std::{error::Error, io};
 
-use guestlane_genesys::{Clock, resolver};
-use tokio::net::TcpStream;
+use guestlane_genesys::{Clock, Trust, tls_error, transport::NotConnected};
+use rustls::CertificateError;
 use url::Url;
 
 use super::Finding;
 use crate::{
-    config::{ALLOW_PRIVATE, Settings, WEBHOOK_URL},
-    outbox::Networks,
+    config::{ALLOW_PRIVATE, CRM_CA_FILE, Settings, WEBHOOK_URL},
+    outbox::{Crm, NOT_PUBLIC, Networks, TRY_LIMIT},
 };
-
-const PATIENCE: Duration = Duration::from_secs(3);
 
 pub(super) async fn examine(settings: &Settings, clock: &Clock) -> Vec<Finding> {
     let crm = match settings.crm() {
@@ -23,36 +21,268 @@ pub(super) async fn examine(settings: &Settings, clock: &Clock) -> Vec<Finding> 
         }
         Err(_) => return vec![Finding::skipped("crm", "its settings cannot be used")],
     };
-    let mut findings = Vec::new();
-    for url in &crm.urls {
-        findings.push(of_receiver(url, crm.networks, clock).await);
-    }
-    findings
+    // All at once: they take as long as the slowest one, which is bounded.
+    let findings = crm.urls.iter().map(|url| of_endpoint(url, crm.networks, &crm.trust, clock));
+    futures_util::future::join_all(findings).await
 }
 
-async fn of_receiver(url: &Url, networks: Networks, clock: &Clock) -> Finding {
+async fn of_endpoint(url: &Url, networks: Networks, trust: &Trust, clock: &Clock) -> Finding {
     // A path or a query may be a secret.
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-    let port = url.port_or_known_default().unwrap_or(443);
-    let check = format!("crm {host}:{port}");
-    let addresses = match clock.timeout(PATIENCE, resolver::lookup(&host, port)).await {
-        Ok(Ok(addresses)) => addresses,
-        Ok(Err(error)) => {
-            return Finding::bad(check, format!("its name cannot be resolved: {error}"))
-                .fix(format!("check {WEBHOOK_URL} and DNS"));
-        }
-        Err(_) => return Finding::bad(check, "its name was not resolved within 3 s").fix(format!("check {WEBHOOK_URL} and DNS")),
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    let check = format!("crm {host}:{}", url.port_or_known_default().unwrap_or(443));
+    let crm = match Crm::new(url.clone(), networks, trust, clock.clone()) {
+        Ok(crm) => crm,
+        Err(error) => return Finding::bad(check, error.to_string()),
     };
-    if !addresses.iter().any(|address| networks.allow(address.ip())) {
-        return Finding::bad(check, "all its addresses are private")
+    match crm.connect().await {
+        Ok(()) if url.scheme() == "https" => {
+            Finding::good(check, "takes connections, and its certificate is trusted; no event was sent")
+        }
+        Ok(()) => Finding::good(check, "takes connections, without TLS; no event was sent"),
+        Err(error) => of_failure(check, &error),
+    }
+}
+
+fn of_failure(check: String, error: &NotConnected) -> Finding {
+    let error = match error {
+        NotConnected::TimedOut(_) => {
+            let result = format!("opened no connection within {} s", TRY_LIMIT.as_secs());
+            let fix = "check the firewall between this machine and the receiver, and that the port speaks TLS";
+            return waiting(Finding::bad(check, result), fix);
+        }
+        NotConnected::Failed(error) => &**error,
+    };
+    let text = crate::error::chain(error);
+    if text.contains(NOT_PUBLIC) {
+        return Finding::bad(check, "has an address in a private network or of this machine")
             .because("events are not sent into private networks unless that is allowed")
             .fix(format!("set {ALLOW_PRIVATE}=true, if that is where your CRM is"));
     }
-    match clock.timeout(PATIENCE, TcpStream::connect(addresses.as_slice())).await {
-        Ok(Ok(_)) => Finding::good(check, "takes connections; no event was sent, and its certificate was not looked at"),
-        Ok(Err(error)) => Finding::bad(check, format!("takes no connection: {error}"))
-            .because("events wait in the outbox meanwhile; sessions are created")
-            .fix("start the CRM, or open the firewall; `guestlane outbox deliver` tries what waits"),
-        Err(_) => Finding::bad(check, "took no connection within 3 s").fix("check the firewall between this machine and the CRM"),
+    if let Some(failure) = tls_error::find(error) {
+        return waiting(Finding::bad(check, tls_error::sentence(failure)), &tls_fix(failure));
+    }
+    if error.to_string().contains("dns error") {
+        return Finding::bad(check, format!("its name cannot be resolved: {text}")).fix(format!("check {WEBHOOK_URL} and DNS"));
+    }
+    match io_kind(error) {
+        Some(io::ErrorKind::ConnectionRefused) => {
+            let fix = "start the CRM, or open the firewall; `guestlane outbox deliver` sends what waits";
+            waiting(Finding::bad(check, "refuses connections"), fix)
+        }
+        Some(io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => {
+            let fix = format!("check the port in {WEBHOOK_URL}, and look into the receiver's own log");
+            waiting(Finding::bad(check, "closed the connection during the TLS handshake"), &fix)
+        }
+        _ => {
+            let fix = "check the network between this machine and the receiver: routes, firewall";
+            waiting(Finding::bad(check, format!("takes no connection: {text}")), fix)
+        }
+    }
+}
+
+fn waiting(finding: Finding, fix: &str) -> Finding {
+    finding.because("events wait in the outbox meanwhile; sessions are created").fix(fix)
+}
+
+/// What to change, and in which setting; the sentence about the failure names no setting.
+fn tls_fix(failure: &rustls::Error) -> String {
+    let rustls::Error::InvalidCertificate(refused) = failure else {
+        return format!("check the port and the scheme in {WEBHOOK_URL}, and look into the receiver's own log");
+    };
+    match refused {
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => format!(
+            "set {CRM_CA_FILE} to the authority's certificate (of a self-signed one: to itself), \
+             or let the receiver send its whole chain"
+        ),
+        CertificateError::Other(other) if tls_error::is_ca_as_end_entity(other) => {
+            format!("set {CRM_CA_FILE} to this very certificate, or give the receiver one that is no authority's")
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "renew the receiver's certificate, or set this machine's clock".to_owned()
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "set this machine's clock, or wait until the receiver's certificate is valid".to_owned()
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            format!("correct the host in {WEBHOOK_URL}, or give the receiver a certificate for it")
+        }
+        _ => "give the receiver another certificate".to_owned(),
+    }
+}
+
+/// The kind of the innermost I/O error: those around it say `Other`.
+fn io_kind(error: &(dyn Error + 'static)) -> Option<io::ErrorKind> {
+    let mut kind = None;
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let found = error.downcast_ref::<io::Error>();
+        kind = found.map(io::Error::kind).or(kind);
+        // The source of an I/O error is that of the error in it.
+        let inner = found.and_then(io::Error::get_ref);
+        cause = inner.map(|inner| inner as &(dyn Error + 'static)).or_else(|| error.source());
+    }
+    kind
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Read,
+        net::{TcpListener, TcpStream},
+        sync::Arc,
+        thread::{self, JoinHandle},
+        time::Duration,
+    };
+
+    use guestlane_genesys::{ManualClock, Timestamp};
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
+    use rustls::{
+        ServerConfig, ServerConnection, StreamOwned,
+        crypto::aws_lc_rs::default_provider,
+        pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+    };
+
+    use super::*;
+    use crate::doctor::Outcome;
+
+    fn params(name: &str) -> CertificateParams {
+        CertificateParams::new([name.to_owned()]).unwrap()
+    }
+
+    struct Receiver {
+        url: String,
+        pem: String,
+        /// The bytes that a peer sent after the handshake.
+        received: JoinHandle<Vec<u8>>,
+    }
+
+    /// Takes one connection with a certificate that it signed itself.
+    fn receiver(params: CertificateParams) -> Receiver {
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        let private = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], private)
+            .unwrap();
+        let (listener, url) = listener("https");
+        let received = thread::spawn(move || {
+            let tcp = listener.accept().unwrap().0;
+            let mut tls = StreamOwned::new(ServerConnection::new(Arc::new(config)).unwrap(), tcp);
+            let mut bytes = Vec::new();
+            let _ = tls.read_to_end(&mut bytes);
+            bytes
+        });
+        Receiver { url, pem: certificate.pem(), received }
+    }
+
+    fn listener(scheme: &str) -> (TcpListener, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("{scheme}://localhost:{}/hook-secret", listener.local_addr().unwrap().port());
+        (listener, url)
+    }
+
+    async fn examined(url: &str, networks: Networks, trust: &Trust) -> Finding {
+        let finding = of_endpoint(&url.parse().unwrap(), networks, trust, &Clock::system()).await;
+        assert!(!format!("{finding:?}").contains("hook-secret"), "a path may be a secret: {finding:?}");
+        finding
+    }
+
+    #[tokio::test]
+    async fn a_certificate_that_is_trusted_is_good_and_no_request_is_sent() {
+        let receiver = receiver(params("localhost"));
+        let trust = Trust::from_pem(receiver.pem.as_bytes()).unwrap();
+        let found = examined(&receiver.url, Networks::Any, &trust).await;
+        assert!(found.outcome == Outcome::Good && found.result.contains("certificate is trusted"), "{found:?}");
+        assert_eq!(receiver.received.join().unwrap(), b"");
+    }
+
+    #[tokio::test]
+    async fn each_certificate_that_is_refused_has_its_own_fix() {
+        let mut expired = params("localhost");
+        (expired.not_before, expired.not_after) = (date_time_ymd(2001, 1, 1), date_time_ymd(2002, 1, 1));
+        let mut early = params("localhost");
+        (early.not_before, early.not_after) = (date_time_ymd(2901, 1, 1), date_time_ymd(2902, 1, 1));
+        let mut authority = params("localhost");
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        for (made, is_trusted, result, fix) in [
+            (params("localhost"), false, "authority is not trusted", "set CRM_CA_FILE to the authority's certificate"),
+            (expired, true, "it expired at 2002-01-01", "renew the receiver's certificate"),
+            (early, true, "it is not valid before 2901-01-01", "set this machine's clock"),
+            (params("crm.example"), true, "it is for crm.example, and not for localhost", "correct the host in CRM_WEBHOOK_URL"),
+            (authority, false, "authority", "set CRM_CA_FILE to"),
+        ] {
+            let receiver = receiver(made);
+            let mut other = params("localhost");
+            other.distinguished_name.push(rcgen::DnType::CommonName, "another authority");
+            let other = other.self_signed(&KeyPair::generate().unwrap()).unwrap().pem();
+            let trust = Trust::from_pem(if is_trusted { receiver.pem.as_bytes() } else { other.as_bytes() }).unwrap();
+            let found = examined(&receiver.url, Networks::Any, &trust).await;
+            assert!(found.outcome == Outcome::Bad && found.result.contains(result), "{found:?}");
+            assert!(found.fix.as_ref().unwrap().contains(fix), "{found:?}");
+            assert_eq!(receiver.received.join().unwrap(), b"");
+        }
+    }
+
+    #[tokio::test]
+    async fn each_failure_to_connect_has_its_own_line() {
+        let (closed, url) = listener("https");
+        drop(closed);
+        let refused = examined(&url, Networks::Any, &Trust::System).await;
+        assert!(refused.result == "refuses connections" && refused.fix.unwrap().contains("start the CRM"));
+
+        let (hangs_up, url) = listener("https");
+        let hanging_up = thread::spawn(move || drop(hangs_up.accept()));
+        let closed = examined(&url, Networks::Any, &Trust::System).await;
+        assert!(closed.result.contains("during the TLS handshake"), "{closed:?}");
+        hanging_up.join().unwrap();
+
+        let (plain, url) = listener("https");
+        let answering = thread::spawn(move || {
+            let mut tcp: TcpStream = plain.accept().unwrap().0;
+            io::Write::write_all(&mut tcp, b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
+            let _ = tcp.read_to_end(&mut Vec::new());
+        });
+        let plain = examined(&url, Networks::Any, &Trust::System).await;
+        assert!(plain.result.contains("does not speak TLS"), "{plain:?}");
+        answering.join().unwrap();
+
+        let (_listener, url) = listener("http");
+        let good = examined(&url, Networks::Any, &Trust::System).await;
+        assert!(good.outcome == Outcome::Good && good.result.contains("without TLS"), "{good:?}");
+    }
+
+    #[tokio::test]
+    async fn an_address_that_no_event_is_sent_to_is_not_connected_to() {
+        let (listener, by_name) = listener("https");
+        let by_address = by_name.replace("localhost", "127.0.0.1");
+        for url in [by_name, by_address] {
+            let found = examined(&url, Networks::Public, &Trust::System).await;
+            assert!(found.outcome == Outcome::Bad && found.result.contains("private network"), "{found:?}");
+            assert!(found.fix.unwrap().contains("CRM_ALLOW_PRIVATE_NETWORKS=true"));
+        }
+        listener.set_nonblocking(true).unwrap();
+        assert_eq!(listener.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_that_says_nothing_ends_at_the_limit_of_a_delivery() {
+        let (_silent, url) = listener("https");
+        let hands = ManualClock::new(Timestamp::from_unix_micros(1_795_361_029_000_000));
+        let (url, clock) = (url.parse().unwrap(), Clock::from(hands.clone()));
+        let examining = of_endpoint(&url, Networks::Any, &Trust::System, &clock);
+        let passing = async {
+            loop {
+                hands.advance(TRY_LIMIT + Duration::from_millis(1));
+                tokio::task::yield_now().await;
+            }
+        };
+        let found = tokio::select! {
+            found = examining => found,
+            () = passing => unreachable!(),
+        };
+        assert!(found.outcome == Outcome::Bad && found.result == "opened no connection within 3 s", "{found:?}");
     }
 }

@@ -328,7 +328,7 @@ fn master_key_fix(error: &MasterKeyError) -> String {
         }
         MasterKeyError::BeingRotated(_) => "wait until `guestlane master-key rotate` has ended".to_owned(),
         MasterKeyError::PreviousInUse => {
-            "set GUESTLANE_MASTER_KEY to the new key on every node, restart it, and run the same command again".to_owned()
+            "set GUESTLANE_MASTER_KEY to the new key on every node, restart it or send it SIGHUP, and run the same command again".to_owned()
         }
         MasterKeyError::Open(path, _) => format!("run `chmod o= {0}`, or `chmod 600 {0}`", path.display()),
         MasterKeyError::Missing(path) => {

@@ -99,7 +99,7 @@ impl Service<Name> for VettingResolver {
 }
 
 /// What a refused address is told by.
-pub(super) const NOT_PUBLIC: &str = "the address is in a private network (CRM_ALLOW_PRIVATE_NETWORKS=true allows that)";
+pub(crate) const NOT_PUBLIC: &str = "the address is in a private network (CRM_ALLOW_PRIVATE_NETWORKS=true allows that)";
 
 #[cfg(test)]
 mod tests {

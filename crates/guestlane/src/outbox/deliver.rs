@@ -1,13 +1,13 @@
 //! One event, one try, one verdict.
 
-use std::{net::IpAddr, time::Duration};
+use std::{io, net::IpAddr, time::Duration};
 
 use bytes::Bytes;
 use guestlane_genesys::{
     Clock, Timestamp, Trust,
     foreign::one_line,
     tls_error, trace,
-    transport::{Answer, NoAnswer, NoTrustRoots, Parsing, Transport, retry_after},
+    transport::{Answer, NoAnswer, NoTrustRoots, NotConnected, Parsing, Transport, retry_after},
 };
 use http::{Request, StatusCode, header};
 use http_body_util::Full;
@@ -21,7 +21,7 @@ use super::{
 use crate::store::DeliveryState;
 
 /// The longest a try may take (requirement R10, docs/requirements.md).
-pub(super) const TRY_LIMIT: Duration = Duration::from_secs(3);
+pub(crate) const TRY_LIMIT: Duration = Duration::from_secs(3);
 
 /// The longest wait that a receiver's `Retry-After` can ask for. The guest's later events wait
 /// behind this one.
@@ -126,8 +126,7 @@ impl Crm {
     }
 
     async fn send(&self, event: &Event, keys: &EndpointKeys) -> Result<Answer, NoAnswer> {
-        // A host that is written as an address is never resolved, so it is vetted here.
-        if self.literal_address().is_some_and(|address| !self.networks.allow(address)) {
+        if !self.may_connect() {
             return Err(NoAnswer::NotSent(NOT_PUBLIC.to_owned()));
         }
         let now = self.clock.now();
@@ -144,6 +143,24 @@ impl Crm {
             .body(Full::new(Bytes::copy_from_slice(event.body.as_bytes())))
             .map_err(|error| NoAnswer::NotSent(error.to_string()))?;
         self.transport.send_for_head(request, now + TRY_LIMIT).await
+    }
+
+    /// Opens a connection as a delivery would, TLS handshake included, and closes it. No event is sent.
+    ///
+    /// # Errors
+    /// A delivery would get no answer, for the same reason.
+    pub(crate) async fn connect(&self) -> Result<(), NotConnected> {
+        let failed = |error: io::Error| NotConnected::Failed(error.into());
+        if !self.may_connect() {
+            return Err(failed(io::Error::new(io::ErrorKind::PermissionDenied, NOT_PUBLIC)));
+        }
+        let uri = self.url.as_str().parse().map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
+        self.transport.connect(uri).await
+    }
+
+    /// A host that is written as an address is never resolved, so it is vetted here.
+    fn may_connect(&self) -> bool {
+        self.literal_address().is_none_or(|address| self.networks.allow(address))
     }
 
     fn literal_address(&self) -> Option<IpAddr> {

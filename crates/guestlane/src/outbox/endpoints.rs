@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use arc_swap::ArcSwapOption;
 use aws_lc_rs::digest::{SHA256, digest};
 use guestlane_genesys::{Seam, Timestamp};
 use secrecy::SecretString;
@@ -46,7 +47,8 @@ pub struct Endpoint {
 #[derive(Debug, Clone)]
 pub struct Endpoints {
     addresses: Vec<String>,
-    given: Option<Vec<EndpointKeys>>,
+    /// Shared by all clones: a reload replaces it.
+    given: Arc<ArcSwapOption<Vec<EndpointKeys>>>,
     /// Whether the settings name the endpoints. Without them there is one, which has no address yet.
     are_named: bool,
     store: Store,
@@ -60,11 +62,32 @@ impl Endpoints {
     /// Where the secrets of the settings do not fit their addresses.
     pub fn new(state: &State, crm: Option<&CrmSettings>) -> Result<Self, Error> {
         let urls = crm.map(|crm| crm.urls.as_slice()).unwrap_or_default();
-        let secret = crm.and_then(|crm| crm.secret.as_ref());
-        let given = secret.map(|secret| EndpointKeys::given(secret, urls.len())).transpose().map_err(|error| invalid(&error))?;
-        let addresses = if urls.is_empty() { vec![String::new()] } else { urls.iter().map(digest_of).collect() };
+        let given = Arc::new(ArcSwapOption::new(given_keys(crm)?.0));
+        let addresses = addresses_of(urls);
         let (store, master) = (state.store.clone(), Arc::clone(&state.master));
         Ok(Self { addresses, given, are_named: !urls.is_empty(), store, master })
+    }
+
+    /// The keys that the settings give now, where they are others than those in use.
+    ///
+    /// # Errors
+    /// They cannot be used; or the addresses changed, too, so that their order says nothing of the endpoints in use.
+    pub(super) fn other_keys(&self, crm: Option<&CrmSettings>) -> Result<Option<GivenKeys>, Error> {
+        let new = given_keys(crm)?;
+        let in_use = GivenKeys(self.given.load_full());
+        if new.is_same(&in_use) {
+            return Ok(None);
+        }
+        if addresses_of(crm.map(|crm| crm.urls.as_slice()).unwrap_or_default()) != self.addresses {
+            let fix = "restart guestlane, which takes both, or take the change of one of the two back";
+            return Err(Invalid::new("CRM_WEBHOOK_URL", "was changed together with CRM_WEBHOOK_SECRET", fix).into());
+        }
+        Ok(Some(new))
+    }
+
+    /// Uses other keys of the settings from now on. Returns those before.
+    pub(super) fn replace_given(&self, new: GivenKeys) -> GivenKeys {
+        GivenKeys(self.given.swap(new.0))
     }
 
     /// How many there are.
@@ -74,7 +97,8 @@ impl Endpoints {
 
     /// Whether one secret of the settings is that of several endpoints, each of which could sign for the others.
     fn share_a_secret(&self) -> bool {
-        let Some([first, others @ ..]) = self.given.as_deref() else { return false };
+        let given = self.given.load();
+        let Some([first, others @ ..]) = given.as_deref().map(Vec::as_slice) else { return false };
         let text = |keys: &EndpointKeys| keys.secret().map(|secret| secret.expose().to_owned());
         others.iter().any(|keys| text(keys) == text(first))
     }
@@ -93,7 +117,7 @@ impl Endpoints {
                  give each its own, in the order of CRM_WEBHOOK_URL"
             );
         }
-        if self.given.is_none() {
+        if self.given.load().is_none() {
             let shared = self.shared().await?;
             for number in 1..=self.count() {
                 self.complete(number, KeyKind::Secret, shared.as_ref()).await?;
@@ -128,10 +152,11 @@ impl Endpoints {
                 *keys = self.opened(name, &sealed.bytes)?;
             }
         }
+        let given = self.given.load();
         let endpoint = |((number, address), kept): ((u32, &String), EndpointKeys)| Endpoint {
             number,
             disabled_at: disabled.iter().find(|it| it.number == number && it.address == *address).map(|it| it.at),
-            keys: match self.given.as_ref().and_then(|given| given.get(number as usize - 1)) {
+            keys: match given.as_ref().and_then(|given| given.get(number as usize - 1)) {
                 Some(given) => given.clone().with_ed25519_of(&kept),
                 None => kept,
             },
@@ -145,7 +170,7 @@ impl Endpoints {
     /// For a number that is no endpoint's; and where the store fails.
     pub async fn add_ed25519(&self, number: u32) -> Result<(), Error> {
         self.expect(number)?;
-        let is_given = self.given.as_ref().and_then(|given| given.get(number as usize - 1)?.public_key()).is_some();
+        let is_given = self.given.load().as_ref().and_then(|given| given.get(number as usize - 1)?.public_key()).is_some();
         if is_given { Ok(()) } else { self.complete(number, KeyKind::Ed25519, None).await }
     }
 
@@ -159,9 +184,10 @@ impl Endpoints {
         if overlap > MAX_OVERLAP {
             return Err(Invalid::new("--overlap", "is longer than 90 days", "write it like 24h or 7d").into());
         }
-        let given = self.given.as_ref().and_then(|given| given.get(number as usize - 1));
+        let given = self.given.load();
+        let given = given.as_ref().and_then(|given| given.get(number as usize - 1));
         if given.is_some_and(|keys| kind == KeyKind::Secret || keys.public_key().is_some()) {
-            let fix = "write NEW,OLD there for this endpoint, restart, and leave OLD out once the receiver has NEW; \
+            let fix = "write NEW,OLD there for this endpoint, send SIGHUP, and leave OLD out once the receiver has NEW; \
                  or leave the setting out to have secrets made and kept";
             return Err(Invalid::new("CRM_WEBHOOK_SECRET", "is set, so that the key is not the store's to rotate", fix).into());
         }
@@ -239,6 +265,32 @@ impl Endpoints {
         let opened = self.master.open(name, sealed)?;
         EndpointKeys::from_store(&opened).map_err(|_| crate::store::StoreError::Row("secret.sealed").into())
     }
+}
+
+/// The keys that the settings give, one entry for each endpoint; none where the store keeps them.
+#[derive(Debug, Clone)]
+pub(crate) struct GivenKeys(Option<Arc<Vec<EndpointKeys>>>);
+
+impl GivenKeys {
+    /// Whether the endpoints that both have keep their keys.
+    fn is_same(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (None, None) => true,
+            (Some(one), Some(other)) => one.iter().zip(other.iter()).all(|(one, other)| one.is_same(other)),
+            (None, Some(_)) | (Some(_), None) => false,
+        }
+    }
+}
+
+fn given_keys(crm: Option<&CrmSettings>) -> Result<GivenKeys, Error> {
+    let Some((secret, crm)) = crm.and_then(|crm| crm.secret.as_ref().zip(Some(crm))) else { return Ok(GivenKeys(None)) };
+    let keys = EndpointKeys::given(secret, crm.urls.len()).map_err(|error| invalid(&error))?;
+    Ok(GivenKeys(Some(Arc::new(keys))))
+}
+
+/// Without settings there is one endpoint, which has no address yet.
+fn addresses_of(urls: &[Url]) -> Vec<String> {
+    if urls.is_empty() { vec![String::new()] } else { urls.iter().map(digest_of).collect() }
 }
 
 fn invalid(error: &InvalidKeys) -> Error {
@@ -358,6 +410,29 @@ mod tests {
         // Without the setting, the endpoint gets a secret beside the key pair.
         let kept = Endpoints::new(&state, Some(&crm(1, None))).unwrap().open().await.unwrap().remove(0).keys;
         assert!(kept.secret().is_some() && kept.public_key() == keys.public_key());
+    }
+
+    #[tokio::test]
+    async fn other_keys_of_the_settings_are_taken_for_the_endpoints_in_use_alone() {
+        const ONE: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo=";
+        const OTHER: &str = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+        let directory = tempfile::tempdir().unwrap();
+        let state = state(directory.path()).await;
+        let endpoints = Endpoints::new(&state, Some(&crm(2, Some(ONE)))).unwrap();
+        assert!(endpoints.other_keys(Some(&crm(2, Some(ONE)))).unwrap().is_none());
+        let moved = endpoints.other_keys(Some(&crm(3, Some(OTHER)))).unwrap_err().to_string();
+        assert!(moved.contains("CRM_WEBHOOK_URL") && !moved.contains(OTHER), "{moved}");
+        // A change of the addresses alone takes a restart, and touches no key.
+        assert!(endpoints.other_keys(Some(&crm(3, Some(ONE)))).unwrap().is_none());
+        let new = endpoints.other_keys(Some(&crm(2, Some(OTHER)))).unwrap().unwrap();
+        let clone = endpoints.clone();
+        endpoints.replace_given(new);
+        assert_eq!(clone.open().await.unwrap()[1].keys.secret().unwrap().expose(), OTHER);
+        // Without the setting, secrets are made and kept.
+        let kept = endpoints.other_keys(Some(&crm(2, None))).unwrap().unwrap();
+        endpoints.replace_given(kept);
+        let open = clone.open().await.unwrap();
+        assert!(open.iter().all(|endpoint| ![ONE, OTHER].contains(&endpoint.keys.secret().unwrap().expose())));
     }
 
     #[tokio::test]

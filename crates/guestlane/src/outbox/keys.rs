@@ -198,6 +198,12 @@ impl EndpointKeys {
         self
     }
 
+    /// Whether `other` has the same keys for the same time.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let same = |(one, other): (&Timed, &Timed)| one.key.text() == other.key.text() && one.until == other.until;
+        self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(same)
+    }
+
     /// The value of `webhook-signature`: one signature for each key that signs now, with spaces between.
     pub fn sign(&self, id: &str, now: Timestamp, body: &[u8]) -> String {
         let sign = |timed: &Timed| match &timed.key {

@@ -17,7 +17,7 @@ use tracing::{Instrument, Span, debug, error, field::Empty, info, info_span, war
 
 use super::{
     deliver::{Crm, Settlement, TRY_LIMIT, Tried},
-    endpoints::{Endpoint, Endpoints},
+    endpoints::{Endpoint, Endpoints, GivenKeys},
     event::Event,
 };
 use crate::{
@@ -42,6 +42,8 @@ const WARN_EVERY: Duration = Duration::from_secs(10);
 pub struct Outbox {
     receivers: Arc<[Receiver]>,
     endpoints: Endpoints,
+    /// Held while the endpoints are read: what was read first must not take the place of what was read later.
+    reading: Arc<tokio::sync::Mutex<()>>,
     store: Store,
     clock: Clock,
     seams: Seams,
@@ -108,6 +110,7 @@ impl Outbox {
         Ok(Self {
             receivers: receivers.into(),
             endpoints,
+            reading: Arc::default(),
             seams: state.store.seams.clone(),
             store: state.store.clone(),
             clock,
@@ -131,13 +134,44 @@ impl Outbox {
     /// # Errors
     /// Where the store fails: what is known goes on.
     pub async fn read_endpoints(&self) -> Result<(), Error> {
-        for (receiver, endpoint) in self.receivers.iter().zip(self.endpoints.read().await?) {
+        let _alone = self.reading.lock().await;
+        self.know(self.endpoints.read().await?);
+        Ok(())
+    }
+
+    /// The keys that the settings give now, where they are others than those in use.
+    ///
+    /// # Errors
+    /// They cannot be used with the endpoints in use.
+    pub(crate) fn other_keys(&self, crm: Option<&CrmSettings>) -> Result<Option<GivenKeys>, Error> {
+        self.endpoints.other_keys(crm)
+    }
+
+    /// Signs with other keys of the settings from now on; without any, with those of the store, which are made if they are
+    /// missing.
+    ///
+    /// # Errors
+    /// Where the store fails: the keys before go on.
+    pub(crate) async fn use_keys(&self, new: GivenKeys) -> Result<(), Error> {
+        let _alone = self.reading.lock().await;
+        let before = self.endpoints.replace_given(new);
+        match self.endpoints.open().await {
+            Ok(endpoints) => self.know(endpoints),
+            Err(error) => {
+                self.endpoints.replace_given(before);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn know(&self, endpoints: Vec<Endpoint>) {
+        for (receiver, endpoint) in self.receivers.iter().zip(endpoints) {
             if receiver.is_disabled() && endpoint.disabled_at.is_none() {
                 info!(receiver = receiver.number, "the webhook endpoint is enabled again; its events are sent");
             }
             receiver.endpoint.store(Arc::new(endpoint));
         }
-        Ok(())
     }
 
     /// The event that a session was opened, once for each receiver.

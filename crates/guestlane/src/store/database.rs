@@ -8,6 +8,7 @@ use std::{
     sync::Arc,
 };
 
+use arc_swap::ArcSwap;
 use guestlane_genesys::{ClientCertificate, Outage, Trust};
 use tokio_postgres::config::{ChannelBinding, Host, LoadBalanceHosts, SslMode, TargetSessionAttrs};
 
@@ -65,14 +66,82 @@ impl fmt::Display for Database {
 /// A `postgres://` URL that was understood. Neither `Debug` nor `Display` shows user or password.
 #[derive(Clone)]
 pub struct PostgresUrl {
+    /// Shared by all clones: a reload replaces it for the connections that are opened afterwards.
+    login: Arc<ArcSwap<Login>>,
+    target: Target,
+    shown: String,
+    /// Shared by all connections: one outage is one line in the log.
+    pub(super) outage: Arc<Outage>,
+}
+
+/// How a connection is opened: user and password, TLS, time limits.
+#[derive(PartialEq)]
+pub(crate) struct Login {
     pub(super) config: tokio_postgres::Config,
     /// Whose certificates are believed.
     pub(super) trust: Trust,
     /// What this process shows of itself, where the server asks for a certificate.
     pub(super) client: Option<Arc<ClientCertificate>>,
-    shown: String,
-    /// Shared by all connections: one outage is one line in the log.
-    pub(super) outage: Arc<Outage>,
+}
+
+/// Which store a URL names. A running process never changes it.
+#[derive(Clone, PartialEq)]
+struct Target {
+    hosts: Vec<Host>,
+    /// As they are written, in the place of what the names of the hosts resolve to.
+    addresses: Vec<IpAddr>,
+    ports: Vec<u16>,
+    database: Option<String>,
+    /// They may name a schema (`search_path`).
+    options: Option<String>,
+}
+
+impl Target {
+    fn of(config: &tokio_postgres::Config) -> Self {
+        let port = |index: usize| config.get_ports().get(index).or(config.get_ports().first()).copied().unwrap_or(5432);
+        Self {
+            hosts: config.get_hosts().to_vec(),
+            addresses: config.get_hostaddrs().to_vec(),
+            ports: (0..config.get_hosts().len()).map(port).collect(),
+            database: config.get_dbname().map(str::to_owned),
+            options: config.get_options().map(str::to_owned),
+        }
+    }
+}
+
+impl PostgresUrl {
+    /// How connections are opened from now on.
+    pub(super) fn login(&self) -> Arc<Login> {
+        self.login.load_full()
+    }
+
+    /// Whether connections by `other` are opened in the same way.
+    pub(crate) fn has_login_of(&self, other: &Self) -> bool {
+        *self.login.load() == *other.login.load()
+    }
+
+    /// All clones of this URL open connections as `other` does from now on; open ones stay. Returns a URL that opens them as
+    /// this one did before. The caller has found the same [`target`](Self::other_target) in both.
+    pub(crate) fn take_login_of(&self, other: &Self) -> Self {
+        let before = self.login.swap(other.login());
+        Self { login: Arc::new(ArcSwap::new(before)), ..self.clone() }
+    }
+
+    /// The part of the URL by which `other` names another store, if there is one.
+    pub(crate) fn other_target(&self, other: &Self) -> Option<&'static str> {
+        let (one, other) = (&self.target, &other.target);
+        if one.hosts != other.hosts || one.addresses != other.addresses {
+            Some("host")
+        } else if one.ports != other.ports {
+            Some("port")
+        } else if one.database != other.database {
+            Some("database")
+        } else if one.options != other.options {
+            Some("value of options, which may name a schema")
+        } else {
+            None
+        }
+    }
 }
 
 /// It is no URL of a database that could be used.
@@ -119,16 +188,17 @@ impl FromStr for PostgresUrl {
             // One that takes a connection and says nothing is not to be the first each time.
             config.load_balance_hosts(LoadBalanceHosts::Random);
         }
+        let target = Target::of(&config);
         config.ssl_mode(ssl_mode(&config, &words)?);
         if config.get_ssl_mode() == SslMode::Disable {
             stay_here(&mut config);
         }
-        let port = |index: usize| config.get_ports().get(index).or(config.get_ports().first()).copied().unwrap_or(5432);
         let hosts: Vec<_> =
-            config.get_hosts().iter().enumerate().map(|(index, host)| format!("{}:{}", shown(host), port(index))).collect();
+            target.hosts.iter().zip(&target.ports).map(|(host, port)| format!("{}:{port}", shown(host))).collect();
         let shown = format!("postgres://{}/{}", hosts.join(","), config.get_dbname().unwrap_or_default());
         let outage = Arc::new(Outage::of("database".into()));
-        Ok(Self { config, trust: words.trust, client: words.client, shown, outage })
+        let login = Login { config, trust: words.trust, client: words.client };
+        Ok(Self { login: Arc::new(ArcSwap::from_pointee(login)), target, shown, outage })
     }
 }
 
@@ -262,7 +332,7 @@ mod tests {
     #[test]
     fn nothing_goes_in_plain_but_to_this_machine() {
         for plain in ["postgres://u@localhost/d", "postgres://u@127.0.0.1:5432/d?sslmode=disable", "postgres://u@%2Ftmp/d"] {
-            assert_eq!(parsed(plain).unwrap().config.get_ssl_mode(), SslMode::Disable, "{plain}");
+            assert_eq!(parsed(plain).unwrap().login().config.get_ssl_mode(), SslMode::Disable, "{plain}");
         }
         for encrypted in [
             "postgres://u@db.example/d",
@@ -270,7 +340,7 @@ mod tests {
             "postgres://u@10.0.0.1/d?sslmode=verify-full",
             "postgres://u@localhost/d?hostaddr=10.0.0.1",
         ] {
-            assert_eq!(parsed(encrypted).unwrap().config.get_ssl_mode(), SslMode::Require, "{encrypted}");
+            assert_eq!(parsed(encrypted).unwrap().login().config.get_ssl_mode(), SslMode::Require, "{encrypted}");
         }
         for refused in [
             "postgres://u@db.example/d?sslmode=disable",
@@ -319,7 +389,34 @@ mod tests {
     fn user_and_password_are_not_shown() {
         let url = parsed("postgres://ann:secret@localhost:5433/lane?application_name=x%20y").unwrap();
         assert_eq!(url.to_string(), "postgres://localhost:5433/lane");
-        assert_eq!(url.config.get_application_name(), Some("x y"));
+        assert_eq!(url.login().config.get_application_name(), Some("x y"));
         assert!(!format!("{url:?} {:?}", Database::Postgres(Box::new(url.clone()))).contains("ann"));
+    }
+    #[test]
+    fn another_store_is_found_by_the_part_of_the_url_that_names_it() {
+        let old = parsed("postgres://ann:secret@localhost:5433/lane?options=-csearch_path%3Done").unwrap();
+        for (new, part) in [
+            ("postgres://bob:other@localhost:5433/lane?options=-csearch_path%3Done&connect_timeout=1", None),
+            ("postgres://ann:secret@localhost:5433/lane?options=-csearch_path%3Done&sslmode=require", None),
+            ("postgres://ann:secret@127.0.0.1:5433/lane?options=-csearch_path%3Done", Some("host")),
+            ("postgres://ann:secret@localhost:5433/lane?options=-csearch_path%3Done&hostaddr=127.0.0.2", Some("host")),
+            ("postgres://ann:secret@localhost/lane?options=-csearch_path%3Done", Some("port")),
+            ("postgres://ann:secret@localhost:5433/other?options=-csearch_path%3Done", Some("database")),
+            ("postgres://ann:secret@localhost:5433/lane", Some("value of options, which may name a schema")),
+        ] {
+            assert_eq!(old.other_target(&parsed(new).unwrap()), part, "{new}");
+        }
+    }
+
+    #[test]
+    fn all_clones_of_a_url_take_another_login() {
+        let old = parsed("postgres://ann:secret@localhost/lane").unwrap();
+        let new = parsed("postgres://ann:other@localhost/lane").unwrap();
+        let clone = old.clone();
+        assert!(!clone.has_login_of(&new));
+        let before = old.take_login_of(&new);
+        assert!(clone.has_login_of(&new) && !before.has_login_of(&new));
+        old.take_login_of(&before);
+        assert!(clone.has_login_of(&before) && !clone.has_login_of(&new));
     }
 }

@@ -45,6 +45,7 @@ pub use database::{Database, InvalidDatabase, PostgresUrl};
 pub use delivery::{Delivery, DeliveryState, Replay};
 pub(crate) use endpoint::{DisabledEndpoint, SecretChange};
 pub use guest::{Done, Erased};
+pub(crate) use postgres::KeptSecret;
 pub use pruned::Pruned;
 pub use read_limits::ReadLimits;
 pub use record::{AuditSettings, GuestIds, LogInfo, RecordFilter, Restored, StoredRecord};
@@ -318,6 +319,22 @@ impl Store {
         match database {
             Database::Sqlite(path) => sqlite::Sqlite::try_to_write(path),
             Database::Postgres(url) => postgres::Postgres::try_to_write(url).await,
+        }
+    }
+
+    /// A secret of the store in `url`, sealed, read on a connection of its own.
+    ///
+    /// # Errors
+    /// No connection can be opened, or the database has no store.
+    pub(crate) async fn secret_at(url: &PostgresUrl, name: &'static str) -> Result<Option<KeptSecret>, StoreError> {
+        postgres::Postgres::secret_at(url, name).await
+    }
+
+    /// Whether a secret that was found by a URL is in this very store, and not in a copy of it.
+    pub(crate) fn is_home_of(&self, found: &KeptSecret) -> bool {
+        match &self.kind {
+            Kind::Sqlite(_) => false,
+            Kind::Postgres(store) => store.table == found.table,
         }
     }
 

@@ -5,9 +5,13 @@ use std::{
     fs::File,
     io,
     path::PathBuf,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
+use arc_swap::ArcSwap;
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, RandomizedNonceKey},
     hmac,
@@ -21,17 +25,23 @@ use crate::input::without_bom_str;
 /// 32 bytes that encrypt what is secret in the store: AES-256-GCM, with the secret's name as associated data, so that one cannot stand
 /// in for another.
 ///
-/// While it is rotated, a second key opens what was sealed before; everything is sealed under the current one.
+/// While it is rotated, a second key opens what was sealed before; everything is sealed under the current one. A reload
+/// replaces both in a running process.
 ///
 /// Nonces are random, so one key may seal at most [`MAX_SEALS`](Self::MAX_SEALS) values. Web messaging seals one value for each
 /// session. The process counts its seals, and the store keeps their sum.
 pub struct MasterKey {
-    current: Cipher,
-    previous: Option<Cipher>,
+    keys: ArcSwap<Keys>,
     /// Seals that the store does not count yet.
     seals: AtomicU64,
+}
+
+#[derive(Clone)]
+struct Keys {
+    current: Arc<Cipher>,
+    previous: Option<Arc<Cipher>>,
     /// Held while this process has a key from a file: a process that went on with the old key alone would seal what is lost with it.
-    pub(super) _lock: Option<File>,
+    _lock: Option<Arc<File>>,
 }
 
 impl fmt::Debug for MasterKey {
@@ -103,41 +113,64 @@ impl MasterKey {
 
     /// From `GUESTLANE_MASTER_KEY`: base64 of 32 bytes.
     pub fn parse(text: &SecretString, source: &str) -> Result<Self, MasterKeyError> {
-        let current = Cipher::parse(text, source)?;
-        Ok(Self { current, previous: None, seals: AtomicU64::new(0), _lock: None })
+        let keys = Keys { current: Arc::new(Cipher::parse(text, source)?), previous: None, _lock: None };
+        Ok(Self { keys: ArcSwap::from_pointee(keys), seals: AtomicU64::new(0) })
     }
 
     /// The same key, with one that opens what this one does not. It seals nothing.
     pub fn with_previous(self, text: &SecretString, source: &str) -> Result<Self, MasterKeyError> {
-        Ok(Self { previous: Some(Cipher::parse(text, source)?), ..self })
+        let previous = Some(Arc::new(Cipher::parse(text, source)?));
+        self.keys.rcu(|keys| Keys { previous: previous.clone(), ..Keys::clone(keys) });
+        Ok(self)
+    }
+
+    /// The same key, which holds `lock` for as long as it is in use.
+    pub(super) fn with_lock(self, lock: File) -> Self {
+        let lock = Some(Arc::new(lock));
+        self.keys.rcu(|keys| Keys { _lock: lock.clone(), ..Keys::clone(keys) });
+        self
+    }
+
+    /// Takes the keys of `other` in the place of its own, for all holders of this value.
+    pub(crate) fn take_keys_of(&self, other: &Self) {
+        self.keys.store(other.keys.load_full());
+    }
+
+    /// Whether `other` has the same current key and the same previous one.
+    pub(crate) fn has_keys_of(&self, other: &Self) -> bool {
+        let (one, other) = (self.keys.load(), other.keys.load());
+        let previous = |keys: &Keys| keys.previous.as_ref().map(|previous| previous.id.clone());
+        one.current.id == other.current.id && previous(&one) == previous(&other)
     }
 
     /// Identifies the current key without revealing it: 16 hexadecimal digits.
-    pub fn id(&self) -> &str {
-        &self.current.id
+    pub fn id(&self) -> String {
+        self.keys.load().current.id.clone()
     }
 
     /// Whether there is a previous key, and it is another one than the current.
     pub fn is_being_replaced(&self) -> bool {
-        self.previous.as_ref().is_some_and(|previous| previous.id != self.current.id)
+        let keys = self.keys.load();
+        keys.previous.as_ref().is_some_and(|previous| previous.id != keys.current.id)
     }
 
     /// Encrypts `secret` under its `name` with the current key.
     pub fn seal(&self, name: &str, secret: &[u8]) -> Result<Vec<u8>, MasterKeyError> {
         self.seals.fetch_add(1, Ordering::Relaxed);
-        self.current.seal(name, secret)
+        self.keys.load().current.seal(name, secret)
     }
 
     /// Decrypts what [`seal`](Self::seal) made under the same `name`, with the current key or the previous one.
     pub fn open(&self, name: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, MasterKeyError> {
-        let opened = self.current.open(name, sealed);
-        let opened = opened.or_else(|| self.previous.as_ref()?.open(name, sealed));
+        let keys = self.keys.load();
+        let opened = keys.current.open(name, sealed);
+        let opened = opened.or_else(|| keys.previous.as_ref()?.open(name, sealed));
         opened.ok_or_else(|| MasterKeyError::Wrong(name.to_owned()))
     }
 
     /// Whether the current key opens what was sealed under that `name`.
     pub fn is_current(&self, name: &str, sealed: &[u8]) -> bool {
-        self.current.open(name, sealed).is_some()
+        self.keys.load().current.open(name, sealed).is_some()
     }
 
     /// Seals of this process that the store does not count yet.
@@ -230,6 +263,18 @@ mod tests {
     }
 
     #[test]
+    fn keys_are_replaced_for_all_holders() {
+        let (held, both) = (Arc::new(key(1)), key(2).with_previous(&text(1), "a test").unwrap());
+        let holder = Arc::clone(&held);
+        let old = holder.seal("x", b"old").unwrap();
+        assert!(!held.has_keys_of(&both) && !both.has_keys_of(&key(2)) && held.has_keys_of(&key(1)));
+        held.take_keys_of(&both);
+        assert!(held.has_keys_of(&both) && holder.open("x", &old).is_ok());
+        let new = holder.seal("x", b"new").unwrap();
+        assert!(key(2).open("x", &new).is_ok() && key(1).open("x", &new).is_err());
+    }
+
+    #[test]
     fn each_seal_is_counted_until_the_store_counts_it() {
         let key = key(1);
         for _ in 0..3 {
@@ -243,7 +288,7 @@ mod tests {
     #[test]
     fn a_key_is_identified_without_being_shown() {
         assert!(key(1).id() == key(1).id() && key(1).id() != key(2).id());
-        assert!(key(1).id().len() == 16 && !text(1).expose_secret().contains(key(1).id()));
+        assert!(key(1).id().len() == 16 && !text(1).expose_secret().contains(&key(1).id()));
     }
 
     #[test]

@@ -26,11 +26,21 @@ impl MasterKey {
     /// # Errors
     /// See [`MasterKeyError`]; [`MasterKeyError::BeingRotated`] while another process rotates the key.
     pub fn from_file(path: &Path, seams: &Seams) -> Result<Self, MasterKeyError> {
+        Self::read_locked(path, || make_file(path, seams))
+    }
+
+    /// As [`from_file`](Self::from_file), for a store that is in use: no key is made.
+    pub(crate) fn from_file_in_use(path: &Path) -> Result<Self, MasterKeyError> {
+        if !path.exists() {
+            return Err(MasterKeyError::Missing(path.to_owned()));
+        }
+        Self::read_locked(path, || Err(io::ErrorKind::NotFound.into()))
+    }
+
+    fn read_locked(path: &Path, make: impl FnOnce() -> io::Result<()>) -> Result<Self, MasterKeyError> {
         let lock = lock_file(path)?;
         lock.try_lock_shared().map_err(|_| MasterKeyError::BeingRotated(path.to_owned()))?;
-        let mut key = Self::read(path, || make_file(path, seams))?;
-        key._lock = Some(lock);
-        Ok(key)
+        Ok(Self::read(path, make)?.with_lock(lock))
     }
 
     /// Takes the keys in the files for this process alone, for as long as the value lives.

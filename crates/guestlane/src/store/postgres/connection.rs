@@ -16,7 +16,7 @@ use tokio_postgres::{
     types::ToSql,
 };
 
-use super::super::{Distrust, PostgresUrl, StoreError};
+use super::super::{Distrust, PostgresUrl, StoreError, database::Login};
 
 /// Values of a statement.
 pub(crate) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
@@ -342,7 +342,8 @@ impl Open {
 /// Client and driver of a new connection.
 pub(super) async fn connect(url: &PostgresUrl) -> Asked<(Client, Driver)> {
     let unreachable = |reason: String| StoreError::Unreachable { at: url.to_string(), reason };
-    let mut config = url.config.clone();
+    let login = url.login();
+    let mut config = login.config.clone();
     // What the URL says is an upper bound, as ours is: the shorter one holds.
     let at_most = |given: Option<&Duration>, ours: Duration| given.map_or(ours, |given| ours.min(*given));
     let connect_timeout = at_most(config.get_connect_timeout(), CONNECT);
@@ -357,7 +358,7 @@ pub(super) async fn connect(url: &PostgresUrl) -> Asked<(Client, Driver)> {
         let connecting = REAL.timeout(2 * CONNECT, config.connect(NoTls)).await;
         connecting.map(|opened| opened.map(|(client, driver)| (client, messages(driver))))
     } else {
-        let tls = MakeRustlsConnect::new(tls(url)?);
+        let tls = MakeRustlsConnect::new(tls(url, &login)?);
         let connecting = REAL.timeout(2 * CONNECT, config.connect(tls)).await;
         connecting.map(|opened| opened.map(|(client, driver)| (client, messages(driver))))
     };
@@ -416,8 +417,8 @@ fn sentence(error: &tokio_postgres::Error) -> String {
     tls_error::explain(error).unwrap_or_else(|| crate::error::chain(error))
 }
 
-fn tls(url: &PostgresUrl) -> Asked<rustls::ClientConfig> {
-    let config = url.trust.client_config(url.client.as_deref());
+fn tls(url: &PostgresUrl, login: &Login) -> Asked<rustls::ClientConfig> {
+    let config = login.trust.client_config(login.client.as_deref());
     config.map_err(|error| StoreError::Unreachable { at: url.to_string(), reason: tls_error::sentence(&error) })
 }
 

@@ -46,6 +46,7 @@ use connection::Asked;
 pub(super) use connection::Connection;
 pub(super) use log::Home;
 pub(super) use migrations::{LOCK, run as migrate};
+pub(crate) use trial::KeptSecret;
 use workers::Workers;
 use writer::Writer;
 
@@ -58,6 +59,8 @@ pub(super) struct Postgres {
     urgent: Workers,
     home: Home,
     url: PostgresUrl,
+    /// The number of its table of secrets in the database.
+    pub(super) table: i64,
     /// The database's time.
     clock: Clock,
     /// This node's own clock.
@@ -90,16 +93,17 @@ impl Postgres {
                 clock::measure(&mut connection, &machine, &measured)?;
                 clock::is_close_enough(&measured)?;
             }
-            Ok(connection)
+            let table = trial::table_of(&mut connection)?;
+            Ok((connection, table))
         });
-        let connection = connection.await?;
+        let (connection, table) = connection.await?;
         let (base, clock) = (clock.clone(), reference.clock());
         let clock = &clock;
         let writer = Writer::start(connection, home.clone(), health.clone(), clock.clone(), seams.clone())?;
         let workers = Workers::start(url, THREADS, ReadLimits::ENGINE, clock.clone(), seams.clone())?;
         let urgent = Workers::start(url, 1, ReadLimits::ENGINE, clock.clone(), seams.clone())?;
         let (url, clock, seams) = (url.clone(), clock.clone(), seams.clone());
-        Ok(Self { writer, workers, urgent, home, url, clock, base, reference, changes: Arc::default(), seams })
+        Ok(Self { writer, workers, urgent, home, url, table, clock, base, reference, changes: Arc::default(), seams })
     }
 
     pub(crate) async fn glance(url: &PostgresUrl) -> Asked<Option<Glance>> {

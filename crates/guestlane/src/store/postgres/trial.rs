@@ -11,6 +11,22 @@ use super::{
 };
 use crate::store::PostgresUrl;
 
+/// The number of the table of secrets in the database: a copy of the store in another schema has another one.
+const TABLE: &str = "'secret'::regclass::oid::bigint";
+
+/// A secret that was found by a URL.
+#[derive(Debug)]
+pub(crate) struct KeptSecret {
+    pub(crate) sealed: Vec<u8>,
+    /// The number of the table that it is in.
+    pub(crate) table: i64,
+}
+
+/// The number of the table of secrets that a connection uses.
+pub(super) fn table_of(connection: &mut Connection) -> Asked<i64> {
+    Ok(connection.query_one(&format!("SELECT {TABLE}"), &[])?.try_get(0)?)
+}
+
 impl Postgres {
     /// A write to each table that every session writes to, in a transaction that is rolled back.
     pub(crate) async fn try_to_write(url: &PostgresUrl) -> Asked<()> {
@@ -27,6 +43,17 @@ impl Postgres {
             connection.try_open()?;
             connection.within("BEGIN", |tx| WRITES.iter().try_for_each(|write| tx.batch(write)))?;
             connection.batch("ROLLBACK")
+        })
+        .await
+    }
+
+    /// A secret as the store keeps it, sealed, read on a connection of its own that is opened once.
+    pub(crate) async fn secret_at(url: &PostgresUrl, name: &'static str) -> Asked<Option<KeptSecret>> {
+        let mut connection = Connection::new(url.clone(), "", Duration::from_secs(10))?;
+        on_a_thread(&Clock::system(), move || {
+            connection.try_open()?;
+            let row = connection.query_opt(&format!("SELECT sealed, {TABLE} FROM secret WHERE name = $1"), &[&name])?;
+            row.map(|row| Ok(KeptSecret { sealed: row.try_get(0)?, table: row.try_get(1)? })).transpose()
         })
         .await
     }

@@ -1,0 +1,69 @@
+//! What a running process reads again on SIGHUP.
+
+use std::{io, sync::Arc};
+
+use guestlane::{Lane, Reloaded, config::Settings};
+use guestlane_genesys::Rate;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{info, warn};
+
+use crate::{args::Global, log};
+
+/// SIGHUP, from the moment in which this exists: without it, the signal ends the process.
+pub(crate) struct HangUp(Signal);
+
+impl HangUp {
+    pub(crate) fn new() -> io::Result<Self> {
+        signal(SignalKind::hangup()).map(Self)
+    }
+
+    /// Reads the settings again at each signal, for as long as it is polled.
+    pub(crate) async fn keep_reloading(
+        mut self,
+        global: Global,
+        load: impl Fn() -> anyhow::Result<Settings>,
+        lane: Arc<Lane>,
+        after: impl AsyncFn(),
+    ) {
+        while self.0.recv().await.is_some() {
+            reload(&global, &load, &lane).await;
+            after().await;
+        }
+    }
+}
+
+/// Takes the log level, the quota and all secrets, or none of them. All else takes a restart.
+async fn reload(global: &Global, load: &impl Fn() -> anyhow::Result<Settings>, lane: &Lane) {
+    match read_again(global, load, lane).await {
+        Ok((quota, reloaded)) => {
+            let quota = quota.map_or_else(|| "off".to_owned(), |rate| rate.to_string());
+            let (new_secrets, secrets) = (reloaded.count(), reloaded.names().join(" "));
+            info!(quota, new_secrets, secrets, "settings were read again");
+        }
+        Err(error) => warn!(error = on_one_line(&format!("{error:#}")), "settings cannot be used, and stay as they were"),
+    }
+}
+
+/// The text of a refused setting is for a screen, and has a line for the fix.
+fn on_one_line(text: &str) -> String {
+    text.lines().map(str::trim).fold(String::new(), |line, next| match line.as_str() {
+        "" => next.to_owned(),
+        heading if heading.ends_with(':') => format!("{line} {next}"),
+        _ => format!("{line}; {next}"),
+    })
+}
+
+async fn read_again(
+    global: &Global,
+    load: &impl Fn() -> anyhow::Result<Settings>,
+    lane: &Lane,
+) -> anyhow::Result<(Option<Rate>, Reloaded)> {
+    let settings = load()?;
+    let quota = settings.quota()?;
+    let config = settings.lane(false)?;
+    log::check_level(&settings, "info")?;
+    let reloaded = lane.reload(&config).await?;
+    log::set_level(&settings, "info", global.verbose)?;
+    lane.set_quota(quota);
+    Ok((quota, reloaded))
+}

@@ -1,0 +1,149 @@
+//! Secrets that a running process takes again from its settings: all of them, or none.
+
+use crate::{
+    audit::NoteSigner,
+    config::{CLIENT_SECRET, DATABASE_URL, MASTER_KEY, WEBHOOK_SECRET},
+    error::{Error, chain},
+    lane::{Lane, LaneConfig},
+    master_key_rotation::expect_opens_all,
+    outbox::GivenKeys,
+    request::Invalid,
+    state::AUDIT_KEY,
+    store::{Database, KeptSecret, PostgresUrl, Store},
+    token::{MasterKey, MasterKeyError},
+};
+
+/// The secrets that [`Lane::reload`] took, because they differ from those before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reloaded {
+    /// Secrets of OAuth clients.
+    pub client_secrets: usize,
+    /// `CRM_WEBHOOK_SECRET`.
+    pub webhook_secret: bool,
+    /// User, password, TLS or time limits in `GUESTLANE_DATABASE_URL`.
+    pub database_url: bool,
+    /// `GUESTLANE_MASTER_KEY` and the previous one, or the keys in the state directory.
+    pub master_key: bool,
+}
+
+impl Reloaded {
+    /// How many secrets were taken.
+    pub fn count(&self) -> usize {
+        self.client_secrets + usize::from(self.webhook_secret) + usize::from(self.database_url) + usize::from(self.master_key)
+    }
+
+    /// The settings that have them.
+    pub fn names(&self) -> Vec<&'static str> {
+        let taken = [
+            (self.client_secrets > 0, CLIENT_SECRET),
+            (self.webhook_secret, WEBHOOK_SECRET),
+            (self.database_url, DATABASE_URL),
+            (self.master_key, MASTER_KEY),
+        ];
+        taken.into_iter().filter_map(|(taken, name)| taken.then_some(name)).collect()
+    }
+}
+
+impl Lane {
+    /// Takes the secrets of `config` that differ from those in use: of the OAuth clients, of webhooks, in the database's URL,
+    /// and the master key. All else in `config` is passed over: it takes a restart.
+    ///
+    /// Open connections to the database stay; those that are opened afterwards use the new URL. It is tried first, and the
+    /// database must have this very store. A master key must open every value that the store has sealed.
+    ///
+    /// # Errors
+    /// A secret cannot be used, or the URL names another store. None is taken then.
+    pub async fn reload(&self, config: &LaneConfig) -> Result<Reloaded, Error> {
+        self.take_secrets(config).await.map_err(|error| match error {
+            Error::Invalid(invalid) => Error::Settings(vec![invalid]),
+            other => other,
+        })
+    }
+
+    async fn take_secrets(&self, config: &LaneConfig) -> Result<Reloaded, Error> {
+        let webhook = self.outbox.as_ref().map(|outbox| outbox.other_keys(config.crm.as_ref())).transpose()?.flatten();
+        let login = self.other_login(&config.places.database)?;
+        let master = config.places.master_key_in_use()?;
+        let master = Some(master).filter(|new| !self.master.has_keys_of(new));
+        let mut reloaded = Reloaded {
+            client_secrets: 0,
+            webhook_secret: webhook.is_some(),
+            database_url: login.is_some(),
+            master_key: master.is_some(),
+        };
+        if let Some((_, new)) = login {
+            self.try_login(new, master.as_ref()).await?;
+        }
+        // The store is asked by the new login from here on: the one before may have ended.
+        let before = login.map(|(in_use, new)| (in_use, in_use.take_login_of(new)));
+        if let Err(error) = self.take_sealed(master.as_ref(), webhook).await {
+            if let Some((in_use, before)) = before {
+                in_use.take_login_of(&before);
+            }
+            return Err(error);
+        }
+        reloaded.client_secrets = self.set_client_secrets(&config.credentials.clients);
+        Ok(reloaded)
+    }
+
+    /// The URL in use and the new one, where they differ.
+    fn other_login<'a>(&'a self, new: &'a Database) -> Result<Option<(&'a PostgresUrl, &'a PostgresUrl)>, Error> {
+        let reason = match (&self.database, new) {
+            (Database::Postgres(in_use), Database::Postgres(new)) => match in_use.other_target(new) {
+                None => return Ok((!in_use.has_login_of(new)).then_some((in_use, new))),
+                Some(part) => format!("has another {part} than the store in use, {}", self.database),
+            },
+            (Database::Sqlite(in_use), Database::Sqlite(new)) if in_use == new => return Ok(None),
+            _ => format!("names another store than the one in use, {}", self.database),
+        };
+        Err(Invalid::new(DATABASE_URL, reason, "restart guestlane to use another store, or take the change back").into())
+    }
+
+    /// Opens connections by a login, which must reach this store and be allowed to write to it.
+    async fn try_login(&self, new: &PostgresUrl, master: Option<&MasterKey>) -> Result<(), Error> {
+        let refused = |reason: String| {
+            let fix = "check user, password and TLS in it with `guestlane doctor`, then send SIGHUP again";
+            Error::from(Invalid::new(DATABASE_URL, reason, fix))
+        };
+        let tried = async {
+            Store::try_to_write(&Database::Postgres(Box::new(new.clone()))).await?;
+            Store::secret_at(new, AUDIT_KEY).await
+        };
+        let found = tried.await.map_err(|error| refused(format!("cannot be used: {}", chain(&error))))?;
+        let found = found.filter(|found| self.store.is_home_of(found));
+        let masters = [Some(&*self.master), master];
+        let opened = |found: KeptSecret| masters.into_iter().flatten().find_map(|it| it.open(AUDIT_KEY, &found.sealed).ok());
+        let signer = found.and_then(opened).and_then(|seed| NoteSigner::from_seed(&seed));
+        if signer.is_none_or(|signer| signer.public() != self.audit_key()) {
+            return Err(refused("leads to another store than the one in use".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Takes the master key last: what it seals from then on is never opened by the key before.
+    async fn take_sealed(&self, master: Option<&MasterKey>, webhook: Option<GivenKeys>) -> Result<(), Error> {
+        if let Some(master) = master {
+            expect_opens_all(&self.store, master).await.map_err(refused_master_key)?;
+        }
+        if let (Some(outbox), Some(webhook)) = (&self.outbox, webhook) {
+            outbox.use_keys(webhook).await?;
+        }
+        if let Some(master) = master {
+            self.count_seals().await; // of the key before
+            self.master.take_keys_of(master);
+            self.count_seals().await;
+        }
+        Ok(())
+    }
+}
+
+fn refused_master_key(error: Error) -> Error {
+    match error {
+        Error::MasterKey(MasterKeyError::Wrong(what)) => {
+            let reason = format!("does not open what the store has sealed: {what}");
+            let fix = "keep the key before as GUESTLANE_MASTER_KEY_PREVIOUS until `guestlane master-key reseal` has succeeded";
+            Invalid::new(MASTER_KEY, reason, fix).into()
+        }
+        other => other,
+    }
+}
