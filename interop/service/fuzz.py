@@ -2,7 +2,7 @@
 
     python fuzz.py ADDRESS KEY
 
-KEY has the scope `admin`, and no rate (GUESTLANE_KEY_RATE=off). Sessions are made: for the simulator, not for an organization.
+KEY has the scope `admin`, and no rate (GUESTLANE_API_KEY_RATE_LIMIT=off). Sessions are made: for the simulator, not for an organization.
 GUESTLANE_TEST_CASES  how many cases at least [default: 5000]
 GUESTLANE_TEST_SEED   the first seed [default: 1]
 

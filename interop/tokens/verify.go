@@ -16,7 +16,7 @@ const leeway = time.Minute // two clocks may be a minute apart
 
 func guest(url, text string) (string, error) {
 	client := http.Client{Timeout: 3 * time.Second}
-	// Cache it for as long as GUESTLANE_KEYS_PUBLISH_BEFORE at most; fetch it again for a kid that is not known.
+	// Cache it for as long as GUESTLANE_SIGNING_KEY_PUBLISH_LEAD at most; fetch it again for a kid that is not known.
 	answer, err := client.Get(url)
 	if err != nil {
 		return "", err

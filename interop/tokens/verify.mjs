@@ -2,7 +2,7 @@
 import { createRemoteJWKSet, jwtVerify } from "jose";
 
 const [url, token] = process.argv.slice(2);
-// Cached for as long as GUESTLANE_KEYS_PUBLISH_BEFORE at most; fetched again for a kid that is not known.
+// Cached for as long as GUESTLANE_SIGNING_KEY_PUBLISH_LEAD at most; fetched again for a kid that is not known.
 const keys = createRemoteJWKSet(new URL(url), { cacheMaxAge: 12 * 3600_000, timeoutDuration: 3000 });
 try {
   const { payload } = await jwtVerify(token, keys, {

@@ -4,7 +4,7 @@ import sys
 import jwt
 
 url, token = sys.argv[1:]
-# Cached for as long as GUESTLANE_KEYS_PUBLISH_BEFORE at most; fetched again for a kid that is not known.
+# Cached for as long as GUESTLANE_SIGNING_KEY_PUBLISH_LEAD at most; fetched again for a kid that is not known.
 keys = jwt.PyJWKClient(url, lifespan=12 * 3600, timeout=3)
 try:
     claims = jwt.decode(

@@ -5,7 +5,7 @@ require "net/http"
 
 url, token = ARGV
 begin
-  # Cache it for as long as GUESTLANE_KEYS_PUBLISH_BEFORE at most; fetch it again for a kid that is not known.
+  # Cache it for as long as GUESTLANE_SIGNING_KEY_PUBLISH_LEAD at most; fetch it again for a kid that is not known.
   keys = JSON.parse(Net::HTTP.get(URI(url)), symbolize_names: true)
   claims, = JWT.decode(token, nil, true,
                        algorithms: ["RS256"], # whatever the token says

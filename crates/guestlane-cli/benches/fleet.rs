@@ -44,7 +44,10 @@ impl Drop for Stand {
 impl Stand {
     fn new(rows: u64) -> Self {
         let mut simulator = Command::new(env!("CARGO_BIN_EXE_guestlane"));
-        simulator.env_clear().args(["simulate", "--listen", "127.0.0.1:0", "--quota", "off", "--json"]).stdout(Stdio::piped());
+        simulator
+            .env_clear()
+            .args(["simulate", "--listen", "127.0.0.1:0", "--rate-limit", "off", "--json"])
+            .stdout(Stdio::piped());
         let mut simulator = simulator.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(simulator.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
@@ -66,7 +69,7 @@ impl Stand {
             .env("GENESYS_QUEUE_ID", self.platform["queueIds"][0].as_str().unwrap())
             .env("CRM_WEBHOOK_URL", text("crmUrl"))
             .env("CRM_ALLOW_PRIVATE_NETWORKS", "true")
-            .env("GUESTLANE_QUOTA", "off")
+            .env("GUESTLANE_PLATFORM_RATE_LIMIT", "off")
             .env("GUESTLANE_MASTER_KEY", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")
             .env("GUESTLANE_STATE_DIR", self.directory.path().join(home));
         if let Some(database) = database {
@@ -110,7 +113,7 @@ fn on_postgres(server: &Server, runtime: &Runtime, rows: u64, processes: usize, 
     let schema = schema_in(&server.url());
     let proxy = runtime.block_on(Proxy::to(server.port()));
     let (counted, direct) = (proxy.url(&schema, server.port()), schema.clone());
-    let enqueue = stand.command(Some(&direct), "state").args(["batch", "rows.csv", "--enqueue"]).status().unwrap();
+    let enqueue = stand.command(Some(&direct), "state").args(["batch", "enqueue", "rows.csv"]).status().unwrap();
     assert!(enqueue.success());
     let number = |sql: &str| column(&schema, sql)[0].parse::<f64>().unwrap();
     let commits = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()";
@@ -124,9 +127,9 @@ fn on_postgres(server: &Server, runtime: &Runtime, rows: u64, processes: usize, 
     let workers: Vec<Child> = (0..processes)
         .map(|n| {
             let mut work = stand.command(Some(database), &format!("machine-{n}"));
-            work.arg("work");
+            work.arg("worker");
             if let Some(concurrency) = concurrency {
-                work.args(["--concurrency", concurrency]);
+                work.args(["--max-concurrency", concurrency]);
             }
             work.spawn().unwrap()
         })

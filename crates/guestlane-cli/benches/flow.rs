@@ -27,7 +27,7 @@ fn guestlane() -> Command {
 
 fn simulator() -> (Child, Value) {
     let mut child = guestlane()
-        .args(["simulate", "--listen", "127.0.0.1:0", "--quota", "off", "--json"])
+        .args(["simulate", "--listen", "127.0.0.1:0", "--rate-limit", "off", "--json"])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -43,7 +43,7 @@ fn with_settings<'a>(command: &'a mut Command, platform: &Value, crm: bool) -> &
         .env("GENESYS_CLIENT_ID", text("clientId"))
         .env("GENESYS_CLIENT_SECRET", text("clientSecret"))
         .env("GENESYS_QUEUE_ID", platform["queueIds"][0].as_str().unwrap())
-        .env("GUESTLANE_QUOTA", "off");
+        .env("GUESTLANE_PLATFORM_RATE_LIMIT", "off");
     if crm {
         command.env("CRM_WEBHOOK_URL", text("crmUrl")).env("CRM_ALLOW_PRIVATE_NETWORKS", "true");
     }
@@ -65,7 +65,7 @@ fn rows(number: usize) {
     text.into_inner().unwrap();
     let (mut simulator, platform) = simulator();
     let mut command = guestlane();
-    command.args(["batch", "--json", "--out"]).arg(directory.path().join("out.jsonl"));
+    command.args(["batch", "--json", "--output"]).arg(directory.path().join("out.jsonl"));
     command.arg("--state-dir").arg(directory.path().join("state")).arg(&file).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut batch = with_settings(&mut command, &platform, true).spawn().unwrap();
     let started = Instant::now();

@@ -1,7 +1,7 @@
 //! The service under load, as a process of its own beside a simulator's: callers come evenly, whether those before them are answered or not.
 //!
 //! `cargo bench -p guestlane-cli --bench service`: first the normal load, then ten times as much, then with thousands of connections that do
-//! nothing. `GUESTLANE_BENCH_RATE` (500 a second), `GUESTLANE_BENCH_SECONDS` (60), `GUESTLANE_BENCH_IDLE` (10000), and `GUESTLANE_MAX_SESSIONS`.
+//! nothing. `GUESTLANE_BENCH_RATE` (500 a second), `GUESTLANE_BENCH_SECONDS` (60), `GUESTLANE_BENCH_IDLE` (10000), and `GUESTLANE_MAX_CONCURRENT_SESSIONS`.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -20,7 +20,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use guestlane_genesys::{Clock, Trust, transport::Transport};
+use guestlane_genesys::{Clock, TlsRoots, http_client::HttpClient};
 use http::Request;
 use http_body_util::Full;
 use serde_json::{Value, json};
@@ -57,7 +57,7 @@ fn resident(process: &Process) -> u64 {
 }
 
 struct Load {
-    client: Transport,
+    client: HttpClient,
     address: String,
     key: String,
     next: u64,
@@ -116,7 +116,7 @@ async fn main() {
     let (soft, hard) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
     let _ = (soft, nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, hard, hard));
 
-    let (_simulator, says) = guestlane(&["simulate", "--json", "--listen", "127.0.0.1:0", "--quota", "off"], &[]);
+    let (_simulator, says) = guestlane(&["simulate", "--json", "--listen", "127.0.0.1:0", "--rate-limit", "off"], &[]);
     let directory = tempfile::tempdir().unwrap();
     let text = |name: &str| says[name].as_str().unwrap().to_owned();
     let (base, id, secret, queue, crm) = (
@@ -127,7 +127,7 @@ async fn main() {
         text("crmUrl"),
     );
     let state = directory.path().display().to_string();
-    let most = setting("GUESTLANE_MAX_SESSIONS", 1024).to_string();
+    let most = setting("GUESTLANE_MAX_CONCURRENT_SESSIONS", 1024).to_string();
     let settings = [
         ("GENESYS_BASE_URL", base.as_str()),
         ("GENESYS_CLIENT_ID", &id),
@@ -136,15 +136,15 @@ async fn main() {
         ("CRM_WEBHOOK_URL", &crm),
         ("CRM_ALLOW_PRIVATE_NETWORKS", "true"),
         ("GUESTLANE_STATE_DIR", &state),
-        ("GUESTLANE_QUOTA", "off"),
-        ("GUESTLANE_KEY_RATE", "off"),
+        ("GUESTLANE_PLATFORM_RATE_LIMIT", "off"),
+        ("GUESTLANE_API_KEY_RATE_LIMIT", "off"),
         ("GUESTLANE_LOG_LEVEL", "warn"),
-        ("GUESTLANE_MAX_SESSIONS", &most),
+        ("GUESTLANE_MAX_CONCURRENT_SESSIONS", &most),
     ];
     let (_made, key) = guestlane(&["api-keys", "create", "--name", "bench", "--scope", "sessions:write", "--json"], &settings);
-    let client = Transport::new(Clock::system(), Duration::from_secs(60), &Trust::System).unwrap();
+    let client = HttpClient::new(Clock::system(), Duration::from_secs(60), &TlsRoots::System).unwrap();
     let keys = Command::new(env!("CARGO_BIN_EXE_guestlane"))
-        .args(["keys", "export", "--format", "jwks"])
+        .args(["signing-keys", "export", "--format", "jwks"])
         .env_clear()
         .envs(settings)
         .output()

@@ -11,7 +11,7 @@ use guestlane_sim::Fault;
 
 use crate::commands::confirm::Confirmed;
 
-/// Creates Genesys Cloud web-messaging guest sessions: none lost, none twice, and proof of both.
+/// Creates Genesys Cloud web-messaging guest sessions without losing or duplicating one, and proves it.
 #[derive(Debug, Parser)]
 #[command(name = "guestlane", version, max_term_width = 100, arg_required_else_help = true)]
 pub(crate) struct Args {
@@ -23,68 +23,68 @@ pub(crate) struct Args {
 
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Global {
-    /// Print data as JSON
+    /// Print results as JSON
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// Settings file [default: guestlane.toml, if there is one]
+    /// Settings file [default: guestlane.toml, if it exists]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// Where the store and the keys are [default: .guestlane]
+    /// State directory: store and keys [default: .guestlane]
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
-    /// Say more on stderr; twice also the shape of requests and answers
+    /// Log more to stderr; twice to include redacted requests and responses
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// A simulated platform, a CRM and a few guests on this machine: no set-up at all
+    /// Run a simulated platform, a CRM and some guests on this machine, without any setup
     Demo(Demo),
     /// Create one session
     Create(Create),
-    /// Create a session for each row of a file
+    /// Create one session per row of a file, or manage batches in the database
     Batch(Batch),
-    /// Work on the batches in the database, until interrupted
-    Work(Work),
-    /// Pretend the platform and a CRM, until interrupted
+    /// Run a worker for batches in the database until interrupted
+    Worker(Worker),
+    /// Run the simulator of the platform and a CRM until interrupted
     Simulate(Simulate),
-    /// Measure whole runs against a simulator, on this machine
+    /// Benchmark against the simulator on this machine
     Bench(Bench),
-    /// Serve sessions over HTTP, with a dashboard, until interrupted
+    /// Run the HTTP service with its dashboard until interrupted
     Serve(Serve),
-    /// Look at sessions, and finish what was left behind
+    /// List, show and resume sessions
     #[command(subcommand)]
     Sessions(Sessions),
-    /// Look at events for the CRM, and deliver them
+    /// List, deliver and replay CRM events; manage webhook endpoints
     #[command(subcommand)]
     Outbox(Outbox),
-    /// Who may ask the service, and for what
+    /// Create, list and revoke API keys for the HTTP service
     #[command(subcommand)]
     ApiKeys(ApiKeys),
-    /// Look at signing keys, export their public halves, rotate and revoke them
+    /// List, export, rotate and revoke signing keys
     #[command(subcommand)]
-    Keys(Keys),
-    /// Rotate the master key, under which the store's secrets are sealed
+    SigningKeys(SigningKeys),
+    /// Rotate the master key, which encrypts all secrets in the store
     #[command(subcommand)]
     MasterKey(MasterKey),
-    /// Sign, verify and look into guest tokens
+    /// Sign, verify and decode guest tokens
     #[command(subcommand)]
     Token(Token),
-    /// Look at the audit log, and prove it
+    /// Show, verify and prove the audit log
     #[command(subcommand)]
     Audit(Audit),
-    /// Forget guests
+    /// Erase personal data of guests
     #[command(subcommand)]
     Guests(Guests),
-    /// Move the store into a database
+    /// Migrate the store into PostgreSQL
     #[command(subcommand)]
     Store(Store),
-    /// Errors by category, latency, sessions and events by state
-    Metrics,
-    /// Check settings, platform, CRM and this machine, and say what to do; changes nothing
+    /// Show errors by category, latency, and counts of sessions and events by state
+    Stats,
+    /// Check settings, platform, CRM and this machine, and print fixes; changes nothing
     Doctor,
-    /// Look at settings
+    /// Show settings
     #[command(subcommand)]
     Config(Config),
     /// Print a completion script for a shell
@@ -93,47 +93,47 @@ pub(crate) enum Command {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Demo {
-    /// Guests as CSV: guest_id,queue,attr.NAME… [default: twelve that are built in]
+    /// Guests as CSV: guest_id,queue,attr.NAME… [default: twelve built-in guests]
     #[arg(long, value_name = "FILE")]
     pub(crate) guests: Option<PathBuf>,
-    /// Serve the dashboard while guests go on arriving and things go wrong, until interrupted
+    /// Serve the dashboard while guests arrive and faults are injected, until interrupted
     #[arg(long)]
     pub(crate) serve: bool,
-    /// Where to listen; port 0 takes a free one
+    /// Address to listen on; port 0 picks a free port
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8971", requires = "serve")]
     pub(crate) listen: SocketAddr,
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Create {
-    /// The id under which the CRM knows the guest
+    /// Guest ID, as the CRM knows the guest
     #[arg(long, value_name = "ID")]
     pub(crate) guest: String,
-    /// The queue's id [default: GENESYS_QUEUE_ID]
+    /// Queue ID [default: GENESYS_QUEUE_ID]
     #[arg(long, value_name = "ID")]
     pub(crate) queue: Option<String>,
-    /// What is known of the guest; may be repeated
+    /// Attribute of the guest; may be repeated
     #[arg(long = "attr", value_name = "NAME=VALUE")]
     pub(crate) attributes: Vec<String>,
-    /// The contact's first name (official surfaces)
+    /// First name of the contact (web-messaging and open-messaging)
     #[arg(long, value_name = "NAME")]
     pub(crate) first_name: Option<String>,
-    /// The contact's last name (official surfaces)
+    /// Last name of the contact (web-messaging and open-messaging)
     #[arg(long, value_name = "NAME")]
     pub(crate) last_name: Option<String>,
-    /// The contact's e-mail address (official surfaces)
+    /// E-mail address of the contact (web-messaging and open-messaging)
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) email: Option<String>,
-    /// The contact's telephone number, like +31 20 555 0100 (official surfaces)
+    /// Telephone number of the contact, like +31 20 555 0100 (web-messaging and open-messaging)
     #[arg(long, value_name = "NUMBER")]
     pub(crate) phone: Option<String>,
-    /// The name of this wish: the same key is the same session [default: a new one]
+    /// Idempotency key: the same key always returns the same session [default: generated]
     #[arg(long, value_name = "KEY")]
     pub(crate) idempotency_key: Option<String>,
-    /// Show the calls that would be made, and make none
+    /// Print the calls that would be sent, and send none of them
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Show the guest token
+    /// Print the guest token
     #[arg(long)]
     pub(crate) show_token: bool,
 }
@@ -146,31 +146,28 @@ pub(crate) struct Batch {
     /// CSV (guest_id,queue_id,idempotency_key,first_name,last_name,email,phone,attr.NAME…) or JSON lines; - is standard input
     #[arg(value_name = "FILE", required = true)]
     file: Option<PathBuf>,
-    /// Put the rows into the database, for every process that works (`work`, `serve --work`); needs a PostgreSQL database
-    #[arg(long, conflicts_with_all = ["out", "concurrency", "quota", "check"])]
-    pub(crate) enqueue: bool,
-    /// Write one JSON line for each row; what it holds already is not done again
+    /// Write one JSON line per row; rows that the file already contains are skipped
     #[arg(long, value_name = "FILE")]
-    pub(crate) out: Option<PathBuf>,
-    /// Sessions under way at once, at the most; how many are, follows the quota and how fast the platform answers [default: 256]
+    pub(crate) output: Option<PathBuf>,
+    /// Maximum sessions in flight; the actual number follows the rate limit and the platform's latency [default: 256]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
-    pub(crate) concurrency: Option<u16>,
-    /// How many calls the platform allows each OAuth client: N/s, N/min or off [default: GUESTLANE_QUOTA]
+    pub(crate) max_concurrency: Option<u16>,
+    /// Platform rate limit per OAuth client: N/s, N/min or off [default: GUESTLANE_PLATFORM_RATE_LIMIT]
     #[arg(long, value_name = "RATE")]
-    pub(crate) quota: Option<String>,
-    /// The name of this batch, from which rows without a key get theirs [default: the file's path]
+    pub(crate) rate_limit: Option<String>,
+    /// Name of the batch; idempotency keys of rows without one are derived from it [default: the file's path]
     #[arg(long, value_name = "NAME")]
     pub(crate) batch_key: Option<String>,
-    /// Read and check every row, and send nothing
-    #[arg(long, conflicts_with_all = ["out", "concurrency", "quota"])]
-    pub(crate) check: bool,
-    /// Show no progress
+    /// Validate every row without sending anything
+    #[arg(long, conflicts_with_all = ["output", "max_concurrency", "rate_limit"])]
+    pub(crate) dry_run: bool,
+    /// Do not show progress
     #[arg(short, long)]
     pub(crate) quiet: bool,
 }
 
 impl Batch {
-    /// Where the rows are.
+    /// The file with the rows.
     pub(crate) fn file(&self) -> &Path {
         self.file.as_deref().unwrap_or(Path::new("-")) // there is one where there is no subcommand
     }
@@ -178,21 +175,30 @@ impl Batch {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum BatchCommand {
-    /// How far a batch in the database got; without an id, the last ones
+    /// Store the rows in the database, where workers claim them (`worker`, `serve --with-worker`); needs PostgreSQL
+    Enqueue {
+        /// CSV or JSON lines, as `batch FILE`; - is standard input
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Name of the batch; idempotency keys of rows without one are derived from it [default: the file's path]
+        #[arg(long, value_name = "NAME")]
+        batch_key: Option<String>,
+    },
+    /// Show the progress of a batch in the database; without an ID, of the most recent ones
     Status {
-        /// The batch's id
+        /// Batch ID
         #[arg(value_name = "ID")]
         id: Option<String>,
     },
-    /// What came of each row of a batch in the database: one JSON line for each that has ended
+    /// Print the results of a batch in the database: one JSON line per completed row
     Results {
-        /// The batch's id
+        /// Batch ID
         #[arg(value_name = "ID")]
         id: String,
     },
-    /// Begin no more rows of a batch in the database
+    /// Cancel the waiting rows of a batch in the database
     Cancel {
-        /// The batch's id
+        /// Batch ID
         #[arg(value_name = "ID")]
         id: String,
         #[command(flatten)]
@@ -202,35 +208,35 @@ pub(crate) enum BatchCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Store {
-    /// Move a store from a file into an empty PostgreSQL database; the same command finishes a move that was interrupted
+    /// Migrate a store from a file into an empty PostgreSQL database; rerun the command to finish an interrupted migration
     ///
-    /// From the first row on the file is refused, until the move is finished or abandoned. Both stores are compared at the end:
+    /// From the first row on, the file cannot be opened until the migration is finished or abandoned. At the end, both stores are compared:
     /// all columns of all rows, and the roots of the audit logs.
-    Copy {
-        /// The file, as sqlite:PATH
+    Migrate {
+        /// Source file, as sqlite:PATH
         #[arg(long, value_name = "URL")]
         from: String,
-        /// The database, as postgres://USER:PASSWORD@HOST:5432/DATABASE
+        /// Target database, as postgres://USER:PASSWORD@HOST:5432/DATABASE
         #[arg(long, value_name = "URL", required_unless_present = "abandon", conflicts_with = "abandon")]
         to: Option<String>,
-        /// Give up an unfinished move: the file is used again, and the database stays refused
+        /// Abandon an unfinished migration: the file can be opened again, and the database cannot
         #[arg(long)]
         abandon: bool,
-        /// With --abandon: do it; without it, say what would happen
+        /// With --abandon: apply it; otherwise only print what would happen
         #[arg(long, requires = "abandon")]
         yes: bool,
     },
 }
 
 #[derive(Debug, Clone, clap::Args)]
-pub(crate) struct Work {
-    /// Sessions under way at once, at the most; how many are, follows the quota and how fast the platform answers [default: 256]
+pub(crate) struct Worker {
+    /// Maximum sessions in flight; the actual number follows the rate limit and the platform's latency [default: 256]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
-    pub(crate) concurrency: Option<u16>,
-    /// How many calls the platform allows each OAuth client, all processes together: N/s, N/min or off [default: GUESTLANE_QUOTA]
+    pub(crate) max_concurrency: Option<u16>,
+    /// Platform rate limit per OAuth client, shared by all nodes: N/s, N/min or off [default: GUESTLANE_PLATFORM_RATE_LIMIT]
     #[arg(long, value_name = "RATE")]
-    pub(crate) quota: Option<String>,
-    /// Where metrics and probes (`/metrics`, `/healthz`, `/readyz`) are, without a key [default: nowhere]
+    pub(crate) rate_limit: Option<String>,
+    /// Address for `/metrics`, `/healthz` and `/readyz`, without authentication [default: none]
     #[arg(long, value_name = "ADDR")]
     pub(crate) metrics_listen: Option<String>,
 }
@@ -240,76 +246,76 @@ pub(crate) struct Bench {
     /// Sessions in each run
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     pub(crate) sessions: u64,
-    /// Runs, of which the medians are told
+    /// Number of runs; medians are reported
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub(crate) runs: u16,
-    /// Sessions under way at once, at the most [default: as a batch has it]
+    /// Maximum sessions in flight [default: as for a batch]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub(crate) concurrency: Option<u16>,
-    /// Sessions come evenly, so many a second, whether the ones before are done or not: N/s or off
+    /// Open-loop arrival rate, independent of completions: N/s or off
     #[arg(long, value_name = "RATE", default_value = "off")]
-    pub(crate) arrivals: String,
-    /// Calls that the simulator allows each OAuth client: N/s, N/min or off
+    pub(crate) arrival_rate: String,
+    /// Rate limit of the simulator per OAuth client: N/s, N/min or off
     #[arg(long, value_name = "RATE", default_value = "off")]
-    pub(crate) quota: String,
-    /// OAuth clients
+    pub(crate) rate_limit: String,
+    /// Number of OAuth clients
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) clients: u16,
-    /// How long each of the simulator's answers takes at least, in milliseconds
+    /// Minimum latency of the simulator's responses, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 0)]
     pub(crate) latency: u64,
-    /// Which of the platform's APIs opens the conversation
+    /// Platform API that opens the conversation
     #[arg(long, default_value = "rest", value_parser = ["rest", "web-messaging", "open-messaging"])]
     pub(crate) surface: String,
-    /// Also without CRM, without audit log, and without durability: what each costs
+    /// Also measure without CRM, without audit log and without durability
     #[arg(long)]
-    pub(crate) costs: bool,
-    /// Draw the latencies
+    pub(crate) ablation: bool,
+    /// Write a latency chart
     #[arg(long, value_name = "FILE")]
     pub(crate) svg: Option<PathBuf>,
-    /// On which disk [default: the system's directory for temporary files]
+    /// Directory, and thereby disk, to run on [default: the system's temporary directory]
     #[arg(long, value_name = "DIR", default_value_os_t = std::env::temp_dir(), hide_default_value = true)]
     pub(crate) directory: PathBuf,
 }
 
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Serve {
-    /// Where to listen; port 0 takes a free one [default: GUESTLANE_LISTEN, else 127.0.0.1:8971]
+    /// Address to listen on; port 0 picks a free port [default: GUESTLANE_LISTEN, else 127.0.0.1:8971]
     #[arg(long, value_name = "ADDR")]
     pub(crate) listen: Option<String>,
-    /// Where the metrics are, without a key; or off [default: GUESTLANE_METRICS_LISTEN, else 127.0.0.1:8972]
+    /// Address for metrics, without authentication; or off [default: GUESTLANE_METRICS_LISTEN, else 127.0.0.1:8972]
     #[arg(long, value_name = "ADDR")]
     pub(crate) metrics_listen: Option<String>,
-    /// Also work on the batches in the database
+    /// Also run a worker for batches in the database
     #[arg(long)]
-    pub(crate) work: bool,
+    pub(crate) with_worker: bool,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ApiKeys {
-    /// Make a key and print it: this once
+    /// Create an API key and print it; it is shown only once
     Create {
-        /// Whose it is
+        /// Name of the key's holder
         #[arg(long, value_name = "NAME")]
         name: String,
-        /// What it is for: sessions:write, sessions:read, tokens:verify, admin; may be repeated
+        /// Scope: sessions:write, sessions:read, tokens:verify or admin; may be repeated
         #[arg(long = "scope", value_name = "SCOPE", required_unless_present = "replaces")]
         scopes: Vec<String>,
-        /// How long it is good: like 12h or 90d [default: until it is revoked]
+        /// Lifetime, like 12h or 90d [default: until revoked]
         #[arg(long, value_name = "SPAN")]
         expires: Option<String>,
-        /// The id of the key that it takes the place of; without --scope it gets the same scopes
+        /// ID of the key that this one replaces; scopes are copied unless --scope is given
         #[arg(long, value_name = "ID")]
         replaces: Option<String>,
-        /// How long the replaced key is good yet
+        /// How long the replaced key remains valid
         #[arg(long, value_name = "SPAN", default_value = "24h", requires = "replaces")]
         overlap: String,
     },
-    /// All keys, without what is secret of them
+    /// List API keys without their secrets
     List,
-    /// End a key: within a second no service accepts it
+    /// Revoke an API key; every node rejects it within a second
     Revoke {
-        /// The key's id
+        /// Key ID
         #[arg(value_name = "ID")]
         id: String,
         #[command(flatten)]
@@ -319,55 +325,55 @@ pub(crate) enum ApiKeys {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Simulate {
-    /// Where to listen; port 0 takes a free one
+    /// Address to listen on; port 0 picks a free port
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8970")]
     pub(crate) listen: SocketAddr,
-    /// Calls allowed to each OAuth client: N/s, N/min or off
+    /// Rate limit per OAuth client: N/s, N/min or off
     #[arg(long, value_name = "RATE", default_value = "100/s")]
-    pub(crate) quota: String,
-    /// How many OAuth clients there are, each with a quota of its own
+    pub(crate) rate_limit: String,
+    /// Number of OAuth clients, each with its own rate limit
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) clients: u16,
-    /// A route that allows each OAuth client less, like contact:60/min; may be repeated
+    /// Lower rate limit for one route, like contact:60/min; may be repeated
     #[arg(long = "endpoint-quota", value_name = "ROUTE:RATE")]
     pub(crate) endpoint_quotas: Vec<String>,
-    /// What goes wrong: ROUTE:KIND[:WHEN], like conversation:answer-lost:p=0.05; 28 kinds in docs/simulator.md; may be repeated
+    /// Fault to inject: ROUTE:KIND[:WHEN], like conversation:answer-lost:p=0.05; docs/simulator.md lists 28 kinds; may be repeated
     #[arg(long = "fault", value_name = "SPEC")]
     pub(crate) faults: Vec<Fault>,
-    /// How long every answer takes at least, in milliseconds
+    /// Minimum latency of every response, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 0)]
     pub(crate) latency: u64,
-    /// The same seed and the same calls give the same run
+    /// Random seed: the same seed and calls reproduce a run
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) seed: u64,
-    /// How long an access token is good, in seconds
+    /// Lifetime of access tokens, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 1800)]
-    pub(crate) token_life: u64,
-    /// The secret with which the CRM checks signatures, whsec_… [default: any signature will do]
+    pub(crate) token_ttl: u64,
+    /// Secret with which the CRM verifies signatures, whsec_… [default: signatures are not verified]
     #[arg(long, value_name = "SECRET")]
     pub(crate) crm_secret: Option<String>,
-    /// Serve https, with a certificate authority of its own
+    /// Serve HTTPS with a generated certificate authority
     #[arg(long)]
     pub(crate) tls: bool,
-    /// Where the authority's certificate is written
+    /// File to which the authority's certificate is written
     #[arg(long, value_name = "FILE", default_value = "guestlane-simulator-ca.pem", requires = "tls")]
     pub(crate) ca_file: PathBuf,
-    /// The region whose host names the certificate has: login., api., webmessaging., api-cdn.
+    /// Region whose host names the certificate covers: login., api., webmessaging., api-cdn.
     #[arg(long, value_name = "DOMAIN", default_value = "localhost", requires = "tls")]
     pub(crate) region: String,
-    /// What the inbound flow does with a first message
+    /// Behaviour of the inbound flow on a first message
     #[arg(long, value_enum, default_value_t = InboundFlow::ReadsRoutingTarget)]
     pub(crate) flow: InboundFlow,
-    /// How long after a message its details cannot be read yet, in milliseconds
+    /// Delay before details of a message become visible, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 0)]
     pub(crate) details_delay: u64,
-    /// Whether Open Messaging tells the conversation when it is asked to
+    /// Whether Open Messaging returns the conversation ID on request
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
     pub(crate) prefetch: bool,
     /// Whether a Presence event alone opens a conversation
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
     pub(crate) join_opens: bool,
-    /// The deployment takes this Origin's domain only, and those under it; may be repeated [default: all]
+    /// Domain that the deployment allows as Origin, with its subdomains; may be repeated [default: all]
     #[arg(long, value_name = "DOMAIN")]
     pub(crate) allow_origin: Vec<String>,
     /// Push frames of the guest socket in an unexpected order
@@ -377,44 +383,44 @@ pub(crate) struct Simulate {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum InboundFlow {
-    /// To the queue that the attribute routingTarget names
+    /// Route to the queue named by the attribute routingTarget
     ReadsRoutingTarget,
-    /// To the first queue, whatever is asked for
+    /// Always route to the first queue
     Ignores,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Sessions {
-    /// Sessions, newest first
+    /// List sessions, newest first
     List {
-        /// Only this guest's
+        /// Only sessions of this guest
         #[arg(long, value_name = "ID")]
         guest: Option<String>,
-        /// Only those in this state: admitted, contact_created, open, failed, parked, needs_attention
+        /// Only sessions in this state: admitted, contact_created, open, failed, parked, needs_attention
         #[arg(long, value_name = "STATE")]
         state: Option<String>,
-        /// At most so many
+        /// Maximum number of results
         #[arg(long, value_name = "N", default_value_t = 50)]
         limit: u32,
     },
-    /// One session
+    /// Show one session
     Show {
-        /// The session's id; or a guest's, conversation's or contact's, or an idempotency key: the newest such session
+        /// Session ID; or the ID of a guest, conversation or contact, or an idempotency key, for the newest such session
         #[arg(value_name = "ID")]
         id: String,
-        /// Show the guest token
+        /// Print the guest token
         #[arg(long)]
         show_token: bool,
     },
-    /// What happened to a session: each call with its correlation id, each audit record, each delivery to the CRM
+    /// Show the timeline of a session: platform calls with correlation IDs, audit records and deliveries
     Timeline {
-        /// The session's id; or a guest's, conversation's or contact's, or an idempotency key: the newest such session
+        /// Session ID; or the ID of a guest, conversation or contact, or an idempotency key, for the newest such session
         #[arg(value_name = "ID")]
         id: String,
     },
-    /// Finish what was left behind: all, or one session
+    /// Resume unfinished sessions: all, or one
     Resume {
-        /// The session's id
+        /// Session ID
         #[arg(value_name = "ID")]
         id: Option<String>,
     },
@@ -422,58 +428,58 @@ pub(crate) enum Sessions {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Outbox {
-    /// Events, newest first
+    /// List events, newest first
     List {
-        /// Only those in this state: pending, delivered, dead, erased
+        /// Only events in this state: pending, delivered, dead, erased
         #[arg(long, value_name = "STATE")]
         state: Option<String>,
-        /// At most so many
+        /// Maximum number of results
         #[arg(long, value_name = "N", default_value_t = 50)]
         limit: u32,
     },
-    /// One event, with its body
+    /// Show one event with its body
     Show {
-        /// The event's id
+        /// Event ID
         #[arg(value_name = "ID")]
         id: String,
     },
-    /// Try all that wait, now
+    /// Attempt all pending deliveries now
     Deliver,
-    /// Start events over, with the same ids and bodies: one, or those of a time
+    /// Replay events with their IDs and bodies: one, or those of a time range
     Replay {
-        /// The event's id
+        /// Event ID
         #[arg(value_name = "ID", required_unless_present = "since", conflicts_with_all = ["since", "until", "state"])]
         id: Option<String>,
-        /// Those written from then on: 2026-11-22T15:00:00Z
+        /// Events created at or after this time: 2026-11-22T15:00:00Z
         #[arg(long, value_name = "TIME")]
         since: Option<String>,
-        /// Those written before [default: now]
+        /// Events created before this time [default: now]
         #[arg(long, value_name = "TIME", requires = "since")]
         until: Option<String>,
-        /// Only those in this state: delivered, dead [default: both]
+        /// Only events in this state: delivered, dead [default: both]
         #[arg(long, value_name = "STATE", requires = "since")]
         state: Option<String>,
         #[command(flatten)]
         confirmed: Confirmed,
     },
-    /// Send events to a webhook endpoint again that answered 410 Gone
+    /// Enable a webhook endpoint that was disabled after 410 Gone
     Enable {
-        /// The endpoint's number, in the order of CRM_WEBHOOK_URL
+        /// Endpoint number, in the order of CRM_WEBHOOK_URL
         #[arg(value_name = "N")]
         endpoint: u32,
     },
-    /// Print the secret that each webhook endpoint verifies events with, or rotate one
+    /// Print the webhook secret of each endpoint, or rotate one
     Secret {
-        /// The endpoint's number, in the order of CRM_WEBHOOK_URL [default: all]
+        /// Endpoint number, in the order of CRM_WEBHOOK_URL [default: all]
         #[arg(long, value_name = "N")]
         endpoint: Option<u32>,
-        /// Print the public key of Ed25519 signatures (v1a) instead, which are sent, too, once this was asked for
+        /// Print the public key of Ed25519 signatures (v1a) instead; from then on both signatures are sent
         #[arg(long)]
         ed25519: bool,
-        /// Make a new one, which signs from now on
+        /// Generate a new secret, which signs from now on
         #[arg(long)]
         rotate: bool,
-        /// How long the one before signs, too, so that the receiver can change over: like 24h or 7d, at most 90d; 0h ends it at once
+        /// Overlap in which the previous secret signs too: like 24h or 7d, at most 90d; 0h for none
         #[arg(long, value_name = "SPAN", default_value = "24h", requires = "rotate")]
         overlap: String,
     },
@@ -481,15 +487,15 @@ pub(crate) enum Outbox {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum MasterKey {
-    /// Replace a master key that is in the state directory; the same command finishes a rotation that was interrupted
+    /// Rotate the master key in the state directory; rerun the command to finish an interrupted rotation
     ///
-    /// Stop all processes on the state directory first. A new key takes the place of the old one, everything in the store is sealed
+    /// Stop all processes on the state directory first. A new key replaces the old one, every secret in the store is sealed
     /// again, and the old key is deleted.
     Rotate {
         #[command(flatten)]
         confirmed: Confirmed,
     },
-    /// Seal everything again under GUESTLANE_MASTER_KEY that GUESTLANE_MASTER_KEY_PREVIOUS sealed, while processes run
+    /// Reseal everything from GUESTLANE_MASTER_KEY_PREVIOUS to GUESTLANE_MASTER_KEY while processes run
     Reseal {
         #[command(flatten)]
         confirmed: Confirmed,
@@ -497,23 +503,23 @@ pub(crate) enum MasterKey {
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Keys {
-    /// The signing keys
+pub(crate) enum SigningKeys {
+    /// List signing keys
     List,
-    /// The public halves: for the admin console, and for those who verify
+    /// Export public keys for the admin console and for verifiers
     Export {
-        /// How
+        /// Output format
         #[arg(long, value_enum, default_value_t = Format::Pem)]
         format: Format,
-        /// Which, as PEM [default: the newest that is published: it must be registered before it signs]
+        /// Key ID, for PEM [default: the newest published key, which must be registered before it signs]
         #[arg(long, value_name = "KID")]
         kid: Option<String>,
     },
-    /// Make the next key: it is published now, and signs once it was published for GUESTLANE_KEYS_PUBLISH_BEFORE
+    /// Generate and publish the next key; it signs after GUESTLANE_SIGNING_KEY_PUBLISH_LEAD
     Rotate,
-    /// Believe a key no more, from now on; where it signs, another one signs at once
+    /// Revoke a key at once; if it is the active key, another key signs from now on
     Revoke {
-        /// The key's id
+        /// Key ID
         #[arg(value_name = "KID")]
         kid: String,
         #[command(flatten)]
@@ -523,9 +529,9 @@ pub(crate) enum Keys {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
-    /// SPKI, PEM: what the admin console takes
+    /// SPKI as PEM, for the admin console
     Pem,
-    /// A JWK set: what verifiers take
+    /// JWK set, for verifiers
     Jwks,
 }
 
@@ -533,22 +539,22 @@ pub(crate) enum Format {
 pub(crate) enum Token {
     /// Sign a guest token and print it
     Sign {
-        /// The id under which the CRM knows the guest
+        /// Guest ID, as the CRM knows the guest
         #[arg(long, value_name = "ID")]
         guest: String,
-        /// A claim; may be repeated
+        /// Claim; may be repeated
         #[arg(long = "attr", value_name = "NAME=VALUE")]
         attributes: Vec<String>,
     },
-    /// Verify a guest token: is it ours, and whose
+    /// Verify a guest token and print its guest
     Verify {
-        /// The token; - reads it from standard input
+        /// Token; - reads standard input
         #[arg(value_name = "TOKEN")]
         token: String,
     },
-    /// Show header and claims, with nothing checked
+    /// Print header and claims without verifying the token
     Decode {
-        /// The token; - reads it from standard input
+        /// Token; - reads standard input
         #[arg(value_name = "TOKEN")]
         token: String,
     },
@@ -556,54 +562,54 @@ pub(crate) enum Token {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Audit {
-    /// Records, oldest first
+    /// Show audit records, oldest first
     Show {
-        /// Only this session's
+        /// Only records of this session
         #[arg(long, value_name = "ID")]
         session: Option<String>,
-        /// Only this guest's, also where the log has a pseudonym
+        /// Only records of this guest, also under its pseudonym
         #[arg(long, value_name = "ID")]
         guest: Option<String>,
-        /// The last so many
+        /// Only the last N records
         #[arg(long, value_name = "N", default_value_t = 50)]
         limit: u32,
     },
-    /// Check that nothing in the log was changed, dropped or added: by files and a public key alone
+    /// Verify that no record was changed, removed or added, from the files and the public key alone
     Verify {
-        /// Files of lines; their checkpoints and hashes stand beside them [default: all logs of the state directory]
+        /// Log files, with their checkpoints and hashes beside them [default: all logs of the state directory]
         #[arg(value_name = "FILE")]
         files: Vec<PathBuf>,
-        /// The public key, as `audit key` prints it, or a file that has it [default: that of the state directory]
+        /// Public key as printed by `audit key`, or a file with it [default: the key of the state directory]
         #[arg(long, value_name = "KEY")]
         key: Option<String>,
-        /// A checkpoint that somebody kept: the log must still agree with it; may be repeated
+        /// Checkpoint kept elsewhere that the log must be consistent with; may be repeated
         #[arg(long, value_name = "FILE")]
         checkpoint: Vec<PathBuf>,
-        /// Check a proof of `audit prove` instead
+        /// Verify a proof from `audit prove` instead
         #[arg(long, value_name = "FILE", conflicts_with_all = ["files", "checkpoint"])]
         proof: Option<PathBuf>,
     },
-    /// Print the proof that a session's records are in the log, for somebody who has neither the log nor us
+    /// Print an inclusion proof of a session's records, which can be verified without the log
     Prove {
-        /// The session's id
+        /// Session ID
         #[arg(value_name = "SESSION")]
         session: String,
     },
-    /// Write the files of a log anew from the store, after they were moved away
-    Restore {
-        /// The log's number: 2 is session-audit.2.jsonl
+    /// Rebuild the files of a log from the store
+    Rebuild {
+        /// Log number: 2 is session-audit.2.jsonl
         #[arg(value_name = "LOG")]
         log: u32,
     },
-    /// Print the public key that the log is checked with
+    /// Print the public key that verifies the log
     Key,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Guests {
-    /// Make a guest unreadable: in sessions, events, dead letters and, where it has pseudonyms, in the audit log
+    /// Erase a guest from sessions, events, dead letters and, where pseudonyms are used, the audit log
     Erase {
-        /// The id under which the CRM knows the guest
+        /// Guest ID, as the CRM knows the guest
         #[arg(value_name = "ID")]
         id: String,
         #[command(flatten)]
@@ -613,6 +619,6 @@ pub(crate) enum Guests {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Config {
-    /// Each setting, its value, and where that came from
+    /// Show each setting with its value and source
     Show,
 }

@@ -2,11 +2,11 @@
 
 mod args;
 mod commands;
-mod failure;
-mod log;
-mod screen;
+mod logging;
+mod otlp;
+mod output;
+mod report;
 mod settings;
-mod traces;
 
 use std::process::ExitCode;
 
@@ -20,12 +20,12 @@ fn main() -> ExitCode {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return failure::report(&anyhow::Error::from(error).context("cannot start"), args.global.json),
+        Err(error) => return report::report(&anyhow::Error::from(error).context("cannot start"), args.global.json),
     };
     keep_memory_private();
     let traces = match start_log(&args, &runtime) {
         Ok(traces) => traces,
-        Err(error) => return failure::report(&error.into(), args.global.json),
+        Err(error) => return report::report(&error.into(), args.global.json),
     };
     let ended = runtime.block_on(run(&args));
     if let Some(traces) = traces {
@@ -33,13 +33,13 @@ fn main() -> ExitCode {
     }
     // Not to wait for somebody to close standard input.
     runtime.shutdown_background();
-    if screen::data_was_lost() {
-        screen::note("error: standard output could not be written; what was done is done");
+    if output::data_was_lost() {
+        output::stderr_line("error: standard output could not be written; what was done is done");
         return ExitCode::FAILURE;
     }
     match ended {
         Ok(code) => code,
-        Err(error) => failure::report(&error, args.global.json),
+        Err(error) => report::report(&error, args.global.json),
     }
 }
 
@@ -54,14 +54,14 @@ fn keep_memory_private() {
 
 /// Settings that cannot be read are told by the command that needs them; a trace endpoint that cannot be used is told
 /// here, but for the commands that look at settings.
-fn start_log(args: &Args, runtime: &tokio::runtime::Runtime) -> Result<Option<traces::Traces>, guestlane::Error> {
+fn start_log(args: &Args, runtime: &tokio::runtime::Runtime) -> Result<Option<otlp::Traces>, guestlane::Error> {
     let settings = settings::load(&args.global).ok();
-    let json = settings.as_ref().is_some_and(|settings| log::wants_json(settings).unwrap_or(false));
+    let json = settings.as_ref().is_some_and(|settings| logging::wants_json(settings).unwrap_or(false));
     let _in_runtime = runtime.enter();
     let looks_at_settings = matches!(args.command, Command::Doctor | Command::Config(_) | Command::Completions { .. });
-    let started = settings.as_ref().map_or(Ok(None), traces::Traces::start);
+    let started = settings.as_ref().map_or(Ok(None), otlp::Traces::start);
     let traces = if looks_at_settings { started.ok().flatten() } else { started? };
-    log::start(args.global.verbose, json, traces.as_ref());
+    logging::start(args.global.verbose, json, traces.as_ref());
     if let (Some(settings), false) = (&settings, is_without_settings(&args.command)) {
         for unknown in settings.unknown_variables() {
             let (variable, nearest) = (&unknown.name, unknown.nearest);
@@ -84,18 +84,18 @@ async fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Command::Batch(batch) => commands::batch::run(global, batch).await,
         Command::Bench(bench) => commands::bench::run(global, bench).await,
         Command::Simulate(simulate) => commands::simulate::run(global, simulate).await,
-        Command::Work(work) => commands::work::run(global, work).await,
+        Command::Worker(worker) => commands::worker::run(global, worker).await,
         Command::Serve(serve) => commands::serve::run(global, serve).await,
         Command::ApiKeys(keys) => commands::api_keys::run(global, keys).await,
         Command::Sessions(sessions) => commands::sessions::run(global, sessions).await,
         Command::Outbox(outbox) => commands::outbox::run(global, outbox).await,
-        Command::Keys(keys) => commands::keys::run(global, keys).await,
+        Command::SigningKeys(keys) => commands::signing_keys::run(global, keys).await,
         Command::MasterKey(key) => commands::master_key::run(global, key).await,
         Command::Token(token) => commands::token::run(global, token).await,
         Command::Audit(audit) => commands::audit::run(global, audit).await,
         Command::Guests(guests) => commands::guests::run(global, guests).await,
         Command::Store(store) => commands::store::run(global, store).await,
-        Command::Metrics => commands::metrics::run(global).await,
+        Command::Stats => commands::stats::run(global).await,
         Command::Doctor => commands::doctor::run(global).await,
         Command::Config(config) => commands::config::run(global, config),
         Command::Completions { shell } => commands::completions(*shell),

@@ -10,7 +10,7 @@ use std::{
 use guestlane::{
     Error,
     config::{SETTINGS, STATE_DIR, Settings},
-    request::Invalid,
+    request::ValidationError,
 };
 
 use crate::args::Global;
@@ -26,8 +26,11 @@ pub(crate) fn load(global: &Global) -> Result<Settings, Error> {
         Ok(text) => settings.add_file(&path, &text)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound && global.config.is_none() => {}
         Err(error) => {
-            let invalid =
-                Invalid::new(format!("--config {}", path.display()), format!("cannot be read: {error}"), "name a file that can");
+            let invalid = ValidationError::new(
+                format!("--config {}", path.display()),
+                format!("cannot be read: {error}"),
+                "name a file that can",
+            );
             return Err(Error::Settings(vec![invalid.may_pass()]));
         }
     }
@@ -58,8 +61,8 @@ pub(crate) fn load(global: &Global) -> Result<Settings, Error> {
     Ok(settings)
 }
 
-fn not_utf8(field: &str) -> Invalid {
-    Invalid::new(field, "is not UTF-8", "write it in UTF-8")
+fn not_utf8(field: &str) -> ValidationError {
+    ValidationError::new(field, "is not UTF-8", "write it in UTF-8")
 }
 
 /// Where systemd puts the credentials of a unit.

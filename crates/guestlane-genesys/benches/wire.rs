@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, hint::black_box};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use guestlane_genesys::{NewContact, NewConversation, guest::frame::ServerFrame};
+use guestlane_genesys::{CreateContactRequest, NewConversation, guest::frame::ServerFrame};
 use serde_json::Value;
 use uuid::uuid;
 
@@ -31,7 +31,7 @@ fn payloads(criterion: &mut Criterion) {
     let attributes: BTreeMap<String, String> =
         [("source", "web-portal"), ("tier", "premium")].map(|(name, value)| (name.to_owned(), value.to_owned())).into();
     criterion.bench_function("body of a contact", |bencher| {
-        bencher.iter(|| serde_json::to_vec(&NewContact::new(black_box("user-8842-xyz"), &token, &attributes)).unwrap());
+        bencher.iter(|| serde_json::to_vec(&CreateContactRequest::new(black_box("user-8842-xyz"), &token, &attributes)).unwrap());
     });
     let queue = uuid!("5e0c0000-0000-4000-8000-000000000001");
     criterion.bench_function("body of a conversation", |bencher| {

@@ -281,10 +281,10 @@ impl Clock {
 
     /// Says that something real (a socket, a file) is being waited for: a manual clock that moves by itself stands still
     /// until the guard is dropped.
-    pub fn busy(&self) -> Busy {
+    pub fn pause_auto_advance(&self) -> Busy {
         Busy(match &self.0 {
             Kind::System => None,
-            Kind::Following(following) => return following.base.busy(),
+            Kind::Following(following) => return following.base.pause_auto_advance(),
             Kind::Manual(manual) => {
                 manual.0.busy.fetch_add(1, Ordering::SeqCst);
                 Some(manual.clone())
@@ -313,10 +313,10 @@ impl Drop for Busy {
 
 /// A clock for tests: it moves when told.
 #[derive(Clone, Debug)]
-pub struct ManualClock(Arc<Hands>);
+pub struct ManualClock(Arc<ManualClockInner>);
 
 #[derive(Debug)]
-struct Hands {
+struct ManualClockInner {
     state: Mutex<State>,
     busy: AtomicUsize,
     comparable: AtomicBool,
@@ -362,7 +362,11 @@ impl ManualClock {
     /// Stands at `now` until moved.
     pub fn new(now: Timestamp) -> Self {
         let state = State { now, stepped: 0, boot: 1, sleepers: BinaryHeap::new(), seq: 0 };
-        Self(Arc::new(Hands { state: Mutex::new(state), busy: AtomicUsize::new(0), comparable: AtomicBool::new(false) }))
+        Self(Arc::new(ManualClockInner {
+            state: Mutex::new(state),
+            busy: AtomicUsize::new(0),
+            comparable: AtomicBool::new(false),
+        }))
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -376,7 +380,7 @@ impl ManualClock {
     }
 
     /// Somebody sets it: it shows another time from now on. Who waits, waits as long as before.
-    pub fn step(&self, seconds: i64) {
+    pub fn set_wall_clock(&self, seconds: i64) {
         self.state().stepped += seconds * 1_000_000;
     }
 
@@ -432,7 +436,7 @@ impl ManualClock {
 
     /// From now on, jumps to the next moment somebody waits for whenever nothing is [busy](Clock::busy), for as long as the
     /// runtime lives. Meant for a single-threaded runtime, where «nothing is busy» holds still.
-    pub fn run_by_itself(&self) {
+    pub fn auto_advance(&self) {
         const TURNS: u32 = 64;
         let clock = self.clone();
         tokio::spawn(async move {
@@ -487,11 +491,11 @@ mod tests {
     #[tokio::test]
     async fn an_hour_passes_by_itself_when_nothing_is_busy_and_not_while_something_is() {
         let (manual, clock) = clock();
-        manual.run_by_itself();
+        manual.auto_advance();
         clock.sleep(Duration::from_secs(3600)).await;
         assert_eq!(clock.now().unix_seconds(), 3601);
 
-        let busy = clock.busy();
+        let busy = clock.pause_auto_advance();
         let waiting = tokio::spawn({
             let clock = clock.clone();
             async move { clock.sleep(Duration::from_secs(1)).await }
@@ -512,7 +516,7 @@ mod tests {
             async move { clock.sleep(Duration::from_secs(10)).await }
         });
         tokio::task::yield_now().await;
-        manual.step(-3600);
+        manual.set_wall_clock(-3600);
         assert_eq!((clock.now().unix_seconds(), clock.monotonic().unix_seconds()), (-3599, 1));
         manual.advance(Duration::from_secs(10));
         waiting.await.unwrap();
@@ -527,7 +531,7 @@ mod tests {
         let following = reference.clock();
         assert_eq!((following.now(), reference.wall_clock_offset()), (base.now(), None));
         reference.set(Timestamp::from_unix_micros(500_000_000), base.monotonic());
-        manual.step(-3600);
+        manual.set_wall_clock(-3600);
         manual.advance(Duration::from_secs(5));
         assert_eq!(following.now().unix_seconds(), 505);
         assert_eq!(reference.wall_clock_offset(), Some(base.now().unix_micros() - 505_000_000));
@@ -540,7 +544,7 @@ mod tests {
         assert!(first.id == second.id && first.elapsed <= second.elapsed);
         let (manual, clock) = clock();
         let first = clock.boot();
-        manual.step(-3600);
+        manual.set_wall_clock(-3600);
         manual.advance(Duration::from_secs(5));
         assert_eq!((clock.boot().id, clock.boot().elapsed - first.elapsed), (first.id, Duration::from_secs(5)));
         manual.reboot();
@@ -550,7 +554,7 @@ mod tests {
     #[tokio::test]
     async fn a_time_limit_drops_the_work() {
         let (manual, clock) = clock();
-        manual.run_by_itself();
+        manual.auto_advance();
         let limit = Duration::from_secs(10);
         assert_eq!(clock.timeout(limit, std::future::pending::<()>()).await, Err(TimedOut(limit)));
     }

@@ -11,7 +11,7 @@ use crate::{
 
 /// Why one attempt at a call did not end well, sorted by what the platform may have done.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum CallError {
+pub enum AttemptError {
     /// The request never left: nothing can have happened.
     #[error("the request was not sent: {0}")]
     NotSent(String),
@@ -43,27 +43,27 @@ pub enum CallError {
 
     /// 401: the access token is not (or no longer) good. Nothing was done.
     #[error("the platform did not accept the access token: {0}")]
-    Unauthorized(Refusal),
+    Unauthorized(ErrorResponse),
 
     /// The platform understood and said no. Nothing was done, and repeating changes nothing.
     #[error("the platform refused: {0}")]
-    Refused(Refusal),
+    Rejected(ErrorResponse),
 
     /// 404 of something that will be there in a while: it is asked for again.
     #[error("it is not there yet: {0}")]
-    NotThereYet(Refusal),
+    NotReady(ErrorResponse),
 
     /// Our own pace leaves no room for the call before the caller's deadline: it was not sent.
     #[error("the quota leaves no room for the call before the deadline")]
-    NoRoom,
+    RateLimitTimeout,
 
     /// The access token could not be had, so the call was not made.
     #[error("no access token: {0}")]
-    SignIn(Box<CallError>),
+    AuthenticationFailed(Box<AttemptError>),
 
     /// One OAuth client was refused, or was told to wait; there is another.
     #[error("{0}")]
-    AsAnother(Box<CallError>),
+    Failover(Box<AttemptError>),
 }
 
 struct RetryAfter(Option<Duration>);
@@ -76,7 +76,7 @@ impl fmt::Display for RetryAfter {
 
 /// The platform's error body (`ErrorBody`, or OAuth's three fields) as far as a person needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub struct ErrorResponse {
     /// HTTP status.
     pub status: StatusCode,
     /// The platform's dotted code, or OAuth's `error`; empty when the body had none.
@@ -89,14 +89,14 @@ pub struct Refusal {
 
 /// Status, code and correlation id, without the platform's sentence: it may repeat what was sent,
 /// and a `Display` ends in logs and records.
-impl fmt::Display for Refusal {
+impl fmt::Display for ErrorResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // What was refused over the guest socket has a code of its own, and no HTTP status.
-        if !self.is_of_guest_api() {
+        if !self.is_guest_api() {
             write!(f, "HTTP {}", self.status.as_u16())?;
         }
         if !self.code.is_empty() {
-            let space = if self.is_of_guest_api() { "" } else { " " };
+            let space = if self.is_guest_api() { "" } else { " " };
             write!(f, "{space}{}", self.code)?;
         }
         if let Some(id) = &self.correlation_id {
@@ -106,7 +106,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-impl Refusal {
+impl ErrorResponse {
     /// Whether the platform refused the guest token because its time is over, and so cannot have taken the key that came with
     /// it. The code is the simulator's; no public document names one.
     pub fn is_expired_guest_token(&self) -> bool {
@@ -115,12 +115,12 @@ impl Refusal {
 
     /// Whether the guest's session on the platform is over: expired, or not known any more (4006,
     /// 4007; docs/platform.md#guest-codes).
-    pub fn is_over(&self) -> bool {
+    pub fn is_conversation_ended(&self) -> bool {
         matches!(self.code.strip_prefix(GUEST_CODE), Some("4006" | "4007"))
     }
 
     /// Whether it was refused over the guest socket.
-    pub fn is_of_guest_api(&self) -> bool {
+    pub fn is_guest_api(&self) -> bool {
         self.code.starts_with(GUEST_CODE)
     }
 
@@ -132,7 +132,7 @@ impl Refusal {
 
 /// What may be done after a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
+pub enum RetryAction {
     /// Send the same again, under the same key, not before this long.
     Retry {
         /// The platform's own wish, a lower bound of the wait.
@@ -141,9 +141,9 @@ pub enum Next {
     /// Ask again in a while, as often as there is time.
     Poll,
     /// Get a new access token, and send the same again, once.
-    RenewToken,
+    RefreshToken,
     /// Send the same again at once, as another OAuth client.
-    AsAnother,
+    Failover,
     /// Nothing: the answer is final.
     Stop,
 }
@@ -163,23 +163,23 @@ pub enum Category {
     Other,
 }
 
-impl CallError {
+impl AttemptError {
     /// The next move. No catch-all: a new variant must choose.
     ///
     /// An unknown outcome is repeated because a call that creates something carries a key that is the same for every attempt, or finds what
-    /// an earlier attempt made. The few that do neither say so ([`Repeat`](crate::platform::Repeat)).
+    /// an earlier attempt made. The few that do neither say so ([`RetrySafety`](crate::client::Repeat)).
     #[deny(clippy::wildcard_enum_match_arm)]
-    pub fn next(&self) -> Next {
+    pub fn classify(&self) -> RetryAction {
         match self {
-            Self::NotSent(_) | Self::Local(_) => Next::Retry { at_least: Duration::ZERO },
+            Self::NotSent(_) | Self::Local(_) => RetryAction::Retry { at_least: Duration::ZERO },
             Self::Throttled { retry_after, .. } | Self::OutcomeUnknown { retry_after, .. } => {
-                Next::Retry { at_least: retry_after.unwrap_or_default() }
+                RetryAction::Retry { at_least: retry_after.unwrap_or_default() }
             }
-            Self::Unauthorized(_) => Next::RenewToken,
-            Self::AsAnother(_) => Next::AsAnother,
-            Self::NotThereYet(_) => Next::Poll,
+            Self::Unauthorized(_) => RetryAction::RefreshToken,
+            Self::Failover(_) => RetryAction::Failover,
+            Self::NotReady(_) => RetryAction::Poll,
             // The sign-in has been retried by itself already.
-            Self::Refused(_) | Self::SignIn(_) | Self::NoRoom => Next::Stop,
+            Self::Rejected(_) | Self::AuthenticationFailed(_) | Self::RateLimitTimeout => RetryAction::Stop,
         }
     }
 
@@ -187,38 +187,38 @@ impl CallError {
     /// platform's doing.
     pub fn category(&self, operation: Operation) -> Option<Category> {
         Some(match self {
-            Self::SignIn(_) | Self::NoRoom | Self::Local(_) | Self::NotThereYet(_) => return None,
-            Self::AsAnother(cause) => return cause.category(operation),
+            Self::AuthenticationFailed(_) | Self::RateLimitTimeout | Self::Local(_) | Self::NotReady(_) => return None,
+            Self::Failover(cause) => return cause.category(operation),
             Self::NotSent(_) | Self::OutcomeUnknown { .. } => Category::Network,
             Self::Throttled { .. } => Category::RateLimit,
             Self::Unauthorized(_) => Category::Auth,
-            Self::Refused(_) if operation == Operation::Token => Category::Auth,
-            Self::Refused(refusal) if refusal.is_guest_token() => Category::TokenValidation,
-            Self::Refused(refusal) if refusal.status == StatusCode::FORBIDDEN => Category::Auth,
-            Self::Refused(_) => Category::Other,
+            Self::Rejected(_) if operation == Operation::Token => Category::Auth,
+            Self::Rejected(refusal) if refusal.is_guest_token() => Category::TokenValidation,
+            Self::Rejected(refusal) if refusal.status == StatusCode::FORBIDDEN => Category::Auth,
+            Self::Rejected(_) => Category::Other,
         })
     }
 
     /// The correlation id of the answer, if there was one.
     pub fn correlation_id(&self) -> Option<&CorrelationId> {
         match self {
-            Self::NotSent(_) | Self::Local(_) | Self::NoRoom => None,
+            Self::NotSent(_) | Self::Local(_) | Self::RateLimitTimeout => None,
             Self::Throttled { correlation_id, .. } | Self::OutcomeUnknown { correlation_id, .. } => correlation_id.as_ref(),
-            Self::Unauthorized(refusal) | Self::Refused(refusal) | Self::NotThereYet(refusal) => refusal.correlation_id.as_ref(),
-            Self::SignIn(cause) | Self::AsAnother(cause) => cause.correlation_id(),
+            Self::Unauthorized(refusal) | Self::Rejected(refusal) | Self::NotReady(refusal) => refusal.correlation_id.as_ref(),
+            Self::AuthenticationFailed(cause) | Self::Failover(cause) => cause.correlation_id(),
         }
     }
 
     /// With what to quote to the platform's support, where the answer had nothing: over the guest socket, the tracing id.
-    pub(crate) fn correlated(mut self, id: CorrelationId) -> Self {
+    pub(crate) fn with_correlation_id(mut self, id: CorrelationId) -> Self {
         match &mut self {
             Self::Throttled { correlation_id, .. } | Self::OutcomeUnknown { correlation_id, .. } => {
                 correlation_id.get_or_insert(id);
             }
-            Self::Unauthorized(refusal) | Self::Refused(refusal) | Self::NotThereYet(refusal) => {
+            Self::Unauthorized(refusal) | Self::Rejected(refusal) | Self::NotReady(refusal) => {
                 refusal.correlation_id.get_or_insert(id);
             }
-            Self::NotSent(_) | Self::Local(_) | Self::NoRoom | Self::SignIn(_) | Self::AsAnother(_) => {}
+            Self::NotSent(_) | Self::Local(_) | Self::RateLimitTimeout | Self::AuthenticationFailed(_) | Self::Failover(_) => {}
         }
         self
     }
@@ -227,9 +227,9 @@ impl CallError {
     /// whose request caused it.
     pub fn sentence(&self) -> Option<&Sentence> {
         let refusal = match self {
-            Self::Unauthorized(refusal) | Self::Refused(refusal) | Self::NotThereYet(refusal) => refusal,
-            Self::SignIn(cause) | Self::AsAnother(cause) => return cause.sentence(),
-            Self::NotSent(_) | Self::Local(_) | Self::NoRoom | Self::Throttled { .. } | Self::OutcomeUnknown { .. } => {
+            Self::Unauthorized(refusal) | Self::Rejected(refusal) | Self::NotReady(refusal) => refusal,
+            Self::AuthenticationFailed(cause) | Self::Failover(cause) => return cause.sentence(),
+            Self::NotSent(_) | Self::Local(_) | Self::RateLimitTimeout | Self::Throttled { .. } | Self::OutcomeUnknown { .. } => {
                 return None;
             }
         };
@@ -245,69 +245,73 @@ impl CallError {
     }
 
     /// The refusal that is final, if this is one.
-    pub fn refusal(&self) -> Option<&Refusal> {
+    pub fn refusal(&self) -> Option<&ErrorResponse> {
         match self {
-            Self::Unauthorized(refusal) | Self::Refused(refusal) => Some(refusal),
-            Self::SignIn(cause) | Self::AsAnother(cause) => cause.refusal(),
+            Self::Unauthorized(refusal) | Self::Rejected(refusal) => Some(refusal),
+            Self::AuthenticationFailed(cause) | Self::Failover(cause) => cause.refusal(),
             Self::NotSent(_)
             | Self::Local(_)
-            | Self::NoRoom
+            | Self::RateLimitTimeout
             | Self::Throttled { .. }
             | Self::OutcomeUnknown { .. }
-            | Self::NotThereYet(_) => None,
+            | Self::NotReady(_) => None,
         }
     }
 
     /// Whether the platform refused us, and not the request: wrong credentials, a missing permission. Somebody may mend it at any time.
-    pub fn is_about_us(&self) -> bool {
+    pub fn is_authorization_failure(&self) -> bool {
         match self {
-            Self::SignIn(_) | Self::Unauthorized(_) => true,
-            Self::AsAnother(cause) => cause.is_about_us(),
-            Self::Refused(refusal) => refusal.status == StatusCode::FORBIDDEN,
+            Self::AuthenticationFailed(_) | Self::Unauthorized(_) => true,
+            Self::Failover(cause) => cause.is_authorization_failure(),
+            Self::Rejected(refusal) => refusal.status == StatusCode::FORBIDDEN,
             Self::NotSent(_)
             | Self::Local(_)
-            | Self::NoRoom
+            | Self::RateLimitTimeout
             | Self::Throttled { .. }
             | Self::OutcomeUnknown { .. }
-            | Self::NotThereYet(_) => false,
+            | Self::NotReady(_) => false,
         }
     }
 
     /// The platform's own wish, if it is more than nothing.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
-        match self.next() {
-            Next::Retry { at_least } if !at_least.is_zero() => Some(at_least),
-            Next::Retry { .. } | Next::Poll | Next::RenewToken | Next::AsAnother | Next::Stop => None,
+        match self.classify() {
+            RetryAction::Retry { at_least } if !at_least.is_zero() => Some(at_least),
+            RetryAction::Retry { .. }
+            | RetryAction::Poll
+            | RetryAction::RefreshToken
+            | RetryAction::Failover
+            | RetryAction::Stop => None,
         }
     }
 
     /// Whether it is a 429.
     pub(crate) fn is_throttled(&self) -> bool {
         match self {
-            Self::AsAnother(cause) => cause.is_throttled(),
+            Self::Failover(cause) => cause.is_throttled(),
             Self::Throttled { .. } => true,
             Self::NotSent(_)
             | Self::Local(_)
             | Self::OutcomeUnknown { .. }
             | Self::Unauthorized(_)
-            | Self::Refused(_)
-            | Self::NotThereYet(_)
-            | Self::NoRoom
-            | Self::SignIn(_) => false,
+            | Self::Rejected(_)
+            | Self::NotReady(_)
+            | Self::RateLimitTimeout
+            | Self::AuthenticationFailed(_) => false,
         }
     }
 
     /// Whether it is none of the platform's doing, but this machine's.
     pub(crate) fn is_local(&self) -> bool {
         match self {
-            Self::SignIn(cause) | Self::AsAnother(cause) => cause.is_local(),
-            Self::Local(_) | Self::NoRoom => true,
+            Self::AuthenticationFailed(cause) | Self::Failover(cause) => cause.is_local(),
+            Self::Local(_) | Self::RateLimitTimeout => true,
             Self::NotSent(_)
             | Self::Throttled { .. }
             | Self::OutcomeUnknown { .. }
             | Self::Unauthorized(_)
-            | Self::Refused(_)
-            | Self::NotThereYet(_) => false,
+            | Self::Rejected(_)
+            | Self::NotReady(_) => false,
         }
     }
 
@@ -318,29 +322,29 @@ impl CallError {
     }
 
     /// Whether the platform is not there, or not able: the sign of an outage.
-    pub(crate) fn is_of_outage(&self) -> bool {
+    pub(crate) fn counts_as_outage(&self) -> bool {
         match self {
             Self::NotSent(_) | Self::OutcomeUnknown { .. } => true,
-            Self::SignIn(cause) | Self::AsAnother(cause) => cause.is_of_outage(),
+            Self::AuthenticationFailed(cause) | Self::Failover(cause) => cause.counts_as_outage(),
             Self::Throttled { .. }
             | Self::Local(_)
             | Self::Unauthorized(_)
-            | Self::Refused(_)
-            | Self::NotThereYet(_)
-            | Self::NoRoom => false,
+            | Self::Rejected(_)
+            | Self::NotReady(_)
+            | Self::RateLimitTimeout => false,
         }
     }
 
     /// The failure as it may stand in a record.
     pub fn record(&self) -> String {
         match self {
-            Self::Unauthorized(refusal) | Self::Refused(refusal) => refusal.to_string(),
-            Self::SignIn(cause) => format!("no access token: {}", cause.record()),
-            Self::AsAnother(cause) => cause.record(),
-            Self::NotThereYet(_)
+            Self::Unauthorized(refusal) | Self::Rejected(refusal) => refusal.to_string(),
+            Self::AuthenticationFailed(cause) => format!("no access token: {}", cause.record()),
+            Self::Failover(cause) => cause.record(),
+            Self::NotReady(_)
             | Self::NotSent(_)
             | Self::Local(_)
-            | Self::NoRoom
+            | Self::RateLimitTimeout
             | Self::Throttled { .. }
             | Self::OutcomeUnknown { .. } => self.to_string(),
         }
@@ -377,7 +381,7 @@ pub enum Operation {
     /// `POST /api/v2/conversations/{conversationId}/participants/{participantId}/replace/queue`
     MoveToQueue,
     /// Anything that is only looked at
-    Look,
+    Probe,
 }
 
 impl fmt::Display for Operation {
@@ -396,7 +400,7 @@ impl fmt::Display for Operation {
             Self::Conversation => "look into the conversation",
             Self::LinkContact => "link the contact to the conversation",
             Self::MoveToQueue => "move the conversation to its queue",
-            Self::Look => "look at the platform",
+            Self::Probe => "look at the platform",
         })
     }
 }
@@ -404,7 +408,7 @@ impl fmt::Display for Operation {
 /// A call that was given up: what it was for, how hard we tried, and the last failure.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("could not {operation} ({} in {:.1} s)", Tries(*.tries), .elapsed.as_secs_f32())]
-pub struct CallFailed {
+pub struct CallError {
     /// Which call.
     pub operation: Operation,
     /// How often it was sent.
@@ -413,7 +417,7 @@ pub struct CallFailed {
     pub elapsed: Duration,
     /// How the last attempt ended.
     #[source]
-    pub cause: CallError,
+    pub cause: AttemptError,
     /// Whether any of the attempts may have done its work, whatever the last one said.
     pub may_exist: bool,
     /// When the platform said that it may be tried again, if that is later than the caller could wait.
@@ -437,7 +441,7 @@ impl Operation {
             Self::Conversation => "conversation",
             Self::LinkContact => "link_contact",
             Self::MoveToQueue => "move_to_queue",
-            Self::Look => "look",
+            Self::Probe => "look",
         }
     }
 
@@ -445,7 +449,7 @@ impl Operation {
     /// calls of the surface `rest` have other names (requirement R18, docs/requirements.md).
     pub fn permissions(self) -> &'static [&'static str] {
         match self {
-            Self::Token | Self::FirstMessage | Self::Look => &[],
+            Self::Token | Self::FirstMessage | Self::Probe => &[],
             Self::Queue => &["routing:queue:view"],
             Self::Contact => &["externalcontacts:create"],
             Self::OpenConversation => &["conversations:messaging"],
@@ -461,21 +465,21 @@ impl Operation {
     }
 }
 
-impl CallFailed {
+impl CallError {
     /// A call that could not even be tried.
     pub fn not_sent(operation: Operation, reason: &str) -> Self {
-        let cause = CallError::NotSent(reason.to_owned());
+        let cause = AttemptError::NotSent(reason.to_owned());
         Self { operation, tries: 0, elapsed: Duration::ZERO, cause, may_exist: false, wait: None }
     }
 
     /// Something that shall be unique is taken (409).
     pub fn is_conflict(&self) -> bool {
-        matches!(&self.cause, CallError::Refused(refusal) if refusal.status == StatusCode::CONFLICT)
+        matches!(&self.cause, AttemptError::Rejected(refusal) if refusal.status == StatusCode::CONFLICT)
     }
 
     /// There is no such thing (404).
     pub fn is_not_found(&self) -> bool {
-        matches!(&self.cause, CallError::Refused(refusal) if refusal.status == StatusCode::NOT_FOUND)
+        matches!(&self.cause, AttemptError::Rejected(refusal) if refusal.status == StatusCode::NOT_FOUND)
     }
 }
 

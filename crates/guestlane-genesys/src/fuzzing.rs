@@ -7,15 +7,15 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::{
-    Created, Queue, TraceParent,
+    CreatedResource, Queue, TraceParent,
     clock::Timestamp,
-    cloud::{
+    guest::session::History,
+    http_client::{HttpResponse, retry_after},
+    public_api::{
         conversations::{ConversationAnswer, MessageDetails},
         open_messaging::AcceptedMessage,
     },
-    guest::session::History,
-    oauth,
-    transport::{Answer, retry_after},
+    token_source,
 };
 
 /// An answer: a line with the status, lines of headers, an empty line, the body.
@@ -34,22 +34,23 @@ pub fn answer(text: &[u8]) {
         }
     }
     let body = Bytes::copy_from_slice(body.get(2..).unwrap_or_default());
-    read(&Answer { status, headers, body });
+    read(&HttpResponse { status, headers, body });
 }
 
-fn read(answer: &Answer) {
+fn read(answer: &HttpResponse) {
     let now = Timestamp::from_unix_micros(1_700_000_000_000_000);
-    let _ = (retry_after(&answer.headers, now, Duration::from_secs(86_400)), answer.rate(), answer.correlation_id());
+    let _ =
+        (retry_after(&answer.headers, now, Duration::from_secs(86_400)), answer.rate_limit_headers(), answer.correlation_id());
     let refusal = answer.refusal();
     assert!(!refusal.to_string().contains(['\n', '\r']), "it goes into a line of the log");
     for carried_key in [false, true] {
-        let copy = Answer { status: answer.status, headers: answer.headers.clone(), body: answer.body.clone() };
-        if let Err(error) = copy.accepted(now, carried_key) {
+        let copy = HttpResponse { status: answer.status, headers: answer.headers.clone(), body: answer.body.clone() };
+        if let Err(error) = copy.error_for_status(now, carried_key) {
             let _ = error.to_string();
         }
     }
-    let _ = oauth::is_token(answer);
-    let _ = (answer.json::<Created>(), answer.json::<ConversationAnswer>(), answer.json::<MessageDetails>());
+    let _ = token_source::is_token(answer);
+    let _ = (answer.json::<CreatedResource>(), answer.json::<ConversationAnswer>(), answer.json::<MessageDetails>());
     let _ = (answer.json::<AcceptedMessage>(), answer.json::<History>(), answer.json::<Queue>());
 }
 

@@ -15,7 +15,7 @@ pub struct Histogram {
 
 /// A histogram as it was at a moment.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Counted {
+pub struct HistogramSnapshot {
     /// The upper bounds, in seconds.
     pub bounds: &'static [f64],
     /// How many were within each bound and above the one before; the last has no bound.
@@ -45,8 +45,8 @@ impl Histogram {
     }
 
     /// As it is now.
-    pub fn counted(&self) -> Counted {
-        Counted {
+    pub fn snapshot(&self) -> HistogramSnapshot {
+        HistogramSnapshot {
             bounds: self.bounds,
             counts: self.counts.iter().map(|count| count.load(Ordering::Relaxed)).collect(),
             sum: self.micros.load(Ordering::Relaxed) as f64 / 1e6,
@@ -54,7 +54,7 @@ impl Histogram {
     }
 }
 
-impl Counted {
+impl HistogramSnapshot {
     /// How many there are.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
@@ -99,17 +99,17 @@ mod tests {
         for millis in [0, 1, 2, 10, 1000, 1001] {
             histogram.observe(Duration::from_millis(millis));
         }
-        let counted = histogram.counted();
+        let counted = histogram.snapshot();
         assert_eq!((counted.counts.as_slice(), counted.count()), ([2, 2, 0, 1, 1].as_slice(), 6));
         assert!((counted.sum - 2.014).abs() < 1e-9);
-        assert_eq!(Histogram::new(BOUNDS).counted().quantile(0.5), None);
+        assert_eq!(Histogram::new(BOUNDS).snapshot().quantile(0.5), None);
     }
 
     #[test]
     fn the_last_of_a_bucket_is_at_its_bound_and_not_a_rounding_above_it() {
         let histogram = Histogram::new(BOUNDS);
         (0..37).for_each(|_| histogram.observe(Duration::from_millis(101)));
-        assert_eq!(histogram.counted().quantile(1.0), Some(1.0));
+        assert_eq!(histogram.snapshot().quantile(1.0), Some(1.0));
     }
 
     proptest! {
@@ -122,7 +122,7 @@ mod tests {
             let exact = millis[rank] as f64 / 1000.0;
             let upper = BOUNDS.iter().copied().find(|bound| *bound >= exact).unwrap();
             let lower = BOUNDS.iter().copied().rev().find(|bound| *bound < exact).unwrap_or(0.0);
-            let found = histogram.counted().quantile(f64::from(percent) / 100.0).unwrap();
+            let found = histogram.snapshot().quantile(f64::from(percent) / 100.0).unwrap();
             prop_assert!(found >= lower && found <= upper, "{lower} {found} {upper}");
         }
     }

@@ -7,67 +7,70 @@
 //! 3. `pool` gives the moment and the OAuth client, `oauth` its access token;
 //! 4. [`transport`] makes the attempt, within a time limit, and sorts its outcome by what the platform may have done.
 
+mod attempt_log;
 mod base_url;
-mod budget;
+mod client;
+mod client_metrics;
 mod clock;
-mod cloud;
+mod coordinator;
 mod error;
-mod fleet;
+mod failpoint;
 pub mod foreign;
 #[doc(hidden)]
 pub mod fuzzing;
+mod gateway_api;
 pub mod guest;
+mod health;
 mod histogram;
-mod oauth;
+pub mod http_client;
 mod outage;
 pub mod pem;
-mod platform;
-mod pool;
 mod priority;
-mod pulse;
+mod public_api;
 mod queues;
 mod rate;
+mod rate_limit;
+pub mod redaction;
 mod regions;
 pub mod resolver;
-mod rest;
 mod retry;
-mod seam;
-mod stats;
+mod retry_budget;
 pub mod tls_error;
-pub mod trace;
-mod trail;
-pub mod transport;
-mod trust;
-pub mod wire_log;
+mod tls_roots;
+mod token_source;
+pub mod trace_context;
 
+pub use attempt_log::{Attempt, AttemptLog, InvalidTraceParent, TraceParent};
 pub use base_url::{BaseUrl, InvalidBaseUrl, is_loopback};
-pub use budget::RetryBudget;
+pub use client::{CallPolicy, Credentials, GenesysClient, OAuthClient, TokenRequestAuth};
+pub use client_metrics::{ClientMetrics, ErrorCounts, LatencySample};
 pub use clock::{Boot, Busy, Clock, InvalidTimestamp, ManualClock, ReferenceClock, TimedOut, Timestamp};
-pub use cloud::{
-    contacts::{ContactIdentifier, Enrich, ExternalContact, ExternalId, IdentifierKind, PhoneNumber, SourceRef, WouldBe},
-    conversations::{Communication, Conversation, Participant},
-    doors::Seen,
-    open_messaging::{AcceptedMessage, InboundMessage, OpenChannel, OpenMetadata, OpenSender},
-};
-pub use error::{CallError, CallFailed, Category, Next, Operation, Refusal};
-pub use fleet::{Fleet, Need, NewToken, SharedToken, Slice};
+pub use coordinator::{Coordinator, IssuedToken, QuotaLease, QuotaRequest, TokenLookup};
+pub use error::{AttemptError, CallError, Category, ErrorResponse, Operation, RetryAction};
+pub use failpoint::{FailPoint, FailPoints};
 pub use foreign::{ApiPath, CorrelationId, ErrorCode, PlatformId, Sentence};
-pub use guest::session::{Arrived, GuestSession};
-pub use histogram::{Counted, Histogram};
-pub use outage::Outage;
-pub use platform::{Credentials, OAuthClient, Patience, Platform, SignIn};
-pub use pool::{ClientUse, MOST_CLIENTS};
-pub use priority::Priority;
-pub use pulse::Pulse;
-pub use queues::Queue;
-pub use rate::{InvalidRate, Rate};
-pub use regions::{Hosts, REGIONS, Region};
-pub use rest::{
-    contacts::{ContactAttributes, Created, NewContact, guest_address},
+pub use gateway_api::{
+    contacts::{ContactAttributes, CreateContactRequest, CreatedResource, guest_address},
     conversations::{ConversationAttributes, NewConversation, RoutingData},
 };
-pub use retry::{Done, RetryPolicy};
-pub use seam::{Seam, Seams};
-pub use stats::{CallStats, ErrorCounts, Timed};
-pub use trail::{Attempt, InvalidTraceParent, TraceParent, Trail};
-pub use trust::{Authorities, ClientCertificate, InvalidTrust, Trust};
+pub use guest::session::{GuestSession, MessageAccepted};
+pub use health::PlatformHealth;
+pub use histogram::{Histogram, HistogramSnapshot};
+pub use outage::Outage;
+pub use priority::Priority;
+pub use public_api::{
+    contacts::{
+        ContactIdentifier, ExternalContact, ExternalId, ExternalSourceRef, IdentifierKind, PhoneNumber, UpsertContactRequest,
+        UpsertPreview,
+    },
+    conversations::{Communication, Conversation, Participant},
+    open_messaging::{AcceptedMessage, InboundMessage, OpenChannel, OpenMetadata, OpenSender},
+    probe::ProbeResponse,
+};
+pub use queues::Queue;
+pub use rate::{InvalidRate, Rate};
+pub use rate_limit::{ClientUsage, MAX_CLIENTS};
+pub use regions::{Endpoints, REGIONS, Region};
+pub use retry::{Completed, RetryPolicy};
+pub use retry_budget::RetryBudget;
+pub use tls_roots::{Authorities, ClientCertificate, InvalidTrust, TlsRoots};

@@ -11,7 +11,7 @@ pub enum InvalidPem {
     Empty,
     /// Text stands in front of a section's first line, on the same line.
     #[error("has text in front of -----BEGIN in line {0}: begin a new line there, or the certificate is left out")]
-    Glued(usize),
+    MissingLineBreak(usize),
     /// A section that is no certificate in the usual form.
     #[error("has a section `{label}` in line {line}, which cannot be read; convert it: openssl x509 -in FILE -out NEW")]
     Label {
@@ -25,7 +25,7 @@ pub enum InvalidPem {
     Damaged(String),
     /// Fewer certificates can be read than begin.
     #[error("has {begun} times -----BEGIN CERTIFICATE, and {read} certificates that can be read; see line {line}")]
-    LeftOut {
+    Unsupported {
         /// How many begin.
         begun: usize,
         /// How many can be read.
@@ -43,7 +43,7 @@ pub enum InvalidKey {
     Empty,
     /// Text stands in front of a section's first line, on the same line.
     #[error("has text in front of -----BEGIN in line {0}: begin a new line there, or the section is left out")]
-    Glued(usize),
+    MissingLineBreak(usize),
     /// The key is encrypted, and nothing asks for its password.
     #[error("has an encrypted private key in line {0}; decrypt it: openssl pkey -in FILE -out NEW")]
     Encrypted(usize),
@@ -52,7 +52,7 @@ pub enum InvalidKey {
     Form(usize),
     /// More than one: which one counts would be a guess.
     #[error("has a second private key in line {0}: keep the one that belongs to the certificate")]
-    Second(usize),
+    MultipleKeys(usize),
     /// The section is damaged. The reader's own words may repeat a part of the key.
     #[error("has a private key in line {0} that is damaged")]
     Damaged(usize),
@@ -79,11 +79,11 @@ pub fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, InvalidKey> {
             continue;
         };
         if at > 0 || line[BEGIN.len()..].contains(BEGIN) {
-            return Err(InvalidKey::Glued(number));
+            return Err(InvalidKey::MissingLineBreak(number));
         }
         match line[BEGIN.len()..].trim().trim_matches('-').trim() {
             "PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY" if key.is_none() => key = Some(number),
-            "PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY" => return Err(InvalidKey::Second(number)),
+            "PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY" => return Err(InvalidKey::MultipleKeys(number)),
             "ENCRYPTED PRIVATE KEY" => return Err(InvalidKey::Encrypted(number)),
             label if label.ends_with("PRIVATE KEY") => return Err(InvalidKey::Form(number)),
             _ => {}
@@ -106,7 +106,7 @@ pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, InvalidP
     for (line, number) in String::from_utf8_lossy(&pem).lines().zip(1..) {
         let Some(at) = line.find(BEGIN) else { continue };
         if at > 0 || line[BEGIN.len()..].contains(BEGIN) {
-            return Err(InvalidPem::Glued(number));
+            return Err(InvalidPem::MissingLineBreak(number));
         }
         let label = line[BEGIN.len()..].trim().trim_matches('-').trim();
         if label == "CERTIFICATE" {
@@ -119,7 +119,7 @@ pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, InvalidP
     let read: Vec<_> =
         CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().map_err(|error| InvalidPem::Damaged(error.to_string()))?;
     match begun.get(read.len()) {
-        Some(line) => Err(InvalidPem::LeftOut { begun: begun.len(), read: read.len(), line: *line }),
+        Some(line) => Err(InvalidPem::Unsupported { begun: begun.len(), read: read.len(), line: *line }),
         None if read.is_empty() => Err(InvalidPem::Empty),
         None => Ok(read),
     }
@@ -177,8 +177,8 @@ mod tests {
             assert_eq!(read(&good), Ok(()), "{good:?}");
         }
         assert_eq!(read(FIRST), Err(InvalidKey::Empty));
-        assert_eq!(read(&format!("{key}{key}")), Err(InvalidKey::Second(4)));
-        assert_eq!(read(&format!("{}{key}", FIRST.trim_end())), Err(InvalidKey::Glued(3)));
+        assert_eq!(read(&format!("{key}{key}")), Err(InvalidKey::MultipleKeys(4)));
+        assert_eq!(read(&format!("{}{key}", FIRST.trim_end())), Err(InvalidKey::MissingLineBreak(3)));
         assert_eq!(read(&section("ENCRYPTED PRIVATE KEY")), Err(InvalidKey::Encrypted(1)));
         assert_eq!(read(&section("OPENSSH PRIVATE KEY")), Err(InvalidKey::Form(1)));
         let legacy = section("RSA PRIVATE KEY").replace("AAAA", "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nAAAA");
@@ -189,9 +189,13 @@ mod tests {
     #[test]
     fn a_certificate_that_would_be_left_out_is_refused_with_its_line() {
         let glued = format!("{}{SECOND}", FIRST.trim_end());
-        assert_eq!(count(&glued), Err(InvalidPem::Glued(3)));
-        assert_eq!(count(&format!("{FIRST}  {SECOND}")), Err(InvalidPem::Glued(4)), "indented");
-        assert_eq!(count(&format!("{FIRST}\u{feff}{SECOND}")), Err(InvalidPem::Glued(4)), "two files with a byte order mark");
+        assert_eq!(count(&glued), Err(InvalidPem::MissingLineBreak(3)));
+        assert_eq!(count(&format!("{FIRST}  {SECOND}")), Err(InvalidPem::MissingLineBreak(4)), "indented");
+        assert_eq!(
+            count(&format!("{FIRST}\u{feff}{SECOND}")),
+            Err(InvalidPem::MissingLineBreak(4)),
+            "two files with a byte order mark"
+        );
         let trusted = SECOND.replace("CERTIFICATE", "TRUSTED CERTIFICATE");
         assert_eq!(
             count(&format!("{FIRST}{trusted}")),

@@ -4,10 +4,10 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
+    client::{GenesysClient, RequestSpec, RetrySafety},
     clock::Timestamp,
-    error::{CallFailed, Operation},
+    error::{CallError, Operation},
     foreign::{ApiPath, lenient},
-    platform::{Call, Platform, Repeat},
 };
 
 /// A queue, as far as it matters here.
@@ -20,16 +20,17 @@ pub struct Queue {
     pub name: String,
 }
 
-impl Platform {
+impl GenesysClient {
     /// Looks a queue up. A queue that does not exist is a refusal with status 404.
-    pub async fn queue(&self, id: Uuid, deadline: Timestamp) -> Result<Queue, CallFailed> {
+    pub async fn queue(&self, id: Uuid, deadline: Timestamp) -> Result<Queue, CallError> {
         /// The status says that the queue exists; nothing in the answer is needed to go on.
         #[derive(Deserialize)]
         struct Found {
             #[serde(default, deserialize_with = "lenient")]
             name: String,
         }
-        let call = Call::get(Operation::Queue, ApiPath::new("/api/v2/routing/queues").segment(id), Repeat::Always);
+        let call =
+            RequestSpec::get(Operation::Queue, ApiPath::new("/api/v2/routing/queues").segment(id), RetrySafety::Idempotent);
         let Found { name } = self.call(&call, deadline).await?.value;
         Ok(Queue { id, name })
     }

@@ -32,7 +32,7 @@ impl Rate {
     }
 
     /// Calls in a second.
-    pub fn in_a_second(self) -> f64 {
+    pub fn per_second(self) -> f64 {
         f64::from(self.calls) / self.window.as_secs_f64()
     }
 

@@ -42,7 +42,7 @@ regions! {
 
 /// The platform's origins.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hosts {
+pub struct Endpoints {
     /// OAuth.
     pub login: BaseUrl,
     /// REST.
@@ -53,14 +53,14 @@ pub struct Hosts {
     pub cdn: BaseUrl,
 }
 
-impl Hosts {
+impl Endpoints {
     /// Everything behind one origin: the surface `rest`, the simulator, a gateway.
     pub fn one_origin(base: BaseUrl) -> Self {
         Self { login: base.clone(), api: base.clone(), webmessaging: base.clone(), cdn: base }
     }
 
     /// The hosts of a region, given by its domain (`mypurecloud.ie`) or by the name of its AWS region (`eu-west-1`), in any case.
-    pub fn of_region(region: &str) -> Result<Self, InvalidBaseUrl> {
+    pub fn for_region(region: &str) -> Result<Self, InvalidBaseUrl> {
         let region = region.to_ascii_lowercase();
         let domain = REGIONS.iter().find(|known| known.aws == region).map_or(region.as_str(), |known| known.domain);
         let host = |name: &str| format!("https://{name}.{domain}").parse();
@@ -83,14 +83,14 @@ mod tests {
 
     #[test]
     fn a_region_is_known_by_both_its_names_and_any_domain_will_do() {
-        let ireland = Hosts::of_region("mypurecloud.ie").unwrap();
-        assert_eq!(Hosts::of_region("eu-west-1").unwrap(), ireland);
-        assert_eq!(Hosts::of_region("EU-West-1").unwrap(), ireland);
+        let ireland = Endpoints::for_region("mypurecloud.ie").unwrap();
+        assert_eq!(Endpoints::for_region("eu-west-1").unwrap(), ireland);
+        assert_eq!(Endpoints::for_region("EU-West-1").unwrap(), ireland);
         assert_eq!(ireland.login.as_str(), "https://login.mypurecloud.ie");
         assert_eq!(ireland.api.as_str(), "https://api.mypurecloud.ie");
         assert_eq!(ireland.webmessaging.as_str(), "https://webmessaging.mypurecloud.ie");
         assert_eq!(ireland.cdn.as_str(), "https://api-cdn.mypurecloud.ie");
-        assert_eq!(Hosts::of_region("new1.pure.cloud").unwrap().api.as_str(), "https://api.new1.pure.cloud");
-        assert_eq!(Hosts::of_region("localhost:8443").unwrap().api.as_str(), "https://api.localhost:8443");
+        assert_eq!(Endpoints::for_region("new1.pure.cloud").unwrap().api.as_str(), "https://api.new1.pure.cloud");
+        assert_eq!(Endpoints::for_region("localhost:8443").unwrap().api.as_str(), "https://api.localhost:8443");
     }
 }

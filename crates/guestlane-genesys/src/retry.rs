@@ -5,16 +5,16 @@ use std::{future::Future, sync::Arc, time::Duration};
 use tracing::{Instrument, Span, debug, field::Empty, info_span};
 
 use crate::{
-    budget::RetryBudget,
+    attempt_log::{self, AttemptLog},
+    client::RetrySafety,
+    client_metrics::ClientMetrics,
     clock::{Clock, Timestamp},
-    error::{CallError, CallFailed, Next, Operation},
+    error::{AttemptError, CallError, Operation, RetryAction},
+    failpoint::{FailPoint, FailPoints},
     foreign::CorrelationId,
-    platform::Repeat,
-    pulse::Pulse,
-    seam::{Seam, Seams},
-    stats::CallStats,
-    trace,
-    trail::{self, Trail},
+    health::PlatformHealth,
+    retry_budget::RetryBudget,
+    trace_context,
 };
 
 /// How often and how soon a call is repeated (requirement R8, docs/requirements.md).
@@ -37,17 +37,17 @@ impl Default for RetryPolicy {
 
 /// What follows a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Decision {
-    Wait(Duration),
-    Ask(Duration),
-    Again,
-    AsAnother,
-    GiveUp { wait: Option<Duration> },
+enum RetryDecision {
+    Backoff(Duration),
+    Poll(Duration),
+    RetryNow,
+    Failover,
+    Stop { wait: Option<Duration> },
 }
 
 /// Attempts that do not count against the retries.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Free {
+struct UncountedAttempts {
     /// The one after the access token was renewed.
     renewed: bool,
     /// Those that found nothing yet.
@@ -71,19 +71,26 @@ impl RetryPolicy {
     }
 
     /// `free`: attempts that do not count against the retries.
-    fn decide(&self, tries: u32, free: Free, error: &CallError, left: Duration, spread: f64) -> Decision {
+    fn should_retry(
+        &self,
+        tries: u32,
+        free: UncountedAttempts,
+        error: &AttemptError,
+        left: Duration,
+        spread: f64,
+    ) -> RetryDecision {
         let renewed = free.renewed;
-        match error.next() {
-            Next::Poll => {
+        match error.classify() {
+            RetryAction::Poll => {
                 let wait = Self::POLL.saturating_mul(2_u32.saturating_pow(free.polls)).min(self.max).max(Self::POLL);
                 let wait = wait.mul_f64(0.5 + spread / 2.0);
-                if wait >= left { Decision::GiveUp { wait: None } } else { Decision::Ask(wait) }
+                if wait >= left { RetryDecision::Stop { wait: None } } else { RetryDecision::Poll(wait) }
             }
-            Next::AsAnother => Decision::AsAnother,
-            Next::Stop => Decision::GiveUp { wait: None },
-            Next::RenewToken if renewed => Decision::GiveUp { wait: None },
-            Next::RenewToken => Decision::Again,
-            Next::Retry { at_least } => {
+            RetryAction::Failover => RetryDecision::Failover,
+            RetryAction::Stop => RetryDecision::Stop { wait: None },
+            RetryAction::RefreshToken if renewed => RetryDecision::Stop { wait: None },
+            RetryAction::RefreshToken => RetryDecision::RetryNow,
+            RetryAction::Retry { at_least } => {
                 // A renewed token's attempt is extra, and so are those as another client, and looking whether something is there: they are none
                 // of the retries. Nor is one that adds no load, after a 429 for example: it goes on
                 // as long as the caller waits.
@@ -94,9 +101,9 @@ impl RetryPolicy {
                 // `Retry-After` is a floor, and all who were told the same moment must not come back at the same moment.
                 let wait = if at_least > backoff { at_least + (backoff - self.min).min(self.min) } else { backoff };
                 if (!unpaid && retries_done >= self.retries) || wait >= left {
-                    Decision::GiveUp { wait: Some(wait).filter(|_| !at_least.is_zero()) }
+                    RetryDecision::Stop { wait: Some(wait).filter(|_| !at_least.is_zero()) }
                 } else {
-                    Decision::Wait(wait)
+                    RetryDecision::Backoff(wait)
                 }
             }
         }
@@ -105,18 +112,18 @@ impl RetryPolicy {
 
 /// What all calls of a process share.
 #[derive(Debug, Clone)]
-pub(crate) struct Shared {
+pub(crate) struct RetryContext {
     pub(crate) policy: RetryPolicy,
     pub(crate) budget: Arc<RetryBudget>,
-    pub(crate) pulse: Arc<Pulse>,
-    pub(crate) stats: Arc<CallStats>,
+    pub(crate) pulse: Arc<PlatformHealth>,
+    pub(crate) stats: Arc<ClientMetrics>,
     pub(crate) clock: Clock,
-    pub(crate) seams: Seams,
+    pub(crate) fail_points: FailPoints,
 }
 
 /// What came of it, and how often it was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Done<T> {
+pub struct Completed<T> {
     /// The result of the last attempt.
     pub value: T,
     /// Attempts, 1 when the first went well.
@@ -125,30 +132,30 @@ pub struct Done<T> {
 
 /// Repeats `attempt` until it succeeds, is refused, or patience ends. A 401 is repeated once, at once: the attempt is expected to
 /// have dropped the token that was not accepted.
-pub(crate) async fn run<T, F>(
-    shared: &Shared,
+pub(crate) async fn execute<T, F>(
+    shared: &RetryContext,
     deadline: Timestamp,
     operation: Operation,
-    repeat: Repeat,
+    repeat: RetrySafety,
     mut attempt: impl FnMut() -> F,
-) -> Result<Done<T>, CallFailed>
+) -> Result<Completed<T>, CallError>
 where
-    F: Future<Output = Result<T, CallError>>,
+    F: Future<Output = Result<T, AttemptError>>,
 {
     let started = shared.clock.now();
     // By the clock that nobody sets: an hour that is added to the day adds no patience.
     let end = shared.clock.monotonic() + deadline.since(started);
-    let mut free = Free::default();
+    let mut free = UncountedAttempts::default();
     let mut may_exist = false;
     let mut tries = 0;
-    shared.budget.earn();
+    shared.budget.deposit();
     loop {
         tries += 1;
         if tries > 1 {
             shared.stats.repeated(tries);
         }
         let span = info_span!(
-            target: trace::TARGET,
+            target: trace_context::TARGET,
             "call",
             otel.name = operation.name(),
             otel.kind = "client",
@@ -160,67 +167,69 @@ where
         );
         let error = match attempt().instrument(span.clone()).await {
             Ok(value) => {
-                shared.pulse.well();
-                trail::ended(operation, shared.clock.now(), None);
-                tell(&span, None);
-                return Ok(Done { value, tries });
+                shared.pulse.record_success();
+                attempt_log::ended(operation, shared.clock.now(), None);
+                record_on_span(&span, None);
+                return Ok(Completed { value, tries });
             }
             Err(error) => error,
         };
-        trail::ended(operation, shared.clock.now(), Some(&error));
-        tell(&span, Some(&error));
+        attempt_log::ended(operation, shared.clock.now(), Some(&error));
+        record_on_span(&span, Some(&error));
         drop(span);
         let left = end.since(shared.clock.monotonic());
         match &error {
             // Our own doing, both: it says nothing of the platform.
             error if error.is_local() => {}
             _ if left.is_zero() => {}
-            error if error.is_of_outage() => shared.pulse.failed(),
-            _ => shared.pulse.well(),
+            error if error.counts_as_outage() => shared.pulse.failed(),
+            _ => shared.pulse.record_success(),
         }
         shared.stats.failed(&error, operation);
-        shared.seams.pass(Seam::AttemptFailed).await;
-        may_exist |= matches!(error, CallError::OutcomeUnknown { .. });
+        shared.fail_points.hit(FailPoint::AttemptFailed).await;
+        may_exist |= matches!(error, AttemptError::OutcomeUnknown { .. });
         let now = shared.clock.now();
         let decision = match &error {
-            CallError::OutcomeUnknown { .. } if repeat == Repeat::UnlessUnknown => Decision::GiveUp { wait: None },
-            _ => shared.policy.decide(tries, free, &error, left, fastrand::f64()),
+            AttemptError::OutcomeUnknown { .. } if repeat == RetrySafety::NotIfOutcomeUnknown => {
+                RetryDecision::Stop { wait: None }
+            }
+            _ => shared.policy.should_retry(tries, free, &error, left, fastrand::f64()),
         };
         let decision = match decision {
             // What adds load is paid for.
-            Decision::Wait(_) if !error.costs_no_retry() && shared.budget.take(1) == 0 => {
-                Decision::GiveUp { wait: error.retry_after() }
+            RetryDecision::Backoff(_) if !error.costs_no_retry() && shared.budget.withdraw(1) == 0 => {
+                RetryDecision::Stop { wait: error.retry_after() }
             }
             decision => decision,
         };
         let correlation_id = error.correlation_id().map(CorrelationId::as_str);
         debug!(%operation, tries, error = error.record(), correlation_id, ?decision, "attempt failed");
         match decision {
-            Decision::Wait(wait) => {
+            RetryDecision::Backoff(wait) => {
                 free.unpaid += u32::from(error.costs_no_retry());
                 let _resting = shared.pulse.rest();
                 shared.clock.sleep(wait).await;
             }
-            Decision::Ask(wait) => {
+            RetryDecision::Poll(wait) => {
                 free.polls += 1;
                 let _resting = shared.pulse.rest();
                 shared.clock.sleep(wait).await;
             }
-            Decision::Again => free.renewed = true,
-            Decision::AsAnother => free.others += 1,
-            Decision::GiveUp { wait } => {
-                return Err(CallFailed { operation, tries, elapsed: now.since(started), cause: error, may_exist, wait });
+            RetryDecision::RetryNow => free.renewed = true,
+            RetryDecision::Failover => free.others += 1,
+            RetryDecision::Stop { wait } => {
+                return Err(CallError { operation, tries, elapsed: now.since(started), cause: error, may_exist, wait });
             }
         }
     }
 }
 
 /// What came of an attempt, for its trace.
-fn tell(span: &Span, error: Option<&CallError>) {
+fn record_on_span(span: &Span, error: Option<&AttemptError>) {
     if span.is_disabled() {
         return;
     }
-    if let Some(attempt) = Trail::current().and_then(|trail| trail.last()) {
+    if let Some(attempt) = AttemptLog::current().and_then(|trail| trail.last()) {
         if let Some(status) = attempt.status {
             span.record("http.response.status_code", status);
         }
@@ -241,88 +250,93 @@ mod tests {
 
     use super::*;
     use crate::{
-        error::Refusal,
+        error::ErrorResponse,
         foreign::{ErrorCode, Sentence},
     };
 
     const FAR: Duration = Duration::from_secs(3600);
-    const NONE: Free = Free { renewed: false, polls: 0, others: 0, unpaid: 0 };
-    const RENEWED: Free = Free { renewed: true, ..NONE };
+    const NONE: UncountedAttempts = UncountedAttempts { renewed: false, polls: 0, others: 0, unpaid: 0 };
+    const RENEWED: UncountedAttempts = UncountedAttempts { renewed: true, ..NONE };
 
-    fn refusal(status: StatusCode) -> Refusal {
-        Refusal { status, code: ErrorCode::default(), message: Sentence::default(), correlation_id: None }
+    fn refusal(status: StatusCode) -> ErrorResponse {
+        ErrorResponse { status, code: ErrorCode::default(), message: Sentence::default(), correlation_id: None }
     }
 
-    fn throttled(seconds: u64) -> CallError {
-        CallError::Throttled { retry_after: Some(Duration::from_secs(seconds)), correlation_id: None }
+    fn throttled(seconds: u64) -> AttemptError {
+        AttemptError::Throttled { retry_after: Some(Duration::from_secs(seconds)), correlation_id: None }
     }
 
-    fn lost() -> CallError {
-        CallError::OutcomeUnknown { reason: String::new(), retry_after: None, correlation_id: None }
+    fn lost() -> AttemptError {
+        AttemptError::OutcomeUnknown { reason: String::new(), retry_after: None, correlation_id: None }
     }
 
     #[test]
     fn a_refusal_is_final() {
         for status in [StatusCode::BAD_REQUEST, StatusCode::FORBIDDEN, StatusCode::NOT_FOUND] {
-            let error = CallError::Refused(refusal(status));
-            let decision = RetryPolicy::default().decide(1, NONE, &error, FAR, 0.5);
-            assert_eq!(decision, Decision::GiveUp { wait: None }, "{status}");
+            let error = AttemptError::Rejected(refusal(status));
+            let decision = RetryPolicy::default().should_retry(1, NONE, &error, FAR, 0.5);
+            assert_eq!(decision, RetryDecision::Stop { wait: None }, "{status}");
         }
     }
 
     #[test]
     fn a_401_costs_one_extra_attempt_and_not_two() {
         let policy = RetryPolicy::default();
-        let error = CallError::Unauthorized(refusal(StatusCode::UNAUTHORIZED));
-        assert_eq!(policy.decide(1, NONE, &error, FAR, 0.5), Decision::Again);
-        assert_eq!(policy.decide(2, RENEWED, &error, FAR, 0.5), Decision::GiveUp { wait: None });
+        let error = AttemptError::Unauthorized(refusal(StatusCode::UNAUTHORIZED));
+        assert_eq!(policy.should_retry(1, NONE, &error, FAR, 0.5), RetryDecision::RetryNow);
+        assert_eq!(policy.should_retry(2, RENEWED, &error, FAR, 0.5), RetryDecision::Stop { wait: None });
         // It is not counted against the retries.
-        assert!(matches!(policy.decide(4, RENEWED, &lost(), FAR, 0.5), Decision::Wait(_)));
-        assert!(matches!(policy.decide(5, RENEWED, &lost(), FAR, 0.5), Decision::GiveUp { .. }));
+        assert!(matches!(policy.should_retry(4, RENEWED, &lost(), FAR, 0.5), RetryDecision::Backoff(_)));
+        assert!(matches!(policy.should_retry(5, RENEWED, &lost(), FAR, 0.5), RetryDecision::Stop { .. }));
     }
 
     #[test]
     fn there_are_three_retries_and_no_fourth() {
         let policy = RetryPolicy::default();
-        assert!((1..=3).all(|tries| matches!(policy.decide(tries, NONE, &lost(), FAR, 0.5), Decision::Wait(_))));
-        assert_eq!(policy.decide(4, NONE, &lost(), FAR, 0.5), Decision::GiveUp { wait: None });
+        assert!((1..=3).all(|tries| matches!(policy.should_retry(tries, NONE, &lost(), FAR, 0.5), RetryDecision::Backoff(_))));
+        assert_eq!(policy.should_retry(4, NONE, &lost(), FAR, 0.5), RetryDecision::Stop { wait: None });
     }
 
     #[test]
     fn a_429_is_repeated_as_long_as_there_is_time_and_costs_no_retry() {
         let policy = RetryPolicy::default();
-        let slow_down = CallError::Throttled { retry_after: None, correlation_id: None };
+        let slow_down = AttemptError::Throttled { retry_after: None, correlation_id: None };
         for unpaid in 0..50 {
-            let free = Free { unpaid, ..NONE };
-            assert!(matches!(policy.decide(unpaid + 1, free, &slow_down, FAR, 0.5), Decision::Wait(_)), "{unpaid}");
+            let free = UncountedAttempts { unpaid, ..NONE };
+            assert!(matches!(policy.should_retry(unpaid + 1, free, &slow_down, FAR, 0.5), RetryDecision::Backoff(_)), "{unpaid}");
         }
-        let free = Free { unpaid: 50, ..NONE };
+        let free = UncountedAttempts { unpaid: 50, ..NONE };
         for tries in 51..=53 {
-            assert!(matches!(policy.decide(tries, free, &lost(), FAR, 0.5), Decision::Wait(_)), "{tries}");
+            assert!(matches!(policy.should_retry(tries, free, &lost(), FAR, 0.5), RetryDecision::Backoff(_)), "{tries}");
         }
-        assert!(matches!(policy.decide(54, free, &lost(), FAR, 0.5), Decision::GiveUp { .. }));
+        assert!(matches!(policy.should_retry(54, free, &lost(), FAR, 0.5), RetryDecision::Stop { .. }));
         let no_time = Duration::from_millis(1);
-        assert_eq!(policy.decide(1, NONE, &slow_down, no_time, 0.5), Decision::GiveUp { wait: None });
+        assert_eq!(policy.should_retry(1, NONE, &slow_down, no_time, 0.5), RetryDecision::Stop { wait: None });
     }
 
     #[test]
     fn what_is_not_there_yet_is_asked_for_as_long_as_there_is_time_and_costs_no_retry() {
         let policy = RetryPolicy::default();
-        let not_yet = CallError::NotThereYet(refusal(StatusCode::NOT_FOUND));
+        let not_yet = AttemptError::NotReady(refusal(StatusCode::NOT_FOUND));
         for polls in 0..50 {
-            let Decision::Ask(wait) = policy.decide(polls + 1, Free { polls, ..NONE }, &not_yet, FAR, 1.0) else {
+            let RetryDecision::Poll(wait) =
+                policy.should_retry(polls + 1, UncountedAttempts { polls, ..NONE }, &not_yet, FAR, 1.0)
+            else {
                 panic!("gave up after {polls}");
             };
             assert!(wait >= Duration::from_millis(250) && wait <= policy.max, "{wait:?}");
         }
-        assert!(matches!(policy.decide(53, Free { polls: 50, ..NONE }, &lost(), FAR, 0.5), Decision::Wait(_)));
-        assert_eq!(policy.decide(9, NONE, &not_yet, Duration::from_millis(1), 0.5), Decision::GiveUp { wait: None });
+        assert!(matches!(
+            policy.should_retry(53, UncountedAttempts { polls: 50, ..NONE }, &lost(), FAR, 0.5),
+            RetryDecision::Backoff(_)
+        ));
+        assert_eq!(policy.should_retry(9, NONE, &not_yet, Duration::from_millis(1), 0.5), RetryDecision::Stop { wait: None });
     }
 
     #[test]
     fn a_wait_longer_than_the_callers_patience_is_told_and_not_slept() {
-        let decision = RetryPolicy::default().decide(1, NONE, &throttled(90), Duration::from_secs(60), 0.0);
-        assert_eq!(decision, Decision::GiveUp { wait: Some(Duration::from_secs(90)) });
+        let decision = RetryPolicy::default().should_retry(1, NONE, &throttled(90), Duration::from_secs(60), 0.0);
+        assert_eq!(decision, RetryDecision::Stop { wait: Some(Duration::from_secs(90)) });
     }
 
     proptest! {
@@ -332,7 +346,7 @@ mod tests {
         ) {
             let (min, max) = (Duration::from_millis(min_ms), Duration::from_millis(min_ms + more_ms));
             let policy = RetryPolicy { retries: 3, min, max };
-            let Decision::Wait(wait) = policy.decide(tries, NONE, &throttled(after_s), FAR, spread) else {
+            let RetryDecision::Backoff(wait) = policy.should_retry(tries, NONE, &throttled(after_s), FAR, spread) else {
                 return Err(TestCaseError::fail("gave up"));
             };
             let floor = Duration::from_secs(after_s);

@@ -4,16 +4,16 @@ use guestlane::request::SessionRequest;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 use crate::{
-    body::{read, read_query},
+    extract::{read, read_query},
     headers,
-    model::{KeyIfNone, NewSession},
+    model::{CreateSessionRequest, DefaultKey},
     routes::{outbox, sessions},
 };
 
 /// A body of `POST /v1/sessions`, or a line of a batch.
 pub fn session(text: &[u8]) -> Option<SessionRequest> {
     let queue = "5e0c0000-0000-4000-8000-000000000001".parse().ok();
-    read::<NewSession>(text).ok()?.request(queue, KeyIfNone::OfRow("fuzz")).ok()
+    read::<CreateSessionRequest>(text).ok()?.request(queue, DefaultKey::OfRow("fuzz")).ok()
 }
 
 /// Headers of a request, one a line.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use guestlane::{
     TraceParent,
-    request::{IdempotencyKey, Invalid},
+    request::{IdempotencyKey, ValidationError},
 };
 use http::{HeaderMap, HeaderValue};
 
@@ -12,10 +12,10 @@ use http::{HeaderMap, HeaderValue};
 pub(crate) const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// The key of the header, quoted as the draft has it (a string of RFC 9651, section 3.3.3) or bare, as many send it.
-pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Invalid> {
+pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, ValidationError> {
     let invalid = |reason: &str| {
         let fix = "send one, like Idempotency-Key: \"order-2231-chat\": 1 to 255 visible ASCII characters";
-        Invalid::new("Idempotency-Key", reason, fix)
+        ValidationError::new("Idempotency-Key", reason, fix)
     };
     let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(value) = values.next() else { return Ok(None) };
@@ -27,7 +27,7 @@ pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyK
         Some(rest) => unquoted(rest).ok_or_else(|| invalid("is not a string in quotes"))?,
         None => text.to_owned(),
     };
-    key.parse().map(Some).map_err(|error: Invalid| Invalid { field: "Idempotency-Key".to_owned(), ..error })
+    key.parse().map(Some).map_err(|error: ValidationError| ValidationError { field: "Idempotency-Key".to_owned(), ..error })
 }
 
 /// What stands between the quotes; nothing may follow the second one.

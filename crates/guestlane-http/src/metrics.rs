@@ -12,9 +12,9 @@ use std::{
 
 use axum::{Router, extract::State, response::IntoResponse, routing::get};
 use guestlane::{
-    Counted, Timestamp,
-    store::Standing,
-    token::{KeyInfo, KeySchedule, KeyState},
+    HistogramSnapshot, Timestamp,
+    store::StoreGauges,
+    token::{KeyInfo, KeyState, RotationPolicy},
 };
 use guestlane_genesys::Operation;
 use http::{HeaderMap, header};
@@ -89,7 +89,7 @@ impl Family<'_> {
         self.0.encode_family(labels)?.encode_gauge(&value)
     }
 
-    fn histogram(&mut self, labels: &impl EncodeLabelSet, counted: &Counted) -> Told {
+    fn histogram(&mut self, labels: &impl EncodeLabelSet, counted: &HistogramSnapshot) -> Told {
         let bounds = counted.bounds.iter().copied().chain([f64::INFINITY]);
         let buckets: Vec<_> = bounds.zip(counted.counts.iter().copied()).collect();
         self.0.encode_family(labels)?.encode_histogram::<[(&str, &str); 0]>(counted.sum, counted.count(), &buckets, None)
@@ -132,7 +132,7 @@ impl Collector for Everything {
         calls(&mut page, service)?;
         sessions(&mut page, service, &self.others)?;
         quota(&mut page, service)?;
-        let watched = service.watched().borrow().clone();
+        let watched = service.snapshot().borrow().clone();
         page.gauge(
             "guestlane_store_up",
             "Whether the store answered the last time.",
@@ -154,7 +154,7 @@ impl Collector for Everything {
             service.keys_age().as_secs_f64(),
         )?;
         page.gauge("guestlane_api_keys_unreadable", "API keys whose rows cannot be read.", service.keys().unreadable() as f64)?;
-        if let Some(offset) = service.lane().store().clock_offset() {
+        if let Some(offset) = service.engine().store().clock_offset() {
             let help =
                 "How far this machine's clock is ahead of the database's; beyond 2 nothing is claimed and nothing deleted.";
             page.gauge("guestlane_clock_offset_seconds", help, offset)?;
@@ -163,7 +163,7 @@ impl Collector for Everything {
         page.counter(
             "guestlane_trace_export_failures",
             "Requests to the trace collector that failed; their spans are lost.",
-            guestlane::trace::COLLECTOR.failures(),
+            guestlane::trace_context::COLLECTOR.failures(),
         )?;
         process(&mut page, service)
     }
@@ -183,15 +183,15 @@ fn requests(page: &mut Page<'_>, service: &Service, scheme: &str) -> Told {
         family.histogram(&labels, &took)?;
     }
     page.gauge("http_server_active_requests", "Requests under way.", service.figures().active() as f64)?;
-    page.gauge("guestlane_connections", "Connections to the service.", service.connections().open() as f64)?;
+    page.gauge("http_server_open_connections", "Connections to the service.", service.connections().open() as f64)?;
     let help = "Connections that were refused, or closed for a newer one, at the limit.";
-    page.counter("guestlane_connections_turned_away", help, service.connections().turned_away())?;
+    page.counter("http_server_rejected_connections", help, service.connections().turned_away())?;
     let help = "Requests whose API key was missing or not accepted.";
     page.counter("guestlane_authentication_failures", help, service.figures().authentication_failures())
 }
 
 fn calls(page: &mut Page<'_>, service: &Service) -> Told {
-    let stats = service.lane().stats();
+    let stats = service.engine().stats();
     let mut family =
         page.seconds("http_client_request_duration", "How long calls to the platform took, from sending to the answer.")?;
     for timed in stats.durations() {
@@ -218,15 +218,15 @@ fn calls(page: &mut Page<'_>, service: &Service) -> Told {
     for (retries, attempt) in stats.retries().into_iter().zip(2..) {
         family.count(&[("attempt", attempt)], retries)?;
     }
-    page.counter("guestlane_platform_throttled", "Calls that the platform answered 429.", stats.throttled())?;
+    page.counter("guestlane_platform_rate_limited", "Calls that the platform answered 429.", stats.throttled())?;
     page.counter("guestlane_oauth_token_requests", "Access tokens that were asked for.", stats.token_requests())?;
-    let up = service.lane().outage().is_none();
+    let up = service.engine().platform_down_for().is_none();
     page.gauge("guestlane_platform_up", "Whether calls to the platform go well.", f64::from(u8::from(up)))
 }
 
 fn method(operation: Operation) -> &'static str {
     match operation {
-        Operation::Queue | Operation::Details | Operation::Conversation | Operation::FirstMessage | Operation::Look => "GET",
+        Operation::Queue | Operation::Details | Operation::Conversation | Operation::FirstMessage | Operation::Probe => "GET",
         Operation::LinkContact => "PUT",
         Operation::Token
         | Operation::Contact
@@ -240,18 +240,18 @@ fn method(operation: Operation) -> &'static str {
 }
 
 fn sessions(page: &mut Page<'_>, service: &Service, others: &AtomicU64) -> Told {
-    let lane = service.lane();
-    let surface = [("surface", lane.surface().name())];
-    let mut family = page.seconds("guestlane_session_initialization", "From the request to the open conversation.")?;
-    family.histogram(&surface, &lane.figures().latency())?;
+    let engine = service.engine();
+    let surface = [("surface", engine.surface().name())];
+    let mut family = page.seconds("guestlane_session_create_duration", "From the request to the open conversation.")?;
+    family.histogram(&surface, &engine.metrics().latency())?;
     let mut family = page.counters(
         "guestlane_session_failures",
         "Attempts at a session that ended without an open one, by code; one that goes on later may count again.",
     )?;
-    for (code, problem) in lane.figures().problems() {
-        family.count(&[("code", code.name()), ("surface", lane.surface().name())], problem.count)?;
+    for (code, problem) in engine.metrics().failures_by_code() {
+        family.count(&[("code", code.name()), ("surface", engine.surface().name())], problem.count)?;
     }
-    let errors = lane.error_counts();
+    let errors = engine.error_counts();
     // The counts are read one after the other while calls go on: the rest may come out too small for a moment, but a counter never falls.
     let named = errors.token_validation + errors.rate_limit + errors.auth + errors.network;
     let rest = errors.total.saturating_sub(named);
@@ -270,48 +270,46 @@ fn sessions(page: &mut Page<'_>, service: &Service, others: &AtomicU64) -> Told 
 }
 
 fn quota(page: &mut Page<'_>, service: &Service) -> Told {
-    let clients = service.lane().clients();
+    let clients = service.engine().clients();
     let numbered = || clients.iter().zip(1_u32..).map(|(client, number)| (client, [("client", number)]));
-    let mut family =
-        page.gauges("guestlane_quota_calls_per_second", "Calls that the quota allows an OAuth client in a second.")?;
+    let mut family = page.gauges(
+        "guestlane_platform_rate_limit_requests_per_second",
+        "Calls that the quota allows an OAuth client in a second.",
+    )?;
     for (client, label) in numbered() {
         if let Some(rate) = client.allowed {
-            family.gauge(&label, rate.in_a_second())?;
+            family.gauge(&label, rate.per_second())?;
         }
     }
-    let mut family = page.gauges("guestlane_quota_used_ratio", "How much of the last window's calls is used: 0 to 1.")?;
+    let mut family =
+        page.gauges("guestlane_platform_rate_limit_used_ratio", "How much of the last window's calls is used: 0 to 1.")?;
     for (client, label) in numbered() {
         if let Some(rate) = client.allowed {
             family.gauge(&label, f64::from(client.used) / f64::from(rate.calls()))?;
         }
     }
-    let help = "How much of the last window's calls is left: 0 to 1.";
-    let mut family = page.gauges("guestlane_quota_headroom_ratio", help)?;
-    for (client, label) in numbered() {
-        if let Some(rate) = client.allowed {
-            family.gauge(&label, (1.0 - f64::from(client.used) / f64::from(rate.calls())).max(0.0))?;
-        }
-    }
-    let mut family = page.counters("guestlane_quota_calls", "Calls that were sent as an OAuth client.")?;
+    let mut family = page.counters("guestlane_platform_requests", "Calls that were sent as an OAuth client.")?;
     for (client, label) in numbered() {
         family.count(&label, client.calls)?;
     }
-    let mut family =
-        page.gauges("guestlane_client_left_out", "Whether an OAuth client is not used at the moment, because it was refused.")?;
+    let mut family = page.gauges(
+        "guestlane_oauth_client_quarantined",
+        "Whether an OAuth client is not used at the moment, because it was refused.",
+    )?;
     for (client, label) in numbered() {
         family.gauge(&label, f64::from(u8::from(client.left_out)))?;
     }
     Ok(())
 }
 
-fn waiting(page: &mut Page<'_>, service: &Service, standing: &Standing, audit_behind: u64) -> Told {
+fn waiting(page: &mut Page<'_>, service: &Service, standing: &StoreGauges, audit_behind: u64) -> Told {
     let now = service.clock().now();
     let age = |moment: Option<Timestamp>| moment.map_or(0.0, |moment| now.since(moment).as_secs_f64());
     let mut family = page.gauges(
         "guestlane_sessions",
         "Sessions in the store that are not open, by state; and the surface that the service uses.",
     )?;
-    let surface = service.lane().surface().name();
+    let surface = service.engine().surface().name();
     for (state, count) in
         [("unfinished", standing.unfinished), ("failed", standing.failed), ("needs_attention", standing.needs_attention)]
     {
@@ -328,7 +326,7 @@ fn waiting(page: &mut Page<'_>, service: &Service, standing: &Standing, audit_be
         "How long the oldest event waits; 0 where there is none.",
         age(standing.oldest_event),
     )?;
-    let endpoints = service.lane().outbox().map(|outbox| outbox.endpoints()).unwrap_or_default();
+    let endpoints = service.engine().outbox().map(|outbox| outbox.endpoints()).unwrap_or_default();
     page.gauge(
         "guestlane_outbox_disabled_endpoints",
         "Webhook endpoints that answered 410 Gone; their events wait until they are enabled.",
@@ -348,7 +346,7 @@ fn waiting(page: &mut Page<'_>, service: &Service, standing: &Standing, audit_be
 
 fn keys(page: &mut Page<'_>, service: &Service) -> Told {
     let now = service.clock().now();
-    let keys = service.lane().keyring().list(now);
+    let keys = service.engine().keyring().list(now);
     let mut family = page
         .gauges("guestlane_signing_key_age_seconds", "How long ago the key was made, by its state; of several the youngest.")?;
     let mut youngest: std::collections::BTreeMap<&'static str, f64> = std::collections::BTreeMap::new();
@@ -362,22 +360,22 @@ fn keys(page: &mut Page<'_>, service: &Service) -> Told {
     let next = keys.iter().filter(|key| key.state == KeyState::Next).map(|key| key.active_from).min();
     if let Some(active_from) = next {
         let help = "How long until the next key signs; not there where there is no next key.";
-        page.gauge("guestlane_signing_key_next_seconds", help, active_from.since(now).as_secs_f64())?;
+        page.gauge("guestlane_signing_key_next_activation_seconds", help, active_from.since(now).as_secs_f64())?;
     }
-    if let Some(overdue) = overdue(service.lane().key_schedule(), &keys, now) {
+    if let Some(overdue) = overdue(service.engine().key_schedule(), &keys, now) {
         let help = "How long the schedule has wanted a next key that is not there; not there without a schedule.";
         page.gauge("guestlane_signing_key_overdue_seconds", help, overdue.as_secs_f64())?;
     }
     let help = "Values that were sealed under the current master key, by all processes of the store, as of a minute ago.";
-    page.gauge("guestlane_master_key_seals", help, service.lane().master_key_seals() as f64)
+    page.gauge("guestlane_master_key_seals", help, service.engine().master_key_seals() as f64)
 }
 
 /// How long the schedule, if there is one, has wanted a next key.
-fn overdue(schedule: KeySchedule, keys: &[KeyInfo], now: Timestamp) -> Option<Duration> {
-    let every = schedule.rotate_every()?;
+fn overdue(schedule: RotationPolicy, keys: &[KeyInfo], now: Timestamp) -> Option<Duration> {
+    let every = schedule.rotation_interval()?;
     let active = keys.iter().find(|key| key.state == KeyState::Active)?;
     let waits = keys.iter().any(|key| key.state == KeyState::Next);
-    let due = active.active_from + every.saturating_sub(schedule.publish_before());
+    let due = active.active_from + every.saturating_sub(schedule.publish_lead_time());
     Some(if waits { Duration::ZERO } else { now.since(due) })
 }
 
@@ -443,8 +441,8 @@ mod tests {
         };
         let active = [key(KeyState::Active, at(100))];
         let and_next = [key(KeyState::Active, at(100)), key(KeyState::Next, at(131))];
-        let schedule = KeySchedule::new(DAY, Some(30 * DAY)).unwrap();
-        assert_eq!(overdue(KeySchedule::default(), &active, at(1000)), None);
+        let schedule = RotationPolicy::new(DAY, Some(30 * DAY)).unwrap();
+        assert_eq!(overdue(RotationPolicy::default(), &active, at(1000)), None);
         assert_eq!(overdue(schedule, &active, at(129)), Some(Duration::ZERO));
         assert_eq!(overdue(schedule, &active, at(130)), Some(DAY));
         assert_eq!(overdue(schedule, &and_next, at(130)), Some(Duration::ZERO));

@@ -13,7 +13,7 @@ use utoipa::{
     },
 };
 
-use crate::{model::NewSession, problem::Problem, routes::batch};
+use crate::{model::CreateSessionRequest, problem::Problem, routes::batch};
 
 /// What all routes have in common.
 #[derive(OpenApi)]
@@ -31,7 +31,7 @@ use crate::{model::NewSession, problem::Problem, routes::batch};
         (name = "audit", description = "What was done, provable to a stranger"),
         (name = "operation", description = "How it goes"),
     ),
-    components(schemas(Problem, NewSession, batch::RowFailed, batch::Summary, crate::model::Overview)),
+    components(schemas(Problem, CreateSessionRequest, batch::RowFailed, batch::Summary, crate::model::Overview)),
     modifiers(&ApiKey),
 )]
 pub(crate) struct Document;
@@ -52,16 +52,16 @@ impl Modify for ApiKey {
 }
 
 /// Of each route with a key.
-pub(crate) struct Guarded;
+pub(crate) struct AuthErrors;
 
 /// Of each route with a body.
-pub(crate) struct BodyRefused;
+pub(crate) struct BodyErrors;
 
 /// Of each route with a query.
 pub(crate) struct QueryRefused;
 
 /// Of each route about one thing.
-pub(crate) struct NothingThere;
+pub(crate) struct NotFoundErrors;
 
 /// Of creating a session.
 pub(crate) struct SessionRefused;
@@ -80,10 +80,10 @@ macro_rules! responses {
 }
 
 responses! {
-    Guarded: 401 403 429 500 503;
-    BodyRefused: 400 413 415;
+    AuthErrors: 401 403 429 500 503;
+    BodyErrors: 400 413 415;
     QueryRefused: 400;
-    NothingThere: 404;
+    NotFoundErrors: 404;
     SessionRefused: 409 422 502;
     NotReady: 503;
 }
@@ -105,7 +105,7 @@ fn problem(status: u16) -> RefOr<Response> {
 }
 
 /// The document as it is served: what the library cannot be told is put right.
-pub(crate) fn tidied(document: &openapi::OpenApi) -> Value {
+pub(crate) fn normalize(document: &openapi::OpenApi) -> Value {
     let mut json = serde_json::to_value(document).unwrap_or_default();
     for operation in json["paths"].as_object_mut().into_iter().flat_map(|paths| paths.values_mut()) {
         for operation in operation.as_object_mut().into_iter().flat_map(|item| item.values_mut()) {
@@ -113,7 +113,7 @@ pub(crate) fn tidied(document: &openapi::OpenApi) -> Value {
             parameters.into_iter().flatten().filter_map(|parameter| parameter.get_mut("schema")).for_each(never_null);
         }
     }
-    let attributes = &mut json["components"]["schemas"]["NewSession"]["properties"]["attributes"];
+    let attributes = &mut json["components"]["schemas"]["CreateSessionRequest"]["properties"]["attributes"];
     attributes["propertyNames"] =
         json!({"minLength": 1, "maxLength": Attributes::MAX_NAME, "pattern": "^[^\\s\\u0000-\\u001f\\u007f-\\u009f]+$"});
     json

@@ -6,8 +6,8 @@ use axum::{
 };
 use guestlane::{
     Error, Timestamp,
-    error::{Code, chain},
-    request::Invalid,
+    error::{Code, display_chain},
+    request::ValidationError,
 };
 use http::{HeaderValue, header};
 use serde::Serialize;
@@ -112,12 +112,12 @@ impl Problem {
     }
 
     /// Not before so many seconds.
-    pub fn after(self, seconds: u64) -> Self {
+    pub fn retry_after(self, seconds: u64) -> Self {
         Self { retry_after: Some(seconds), ..self }
     }
 
     /// With the key under which to ask again.
-    pub fn under(self, key: impl ToString) -> Self {
+    pub fn with_session_key(self, key: impl ToString) -> Self {
         Self { idempotency_key: Some(key.to_string()), ..self }
     }
 
@@ -130,18 +130,18 @@ impl Problem {
             _ => None,
         };
         let default = match advice.code {
-            Code::StoreFailed | Code::TakenOver | Code::QuotaFull | Code::RateLimited | Code::NotThereYet => Some(1),
+            Code::StoreFailed | Code::LeaseLost | Code::RateLimitTimeout | Code::RateLimited | Code::NotReady => Some(1),
             Code::PlatformFailing | Code::Unreachable | Code::AuditUnavailable => Some(5),
             _ => None,
         };
         let fields = match error {
-            Error::Mismatch { fields, .. } => fields.clone(),
+            Error::IdempotencyKeyReused { fields, .. } => fields.clone(),
             Error::Settings(invalid) => invalid.iter().map(|invalid| invalid.field.clone()).collect(),
             _ => Vec::new(),
         };
         let detail = match error {
             Error::Invalid(invalid) => invalid.sentence(),
-            _ => chain(error),
+            _ => display_chain(error),
         };
         // What the detail says already is no cause of it.
         let cause = Some(advice.cause_for_caller()).filter(|cause| !detail.contains(cause.as_str()));
@@ -168,8 +168,8 @@ impl Problem {
     }
 }
 
-impl From<Invalid> for Problem {
-    fn from(invalid: Invalid) -> Self {
+impl From<ValidationError> for Problem {
+    fn from(invalid: ValidationError) -> Self {
         Self::new(Code::InvalidInput, invalid.sentence(), invalid.fix).of_field(invalid.field)
     }
 }
@@ -187,11 +187,11 @@ impl IntoResponse for Problem {
         if self.code == Code::Unauthorized.name() {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"guestlane\""));
         }
-        response.extensions_mut().insert(Told(self.code));
+        response.extensions_mut().insert(LoggedCode(self.code));
         response
     }
 }
 
 /// Which problem an answer tells: for the log and the figures.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Told(pub(crate) &'static str);
+pub(crate) struct LoggedCode(pub(crate) &'static str);

@@ -26,18 +26,18 @@ const RECOVERY_PROBE_BYTES: usize = 64 * 1024;
 
 /// Why the node takes no requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Unready {
-    Ending,
+pub(crate) enum NotReadyReason {
+    ShuttingDown,
     Unreadable,
     Unwritable,
     KeysStale,
 }
 
-impl Unready {
+impl NotReadyReason {
     /// In words that name no host.
     pub(crate) fn reason(self) -> &'static str {
         match self {
-            Self::Ending => "the service is ending",
+            Self::ShuttingDown => "the service is ending",
             Self::Unreadable => "the store does not answer",
             Self::Unwritable => "the store takes no writes",
             Self::KeysStale => "the API keys could not be read for 30 seconds",
@@ -46,30 +46,30 @@ impl Unready {
 }
 
 /// Whether the node takes requests.
-pub(crate) fn check(service: &Service) -> Result<(), Unready> {
+pub(crate) fn check(service: &Service) -> Result<(), NotReadyReason> {
     if service.is_draining() {
-        return Err(Unready::Ending);
+        return Err(NotReadyReason::ShuttingDown);
     }
     if !is_readable(service) {
-        return Err(Unready::Unreadable);
+        return Err(NotReadyReason::Unreadable);
     }
     if !is_writable(service) {
-        return Err(Unready::Unwritable);
+        return Err(NotReadyReason::Unwritable);
     }
     if service.keys_are_stale() {
-        return Err(Unready::KeysStale);
+        return Err(NotReadyReason::KeysStale);
     }
     Ok(())
 }
 
 /// Whether the store answered lately.
 pub(crate) fn is_readable(service: &Service) -> bool {
-    age(service, service.watched().borrow().read_at) <= MAX_READ_AGE
+    age(service, service.snapshot().borrow().read_at) <= MAX_READ_AGE
 }
 
 /// Whether the last commit succeeded, and lately. Before the first one nothing is known, and nothing speaks against it.
 pub(crate) fn is_writable(service: &Service) -> bool {
-    let last = service.lane().store().last_writes();
+    let last = service.engine().store().last_writes();
     last.failing_since.is_none() && last.succeeded_at.is_none_or(|at| age(service, at) <= MAX_WRITE_AGE)
 }
 
@@ -79,7 +79,7 @@ fn age(service: &Service, at: Timestamp) -> Duration {
 
 /// Commits something where nothing else does, so that a full disk is found before a caller finds it, and its end as soon as possible.
 pub(crate) async fn probe_writes(service: &Service) {
-    let store = service.lane().store();
+    let store = service.engine().store();
     loop {
         service.clock().sleep(LOOK_INTERVAL).await;
         let last = store.last_writes();

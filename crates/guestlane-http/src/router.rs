@@ -11,9 +11,10 @@ use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    access, observe,
-    openapi::{Document, tidied},
+    auth,
+    openapi::{Document, normalize},
     problem::Problem,
+    request_log,
     routes::{audit, batch, create, errors, events, health, keys, outbox, pages, sessions, tokens},
     security_headers,
     service::App,
@@ -39,9 +40,9 @@ pub(crate) fn router(app: &App) -> Router {
     document.merge(Replay::openapi());
     let with_key = with_key
         .route("/v1/outbox/{id}", axum::routing::post(outbox::replay))
-        .fallback(nothing)
-        .method_not_allowed_fallback(not_this_way)
-        .layer(middleware::from_fn_with_state(app.clone(), access::authenticate));
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn_with_state(app.clone(), auth::authenticate));
 
     let (open, open_document) = OpenApiRouter::<App>::new()
         .routes(routes!(health::live))
@@ -50,14 +51,14 @@ pub(crate) fn router(app: &App) -> Router {
         .split_for_parts();
     document.merge(open_document);
     // One copy for all answers: else each connection that does not read its answer holds one.
-    let json = Bytes::from(tidied(&document).to_string());
+    let json = Bytes::from(normalize(&document).to_string());
     let open = open
         .route("/openapi.json", get(move || async move { ([(http::header::CONTENT_TYPE, "application/json")], json) }))
         .route("/", get(pages::dashboard))
         .route("/docs", get(pages::docs))
         .route("/assets/{name}", get(pages::other))
         .route("/problems/{code}", get(errors::page))
-        .method_not_allowed_fallback(not_this_way);
+        .method_not_allowed_fallback(method_not_allowed);
 
     let router = open
         .merge(with_key)
@@ -65,8 +66,10 @@ pub(crate) fn router(app: &App) -> Router {
         .layer(
             CompressionLayer::new().compress_when(DefaultPredicate::new().and(NotForContentType::const_new("application/jsonl"))),
         )
-        .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| axum::response::IntoResponse::into_response(defect())))
-        .layer(middleware::from_fn_with_state(app.clone(), observe::observe))
+        .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
+            axum::response::IntoResponse::into_response(internal_error())
+        }))
+        .layer(middleware::from_fn_with_state(app.clone(), request_log::observe))
         .with_state(app.clone());
     // What a path takes is told by the router itself, outside of all that it does: nobody without a key learns it.
     Router::new()
@@ -92,14 +95,18 @@ async fn keep_allowed_methods(mut response: Response) -> Response {
     response
 }
 
-async fn nothing() -> Problem {
+async fn not_found() -> Problem {
     Problem::new(guestlane::error::Code::NotFound, "there is nothing at this path", "/docs lists all paths")
 }
 
-async fn not_this_way() -> Problem {
+async fn method_not_allowed() -> Problem {
     Problem::new(guestlane::error::Code::MethodNotAllowed, "this path does not take this method", "/docs lists all methods")
 }
 
-fn defect() -> Problem {
-    Problem::new(guestlane::error::Code::Defect, "the service failed at this request", "please report it with the request's id")
+fn internal_error() -> Problem {
+    Problem::new(
+        guestlane::error::Code::InternalError,
+        "the service failed at this request",
+        "please report it with the request's id",
+    )
 }

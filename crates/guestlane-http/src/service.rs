@@ -11,11 +11,11 @@ use std::{
 
 use arc_swap::{ArcSwap, Guard};
 use guestlane::{
-    Clock, Error, Lane, Timestamp,
-    api_key::{ApiKeys, HashKey},
+    Clock, Error, SessionEngine, Timestamp,
+    admission_control::AdmissionController,
+    api_key::{ApiKeyHasher, ApiKeySet},
     config::ServiceSettings,
     error::Code,
-    intake::Intake,
     request::QueueId,
     store::{ReadLimits, Store, StoreError, log_failure},
 };
@@ -25,13 +25,13 @@ use tracing::warn;
 use uuid::Uuid;
 
 use crate::{
-    access::Allowance,
+    auth::KeyRateLimiter,
     connections::{Connections, Limits},
-    figures::Figures,
     log_limit::LogLimit,
     problem::Problem,
     readiness,
-    watch::{Watched, Watcher},
+    request_metrics::RequestMetrics,
+    sampler::{Sampler, Snapshot},
 };
 
 /// The service, as every route has it.
@@ -40,18 +40,18 @@ pub(crate) type App = Arc<Service>;
 /// Sessions over HTTP.
 #[derive(Debug)]
 pub struct Service {
-    lane: Arc<Lane>,
+    engine: Arc<SessionEngine>,
     queue: Option<QueueId>,
-    callers: Intake,
-    rows: Intake,
-    hash_key: HashKey,
-    keys: ArcSwap<ApiKeys>,
+    callers: AdmissionController,
+    rows: AdmissionController,
+    hash_key: ApiKeyHasher,
+    keys: ArcSwap<ApiKeySet>,
     /// When the keys were read, by the monotonic clock, in microseconds.
     keys_read_at: AtomicI64,
     used: Mutex<HashMap<String, Timestamp>>,
-    allowance: Allowance,
-    watched: watch::Sender<Arc<Watched>>,
-    figures: Figures,
+    allowance: KeyRateLimiter,
+    watched: watch::Sender<Arc<Snapshot>>,
+    figures: RequestMetrics,
     started_at: Timestamp,
     /// Reads on behalf of callers: they hold up no session.
     reads: Store,
@@ -79,23 +79,27 @@ const LOOK_AT_PLATFORM: Duration = Duration::from_secs(15);
 
 impl Service {
     /// Opens what is needed. `queue` is that of sessions that name none.
-    pub async fn open(lane: Arc<Lane>, settings: &ServiceSettings, queue: Option<QueueId>) -> Result<Arc<Self>, Error> {
-        let clock = lane.clock().clone();
-        let hash_key = lane.api_key_hash().await?;
-        let keys = ApiKeys::new(hash_key.clone(), lane.store().api_keys().await?);
+    pub async fn open(
+        engine: Arc<SessionEngine>,
+        settings: &ServiceSettings,
+        queue: Option<QueueId>,
+    ) -> Result<Arc<Self>, Error> {
+        let clock = engine.clock().clone();
+        let hash_key = engine.api_key_hash().await?;
+        let keys = ApiKeySet::new(hash_key.clone(), engine.store().api_keys().await?);
         Ok(Arc::new(Self {
             queue,
-            callers: Intake::new(Arc::clone(&lane), settings.max_sessions),
-            rows: Intake::new(Arc::clone(&lane), Intake::CEILING.min(settings.max_sessions)),
+            callers: AdmissionController::new(Arc::clone(&engine), settings.max_sessions),
+            rows: AdmissionController::new(Arc::clone(&engine), AdmissionController::MAX_CONCURRENCY.min(settings.max_sessions)),
             hash_key,
             keys_read_at: AtomicI64::new(clock.monotonic().unix_micros()),
             keys: ArcSwap::from_pointee(keys),
             used: Mutex::default(),
-            allowance: Allowance::new(settings.key_rate),
-            watched: watch::channel(Arc::new(Watched::at(clock.now(), clock.monotonic()))).0,
-            figures: Figures::default(),
+            allowance: KeyRateLimiter::new(settings.key_rate),
+            watched: watch::channel(Arc::new(Snapshot::at(clock.now(), clock.monotonic()))).0,
+            figures: RequestMetrics::default(),
             started_at: clock.now(),
-            reads: lane.store().with_own_reads(ReadLimits::CALLERS)?,
+            reads: engine.store().with_own_reads(ReadLimits::CALLERS)?,
             connections: Connections::new(limits(settings), clock.clone()),
             behind_proxy: settings.behind_proxy,
             tls: settings.tls.is_some(),
@@ -107,24 +111,24 @@ impl Service {
             checking: Arc::default(),
             ending: CancellationToken::new(),
             under_way: TaskTracker::new(),
-            lane,
+            engine,
         }))
     }
 
     /// Whether any API key would be accepted now.
     pub fn has_keys(&self) -> bool {
-        self.keys.load().any_good_at(self.clock().now())
+        self.keys.load().has_active(self.clock().now())
     }
 
     /// What goes on beside the answers, for as long as it is polled: abandoned sessions, the CRM, keys, figures.
     pub async fn work(self: Arc<Self>) {
         tokio::join!(
-            Arc::clone(&self.lane).work(),
+            Arc::clone(&self.engine).run_background_tasks(),
             self.look_at_keys(),
             self.note_used_keys(),
             self.look_at_platform(),
             readiness::probe_writes(&self),
-            Watcher::new(&self).run()
+            Sampler::new(&self).run()
         );
     }
 
@@ -143,23 +147,23 @@ impl Service {
     }
 
     /// From now on nothing new is taken.
-    pub fn end(&self) {
+    pub fn begin_shutdown(&self) {
         self.drain();
         self.ending.cancel();
         self.under_way.close();
     }
 
     /// Until what was begun is done.
-    pub async fn ended(&self) {
+    pub async fn wait_for_tasks(&self) {
         self.under_way.wait().await;
     }
 
-    pub(crate) fn lane(&self) -> &Arc<Lane> {
-        &self.lane
+    pub(crate) fn engine(&self) -> &Arc<SessionEngine> {
+        &self.engine
     }
 
     pub(crate) fn clock(&self) -> &Clock {
-        self.lane.clock()
+        self.engine.clock()
     }
 
     /// The store for reads on behalf of callers.
@@ -195,7 +199,7 @@ impl Service {
     pub(crate) fn problem(&self, error: impl Into<guestlane::Error>) -> Problem {
         let error = error.into();
         let problem = Problem::of(&error, self.clock().now());
-        let about_the_request = matches!(&error, Error::Store(StoreError::Busy | StoreError::TooSlow(_)));
+        let about_the_request = matches!(&error, Error::Store(StoreError::Busy | StoreError::ReadTimeout(_)));
         if problem.code() != Code::StoreFailed.name() || about_the_request {
             return problem;
         }
@@ -204,34 +208,34 @@ impl Service {
             log_failure(&error, "the store failed; requests are answered 503");
         }
         let fix = "send it again after so many seconds, under the same idempotency key";
-        Problem::new(Code::StoreFailed, "the store failed", fix).after(1)
+        Problem::new(Code::StoreFailed, "the store failed", fix).retry_after(1)
     }
 
     pub(crate) fn queue(&self) -> Option<QueueId> {
         self.queue
     }
 
-    pub(crate) fn callers(&self) -> &Intake {
+    pub(crate) fn interactive_gate(&self) -> &AdmissionController {
         &self.callers
     }
 
-    pub(crate) fn rows(&self) -> &Intake {
+    pub(crate) fn batch_gate(&self) -> &AdmissionController {
         &self.rows
     }
 
-    pub(crate) fn keys(&self) -> Guard<Arc<ApiKeys>> {
+    pub(crate) fn keys(&self) -> Guard<Arc<ApiKeySet>> {
         self.keys.load()
     }
 
-    pub(crate) fn allowance(&self) -> &Allowance {
+    pub(crate) fn allowance(&self) -> &KeyRateLimiter {
         &self.allowance
     }
 
-    pub(crate) fn watched(&self) -> &watch::Sender<Arc<Watched>> {
+    pub(crate) fn snapshot(&self) -> &watch::Sender<Arc<Snapshot>> {
         &self.watched
     }
 
-    pub(crate) fn figures(&self) -> &Figures {
+    pub(crate) fn figures(&self) -> &RequestMetrics {
         &self.figures
     }
 
@@ -240,16 +244,16 @@ impl Service {
     }
 
     /// The audit log is checked by one at a time: it takes all of a processor.
-    pub(crate) fn checking(&self) -> &Arc<tokio::sync::Mutex<()>> {
+    pub(crate) fn audit_verify_lock(&self) -> &Arc<tokio::sync::Mutex<()>> {
         &self.checking
     }
 
-    pub(crate) fn ending(&self) -> &CancellationToken {
+    pub(crate) fn shutdown_token(&self) -> &CancellationToken {
         &self.ending
     }
 
     /// Sessions whose callers may have gone: they are finished none the less.
-    pub(crate) fn under_way(&self) -> &TaskTracker {
+    pub(crate) fn tasks(&self) -> &TaskTracker {
         &self.under_way
     }
 
@@ -267,14 +271,14 @@ impl Service {
     async fn look_at_platform(&self) {
         loop {
             self.clock().sleep(LOOK_AT_PLATFORM).await;
-            if self.lane.outage().is_some() {
-                self.lane.look_whether_it_is_back(self.queue.unwrap_or(QueueId(Uuid::nil()))).await;
+            if self.engine.platform_down_for().is_some() {
+                self.engine.probe_platform(self.queue.unwrap_or(QueueId(Uuid::nil()))).await;
             }
         }
     }
 
     async fn look_at_keys(&self) {
-        let mut changes = self.lane.store().changes();
+        let mut changes = self.engine.store().changes();
         loop {
             tokio::select! {
                 () = changes.next() => {}
@@ -282,14 +286,14 @@ impl Service {
             }
             // The age counts from the question: what was changed while it was answered may be missing.
             let asked_at = self.clock().monotonic();
-            match self.lane.store().api_keys().await {
-                Ok(keys) => self.keep_keys(ApiKeys::new(self.hash_key.clone(), keys), asked_at),
+            match self.engine.store().api_keys().await {
+                Ok(keys) => self.keep_keys(ApiKeySet::new(self.hash_key.clone(), keys), asked_at),
                 Err(error) => log_failure(&error, "API keys could not be read again; after 30 seconds every request is refused"),
             }
         }
     }
 
-    fn keep_keys(&self, keys: ApiKeys, asked_at: Timestamp) {
+    fn keep_keys(&self, keys: ApiKeySet, asked_at: Timestamp) {
         let unreadable = keys.unreadable();
         if unreadable > self.keys.load().unreadable() {
             warn!(unreadable, "API keys have rows that this version cannot read; they are refused");
@@ -319,7 +323,7 @@ impl Service {
             if new.is_empty() {
                 continue;
             }
-            match self.lane.store().used_api_keys(new).await {
+            match self.engine.store().touch_api_keys(new).await {
                 Ok(()) => written = used,
                 Err(error) => log_failure(&error, "when API keys were used could not be written; it is tried again"),
             }

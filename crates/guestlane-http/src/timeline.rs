@@ -1,26 +1,29 @@
 //! What happened to a session, put in order from what is kept of it: the ledger, its calls, its audit records, its events.
 
 use guestlane::{
-    Timestamp, ledger,
+    Timestamp,
     outbox::event_id,
-    store::{Delivery, DeliveryState, KeptCall, RecordFilter, Store, StoreError, StoredRecord},
+    session,
+    store::{CallRecord, Delivery, DeliveryState, RecordFilter, Store, StoreError, StoredRecord},
 };
 use serde::Deserialize;
 
 use crate::model::{Entry, EntryStatus, Session, Timeline};
 
 /// All that the store has of a session, in order.
-pub async fn timeline(store: &Store, session: &ledger::Session) -> Result<Timeline, StoreError> {
+pub async fn timeline(store: &Store, session: &session::SessionRecord) -> Result<Timeline, StoreError> {
     let calls = store.calls(session.id).await?;
     let records = store.records(RecordFilter { session: Some(session.id), guest: None, limit: 200 }).await?;
     let events = store.event(event_id(session.id.0)).await?;
     Ok(of(session, &calls, &records, &events))
 }
 
-fn of(session: &ledger::Session, calls: &[KeptCall], records: &[StoredRecord], events: &[Delivery]) -> Timeline {
+fn of(session: &session::SessionRecord, calls: &[CallRecord], records: &[StoredRecord], events: &[Delivery]) -> Timeline {
     let mut entries = vec![plain(session.admitted_at, "admitted", "Recorded", EntryStatus::Ok)];
     let last = calls.len().saturating_sub(1);
-    entries.extend(calls.iter().enumerate().map(|(at, call)| of_call(call, at < last || session.state == ledger::State::Open)));
+    entries.extend(
+        calls.iter().enumerate().map(|(at, call)| of_call(call, at < last || session.state == session::SessionState::Open)),
+    );
     entries.extend(records.iter().filter_map(of_record));
     if let Some(opened_at) = session.opened_at {
         entries.push(plain(opened_at, "opened", "Open", EntryStatus::Ok));
@@ -29,8 +32,8 @@ fn of(session: &ledger::Session, calls: &[KeptCall], records: &[StoredRecord], e
         && let Some(at) = entries.iter().map(|entry| entry.at).max()
     {
         let (title, status) = match session.state {
-            ledger::State::Failed => ("Refused", EntryStatus::Failed),
-            ledger::State::NeedsAttention => ("Needs attention", EntryStatus::Failed),
+            session::SessionState::Failed => ("Refused", EntryStatus::Failed),
+            session::SessionState::NeedsAttention => ("Needs attention", EntryStatus::Failed),
             _ => ("Goes on later", EntryStatus::Waiting),
         };
         let detail = Some(format!("{}: {}", failure.code, failure.message));
@@ -57,7 +60,7 @@ fn plain(at: Timestamp, kind: &'static str, title: impl Into<String>, status: En
     }
 }
 
-fn of_call(call: &KeptCall, something_followed: bool) -> Entry {
+fn of_call(call: &CallRecord, something_followed: bool) -> Entry {
     let answered = call.status.map(|status| format!("answered {status}"));
     let detail = match (&call.failure, answered) {
         (Some(failure), _) => Some(failure.clone()),
@@ -131,6 +134,6 @@ fn of_event(delivery: &Delivery) -> Entry {
     Entry {
         detail: Some(format!("receiver {}, {tries}{error}", delivery.event.receiver)),
         event_id: Some(delivery.event.id.clone()),
-        ..plain(delivery.settled_at.unwrap_or(delivery.created_at), "delivery", title, status)
+        ..plain(delivery.ended_at.unwrap_or(delivery.created_at), "delivery", title, status)
     }
 }

@@ -8,9 +8,9 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
-    answer::{self, Body, Refusal},
     fault::Fault,
-    world::{Incoming, World, lock},
+    response::{self, Body, Refusal},
+    simulation::{Incoming, Simulation, lock},
 };
 
 /// A hundred years.
@@ -39,7 +39,7 @@ struct Agent {
     disconnect: Option<Uuid>,
 }
 
-fn act(world: &World, agent: &Agent) -> Result<Response<Body>, Refusal> {
+fn act(world: &Simulation, agent: &Agent) -> Result<Response<Body>, Refusal> {
     let now = world.now();
     let mut organization = lock(&world.organization);
     match (&agent.say, agent.conversation_id, agent.disconnect) {
@@ -47,14 +47,14 @@ fn act(world: &World, agent: &Agent) -> Result<Response<Body>, Refusal> {
         (None, None, Some(conversation)) => organization.agent_leaves(conversation, now)?,
         _ => return Err(Refusal::bad_request("An agent says something in a conversationId, or disconnects one.")),
     }
-    Ok(answer::empty(StatusCode::NO_CONTENT))
+    Ok(response::empty(StatusCode::NO_CONTENT))
 }
 
-pub(crate) fn handle(world: &World, request: &Incoming) -> Response<Body> {
+pub(crate) fn handle(world: &Simulation, request: &Incoming) -> Response<Body> {
     let answer = match (&request.method, request.path.as_str()) {
-        (&Method::GET, "/_sim/state") => Ok(answer::json(StatusCode::OK, &world.state())),
-        (&Method::GET, "/_sim/journal") => Ok(answer::json(StatusCode::OK, &lock(&world.journal).entries())),
-        (&Method::GET, "/_sim/crm-events") => Ok(answer::json(StatusCode::OK, &lock(&world.crm).events())),
+        (&Method::GET, "/_sim/state") => Ok(response::json(StatusCode::OK, &world.state())),
+        (&Method::GET, "/_sim/journal") => Ok(response::json(StatusCode::OK, &lock(&world.journal).entries())),
+        (&Method::GET, "/_sim/crm-events") => Ok(response::json(StatusCode::OK, &lock(&world.crm).events())),
         (&Method::GET, "/_sim/faults") => Ok(faults(world)),
         (&Method::PUT, "/_sim/faults") => parse::<NewFaults>(request).and_then(|new| {
             let parsed: Result<Vec<Fault>, _> = new.faults.iter().map(|spec| spec.parse()).collect();
@@ -64,7 +64,7 @@ pub(crate) fn handle(world: &World, request: &Incoming) -> Response<Body> {
         (&Method::PUT, "/_sim/guest-keys") => register_keys(world, request),
         (&Method::DELETE, "/_sim/tokens") => {
             lock(&world.organization).sign_in.revoke_tokens();
-            Ok(answer::empty(StatusCode::NO_CONTENT))
+            Ok(response::empty(StatusCode::NO_CONTENT))
         }
         (&Method::POST, "/_sim/clock") => parse::<Advance>(request).and_then(|advance| {
             if advance.advance_seconds > MAX_ADVANCE {
@@ -72,7 +72,7 @@ pub(crate) fn handle(world: &World, request: &Incoming) -> Response<Body> {
                 return Err(Refusal::bad_request(message));
             }
             world.advance(Duration::from_secs(advance.advance_seconds));
-            Ok(answer::json(StatusCode::OK, &json!({"now": world.now()})))
+            Ok(response::json(StatusCode::OK, &json!({"now": world.now()})))
         }),
         (&Method::POST, "/_sim/agent") => parse::<Agent>(request).and_then(|agent| act(world, &agent)),
         _ => Err(Refusal::not_found()),
@@ -80,14 +80,14 @@ pub(crate) fn handle(world: &World, request: &Incoming) -> Response<Body> {
     answer.unwrap_or_else(|refusal| refusal.answer(Uuid::nil()))
 }
 
-fn faults(world: &World) -> Response<Body> {
+fn faults(world: &Simulation) -> Response<Body> {
     let (faults, seed) = world.faults();
     let specs: Vec<_> = faults.iter().map(Fault::to_string).collect();
-    answer::json(StatusCode::OK, &json!({"faults": specs, "seed": seed}))
+    response::json(StatusCode::OK, &json!({"faults": specs, "seed": seed}))
 }
 
 /// A JWK set takes the place of all keys; a PEM with `?kid=` adds one.
-fn register_keys(world: &World, request: &Incoming) -> Result<Response<Body>, Refusal> {
+fn register_keys(world: &Simulation, request: &Incoming) -> Result<Response<Body>, Refusal> {
     let keys = &mut lock(&world.organization).guest_keys;
     let registered = if request.body.starts_with(b"-----BEGIN") {
         let kid = request.query.as_deref().and_then(|query| query.strip_prefix("kid=")).unwrap_or_default();
@@ -99,7 +99,7 @@ fn register_keys(world: &World, request: &Incoming) -> Result<Response<Body>, Re
         keys.replace_by_jwks(&request.body)
     };
     let registered = registered.map_err(Refusal::bad_request)?;
-    Ok(answer::json(StatusCode::OK, &json!({"registered": registered})))
+    Ok(response::json(StatusCode::OK, &json!({"registered": registered})))
 }
 
 fn parse<T: serde::de::DeserializeOwned>(request: &Incoming) -> Result<T, Refusal> {

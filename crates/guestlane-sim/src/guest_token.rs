@@ -8,7 +8,7 @@ use http::StatusCode;
 use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation, jwk::JwkSet};
 use serde::Deserialize;
 
-use crate::answer::Refusal;
+use crate::response::Refusal;
 
 /// The public keys registered with the pretended organization. While there is none, signatures cannot be checked.
 #[derive(Debug, Default)]

@@ -14,21 +14,21 @@
 //! ```
 
 mod admin;
-mod answer;
-mod crm;
-mod effect;
+mod duplicates;
 mod fault;
+mod fault_injection;
 mod guest_token;
 mod journal;
-mod official;
 mod options;
 mod organization;
+mod public_api;
+mod rate_window;
+mod response;
 mod route;
 mod server;
-mod tally;
+mod simulation;
 mod tls;
-mod window;
-mod world;
+mod webhook_receiver;
 
 use std::{
     io,
@@ -37,7 +37,7 @@ use std::{
     time::Duration,
 };
 
-pub use crm::CrmCounts;
+pub use duplicates::{Duplicates, GuestCounts};
 pub use fault::{Fault, FaultKind, InvalidFault, When};
 pub use journal::Entry;
 pub use options::{
@@ -45,15 +45,15 @@ pub use options::{
     SCOPE_CONVERSATIONS, Tls, UnknownDeployment,
 };
 pub use route::Route;
-pub use tally::{Duplicates, GuestCounts};
-pub use world::State;
+pub use simulation::Snapshot;
+pub use webhook_receiver::CrmCounts;
 
-use world::{World, lock};
+use simulation::{Simulation, lock};
 
 /// A running simulator. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Simulator {
-    world: Arc<World>,
+    world: Arc<Simulation>,
     origin: String,
     ca_pem: Option<String>,
     serving: tokio::task::JoinHandle<()>,
@@ -80,7 +80,7 @@ impl Simulator {
         // Listening everywhere includes here, and here is where it is told to be.
         let address = if address.ip().is_unspecified() { (Ipv4Addr::LOCALHOST, address.port()).into() } else { address };
         let origin = format!("{}://{address}", if tls.is_some() { "https" } else { "http" });
-        let world = Arc::new(World::new(options, origin.clone()).map_err(StartError::Option)?);
+        let world = Arc::new(Simulation::new(options, origin.clone()).map_err(StartError::Option)?);
         let (acceptor, ca_pem) = tls.map(|tls| (tls.acceptor, tls.ca_pem)).unzip();
         let serving = tokio::spawn(server::serve(listener, acceptor, Arc::clone(&world)));
         Ok(Self { world, origin, ca_pem, serving })
@@ -102,7 +102,7 @@ impl Simulator {
     }
 
     /// What exists and what was asked.
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> Snapshot {
         self.world.state()
     }
 

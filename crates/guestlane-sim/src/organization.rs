@@ -5,19 +5,19 @@ use std::collections::{BTreeMap, HashMap};
 
 use aws_lc_rs::digest;
 use bytes::Bytes;
-use guestlane_genesys::{NewContact, NewConversation, Timestamp, guest::event::attribute_bytes};
+use guestlane_genesys::{CreateContactRequest, NewConversation, Timestamp, guest::event::attribute_bytes};
 use http::{HeaderMap, Response, StatusCode, header};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
-    answer::{self, Body, Refusal},
+    duplicates::DuplicateCounter,
     guest_token::GuestKeys,
-    official::{Desk, Directory, Guests, SignIn},
     options::{KEY_LIFE, MAX_ATTRIBUTES, Options},
+    public_api::{Contacts, Conversations, Guests, OAuthServer},
+    response::{self, Body, Refusal},
     route::Route,
-    tally::Tally,
 };
 
 /// All that the platform remembers.
@@ -27,11 +27,11 @@ pub(crate) struct Organization {
     /// Where everything is: `http://127.0.0.1:8970`.
     pub(crate) origin: String,
     pub(crate) guest_keys: GuestKeys,
-    pub(crate) sign_in: SignIn,
+    pub(crate) sign_in: OAuthServer,
     keys: HashMap<String, Remembered>,
-    pub(crate) tally: Tally,
-    pub(crate) directory: Directory,
-    pub(crate) desk: Desk,
+    pub(crate) tally: DuplicateCounter,
+    pub(crate) directory: Contacts,
+    pub(crate) desk: Conversations,
     pub(crate) guests: Guests,
     /// Of the surface `rest`, whose operation makes conversations that wait and that no other
     /// operation knows.
@@ -55,11 +55,11 @@ impl Organization {
             options,
             origin,
             guest_keys: GuestKeys::default(),
-            sign_in: SignIn::default(),
+            sign_in: OAuthServer::default(),
             keys: HashMap::new(),
-            tally: Tally::default(),
-            directory: Directory::default(),
-            desk: Desk::default(),
+            tally: DuplicateCounter::default(),
+            directory: Contacts::default(),
+            desk: Conversations::default(),
             guests: Guests::default(),
             waiting: BTreeMap::new(),
             next_id: 0,
@@ -120,17 +120,17 @@ impl Organization {
                 let message = "The Idempotency-Key was used for another request.";
                 return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency.key.reused", message));
             }
-            return Ok(answer::bytes(StatusCode::OK, "application/json", known.body.clone()));
+            return Ok(response::bytes(StatusCode::OK, "application/json", known.body.clone()));
         }
         let made = Bytes::from(create(self, body, now)?.to_string());
         self.keys.insert(key.to_owned(), Remembered { request, body: made.clone(), at: now });
-        Ok(answer::bytes(StatusCode::OK, "application/json", made))
+        Ok(response::bytes(StatusCode::OK, "application/json", made))
     }
 
     fn create_contact(&mut self, body: &[u8], now: Timestamp) -> Result<serde_json::Value, Refusal> {
-        let new: NewContact<'_> = parse(body)?;
+        let new: CreateContactRequest<'_> = parse(body)?;
         let guest_id = new.external_contact_id.as_ref();
-        if new.kind != NewContact::TYPE {
+        if new.kind != CreateContactRequest::TYPE {
             return Err(Refusal::bad_request("type is not webchat."));
         }
         if guest_id.is_empty() || new.address != guestlane_genesys::guest_address(guest_id) {

@@ -6,7 +6,7 @@ use http::Method;
 
 /// Where a request wants to go.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Door {
+pub(crate) enum RouteMatch {
     /// A route of the platform or of the CRM: what is asked, and what stands in the place of ids.
     Route(Op, Vec<String>),
     /// Under `/_sim/`.
@@ -101,7 +101,7 @@ routes! {
 
 impl Route {
     /// The routes of the surface `rest`: the first ones.
-    pub const BRIEF: [Self; 5] = [Self::Token, Self::Queue, Self::Contact, Self::Conversation, Self::Crm];
+    pub const GATEWAY: [Self; 5] = [Self::Token, Self::Queue, Self::Contact, Self::Conversation, Self::Crm];
 
     /// The route of a frame with this action.
     pub(crate) fn of_action(action: &str) -> Self {
@@ -203,19 +203,19 @@ impl Op {
     }
 }
 
-pub(crate) fn door(method: &Method, path: &str) -> Door {
+pub(crate) fn door(method: &Method, path: &str) -> RouteMatch {
     if path.starts_with("/_sim/") {
-        return Door::Admin;
+        return RouteMatch::Admin;
     }
-    let Some((pattern, ids)) = DOORS.iter().find_map(|(_, _, pattern)| Some((pattern, fits(pattern, path)?))) else {
-        return Door::Unknown;
+    let Some((pattern, ids)) = DOORS.iter().find_map(|(_, _, pattern)| Some((pattern, matches(pattern, path)?))) else {
+        return RouteMatch::Unknown;
     };
     let op = DOORS.iter().find(|(_, wanted, other)| other == pattern && *wanted == method.as_str());
-    op.map_or(Door::WrongMethod, |(op, _, _)| Door::Route(*op, ids))
+    op.map_or(RouteMatch::WrongMethod, |(op, _, _)| RouteMatch::Route(*op, ids))
 }
 
 /// What stands in the place of each `{}`, if the path is of this pattern.
-fn fits(pattern: &str, path: &str) -> Option<Vec<String>> {
+fn matches(pattern: &str, path: &str) -> Option<Vec<String>> {
     let (mut wanted, mut given) = (pattern.split('/'), path.split('/'));
     let mut ids = Vec::new();
     loop {

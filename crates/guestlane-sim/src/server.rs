@@ -26,14 +26,14 @@ use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
 use crate::{
-    answer::Body,
-    effect::{Ending, GARBAGE},
-    official::guest::{
+    fault_injection::{Disconnect, GARBAGE},
+    public_api::guest::{
         socket::{self, Wire},
         upgrade::Agreed,
     },
+    response::Body,
+    simulation::{Incoming, Simulation, lock},
     tls::HTTP_2,
-    world::{Incoming, World, lock},
 };
 
 /// The longest request that is read; more is a 413 (docs/platform.md#errors).
@@ -46,7 +46,7 @@ const MAX_FILE: usize = 16 * 1024 * 1024;
 const MAX_STREAMS: u32 = 128;
 
 /// Serves until it is dropped.
-pub(crate) async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, world: Arc<World>) {
+pub(crate) async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, world: Arc<Simulation>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -67,7 +67,7 @@ pub(crate) async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, world
     }
 }
 
-async fn begin(stream: TcpStream, tls: Option<TlsAcceptor>, world: Arc<World>) {
+async fn begin(stream: TcpStream, tls: Option<TlsAcceptor>, world: Arc<Simulation>) {
     let Some(tls) = tls else { return serve_connection(stream, world).await };
     match tls.accept(stream).await {
         Ok(stream) if stream.get_ref().1.alpn_protocol() == Some(HTTP_2) => serve_http2(stream, world).await,
@@ -76,7 +76,7 @@ async fn begin(stream: TcpStream, tls: Option<TlsAcceptor>, world: Arc<World>) {
     }
 }
 
-async fn serve_connection<S: Wire>(stream: S, world: Arc<World>) {
+async fn serve_connection<S: Wire>(stream: S, world: Arc<Simulation>) {
     let (ending, agreed) = (Mutex::new(None), AtomicBool::new(false));
     let service = service_fn(|request| {
         Box::pin(async {
@@ -94,14 +94,14 @@ async fn serve_connection<S: Wire>(stream: S, world: Arc<World>) {
     let mut stream = parts.io.into_inner();
     let ending = lock(&ending).take();
     match (served, ending) {
-        (_, Some(Ending::Reset)) => {
+        (_, Some(Disconnect::Reset)) => {
             let _ = stream.tcp().set_zero_linger();
         }
-        (_, Some(Ending::Garbage)) => {
+        (_, Some(Disconnect::Garbage)) => {
             let _ = stream.write_all(GARBAGE).await;
             let _ = stream.flush().await;
         }
-        (_, Some(Ending::Closed)) => {}
+        (_, Some(Disconnect::Closed)) => {}
         (Ok(()), None) if agreed.load(Ordering::Relaxed) => {
             socket::serve(stream, parts.read_buf.to_vec(), Arc::clone(&world)).await;
         }
@@ -113,7 +113,7 @@ async fn serve_connection<S: Wire>(stream: S, world: Arc<World>) {
 }
 
 /// Of the connection's other requests none shall suffer: whatever [`Ending`] is wanted, hyper resets this request's stream.
-async fn serve_http2<S: Wire>(stream: S, world: Arc<World>) {
+async fn serve_http2<S: Wire>(stream: S, world: Arc<Simulation>) {
     let service = service_fn(move |request| {
         let world = Arc::clone(&world);
         async move { answer(&world, request).await }
@@ -125,7 +125,7 @@ async fn serve_http2<S: Wire>(stream: S, world: Arc<World>) {
     }
 }
 
-async fn answer(world: &World, request: Request<body::Incoming>) -> Result<Response<Body>, Ending> {
+async fn answer(world: &Simulation, request: Request<body::Incoming>) -> Result<Response<Body>, Disconnect> {
     let (head, body) = request.into_parts();
     let max = if head.uri.path().starts_with("/_upload/") { MAX_FILE } else { MAX_REQUEST };
     let body = match Limited::new(body, max).collect().await {

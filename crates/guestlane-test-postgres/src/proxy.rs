@@ -21,13 +21,13 @@ pub struct Proxy {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Network {
-    way: Way,
+    way: Direction,
     /// How often all connections were broken.
     breaks: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum Direction {
     Open,
     /// Nobody gets through.
     Cut,
@@ -40,12 +40,12 @@ impl Proxy {
     pub async fn to(server: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (network, _) = watch::channel(Network { way: Way::Open, breaks: 0 });
+        let (network, _) = watch::channel(Network { way: Direction::Open, breaks: 0 });
         let (changes, round_trips) = (network.clone(), Arc::<AtomicU64>::default());
         let counted = Arc::clone(&round_trips);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                if changes.borrow().way != Way::Cut {
+                if changes.borrow().way != Direction::Cut {
                     tokio::spawn(forward(client, server, changes.subscribe(), Arc::clone(&counted)));
                 }
             }
@@ -69,25 +69,25 @@ impl Proxy {
     }
 
     /// Breaks all, and lets none through until [`mend`](Self::mend).
-    pub fn cut(&self) {
-        self.network.send_modify(|network| *network = Network { way: Way::Cut, breaks: network.breaks + 1 });
+    pub fn disconnect(&self) {
+        self.network.send_modify(|network| *network = Network { way: Direction::Cut, breaks: network.breaks + 1 });
     }
 
     /// Lets nothing through until [`mend`](Self::mend), and breaks nothing: nobody knows what became of what was sent.
-    pub fn silence(&self) {
-        self.network.send_modify(|network| network.way = Way::Silent);
+    pub fn blackhole(&self) {
+        self.network.send_modify(|network| network.way = Direction::Silent);
     }
 
     /// From now on all is let through.
-    pub fn mend(&self) {
-        self.network.send_modify(|network| network.way = Way::Open);
+    pub fn restore(&self) {
+        self.network.send_modify(|network| network.way = Direction::Open);
     }
 }
 
 async fn forward(mut client: TcpStream, server: u16, mut network: watch::Receiver<Network>, round_trips: Arc<AtomicU64>) {
     let breaks = network.borrow_and_update().breaks;
     if network
-        .wait_for(|network| network.way == Way::Open || network.breaks != breaks)
+        .wait_for(|network| network.way == Direction::Open || network.breaks != breaks)
         .await
         .is_ok_and(|now| now.breaks != breaks)
     {
@@ -104,7 +104,7 @@ async fn forward(mut client: TcpStream, server: u16, mut network: watch::Receive
         if now.breaks != breaks {
             return;
         }
-        let open = now.way == Way::Open;
+        let open = now.way == Direction::Open;
         tokio::select! {
             read = from_client.read(&mut asked), if open => {
                 let Some(read @ 1..) = read.ok() else { return };

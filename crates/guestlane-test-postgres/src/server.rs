@@ -72,7 +72,7 @@ impl Server {
     }
 
     /// Ends it as a machine that loses its power: nothing is put in order.
-    pub fn die(&self) {
+    pub fn kill(&self) {
         kill(Pid::from_raw(self.pid().try_into().unwrap()), Signal::SIGQUIT).unwrap();
         self.stop();
     }

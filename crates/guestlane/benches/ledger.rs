@@ -20,12 +20,12 @@ use std::{
 
 use futures_util::{StreamExt, stream};
 use guestlane::{
-    Clock, ErrorCounts, Places, State, Timestamp,
-    audit::{Entry, Frontier, Status, leaf_hash},
-    ledger::{self, Way},
-    outbox::{Event, Settlement},
-    request::{Attributes, IdempotencyKey, Person, SessionRequest},
-    store::{Admission, DeliveryState, Pruned, RecordFilter, SessionFilter, Store, Transition},
+    Clock, ErrorCounts, StorageConfig, Timestamp, Workspace,
+    audit::{AuditRecord, Frontier, Status, leaf_hash},
+    outbox::{DeliveryOutcome, Event},
+    request::{Attributes, ContactDetails, IdempotencyKey, SessionRequest},
+    session::{self, SurfaceBinding},
+    store::{BeginOutcome, CommitRequest, DeliveryState, Pruned, RecordFilter, SessionFilter, Store},
     token::TokenIdentity,
 };
 use rusqlite::{Connection, params};
@@ -88,10 +88,10 @@ fn database(directory: &Path) -> PathBuf {
     directory.join("guestlane.db")
 }
 
-async fn open(directory: &Path) -> State {
-    let mut places = Places::in_directory(directory);
+async fn open(directory: &Path) -> Workspace {
+    let mut places = StorageConfig::in_directory(directory);
     places.audit.rotate_at = Some(ROTATE_AT);
-    State::open(&places, &Clock::system()).await.unwrap()
+    Workspace::open(&places, &Clock::system()).await.unwrap()
 }
 
 fn sessions_in(directory: &Path) -> u64 {
@@ -119,18 +119,20 @@ async fn write(store: &Store, asked: Instant) -> Writes {
     let now = clock.now();
     let request = SessionRequest {
         guest: Uuid::new_v4().to_string().parse().unwrap(),
-        person: Person::default(),
+        contact_details: ContactDetails::default(),
         queue: "5e0c0000-0000-4000-8000-000000000001".parse().unwrap(),
         attributes: Attributes::from_pairs([("source", "web-portal"), ("tier", "premium")]).unwrap(),
         key: IdempotencyKey::generate(),
     };
     let rates = ErrorCounts::default();
     let token = TokenIdentity::new("webchat-guest-key-v1", now);
-    let Admission::Drive(session) = store.admit(request, Way::Rest.into(), token, rates, now).await.unwrap().value else {
+    let BeginOutcome::Acquired(session) =
+        store.begin(request, SurfaceBinding::Rest.into(), token, rates, now).await.unwrap().value
+    else {
         panic!("a fresh key is taken")
     };
     let admit = asked.elapsed();
-    let step = |before: &ledger::Session, after, audit, events| Transition {
+    let step = |before: &session::SessionRecord, after, audit, events| CommitRequest {
         before: before.clone(),
         after,
         audit,
@@ -139,14 +141,14 @@ async fn write(store: &Store, asked: Instant) -> Writes {
         calls: Vec::new(),
     };
     let after = session.clone().contact_created(Some(Uuid::new_v4().into()), 1, clock.now()).unwrap();
-    let session = store.advance(step(&session, after, None, Vec::new())).await.unwrap().value.session;
-    let after = session.clone().opened(Uuid::new_v4().into(), 1, now, clock.now()).unwrap();
-    let record = Entry::of(&after, Status::Success, rates, clock.now());
+    let session = store.commit_transition(step(&session, after, None, Vec::new())).await.unwrap().value.session;
+    let after = session.clone().completed(Uuid::new_v4().into(), 1, now, clock.now()).unwrap();
+    let record = AuditRecord::for_session(&after, Status::Success, rates, clock.now());
     let event = Event::session_created(&after, 1, clock.now());
-    let advanced = store.advance(step(&session, after, Some(record), vec![event])).await.unwrap().value;
+    let advanced = store.commit_transition(step(&session, after, Some(record), vec![event])).await.unwrap().value;
     let whole = asked.elapsed(); // here the caller is answered
     for event in advanced.first {
-        store.settle_event(event, Settlement::Delivered, clock.now()).await.unwrap();
+        store.record_delivery(event, DeliveryOutcome::Delivered, clock.now()).await.unwrap();
     }
     Writes { admit, whole }
 }
@@ -204,7 +206,7 @@ fn fill(path: &Path, sessions: u64) {
         })
         .unwrap();
     let lines: Vec<String> = {
-        let mut select = connection.prepare("SELECT line FROM audit_entry WHERE session_id IS NOT NULL ORDER BY idx").unwrap();
+        let mut select = connection.prepare("SELECT line FROM audit_record WHERE session_id IS NOT NULL ORDER BY idx").unwrap();
         select.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
     };
     let body: String = connection.query_row("SELECT body FROM outbox", [], |row| row.get(0)).unwrap();
@@ -226,7 +228,7 @@ fn fill(path: &Path, sessions: u64) {
                 ("contact_id", "?6"),
                 ("conversation_id", "?7"),
                 ("admitted_at", "?5"),
-                ("step_since", "?5"),
+                ("step_started_at", "?5"),
                 ("due_at", "?5"),
                 ("opened_at", "iif(?8 = 'open', ?5, NULL)"),
                 ("latency_us", "iif(?8 = 'open', ?9, NULL)"),
@@ -248,7 +250,7 @@ fn fill(path: &Path, sessions: u64) {
                 ("state", "?5"),
                 ("created_at", "?6"),
                 ("due_at", "?6"),
-                ("settled_at", "?6"),
+                ("ended_at", "?6"),
             ]
         )
     );
@@ -259,7 +261,7 @@ fn fill(path: &Path, sessions: u64) {
             let mut session = transaction.prepare(&session_sql).unwrap();
             let mut event = transaction.prepare(&event_sql).unwrap();
             let mut record =
-                transaction.prepare("INSERT INTO audit_entry (log, idx, session_id, line) VALUES (?1, ?2, ?3, ?4)").unwrap();
+                transaction.prepare("INSERT INTO audit_record (log, idx, session_id, line) VALUES (?1, ?2, ?3, ?4)").unwrap();
             for number in done..sessions.min(done + 50_000) {
                 at = at + APART;
                 let (names, micros) = (Names::fresh(at), at.unix_micros());
@@ -346,7 +348,7 @@ fn sizes(path: &Path, sessions: u64) {
     }
     let size = fs::metadata(path).unwrap().len();
     println!("| the whole file | {:.1} | {:.0} |", size as f64 / 1e6, size as f64 / sessions as f64);
-    let lines = "SELECT CAST(2 * avg(length(line) + 1 + 32) AS INTEGER) FROM (SELECT line FROM audit_entry LIMIT 1000)";
+    let lines = "SELECT CAST(2 * avg(length(line) + 1 + 32) AS INTEGER) FROM (SELECT line FROM audit_record LIMIT 1000)";
     let lines: u64 = connection.query_row(lines, [], |row| row.get(0)).unwrap();
     println!("| besides, `session-audit*.jsonl*` | {:.1} | {lines} |", (lines * sessions) as f64 / 1e6);
 }
@@ -363,11 +365,11 @@ async fn look(store: &Store, path: &Path) {
     let (keys, guest, id) = samples(path);
     let now = Clock::system().now();
     timed("`recover`: how many are unfinished", store.unfinished()).await.unwrap();
-    timed("`recover`: taking up", store.take_up(32, now)).await.unwrap();
+    timed("`recover`: taking up", store.claim_due(32, now)).await.unwrap();
     let mut took = Vec::new();
     for key in keys {
         let started = Instant::now();
-        assert!(store.peek(key).await.unwrap().is_some());
+        assert!(store.find_by_key(key).await.unwrap().is_some());
         took.push(started.elapsed());
     }
     took.sort();
@@ -377,17 +379,17 @@ async fn look(store: &Store, path: &Path) {
         |guest: Option<String>, state| store.sessions(SessionFilter { guest, state, limit: 50, ..SessionFilter::default() });
     timed("`sessions list`", sessions(None, None)).await.unwrap();
     timed("`sessions list --guest`", sessions(Some(guest.clone()), None)).await.unwrap();
-    timed("`sessions list --state parked` (none)", sessions(None, Some(ledger::State::Parked))).await.unwrap();
-    timed("`sessions list --state failed`", sessions(None, Some(ledger::State::Failed))).await.unwrap();
-    timed("`sessions list --state needs_attention`", sessions(None, Some(ledger::State::NeedsAttention))).await.unwrap();
+    timed("`sessions list --state parked` (none)", sessions(None, Some(session::SessionState::Parked))).await.unwrap();
+    timed("`sessions list --state failed`", sessions(None, Some(session::SessionState::Failed))).await.unwrap();
+    timed("`sessions list --state needs_attention`", sessions(None, Some(session::SessionState::NeedsAttention))).await.unwrap();
     timed("`outbox list`", store.events(None, None, 50)).await.unwrap();
     timed("`outbox list --state dead`", store.events(Some(DeliveryState::Dead), None, 50)).await.unwrap();
     timed("how many events wait", store.pending_events()).await.unwrap();
-    let of_session = RecordFilter { session: Some(ledger::SessionId(id)), guest: None, limit: 50 };
+    let of_session = RecordFilter { session: Some(session::SessionId(id)), guest: None, limit: 50 };
     timed("`audit show --session`", store.records(of_session)).await.unwrap();
     let of_guest = RecordFilter { session: None, guest: Some(guest.parse().unwrap()), limit: 50 };
     timed("`audit show --guest`", store.records(of_guest)).await.unwrap();
-    timed("`metrics`", store.summary()).await.unwrap();
+    timed("`stats`", store.summary()).await.unwrap();
 }
 
 fn samples(path: &Path) -> (Vec<IdempotencyKey>, String, Uuid) {

@@ -7,13 +7,13 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use guestlane::{
     Timestamp,
     request::{Attributes, GuestId},
-    token::{self, Keyring, MasterKey, StoredKey, TokenIdentity},
+    token::{self, Keyring, MasterKey, SealedSigningKey, TokenIdentity},
 };
 
 fn tokens(criterion: &mut Criterion) {
     let now = Timestamp::from_unix_micros(1_795_361_029_000_000);
     let master = MasterKey::parse(&"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".to_owned().into(), "bench").unwrap();
-    let keyring = Keyring::open(&master, vec![StoredKey::first(&master, now).unwrap()]).unwrap();
+    let keyring = Keyring::open(&master, vec![SealedSigningKey::first(&master, now).unwrap()]).unwrap();
     let guest: GuestId = "user-8842-xyz".parse().unwrap();
     let attributes = Attributes::from_pairs([("source", "web-portal"), ("tier", "premium")]).unwrap();
     let identity = TokenIdentity::new(keyring.active(now).kid(), now);

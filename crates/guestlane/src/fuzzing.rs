@@ -9,7 +9,7 @@ use crate::{
     audit::{Checkpoint, NoteSigner, VerifierKey, continued_by, proof::SessionProof, verify},
     config::{SETTINGS, Settings},
     store::Database,
-    token::{Keyring, MasterKey, StoredKey, TokenError, decode},
+    token::{Keyring, MasterKey, SealedSigningKey, TokenError, decode},
 };
 
 /// A settings file.
@@ -31,7 +31,7 @@ pub fn environment(text: &str) {
 }
 
 fn read_all(settings: &Settings) {
-    let _ = (settings.lane(true), settings.crm(), settings.service(), settings.traces(), settings.places());
+    let _ = (settings.engine(true), settings.crm(), settings.service(), settings.traces(), settings.places());
     let _ = (settings.quota(), settings.key_schedule(), settings.surface(), settings.default_queue());
     SETTINGS.iter().for_each(|setting| drop(settings.shown(setting)));
 }
@@ -63,7 +63,7 @@ pub fn token(text: &str) {
     let now = Timestamp::from_unix_micros(1_795_361_100_000_000);
     let ring = RING.get_or_init(|| {
         let master = MasterKey::parse(&SecretString::from("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="), "fuzz").ok()?;
-        Keyring::open(&master, vec![StoredKey::first(&master, now).ok()?]).ok()
+        Keyring::open(&master, vec![SealedSigningKey::first(&master, now).ok()?]).ok()
     });
     let Some(ring) = ring else { return };
     let verified: Result<_, TokenError> = crate::token::verify(ring, text, now);

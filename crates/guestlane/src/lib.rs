@@ -12,10 +12,10 @@
 //!
 //! ```no_run
 //! # async fn example(config: guestlane::LaneConfig) -> Result<(), Box<dyn std::error::Error>> {
-//! use guestlane::{Clock, Lane, request::{Attributes, IdempotencyKey, Person, SessionRequest}};
+//! use guestlane::{Clock, SessionEngine, request::{Attributes, IdempotencyKey, Person, SessionRequest}};
 //!
-//! let lane = Lane::open(config, Clock::system()).await?;
-//! let opened = lane
+//! let engine = SessionEngine::open(config, Clock::system()).await?;
+//! let opened = engine
 //!     .create(SessionRequest {
 //!         guest: "user-8842-xyz".parse()?,
 //!         person: Person::default(),
@@ -28,47 +28,47 @@
 //! # Ok(()) }
 //! ```
 
+pub mod admission_control;
 pub mod api_key;
 pub mod audit;
+pub mod batch_worker;
 pub mod config;
-mod disk;
 pub mod doctor;
+mod durable_fs;
+mod engine;
 pub mod error;
+mod executor;
+mod failure;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod input;
-pub mod intake;
-mod lane;
-pub mod ledger;
+mod key_rotation;
 mod master_key_rotation;
 mod metrics;
-mod orchestrator;
-mod organization;
 pub mod outbox;
 mod reload;
 pub mod request;
 mod retention;
-mod rotation;
-mod settle;
-mod state;
+pub mod session;
 mod steps;
 pub mod store;
 pub mod surface;
+mod tenant_binding;
 pub mod token;
-pub mod work;
+mod workspace;
 
+pub use engine::{EngineConfig, SessionEngine, WebhookConfig};
 pub use error::Error;
+pub use executor::CreatedSession;
 pub use guestlane_genesys::{
-    Attempt, BaseUrl, CallStats, ClientUse, Clock, Counted, Credentials, ErrorCounts, Histogram, Hosts, ManualClock, OAuthClient,
-    Patience, Priority, Rate, ReferenceClock, RetryPolicy, Seam, Seams, SignIn, Timed, Timestamp, TraceParent, Trail, Trust,
-    guest::frame::SessionToken, trace,
+    Attempt, AttemptLog, BaseUrl, CallPolicy, ClientMetrics, ClientUsage, Clock, Credentials, Endpoints, ErrorCounts, FailPoint,
+    FailPoints, Histogram, HistogramSnapshot, LatencySample, ManualClock, OAuthClient, Priority, Rate, ReferenceClock,
+    RetryPolicy, Timestamp, TlsRoots, TokenRequestAuth, TraceParent, guest::frame::SessionToken, trace_context,
 };
-pub use lane::{CrmSettings, Lane, LaneConfig};
 pub use master_key_rotation::{
     Resealed, reseal_by_given_keys, rotate_master_key, would_reseal_by_given_keys, would_rotate_master_key,
 };
-pub use metrics::{Figures, Problem};
-pub use orchestrator::Opened;
+pub use metrics::{FailureCount, SessionMetrics};
 pub use reload::Reloaded;
-pub use retention::SHORTEST_RETENTION;
-pub use state::{Places, State};
+pub use retention::MIN_RETENTION;
+pub use workspace::{StorageConfig, Workspace};

@@ -9,17 +9,17 @@ use std::{
     time::Duration,
 };
 
-use guestlane_genesys::{Clock, Seam};
+use guestlane_genesys::{Clock, FailPoint};
 use serde::Serialize;
 
 use crate::{
     audit::ChangeAction,
+    engine::SessionEngine,
     error::Error,
-    lane::Lane,
-    request::Invalid,
-    state::{GUEST_SESSION, Places, State, count_seals},
+    request::ValidationError,
     store::{Replacement, Sealed, SealedPlace, Store},
     token::{MasterKey, MasterKeyError, signing_key_name},
+    workspace::{GUEST_SESSION, StorageConfig, Workspace, count_seals},
 };
 
 /// How many sessions are re-sealed in one transaction.
@@ -58,7 +58,7 @@ impl AddAssign for Resealed {
     }
 }
 
-impl State {
+impl Workspace {
     /// Seals again what the current master key does not open, until a whole pass has found nothing: afterwards the current key alone
     /// opens everything, and the previous one can be removed.
     ///
@@ -131,7 +131,7 @@ impl State {
             Resealed { signing_keys: keys.min(replaced), secrets: replaced.saturating_sub(keys), ..Resealed::default() }
         };
         count_seals(&self.store, &self.master).await;
-        self.store.seams.pass(Seam::ChunkResealed).await;
+        self.store.fail_points.hit(FailPoint::ChunkResealed).await;
         Ok(())
     }
 }
@@ -191,15 +191,15 @@ fn seal_again(master: &MasterKey, value: Sealed) -> Result<Replacement, MasterKe
 /// # Errors
 /// Where another process uses the key's file or the store's, nothing is changed. Later errors leave both keys in their files, and the
 /// same call goes on from there.
-pub async fn rotate_master_key(places: &Places, clock: &Clock) -> Result<Resealed, Error> {
+pub async fn rotate_master_key(places: &StorageConfig, clock: &Clock) -> Result<Resealed, Error> {
     expect_key_in_file(places)?;
     let path = &places.master_key_file;
     let _alone = MasterKey::lock_alone(path)?;
     Store::expect_unused(&places.database)?;
-    let store = Store::open(&places.database, &places.home, clock, &places.seams).await?;
+    let store = Store::open(&places.database, &places.home, clock, &places.fail_points).await?;
     // A key that does not open the store must not be replaced: it is another store's.
-    let mut state = State::with_key(places, clock, store, MasterKey::from_locked_file(path)?, false).await?;
-    MasterKey::replace_in_file(path, &places.seams)?;
+    let mut state = Workspace::with_key(places, clock, store, MasterKey::from_locked_file(path)?, false).await?;
+    MasterKey::replace_in_file(path, &places.fail_points)?;
     state.master = Arc::new(MasterKey::from_locked_file(path)?);
     let resealed = state.reseal().await?;
     MasterKey::delete_previous(path)?;
@@ -210,15 +210,15 @@ pub async fn rotate_master_key(places: &Places, clock: &Clock) -> Result<Reseale
 ///
 /// # Errors
 /// Where the master key is in no file, or there is no store.
-pub async fn would_rotate_master_key(places: &Places, clock: &Clock) -> Result<Resealed, Error> {
+pub async fn would_rotate_master_key(places: &StorageConfig, clock: &Clock) -> Result<Resealed, Error> {
     expect_key_in_file(places)?;
-    State::look(places, clock).await?.count_sealed(|_, _| true).await
+    Workspace::open_read_only(places, clock).await?.count_sealed(|_, _| true).await
 }
 
-fn expect_key_in_file(places: &Places) -> Result<(), Error> {
+fn expect_key_in_file(places: &StorageConfig) -> Result<(), Error> {
     if places.master_key.is_some() {
         let fix = "rotate it in the four steps of docs/tokens.md, of which `guestlane master-key reseal` is the third";
-        return Err(Invalid::new("GUESTLANE_MASTER_KEY", "is set, so that the master key is in no file", fix).into());
+        return Err(ValidationError::new("GUESTLANE_MASTER_KEY", "is set, so that the master key is in no file", fix).into());
     }
     places.expect_store()?;
     let path = &places.master_key_file;
@@ -230,33 +230,36 @@ fn expect_key_in_file(places: &Places) -> Result<(), Error> {
 ///
 /// # Errors
 /// See [`State::reseal`]; and where the two keys are not given.
-pub async fn reseal_by_given_keys(places: &Places, clock: &Clock) -> Result<Resealed, Error> {
+pub async fn reseal_by_given_keys(places: &StorageConfig, clock: &Clock) -> Result<Resealed, Error> {
     expect_given_keys(places)?;
-    State::look(places, clock).await?.reseal().await
+    Workspace::open_read_only(places, clock).await?.reseal().await
 }
 
 /// How many values [`reseal_by_given_keys`] would seal again. Nothing is changed.
 ///
 /// # Errors
 /// Where the two keys are not given, or there is no store.
-pub async fn would_reseal_by_given_keys(places: &Places, clock: &Clock) -> Result<Resealed, Error> {
+pub async fn would_reseal_by_given_keys(places: &StorageConfig, clock: &Clock) -> Result<Resealed, Error> {
     expect_given_keys(places)?;
-    State::look(places, clock).await?.count_sealed(|master, value| !master.is_current(&name(&value.place), &value.bytes)).await
+    Workspace::open_read_only(places, clock)
+        .await?
+        .count_sealed(|master, value| !master.is_current(&name(&value.place), &value.bytes))
+        .await
 }
 
-fn expect_given_keys(places: &Places) -> Result<(), Error> {
+fn expect_given_keys(places: &StorageConfig) -> Result<(), Error> {
     if places.master_key.is_none() {
         let fix = "rotate a key in a file by `guestlane master-key rotate`";
-        return Err(Invalid::new("GUESTLANE_MASTER_KEY", "is not set, so that the master key is in a file", fix).into());
+        return Err(ValidationError::new("GUESTLANE_MASTER_KEY", "is not set, so that the master key is in a file", fix).into());
     }
     if places.master_key_previous.is_none() {
         let fix = "set it to the key that is replaced, on every node, and run the same command again";
-        return Err(Invalid::new("GUESTLANE_MASTER_KEY_PREVIOUS", "is not set", fix).into());
+        return Err(ValidationError::new("GUESTLANE_MASTER_KEY_PREVIOUS", "is not set", fix).into());
     }
     Ok(())
 }
 
-impl Lane {
+impl SessionEngine {
     /// How many values were sealed under the current master key, by all processes that used this store: as far as the others have
     /// written it down, at most a minute ago. One key may seal [`MasterKey::MAX_SEALS`].
     pub fn master_key_seals(&self) -> u64 {

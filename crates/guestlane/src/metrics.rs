@@ -7,11 +7,11 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use guestlane_genesys::{CallStats, Counted, ErrorCounts, Histogram, Timestamp};
+use guestlane_genesys::{ClientMetrics, ErrorCounts, Histogram, HistogramSnapshot, Timestamp};
 
 use crate::{
-    error::{Advice, Code, Error},
-    ledger::Session,
+    error::{Code, Diagnosis, Error},
+    session::SessionRecord,
 };
 
 /// Upper bounds of what a session takes, in seconds: a fifth more each time, from a millisecond to two minutes.
@@ -23,30 +23,30 @@ const SESSION_BOUNDS: &[f64] = &[
 
 /// What sessions came to in this process.
 #[derive(Debug)]
-pub struct Figures {
+pub struct SessionMetrics {
     latency: Histogram,
-    problems: Mutex<BTreeMap<Code, Problem>>,
+    problems: Mutex<BTreeMap<Code, FailureCount>>,
 }
 
 /// A kind of failure that came up.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
+pub struct FailureCount {
     /// How often.
     pub count: u64,
     /// The last time.
     pub last_at: Timestamp,
     /// Cause and fix, as they were the last time.
-    pub advice: Advice,
+    pub advice: Diagnosis,
 }
 
-impl Default for Figures {
+impl Default for SessionMetrics {
     fn default() -> Self {
         Self { latency: Histogram::new(SESSION_BOUNDS), problems: Mutex::default() }
     }
 }
 
-impl Figures {
-    pub(crate) fn opened(&self, session: &Session) {
+impl SessionMetrics {
+    pub(crate) fn opened(&self, session: &SessionRecord) {
         self.latency.observe(session.latency.unwrap_or_default());
     }
 
@@ -55,30 +55,30 @@ impl Figures {
         let advice = error.advice().for_others();
         let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
         let count = problems.get(&advice.code).map_or(0, |problem| problem.count) + 1;
-        problems.insert(advice.code, Problem { count, last_at: now, advice });
+        problems.insert(advice.code, FailureCount { count, last_at: now, advice });
     }
 
     /// How long sessions took that were opened (requirement R13, docs/requirements.md).
-    pub fn latency(&self) -> Counted {
-        self.latency.counted()
+    pub fn latency(&self) -> HistogramSnapshot {
+        self.latency.snapshot()
     }
 
     /// Failures by kind.
-    pub fn problems(&self) -> BTreeMap<Code, Problem> {
+    pub fn failures_by_code(&self) -> BTreeMap<Code, FailureCount> {
         self.problems.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 /// The error counts of this process on top of those in the store.
 #[derive(Debug)]
-pub(crate) struct ErrorTally {
+pub(crate) struct ErrorCounters {
     before: ErrorCounts,
-    stats: Arc<CallStats>,
+    stats: Arc<ClientMetrics>,
     written: Mutex<ErrorCounts>,
 }
 
-impl ErrorTally {
-    pub(crate) fn new(before: ErrorCounts, stats: Arc<CallStats>) -> Self {
+impl ErrorCounters {
+    pub(crate) fn new(before: ErrorCounts, stats: Arc<ClientMetrics>) -> Self {
         Self { before, stats, written: Mutex::default() }
     }
 

@@ -3,17 +3,17 @@
 use crate::{
     audit::NoteSigner,
     config::{CLIENT_SECRET, DATABASE_URL, MASTER_KEY, WEBHOOK_SECRET},
-    error::{Error, chain},
-    lane::{Lane, LaneConfig},
+    engine::{EngineConfig, SessionEngine},
+    error::{Error, display_chain},
     master_key_rotation::expect_opens_all,
     outbox::GivenKeys,
-    request::Invalid,
-    state::AUDIT_KEY,
+    request::ValidationError,
     store::{Database, KeptSecret, PostgresUrl, Store},
     token::{MasterKey, MasterKeyError},
+    workspace::AUDIT_KEY,
 };
 
-/// The secrets that [`Lane::reload`] took, because they differ from those before.
+/// The secrets that [`SessionEngine::reload`] took, because they differ from those before.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Reloaded {
     /// Secrets of OAuth clients.
@@ -44,7 +44,7 @@ impl Reloaded {
     }
 }
 
-impl Lane {
+impl SessionEngine {
     /// Takes the secrets of `config` that differ from those in use: of the OAuth clients, of webhooks, in the database's URL,
     /// and the master key. All else in `config` is passed over: it takes a restart.
     ///
@@ -53,14 +53,14 @@ impl Lane {
     ///
     /// # Errors
     /// A secret cannot be used, or the URL names another store. None is taken then.
-    pub async fn reload(&self, config: &LaneConfig) -> Result<Reloaded, Error> {
+    pub async fn reload(&self, config: &EngineConfig) -> Result<Reloaded, Error> {
         self.take_secrets(config).await.map_err(|error| match error {
             Error::Invalid(invalid) => Error::Settings(vec![invalid]),
             other => other,
         })
     }
 
-    async fn take_secrets(&self, config: &LaneConfig) -> Result<Reloaded, Error> {
+    async fn take_secrets(&self, config: &EngineConfig) -> Result<Reloaded, Error> {
         let webhook = self.outbox.as_ref().map(|outbox| outbox.other_keys(config.crm.as_ref())).transpose()?.flatten();
         let login = self.other_login(&config.places.database)?;
         let master = config.places.master_key_in_use()?;
@@ -96,20 +96,20 @@ impl Lane {
             (Database::Sqlite(in_use), Database::Sqlite(new)) if in_use == new => return Ok(None),
             _ => format!("names another store than the one in use, {}", self.database),
         };
-        Err(Invalid::new(DATABASE_URL, reason, "restart guestlane to use another store, or take the change back").into())
+        Err(ValidationError::new(DATABASE_URL, reason, "restart guestlane to use another store, or take the change back").into())
     }
 
     /// Opens connections by a login, which must reach this store and be allowed to write to it.
     async fn try_login(&self, new: &PostgresUrl, master: Option<&MasterKey>) -> Result<(), Error> {
         let refused = |reason: String| {
             let fix = "check user, password and TLS in it with `guestlane doctor`, then send SIGHUP again";
-            Error::from(Invalid::new(DATABASE_URL, reason, fix))
+            Error::from(ValidationError::new(DATABASE_URL, reason, fix))
         };
         let tried = async {
             Store::try_to_write(&Database::Postgres(Box::new(new.clone()))).await?;
             Store::secret_at(new, AUDIT_KEY).await
         };
-        let found = tried.await.map_err(|error| refused(format!("cannot be used: {}", chain(&error))))?;
+        let found = tried.await.map_err(|error| refused(format!("cannot be used: {}", display_chain(&error))))?;
         let found = found.filter(|found| self.store.is_home_of(found));
         let masters = [Some(&*self.master), master];
         let opened = |found: KeptSecret| masters.into_iter().flatten().find_map(|it| it.open(AUDIT_KEY, &found.sealed).ok());
@@ -142,7 +142,7 @@ fn refused_master_key(error: Error) -> Error {
         Error::MasterKey(MasterKeyError::Wrong(what)) => {
             let reason = format!("does not open what the store has sealed: {what}");
             let fix = "keep the key before as GUESTLANE_MASTER_KEY_PREVIOUS until `guestlane master-key reseal` has succeeded";
-            Invalid::new(MASTER_KEY, reason, fix).into()
+            ValidationError::new(MASTER_KEY, reason, fix).into()
         }
         other => other,
     }

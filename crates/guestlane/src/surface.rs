@@ -3,15 +3,15 @@
 use std::{collections::BTreeMap, fmt};
 
 use guestlane_genesys::{
-    ContactIdentifier, ExternalContact, ExternalId, IdentifierKind, InboundMessage, OpenChannel, OpenMetadata, OpenSender,
-    PhoneNumber, SourceRef,
+    ContactIdentifier, ExternalContact, ExternalId, ExternalSourceRef, IdentifierKind, InboundMessage, OpenChannel, OpenMetadata,
+    OpenSender, PhoneNumber,
     guest::event::{Message, attribute_bytes},
 };
 use http::HeaderValue;
 use uuid::Uuid;
 
 use crate::{
-    request::{Attributes, Invalid, SessionRequest},
+    request::{Attributes, SessionRequest, ValidationError},
     token::GuestToken,
 };
 
@@ -47,7 +47,7 @@ impl Surface {
     }
 
     /// Whether the public platform has it.
-    pub fn is_official(&self) -> bool {
+    pub fn is_public_api(&self) -> bool {
         !matches!(self, Self::Rest)
     }
 }
@@ -74,7 +74,7 @@ impl FirstMessage {
 
 /// What the public platform's surfaces need to be told beyond where they are.
 #[derive(Debug, Clone)]
-pub struct CloudSettings {
+pub struct MessagingConfig {
     /// The `Origin` that the deployment allows.
     pub origin: HeaderValue,
     /// The external source in which a guest id is a contact's external id.
@@ -89,7 +89,7 @@ pub struct CloudSettings {
     pub send_guest_token: bool,
 }
 
-impl Default for CloudSettings {
+impl Default for MessagingConfig {
     fn default() -> Self {
         Self {
             origin: HeaderValue::from_static("https://localhost"),
@@ -102,7 +102,7 @@ impl Default for CloudSettings {
     }
 }
 
-impl CloudSettings {
+impl MessagingConfig {
     /// What the inbound flow is told: the caller's attributes, the guest, the queue, and the guest token if that is asked for and fits.
     pub fn attributes(&self, request: &SessionRequest, token: &GuestToken) -> BTreeMap<String, String> {
         let mut attributes = without_token(request);
@@ -135,7 +135,7 @@ impl CloudSettings {
             FirstMessage::Text(text) => text,
             FirstMessage::Join => "", // refused with the settings
         };
-        let person = &request.person;
+        let person = &request.contact_details;
         let from = OpenSender {
             id: session_id.to_owned(),
             id_type: "Opaque",
@@ -153,19 +153,19 @@ impl CloudSettings {
         let identifier =
             |kind, value: &str, external_source| ContactIdentifier { kind, value: value.to_owned(), external_source };
         if let Some(id) = self.external_source {
-            return vec![identifier(IdentifierKind::ExternalId, request.guest.as_str(), Some(SourceRef { id }))];
+            return vec![identifier(IdentifierKind::ExternalId, request.guest.as_str(), Some(ExternalSourceRef { id }))];
         }
         // One only: a telephone that two people share must not make one contact of them where e-mails tell them apart.
-        let email = request.person.email().map(|email| identifier(IdentifierKind::Email, email, None));
-        let phone = || request.person.phone_e164().map(|phone| identifier(IdentifierKind::Phone, &phone, None));
+        let email = request.contact_details.email().map(|email| identifier(IdentifierKind::Email, email, None));
+        let phone = || request.contact_details.phone_e164().map(|phone| identifier(IdentifierKind::Phone, &phone, None));
         email.or_else(phone).into_iter().collect()
     }
 
     /// The guest as a contact.
     pub fn contact(&self, request: &SessionRequest) -> ExternalContact {
-        let person = &request.person;
+        let person = &request.contact_details;
         let text = |text: Option<&str>| text.map(str::to_owned);
-        let external_id = |id| ExternalId { external_source: SourceRef { id }, value: request.guest.to_string() };
+        let external_id = |id| ExternalId { external_source: ExternalSourceRef { id }, value: request.guest.to_string() };
         let unnamed = self.external_source.is_none() && person.is_empty();
         ExternalContact {
             // A contact about which nothing else is known is called by the guest's id.
@@ -189,18 +189,18 @@ fn without_token(request: &SessionRequest) -> BTreeMap<String, String> {
 
 impl Surface {
     /// Whether a request can go this way: found before anything is created.
-    pub fn check(&self, request: &SessionRequest) -> Result<(), Invalid> {
-        if self.is_official() {
+    pub fn validate(&self, request: &SessionRequest) -> Result<(), ValidationError> {
+        if self.is_public_api() {
             let size = attribute_bytes(&without_token(request));
             if size > Attributes::MAX_BYTES {
                 let reason = format!("have {size} bytes with guestId and routingTarget, which the inbound flow needs");
                 let fix = format!("the platform takes {} bytes: shorten them", Attributes::MAX_BYTES);
-                return Err(Invalid::new("attributes", reason, fix));
+                return Err(ValidationError::new("attributes", reason, fix));
             }
             return Ok(());
         }
-        match request.person.fields().into_iter().find(|(_, value)| value.is_some()) {
-            Some((field, _)) => Err(Invalid::new(
+        match request.contact_details.fields().into_iter().find(|(_, value)| value.is_some()) {
+            Some((field, _)) => Err(ValidationError::new(
                 field,
                 "has no place on the surface rest",
                 "give it as an attribute, or use the surface web-messaging or open-messaging",

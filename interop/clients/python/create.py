@@ -6,7 +6,7 @@ import uuid
 
 from guestlane_client import AuthenticatedClient, Client
 from guestlane_client.api.sessions import create_session, get_session, list_sessions
-from guestlane_client.models import NewSession, NewSessionAttributes, Problem, Session, Sessions, SessionState
+from guestlane_client.models import CreateSessionRequest, NewSessionAttributes, Problem, Session, Sessions, SessionState
 
 
 def must(kind, answer):
@@ -27,7 +27,7 @@ def check(address, key):
     attributes = NewSessionAttributes.from_dict({"source": "web-portal"})
 
     def create():
-        body = NewSession(guest_id=guest, attributes=attributes)
+        body = CreateSessionRequest(guest_id=guest, attributes=attributes)
         return must(Session, create_session.sync_detailed(client=guestlane, body=body, idempotency_key=wish))
 
     first, again = create(), create()
@@ -37,7 +37,7 @@ def check(address, key):
     page = must(Sessions, list_sessions.sync_detailed(client=guestlane, guest_id=guest, state=SessionState.OPEN, limit=10))
     agree([session.session_id for session in page.sessions], [first.session_id], "the guest's sessions")
 
-    nowhere = NewSession(guest_id=guest, queue_id=uuid.UUID("5e0c0000-0000-4000-8000-0000000000ff"))
+    nowhere = CreateSessionRequest(guest_id=guest, queue_id=uuid.UUID("5e0c0000-0000-4000-8000-0000000000ff"))
     refused = create_session.sync_detailed(client=guestlane, body=nowhere)
     problem = must(Problem, refused)
     agree(problem.status, refused.status_code, "the problem's status")

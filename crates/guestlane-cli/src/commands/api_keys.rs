@@ -4,22 +4,22 @@ use std::{io, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use guestlane::{
-    Clock, State, Timestamp,
+    Clock, Timestamp, Workspace,
     api_key::{ApiKey, Scopes, StoredApiKey},
-    request::Invalid,
+    request::ValidationError,
 };
 use serde_json::json;
 
 use super::{confirm, confirm::Confirmed, open_state, span};
 use crate::{
     args::{ApiKeys, Global},
-    screen,
+    output,
 };
 
 pub(crate) async fn run(global: &Global, args: &ApiKeys) -> anyhow::Result<ExitCode> {
     match args {
         ApiKeys::Create { name, scopes, expires, replaces, overlap } => {
-            StoredApiKey::check_name(name).map_err(|invalid| Invalid { field: "--name".to_owned(), ..invalid })?;
+            StoredApiKey::check_name(name).map_err(|invalid| ValidationError { field: "--name".to_owned(), ..invalid })?;
             let scopes = if scopes.is_empty() { None } else { Some(scopes.join(" ").parse::<Scopes>().map_err(of_flag)?) };
             let wish = Wish {
                 name: name.clone(),
@@ -43,22 +43,23 @@ struct Wish {
     overlap: Duration,
 }
 
-fn of_flag(invalid: Invalid) -> Invalid {
-    Invalid { field: "--scope".to_owned(), ..invalid }
+fn of_flag(invalid: ValidationError) -> ValidationError {
+    ValidationError { field: "--scope".to_owned(), ..invalid }
 }
 
-async fn create(global: &Global, state: &State, wish: Wish) -> anyhow::Result<ExitCode> {
+async fn create(global: &Global, state: &Workspace, wish: Wish) -> anyhow::Result<ExitCode> {
     let now = Clock::system().now();
     let replaced = match &wish.replaces {
         None => None,
         Some(id) => {
             let keys = state.store.api_keys().await?;
-            let known = keys.into_iter().find(|key| key.id == *id && key.is_good_at(now));
-            let unknown = || Invalid::new("--replaces", "is the id of no key that is good", "see `guestlane api-keys list`");
+            let known = keys.into_iter().find(|key| key.id == *id && key.is_active(now));
+            let unknown =
+                || ValidationError::new("--replaces", "is the id of no key that is good", "see `guestlane api-keys list`");
             Some(known.ok_or_else(unknown)?)
         }
     };
-    let missing = || Invalid::new("--scope", "is missing", "name what the key is for, like sessions:write");
+    let missing = || ValidationError::new("--scope", "is missing", "name what the key is for, like sessions:write");
     let scopes = wish.scopes.or_else(|| replaced.as_ref().map(|key| key.scopes.clone())).ok_or_else(missing)?;
     let key = ApiKey::generate()?;
     let hash_key = state.api_key_hash().await?;
@@ -76,14 +77,14 @@ async fn create(global: &Global, state: &State, wish: Wish) -> anyhow::Result<Ex
     if global.json {
         return Ok(ExitCode::SUCCESS);
     }
-    screen::note(format!(
+    output::stderr_line(format!(
         "The key {} of {}, for {}. It is not shown again. A running service accepts it within a second.",
         stored.id,
-        screen::printable(&stored.name),
+        output::printable(&stored.name),
         stored.scopes
     ));
     if let Some(replaced) = wish.replaces {
-        screen::note(format!("The key {replaced} is good until {until}."));
+        output::stderr_line(format!("The key {replaced} is good until {until}."));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -93,11 +94,11 @@ const NOT_PRINTED: &str =
 
 fn show(global: &Global, key: &ApiKey, stored: &StoredApiKey, now: Timestamp) -> io::Result<()> {
     if !global.json {
-        return screen::secret(key.expose());
+        return output::secret(key.expose());
     }
     let mut shown = as_json(stored, now);
     shown["key"] = key.expose().into();
-    screen::secret(shown)
+    output::secret(shown)
 }
 
 fn as_json(key: &StoredApiKey, now: Timestamp) -> serde_json::Value {
@@ -107,12 +108,12 @@ fn as_json(key: &StoredApiKey, now: Timestamp) -> serde_json::Value {
     })
 }
 
-async fn list(global: &Global, state: &State) -> anyhow::Result<ExitCode> {
+async fn list(global: &Global, state: &Workspace) -> anyhow::Result<ExitCode> {
     let (keys, now) = (state.store.api_keys().await?, Clock::system().now());
     if global.json {
-        keys.iter().for_each(|key| screen::json(&as_json(key, now)));
+        keys.iter().for_each(|key| output::json(&as_json(key, now)));
     } else if keys.is_empty() {
-        screen::note("There are no API keys. `guestlane api-keys create --name NAME --scope sessions:write` makes one.");
+        output::stderr_line("There are no API keys. `guestlane api-keys create --name NAME --scope sessions:write` makes one.");
     } else {
         let time = |time: Option<Timestamp>| time.map(|time| time.to_string()).unwrap_or_default();
         let row = |key: &StoredApiKey| {
@@ -127,19 +128,20 @@ async fn list(global: &Global, state: &State) -> anyhow::Result<ExitCode> {
             ]
         };
         let headings = ["key", "name", "state", "scopes", "made", "expires", "last used"];
-        screen::data(screen::table(&headings, keys.iter().map(row)));
+        output::stdout_line(output::table(&headings, keys.iter().map(row)));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn revoke(global: &Global, state: &State, id: &str, confirmed: Confirmed) -> anyhow::Result<ExitCode> {
-    let unknown = || Invalid::new("ID", "is the id of no key", "see `guestlane api-keys list`; the id is not the key itself");
+async fn revoke(global: &Global, state: &Workspace, id: &str, confirmed: Confirmed) -> anyhow::Result<ExitCode> {
+    let unknown =
+        || ValidationError::new("ID", "is the id of no key", "see `guestlane api-keys list`; the id is not the key itself");
     let now = Clock::system().now();
     if !confirmed.is_given() {
         let key = state.store.api_keys().await?.into_iter().find(|key| key.id == id).ok_or_else(unknown)?;
         let used = key.last_used_at.map_or_else(|| "was never used".to_owned(), |at| format!("was last used at {at}"));
         let lines = [
-            format!("{} of {} ({}) would be revoked, for ever. It {used}.", key.id, screen::printable(&key.name), key.scopes),
+            format!("{} of {} ({}) would be revoked, for ever. It {used}.", key.id, output::printable(&key.name), key.scopes),
             "Every request with it would be answered 401 within a second. Its sessions stay.".to_owned(),
         ];
         return Ok(confirm::preview(global, as_json(&key, now), lines));

@@ -9,18 +9,18 @@ use std::{
 
 use anyhow::Context;
 use guestlane::{
-    Clock, State,
-    audit::{self, ChangeAction, Checkpoint, Tampered, Unproven, VerifierKey, proof::SessionProof},
+    Clock, Workspace,
+    audit::{self, ChangeAction, Checkpoint, Tampered, VerificationError, VerifierKey, proof::SessionProof},
     input::without_bom_str,
-    request::{GuestId, Invalid},
-    store::{RecordFilter, Restored, StoredRecord},
+    request::{GuestId, ValidationError},
+    store::{RecordFilter, RestoreOutcome, StoredRecord},
 };
 use serde_json::{Value, json};
 
-use super::look_at_state;
+use super::open_state_read_only;
 use crate::{
     args::{Audit, Global},
-    screen, settings,
+    output, settings,
 };
 
 pub(crate) async fn run(global: &Global, args: &Audit) -> anyhow::Result<ExitCode> {
@@ -30,21 +30,21 @@ pub(crate) async fn run(global: &Global, args: &Audit) -> anyhow::Result<ExitCod
         Audit::Verify { files, key, checkpoint, .. } => verify(global, files, key.as_deref(), checkpoint).await,
         Audit::Prove { session } => prove(global, session).await,
         Audit::Key => {
-            screen::data(look_at_state(global).await?.audit_key());
+            output::stdout_line(open_state_read_only(global).await?.audit_key());
             Ok(ExitCode::SUCCESS)
         }
-        Audit::Restore { log } => restore(global, *log).await,
+        Audit::Rebuild { log } => restore(global, *log).await,
     }
 }
 
 async fn show(global: &Global, session: Option<&str>, guest: Option<&str>, limit: u32) -> anyhow::Result<ExitCode> {
     let guest = guest.map(GuestId::recorded).transpose()?;
     let filter = RecordFilter { session: session.map(str::parse).transpose()?, guest, limit };
-    let records = look_at_state(global).await?.store.records(filter).await?;
+    let records = open_state_read_only(global).await?.store.records(filter).await?;
     if global.json {
-        records.iter().for_each(|record| screen::data(&record.line));
+        records.iter().for_each(|record| output::stdout_line(&record.line));
     } else if records.is_empty() {
-        screen::note("There are no such records.");
+        output::stderr_line("There are no such records.");
     } else {
         let row = |record: &StoredRecord| {
             let line: Value = serde_json::from_str(&record.line).unwrap_or_default();
@@ -58,62 +58,66 @@ async fn show(global: &Global, session: Option<&str>, guest: Option<&str>, limit
             std::iter::once(place).chain(told).collect()
         };
         let headings = ["record", "time", "action", "status", "guest", "session", "error"];
-        screen::data(screen::table(&headings, records.iter().map(row)));
+        output::stdout_line(output::table(&headings, records.iter().map(row)));
     }
     Ok(ExitCode::SUCCESS)
 }
 
 async fn prove(global: &Global, session: &str) -> anyhow::Result<ExitCode> {
-    let unknown = || Invalid::new("SESSION", "has no record in the audit log", "see `guestlane sessions list`");
-    let proof = look_at_state(global).await?.prove(session.parse()?).await?.ok_or_else(unknown)?;
-    screen::json(&proof);
+    let unknown = || ValidationError::new("SESSION", "has no record in the audit log", "see `guestlane sessions list`");
+    let proof = open_state_read_only(global).await?.prove_inclusion(session.parse()?).await?.ok_or_else(unknown)?;
+    output::json(&proof);
     Ok(ExitCode::SUCCESS)
 }
 
 /// The key that was given, as itself or in a file; else the state directory's.
 async fn key(global: &Global, given: Option<&str>) -> anyhow::Result<VerifierKey> {
-    let Some(given) = given else { return Ok(look_at_state(global).await?.audit_key().clone()) };
+    let Some(given) = given else { return Ok(open_state_read_only(global).await?.audit_key().clone()) };
     let is_file = Path::new(given).is_file();
     let text = if is_file { fs::read_to_string(given)? } else { given.to_owned() };
     let invalid = |_| {
         let reason = if is_file {
             format!("the file {given} has no verifier key")
         } else {
-            format!("`{}` is neither a verifier key nor a file that is there", screen::printable(given))
+            format!("`{}` is neither a verifier key nor a file that is there", output::printable(given))
         };
-        Invalid::new("--key", reason, "give what `guestlane audit key` prints, or a file that has it")
+        ValidationError::new("--key", reason, "give what `guestlane audit key` prints, or a file that has it")
     };
     Ok(without_bom_str(&text).parse().map_err(invalid)?)
 }
 
 /// Writes the files of a log anew from the store.
 async fn restore(global: &Global, log: u32) -> anyhow::Result<ExitCode> {
-    let refused = |reason: String, fix: &str| Err(Invalid::new("LOG", reason, fix).into());
-    let store = look_at_state(global).await?.store;
+    let refused = |reason: String, fix: &str| Err(ValidationError::new("LOG", reason, fix).into());
+    let store = open_state_read_only(global).await?.store;
     match store.restore_log(log).await? {
-        Restored::Done { path, records } => {
+        RestoreOutcome::Restored { path, records } => {
             store.record_change(ChangeAction::AuditLogRestored, log.to_string(), store.clock().now()).await?;
             if global.json {
-                screen::json(&json!({"file": path, "records": records}));
+                output::json(&json!({"file": path, "records": records}));
             } else {
-                screen::data(format!("{}: {}, written anew from the store", path.display(), screen::count(records, "record")));
+                output::stdout_line(format!(
+                    "{}: {}, written anew from the store",
+                    path.display(),
+                    output::count(records, "record")
+                ));
             }
             Ok(ExitCode::SUCCESS)
         }
-        Restored::Unknown => refused(format!("{log} is no log of this store"), "`guestlane audit verify` lists them"),
-        Restored::InTheWay(file) => refused(
+        RestoreOutcome::Unknown => refused(format!("{log} is no log of this store"), "`guestlane audit verify` lists them"),
+        RestoreOutcome::FileExists(file) => refused(
             format!("{log} cannot be written: {} is there", file.display()),
             "move the file and its companions away, they may be evidence; then ask again",
         ),
-        Restored::Busy => refused(format!("{log} is being written by another process"), "wait until it has ended"),
-        Restored::Failed(error) => Err(anyhow::Error::new(guestlane::Error::Audit(error))),
+        RestoreOutcome::Busy => refused(format!("{log} is being written by another process"), "wait until it has ended"),
+        RestoreOutcome::Failed(error) => Err(anyhow::Error::new(guestlane::Error::Audit(error))),
     }
 }
 
 async fn verify_proof(global: &Global, file: &Path, given: Option<&str>) -> anyhow::Result<ExitCode> {
     let key = key(global, given).await?;
     let refuse = |reason: String| {
-        Invalid::new(format!("--proof {}", file.display()), reason, "give a file that `guestlane audit prove` printed")
+        ValidationError::new(format!("--proof {}", file.display()), reason, "give a file that `guestlane audit prove` printed")
     };
     let text = fs::read_to_string(file).map_err(|error| refuse(format!("cannot be read: {error}")))?;
     let proof: SessionProof =
@@ -123,12 +127,12 @@ async fn verify_proof(global: &Global, file: &Path, given: Option<&str>) -> anyh
             for (record, (index, checkpoint)) in proof.records.iter().zip(places) {
                 if global.json {
                     let place = json!({"origin": checkpoint.origin, "index": index, "records": checkpoint.size, "line": record.line, "proven": true});
-                    screen::json(&place);
+                    output::json(&place);
                 } else {
-                    screen::data(format!(
+                    output::stdout_line(format!(
                         "record {index} of {}: proven\n  {}",
                         checkpoint.origin,
-                        screen::printable(&record.line)
+                        output::printable(&record.line)
                     ));
                 }
             }
@@ -136,9 +140,9 @@ async fn verify_proof(global: &Global, file: &Path, given: Option<&str>) -> anyh
         }
         Err((number, invalid)) => {
             if global.json {
-                screen::json(&json!({"record": number, "proven": false, "problem": invalid.to_string()}));
+                output::json(&json!({"record": number, "proven": false, "problem": invalid.to_string()}));
             }
-            screen::note(format!("error: record {number} of the proof proves nothing: {invalid}"));
+            output::stderr_line(format!("error: record {number} of the proof proves nothing: {invalid}"));
             Ok(ExitCode::FAILURE)
         }
     }
@@ -151,18 +155,19 @@ async fn verify(global: &Global, files: &[PathBuf], given: Option<&str>, kept: &
     let named: Vec<&PathBuf> = files.iter().filter(|path| !is_companion(path)).collect();
     if let Some(missing) = named.iter().find(|path| !path.is_file()) {
         let reason = format!("{} is no file", missing.display());
-        return Err(Invalid::new("FILE", reason, "name files of lines, like audit/session-audit.jsonl").into());
+        return Err(ValidationError::new("FILE", reason, "name files of lines, like audit/session-audit.jsonl").into());
     }
     // Without files it is the state directory's logs that are meant.
-    let state = if files.is_empty() { Some(look_at_state(global).await?) } else { None };
+    let state = if files.is_empty() { Some(open_state_read_only(global).await?) } else { None };
     let key = match (&state, given) {
         (Some(state), None) => state.audit_key().clone(),
         _ => key(global, given).await?,
     };
     let mut checkpoints = Vec::new();
     for path in kept {
-        let refuse =
-            |reason| Invalid::new(format!("--checkpoint {}", path.display()), reason, "give a checkpoint of this log, unchanged");
+        let refuse = |reason| {
+            ValidationError::new(format!("--checkpoint {}", path.display()), reason, "give a checkpoint of this log, unchanged")
+        };
         let note = fs::read_to_string(path).map_err(|error| refuse(format!("cannot be read: {error}")))?;
         checkpoints.push(Checkpoint::open(without_bom_str(&note), &key).map_err(|error| refuse(error.to_string()))?);
     }
@@ -179,11 +184,11 @@ async fn verify_files(
     mut kept: Vec<Checkpoint>,
     key: &VerifierKey,
 ) -> anyhow::Result<ExitCode> {
-    kept.extend(files.iter().flat_map(|path| audit::continued(path, key))); // each log knows how those before it ended
+    kept.extend(files.iter().flat_map(|path| audit::rotation_checkpoints(path, key))); // each log knows how those before it ended
     let mut origins = Vec::new();
     let mut good = true;
     for path in files {
-        match audit::looking_again(&Clock::system(), async || audit::check(path, key, &kept)).await {
+        match audit::retry_while_growing(&Clock::system(), async || audit::verify_log(path, key, &kept)).await {
             Ok(checkpoint) => {
                 tell(global, path, &checkpoint);
                 origins.push(checkpoint.origin);
@@ -197,23 +202,23 @@ async fn verify_files(
     let absent: BTreeSet<_> =
         kept.iter().map(|checkpoint| &checkpoint.origin).filter(|origin| !origins.contains(origin)).collect();
     if good {
-        absent
-            .iter()
-            .for_each(|origin| screen::note(format!("note: the log {origin} is known, and was not given: it was not checked")));
+        absent.iter().for_each(|origin| {
+            output::stderr_line(format!("note: the log {origin} is known, and was not given: it was not checked"))
+        });
     }
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// All logs of this state directory, against the store that wrote them.
-async fn verify_ours(global: &Global, state: &State, kept: Vec<Checkpoint>, key: &VerifierKey) -> anyhow::Result<ExitCode> {
+async fn verify_ours(global: &Global, state: &Workspace, kept: Vec<Checkpoint>, key: &VerifierKey) -> anyhow::Result<ExitCode> {
     let first = settings::load(global)?.places()?.audit.path;
     let checked =
-        audit::check_all(&state.store, &first, key, kept, &Clock::system()).await.context("the store cannot be read")?;
+        audit::verify_all(&state.store, &first, key, kept, &Clock::system()).await.context("the store cannot be read")?;
     if checked.is_empty() {
-        screen::note("There are no records yet.");
+        output::stderr_line("There are no records yet.");
     }
     if checked.iter().filter(|(log, _)| !log.closed && !log.elsewhere).count() > 1 {
-        screen::note("note: there are several logs: processes that write at the same time each have their own");
+        output::stderr_line("note: there are several logs: processes that write at the same time each have their own");
     }
     let mut good = true;
     for (log, proven) in checked {
@@ -226,8 +231,8 @@ async fn verify_ours(global: &Global, state: &State, kept: Vec<Checkpoint>, key:
                 if !log.path.exists() {
                     let whole =
                         if log.closed { " It was full, and may be in an archive: give the files from there." } else { "" };
-                    screen::note(format!(
-                        "  The file is not here.{whole} `guestlane audit restore {}` writes it anew from the store.",
+                    output::stderr_line(format!(
+                        "  The file is not here.{whole} `guestlane audit rebuild {}` writes it anew from the store.",
                         log.log
                     ));
                 }
@@ -240,10 +245,10 @@ async fn verify_ours(global: &Global, state: &State, kept: Vec<Checkpoint>, key:
 fn tell(global: &Global, path: &Path, checkpoint: &Checkpoint) {
     let (origin, records, root) = (&checkpoint.origin, checkpoint.size, checkpoint.root_base64());
     if global.json {
-        screen::json(&json!({"file": path, "proven": true, "origin": origin, "records": records, "root": root}));
+        output::json(&json!({"file": path, "proven": true, "origin": origin, "records": records, "root": root}));
     } else {
-        let records = screen::count(records, "record");
-        screen::data(format!("{}: {records}, as they were written\n  log {origin}, root {root}", path.display()));
+        let records = output::count(records, "record");
+        output::stdout_line(format!("{}: {records}, as they were written\n  log {origin}, root {root}", path.display()));
     }
 }
 
@@ -251,38 +256,38 @@ fn tell(global: &Global, path: &Path, checkpoint: &Checkpoint) {
 fn tell_elsewhere(global: &Global, checkpoint: &Checkpoint) {
     let (origin, records, root) = (&checkpoint.origin, checkpoint.size, checkpoint.root_base64());
     if global.json {
-        screen::json(&json!({"file": null, "proven": true, "origin": origin, "records": records, "root": root}));
+        output::json(&json!({"file": null, "proven": true, "origin": origin, "records": records, "root": root}));
     } else {
-        let records = screen::count(records, "record");
-        screen::data(format!(
+        let records = output::count(records, "record");
+        output::stdout_line(format!(
             "in the database: {records}, as they were signed; the files are on another machine\n  log {origin}, root {root}"
         ));
     }
 }
 
-fn tell_unproven(global: &Global, path: &Path, unproven: &Unproven) {
-    let problem = guestlane::error::chain(unproven);
+fn tell_unproven(global: &Global, path: &Path, unproven: &VerificationError) {
+    let problem = guestlane::error::display_chain(unproven);
     let line = match unproven {
-        Unproven::Tampered(_, tampered) => Some(tampered.line()),
-        Unproven::Behind { has, .. } => Some(has + 1),
-        Unproven::Read(..)
-        | Unproven::NoCheckpoint(_)
-        | Unproven::Checkpoint(..)
-        | Unproven::OtherLog { .. }
-        | Unproven::OtherHistory(_)
-        | Unproven::Store(_) => None,
+        VerificationError::Tampered(_, tampered) => Some(tampered.line()),
+        VerificationError::LogTruncated { has, .. } => Some(has + 1),
+        VerificationError::Read(..)
+        | VerificationError::NoCheckpoint(_)
+        | VerificationError::Checkpoint(..)
+        | VerificationError::WrongLog { .. }
+        | VerificationError::Diverged(_)
+        | VerificationError::Store(_) => None,
     };
     if global.json {
-        screen::json(&json!({"file": path, "proven": false, "line": line, "problem": problem}));
+        output::json(&json!({"file": path, "proven": false, "line": line, "problem": problem}));
     }
-    screen::note(format!("error: {problem}"));
+    output::stderr_line(format!("error: {problem}"));
     match unproven {
-        Unproven::Tampered(_, Tampered::Unsigned { .. }) => screen::note(
+        VerificationError::Tampered(_, Tampered::Unsigned { .. }) => output::stderr_line(
             "  Somebody added it; or a process was killed, or had no room, before it signed: then the next `create` or `batch` signs it. When that says that \
              the log is not this store's, move the file away.",
         ),
-        Unproven::Behind { .. } => {
-            screen::note(
+        VerificationError::LogTruncated { .. } => {
+            output::stderr_line(
                 "  The next `create`, `batch` or `sessions resume` writes what is missing, and says so. Copy the files first, if they may be evidence.",
             );
         }

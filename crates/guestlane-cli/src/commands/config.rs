@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::{
     args::{Config, Global},
-    screen, settings,
+    output, settings,
 };
 
 pub(crate) fn run(global: &Global, args: &Config) -> anyhow::Result<ExitCode> {
@@ -20,13 +20,13 @@ pub(crate) fn run(global: &Global, args: &Config) -> anyhow::Result<ExitCode> {
     });
     if global.json {
         for (setting, value, origin) in shown {
-            screen::json(
+            output::json(
                 &json!({"name": setting.env, "key": setting.key, "value": value, "origin": origin, "about": setting.about}),
             );
         }
     } else {
         let rows = shown.map(|(setting, value, origin)| vec![setting.env.to_owned(), value.unwrap_or_default(), origin]);
-        screen::data(screen::table(&["setting", "value", "from"], rows));
+        output::stdout_line(output::table(&["setting", "value", "from"], rows));
     }
     Ok(ExitCode::SUCCESS)
 }

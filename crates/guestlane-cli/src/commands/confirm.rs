@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
-use crate::{args::Global, failure::USAGE, screen};
+use crate::{args::Global, output, report::USAGE};
 
 /// Whether a command that cannot be undone does it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Args)]
@@ -27,9 +27,9 @@ pub(crate) fn preview(global: &Global, data: Value, lines: impl IntoIterator<Ite
     if global.json {
         show(data, false);
     } else {
-        lines.into_iter().for_each(screen::data);
+        lines.into_iter().for_each(output::stdout_line);
     }
-    screen::note("Nothing was changed; add --yes to do it.");
+    output::stderr_line("Nothing was changed; add --yes to do it.");
     ExitCode::from(USAGE)
 }
 
@@ -38,12 +38,12 @@ pub(crate) fn done(global: &Global, data: Value, lines: impl IntoIterator<Item =
     if global.json {
         show(data, true);
     } else {
-        lines.into_iter().for_each(screen::data);
+        lines.into_iter().for_each(output::stdout_line);
     }
     ExitCode::SUCCESS
 }
 
 fn show(mut data: Value, done: bool) {
     data["done"] = done.into();
-    screen::json(&data);
+    output::json(&data);
 }

@@ -5,50 +5,50 @@ use std::{path::PathBuf, process::ExitCode};
 use guestlane::{
     Clock,
     audit::lines_path,
-    request::{GuestId, Invalid},
-    store::{Done, Erased},
+    request::{GuestId, ValidationError},
+    store::{ErasureOutcome, ErasureReport},
 };
 use serde_json::json;
 
-use super::{confirm, confirm::Confirmed, look_at_state};
+use super::{confirm, confirm::Confirmed, open_state_read_only};
 use crate::{
     args::{Global, Guests},
-    screen, settings,
+    output, settings,
 };
 
 pub(crate) async fn run(global: &Global, args: &Guests) -> anyhow::Result<ExitCode> {
     let Guests::Erase { id, confirmed } = args;
     let guest = GuestId::recorded(id)?;
-    let (store, now) = (look_at_state(global).await?.store, Clock::system().now());
+    let (store, now) = (open_state_read_only(global).await?.store, Clock::system().now());
     let erased =
         if confirmed.is_given() { store.erase_guest(guest, now).await? } else { store.would_erase_guest(guest, now).await? };
     match erased {
-        Erased::Unknown => {
+        ErasureOutcome::Unknown => {
             let fix = "see `guestlane sessions list`; a guest who was erased is not found again";
-            Err(Invalid::new("ID", "is no guest of this store", fix).into())
+            Err(ValidationError::new("ID", "is no guest of this store", fix).into())
         }
-        Erased::Unfinished(sessions) => {
+        ErasureOutcome::Unfinished(sessions) => {
             let sessions: Vec<_> = sessions.iter().map(ToString::to_string).collect();
             let reason = format!("the guest has unfinished sessions: {}", sessions.join(", "));
             let fix = "finish them by `guestlane sessions resume` first: that needs the guest's data";
-            Err(Invalid::new("ID", reason, fix).into())
+            Err(ValidationError::new("ID", reason, fix).into())
         }
-        Erased::UnderWay => {
+        ErasureOutcome::InProgress => {
             let reason = "is the guest of an event that is on its way to the CRM";
-            Err(Invalid::new("ID", reason, "try again in ten seconds, or after `guestlane outbox deliver`").into())
+            Err(ValidationError::new("ID", reason, "try again in ten seconds, or after `guestlane outbox deliver`").into())
         }
-        Erased::Done(done) => tell(global, &done, *confirmed),
+        ErasureOutcome::Erased(done) => tell(global, &done, *confirmed),
     }
 }
 
-fn tell(global: &Global, done: &Done, confirmed: Confirmed) -> anyhow::Result<ExitCode> {
+fn tell(global: &Global, done: &ErasureReport, confirmed: Confirmed) -> anyhow::Result<ExitCode> {
     let first = settings::load(global)?.places()?.audit.path;
     let plain: Vec<_> = done.plain_records.iter().map(|(log, records)| (lines_path(&first, *log), *records)).collect();
     let mut data = json!({
         "sessions": done.sessions, "events": done.events, "eventsNotTold": done.untold, "pseudonym": done.pseudonym,
         "stillReadable": plain.iter().map(|(file, records)| json!({"file": file, "records": records})).collect::<Vec<_>>(),
     });
-    let (sessions, events) = (screen::count(done.sessions, "session"), screen::count(done.events, "event"));
+    let (sessions, events) = (output::count(done.sessions, "session"), output::count(done.events, "event"));
     if !confirmed.is_given() {
         note_what_stays(done, &plain, "would stay");
         return Ok(confirm::preview(
@@ -61,26 +61,26 @@ fn tell(global: &Global, done: &Done, confirmed: Confirmed) -> anyhow::Result<Ex
     let code = confirm::done(global, data, [format!("The guest was erased from {sessions} and {events}.")]);
     note_what_stays(done, &plain, "stays");
     if !done.bytes_gone {
-        screen::note("note: another process has the store open: the bytes leave its files at the next start without it");
+        output::stderr_line("note: another process has the store open: the bytes leave its files at the next start without it");
     }
     Ok(code)
 }
 
-fn note_what_stays(done: &Done, plain: &[(PathBuf, u64)], stays: &str) {
+fn note_what_stays(done: &ErasureReport, plain: &[(PathBuf, u64)], stays: &str) {
     if done.untold > 0 {
-        screen::note(format!("note: not delivered, and never to be: {}", screen::count(done.untold, "event")));
+        output::stderr_line(format!("note: not delivered, and never to be: {}", output::count(done.untold, "event")));
     }
     if let Some(pseudonym) = &done.pseudonym {
-        screen::note(format!("note: in the audit log {pseudonym} {stays}, which cannot be traced back to the guest"));
+        output::stderr_line(format!("note: in the audit log {pseudonym} {stays}, which cannot be traced back to the guest"));
     }
     for (file, records) in plain {
-        screen::note(format!(
+        output::stderr_line(format!(
             "warning: {} and the store have {} with the guest's id in plain, which cannot be changed without breaking the proof.\n  \
              Keep both only as long as you must, then delete the state directory and its logs; with audit.guest_ids = \"pseudonym\" new\n  \
              records can be erased.",
             file.display(),
-            screen::count(*records, "record")
+            output::count(*records, "record")
         ));
     }
-    screen::note("note: what left this machine (the platform, the CRM, result files, backups) must be erased where it is");
+    output::stderr_line("note: what left this machine (the platform, the CRM, result files, backups) must be erased where it is");
 }

@@ -7,7 +7,7 @@ use guestlane::{Clock, Resealed, reseal_by_given_keys, rotate_master_key, would_
 use super::confirm;
 use crate::{
     args::{Global, MasterKey},
-    screen, settings,
+    output, settings,
 };
 
 pub(crate) async fn run(global: &Global, command: &MasterKey) -> anyhow::Result<ExitCode> {
@@ -50,9 +50,9 @@ pub(crate) async fn run(global: &Global, command: &MasterKey) -> anyhow::Result<
 fn counted(resealed: Resealed) -> String {
     format!(
         "{}, {} and {}",
-        screen::count(resealed.secrets, "secret"),
-        screen::count(resealed.signing_keys, "signing key"),
-        screen::count(resealed.guest_sessions, "guest session token"),
+        output::count(resealed.secrets, "secret"),
+        output::count(resealed.signing_keys, "signing key"),
+        output::count(resealed.guest_sessions, "guest session token"),
     )
 }
 
@@ -64,6 +64,6 @@ fn show(global: &Global, resealed: Resealed) -> anyhow::Result<ExitCode> {
 /// The next step, for a person.
 fn note(global: &Global, text: impl std::fmt::Display) {
     if !global.json {
-        screen::note(text);
+        output::stderr_line(text);
     }
 }

@@ -2,12 +2,12 @@
 
 use std::{io, sync::Arc};
 
-use guestlane::{Lane, Reloaded, config::Settings};
+use guestlane::{Reloaded, SessionEngine, config::Settings};
 use guestlane_genesys::Rate;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
-use crate::{args::Global, log};
+use crate::{args::Global, logging};
 
 /// SIGHUP, from the moment in which this exists: without it, the signal ends the process.
 pub(crate) struct HangUp(Signal);
@@ -22,19 +22,19 @@ impl HangUp {
         mut self,
         global: Global,
         load: impl Fn() -> anyhow::Result<Settings>,
-        lane: Arc<Lane>,
+        engine: Arc<SessionEngine>,
         after: impl AsyncFn(),
     ) {
         while self.0.recv().await.is_some() {
-            reload(&global, &load, &lane).await;
+            reload(&global, &load, &engine).await;
             after().await;
         }
     }
 }
 
 /// Takes the log level, the quota and all secrets, or none of them. All else takes a restart.
-async fn reload(global: &Global, load: &impl Fn() -> anyhow::Result<Settings>, lane: &Lane) {
-    match read_again(global, load, lane).await {
+async fn reload(global: &Global, load: &impl Fn() -> anyhow::Result<Settings>, engine: &SessionEngine) {
+    match read_again(global, load, engine).await {
         Ok((quota, reloaded)) => {
             let quota = quota.map_or_else(|| "off".to_owned(), |rate| rate.to_string());
             let (new_secrets, secrets) = (reloaded.count(), reloaded.names().join(" "));
@@ -56,14 +56,14 @@ fn on_one_line(text: &str) -> String {
 async fn read_again(
     global: &Global,
     load: &impl Fn() -> anyhow::Result<Settings>,
-    lane: &Lane,
+    engine: &SessionEngine,
 ) -> anyhow::Result<(Option<Rate>, Reloaded)> {
     let settings = load()?;
     let quota = settings.quota()?;
-    let config = settings.lane(false)?;
-    log::check_level(&settings, "info")?;
-    let reloaded = lane.reload(&config).await?;
-    log::set_level(&settings, "info", global.verbose)?;
-    lane.set_quota(quota);
+    let config = settings.engine(false)?;
+    logging::check_level(&settings, "info")?;
+    let reloaded = engine.reload(&config).await?;
+    logging::set_level(&settings, "info", global.verbose)?;
+    engine.set_quota(quota);
     Ok((quota, reloaded))
 }

@@ -4,14 +4,14 @@ use std::{process::ExitCode, sync::Arc};
 
 use futures_util::FutureExt;
 use guestlane::{
-    Clock, Lane,
+    Clock, SessionEngine,
+    admission_control::AdmissionController,
+    batch_worker::BatchWorker,
     config::{self, Settings},
-    intake::Intake,
-    work::Work,
 };
 use guestlane_http::{
     Service,
-    listen::{CannotListen, Listening},
+    server::{BindError, Server},
 };
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
@@ -20,33 +20,36 @@ use super::reload::HangUp;
 use crate::{
     args::{Global, Serve},
     commands::batch::queued::is_shared,
-    log, screen, settings,
+    logging, output, settings,
 };
 
 pub(crate) async fn run(global: &Global, args: &Serve) -> anyhow::Result<ExitCode> {
     let settings = load(global, args)?;
-    log::set_level(&settings, "info", global.verbose)?;
+    logging::set_level(&settings, "info", global.verbose)?;
     let service_settings = settings.service()?;
-    let config = settings.lane(false)?;
-    if args.work {
+    let config = settings.engine(false)?;
+    if args.with_worker {
         is_shared(&settings)?;
     }
     raise_open_files();
     let hang_up = HangUp::new()?;
-    let lane = Lane::open(config, Clock::system()).await?;
-    let service = Service::open(Arc::clone(&lane), &service_settings, settings.default_queue()?).await?;
-    let listening = Listening::bind(Arc::clone(&service), &service_settings).await.map_err(cannot_listen)?;
+    let engine = SessionEngine::open(config, Clock::system()).await?;
+    let service = Service::open(Arc::clone(&engine), &service_settings, settings.default_queue()?).await?;
+    let listening = Server::bind(Arc::clone(&service), &service_settings).await.map_err(cannot_listen)?;
     let reload = {
-        let (global, args, lane) = (global.clone(), args.clone(), Arc::clone(&lane));
+        let (global, args, engine) = (global.clone(), args.clone(), Arc::clone(&engine));
         let certificate = listening.reload_handle();
         let from = global.clone();
-        hang_up.keep_reloading(global, move || load(&from, &args), lane, async move || certificate.reload().await)
+        hang_up.keep_reloading(global, move || load(&from, &args), engine, async move || certificate.reload().await)
     };
     let reloading = tokio::spawn(reload);
     let interrupted = interrupted()?.boxed().shared();
-    let working = args.work.then(|| {
-        let intake = Arc::new(Intake::new(Arc::clone(&lane), Intake::CEILING.min(service_settings.max_sessions)));
-        tokio::spawn(Work::run(Arc::clone(&lane), intake, interrupted.clone()))
+    let working = args.with_worker.then(|| {
+        let intake = Arc::new(AdmissionController::new(
+            Arc::clone(&engine),
+            AdmissionController::MAX_CONCURRENCY.min(service_settings.max_sessions),
+        ));
+        tokio::spawn(BatchWorker::run(Arc::clone(&engine), intake, interrupted.clone()))
     });
     // Whoever reads it may send a signal at once.
     tell(global, &service, &listening, service_settings.tls.is_some())?;
@@ -60,10 +63,10 @@ pub(crate) async fn run(global: &Global, args: &Serve) -> anyhow::Result<ExitCod
 }
 
 /// The setting that cannot be used, or the socket's own reason.
-pub(crate) fn cannot_listen(error: CannotListen) -> anyhow::Error {
+pub(crate) fn cannot_listen(error: BindError) -> anyhow::Error {
     match error {
-        CannotListen::Invalid(invalid) => anyhow::Error::new(invalid),
-        CannotListen::Socket(error) => anyhow::Error::new(error).context("the service's socket failed"),
+        BindError::Invalid(invalid) => anyhow::Error::new(invalid),
+        BindError::Socket(error) => anyhow::Error::new(error).context("the service's socket failed"),
     }
 }
 
@@ -75,20 +78,20 @@ fn load(global: &Global, args: &Serve) -> anyhow::Result<Settings> {
 }
 
 /// Where it is: for a person, or for a program that started it.
-fn tell(global: &Global, service: &Service, listening: &Listening, tls: bool) -> anyhow::Result<()> {
+fn tell(global: &Global, service: &Service, listening: &Server, tls: bool) -> anyhow::Result<()> {
     let scheme = if tls { "https" } else { "http" };
     let address = format!("{scheme}://{}", listening.address()?);
     let metrics = listening.metrics_address()?.map(|address| format!("http://{address}/metrics"));
     if global.json {
-        screen::json(&json!({"address": address, "metrics": metrics}));
+        output::json(&json!({"address": address, "metrics": metrics}));
         return Ok(());
     }
-    screen::data(format!("guestlane serves at {address} (dashboard: {address}/, documentation: {address}/docs)"));
+    output::stdout_line(format!("guestlane serves at {address} (dashboard: {address}/, documentation: {address}/docs)"));
     if let Some(metrics) = metrics {
-        screen::data(format!("metrics: {metrics}"));
+        output::stdout_line(format!("metrics: {metrics}"));
     }
     if !service.has_keys() {
-        screen::note(
+        output::stderr_line(
             "note: there is no API key yet, so nobody is answered; make one: guestlane api-keys create --name NAME --scope sessions:write",
         );
     }
@@ -108,7 +111,7 @@ pub(crate) fn interrupted() -> std::io::Result<impl Future<Output = ()>> {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-            screen::note("Ended at once; what was begun is recorded, and the next process completes it.");
+            output::stderr_line("Ended at once; what was begun is recorded, and the next process completes it.");
             #[expect(clippy::disallowed_methods, reason = "the second signal waits for nobody")]
             std::process::exit(130);
         });

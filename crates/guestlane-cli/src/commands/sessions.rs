@@ -4,18 +4,19 @@ use std::{collections::HashSet, process::ExitCode, sync::Arc};
 
 use futures_util::{StreamExt, stream};
 use guestlane::{
-    Clock, Lane, Opened,
-    ledger::{self, Session, SessionId},
-    request::Invalid,
+    Clock, CreatedSession, SessionEngine,
+    request::ValidationError,
+    session::{self, SessionId, SessionRecord},
     store::{SessionFilter, Store},
 };
 use guestlane_http::model::{Entry, Session as SessionJson};
 
-use super::{close, look_at_state};
+use super::{close, open_state_read_only};
 use crate::{
     args::{Global, Sessions},
-    failure::{self, ErrorJson},
-    screen, settings,
+    output,
+    report::{self, ErrorJson},
+    settings,
 };
 
 pub(crate) async fn run(global: &Global, args: &Sessions) -> anyhow::Result<ExitCode> {
@@ -28,20 +29,20 @@ pub(crate) async fn run(global: &Global, args: &Sessions) -> anyhow::Result<Exit
 }
 
 async fn list(global: &Global, guest: Option<String>, state: Option<&str>, limit: u32) -> anyhow::Result<ExitCode> {
-    let names = ledger::State::ALL.map(ledger::State::name).join(", ");
+    let names = session::SessionState::ALL.map(session::SessionState::name).join(", ");
     let parse = |name: &str| {
-        let invalid = || Invalid::new("--state", format!("`{name}` is no state"), format!("use one of {names}"));
-        ledger::State::from_name(name).ok_or_else(invalid)
+        let invalid = || ValidationError::new("--state", format!("`{name}` is no state"), format!("use one of {names}"));
+        session::SessionState::from_name(name).ok_or_else(invalid)
     };
     let filter = SessionFilter { guest, state: state.map(parse).transpose()?, limit, ..SessionFilter::default() };
-    let sessions = look_at_state(global).await?.store.sessions(filter).await?.sessions;
-    screen::note_of_limit(sessions.len(), limit);
+    let sessions = open_state_read_only(global).await?.store.sessions(filter).await?.sessions;
+    output::note_of_limit(sessions.len(), limit);
     if global.json {
-        sessions.iter().for_each(|session| screen::json(&SessionJson::stored(session)));
+        sessions.iter().for_each(|session| output::json(&SessionJson::stored(session)));
     } else if sessions.is_empty() {
-        screen::note("There are no such sessions.");
+        output::stderr_line("There are no such sessions.");
     } else {
-        let row = |session: &Session| {
+        let row = |session: &SessionRecord| {
             vec![
                 session.id.to_string(),
                 session.state.to_string(),
@@ -50,17 +51,17 @@ async fn list(global: &Global, guest: Option<String>, state: Option<&str>, limit
                 session.admitted_at.to_string(),
             ]
         };
-        screen::data(screen::table(&["session", "state", "guest", "conversation", "admitted"], sessions.iter().map(row)));
+        output::stdout_line(output::table(&["session", "state", "guest", "conversation", "admitted"], sessions.iter().map(row)));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn unknown(id: impl std::fmt::Display) -> Invalid {
-    Invalid::new("sessionId", format!("{id} is no session of this store"), "see `guestlane sessions list`")
+fn unknown(id: impl std::fmt::Display) -> ValidationError {
+    ValidationError::new("sessionId", format!("{id} is no session of this store"), "see `guestlane sessions list`")
 }
 
 /// The session of that ID, or the newest one with that guest ID, idempotency key, conversation ID or contact ID.
-async fn find(store: &Store, text: &str) -> anyhow::Result<Session> {
+async fn find(store: &Store, text: &str) -> anyhow::Result<SessionRecord> {
     if let Ok(id) = text.parse::<SessionId>()
         && let Some(session) = store.session(id).await?
     {
@@ -72,15 +73,15 @@ async fn find(store: &Store, text: &str) -> anyhow::Result<Session> {
         found = find_by_ids(store, text).await?;
     }
     if found.len() > 1 {
-        screen::note("note: there are several such sessions; this is the newest, and `guestlane sessions list` shows all");
+        output::stderr_line("note: there are several such sessions; this is the newest, and `guestlane sessions list` shows all");
     }
-    let shown = screen::printable(text);
+    let shown = output::printable(text);
     Ok(found.into_iter().next().ok_or_else(|| unknown(format!("`{shown}`")))?)
 }
 
 /// Looks at all sessions, newest first: there is no index over these ids.
-async fn find_by_ids(store: &Store, text: &str) -> anyhow::Result<Vec<Session>> {
-    let has = |session: &Session| {
+async fn find_by_ids(store: &Store, text: &str) -> anyhow::Result<Vec<SessionRecord>> {
+    let has = |session: &SessionRecord| {
         let ids = [session.conversation_id.as_deref(), session.contact_id.as_deref(), Some(session.request.key.as_str())];
         ids.contains(&Some(text))
     };
@@ -96,7 +97,7 @@ async fn find_by_ids(store: &Store, text: &str) -> anyhow::Result<Vec<Session>> 
 }
 
 async fn show(global: &Global, id: &str, show_token: bool) -> anyhow::Result<ExitCode> {
-    let state = look_at_state(global).await?;
+    let state = open_state_read_only(global).await?;
     let session = find(&state.store, id).await?;
     let mut shown = SessionJson::stored(&session);
     if show_token {
@@ -104,22 +105,22 @@ async fn show(global: &Global, id: &str, show_token: bool) -> anyhow::Result<Exi
         shown = shown.with_tokens(&session, token.expose().to_owned(), state.guest_session(&session)?.as_ref());
     }
     if global.json {
-        screen::json(&shown);
+        output::json(&shown);
     } else if let serde_json::Value::Object(fields) = serde_json::to_value(&shown)? {
         for (name, value) in fields {
-            let text = value.as_str().map_or_else(|| value.to_string(), screen::printable);
-            screen::data(format!("{name:<16} {text}"));
+            let text = value.as_str().map_or_else(|| value.to_string(), output::printable);
+            output::stdout_line(format!("{name:<16} {text}"));
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
 async fn timeline(global: &Global, id: &str) -> anyhow::Result<ExitCode> {
-    let store = look_at_state(global).await?.store;
+    let store = open_state_read_only(global).await?.store;
     let session = find(&store, id).await?;
     let timeline = guestlane_http::timeline(&store, &session).await?;
     if global.json {
-        screen::json(&timeline);
+        output::json(&timeline);
         return Ok(ExitCode::SUCCESS);
     }
     let row = |entry: &Entry| {
@@ -133,7 +134,7 @@ async fn timeline(global: &Global, id: &str) -> anyhow::Result<ExitCode> {
             entry.correlation_id.clone().or(place).or_else(|| entry.event_id.clone()).unwrap_or_default(),
         ]
     };
-    screen::data(screen::table(
+    output::stdout_line(output::table(
         &["after", "what", "took", "how it went", "correlation id, record, event"],
         timeline.entries.iter().map(row),
     ));
@@ -142,85 +143,93 @@ async fn timeline(global: &Global, id: &str) -> anyhow::Result<ExitCode> {
 
 async fn resume(global: &Global, id: Option<&str>) -> anyhow::Result<ExitCode> {
     let id: Option<SessionId> = id.map(str::parse).transpose()?;
-    let config = settings::load(global)?.lane(false)?;
+    let config = settings::load(global)?.engine(false)?;
     let clock = Clock::system();
-    let lane = Lane::open(config, clock.clone()).await?;
+    let engine = SessionEngine::open(config, clock.clone()).await?;
     let mut failed = 0;
-    let mut tell = |driven: &Result<Opened, guestlane::Error>| match driven {
-        Ok(opened) if global.json => screen::json(&SessionJson::opened(opened)),
+    let mut tell = |driven: &Result<CreatedSession, guestlane::Error>| match driven {
+        Ok(opened) if global.json => output::json(&SessionJson::opened(opened)),
         Ok(opened) => {
             let session = &opened.session;
             let conversation = session.conversation_id.as_deref().unwrap_or_default();
-            screen::data(format!("{}  open  {}  {conversation}", session.id, session.request.guest));
+            output::stdout_line(format!("{}  open  {}  {conversation}", session.id, session.request.guest));
         }
         Err(error) => {
             failed += 1;
             if global.json {
-                screen::json(&serde_json::json!({ "error": ErrorJson::from(error) }));
+                output::json(&serde_json::json!({ "error": ErrorJson::from(error) }));
             }
-            screen::note(failure::text(error));
+            output::stderr_line(report::text(error));
         }
     };
     let mut held = 0;
     if let Some(id) = id {
-        let session = lane.store().session(id).await?.ok_or_else(|| unknown(id))?;
+        let session = engine.store().session(id).await?.ok_or_else(|| unknown(id))?;
         if session.is_erased() {
             let reason = format!("{id} is a session of a guest who was erased");
-            return Err(Invalid::new("sessionId", reason, "nobody can go on with it").into());
+            return Err(ValidationError::new("sessionId", reason, "nobody can go on with it").into());
         }
         match session.state {
-            ledger::State::Open => screen::note("The session is open already."),
-            ledger::State::NeedsAttention => {
+            session::SessionState::Open => output::stderr_line("The session is open already."),
+            session::SessionState::NeedsAttention => {
                 return Err(guestlane::Error::needs_attention(&session).into());
             }
-            ledger::State::Admitted | ledger::State::ContactCreated | ledger::State::Failed | ledger::State::Parked => {
+            session::SessionState::Admitted
+            | session::SessionState::ContactCreated
+            | session::SessionState::Failed
+            | session::SessionState::Parked => {
                 // A process that was killed holds it for one lease more: worth waiting for.
-                let give_up_at = clock.now() + ledger::LEASE;
-                if session.is_held_at(clock.now()) && session.due_at <= give_up_at {
-                    screen::note("Waiting for a session that another process held.");
+                let give_up_at = clock.now() + session::LEASE_TTL;
+                if session.is_leased(clock.now()) && session.due_at <= give_up_at {
+                    output::stderr_line("Waiting for a session that another process held.");
                     clock.sleep_until(session.due_at).await;
                 }
-                match lane.store().take_up_one(id, clock.now()).await? {
-                    Some(session) => tell(&lane.resume(session).await),
+                match engine.store().claim(id, clock.now()).await? {
+                    Some(session) => tell(&engine.resume(session).await),
                     None => tell(&Err(guestlane::Error::InProgress { session: id, retry_at: session.due_at })),
                 }
             }
         }
     } else {
-        held = resume_all(&lane, &clock, &mut tell).await?;
+        held = resume_all(&engine, &clock, &mut tell).await?;
     }
     match held {
         0 => {}
-        1 => screen::note("1 session is driven by another process, or waits for the platform; try again in a while."),
-        n => screen::note(format!("{n} sessions are driven by other processes, or wait for the platform; try again in a while.")),
+        1 => output::stderr_line("1 session is driven by another process, or waits for the platform; try again in a while."),
+        n => output::stderr_line(format!(
+            "{n} sessions are driven by other processes, or wait for the platform; try again in a while."
+        )),
     }
     if failed + held == 0 && id.is_none() {
-        screen::note("No session is unfinished.");
+        output::stderr_line("No session is unfinished.");
     }
-    close(&lane).await;
+    close(&engine).await;
     Ok(if failed + held == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Each unfinished session once, those that rest included; says how many are held by others. A process that was killed holds its sessions for
 /// one lease more: worth waiting for.
 async fn resume_all(
-    lane: &Arc<Lane>,
+    engine: &Arc<SessionEngine>,
     clock: &Clock,
-    tell: &mut impl FnMut(&Result<Opened, guestlane::Error>),
+    tell: &mut impl FnMut(&Result<CreatedSession, guestlane::Error>),
 ) -> anyhow::Result<usize> {
     const AT_ONCE: usize = 32;
     let mut tried = HashSet::new();
-    let give_up_at = clock.now() + ledger::LEASE;
+    let give_up_at = clock.now() + session::LEASE_TTL;
     loop {
-        let unfinished = lane.store().unfinished_sessions(u32::MAX).await?;
+        let unfinished = engine.store().unfinished_sessions(u32::MAX).await?;
         let left: Vec<_> = unfinished.into_iter().filter(|session| !tried.contains(&session.id)).collect();
         let next_due = left.iter().map(|session| session.due_at).min();
-        let (free, held): (Vec<_>, Vec<_>) = left.into_iter().partition(|session| !session.is_held_at(clock.now()));
+        let (free, held): (Vec<_>, Vec<_>) = left.into_iter().partition(|session| !session.is_leased(clock.now()));
         if free.is_empty() {
             match next_due {
                 Some(due) if due <= give_up_at => {
                     let wait = due.since(clock.now());
-                    screen::note(format!("Waiting {:.0} s for a session that another process held.", wait.as_secs_f32().ceil()));
+                    output::stderr_line(format!(
+                        "Waiting {:.0} s for a session that another process held.",
+                        wait.as_secs_f32().ceil()
+                    ));
                     clock.sleep(wait).await;
                 }
                 _ => return Ok(held.len()),
@@ -228,8 +237,8 @@ async fn resume_all(
         }
         tried.extend(free.iter().map(|session| session.id));
         let driven = stream::iter(free).map(|session| async move {
-            match lane.store().take_up_one(session.id, clock.now()).await {
-                Ok(Some(session)) => Some(lane.resume(session).await),
+            match engine.store().claim(session.id, clock.now()).await {
+                Ok(Some(session)) => Some(engine.resume(session).await),
                 Ok(None) => None, // somebody was quicker
                 Err(error) => Some(Err(error.into())),
             }

@@ -2,17 +2,17 @@
 
 use std::{path::Path, process::ExitCode, time::Duration};
 
-use guestlane::{Rate, request::Invalid};
+use guestlane::{Rate, request::ValidationError};
 use guestlane_sim::{DEPLOYMENT_ID, Deployment, Flow, OAuthClient, Options, Route, Simulator, StartError, Tls};
 use serde_json::json;
 
 use crate::{
     args::{Global, InboundFlow, Simulate},
-    screen,
+    output,
 };
 
 pub(crate) async fn run(global: &Global, args: &Simulate) -> anyhow::Result<ExitCode> {
-    let quota = super::rate("--quota", &args.quota)?;
+    let quota = super::rate("--rate-limit", &args.rate_limit)?;
     let endpoint_quotas = args.endpoint_quotas.iter().map(|text| endpoint_quota(text)).collect::<Result<_, _>>()?;
     let options = Options {
         clients: OAuthClient::several(args.clients),
@@ -22,7 +22,7 @@ pub(crate) async fn run(global: &Global, args: &Simulate) -> anyhow::Result<Exit
         faults: args.faults.clone(),
         latency: Duration::from_millis(args.latency),
         seed: args.seed,
-        token_life: Duration::from_secs(args.token_life),
+        token_life: Duration::from_secs(args.token_ttl),
         crm_secret: args.crm_secret.clone(),
         flow: match args.flow {
             InboundFlow::ReadsRoutingTarget => Flow::ReadsRoutingTarget,
@@ -47,12 +47,14 @@ pub(crate) async fn run(global: &Global, args: &Simulate) -> anyhow::Result<Exit
     let (integration, source) = (options.integration, options.external_source);
     let refused = |error: StartError| match &error {
         StartError::Listen(..) => {
-            Invalid::new("--listen", error.to_string(), "choose another port, or 127.0.0.1:0 for a free one")
+            ValidationError::new("--listen", error.to_string(), "choose another port, or 127.0.0.1:0 for a free one")
         }
         StartError::Option(reason) if reason.contains("secret") => {
-            Invalid::new("--crm-secret", reason.clone(), "write whsec_ and base64, like `guestlane outbox secret`")
+            ValidationError::new("--crm-secret", reason.clone(), "write whsec_ and base64, like `guestlane outbox secret`")
         }
-        StartError::Option(reason) => Invalid::new("--region", reason.clone(), "give a domain, like mypurecloud.ie or localhost"),
+        StartError::Option(reason) => {
+            ValidationError::new("--region", reason.clone(), "give a domain, like mypurecloud.ie or localhost")
+        }
     };
     let simulator = Simulator::start(options).await.map_err(refused)?;
     let base = simulator.base_url();
@@ -67,47 +69,47 @@ pub(crate) async fn run(global: &Global, args: &Simulate) -> anyhow::Result<Exit
         if let Some(file) = &ca_file {
             says["caFile"] = json!(file);
         }
-        screen::json(&says);
+        output::json(&says);
     } else {
-        screen::note("The platform and a CRM are simulated here until you press Ctrl-C. In another terminal:\n");
-        screen::data(format!("export GENESYS_BASE_URL={base}"));
+        output::stderr_line("The platform and a CRM are simulated here until you press Ctrl-C. In another terminal:\n");
+        output::stdout_line(format!("export GENESYS_BASE_URL={base}"));
         let quoted = |text: &str| if text.contains(' ') { format!("'{text}'") } else { text.to_owned() };
-        screen::data(format!("export GENESYS_CLIENT_ID={}", quoted(&client_id)));
-        screen::data(format!("export GENESYS_CLIENT_SECRET={}", quoted(&client_secret)));
+        output::stdout_line(format!("export GENESYS_CLIENT_ID={}", quoted(&client_id)));
+        output::stdout_line(format!("export GENESYS_CLIENT_SECRET={}", quoted(&client_secret)));
         if let Some(queue) = queues.first() {
-            screen::data(format!("export GENESYS_QUEUE_ID={}", queue.id));
+            output::stdout_line(format!("export GENESYS_QUEUE_ID={}", queue.id));
         }
         if let Some(file) = &ca_file {
-            screen::data(format!("export GENESYS_CA_FILE={file}"));
-            screen::data(format!("export CRM_CA_FILE={file}"));
+            output::stdout_line(format!("export GENESYS_CA_FILE={file}"));
+            output::stdout_line(format!("export CRM_CA_FILE={file}"));
         }
-        screen::data(format!("export CRM_WEBHOOK_URL={}", simulator.crm_url()));
-        screen::data("export CRM_ALLOW_PRIVATE_NETWORKS=true");
+        output::stdout_line(format!("export CRM_WEBHOOK_URL={}", simulator.crm_url()));
+        output::stdout_line("export CRM_ALLOW_PRIVATE_NETWORKS=true");
         if let Some(secret) = &args.crm_secret {
-            screen::data(format!("export CRM_WEBHOOK_SECRET={secret}"));
+            output::stdout_line(format!("export CRM_WEBHOOK_SECRET={secret}"));
         }
-        screen::data(format!("export GENESYS_DEPLOYMENT_ID={DEPLOYMENT_ID}"));
-        screen::data(format!("export GENESYS_INTEGRATION_ID={integration}"));
-        screen::data(format!("export GENESYS_EXTERNAL_SOURCE_ID={source}"));
-        screen::data("export GUESTLANE_SURFACE=rest  # or web-messaging, or open-messaging");
-        screen::note("\nQueues:");
+        output::stdout_line(format!("export GENESYS_DEPLOYMENT_ID={DEPLOYMENT_ID}"));
+        output::stdout_line(format!("export GENESYS_INTEGRATION_ID={integration}"));
+        output::stdout_line(format!("export GENESYS_EXTERNAL_SOURCE_ID={source}"));
+        output::stdout_line("export GUESTLANE_SURFACE=rest  # or web-messaging, or open-messaging");
+        output::stderr_line("\nQueues:");
         for queue in &queues {
-            screen::note(format!("  {}  {}", queue.id, queue.name));
+            output::stderr_line(format!("  {}  {}", queue.id, queue.name));
         }
         let trust = ca_file.as_ref().map(|file| format!("--cacert {file} ")).unwrap_or_default();
-        screen::note(format!("What it counted: curl {trust}{base}/_sim/state"));
+        output::stderr_line(format!("What it counted: curl {trust}{base}/_sim/state"));
     }
     interrupted().await?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// `contact:60/min`
-fn endpoint_quota(text: &str) -> Result<(Route, Rate), Invalid> {
+fn endpoint_quota(text: &str) -> Result<(Route, Rate), ValidationError> {
     let parsed = text.split_once(':').and_then(|(route, rate)| Some((route.parse().ok()?, rate.parse().ok()?)));
     let names = || Route::ALL.iter().map(|route| route.name()).collect::<Vec<_>>().join(", ");
     parsed.ok_or_else(|| {
         let fix = format!("write ROUTE:RATE, like contact:60/min; the routes are {}", names());
-        Invalid::new("--endpoint-quota", format!("`{}` cannot be used", screen::printable(text)), fix)
+        ValidationError::new("--endpoint-quota", format!("`{}` cannot be used", output::printable(text)), fix)
     })
 }
 
@@ -116,7 +118,7 @@ fn write_ca(simulator: &Simulator, path: &Path) -> anyhow::Result<Option<String>
     let Some(pem) = simulator.ca_pem() else { return Ok(None) };
     let path = std::path::absolute(path)?;
     std::fs::write(&path, pem).map_err(|error| {
-        Invalid::new("--ca-file", format!("{} cannot be written: {error}", path.display()), "name another file")
+        ValidationError::new("--ca-file", format!("{} cannot be written: {error}", path.display()), "name another file")
     })?;
     Ok(Some(path.display().to_string()))
 }

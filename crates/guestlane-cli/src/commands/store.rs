@@ -3,11 +3,11 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use guestlane::{
-    Clock, Seams,
-    request::Invalid,
+    Clock, FailPoints,
+    request::ValidationError,
     store::{
         Database, InvalidDatabase, PostgresUrl,
-        copy::{CopyError, CopyProgress, abandon, copy, unfinished},
+        migrate::{MigrationError, MigrationProgress, abandon, migrate_store, unfinished},
     },
 };
 use serde_json::json;
@@ -15,57 +15,57 @@ use serde_json::json;
 use super::confirm;
 use crate::{
     args::{self, Global},
-    screen, settings,
+    output, settings,
 };
 
 pub(crate) async fn run(global: &Global, command: &args::Store) -> anyhow::Result<ExitCode> {
-    let args::Store::Copy { from, to, abandon, yes } = command;
+    let args::Store::Migrate { from, to, abandon, yes } = command;
     let fix = "a store is copied --from sqlite:PATH --to postgres://…, and not back";
     let Database::Sqlite(file) = parse("--from", from)? else {
-        return Err(Invalid::new("--from", "is no file", fix).into());
+        return Err(ValidationError::new("--from", "is no file", fix).into());
     };
     let Some(to) = to.as_ref().filter(|_| !abandon) else { return abandon_move(global, file, *yes).await };
     let Database::Postgres(database) = parse("--to", to)? else {
-        return Err(Invalid::new("--to", "is no database of PostgreSQL", fix).into());
+        return Err(ValidationError::new("--to", "is no database of PostgreSQL", fix).into());
     };
     move_store(global, file, *database).await
 }
 
-fn parse(flag: &'static str, text: &str) -> Result<Database, Invalid> {
+fn parse(flag: &'static str, text: &str) -> Result<Database, ValidationError> {
     // As any setting: without white space at its ends.
-    text.trim().parse().map_err(|invalid: InvalidDatabase| Invalid::new(flag, invalid.reason, invalid.fix))
+    text.trim().parse().map_err(|invalid: InvalidDatabase| ValidationError::new(flag, invalid.reason, invalid.fix))
 }
 
 async fn move_store(global: &Global, file: PathBuf, database: PostgresUrl) -> anyhow::Result<ExitCode> {
     let to = database.to_string();
     if !file.is_file() {
         let reason = format!("{} is no file", file.display());
-        return Err(Invalid::new("--from", reason, "name the store, like sqlite:.guestlane/guestlane.db").into());
+        return Err(ValidationError::new("--from", reason, "name the store, like sqlite:.guestlane/guestlane.db").into());
     }
     let places = settings::load(global)?.places()?;
     let moving = tokio::task::spawn_blocking(move || {
         let mut last = "";
-        let progress = |CopyProgress { table, done, of }: CopyProgress| {
+        let progress = |MigrationProgress { table, done, of }: MigrationProgress| {
             if table != last || done == of || done % 100_000 == 0 {
-                screen::note(format!("{table}: {done} of {of}"));
+                output::stderr_line(format!("{table}: {done} of {of}"));
             }
             last = table;
         };
-        copy(&file, &database, &places.home, &places.audit.path, Clock::system().now(), &Seams::default(), progress)
+        migrate_store(&file, &database, &places.home, &places.audit.path, Clock::system().now(), &FailPoints::default(), progress)
     });
     let copied = moving.await?.map_err(advised)?;
     if global.json {
         let logs: Vec<_> = copied.logs.iter().map(|(log, size)| json!({"log": log, "records": size})).collect();
-        screen::json(&json!({"rows": copied.rows, "sha256": copied.digests, "copiedNow": copied.copied_now, "logs": logs}));
+        output::json(&json!({"rows": copied.rows, "sha256": copied.digests, "copiedNow": copied.copied_now, "logs": logs}));
     } else {
         let rows: u64 = copied.rows.values().sum();
-        screen::data(format!(
+        output::stdout_line(format!(
             "{} ({} copied by this run) and {}: equal in the file and the database",
-            screen::count(rows, "row"),
+            output::count(rows, "row"),
             copied.copied_now,
-            screen::count(copied.logs.len() as u64, "log")
+            output::count(copied.logs.len() as u64, "log")
         ));
-        screen::note(format!("The file is refused from now on. Set GUESTLANE_DATABASE_URL to the database: {to}"));
+        output::stderr_line(format!("The file is refused from now on. Set GUESTLANE_DATABASE_URL to the database: {to}"));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -84,32 +84,32 @@ async fn abandon_move(global: &Global, file: PathBuf, yes: bool) -> anyhow::Resu
     }
     let code = confirm::done(global, data, ["The file is used again.".to_owned()]);
     if !global.json {
-        screen::note(format!(
-            "The database {to} stays refused, and holds copied rows: drop its schema, or run `guestlane store copy` to it later."
+        output::stderr_line(format!(
+            "The database {to} stays refused, and holds copied rows: drop its schema, or run `guestlane store migrate` to it later."
         ));
     }
     Ok(code)
 }
 
 /// What to do about a move that was refused or failed.
-fn advised(error: CopyError) -> anyhow::Error {
+fn advised(error: MigrationError) -> anyhow::Error {
     let message = error.to_string();
     let (flag, fix) = match error {
-        CopyError::Store(error) => return guestlane::Error::from(error).into(),
-        CopyError::Differs { .. } => {
+        MigrationError::Store(error) => return guestlane::Error::from(error).into(),
+        MigrationError::Differs { .. } => {
             return anyhow::Error::new(error).context("neither store is used; the same command copies what differs again");
         }
-        CopyError::NotEmpty => ("--to", "name an empty database; the same command finishes a move that was interrupted"),
-        CopyError::InUse(_) => ("--from", "stop all processes on it first"),
-        CopyError::Done => ("--to", "use the database: set GUESTLANE_DATABASE_URL to it; nothing was changed"),
-        CopyError::OtherTarget { .. } => {
-            ("--to", "name that database, or give that move up first: `guestlane store copy --abandon --yes`")
+        MigrationError::NotEmpty => ("--to", "name an empty database; the same command finishes a move that was interrupted"),
+        MigrationError::InUse(_) => ("--from", "stop all processes on it first"),
+        MigrationError::AlreadyMigrated => ("--to", "use the database: set GUESTLANE_DATABASE_URL to it; nothing was changed"),
+        MigrationError::WrongTarget { .. } => {
+            ("--to", "name that database, or give that move up first: `guestlane store migrate --abandon --yes`")
         }
-        CopyError::NotBegun(_) => ("--abandon", "leave it out; the file can be used"),
-        CopyError::NoAuditFile(_) => (
+        MigrationError::NotStarted(_) => ("--abandon", "leave it out; the file can be used"),
+        MigrationError::NoAuditFile(_) => (
             "--state-dir",
-            "name the state directory that the store was used with, or write the file anew: `guestlane audit restore`",
+            "name the state directory that the store was used with, or write the file anew: `guestlane audit rebuild`",
         ),
     };
-    Invalid::new(flag, message, fix).into()
+    ValidationError::new(flag, message, fix).into()
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{argument, attributes, open_state};
 use crate::{
     args::{Global, Token},
-    screen,
+    output,
 };
 
 pub(crate) async fn run(global: &Global, args: &Token) -> anyhow::Result<ExitCode> {
@@ -20,21 +20,21 @@ pub(crate) async fn run(global: &Global, args: &Token) -> anyhow::Result<ExitCod
             let identity = token::TokenIdentity::new(keyring.active(now).kid(), now);
             let token = keyring.sign(&guest, &attributes, &identity)?;
             if global.json {
-                screen::json(&json!({"guestToken": token.expose(), "kid": identity.kid, "expiresAt": identity.expires_at()}));
+                output::json(&json!({"guestToken": token.expose(), "kid": identity.kid, "expiresAt": identity.expires_at()}));
             } else {
-                screen::data(token.expose());
+                output::stdout_line(token.expose());
             }
         }
         Token::Verify { token } => {
             let keyring = open_state(global).await?.keyring;
             let verified = token::verify(&keyring, &argument(token)?, now)?;
             if global.json {
-                screen::json(&verified);
+                output::json(&verified);
             } else {
                 let left = verified.expires_at - now.unix_seconds();
-                screen::data(format!(
+                output::stdout_line(format!(
                     "valid: guest {}, key {}, {left} s left",
-                    screen::printable(&verified.guest_id),
+                    output::printable(&verified.guest_id),
                     verified.kid
                 ));
             }
@@ -42,11 +42,11 @@ pub(crate) async fn run(global: &Global, args: &Token) -> anyhow::Result<ExitCod
         Token::Decode { token } => {
             let (header, claims) = token::decode(&argument(token)?)?;
             if global.json {
-                screen::json(&json!({"header": header, "claims": claims, "verified": false}));
+                output::json(&json!({"header": header, "claims": claims, "verified": false}));
             } else {
-                screen::data(serde_json::to_string_pretty(&header)?);
-                screen::data(serde_json::to_string_pretty(&claims)?);
-                screen::note("note: nothing was checked; `guestlane token verify` does that");
+                output::stdout_line(serde_json::to_string_pretty(&header)?);
+                output::stdout_line(serde_json::to_string_pretty(&claims)?);
+                output::stderr_line("note: nothing was checked; `guestlane token verify` does that");
             }
         }
     }

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use serde_json::json;
 
-use crate::office::{Ended, Office, run_in};
+use crate::harness::{Ended, Office, run_in};
 
 const LOG: &str = "audit/session-audit.jsonl";
 
@@ -154,7 +154,11 @@ fn on_the_machine_that_wrote_it_verify_mends_nothing_and_finds_what_files_alone_
     // Another log of the same key in its place.
     office.write("rows.csv", "guest_id\ndan\neve\nfay\n");
     Ended::of(
-        office.command(&["batch", "rows.csv", "--concurrency", "1"]).env("GUESTLANE_AUDIT_ROTATE_AT", "1KiB").output().unwrap(),
+        office
+            .command(&["batch", "rows.csv", "--max-concurrency", "1"])
+            .env("GUESTLANE_AUDIT_MAX_FILE_SIZE", "1KiB")
+            .output()
+            .unwrap(),
     )
     .ok();
     for ending in ["", ".checkpoint", ".hashes"] {
@@ -169,7 +173,7 @@ fn a_record_that_was_changed_in_the_store_is_proven_to_nobody() {
     let office = office_with_sessions(&["ann"]);
     let session = office.run(&["sessions", "list", "--json"]).ok().json();
     let store = rusqlite::Connection::open(office.directory.path().join(".guestlane/guestlane.db")).unwrap();
-    store.execute("UPDATE audit_entry SET line = replace(line, 'ann', 'eve')", []).unwrap();
+    store.execute("UPDATE audit_record SET line = replace(line, 'ann', 'eve')", []).unwrap();
     for command in [vec!["audit", "prove", session["sessionId"].as_str().unwrap()], vec!["audit", "verify"]] {
         let refused = office.run(&command);
         assert!(refused.code == 1 && refused.stderr.contains("somebody changed them"), "{command:?}: {}", refused.stderr);
@@ -180,9 +184,9 @@ fn a_record_that_was_changed_in_the_store_is_proven_to_nobody() {
 fn files_that_were_moved_away_are_restored_from_the_store() {
     let office = office_with_sessions(&["ann"]);
     let rotating =
-        |arguments: &[&str]| Ended::of(office.command(arguments).env("GUESTLANE_AUDIT_ROTATE_AT", "1KiB").output().unwrap());
+        |arguments: &[&str]| Ended::of(office.command(arguments).env("GUESTLANE_AUDIT_MAX_FILE_SIZE", "1KiB").output().unwrap());
     office.write("rows.csv", "guest_id\nbob\ncy\ndan\neve\n");
-    rotating(&["batch", "rows.csv", "--concurrency", "1"]).ok();
+    rotating(&["batch", "rows.csv", "--max-concurrency", "1"]).ok();
     let written = office.read(LOG);
     office.run(&["audit", "verify"]).ok();
 
@@ -191,19 +195,19 @@ fn files_that_were_moved_away_are_restored_from_the_store() {
     rotating(&["create", "--guest", "fay"]).ok();
     let told = office.run(&["audit", "verify"]);
     assert!(told.code == 1 && told.stderr.contains("line 1 was changed"), "{}", told.stderr);
-    let in_the_way = office.run(&["audit", "restore", "1"]);
+    let in_the_way = office.run(&["audit", "rebuild", "1"]);
     assert!(in_the_way.code == 2 && in_the_way.stderr.contains("is there"), "{}", in_the_way.stderr);
     for ending in ["", ".checkpoint", ".hashes"] {
         let file = office.directory.path().join(format!("{LOG}{ending}"));
         fs::rename(&file, file.with_extension("evidence")).unwrap();
     }
     let missed = office.run(&["audit", "verify", "--json"]);
-    assert!(missed.code == 1 && missed.stderr.contains("audit restore 1"), "{}", missed.stderr);
+    assert!(missed.code == 1 && missed.stderr.contains("audit rebuild 1"), "{}", missed.stderr);
     assert!(missed.stdout.contains(r#""proven":false"#), "{}", missed.stdout);
-    office.run(&["audit", "restore", "1"]).ok();
+    office.run(&["audit", "rebuild", "1"]).ok();
     assert_eq!(office.read(LOG), written);
     office.run(&["audit", "verify"]).ok();
-    assert_eq!(office.run(&["audit", "restore", "99"]).code, 2);
+    assert_eq!(office.run(&["audit", "rebuild", "99"]).code, 2);
 }
 
 #[test]
@@ -214,7 +218,7 @@ fn who_looks_where_there_is_no_store_makes_none() {
         vec!["audit", "key"],
         vec!["sessions", "list"],
         vec!["outbox", "list"],
-        vec!["metrics"],
+        vec!["stats"],
         vec!["guests", "erase", "ann", "--yes"],
     ] {
         let refused = run_in(directory.path(), &command, &[]);
@@ -250,7 +254,7 @@ fn a_guest_is_erased_by_name_and_what_stays_is_said() {
     assert_eq!(office.state()["contacts"], before);
 
     office.faults(&["conversation:500"]);
-    let settings = [("GUESTLANE_RETRIES", "0")];
+    let settings = [("GUESTLANE_MAX_RETRIES", "0")];
     Ended::of(office.command(&["create", "--guest", "cy"]).envs(settings).output().unwrap());
     let unfinished = office.run(&["guests", "erase", "cy"]);
     assert!(unfinished.code == 2 && unfinished.stderr.contains("sessions resume"), "{}", unfinished.stderr);

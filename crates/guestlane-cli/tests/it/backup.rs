@@ -13,8 +13,8 @@ use rusqlite::Connection;
 use serde_json::Value;
 
 use crate::{
-    office::{Ended, Office},
-    serving::{Serving, pause},
+    harness::{Ended, Office},
+    service_harness::{Serving, pause},
 };
 
 /// The audit log's files first, the store after them.
@@ -66,8 +66,8 @@ fn wait_for(answered: &Mutex<Vec<(String, Value)>>, more: usize) -> usize {
 
 #[test]
 fn a_backup_of_a_running_service_has_every_session_that_was_answered_before_it_and_no_guest_comes_twice() {
-    let office = Office::open(&["--quota", "off"]);
-    let settings = [("GUESTLANE_QUOTA", "off")];
+    let office = Office::open(&["--rate-limit", "off"]);
+    let settings = [("GUESTLANE_PLATFORM_RATE_LIMIT", "off")];
     let serving = Serving::start(&office, "state", &settings);
     let (mut before, mut after) = (0, 0);
     let answered = while_guests_come(&serving, |answered| {
@@ -88,7 +88,7 @@ fn a_backup_of_a_running_service_has_every_session_that_was_answered_before_it_a
     for (key, conversation) in &answered[before..] {
         let (status, session) = restored.create(key, key);
         if status == 409 {
-            assert_eq!(session["code"], "key_taken", "{session}");
+            assert_eq!(session["code"], "idempotency_key_conflict", "{session}");
             forgotten += 1;
         } else {
             assert_eq!(&session["conversationId"], conversation, "{key}: {session}");
@@ -105,7 +105,7 @@ fn a_backup_of_a_running_service_has_every_session_that_was_answered_before_it_a
 
 #[test]
 fn audit_files_that_are_ahead_of_the_restored_store_are_left_alone_until_somebody_moves_them_away() {
-    let office = Office::open(&["--quota", "off"]);
+    let office = Office::open(&["--rate-limit", "off"]);
     let (state, restored) = (office.directory.path().join("state"), office.directory.path().join("restored"));
     let create = |guest: &str, directory: &str| office.run(&["create", "--guest", guest, "--state-dir", directory, "--json"]);
     create("ann", "state").ok();
@@ -128,7 +128,7 @@ fn audit_files_that_are_ahead_of_the_restored_store_are_left_alone_until_somebod
 
 #[test]
 fn on_web_messaging_a_key_that_the_backup_lacks_opens_another_conversation_with_the_same_contact() {
-    let office = Office::open(&["--quota", "off"]);
+    let office = Office::open(&["--rate-limit", "off"]);
     let create = |directory: &str| {
         let mut create = office.command(&["create", "--guest", "bob", "--idempotency-key", "order-1", "--json"]);
         let create = create.envs([("GUESTLANE_SURFACE", "web-messaging"), ("GUESTLANE_STATE_DIR", directory)]);

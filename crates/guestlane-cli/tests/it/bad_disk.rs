@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::office::Office;
+use crate::harness::Office;
 
 /// Runs a command of the office with files that cannot grow beyond so many kilobytes: what a full disk looks like to a process.
 fn with_small_files(office: &Office, kilobytes: u32, arguments: &[&str]) -> std::process::Output {
@@ -30,12 +30,12 @@ fn rows(count: usize) -> String {
 
 #[test]
 fn on_a_full_disk_rows_fail_with_the_reason_and_are_opened_once_when_there_is_room() {
-    let office = Office::open(&["--quota", "off"]);
-    office.run(&["keys", "list"]).ok();
+    let office = Office::open(&["--rate-limit", "off"]);
+    office.run(&["signing-keys", "list"]).ok();
     office.write("rows.csv", &rows(400));
     let mut failed_at_first = 0;
     for kilobytes in [200, 400, 800] {
-        let full = with_small_files(&office, kilobytes, &["batch", "rows.csv", "--quota", "off"]);
+        let full = with_small_files(&office, kilobytes, &["batch", "rows.csv", "--rate-limit", "off"]);
         let told = String::from_utf8_lossy(&full.stderr);
         if full.status.code() != Some(0) {
             failed_at_first += 1;
@@ -47,7 +47,7 @@ fn on_a_full_disk_rows_fail_with_the_reason_and_are_opened_once_when_there_is_ro
         }
     }
     assert!(failed_at_first > 0, "the disk was never full");
-    office.run(&["batch", "rows.csv", "--quota", "off"]).ok();
+    office.run(&["batch", "rows.csv", "--rate-limit", "off"]).ok();
     office.run(&["outbox", "deliver"]);
     office.assert_each_guest_once(400);
     assert_eq!(office.state()["crm"]["events"], 400);
@@ -117,14 +117,14 @@ fn look_at_read_only(office: &Office, checkpoint: bool) {
     let run = |arguments: &[&str]| {
         let command = office.command(arguments);
         let mut command = if is_root { as_nobody(office, &command) } else { command };
-        crate::office::Ended::of(command.stdin(Stdio::null()).output().unwrap())
+        crate::harness::Ended::of(command.stdin(Stdio::null()).output().unwrap())
     };
     let before = files().count();
     for (arguments, shown) in [
         (&["sessions", "list"] as &[&str], "ann"),
         (&["audit", "show"], "ann"),
         (&["outbox", "list", "--state", "delivered"], "delivered"),
-        (&["metrics"], ""),
+        (&["stats"], ""),
     ] {
         let looked = run(arguments).ok();
         assert!(looked.stdout.contains(shown), "{arguments:?}: {}", looked.stdout);
@@ -155,7 +155,7 @@ fn in_a_directory_that_cannot_be_written_nothing_is_sent_and_the_directory_is_na
 #[test]
 fn while_another_process_holds_the_database_nothing_is_sent_and_afterwards_the_same_key_works() {
     let office = Office::open(&[]);
-    office.run(&["keys", "list"]).ok();
+    office.run(&["signing-keys", "list"]).ok();
     let database = office.directory.path().join(".guestlane/guestlane.db");
     let holder = rusqlite::Connection::open(&database).unwrap();
     holder.execute_batch("BEGIN IMMEDIATE").unwrap();

@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
-use crate::office::{Office, run_in};
+use crate::harness::{Office, run_in};
 
 #[test]
 fn missing_settings_are_all_listed_at_once() {
@@ -78,12 +78,12 @@ fn a_state_directory_that_cannot_be_written_is_told() {
 #[test]
 fn a_database_of_a_newer_version_is_left_alone() {
     let office = Office::open(&[]);
-    office.run(&["keys", "list"]).ok();
+    office.run(&["signing-keys", "list"]).ok();
     let path = office.directory.path().join(".guestlane/guestlane.db");
     rusqlite::Connection::open(path).unwrap().pragma_update(None, "user_version", 99).unwrap();
     let ended = office.run(&["create", "--guest", "ann"]);
     assert!(
-        ended.code == 2 && ended.stderr.contains("newer version of guestlane (format 99; this one knows 7)"),
+        ended.code == 2 && ended.stderr.contains("newer version of guestlane (format 99; this one knows 1)"),
         "{}",
         ended.stderr
     );
@@ -92,7 +92,7 @@ fn a_database_of_a_newer_version_is_left_alone() {
 #[test]
 fn a_master_key_file_that_is_damaged_or_open_to_others_is_told() {
     let office = Office::open(&[]);
-    office.run(&["keys", "list"]).ok();
+    office.run(&["signing-keys", "list"]).ok();
     let path = office.directory.path().join(".guestlane/master.key");
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     let good = fs::read_to_string(&path).unwrap();

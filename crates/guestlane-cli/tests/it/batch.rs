@@ -1,6 +1,6 @@
 use serde_json::{Value, json};
 
-use crate::office::{Office, SUPPORT};
+use crate::harness::{Office, SUPPORT};
 
 const GUESTS: &str =
     "guest_id,queue_id,idempotency_key,attr.tier\nann,,,gold\nbob,5e0c0000-0000-4000-8000-000000000002,order-2,\ncy,,,basic\n";
@@ -37,18 +37,18 @@ fn the_same_out_file_again_does_only_what_is_missing() {
     let office = Office::open(&[]);
     office.write("guests.csv", GUESTS);
     office.faults(&["conversation:500"]);
-    let mut command = office.command(&["batch", "guests.csv", "--out", "out.jsonl"]);
-    let output = command.env("GUESTLANE_RETRIES", "0").output().unwrap();
+    let mut command = office.command(&["batch", "guests.csv", "--output", "out.jsonl"]);
+    let output = command.env("GUESTLANE_MAX_RETRIES", "0").output().unwrap();
     assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
     let lines = || office.read("out.jsonl").lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).collect::<Vec<_>>();
     assert!(lines().iter().all(|line| line["error"]["code"] == "platform_failing" && line["row"].is_number()), "{:?}", lines());
 
     office.faults(&[]);
-    let (code, second) = summary(&office, &["guests.csv", "--out", "out.jsonl"]);
+    let (code, second) = summary(&office, &["guests.csv", "--output", "out.jsonl"]);
     assert_eq!((code, &second["opened"], &second["failed"]), (0, &json!(3), &json!(0)));
     assert!(lines().len() == 3 && lines().iter().all(|line| line["state"] == "open" && line["guestToken"].is_string()));
     let before = office.state()["calls"].clone();
-    let (code, third) = summary(&office, &["guests.csv", "--out", "out.jsonl"]);
+    let (code, third) = summary(&office, &["guests.csv", "--output", "out.jsonl"]);
     assert_eq!((code, &third["replayed"]), (0, &json!(3)));
     assert_eq!(lines().len(), 3);
     assert_eq!(office.state()["calls"], before);
@@ -105,11 +105,11 @@ fn a_result_file_that_is_the_input_or_somebody_elses_is_left_alone() {
     for (out, part) in
         [("rows.jsonl", "is the input itself"), ("letter.txt", "is not a result file"), ("/dev/null", "is not a regular file")]
     {
-        let ended = office.run(&["batch", "rows.jsonl", "--out", out]);
+        let ended = office.run(&["batch", "rows.jsonl", "--output", out]);
         assert!(ended.code == 2 && ended.stderr.contains(part), "{out}: {}", ended.stderr);
     }
     assert_eq!((office.read("rows.jsonl").as_str(), office.read("letter.txt").lines().count()), (rows, 2));
-    assert_eq!(office.run(&["batch", "rows.jsonl", "--out", "/nowhere/out.jsonl"]).code, 2);
+    assert_eq!(office.run(&["batch", "rows.jsonl", "--output", "/nowhere/out.jsonl"]).code, 2);
     assert_eq!(office.state()["contacts"], 0);
 }
 
@@ -117,11 +117,11 @@ fn a_result_file_that_is_the_input_or_somebody_elses_is_left_alone() {
 fn a_result_file_that_broke_off_is_continued() {
     let office = Office::open(&[]);
     office.write("guests.csv", GUESTS);
-    office.run(&["batch", "guests.csv", "--out", "out.jsonl"]).ok();
+    office.run(&["batch", "guests.csv", "--output", "out.jsonl"]).ok();
     let whole = office.read("out.jsonl");
     let cut = [whole.as_bytes()[..whole.len() / 2].to_vec(), vec![0xc3]].concat(); // half of an é
     std::fs::write(office.directory.path().join("out.jsonl"), cut).unwrap();
-    office.run(&["batch", "guests.csv", "--out", "out.jsonl"]).ok();
+    office.run(&["batch", "guests.csv", "--output", "out.jsonl"]).ok();
     assert_eq!(office.read("out.jsonl").lines().count(), 3);
     office.assert_each_guest_once(3);
 }
@@ -131,7 +131,7 @@ fn a_mismatch_is_told_again_on_every_run_although_its_key_is_done() {
     let office = Office::open(&[]);
     office.write("guests.csv", "guest_id,idempotency_key\nann,k\nbob,k\n");
     for _ in 0..2 {
-        let (code, summary) = summary(&office, &["guests.csv", "--out", "out.jsonl", "--concurrency", "1"]);
+        let (code, summary) = summary(&office, &["guests.csv", "--output", "out.jsonl", "--max-concurrency", "1"]);
         assert_eq!((code, &summary["failed"]), (3, &json!(1)));
     }
     office.assert_each_guest_once(1);
@@ -158,7 +158,7 @@ fn a_check_reads_every_row_and_sends_nothing() {
         "guests.csv",
         "guest_id,queue_id,email\nann,,\n,5e0c0000-0000-4000-8000-000000000001,\nbob,sales,\ncy,,cy@example.com\n",
     );
-    let ended = office.run(&["batch", "guests.csv", "--check"]);
+    let ended = office.run(&["batch", "guests.csv", "--dry-run"]);
     assert_eq!(ended.code, 3);
     assert_eq!(ended.stdout.trim(), "4 rows: 1 good, 3 bad; nothing was sent");
     for part in [
@@ -168,18 +168,18 @@ fn a_check_reads_every_row_and_sends_nothing() {
     ] {
         assert!(ended.stderr.contains(part), "{part}\n{}", ended.stderr);
     }
-    let json = office.run(&["batch", "guests.csv", "--check", "--json"]);
+    let json = office.run(&["batch", "guests.csv", "--dry-run", "--json"]);
     let lines: Vec<Value> = json.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!((lines.len(), &lines[3]), (4, &json!({"rows": 4, "good": 1, "bad": 3})));
     assert_eq!((&lines[0]["row"], &lines[0]["line"], &lines[0]["error"]["field"]), (&json!(2), &json!(3), &json!("guestId")));
     // Neither credentials nor a store are needed, and none is made.
     let bare =
-        crate::office::bare().current_dir(office.directory.path()).args(["batch", "guests.csv", "--check"]).output().unwrap();
+        crate::harness::bare().current_dir(office.directory.path()).args(["batch", "guests.csv", "--dry-run"]).output().unwrap();
     assert_eq!(bare.status.code(), Some(3), "{}", String::from_utf8_lossy(&bare.stderr));
     assert!(!office.directory.path().join(".guestlane").exists());
     assert_eq!(office.state()["calls"]["token"], 0);
     office.write("good.csv", "guest_id\nann\n");
-    assert_eq!(office.run(&["batch", "good.csv", "--check"]).code, 0);
+    assert_eq!(office.run(&["batch", "good.csv", "--dry-run"]).code, 0);
 }
 
 /// A batch in a process of its own, whose signals and words are ours.
@@ -228,9 +228,9 @@ fn wait_until(mut done: impl FnMut() -> bool) {
 
 #[test]
 fn ctrl_c_finishes_what_is_under_way_and_the_same_command_goes_on() {
-    let office = Office::open(&["--quota", "100/s"]);
+    let office = Office::open(&["--rate-limit", "100/s"]);
     office.write("guests.csv", &rows(300));
-    let mut batch = Running::start(&office, &["guests.csv", "--out", "out.jsonl"]);
+    let mut batch = Running::start(&office, &["guests.csv", "--output", "out.jsonl"]);
     wait_until(|| office.state()["conversations"].as_u64() > Some(5));
     batch.interrupt();
     batch.wait_for("Finishing ");
@@ -240,7 +240,7 @@ fn ctrl_c_finishes_what_is_under_way_and_the_same_command_goes_on() {
     assert!(stdout.contains(" 0 failed"), "{stdout}");
     let state = office.state();
     assert_eq!(state["contacts"], state["conversations"], "nothing was left half way");
-    let (code, second) = summary(&office, &["guests.csv", "--out", "out.jsonl"]);
+    let (code, second) = summary(&office, &["guests.csv", "--output", "out.jsonl"]);
     assert_eq!((code, second["opened"].as_u64().unwrap() + second["replayed"].as_u64().unwrap()), (0, 300));
     office.assert_each_guest_once(300);
     assert_eq!(office.read("out.jsonl").lines().count(), 300);
@@ -271,7 +271,7 @@ fn a_platform_that_is_not_there_ends_a_batch_before_its_rows_are_spent() {
     office.write("guests.csv", &rows(2000));
     let mut command = office.command(&["batch", "guests.csv", "--json"]);
     office.faults(&["any:500"]);
-    command.env("GUESTLANE_RETRY_MIN", "10ms").env("GUESTLANE_RETRY_MAX", "20ms");
+    command.env("GUESTLANE_RETRY_INITIAL_BACKOFF", "10ms").env("GUESTLANE_RETRY_MAX_BACKOFF", "20ms");
     let output = command.output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(3), "{stderr}");
@@ -294,7 +294,7 @@ fn rows_that_failed_for_no_fault_of_theirs_are_tried_once_more() {
     office.write("guests.csv", &rows(20));
     office.faults(&["contact:500:first=8"]);
     let mut command = office.command(&["batch", "guests.csv"]);
-    let output = command.env("GUESTLANE_RETRIES", "0").output().unwrap();
+    let output = command.env("GUESTLANE_MAX_RETRIES", "0").output().unwrap();
     let (stdout, stderr) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
     assert!(stderr.contains("tried once more"), "{stderr}");
     assert!(stdout.starts_with("20 rows: 20 opened, 0 replayed, 0 failed"), "{stdout}");
@@ -303,7 +303,7 @@ fn rows_that_failed_for_no_fault_of_theirs_are_tried_once_more() {
 
 #[test]
 fn a_pool_of_oauth_clients_is_given_as_a_list() {
-    let office = Office::open(&["--clients", "3", "--quota", "100/s"]);
+    let office = Office::open(&["--clients", "3", "--rate-limit", "100/s"]);
     office.write("guests.csv", &rows(200));
     let (code, summary) = summary(&office, &["guests.csv"]);
     assert_eq!((code, &summary["opened"]), (0, &json!(200)));

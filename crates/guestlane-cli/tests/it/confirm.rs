@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::office::{Ended, Office};
+use crate::harness::{Ended, Office};
 
 /// Runs a command without and with `--yes`. What it says before it does something is what it says afterwards.
 #[track_caller]
@@ -49,8 +49,8 @@ fn nothing_is_destroyed_before_it_was_confirmed() {
 
     let revoked = || state(&["api-keys", "list", "--json"], "state") == "revoked";
     assert_previewed(&office, &["api-keys", "revoke", &key], "of shop (admin) would be revoked", &[], revoked);
-    let kid = ["keys", "revoke", "webchat-guest-key-v1"];
-    let revoked = || office.run(&["keys", "list", "--json"]).ok().stdout.contains(r#""state":"revoked""#);
+    let kid = ["signing-keys", "revoke", "webchat-guest-key-v1"];
+    let revoked = || office.run(&["signing-keys", "list", "--json"]).ok().stdout.contains(r#""state":"revoked""#);
     assert_previewed(&office, &kid, "would be revoked", &[], revoked);
 
     let master_key = office.read(".guestlane/master.key");
@@ -73,18 +73,18 @@ fn a_move_and_a_batch_are_given_up_once_that_was_confirmed() {
     let store = office.directory.path().join(".guestlane/guestlane.db");
     let marks = || -> u32 {
         let store = rusqlite::Connection::open(&store).unwrap();
-        store.query_row("SELECT count(*) FROM chore", [], |row| row.get(0)).unwrap()
+        store.query_row("SELECT count(*) FROM maintenance_task", [], |row| row.get(0)).unwrap()
     };
-    let mark = "INSERT INTO chore (name) VALUES ('moving to localhost:5432/guestlane, schema public')";
+    let mark = "INSERT INTO maintenance_task (name) VALUES ('moving to localhost:5432/guestlane, schema public')";
     rusqlite::Connection::open(&store).unwrap().execute(mark, []).unwrap();
     let from = format!("sqlite:{}", store.display());
-    let abandon = ["store", "copy", "--from", &from, "--abandon"];
+    let abandon = ["store", "migrate", "--from", &from, "--abandon"];
     assert_previewed(&office, &abandon, "would be given up", &[], || marks() == 0);
 
     let database = guestlane_test_postgres::new_schema();
     let shared = [("GUESTLANE_DATABASE_URL", database.as_str()), ("GUESTLANE_STATE_DIR", "shared")];
     office.write("rows.csv", "guest_id\nbob\neve\n");
-    let mut enqueue = office.command(&["batch", "rows.csv", "--enqueue", "--json"]);
+    let mut enqueue = office.command(&["batch", "enqueue", "rows.csv", "--json"]);
     let batch = Ended::of(enqueue.envs(shared).output().unwrap()).ok().json()["batchId"].as_str().unwrap().to_owned();
     let cancelled = || {
         let mut status = office.command(&["batch", "status", &batch, "--json"]);

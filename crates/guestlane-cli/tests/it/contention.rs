@@ -6,9 +6,9 @@ use guestlane_test_postgres::{Server, TableLock, column, schema_in};
 use serde_json::json;
 
 use crate::{
-    office::{Ended, Office},
-    served::{Answer, Served},
-    serving::pause,
+    harness::{Ended, Office},
+    service_harness::pause,
+    service_process::{Answer, Served},
 };
 
 /// A service on a database of its own.
@@ -25,7 +25,7 @@ impl Contended {
     fn start(scope: &str) -> Self {
         let server = Server::start();
         let url = schema_in(&server.url());
-        let office = Office::open(&["--quota", "off"]);
+        let office = Office::open(&["--rate-limit", "off"]);
         let settings = [("GUESTLANE_DATABASE_URL", url.as_str())];
         let create = ["api-keys", "create", "--name", "test", "--scope", scope, "--json"];
         let made = Ended::of(office.command(&create).envs(settings).output().unwrap()).ok().json();
@@ -85,13 +85,13 @@ fn reads_that_are_refused_or_too_slow_have_advice_of_their_own() {
 #[test]
 fn the_audit_log_is_verified_by_one_request_at_a_time_also_when_callers_hang_up() {
     let contended = Contended::start("admin");
-    let lock = TableLock::hold(&contended.url, "audit_entry");
+    let lock = TableLock::hold(&contended.url, "audit_record");
     let host = contended.served.address.strip_prefix("http://").unwrap();
     let mut hangs_up = TcpStream::connect(host).unwrap();
     let key = &contended.key;
     write!(hangs_up, "POST /v1/audit:verify HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\ncontent-length: 0\r\n\r\n")
         .unwrap();
-    while contended.waiting("audit_entry") != 1 {
+    while contended.waiting("audit_record") != 1 {
         pause(20);
     }
     drop(hangs_up);
@@ -99,7 +99,7 @@ fn the_audit_log_is_verified_by_one_request_at_a_time_also_when_callers_hang_up(
         let verify = || contended.served.ask("POST", "/v1/audit:verify", key, "", "");
         let others = [scope.spawn(verify), scope.spawn(verify)];
         for _ in 0..40 {
-            assert_eq!(contended.waiting("audit_entry"), 1, "verifications at once");
+            assert_eq!(contended.waiting("audit_record"), 1, "verifications at once");
             pause(20);
         }
         assert!(others.iter().all(|other| !other.is_finished()), "the others wait for their turn");

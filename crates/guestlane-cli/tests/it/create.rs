@@ -1,6 +1,6 @@
 use serde_json::{Value, json};
 
-use crate::office::{Office, SALES, SUPPORT};
+use crate::harness::{Office, SALES, SUPPORT};
 
 const SAMPLE: [&str; 8] =
     ["create", "--guest", "user-8842-xyz", "--attr", "source=web-portal", "--attr", "tier=premium", "--json"];
@@ -32,13 +32,13 @@ fn the_sample_guest_prints_the_json_of_the_design_and_a_token_that_verifies_with
     assert_eq!((&session["guestId"], &session["queueId"]), (&json!("user-8842-xyz"), &json!(SALES)));
 
     let token = session["guestToken"].as_str().unwrap();
-    let pem = office.run(&["keys", "export", "--format", "pem"]).ok().stdout;
+    let pem = office.run(&["signing-keys", "export", "--format", "pem"]).ok().stdout;
     let key = jsonwebtoken::DecodingKey::from_rsa_pem(pem.as_bytes()).unwrap();
     let validation = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::RS256);
     let claims = jsonwebtoken::decode::<Value>(token, &key, &validation).unwrap().claims;
     assert_eq!(claims["guestId"], "user-8842-xyz");
 
-    let jwks = office.run(&["keys", "export", "--format", "jwks"]).ok().stdout;
+    let jwks = office.run(&["signing-keys", "export", "--format", "jwks"]).ok().stdout;
     assert_eq!(office.admin("PUT", "/_sim/guest-keys", &jwks), json!({"registered": 1}));
     assert_eq!(office.run(&["token", "verify", token, "--json"]).ok().json()["guestId"], "user-8842-xyz");
     assert_eq!(office.run(&["token", "decode", token, "--json"]).ok().json()["claims"]["tier"], "premium");
@@ -66,7 +66,7 @@ fn the_same_key_again_is_replayed_without_a_call_and_with_another_queue_it_is_a_
 
     let other = create(SUPPORT);
     assert_eq!(other.code, 1);
-    assert_eq!(other.json()["error"]["code"], "key_mismatch");
+    assert_eq!(other.json()["error"]["code"], "idempotency_key_reused");
     assert!(other.stderr.contains("these differ: queueId"), "{}", other.stderr);
     assert_eq!(office.state()["calls"], calls);
 }
@@ -82,7 +82,7 @@ fn no_token_and_no_secret_is_on_the_screen_unless_it_was_asked_for() {
     let bearer = journal[0]["headers"]["authorization"].as_str().unwrap().strip_prefix("Bearer ").unwrap();
     let screen = format!("{}{}", ended.stdout, ended.stderr);
     assert!(ended.stderr.contains("request"), "the shape is there: {}", ended.stderr);
-    for secret in [token, bearer, "sim-client-secret", "ann@example.org", crate::office::CRM_SECRET] {
+    for secret in [token, bearer, "sim-client-secret", "ann@example.org", crate::harness::CRM_SECRET] {
         assert!(!screen.contains(secret), "{secret}\n{screen}");
     }
     assert!(!ended.stderr.contains("guest-ann"), "personal data stays out of logs: {}", ended.stderr);
@@ -146,7 +146,7 @@ fn a_refusal_ends_with_exit_code_1_and_says_cause_and_fix() {
 #[test]
 fn a_failure_tells_the_key_that_was_made_so_that_asking_again_is_not_a_second_session() {
     let office = Office::open(&["--fault", "conversation:500:first=1"]);
-    let output = office.command(&["create", "--guest", "ann", "--json"]).env("GUESTLANE_RETRIES", "0").output().unwrap();
+    let output = office.command(&["create", "--guest", "ann", "--json"]).env("GUESTLANE_MAX_RETRIES", "0").output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let failed: Value = serde_json::from_slice(&output.stdout).unwrap();
     let key = failed["error"]["idempotencyKey"].as_str().unwrap();

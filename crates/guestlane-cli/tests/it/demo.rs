@@ -10,7 +10,7 @@ use nix::{
 };
 use serde_json::Value;
 
-use crate::{office::bare, served::ask};
+use crate::{harness::bare, service_process::ask};
 
 fn demo(arguments: &[&str]) -> (i32, String, String) {
     let output = bare().arg("demo").args(arguments).output().unwrap();

@@ -6,7 +6,7 @@ use guestlane_test_postgres::{Server, execute, schema_in};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::office::{Ended, Office};
+use crate::harness::{Ended, Office};
 
 fn run(office: &Office, arguments: &[&str], settings: &[(&str, &str)]) -> Ended {
     Ended::of(office.command(arguments).envs(settings.iter().copied()).output().unwrap())
@@ -21,7 +21,7 @@ fn secret(directory: &Path, name: &str, content: &str) -> String {
 
 #[test]
 fn doctor_finds_a_store_that_takes_no_write() {
-    let office = Office::open(&["--quota", "off"]);
+    let office = Office::open(&["--rate-limit", "off"]);
     office.run(&["create", "--guest", "ann"]).ok();
     office.run(&["outbox", "deliver"]).ok();
     office.run(&["doctor"]).ok();
@@ -37,7 +37,7 @@ fn doctor_finds_a_store_that_takes_no_write() {
 
 #[test]
 fn doctor_looks_at_what_the_service_and_its_traces_need() {
-    let office = Office::open(&["--quota", "off"]);
+    let office = Office::open(&["--rate-limit", "off"]);
     let taken = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let collector = format!("http://{taken}/v1/traces");
     for (settings, mark, told) in [
@@ -46,9 +46,13 @@ fn doctor_looks_at_what_the_service_and_its_traces_need() {
             "BAD ",
             "/nope: No such file",
         ),
-        (&[("GUESTLANE_LISTEN", "192.0.2.1:1"), ("GUESTLANE_BEHIND_PROXY", "true")], "BAD ", "192.0.2.1:1 cannot be listened on"),
+        (
+            &[("GUESTLANE_LISTEN", "192.0.2.1:1"), ("GUESTLANE_TLS_TERMINATED_UPSTREAM", "true")],
+            "BAD ",
+            "192.0.2.1:1 cannot be listened on",
+        ),
         (&[("GUESTLANE_METRICS_LISTEN", "0.0.0.0:1")], "BAD ", "GUESTLANE_METRICS_ALLOW_PUBLIC"),
-        (&[("GUESTLANE_MAX_SESSIONS", "0")], "BAD ", "GUESTLANE_MAX_SESSIONS"),
+        (&[("GUESTLANE_MAX_CONCURRENT_SESSIONS", "0")], "BAD ", "GUESTLANE_MAX_CONCURRENT_SESSIONS"),
         (&[("GUESTLANE_LOG_LEVEL", "loud")], "BAD ", "GUESTLANE_LOG_LEVEL"),
         (&[("GUESTLANE_OTLP_ENDPOINT", &collector)], "warn", "trace collector"),
         (&[("HTTPS_PROXY", "http://user:hunter2@proxy:3128")], "warn", "HTTPS_PROXY is set and is not used"),
@@ -65,7 +69,7 @@ fn doctor_looks_at_what_the_service_and_its_traces_need() {
 
 #[test]
 fn doctor_shakes_hands_with_each_webhook_endpoint_and_names_the_fix() {
-    let office = Office::open(&["--quota", "off", "--tls"]);
+    let office = Office::open(&["--rate-limit", "off", "--tls"]);
     let good = office.says["crmUrl"].as_str().unwrap();
     let trusted = office.run(&["doctor"]).ok();
     assert!(trusted.stdout.contains("takes connections, and its certificate is trusted"), "{}", trusted.stdout);
@@ -85,13 +89,17 @@ fn doctor_shakes_hands_with_each_webhook_endpoint_and_names_the_fix() {
 fn doctor_advises_no_quota_for_a_window_that_it_does_not_know() {
     let office = Office::open(&[]);
     let found = run(&office, &["doctor"], &[("GUESTLANE_SURFACE", "web-messaging")]).ok();
-    assert!(!found.stdout.contains("GUESTLANE_QUOTA=") && found.stdout.contains("how long a window is"), "{}", found.stdout);
+    assert!(
+        !found.stdout.contains("GUESTLANE_PLATFORM_RATE_LIMIT=") && found.stdout.contains("how long a window is"),
+        "{}",
+        found.stdout
+    );
 }
 
 #[test]
 fn doctor_without_settings_leads_to_a_surface_of_the_public_platform() {
     let directory = tempfile::tempdir().unwrap();
-    let found = crate::office::run_in(directory.path(), &["doctor"], &[]);
+    let found = crate::harness::run_in(directory.path(), &["doctor"], &[]);
     assert!(
         found.stdout.contains("GUESTLANE_SURFACE is not set") && found.stdout.contains("web-messaging for a real organization")
     );
@@ -127,7 +135,7 @@ fn secrets_are_read_from_files_and_from_systemd_credentials() {
 
 #[test]
 fn a_hang_up_reads_the_secret_of_the_oauth_client_again() {
-    let office = Office::open(&["--quota", "off"]);
+    let office = Office::open(&["--rate-limit", "off"]);
     office.register_keys();
     let key = office.api_key("sessions:write");
     let file = secret(office.directory.path(), "client-secret", "an-old-one");
@@ -182,7 +190,7 @@ fn a_core_dump_has_no_place() {
 
 #[test]
 fn an_outage_of_the_database_is_one_line_at_its_beginning_and_one_at_its_end() {
-    let office = Office::open(&["--quota", "off"]);
+    let office = Office::open(&["--rate-limit", "off"]);
     let server = Server::start();
     let url = schema_in(&server.url());
     let served = office.serve(&[], &[("GUESTLANE_DATABASE_URL", &url)]);
@@ -202,7 +210,7 @@ fn an_outage_of_the_database_is_one_line_at_its_beginning_and_one_at_its_end() {
 
 #[test]
 fn an_outage_of_a_webhook_receiver_is_one_line_however_many_events_wait() {
-    let office = Office::open(&["--quota", "off"]);
+    let office = Office::open(&["--rate-limit", "off"]);
     office.register_keys();
     let key = office.api_key("sessions:write");
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -224,7 +232,7 @@ fn an_outage_of_a_webhook_receiver_is_one_line_however_many_events_wait() {
 #[test]
 #[ignore = "needs PgBouncer (.ci/run installs it)"]
 fn a_startup_parameter_that_a_pool_refuses_is_told_with_its_fix() {
-    let office = Office::open(&["--quota", "off"]);
+    let office = Office::open(&["--rate-limit", "off"]);
     let server = Server::start();
     let pool = guestlane_test_postgres::Pool::before(&server, "session");
     let url = format!("{}?options=-csearch_path%3Dpublic", pool.url());
@@ -235,7 +243,7 @@ fn a_startup_parameter_that_a_pool_refuses_is_told_with_its_fix() {
 
 #[test]
 fn doctor_names_the_cause_where_the_database_takes_no_session() {
-    let office = Office::open(&["--quota", "off"]);
+    let office = Office::open(&["--rate-limit", "off"]);
     let server = Server::start();
     let url = schema_in(&server.url());
     run(&office, &["create", "--guest", "ann"], &[("GUESTLANE_DATABASE_URL", &url)]).ok();

@@ -19,8 +19,8 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use crate::{
-    office::{Ended, Office},
-    serving::pause,
+    harness::{Ended, Office},
+    service_harness::pause,
 };
 
 #[expect(clippy::disallowed_methods, reason = "a test's own settings")]
@@ -66,7 +66,7 @@ impl Drop for Fleet {
 
 impl Fleet {
     fn of(machines: usize, quota: &str) -> Self {
-        let office = Office::open(&["--quota", quota]);
+        let office = Office::open(&["--rate-limit", quota]);
         let server = Server::start_with(&["fsync=off", "full_page_writes=off", "track_functions=pl"]);
         let schema = schema_in(&server.url());
         let runtime = Runtime::new().unwrap();
@@ -96,7 +96,7 @@ impl Fleet {
         let Machine { home, url, .. } = &self.machines[machine];
         std::fs::create_dir_all(home).unwrap();
         let log = std::fs::File::options().create(true).append(true).open(home.join("stderr")).unwrap();
-        let mut command = self.office.command(&["work", "--quota", quota, "--state-dir"]);
+        let mut command = self.office.command(&["worker", "--rate-limit", quota, "--state-dir"]);
         command.arg(home).env("GUESTLANE_DATABASE_URL", url).env("GUESTLANE_MASTER_KEY", &self.master_key);
         self.machines[machine].process = Some(command.stdout(Stdio::null()).stderr(log).spawn().unwrap());
     }
@@ -122,7 +122,7 @@ impl Fleet {
 
     /// How often a slice of the quota was asked for.
     fn slices(&self) -> u64 {
-        let asked = "SELECT coalesce(sum(calls), 0) FROM pg_stat_user_functions WHERE funcname = 'lease_quota'";
+        let asked = "SELECT coalesce(sum(calls), 0) FROM pg_stat_user_functions WHERE funcname = 'lease_rate_limit'";
         column(&self.schema, asked)[0].parse().unwrap()
     }
 
@@ -152,7 +152,7 @@ fn processes_that_are_killed_stopped_and_cut_off_with_a_database_that_restarts_l
     const QUOTA: &str = "100/s";
     let mut fleet = Fleet::of(4, QUOTA);
     fleet.office.write("rows.csv", &format!("guest_id\n{}", (0..rows).map(|row| format!("guest-{row}\n")).collect::<String>()));
-    let batch = fleet.run(&["batch", "rows.csv", "--enqueue", "--json"]).ok().json()["batchId"].as_str().unwrap().to_owned();
+    let batch = fleet.run(&["batch", "enqueue", "rows.csv", "--json"]).ok().json()["batchId"].as_str().unwrap().to_owned();
     for machine in 0..4 {
         fleet.start(machine, QUOTA);
     }
@@ -171,17 +171,17 @@ fn processes_that_are_killed_stopped_and_cut_off_with_a_database_that_restarts_l
         fleet.start(0, QUOTA);
         fleet.signal(1, Signal::SIGSTOP);
         pause(1000);
-        fleet.machines[2].proxy.cut();
+        fleet.machines[2].proxy.disconnect();
         pause(2000);
-        fleet.machines[3].proxy.silence();
+        fleet.machines[3].proxy.blackhole();
         pause(1000);
-        fleet.machines[2].proxy.mend();
+        fleet.machines[2].proxy.restore();
         fleet.server.stop();
         pause(500);
         fleet.server.restart();
         pause(stopped_for.saturating_sub(4500));
         fleet.signal(1, Signal::SIGCONT);
-        fleet.machines[3].proxy.mend();
+        fleet.machines[3].proxy.restore();
         fleet.machines.iter().for_each(|machine| machine.proxy.break_all());
         fleet.kill(3);
         fleet.start(3, QUOTA);
@@ -212,7 +212,7 @@ fn processes_that_are_killed_stopped_and_cut_off_with_a_database_that_restarts_l
     assert_eq!((&state["crm"]["events"], &state["crm"]["guestsToldTwice"]), (&rows.into(), &0.into()), "{state}");
     let counted = |sql: &str| column(&fleet.schema, sql)[0].parse::<u64>().unwrap();
     assert_eq!(counted("SELECT count(*) FROM session WHERE state = 'open'"), rows);
-    assert_eq!(counted(r#"SELECT count(*) FROM audit_entry WHERE line LIKE '%"status":"success"%'"#), rows);
+    assert_eq!(counted(r#"SELECT count(*) FROM audit_record WHERE line LIKE '%"status":"success"%'"#), rows);
     fleet.verify_logs();
     let calls = fleet.calls();
     tell(&format!(
@@ -228,7 +228,7 @@ fn processes_that_are_killed_stopped_and_cut_off_with_a_database_that_restarts_l
 #[test]
 #[ignore = "needs PgBouncer (.ci/run installs it)"]
 fn behind_a_pool_of_sessions_all_is_well_and_one_of_transactions_is_refused_before_anything_is_made() {
-    let office = Office::open(&["--quota", "off"]);
+    let office = Office::open(&["--rate-limit", "off"]);
     let server = Server::start();
     let run = |pool: &Pool, arguments: &[&str]| {
         Ended::of(office.command(arguments).env("GUESTLANE_DATABASE_URL", pool.url()).output().unwrap())
@@ -247,7 +247,7 @@ fn behind_a_pool_of_sessions_all_is_well_and_one_of_transactions_is_refused_befo
     assert_eq!(office.state()["guests"], 0);
     office.write("rows.csv", &format!("guest_id\n{}", (0..100).map(|row| format!("guest-{row}\n")).collect::<String>()));
     let sessions = Pool::before(&server, "session");
-    run(&sessions, &["batch", "rows.csv", "--quota", "off"]).ok();
-    run(&sessions, &["batch", "rows.csv", "--quota", "off"]).ok();
+    run(&sessions, &["batch", "rows.csv", "--rate-limit", "off"]).ok();
+    run(&sessions, &["batch", "rows.csv", "--rate-limit", "off"]).ok();
     office.assert_each_guest_once(100);
 }

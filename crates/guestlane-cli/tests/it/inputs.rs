@@ -13,8 +13,8 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    office::{Ended, Office},
-    served::Served,
+    harness::{Ended, Office},
+    service_process::Served,
 };
 
 fn batch(office: &Office, file: &str) -> (i32, Value) {
@@ -76,7 +76,7 @@ fn an_open_quotation_mark_refuses_its_lines_with_any_line_break() {
     for line_break in ["\n", "\r", "\r\n"] {
         let office = Office::open(&[]);
         office.write("guests.csv", &["guest_id,attr.note", "ann,\"unclosed", "bob,x", "cy,y", ""].join(line_break));
-        let check = office.run(&["batch", "guests.csv", "--check"]);
+        let check = office.run(&["batch", "guests.csv", "--dry-run"]);
         assert_eq!((check.code, check.stdout.trim()), (3, "1 row: 0 good, 1 bad; nothing was sent"), "{line_break:?}");
         let ended = office.run(&["batch", "guests.csv"]);
         assert_eq!(ended.code, 3);
@@ -243,11 +243,11 @@ fn what_a_spreadsheet_adds_is_none_and_what_it_rounds_is_warned_of() {
     let ended = office.run(&["batch", "extra.csv"]);
     assert!(ended.stderr.contains("row has a value in column 3, and the heading names none there"), "{}", ended.stderr);
     office.write("ids.csv", "guest_id\n1.23457E+17\n\"8,96529E+19\"\n1E+5x\n12345\n");
-    let ended = office.run(&["batch", "ids.csv", "--check"]);
+    let ended = office.run(&["batch", "ids.csv", "--dry-run"]);
     assert_eq!(ended.code, 0, "a warning is no failure");
     assert_eq!(ended.stderr.matches("looks like a number that a spreadsheet rounded").count(), 2, "{}", ended.stderr);
     assert!(ended.stderr.contains("row 1 (line 2): warning: guestId"), "{}", ended.stderr);
-    let json = office.run(&["batch", "ids.csv", "--check", "--json"]).json();
+    let json = office.run(&["batch", "ids.csv", "--dry-run", "--json"]).json();
     assert_eq!(json, json!({"rows": 4, "good": 4, "bad": 0, "warned": 2}));
     for text in ["[{\"guestId\":\"x\"}]", "\u{feff}\n [\n{\"guestId\":\"x\"}\n]\n"] {
         office.write("array.json", text);
@@ -274,7 +274,7 @@ fn a_pipe_that_delivers_its_first_bytes_one_by_one_is_read_as_a_file_is() {
     ] {
         stdin.write_all(piece).unwrap();
         stdin.flush().unwrap();
-        crate::serving::pause(20);
+        crate::service_harness::pause(20);
     }
     drop(stdin);
     let ended = Ended::of(child.wait_with_output().unwrap()).ok();
@@ -405,7 +405,7 @@ fn outcome(error: &Value) -> Outcome {
 fn of_file(office: &Office, text: &[u8], number: usize) -> Outcome {
     let (file, out, key) = (format!("{number}.jsonl"), format!("{number}.out"), format!("file-{number}"));
     fs::write(office.directory.path().join(&file), text).unwrap();
-    let ended = office.run(&["batch", &file, "--out", &out, "--quiet", "--batch-key", &key]);
+    let ended = office.run(&["batch", &file, "--output", &out, "--quiet", "--batch-key", &key]);
     if ended.code == 2 {
         return Err("row".to_owned()); // the file as a whole
     }
@@ -429,7 +429,7 @@ fn of_standard_input(office: &Office, text: &[u8], number: usize) -> Outcome {
 fn of_enqueue(office: &Office, database: &str, text: &[u8], number: usize) -> Outcome {
     let (file, key) = (format!("{number}.jsonl"), format!("queue-{number}"));
     fs::write(office.directory.path().join(&file), text).unwrap();
-    let mut command = office.command(&["batch", &file, "--enqueue", "--json", "--batch-key", &key]);
+    let mut command = office.command(&["batch", "enqueue", &file, "--json", "--batch-key", &key]);
     let ended = Ended::of(command.env("GUESTLANE_DATABASE_URL", database).output().unwrap());
     match ended.code {
         0 => Ok(()),
@@ -482,7 +482,7 @@ fn the_same_bytes_mean_the_same_at_every_entrance() {
         for (entrance, outcome) in [
             ("file", of_file(&office, text, number)),
             ("standard input", of_standard_input(&office, text, number)),
-            ("--enqueue", of_enqueue(&office, &database, text, number)),
+            ("batch enqueue", of_enqueue(&office, &database, text, number)),
             ("POST /v1/sessions", of_request(&served, &key, text)),
             ("POST /v1/sessions:batch", of_request_of_many(&served, &key, text)),
         ] {

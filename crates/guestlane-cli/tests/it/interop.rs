@@ -11,7 +11,7 @@ use std::{
 };
 
 use guestlane::{
-    Clock, Places, State, Timestamp,
+    Clock, StorageConfig, Timestamp, Workspace,
     outbox::{EndpointKeys, WebhookKeyPair},
     request::Attributes,
     token::TokenIdentity,
@@ -21,7 +21,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
-use crate::office::{CRM_SECRET, Ended, Office, SALES, run_in};
+use crate::harness::{CRM_SECRET, Ended, Office, SALES, run_in};
 
 pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
@@ -30,7 +30,7 @@ pub(crate) fn repository() -> PathBuf {
 #[test]
 #[ignore = "needs Go and golang.org/x/mod (.ci/run installs them)"]
 fn gos_checksum_database_agrees_with_every_log_and_every_proof() {
-    let office = Office::open(&["--quota", "off"]);
+    let office = Office::open(&["--rate-limit", "off"]);
     let go = |arguments: &[&str]| {
         let mut go = Command::new("go");
         go.arg("run").arg(repository().join("interop/audit/verify.go")).args(arguments).current_dir(office.directory.path());
@@ -38,12 +38,12 @@ fn gos_checksum_database_agrees_with_every_log_and_every_proof() {
     };
     let rows: String = (0..150).map(|row| format!("guest-{row}\n")).collect();
     office.write("rows.csv", &format!("guest_id\n{rows}"));
-    office.run(&["keys", "list"]).ok(); // the store is made on first use
+    office.run(&["signing-keys", "list"]).ok(); // the store is made on first use
     let key = office.run(&["audit", "key"]).ok().stdout;
     let lines = "audit/session-audit.jsonl";
     for (file, records) in [("one.csv", 2), ("rows.csv", 302)] {
         office.write("one.csv", "guest_id\nann\n");
-        office.run(&["batch", file, "--quota", "off"]).ok();
+        office.run(&["batch", file, "--rate-limit", "off"]).ok();
         let session = office.run(&["sessions", "list", "--limit", "1", "--json"]).ok().json();
         let proof = office.run(&["audit", "prove", session["sessionId"].as_str().unwrap()]).ok().stdout;
         office.write("proof.json", &proof);
@@ -58,10 +58,10 @@ fn gos_checksum_database_agrees_with_every_log_and_every_proof() {
 #[test]
 #[ignore = "needs Node.js and the package standardwebhooks (.ci/run installs them)"]
 fn the_reference_library_for_javascript_verifies_every_webhook() {
-    let office = Office::open(&["--quota", "off"]);
+    let office = Office::open(&["--rate-limit", "off"]);
     let rows: String = (0..50).map(|row| format!("gäst-{row},\"a \"\"b\"\" ü\"\n")).collect();
     office.write("rows.csv", &format!("guest_id,attr.note\n{rows}"));
-    office.run(&["batch", "rows.csv", "--quota", "off"]).ok();
+    office.run(&["batch", "rows.csv", "--rate-limit", "off"]).ok();
     let sent = office.journal("crm");
     assert_eq!(sent.len(), 50);
     let packages = repository().join("target/interop/node_modules/");
@@ -121,7 +121,7 @@ fn by_region(mut program: Command, office: &Office) -> Command {
 
 /// The id of the first message of a session that guestlane opened.
 fn first_message(office: &Office) -> String {
-    let settings = [("GUESTLANE_SURFACE", "web-messaging"), ("GUESTLANE_QUOTA", "off")];
+    let settings = [("GUESTLANE_SURFACE", "web-messaging"), ("GUESTLANE_PLATFORM_RATE_LIMIT", "off")];
     let created = office.command(&["create", "--guest", "ann", "--json"]).envs(settings).output().unwrap();
     let session = Ended::of(created).ok().json();
     let store = rusqlite::Connection::open(office.directory.path().join(".guestlane/guestlane.db")).unwrap();
@@ -132,7 +132,7 @@ fn first_message(office: &Office) -> String {
 #[test]
 #[ignore = "needs Node.js, Python and the platform's SDKs (.ci/run installs them)"]
 fn the_platforms_sdks_for_javascript_and_python_find_what_they_expect() {
-    let office = Office::open(&["--quota", "off"]);
+    let office = Office::open(&["--rate-limit", "off"]);
     let message = first_message(&office);
     for script in ["javascript/check.mjs", "python/check.py"] {
         let ended = Ended::of(program(&office, script).env("MESSAGE_ID", &message).output().unwrap()).ok().json();
@@ -145,7 +145,7 @@ fn the_platforms_sdks_for_javascript_and_python_find_what_they_expect() {
 #[test]
 #[ignore = "needs Node.js, Python and the platform's SDKs (.ci/run installs them)"]
 fn the_platforms_sdks_come_in_by_the_name_of_a_region_and_check_its_certificates() {
-    let office = Office::open(&["--quota", "off", "--tls", "--region", REGION, "--ca-file", "ca.pem"]);
+    let office = Office::open(&["--rate-limit", "off", "--tls", "--region", REGION, "--ca-file", "ca.pem"]);
     let message = first_message(&office);
     for script in ["javascript/check.mjs", "python/check.py"] {
         let mut good = by_region(program(&office, script), &office);
@@ -160,7 +160,7 @@ fn the_platforms_sdks_come_in_by_the_name_of_a_region_and_check_its_certificates
 #[ignore = "needs Node.js, Python and WebSocket libraries (.ci/run installs them)"]
 fn guests_in_other_languages_hold_a_conversation_over_the_socket() {
     for script in ["guest/chat.mjs", "guest/chat.py"] {
-        let office = Office::open(&["--quota", "off"]);
+        let office = Office::open(&["--rate-limit", "off"]);
         let talked = Ended::of(program(&office, script).output().unwrap()).ok().json();
         assert!(talked["messageId"].is_string(), "{script}: {talked}");
         assert_eq!(office.state()["conversations"], 1, "{script}");
@@ -170,8 +170,8 @@ fn guests_in_other_languages_hold_a_conversation_over_the_socket() {
 #[test]
 #[ignore = "needs Node.js and a WebSocket library (.ci/run installs them)"]
 fn a_guest_in_another_language_takes_over_the_session_that_guestlane_opened() {
-    let office = Office::open(&["--quota", "off"]);
-    let settings = [("GUESTLANE_SURFACE", "web-messaging"), ("GUESTLANE_QUOTA", "off")];
+    let office = Office::open(&["--rate-limit", "off"]);
+    let settings = [("GUESTLANE_SURFACE", "web-messaging"), ("GUESTLANE_PLATFORM_RATE_LIMIT", "off")];
     let created = office.command(&["create", "--guest", "ann", "--json"]).envs(settings).output().unwrap();
     let session: Value = Ended::of(created).ok().json();
     let token = session["guestSession"]["token"].as_str().unwrap();
@@ -232,7 +232,7 @@ fn verify(script: &str, url: &str, token: &str) -> Ended {
 fn signed_at(directory: &Path, ahead: i64) -> String {
     let signing = async {
         let clock = Clock::system();
-        let state = State::look(&Places::in_directory(&directory.join(".guestlane")), &clock).await.unwrap();
+        let state = Workspace::open_read_only(&StorageConfig::in_directory(&directory.join(".guestlane")), &clock).await.unwrap();
         let fresh = TokenIdentity::new(state.keyring.active(clock.now()).kid(), clock.now());
         let identity = TokenIdentity { issued_at: fresh.issued_at + ahead, ..fresh };
         state.keyring.sign(&"ann".parse().unwrap(), &Attributes::default(), &identity).unwrap().expose().to_owned()
@@ -249,7 +249,7 @@ const TOKEN_PROGRAMS: [&str; 4] = ["verify.mjs", "verify.py", "verify.go", "veri
 fn the_programs_of_the_documentation_allow_clocks_a_minute_apart_and_no_more() {
     let directory = tempfile::tempdir().unwrap();
     let run = |arguments: &[&str]| run_in(directory.path(), arguments, &[]).ok().stdout.trim_end().to_owned();
-    let set = Arc::new(Mutex::new(run(&["keys", "export", "--format", "jwks"])));
+    let set = Arc::new(Mutex::new(run(&["signing-keys", "export", "--format", "jwks"])));
     let url = serve(&set);
     for script in TOKEN_PROGRAMS {
         for (ahead, good) in [(-400, false), (-345, true), (45, true), (100, false)] {
@@ -267,9 +267,9 @@ fn the_programs_of_the_documentation_accept_good_tokens_and_no_others() {
     let here = directory.path();
     let run = |arguments: &[&str]| run_in(here, arguments, &[]).ok().stdout.trim_end().to_owned();
     let good = run(&["token", "sign", "--guest", "ann", "--attr", "tier=gold"]);
-    run(&["keys", "rotate"]);
-    let pem = run(&["keys", "export", "--kid", "webchat-guest-key-v1"]) + "\n";
-    let set = Arc::new(Mutex::new(run(&["keys", "export", "--format", "jwks"])));
+    run(&["signing-keys", "rotate"]);
+    let pem = run(&["signing-keys", "export", "--kid", "webchat-guest-key-v1"]) + "\n";
+    let set = Arc::new(Mutex::new(run(&["signing-keys", "export", "--format", "jwks"])));
     let url = serve(&set);
 
     let (_, claims) = guestlane::token::decode(&good).unwrap();
@@ -301,8 +301,8 @@ fn the_programs_of_the_documentation_accept_good_tokens_and_no_others() {
         }
     }
 
-    run(&["keys", "revoke", "webchat-guest-key-v1", "--yes"]);
-    *set.lock().unwrap() = run(&["keys", "export", "--format", "jwks"]);
+    run(&["signing-keys", "revoke", "webchat-guest-key-v1", "--yes"]);
+    *set.lock().unwrap() = run(&["signing-keys", "export", "--format", "jwks"]);
     let fresh = run(&["token", "sign", "--guest", "bob"]);
     for script in TOKEN_PROGRAMS {
         assert_ne!(verify(script, &url, &good).code, 0, "{script}: its key is revoked");

@@ -5,8 +5,8 @@ use std::fs;
 use serde_json::json;
 
 use crate::{
-    office::{Office, run_in},
-    serving::Serving,
+    harness::{Office, run_in},
+    service_harness::Serving,
 };
 
 const OLD: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
@@ -55,13 +55,13 @@ fn a_key_in_the_state_directory_is_rotated_while_nothing_uses_it() {
 fn a_key_in_the_settings_takes_the_place_of_another() {
     let directory = tempfile::tempdir().unwrap();
     let run = |arguments: &[&str], settings: &[(&str, &str)]| run_in(directory.path(), arguments, settings);
-    run(&["keys", "list"], &[("GUESTLANE_MASTER_KEY", OLD)]).ok();
+    run(&["signing-keys", "list"], &[("GUESTLANE_MASTER_KEY", OLD)]).ok();
     let swapped = [("GUESTLANE_MASTER_KEY", NEW), ("GUESTLANE_MASTER_KEY_PREVIOUS", OLD)];
-    run(&["keys", "list"], &[("GUESTLANE_MASTER_KEY", OLD), ("GUESTLANE_MASTER_KEY_PREVIOUS", NEW)]).ok();
-    run(&["keys", "list"], &swapped).ok();
+    run(&["signing-keys", "list"], &[("GUESTLANE_MASTER_KEY", OLD), ("GUESTLANE_MASTER_KEY_PREVIOUS", NEW)]).ok();
+    run(&["signing-keys", "list"], &swapped).ok();
     let in_file = run(&["master-key", "rotate"], &swapped);
     assert!(in_file.code == 2 && in_file.stderr.contains("GUESTLANE_MASTER_KEY is set, so that"), "{}", in_file.stderr);
-    let alone = run(&["keys", "list"], &[("GUESTLANE_MASTER_KEY_PREVIOUS", OLD)]);
+    let alone = run(&["signing-keys", "list"], &[("GUESTLANE_MASTER_KEY_PREVIOUS", OLD)]);
     let reason = "GUESTLANE_MASTER_KEY_PREVIOUS: is set without GUESTLANE_MASTER_KEY";
     assert!(alone.code == 2 && alone.stderr.contains(reason), "{}", alone.stderr);
 
@@ -72,8 +72,8 @@ fn a_key_in_the_settings_takes_the_place_of_another() {
         resealed.stdout
     );
     assert_eq!(resealed.stderr, "Remove GUESTLANE_MASTER_KEY_PREVIOUS from the settings of all nodes.\n");
-    run(&["keys", "list"], &[("GUESTLANE_MASTER_KEY", NEW)]).ok();
-    assert_eq!(run(&["keys", "list"], &[("GUESTLANE_MASTER_KEY", OLD)]).code, 2);
+    run(&["signing-keys", "list"], &[("GUESTLANE_MASTER_KEY", NEW)]).ok();
+    assert_eq!(run(&["signing-keys", "list"], &[("GUESTLANE_MASTER_KEY", OLD)]).code, 2);
     let shown = run(&["config", "show"], &swapped).ok().stdout;
     assert!(shown.contains("GUESTLANE_MASTER_KEY_PREVIOUS") && !shown.contains(OLD) && !shown.contains(NEW), "{shown}");
 }

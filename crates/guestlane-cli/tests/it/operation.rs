@@ -11,9 +11,9 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::{
-    office::{Ended, Office},
-    served::{Answer, Served, ask},
-    serving::pause,
+    harness::{Ended, Office},
+    service_harness::pause,
+    service_process::{Answer, Served, ask},
 };
 
 fn ready(served: &Served) -> Answer {
@@ -42,14 +42,14 @@ fn limited(office: &Office, limits: &str, settings: &[(&str, &str)]) -> Command 
     shell.args(["-c", &format!("{limits}; exec \"$0\" \"$@\"")]).arg(inner.get_program()).args(inner.get_args());
     shell.current_dir(office.directory.path()).env_clear().stderr(std::process::Stdio::piped());
     shell.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    shell.env("GUESTLANE_DRAIN", "off").envs(settings.iter().copied());
+    shell.env("GUESTLANE_DRAIN_PERIOD", "off").envs(settings.iter().copied());
     shell
 }
 
 /// Each asks for pages and never reads them: they held every connection, for ever.
 #[test]
 fn connections_that_never_read_do_not_keep_a_caller_with_a_key_out() {
-    let office = Office::open(&["--quota", "off"]);
+    let office = Office::open(&["--rate-limit", "off"]);
     office.register_keys();
     let key = office.api_key("sessions:write");
     // 300 files: at most 150 connections.
@@ -67,7 +67,7 @@ fn connections_that_never_read_do_not_keep_a_caller_with_a_key_out() {
         assert_eq!(served.create(&key, &json!({"guestId": guest})).status, 201);
     }
     assert_eq!(served.ask("GET", "/healthz", "", "", "").status, 200);
-    assert!(metric(&served.scrape(), "guestlane_connections_turned_away_total") > 0.0);
+    assert!(metric(&served.scrape(), "http_server_rejected_connections_total") > 0.0);
     let warnings = served.log.lock().unwrap().matches("connection limit reached").count();
     assert!(warnings <= 1, "{warnings} lines for one flood");
     drop(silent);
@@ -75,7 +75,7 @@ fn connections_that_never_read_do_not_keep_a_caller_with_a_key_out() {
 
 #[test]
 fn a_flood_of_requests_without_a_key_is_counted_and_logged_with_its_source_in_few_lines() {
-    let office = Office::open(&["--quota", "off"]);
+    let office = Office::open(&["--rate-limit", "off"]);
     let served = office.serve(&[], &[]);
     for n in 0..60 {
         let headers = format!("authorization: Bearer gl_{n}\r\n");
@@ -96,7 +96,7 @@ fn a_database_that_hangs_makes_a_node_unready_and_leaves_it_alive() {
     let server = Server::start();
     let url = schema_in(&server.url());
     let proxy = runtime.block_on(Proxy::to(server.port()));
-    let office = Office::open(&["--quota", "off"]);
+    let office = Office::open(&["--rate-limit", "off"]);
     let url = proxy.url(&url, server.port());
     let settings = [("GUESTLANE_DATABASE_URL", url.as_str())];
     let make = |scope| {
@@ -106,7 +106,7 @@ fn a_database_that_hangs_makes_a_node_unready_and_leaves_it_alive() {
     let (key, read) = (make("sessions:write"), make("sessions:read"));
     let served = office.serve(&[], &settings);
     until_ready_is(&served, 200);
-    proxy.silence();
+    proxy.blackhole();
     let host = served.address.strip_prefix("http://").unwrap();
     for _ in 0..2_000 {
         // Gone before the answer is there.
@@ -119,17 +119,17 @@ fn a_database_that_hangs_makes_a_node_unready_and_leaves_it_alive() {
     assert_eq!(served.ask("GET", "/healthz", "", "", "").status, 200);
     let metrics = served.scrape();
     assert_eq!((metric(&metrics, "guestlane_store_up"), metric(&metrics, "guestlane_ready")), (0.0, 0.0));
-    proxy.mend();
+    proxy.restore();
     until_ready_is(&served, 200);
     // Away altogether: the answer to a caller names no host either, and the log does.
-    proxy.cut();
+    proxy.disconnect();
     let away = served.ask("GET", "/v1/sessions", &read, "", "");
     assert_eq!((away.status, away.json()["detail"].as_str()), (503, Some("the store failed")));
     assert!(!away.body.contains("127.0.0.1") && !away.body.contains("postgres"), "{}", away.body);
     served.says("an outage began");
-    proxy.mend();
+    proxy.restore();
     until_ready_is(&served, 200);
-    let keys = office.command(&["keys", "export", "--format", "jwks"]).envs(settings).output().unwrap();
+    let keys = office.command(&["signing-keys", "export", "--format", "jwks"]).envs(settings).output().unwrap();
     office.admin("PUT", "/_sim/guest-keys", &String::from_utf8(keys.stdout).unwrap());
     assert_eq!(served.create(&key, &json!({"guestId": "ann"})).status, 201);
     office.assert_each_guest_once(1);
@@ -137,7 +137,7 @@ fn a_database_that_hangs_makes_a_node_unready_and_leaves_it_alive() {
 
 #[test]
 fn a_full_disk_makes_a_node_unready_until_there_is_room_and_loses_no_session() {
-    let office = Office::open(&["--quota", "off"]);
+    let office = Office::open(&["--rate-limit", "off"]);
     office.register_keys();
     let key = office.api_key("sessions:write");
     // Without the trap the signal SIGXFSZ would end the process; with it a write beyond the limit fails, as on a full disk.
@@ -169,7 +169,7 @@ fn a_full_disk_makes_a_node_unready_until_there_is_room_and_loses_no_session() {
 fn a_database_that_takes_no_writes_makes_an_idle_node_unready() {
     let server = Server::start();
     let url = schema_in(&server.url());
-    let office = Office::open(&["--quota", "off"]);
+    let office = Office::open(&["--rate-limit", "off"]);
     let served = office.serve(&[], &[("GUESTLANE_DATABASE_URL", &url)]);
     until_ready_is(&served, 200);
     let alter = |sql: &str| {
@@ -186,13 +186,13 @@ fn a_database_that_takes_no_writes_makes_an_idle_node_unready() {
 
 #[test]
 fn a_node_that_ends_is_unready_first_and_goes_on_serving_for_the_drain_period() {
-    let office = Office::open(&["--quota", "off"]);
+    let office = Office::open(&["--rate-limit", "off"]);
     office.register_keys();
     let key = office.api_key("sessions:write");
-    let served = office.serve(&[], &[("GUESTLANE_DRAIN", "3s")]);
+    let served = office.serve(&[], &[("GUESTLANE_DRAIN_PERIOD", "3s")]);
     assert_eq!(ready(&served).status, 200);
     served.signal(Signal::SIGTERM);
-    assert_eq!(until_ready_is(&served, 503).json()["code"], "ending");
+    assert_eq!(until_ready_is(&served, 503).json()["code"], "shutting_down");
     let answer = served.create(&key, &json!({"guestId": "ann"}));
     assert_eq!((answer.status, answer.headers["connection"].as_str()), (201, "close"));
     assert_eq!(served.ended(), 0);
@@ -203,8 +203,8 @@ fn a_node_that_ends_is_unready_first_and_goes_on_serving_for_the_drain_period() 
 fn a_worker_answers_probes_and_gives_metrics_where_it_is_asked_to() {
     let server = Server::start();
     let url = schema_in(&server.url());
-    let office = Office::open(&["--quota", "off"]);
-    let mut command = office.command(&["work", "--json", "--metrics-listen", "127.0.0.1:0"]);
+    let office = Office::open(&["--rate-limit", "off"]);
+    let mut command = office.command(&["worker", "--json", "--metrics-listen", "127.0.0.1:0"]);
     let mut child = command.env("GUESTLANE_DATABASE_URL", &url).stdout(std::process::Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     let mut stdout = std::io::BufReader::new(child.stdout.take().unwrap());
@@ -226,16 +226,16 @@ fn a_worker_answers_probes_and_gives_metrics_where_it_is_asked_to() {
 fn a_worker_that_ends_is_unready_while_work_is_in_flight() {
     let server = Server::start();
     let url = schema_in(&server.url());
-    let settings = [("GUESTLANE_DATABASE_URL", url.as_str()), ("GUESTLANE_CALL_TIMEOUT", "2s")];
-    let office = Office::open(&["--quota", "off", "--fault", "conversation:hang"]);
+    let settings = [("GUESTLANE_DATABASE_URL", url.as_str()), ("GUESTLANE_ATTEMPT_TIMEOUT", "2s")];
+    let office = Office::open(&["--rate-limit", "off", "--fault", "conversation:hang"]);
     office.write("rows.csv", "guest_id\nann\n");
-    for arguments in [["keys", "export", "--format", "jwks"], ["batch", "rows.csv", "--enqueue", "--json"]] {
+    for arguments in [["signing-keys", "export", "--format", "jwks"], ["batch", "enqueue", "rows.csv", "--json"]] {
         let ended = Ended::of(office.command(&arguments).envs(settings).output().unwrap()).ok();
         if arguments[0] == "keys" {
             office.admin("PUT", "/_sim/guest-keys", &ended.stdout);
         }
     }
-    let mut command = office.command(&["work", "--json", "--metrics-listen", "127.0.0.1:0"]);
+    let mut command = office.command(&["worker", "--json", "--metrics-listen", "127.0.0.1:0"]);
     command.envs(settings);
     let worker = Served::start(command);
     let probes = worker.metrics.trim_end_matches("/metrics").to_owned();

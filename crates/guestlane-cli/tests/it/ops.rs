@@ -9,7 +9,7 @@ use std::{
 use guestlane::config::{SETTINGS, Settings};
 use serde_json::Value;
 
-use crate::office::run_in;
+use crate::harness::run_in;
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
@@ -91,7 +91,7 @@ fn the_example_settings_are_accepted_and_name_every_setting_of_the_service() {
     settings.add_file(&example, &fs::read_to_string(&example).unwrap()).unwrap();
     settings.add_environment(|name| ["GENESYS_CLIENT_ID", "GENESYS_CLIENT_SECRET"].contains(&name).then(|| "a".to_owned()));
     settings.service().unwrap();
-    settings.lane(false).unwrap();
+    settings.engine(false).unwrap();
     // With what is commented out, too: a comment that cannot be used helps nobody.
     let text = fs::read_to_string(&example).unwrap();
     let setting =

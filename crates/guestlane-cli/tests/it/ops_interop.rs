@@ -12,9 +12,9 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    office::{Ended, Office},
+    harness::{Ended, Office},
     ops::ops,
-    serving::{Serving, get, pause},
+    service_harness::{Serving, get, pause},
 };
 
 #[test]
@@ -82,9 +82,9 @@ fn prometheus_answers_every_panel_of_the_dashboard_from_the_services_own_metrics
     // A bad day: a small quota, lost calls, refusals, 429s, a CRM that fails.
     let faults = ["contact:502:p=0.1", "conversation:400:p=0.1", "conversation:429:p=0.1", "crm:500:nth=2"];
     let faults = faults.iter().flat_map(|fault| ["--fault", fault]);
-    let office = Office::open(&["--quota", "20/s", "--seed", "7"].into_iter().chain(faults).collect::<Vec<_>>());
-    let serving = Serving::start(&office, "state", &[("GUESTLANE_KEYS_ROTATE_EVERY", "30d")]);
-    office.run(&["keys", "rotate", "--state-dir", "state"]).ok(); // so that there is a next key
+    let office = Office::open(&["--rate-limit", "20/s", "--seed", "7"].into_iter().chain(faults).collect::<Vec<_>>());
+    let serving = Serving::start(&office, "state", &[("GUESTLANE_SIGNING_KEY_ROTATION_INTERVAL", "30d")]);
+    office.run(&["signing-keys", "rotate", "--state-dir", "state"]).ok(); // so that there is a next key
     let prometheus = Prometheus::start(office.directory.path(), serving.metrics());
     let dashboard: Value = serde_json::from_str(&fs::read_to_string(ops("grafana/guestlane.json")).unwrap()).unwrap();
     let panels = dashboard["panels"].as_array().unwrap();
@@ -95,12 +95,12 @@ fn prometheus_answers_every_panel_of_the_dashboard_from_the_services_own_metrics
     };
     // What was arranged is seen, too: the figures are none of an idle service.
     let happened = [
-        "guestlane_platform_throttled_total",
+        "guestlane_platform_rate_limited_total",
         "guestlane_platform_retries_total{attempt=\"2\"}",
         "guestlane_session_failures_total{code=\"refused\"}",
         "guestlane_outbox_events{state=\"pending\"}",
-        "guestlane_quota_used_ratio",
-        "guestlane_signing_key_next_seconds",
+        "guestlane_platform_rate_limit_used_ratio",
+        "guestlane_signing_key_next_activation_seconds",
     ];
     let queries: Vec<(&str, String)> = panels
         .iter()

@@ -6,7 +6,7 @@ use std::{
     thread,
 };
 
-use crate::office::{CRM_SECRET, Ended, Office, run_in};
+use crate::harness::{CRM_SECRET, Ended, Office, run_in};
 
 const TWO: (&str, &str) = ("CRM_WEBHOOK_URL", "https://crm.example.com/a https://bi.example.com/b");
 

@@ -13,9 +13,9 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::{
-    office::Office,
-    served::{Served, ask},
-    serving::pause,
+    harness::Office,
+    service_harness::pause,
+    service_process::{Served, ask},
 };
 
 /// Ends the process with the test.
@@ -49,14 +49,15 @@ fn haproxy(office: &Office, front: u16, nodes: [u16; 2]) -> Process {
 #[test]
 #[ignore = "needs haproxy (.ci/run installs it)"]
 fn a_rolling_restart_behind_a_load_balancer_refuses_no_request() {
-    let office = Office::open(&["--quota", "off"]);
+    let office = Office::open(&["--rate-limit", "off"]);
     let server = Server::start();
     let url = schema_in(&server.url());
-    let settings = [("GUESTLANE_DATABASE_URL", url.as_str()), ("GUESTLANE_DRAIN", "2s"), ("GUESTLANE_KEY_RATE", "off")];
+    let settings =
+        [("GUESTLANE_DATABASE_URL", url.as_str()), ("GUESTLANE_DRAIN_PERIOD", "2s"), ("GUESTLANE_API_KEY_RATE_LIMIT", "off")];
     let made =
         office.command(&["api-keys", "create", "--name", "t", "--scope", "sessions:write"]).envs(settings).output().unwrap();
     let key = String::from_utf8(made.stdout).unwrap().trim().to_owned();
-    let keys = office.command(&["keys", "export", "--format", "jwks"]).envs(settings).output().unwrap();
+    let keys = office.command(&["signing-keys", "export", "--format", "jwks"]).envs(settings).output().unwrap();
     office.admin("PUT", "/_sim/guest-keys", &String::from_utf8(keys.stdout).unwrap());
     let (front, ports) = (free_port(), [free_port(), free_port()]);
     let start = |port: u16| {

@@ -7,8 +7,8 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::{
-    office::{CRM_SECRET, Ended, Office},
-    served::Served,
+    harness::{CRM_SECRET, Ended, Office},
+    service_process::Served,
 };
 
 const OTHER_SECRET: &str = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
@@ -58,7 +58,7 @@ fn is_told_of(office: &Office, guest: &str) -> bool {
 
 /// The platform believes the guest tokens of that store; a key to create sessions with.
 fn prepare(office: &Office, settings: &[(&str, &str)]) -> String {
-    let jwks = run(office, &["keys", "export", "--format", "jwks"], settings).ok().stdout;
+    let jwks = run(office, &["signing-keys", "export", "--format", "jwks"], settings).ok().stdout;
     office.admin("PUT", "/_sim/guest-keys", &jwks);
     let create = ["api-keys", "create", "--name", "test", "--scope", "sessions:write", "--json"];
     run(office, &create, settings).ok().json()["key"].as_str().unwrap().to_owned()
@@ -70,7 +70,7 @@ fn create(served: &Served, key: &str, guest: &str) -> u16 {
 
 #[test]
 fn the_next_event_is_signed_with_the_webhook_secret_that_a_hang_up_read() {
-    let office = Office::open(&["--quota", "off"]);
+    let office = Office::open(&["--rate-limit", "off"]);
     let path = office.directory.path().join("webhook");
     let file = write(&path, OTHER_SECRET);
     let settings = [("CRM_WEBHOOK_SECRET", ""), ("CRM_WEBHOOK_SECRET_FILE", file.as_str())];
@@ -87,7 +87,7 @@ fn the_next_event_is_signed_with_the_webhook_secret_that_a_hang_up_read() {
 
     for (unusable, reason) in [("hunter2", "in place 1"), (&format!("{CRM_SECRET} {OTHER_SECRET}"), "2 entries")] {
         write(&path, unusable);
-        office.write("guestlane.toml", "quota = \"7/s\"\n");
+        office.write("guestlane.toml", "platform_rate_limit = \"7/s\"\n");
         let said = hang_up(&served);
         assert!(said.contains("CRM_WEBHOOK_SECRET") && said.contains(reason) && !said.contains(unusable), "{said}");
     }
@@ -103,7 +103,7 @@ fn the_next_event_is_signed_with_the_webhook_secret_that_a_hang_up_read() {
 
 #[test]
 fn a_worker_survives_a_hang_up_and_signs_with_the_new_webhook_secret() {
-    let office = Office::open(&["--quota", "off"]);
+    let office = Office::open(&["--rate-limit", "off"]);
     let server = Server::start();
     let url = schema_in(&server.url());
     let path = office.directory.path().join("webhook");
@@ -111,12 +111,12 @@ fn a_worker_survives_a_hang_up_and_signs_with_the_new_webhook_secret() {
     let settings =
         [("GUESTLANE_DATABASE_URL", url.as_str()), ("CRM_WEBHOOK_SECRET", ""), ("CRM_WEBHOOK_SECRET_FILE", file.as_str())];
     prepare(&office, &settings);
-    let mut command = office.command(&["work", "--json"]);
+    let mut command = office.command(&["worker", "--json"]);
     command.envs(settings);
     let worker = Served::start(command);
     let enqueue = |guest: &str| {
         office.write(&format!("{guest}.csv"), &format!("guest_id\n{guest}\n"));
-        run(&office, &["batch", &format!("{guest}.csv"), "--enqueue"], &settings).ok();
+        run(&office, &["batch", "enqueue", &format!("{guest}.csv")], &settings).ok();
     };
     enqueue("ann");
     wait_until(|| office.state()["crm"]["badSignature"] != 0);
@@ -144,7 +144,7 @@ fn server_with_passwords() -> Server {
 
 #[test]
 fn a_service_goes_on_with_the_password_of_the_database_that_a_hang_up_read() {
-    let office = Office::open(&["--quota", "off"]);
+    let office = Office::open(&["--rate-limit", "off"]);
     let server = server_with_passwords();
     let url = |user: &str, password: &str| format!("postgres://{user}:{password}@127.0.0.1:{}/postgres", server.port());
     let path = office.directory.path().join("database");
@@ -168,8 +168,8 @@ fn a_service_goes_on_with_the_password_of_the_database_that_a_hang_up_read() {
 
     // Whatever cannot be used, or is another store, is refused by its name, and the service goes on.
     let others = [("GUESTLANE_DATABASE_URL", url("other", "first-hunter2")), ("GUESTLANE_MASTER_KEY", NEW_KEY.to_owned())];
-    run(&office, &["keys", "list"], &others.each_ref().map(|(name, value)| (*name, value.as_str()))).ok();
-    for table in ["property", "platform", "session", "outbox", "audit_entry", "audit_log", "secret"] {
+    run(&office, &["signing-keys", "list"], &others.each_ref().map(|(name, value)| (*name, value.as_str()))).ok();
+    for table in ["property", "platform", "session", "outbox", "audit_record", "audit_log", "secret"] {
         execute(&server.url(), &format!("CREATE TABLE of_copy.{table} (LIKE of_app.{table} INCLUDING ALL)"));
     }
     let copy = "INSERT INTO of_copy.secret TABLE of_app.secret; GRANT ALL ON ALL TABLES IN SCHEMA of_copy TO copy";
@@ -208,7 +208,7 @@ fn a_service_goes_on_with_the_password_of_the_database_that_a_hang_up_read() {
 
 #[test]
 fn a_service_is_given_another_master_key_without_a_restart() {
-    let office = Office::open(&["--quota", "off"]);
+    let office = Office::open(&["--rate-limit", "off"]);
     let credentials = office.directory.path().join("credentials");
     fs::create_dir(&credentials).unwrap();
     let (current, previous) = (credentials.join("GUESTLANE_MASTER_KEY"), credentials.join("GUESTLANE_MASTER_KEY_PREVIOUS"));

@@ -5,16 +5,16 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::{
+    harness::{Ended, Office},
     interop::repository,
-    office::{Ended, Office},
-    served::Served,
+    service_process::Served,
 };
 
 fn playground() -> (Office, Served, String) {
-    let office = Office::open(&["--quota", "off"]);
+    let office = Office::open(&["--rate-limit", "off"]);
     office.register_keys();
     let key = office.api_key("admin");
-    let served = office.serve(&[], &[("GUESTLANE_QUOTA", "off"), ("GUESTLANE_KEY_RATE", "off")]);
+    let served = office.serve(&[], &[("GUESTLANE_PLATFORM_RATE_LIMIT", "off"), ("GUESTLANE_API_KEY_RATE_LIMIT", "off")]);
     (office, served, key)
 }
 

@@ -19,8 +19,8 @@ use prost::Message;
 use serde_json::json;
 
 use crate::{
-    office::{Ended, Office},
-    served::Served,
+    harness::{Ended, Office},
+    service_process::Served,
 };
 
 /// A collector: keeps the bodies of what it is sent.
@@ -93,10 +93,10 @@ fn answered(served: &Served) -> serde_json::Value {
 
 #[test]
 fn an_answer_that_is_a_failure_of_the_service_is_logged_as_a_warning() {
-    let office = Office::open(&["--quota", "off", "--fault", "queue:503"]);
+    let office = Office::open(&["--rate-limit", "off", "--fault", "queue:503"]);
     office.register_keys();
     let key = office.api_key("sessions:write");
-    let served = office.serve(&[], &[("GUESTLANE_RETRIES", "0"), ("GUESTLANE_LOG_FORMAT", "json")]);
+    let served = office.serve(&[], &[("GUESTLANE_MAX_RETRIES", "0"), ("GUESTLANE_LOG_FORMAT", "json")]);
     assert_eq!(served.create(&key, &json!({"guestId": "ann"})).status, 503);
     let line = answered(&served);
     assert_eq!((&line["level"], &line["status"], line.get("trace_id")), (&json!("WARN"), &json!(503), None), "{line}");
@@ -120,7 +120,7 @@ fn a_trace_endpoint_that_cannot_be_used_is_refused_at_the_start() {
 fn a_collector_that_is_away_is_one_line_and_counted() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let endpoint = format!("http://{free}/v1/traces");
-    let office = Office::open(&["--quota", "off"]);
+    let office = Office::open(&["--rate-limit", "off"]);
     let key = office.api_key("sessions:write");
     let served = office.serve(&[], &[("GUESTLANE_OTLP_ENDPOINT", &endpoint), ("OTEL_BSP_SCHEDULE_DELAY", "20")]);
     let failures = || {
@@ -163,15 +163,15 @@ fn one_trace_joins_request_calls_record_and_delivery() {
     const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
     const OTHER_TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
     let collector = Collector::open();
-    let office = Office::open(&["--quota", "off", "--fault", "conversation:503:nth=1"]);
+    let office = Office::open(&["--rate-limit", "off", "--fault", "conversation:503:nth=1"]);
     office.register_keys();
     let key = office.api_key("sessions:write");
     let served = office.serve(
         &[],
         &[
             ("GUESTLANE_OTLP_ENDPOINT", &collector.endpoint),
-            ("GUESTLANE_RETRY_MIN", "5ms"),
-            ("GUESTLANE_RETRY_MAX", "10ms"),
+            ("GUESTLANE_RETRY_INITIAL_BACKOFF", "5ms"),
+            ("GUESTLANE_RETRY_MAX_BACKOFF", "10ms"),
             ("GUESTLANE_LOG_FORMAT", "json"),
         ],
     );

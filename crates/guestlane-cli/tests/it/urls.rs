@@ -3,7 +3,7 @@
 
 use std::{fs, os::unix::ffi::OsStrExt};
 
-use crate::office::{Ended, Office, run_in};
+use crate::harness::{Ended, Office, run_in};
 
 const PASSWORD: [&str; 2] = ["hunter2", "swordfish"];
 
@@ -88,7 +88,7 @@ fn a_database_url_with_an_at_sign_is_refused_with_the_advice_to_encode_it() {
     let ended = run_in(directory.path(), &["sessions", "list"], &[("GUESTLANE_DATABASE_URL", url)]);
     assert_eq!(ended.code, 2, "{}", ended.stderr);
     assert!(ended.stderr.contains("percent-encode") && ended.stderr.contains("%40"), "{}", ended.stderr);
-    let to = run_in(directory.path(), &["store", "copy", "--from", "sqlite:x.db", "--to", url], &[]);
+    let to = run_in(directory.path(), &["store", "migrate", "--from", "sqlite:x.db", "--to", url], &[]);
     assert!(to.code == 2 && to.stderr.contains("--to") && !to.stderr.contains("ss/w"), "{}", to.stderr);
 }
 
@@ -112,7 +112,7 @@ fn white_space_at_the_ends_of_every_setting_has_no_meaning() {
         }
         for (name, value) in [
             ("GUESTLANE_STATE_DIR", ".guestlane"),
-            ("GUESTLANE_QUOTA", "100/s"),
+            ("GUESTLANE_PLATFORM_RATE_LIMIT", "100/s"),
             ("GUESTLANE_SURFACE", "rest"),
             ("GUESTLANE_LOG_FORMAT", "text"),
         ] {
@@ -130,11 +130,11 @@ fn white_space_at_the_ends_of_every_setting_has_no_meaning() {
 #[test]
 fn quotation_marks_and_bytes_that_are_no_text_are_refused_by_name() {
     let office = Office::open(&[]);
-    office.write("guestlane.toml", "call_timeout = \"'10s'\"\n");
+    office.write("guestlane.toml", "attempt_timeout = \"'10s'\"\n");
     let quoted =
         Ended::of(office.command(&["create", "--guest", "ann"]).env("GENESYS_CLIENT_SECRET", "\"hunter2\"").output().unwrap());
     assert_eq!(quoted.code, 2, "{}", quoted.stderr);
-    let file = "GUESTLANE_CALL_TIMEOUT (call_timeout in guestlane.toml): has quotation marks";
+    let file = "GUESTLANE_ATTEMPT_TIMEOUT (attempt_timeout in guestlane.toml): has quotation marks";
     for part in ["GENESYS_CLIENT_SECRET: has quotation marks", file] {
         assert!(quoted.stderr.contains(part), "{}", quoted.stderr);
     }
@@ -167,7 +167,7 @@ fn lists_with_commas_are_refused_by_name() {
 fn an_unknown_variable_is_warned_of_once_without_its_value() {
     let directory = tempfile::tempdir().unwrap();
     let settings = [("GENESYS_CLINET_SECRET", "hunter2"), ("GUESTLANE_SERVICE_HOST", "10.0.0.1")];
-    let ended = run_in(directory.path(), &["keys", "list"], &settings);
+    let ended = run_in(directory.path(), &["signing-keys", "list"], &settings);
     assert_eq!(ended.stderr.matches("unknown environment variable").count(), 1, "{}", ended.stderr);
     assert!(ended.stderr.contains("GENESYS_CLINET_SECRET") && ended.stderr.contains("GENESYS_CLIENT_SECRET"), "{}", ended.stderr);
     let doctor = run_in(directory.path(), &["doctor"], &settings);

@@ -26,14 +26,14 @@ use super::{
     frame::{Action, Body, ClientFrame, Configure, FrameKind, Jwt, ServerFrame, SessionResponse, SessionToken},
 };
 use crate::{
+    attempt_log,
+    client::GenesysClient,
+    client_metrics::ClientMetrics,
     clock::{Clock, Timestamp},
-    error::{CallError, Refusal},
+    error::{AttemptError, ErrorResponse},
     foreign::{CorrelationId, ErrorCode, PlatformId, Sentence, clean, one_line},
-    platform::Platform,
-    pulse::Pulse,
-    stats::CallStats,
-    trail,
-    transport::{MAX_ANSWER, Upgrade, bounded},
+    health::PlatformHealth,
+    http_client::{MAX_RESPONSE_BYTES, Upgrade, bounded},
 };
 
 /// How often a client that waits shows that it lives (docs/platform.md#guest-limits).
@@ -46,16 +46,16 @@ pub(crate) const GUEST_CODE: &str = "guest-api-";
 const MAX_CLASS: usize = 64;
 
 /// A connection that belongs to one guest's session.
-pub(crate) struct Connection {
+pub(crate) struct GuestSocket {
     socket: WebSocketStream<TokioIo<Upgraded>>,
     token: SessionToken,
     clock: Clock,
     limit: Duration,
-    stats: Arc<CallStats>,
-    pulse: Arc<Pulse>,
+    stats: Arc<ClientMetrics>,
+    pulse: Arc<PlatformHealth>,
 }
 
-impl Platform {
+impl GenesysClient {
     /// Connects to the guest socket of a deployment. There is no bearer token: the session's own token is in each frame.
     pub(crate) async fn connect_guest(
         &self,
@@ -63,7 +63,7 @@ impl Platform {
         origin: &HeaderValue,
         token: &SessionToken,
         deadline: Timestamp,
-    ) -> Result<Connection, CallError> {
+    ) -> Result<GuestSocket, AttemptError> {
         let key = generate_key();
         let request = Request::get(self.hosts().webmessaging.route(&format!("/v1?deploymentId={deployment}")))
             .header(header::CONNECTION, "Upgrade")
@@ -72,40 +72,41 @@ impl Platform {
             .header(header::SEC_WEBSOCKET_KEY, &key)
             .header(header::ORIGIN, origin)
             .body(Full::<Bytes>::default())
-            .map_err(|error| CallError::NotSent(error.to_string()))?;
-        trail::sent(self.clock().now());
+            .map_err(|error| AttemptError::NotSent(error.to_string()))?;
+        attempt_log::sent(self.clock().now());
         self.stats().sent();
         let _under_way = self.pulse().call();
-        let upgraded = match self.transport().upgrade(request, deadline).await.map_err(|error| nothing_said(error.into()))? {
-            Upgrade::Done(head, upgraded) => {
+        let upgraded = match self.transport().upgrade(request, deadline).await.map_err(|error| not_sent(error.into()))? {
+            Upgrade::Accepted(head, upgraded) => {
                 let accept = head.get(header::SEC_WEBSOCKET_ACCEPT).map(HeaderValue::as_bytes);
                 if accept != Some(derive_accept_key(key.as_bytes()).as_bytes()) {
-                    return Err(CallError::NotSent("the other side is no WebSocket".to_owned()));
+                    return Err(AttemptError::NotSent("the other side is no WebSocket".to_owned()));
                 }
                 upgraded
             }
-            Upgrade::Refused(answer) => {
+            Upgrade::Rejected(answer) => {
                 // Without a socket, nothing was said: whatever the status, it can be tried again without harm.
-                return Err(match answer.accepted(self.clock().now(), false) {
-                    Ok(_) => CallError::NotSent("the other side did not become a WebSocket".to_owned()),
+                return Err(match answer.error_for_status(self.clock().now(), false) {
+                    Ok(_) => AttemptError::NotSent("the other side did not become a WebSocket".to_owned()),
                     // Nobody signs in here: it says nothing of our access token.
-                    Err(CallError::Unauthorized(refusal)) => CallError::Refused(refusal),
-                    Err(error) => nothing_said(error),
+                    Err(AttemptError::Unauthorized(refusal)) => AttemptError::Rejected(refusal),
+                    Err(error) => not_sent(error),
                 });
             }
         };
-        let config = WebSocketConfig::default().max_message_size(Some(MAX_ANSWER)).max_frame_size(Some(MAX_ANSWER));
+        let config =
+            WebSocketConfig::default().max_message_size(Some(MAX_RESPONSE_BYTES)).max_frame_size(Some(MAX_RESPONSE_BYTES));
         let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, Some(config)).await;
         let (clock, limit, stats) = (self.clock().clone(), self.transport().limit(), Arc::clone(self.stats()));
-        Ok(Connection { socket, token: token.clone(), clock, limit, stats, pulse: Arc::clone(self.pulse()) })
+        Ok(GuestSocket { socket, token: token.clone(), clock, limit, stats, pulse: Arc::clone(self.pulse()) })
     }
 }
 
-impl Connection {
+impl GuestSocket {
     /// Begins the session, or resumes it: the same token is the same session.
-    pub(crate) async fn configure(&mut self, deployment: Uuid, deadline: Timestamp) -> Result<SessionResponse, CallError> {
+    pub(crate) async fn configure(&mut self, deployment: Uuid, deadline: Timestamp) -> Result<SessionResponse, AttemptError> {
         let configure = Configure { deployment_id: deployment.to_string(), ..Configure::default() };
-        let answer = self.ask(Action::ConfigureSession(configure), deadline).await?;
+        let answer = self.request(Action::ConfigureSession(configure), deadline).await?;
         match answer.body {
             Body::Session(session) if session.connected => Ok(session),
             other => Err(unexpected(other.class())),
@@ -113,17 +114,17 @@ impl Connection {
     }
 
     /// The key to the history.
-    pub(crate) async fn jwt(&mut self, deadline: Timestamp) -> Result<Jwt, CallError> {
-        match self.ask(Action::GetJwt {}, deadline).await?.body {
+    pub(crate) async fn jwt(&mut self, deadline: Timestamp) -> Result<Jwt, AttemptError> {
+        match self.request(Action::GetJwt {}, deadline).await?.body {
             Body::Jwt(jwt) => Ok(jwt),
             other => Err(unexpected(other.class())),
         }
     }
 
     /// Says something as the guest. The message that comes back is the acknowledgement, and has the platform's id.
-    pub(crate) async fn say(&mut self, message: Message, deadline: Timestamp) -> Result<PlatformId, CallError> {
+    pub(crate) async fn send_message(&mut self, message: Message, deadline: Timestamp) -> Result<PlatformId, AttemptError> {
         let action = Action::OnMessage { message: Box::new(message), time: None, channel: None };
-        match self.ask(action, deadline).await?.body {
+        match self.request(action, deadline).await?.body {
             Body::Structured(echo) if echo.direction == Some(Direction::Inbound) => {
                 echo.id.ok_or_else(|| lost("an acknowledgement without an id that can be used"))
             }
@@ -139,28 +140,28 @@ impl Connection {
     }
 
     /// Sends one frame and waits for the frame with its tracing id. Whatever comes in between is not for us; unknown classes are counted.
-    async fn ask(&mut self, action: Action, deadline: Timestamp) -> Result<ServerFrame, CallError> {
+    async fn request(&mut self, action: Action, deadline: Timestamp) -> Result<ServerFrame, AttemptError> {
         let limit = self.limit.min(deadline.since(self.clock.now()));
         if limit.is_zero() {
-            return Err(CallError::NotSent("no time left".to_owned()));
+            return Err(AttemptError::NotSent("no time left".to_owned()));
         }
         let (clock, name) = (self.clock.clone(), action.name());
         let tracing_id = Uuid::new_v4().to_string();
-        let _busy = clock.busy();
+        let _busy = clock.pause_auto_advance();
         self.stats.sent();
         let pulse = Arc::clone(&self.pulse);
         let _under_way = pulse.call();
         let answer = clock.timeout(limit, self.exchange(action, &tracing_id)).await;
         let answer = answer.unwrap_or_else(|timed_out| Err(lost(timed_out.to_string())));
         let class = answer.as_ref().ok().map(|frame| frame.body.class().to_owned());
-        trace!(action = name, tracing_id, class, error = answer.as_ref().err().map(CallError::record), "frame");
+        trace!(action = name, tracing_id, class, error = answer.as_ref().err().map(AttemptError::record), "frame");
         answer.map_err(|error| match CorrelationId::new(&tracing_id) {
-            Some(id) => error.correlated(id),
+            Some(id) => error.with_correlation_id(id),
             None => error,
         })
     }
 
-    async fn exchange(&mut self, action: Action, tracing_id: &str) -> Result<ServerFrame, CallError> {
+    async fn exchange(&mut self, action: Action, tracing_id: &str) -> Result<ServerFrame, AttemptError> {
         let frame = ClientFrame { token: self.token.clone(), tracing_id: Some(tracing_id.to_owned()), action };
         self.socket.send(WsMessage::text(frame.to_text())).await.map_err(|error| broken(&error))?;
         loop {
@@ -225,7 +226,7 @@ impl Address {
 }
 
 /// Sorts an answer by its code (docs/platform.md#guest-codes).
-fn accepted(frame: ServerFrame) -> Result<ServerFrame, CallError> {
+fn accepted(frame: ServerFrame) -> Result<ServerFrame, AttemptError> {
     let (code, message, retry_after) = match &frame.body {
         Body::Text(text) => (frame.code, text.clone(), None),
         Body::Error(error) | Body::TooManyRequests(error) | Body::GenerateUrlError(error) | Body::UploadFailure(error) => {
@@ -239,7 +240,7 @@ fn accepted(frame: ServerFrame) -> Result<ServerFrame, CallError> {
     Err(match code {
         429 | 4029 => {
             let seconds = retry_after.or_else(|| Sentence::new(&message).seconds());
-            CallError::Throttled { retry_after: seconds.map(bounded), correlation_id: None }
+            AttemptError::Throttled { retry_after: seconds.map(bounded), correlation_id: None }
         }
         // Without its sentence, which may repeat what was said: this goes on record.
         200 | 408 | 500..=599 | 5000.. => lost(format!("the guest API answered {code}")),
@@ -248,72 +249,72 @@ fn accepted(frame: ServerFrame) -> Result<ServerFrame, CallError> {
 }
 
 /// The guest's session on the platform is over.
-pub(super) fn session_is_over() -> CallError {
+pub(super) fn session_is_over() -> AttemptError {
     refused(4006, "Session has expired")
 }
 
-fn refused(code: u16, message: &str) -> CallError {
+fn refused(code: u16, message: &str) -> AttemptError {
     // 403 is about us (a feature or an origin that the deployment does not allow): somebody may mend it at any time.
     let status = if code == 403 { StatusCode::FORBIDDEN } else { StatusCode::BAD_REQUEST };
     let code = ErrorCode::new(&format!("{GUEST_CODE}{code}"));
-    CallError::Refused(Refusal { status, code, message: Sentence::new(message), correlation_id: None })
+    AttemptError::Rejected(ErrorResponse { status, code, message: Sentence::new(message), correlation_id: None })
 }
 
 /// Before the first frame nothing was said, whatever became of the connection.
-fn nothing_said(error: CallError) -> CallError {
+fn not_sent(error: AttemptError) -> AttemptError {
     match error {
-        CallError::OutcomeUnknown { retry_after: Some(wait), correlation_id, .. } => {
-            CallError::Throttled { retry_after: Some(wait), correlation_id }
+        AttemptError::OutcomeUnknown { retry_after: Some(wait), correlation_id, .. } => {
+            AttemptError::Throttled { retry_after: Some(wait), correlation_id }
         }
-        CallError::OutcomeUnknown { reason, correlation_id, .. } => {
+        AttemptError::OutcomeUnknown { reason, correlation_id, .. } => {
             let id = correlation_id.map(|id| format!(" (correlation id {id})")).unwrap_or_default();
-            CallError::NotSent(format!("the guest socket did not open: {reason}{id}"))
+            AttemptError::NotSent(format!("the guest socket did not open: {reason}{id}"))
         }
         other => other,
     }
 }
 
-fn unexpected(class: &str) -> CallError {
+fn unexpected(class: &str) -> AttemptError {
     lost(format!("an answer of class {} that does not fit", clean(class, MAX_CLASS)))
 }
 
-fn broken(error: &tungstenite::Error) -> CallError {
+fn broken(error: &tungstenite::Error) -> AttemptError {
     lost(one_line(&error.to_string()))
 }
 
-fn lost(reason: impl Into<String>) -> CallError {
-    CallError::OutcomeUnknown { reason: reason.into(), retry_after: None, correlation_id: None }
+fn lost(reason: impl Into<String>) -> AttemptError {
+    AttemptError::OutcomeUnknown { reason: reason.into(), retry_after: None, correlation_id: None }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn sorted(text: &str) -> Result<ServerFrame, CallError> {
+    fn classify_frame(text: &str) -> Result<ServerFrame, AttemptError> {
         accepted(ServerFrame::parse(text).unwrap())
     }
 
     #[test]
     fn an_error_is_sorted_by_what_the_platform_may_have_done() {
-        let text = |code: u16| sorted(&format!(r#"{{"type":"response","class":"string","code":{code},"body":"x"}}"#));
+        let text = |code: u16| classify_frame(&format!(r#"{{"type":"response","class":"string","code":{code},"body":"x"}}"#));
         for code in [429, 4029] {
-            assert!(matches!(text(code), Err(CallError::Throttled { .. })), "{code}");
+            assert!(matches!(text(code), Err(AttemptError::Throttled { .. })), "{code}");
         }
         for code in [408, 500, 503, 5000] {
-            assert!(matches!(text(code), Err(CallError::OutcomeUnknown { .. })), "{code}");
+            assert!(matches!(text(code), Err(AttemptError::OutcomeUnknown { .. })), "{code}");
         }
         for code in [400, 401, 403, 404, 409, 4006, 4007, 4011, 4013, 4017, 4020] {
-            assert!(matches!(text(code), Err(CallError::Refused(_))), "{code}");
+            assert!(matches!(text(code), Err(AttemptError::Rejected(_))), "{code}");
         }
         let slow =
             r#"{"type":"response","class":"TooManyRequestsErrorMessage","code":429,"body":{"errorCode":4029,"retryAfter":3}}"#;
-        let Err(CallError::Throttled { retry_after, .. }) = sorted(slow) else { panic!("not throttled") };
+        let Err(AttemptError::Throttled { retry_after, .. }) = classify_frame(slow) else { panic!("not throttled") };
         assert_eq!(retry_after, Some(Duration::from_secs(3)));
         for (body, seconds) in [(r#"{"retryAfter":18446744073709551615}"#, 3600), (r#"{"message":"in [9] seconds"}"#, 9)] {
             let slow = format!(r#"{{"type":"response","class":"TooManyRequestsErrorMessage","code":429,"body":{body}}}"#);
-            let Err(CallError::Throttled { retry_after, .. }) = sorted(&slow) else { panic!("not throttled") };
+            let Err(AttemptError::Throttled { retry_after, .. }) = classify_frame(&slow) else { panic!("not throttled") };
             assert_eq!(retry_after, Some(Duration::from_secs(seconds)));
         }
-        assert!(sorted(r#"{"type":"response","class":"SessionResponse","code":200,"body":{"connected":true}}"#).is_ok());
+        assert!(classify_frame(r#"{"type":"response","class":"SessionResponse","code":200,"body":{"connected":true}}"#).is_ok());
     }
 }

@@ -17,12 +17,12 @@ use super::{
     frame::{Jwt, SessionToken},
 };
 use crate::{
+    client::{GenesysClient, RetrySafety},
     clock::Timestamp,
-    error::{CallError, CallFailed, Operation},
+    error::{AttemptError, CallError, Operation},
+    failpoint::FailPoint,
     foreign::{PlatformId, lenient},
-    platform::{Platform, Repeat},
-    retry::Done,
-    seam::Seam,
+    retry::Completed,
 };
 
 /// Whose session, and where.
@@ -40,7 +40,7 @@ pub struct GuestSession {
 
 /// The first message has arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Arrived {
+pub struct MessageAccepted {
     /// The platform's id of the message: the key of the details look-up.
     pub message_id: PlatformId,
     /// When the session ends if nothing is said any more.
@@ -57,7 +57,7 @@ pub(crate) struct History {
 /// What is read of a message there; whatever else it has may have any shape.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Said {
+struct HistoryMessage {
     #[serde(deserialize_with = "lenient")]
     id: Option<PlatformId>,
     #[serde(deserialize_with = "lenient")]
@@ -71,9 +71,9 @@ const PAGE: usize = 25;
 const PAGES: usize = 4;
 
 /// The history may not show the newest at once: before the message is repeated, it is looked at once more after this long.
-const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+const HISTORY_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-impl Platform {
+impl GenesysClient {
     /// Sends the first message of a session, once: a session that was there before is asked for its history first. Repeating this opens no
     /// second session, because the same token is the same session; and should the history not know the newest, the message is repeated within it.
     pub async fn send_first_message(
@@ -81,15 +81,21 @@ impl Platform {
         guest: &GuestSession,
         message: &Message,
         deadline: Timestamp,
-    ) -> Result<Done<Arrived>, CallFailed> {
-        self.repeat(Operation::FirstMessage, Repeat::Always, deadline, || self.first_message(guest, message, deadline)).await
+    ) -> Result<Completed<MessageAccepted>, CallError> {
+        self.repeat(Operation::FirstMessage, RetrySafety::Idempotent, deadline, || self.first_message(guest, message, deadline))
+            .await
     }
 
-    async fn first_message(&self, guest: &GuestSession, message: &Message, deadline: Timestamp) -> Result<Arrived, CallError> {
+    async fn first_message(
+        &self,
+        guest: &GuestSession,
+        message: &Message,
+        deadline: Timestamp,
+    ) -> Result<MessageAccepted, AttemptError> {
         let mut connection = self.connect_guest(guest.deployment, &guest.origin, &guest.token, deadline).await?;
-        self.seams().pass(Seam::GuestConnected).await;
+        self.fail_points().hit(FailPoint::GuestConnected).await;
         let session = connection.configure(guest.deployment, deadline).await?;
-        self.seams().pass(Seam::GuestConfigured).await;
+        self.fail_points().hit(FailPoint::GuestConfigured).await;
         let expires_at =
             session.expiration_date.and_then(|seconds| seconds.checked_mul(1_000_000)).map(Timestamp::from_unix_micros);
         // Without a word about it, the session may have been there.
@@ -105,7 +111,7 @@ impl Platform {
             let jwt = connection.jwt(deadline).await?;
             match self.first_in_history(&jwt, &guest.origin, deadline).await? {
                 None => {
-                    self.clock().sleep(LOOK_AGAIN_AFTER).await;
+                    self.clock().sleep(HISTORY_POLL_INTERVAL).await;
                     self.first_in_history(&jwt, &guest.origin, deadline).await?
                 }
                 found => found,
@@ -116,10 +122,10 @@ impl Platform {
                 debug!("the first message had arrived already");
                 id
             }
-            None => connection.say(message.clone(), deadline).await?,
+            None => connection.send_message(message.clone(), deadline).await?,
         };
         connection.close().await;
-        Ok(Arrived { message_id, expires_at })
+        Ok(MessageAccepted { message_id, expires_at })
     }
 
     /// The id of the guest's first message, if the platform knows one. Pages come newest first.
@@ -128,14 +134,14 @@ impl Platform {
         jwt: &Jwt,
         origin: &HeaderValue,
         deadline: Timestamp,
-    ) -> Result<Option<PlatformId>, CallError> {
+    ) -> Result<Option<PlatformId>, AttemptError> {
         let mut bearer = HeaderValue::try_from(format!("bearer {}", jwt.jwt))
-            .map_err(|_| CallError::NotSent("the JWT of the history does not fit into a header".to_owned()))?;
+            .map_err(|_| AttemptError::NotSent("the JWT of the history does not fit into a header".to_owned()))?;
         bearer.set_sensitive(true);
         for page in 1..=PAGES {
             let messages = self.page_of_history(page, &bearer, origin, deadline).await?;
             let whole = messages.len() == PAGE;
-            let said = messages.into_iter().rev().filter_map(|message| serde_json::from_value::<Said>(message).ok());
+            let said = messages.into_iter().rev().filter_map(|message| serde_json::from_value::<HistoryMessage>(message).ok());
             let ours = { said }.find(|message| message.direction == Some(Direction::Inbound));
             match ours {
                 // It is there, so it must not be said again, also when nothing can be asked for by
@@ -154,31 +160,31 @@ impl Platform {
         bearer: &HeaderValue,
         origin: &HeaderValue,
         deadline: Timestamp,
-    ) -> Result<Vec<Value>, CallError> {
+    ) -> Result<Vec<Value>, AttemptError> {
         let path = format!("/api/v2/webmessaging/messages?pageNumber={page}&pageSize={PAGE}");
         let request = Request::get(self.hosts().api.route(&path))
             .header(header::AUTHORIZATION, bearer)
             .header(header::ORIGIN, origin)
             .header(header::ACCEPT, "application/json")
             .body(Full::<Bytes>::default())
-            .map_err(|error| CallError::NotSent(error.to_string()))?;
+            .map_err(|error| AttemptError::NotSent(error.to_string()))?;
         self.stats().sent();
         let _under_way = self.pulse().call();
         let answer = self.transport().send(request, deadline).await?;
-        let history: History = answer.accepted(self.clock().now(), false).map_err(about_the_jwt)?.json()?;
+        let history: History = answer.error_for_status(self.clock().now(), false).map_err(with_jwt_context)?.json()?;
         Ok(history.entities)
     }
 }
 
-fn unusable_id() -> CallError {
+fn unusable_id() -> AttemptError {
     let reason = "the history has the first message without an id that can be used".to_owned();
-    CallError::OutcomeUnknown { reason, retry_after: None, correlation_id: None }
+    AttemptError::OutcomeUnknown { reason, retry_after: None, correlation_id: None }
 }
 
 /// The JWT lives for a minute: one that is refused is asked for again with the next attempt. It says nothing of our OAuth client.
-fn about_the_jwt(error: CallError) -> CallError {
+fn with_jwt_context(error: AttemptError) -> AttemptError {
     match error {
-        CallError::Unauthorized(refusal) => CallError::OutcomeUnknown {
+        AttemptError::Unauthorized(refusal) => AttemptError::OutcomeUnknown {
             reason: format!("the history did not accept the session's JWT: {}", refusal),
             retry_after: None,
             correlation_id: refusal.correlation_id,

@@ -1,6 +1,6 @@
 //! Errors as figures (requirement R12, docs/requirements.md).
 
-use guestlane::{ErrorCounts, Problem as CameUp, Timestamp, error::Code};
+use guestlane::{ErrorCounts, FailureCount as CameUp, Timestamp, error::Code};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -44,7 +44,7 @@ impl From<ErrorCounts> for ErrorRates {
 /// A kind of failure that somebody was told since the service started.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct KnownProblem {
+pub struct RecentError {
     /// Its stable name.
     #[schema(max_length = 64, example = "platform_failing")]
     code: &'static str,
@@ -69,7 +69,7 @@ pub struct KnownProblem {
     fix: String,
 }
 
-impl KnownProblem {
+impl RecentError {
     pub(crate) fn new(code: Code, problem: CameUp) -> Self {
         Self {
             code: code.name(),

@@ -68,7 +68,7 @@ pub struct Event {
     next_try_at: Option<Timestamp>,
     /// When it was delivered, or given up.
     #[schema(required, value_type = Option<String>, format = DateTime, max_length = 40, example = "2026-11-23T04:00:00.100000Z")]
-    settled_at: Option<Timestamp>,
+    ended_at: Option<Timestamp>,
     /// Why the last try failed.
     #[schema(required, max_length = 8192, example = "the CRM answered HTTP 503")]
     last_error: Option<String>,
@@ -85,7 +85,7 @@ impl From<&Delivery> for Event {
             tries: delivery.event.tries,
             created_at: delivery.created_at,
             next_try_at: pending.then_some(delivery.event.due_at),
-            settled_at: delivery.settled_at,
+            ended_at: delivery.ended_at,
             last_error: delivery.last_error.clone(),
         }
     }

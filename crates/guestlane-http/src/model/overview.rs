@@ -4,7 +4,7 @@ use guestlane::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{ErrorRates, KnownProblem};
+use super::{ErrorRates, RecentError};
 
 /// How it goes.
 #[derive(Debug, Serialize, ToSchema)]
@@ -36,12 +36,12 @@ pub struct Overview {
     pub(crate) errors: ErrorRates,
     /// Kinds of failure that somebody was told since the service started, the latest first.
     #[schema(max_items = 64)]
-    pub(crate) problems: Vec<KnownProblem>,
-    pub(crate) outbox: OutboxStanding,
-    pub(crate) audit: AuditStanding,
+    pub(crate) problems: Vec<RecentError>,
+    pub(crate) outbox: OutboxStatus,
+    pub(crate) audit: AuditStatus,
     /// The signing keys.
     #[schema(max_items = 1000)]
-    pub(crate) keys: Vec<KeyStanding>,
+    pub(crate) keys: Vec<SigningKeyStatus>,
 }
 
 /// Sessions by state.
@@ -131,7 +131,7 @@ pub struct ClientQuota {
 /// Events for the CRM.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct OutboxStanding {
+pub struct OutboxStatus {
     /// Events that wait.
     #[schema(minimum = 0, example = 3)]
     pub(crate) pending: u64,
@@ -149,7 +149,7 @@ pub struct OutboxStanding {
 /// The audit log.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct AuditStanding {
+pub struct AuditStatus {
     /// Records of the log that is written.
     #[schema(minimum = 0, example = 2468)]
     pub(crate) size: u64,
@@ -161,7 +161,7 @@ pub struct AuditStanding {
 /// A signing key.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct KeyStanding {
+pub struct SigningKeyStatus {
     /// Its id.
     #[schema(max_length = 128, example = "webchat-guest-key-v1")]
     pub(crate) kid: String,

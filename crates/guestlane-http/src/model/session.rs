@@ -1,8 +1,8 @@
 //! A session as data: what the service answers, what `create --json` prints, and each line of a batch's results.
 
 use guestlane::{
-    Opened, SessionToken, Timestamp,
-    ledger::{self, Way},
+    CreatedSession, SessionToken, Timestamp,
+    session::{self, SurfaceBinding},
 };
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -25,15 +25,15 @@ pub enum SessionState {
     NeedsAttention,
 }
 
-impl From<ledger::State> for SessionState {
-    fn from(state: ledger::State) -> Self {
+impl From<session::SessionState> for SessionState {
+    fn from(state: session::SessionState) -> Self {
         match state {
-            ledger::State::Admitted => Self::Admitted,
-            ledger::State::ContactCreated => Self::ContactCreated,
-            ledger::State::Open => Self::Open,
-            ledger::State::Failed => Self::Failed,
-            ledger::State::Parked => Self::Parked,
-            ledger::State::NeedsAttention => Self::NeedsAttention,
+            session::SessionState::Admitted => Self::Admitted,
+            session::SessionState::ContactCreated => Self::ContactCreated,
+            session::SessionState::Open => Self::Open,
+            session::SessionState::Failed => Self::Failed,
+            session::SessionState::Parked => Self::Parked,
+            session::SessionState::NeedsAttention => Self::NeedsAttention,
         }
     }
 }
@@ -130,19 +130,19 @@ pub struct GuestSession {
 }
 
 impl GuestSession {
-    fn of(session: &ledger::Session, token: Option<&SessionToken>) -> Option<Self> {
-        let Way::WebMessaging { deployment, .. } = &session.way else { return None };
+    fn of(session: &session::SessionRecord, token: Option<&SessionToken>) -> Option<Self> {
+        let SurfaceBinding::WebMessaging { deployment, .. } = &session.surface_binding else { return None };
         Some(Self {
             deployment_id: deployment.to_string(),
             token: token.map(|token| token.expose().to_owned()),
-            expires_at: session.guest_session_ends.map(|end| end.to_string()),
+            expires_at: session.guest_session_expires_at.map(|end| end.to_string()),
         })
     }
 }
 
 impl Session {
     /// With its tokens: only for those who asked for the session.
-    pub fn opened(opened: &Opened) -> Self {
+    pub fn opened(opened: &CreatedSession) -> Self {
         Self {
             guest_token: Some(opened.guest_token.expose().to_owned()),
             guest_session: GuestSession::of(&opened.session, opened.guest_session.as_ref()),
@@ -152,7 +152,7 @@ impl Session {
     }
 
     /// As the ledger has it, without a token.
-    pub fn stored(session: &ledger::Session) -> Self {
+    pub fn stored(session: &session::SessionRecord) -> Self {
         Self {
             row: None,
             session_id: session.id.to_string(),
@@ -160,9 +160,9 @@ impl Session {
             queue_id: session.request.queue.to_string(),
             state: session.state.into(),
             contact_id: session.contact_id.as_deref().map(str::to_owned),
-            contact_unknown: session.contact_unknown,
+            contact_unknown: session.contact_id_lost,
             conversation_id: session.conversation_id.as_deref().map(str::to_owned),
-            surface: (session.way != Way::Rest).then(|| session.way.surface().name()),
+            surface: (session.surface_binding != SurfaceBinding::Rest).then(|| session.surface_binding.surface().name()),
             guest_session: GuestSession::of(session, None),
             guest_token: None,
             idempotency_key: session.request.key.to_string(),
@@ -184,7 +184,7 @@ impl Session {
     }
 
     /// With its tokens, for a person who asked to see them.
-    pub fn with_tokens(self, session: &ledger::Session, token: String, guest: Option<&SessionToken>) -> Self {
+    pub fn with_tokens(self, session: &session::SessionRecord, token: String, guest: Option<&SessionToken>) -> Self {
         Self { guest_token: Some(token), guest_session: GuestSession::of(session, guest), ..self }
     }
 }

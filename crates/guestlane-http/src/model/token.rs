@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 /// A token to be verified.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct TokenToVerify {
+pub struct VerifyTokenRequest {
     /// The guest token, whole.
     #[schema(
         min_length = 1,
@@ -56,7 +56,7 @@ pub struct PublicKey {
 /// Whether a token is ours and good now; if so, whose it is.
 #[derive(Debug, Default, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct TokenVerdict {
+pub struct VerifyTokenResponse {
     /// Whether it is good.
     #[schema(example = true)]
     pub valid: bool,

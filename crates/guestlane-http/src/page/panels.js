@@ -98,7 +98,7 @@ const CATEGORIES = [
     'rateLimit',
     'Rate limit',
     'The platform answered 429: more calls than it allows',
-    'Nothing is lost: they are waited for. If it stays, set `GUESTLANE_QUOTA` to what the platform allows, or ask Genesys for more.',
+    'Nothing is lost: they are waited for. If it stays, set `GUESTLANE_PLATFORM_RATE_LIMIT` to what the platform allows, or ask Genesys for more.',
   ],
   [
     'auth',

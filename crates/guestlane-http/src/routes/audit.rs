@@ -5,17 +5,17 @@ use std::sync::Arc;
 use axum::{extract::State, response::Response};
 use guestlane::{
     api_key::Scope,
-    audit::{self, Checked},
-    error::{Code, chain},
+    audit::{self, LogVerification},
+    error::{Code, display_chain},
     store::ReadLimits,
 };
 use http::StatusCode;
 
 use crate::{
-    access::Who,
-    body::answer,
+    auth::Authenticated,
+    extract::json_response,
     model::{AuditProof, Checkpoint, ProvenLog},
-    openapi::{Guarded, NothingThere},
+    openapi::{AuthErrors, NotFoundErrors},
     problem::Problem,
     service::App,
 };
@@ -26,12 +26,12 @@ use crate::{
 #[utoipa::path(
     get, path = "/v1/audit/checkpoint", tag = "audit", operation_id = "getCheckpoint",
     security(("apiKey" = ["sessions:read"])),
-    responses((status = 200, description = "The checkpoint of the log that is written", body = Checkpoint), Guarded, NothingThere),
+    responses((status = 200, description = "The checkpoint of the log that is written", body = Checkpoint), AuthErrors, NotFoundErrors),
 )]
-pub(crate) async fn checkpoint(State(app): State<App>, who: Who) -> Result<Response, Problem> {
-    who.may(Scope::SessionsRead)?;
-    let lane = app.lane();
-    let logs = app.reads().logs(lane.audit_log(), lane.audit_key()).await;
+pub(crate) async fn checkpoint(State(app): State<App>, who: Authenticated) -> Result<Response, Problem> {
+    who.require_scope(Scope::SessionsRead)?;
+    let engine = app.engine();
+    let logs = app.reads().logs(engine.audit_log(), engine.audit_key()).await;
     let logs = logs.map_err(|error| app.problem(error))?;
     let nothing = || Problem::new(Code::NotFound, "there are no records yet", "create a session first");
     let log = logs.iter().rfind(|log| !log.elsewhere).or(logs.last()).ok_or_else(nothing)?;
@@ -40,10 +40,10 @@ pub(crate) async fn checkpoint(State(app): State<App>, who: Who) -> Result<Respo
         origin: log.checkpoint.origin.clone(),
         size: log.checkpoint.size,
         root: log.checkpoint.root_base64(),
-        note: lane.sign_checkpoint(&log.checkpoint),
-        key: lane.audit_key().to_string(),
+        note: engine.sign_checkpoint(&log.checkpoint),
+        key: engine.audit_key().to_string(),
     };
-    Ok(answer(StatusCode::OK, &answered))
+    Ok(json_response(StatusCode::OK, &answered))
 }
 
 /// Verify the audit log
@@ -54,30 +54,30 @@ pub(crate) async fn checkpoint(State(app): State<App>, who: Who) -> Result<Respo
 #[utoipa::path(
     post, path = "/v1/audit:verify", tag = "audit", operation_id = "verifyAudit",
     security(("apiKey" = ["admin"])),
-    responses((status = 200, description = "All lines are as they were written", body = AuditProof), Guarded),
+    responses((status = 200, description = "All lines are as they were written", body = AuditProof), AuthErrors),
 )]
-pub(crate) async fn verify(State(app): State<App>, who: Who) -> Result<Response, Problem> {
-    who.may(Scope::Admin)?;
+pub(crate) async fn verify(State(app): State<App>, who: Authenticated) -> Result<Response, Problem> {
+    who.require_scope(Scope::Admin)?;
     // Held by the work itself, not by the request: a caller that goes away does not make room for a second check.
-    let alone = Arc::clone(app.checking()).lock_owned().await;
+    let alone = Arc::clone(app.audit_verify_lock()).lock_owned().await;
     let started = app.clock().monotonic();
-    let lane = Arc::clone(app.lane());
-    let store = lane.store().with_own_reads(ReadLimits::BULK).map_err(|error| app.problem(error))?;
+    let engine = Arc::clone(app.engine());
+    let store = engine.store().with_own_reads(ReadLimits::BULK).map_err(|error| app.problem(error))?;
     let runtime = tokio::runtime::Handle::current();
     // It reads gigabytes, perhaps: not on a thread that others wait for.
     let checking = tokio::task::spawn_blocking(move || {
-        let (_alone, clock) = (alone, lane.clock().clone());
-        let key = lane.audit_key().clone();
-        runtime.block_on(async move { audit::check_all(&store, lane.audit_log(), &key, Vec::new(), &clock).await })
+        let (_alone, clock) = (alone, engine.clock().clone());
+        let key = engine.audit_key().clone();
+        runtime.block_on(async move { audit::verify_all(&store, engine.audit_log(), &key, Vec::new(), &clock).await })
     });
-    let defect = |_| Problem::new(Code::Defect, "the check ended early", "ask again");
+    let defect = |_| Problem::new(Code::InternalError, "the check ended early", "ask again");
     let checked = checking.await.map_err(defect)?.map_err(|error| app.problem(error))?;
     let logs = checked.into_iter().map(proven).collect::<Result<Vec<_>, _>>()?;
     let milliseconds = app.clock().monotonic().since(started).as_secs_f64() * 1000.0;
-    Ok(answer(StatusCode::OK, &AuditProof { verified: true, logs, milliseconds }))
+    Ok(json_response(StatusCode::OK, &AuditProof { verified: true, logs, milliseconds }))
 }
 
-fn proven((log, checked): Checked) -> Result<ProvenLog, Problem> {
+fn proven((log, checked): LogVerification) -> Result<ProvenLog, Problem> {
     match checked {
         Ok(checkpoint) => {
             let root = checkpoint.root_base64();
@@ -85,7 +85,7 @@ fn proven((log, checked): Checked) -> Result<ProvenLog, Problem> {
         }
         Err(unproven) => {
             let fix = "keep the files as they are; docs/audit.md says how to find out what was changed";
-            Err(Problem::new(Code::AuditUnproven, chain(&unproven), fix))
+            Err(Problem::new(Code::AuditVerificationFailed, display_chain(&unproven), fix))
         }
     }
 }

@@ -10,16 +10,16 @@ use axum::{
 use bytes::Bytes;
 use futures_util::StreamExt;
 use guestlane::{
-    Clock, Timestamp, Trail,
+    AttemptLog, Clock, Timestamp,
+    admission_control::Permit,
     api_key::Scope,
     error::Code,
     input::{
         json,
         lines::{Line, LineSplitter, TooLong},
     },
-    intake::Begun,
     request::{IdempotencyKey, SessionRequest},
-    trace,
+    trace_context,
 };
 use http::{HeaderValue, header};
 use serde::Serialize;
@@ -28,18 +28,18 @@ use tracing::Instrument;
 use utoipa::ToSchema;
 
 use crate::{
-    access::{Who, unauthorized},
-    body::{expect_type, read},
+    auth::{Authenticated, unauthorized},
+    extract::{expect_type, read},
     headers::{IDEMPOTENCY_KEY, idempotency_key, quoted, traceparent},
-    model::{KeyIfNone, NewSession, Session},
-    openapi::{BodyRefused, Guarded},
+    model::{CreateSessionRequest, DefaultKey, Session},
+    openapi::{AuthErrors, BodyErrors},
     problem::Problem,
     routes::events::as_stream,
     service::App,
 };
 
 /// Results that wait for a caller who reads slowly; then no more rows are begun.
-const AHEAD: usize = 64;
+const MAX_IN_FLIGHT_ROWS: usize = 64;
 
 const LINES: HeaderValue = HeaderValue::from_static("application/jsonl");
 
@@ -80,25 +80,25 @@ pub(crate) struct Summary {
     post, path = "/v1/sessions:batch", tag = "sessions", operation_id = "createSessions",
     security(("apiKey" = ["sessions:write"])),
     params(("Idempotency-Key" = Option<String>, Header, description = "The batch's name, from which rows without a key get theirs; without one, one is made and returned", min_length = 1, max_length = 255, example = "night-2026-11-23")),
-    request_body(content = String, content_type = "application/jsonl", description = "One `NewSession` a line", example = "{\"guestId\":\"user-1\",\"queueId\":\"5e0c0000-0000-4000-8000-000000000001\"}\n"),
+    request_body(content = String, content_type = "application/jsonl", description = "One `CreateSessionRequest` a line", example = "{\"guestId\":\"user-1\",\"queueId\":\"5e0c0000-0000-4000-8000-000000000001\"}\n"),
     responses(
         (status = 200, description = "Lines of `Session` with `row`, of `RowFailed`, and at last of `{\"summary\": Summary}`", content_type = "application/jsonl", body = String, headers(("Idempotency-Key" = String, description = "The batch's name, in quotes"))),
-        Guarded, BodyRefused,
+        AuthErrors, BodyErrors,
     ),
 )]
-pub(crate) async fn create_all(State(app): State<App>, who: Who, request: Request) -> Result<Response, Problem> {
-    who.may(Scope::SessionsWrite)?;
+pub(crate) async fn create_all(State(app): State<App>, who: Authenticated, request: Request) -> Result<Response, Problem> {
+    who.require_scope(Scope::SessionsWrite)?;
     let (head, body) = request.into_parts();
     expect_type(&head.headers, &["application/jsonl", "application/x-ndjson", "application/json-lines"])?;
-    if app.ending().is_cancelled() {
-        return Err(Problem::new(Code::Ending, "the service is ending", "send it again, under the same key").after(1));
+    if app.shutdown_token().is_cancelled() {
+        return Err(Problem::new(Code::ShuttingDown, "the service is ending", "send it again, under the same key").retry_after(1));
     }
     let batch = idempotency_key(&head.headers)?.unwrap_or_else(IdempotencyKey::generate);
     let name = quoted(&batch);
-    let trace = trace::context().or_else(|| traceparent(&head.headers));
-    let (results, lines) = mpsc::channel(AHEAD);
+    let trace = trace_context::current().or_else(|| traceparent(&head.headers));
+    let (results, lines) = mpsc::channel(MAX_IN_FLIGHT_ROWS);
     let reading = Reading { app: Arc::clone(&app), who, batch, trace, results };
-    app.under_way().spawn(reading.run(body).in_current_span());
+    app.tasks().spawn(reading.run(body).in_current_span());
     let lines = tokio_stream(lines).map(Ok::<_, Infallible>);
     let mut response = ([(header::CONTENT_TYPE, LINES)], Body::from_stream(lines)).into_response();
     as_stream(&mut response);
@@ -114,7 +114,7 @@ fn tokio_stream(lines: mpsc::Receiver<Bytes>) -> impl futures_util::Stream<Item 
 }
 
 /// How a row ended.
-enum Ended {
+enum RowOutcome {
     Opened { replayed: bool },
     Failed,
 }
@@ -122,30 +122,30 @@ enum Ended {
 /// A batch that is being read.
 struct Reading {
     app: App,
-    who: Who,
+    who: Authenticated,
     batch: IdempotencyKey,
     trace: Option<guestlane::TraceParent>,
     results: mpsc::Sender<Bytes>,
 }
 
 /// Where a row's result goes. It is taken before the row begins: a caller who does not read holds up nobody else.
-type Place = mpsc::OwnedPermit<Bytes>;
+type ResponseSlot = mpsc::OwnedPermit<Bytes>;
 
 impl Reading {
     async fn run(self, body: Body) {
         let mut summary = Summary::default();
         let mut rows = tokio::task::JoinSet::new();
         let mut lines = Lines::new(body, self.app.clock().clone());
-        while let Some(place) = self.unless_over(self.results.clone().reserve_owned()).await.and_then(Result::ok) {
+        while let Some(place) = self.or_cancelled(self.results.clone().reserve_owned()).await.and_then(Result::ok) {
             while let Some(ended) = rows.try_join_next() {
                 count(&mut summary, ended.ok());
             }
             let line = tokio::select! {
-                line = self.unless_over(lines.next()) => line.flatten(),
+                line = self.or_cancelled(lines.next()) => line.flatten(),
                 () = self.who.revoked(&self.app) => None,
             };
             // Also where a row came: the wait for the key looks once a second.
-            if !self.who.is_still_good(&self.app) {
+            if !self.who.is_active(&self.app) {
                 summary.failed += 1;
                 fail(line.map_or(summary.rows + 1, |line| line.number), unauthorized(), place);
                 lines.broken = true;
@@ -162,15 +162,15 @@ impl Reading {
                 fail(line.number, is_array(), place);
                 break;
             }
-            let wish = line.text.map_err(too_long).and_then(|text| read::<NewSession>(&text));
+            let wish = line.text.map_err(too_long).and_then(|text| read::<CreateSessionRequest>(&text));
             let request = wish.and_then(|wish| {
-                Ok(wish.request(self.app.queue(), KeyIfNone::OfRow(self.batch.as_str()))?.owned_by(self.who.owner()))
+                Ok(wish.request(self.app.queue(), DefaultKey::OfRow(self.batch.as_str()))?.owned_by(self.who.owner()))
             });
             let begun = match request {
-                Ok(request) => match self.unless_over(self.app.rows().next(request.queue, |_| ())).await {
+                Ok(request) => match self.or_cancelled(self.app.batch_gate().acquire(request.queue, |_| ())).await {
                     Some(begun) => begun.map(|begun| (request, begun)).map_err(|outage| {
                         let detail = format!("{outage}: the row was not begun");
-                        Problem::new(Code::PlatformFailing, detail, "send the batch again, under the same key").after(60)
+                        Problem::new(Code::PlatformFailing, detail, "send the batch again, under the same key").retry_after(60)
                     }),
                     None => break,
                 },
@@ -187,49 +187,55 @@ impl Reading {
         while let Some(ended) = rows.join_next().await {
             count(&mut summary, ended.ok());
         }
-        if !lines.broken && !self.app.ending().is_cancelled() {
+        if !lines.broken && !self.app.shutdown_token().is_cancelled() {
             let _ = self.results.send(line(&serde_json::json!({ "summary": summary }))).await;
         }
     }
 
     /// Waits for it, unless the caller goes away or the service ends: then nothing is begun any more. What has begun is finished.
-    async fn unless_over<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+    async fn or_cancelled<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             done = work => Some(done),
             () = self.results.closed() => None,
-            () = self.app.ending().cancelled() => None,
+            () = self.app.shutdown_token().cancelled() => None,
         }
     }
 
-    fn one(&self, row: u64, request: SessionRequest, begun: Begun, place: Place) -> impl Future<Output = Ended> + use<> {
-        let (app, trail) = (Arc::clone(&self.app), Trail::of(self.trace));
+    fn one(
+        &self,
+        row: u64,
+        request: SessionRequest,
+        begun: Permit,
+        place: ResponseSlot,
+    ) -> impl Future<Output = RowOutcome> + use<> {
+        let (app, trail) = (Arc::clone(&self.app), AttemptLog::of(self.trace));
         async move {
             let key = request.key.clone();
-            let created = trail.scope(app.lane().create_in_background(request)).await;
+            let created = trail.scope(app.engine().create_in_background(request)).await;
             drop(begun);
             match created {
                 Ok(opened) => {
                     let _ = place.send(line(&Session::opened(&opened).of_row(row)));
-                    Ended::Opened { replayed: opened.replayed }
+                    RowOutcome::Opened { replayed: opened.replayed }
                 }
                 Err(error) => {
-                    fail(row, app.problem(error).under(key), place);
-                    Ended::Failed
+                    fail(row, app.problem(error).with_session_key(key), place);
+                    RowOutcome::Failed
                 }
             }
         }
     }
 }
 
-fn fail(row: u64, error: Problem, place: Place) {
+fn fail(row: u64, error: Problem, place: ResponseSlot) {
     let _ = place.send(line(&RowFailed { row, error }));
 }
 
-fn count(summary: &mut Summary, ended: Option<Ended>) {
+fn count(summary: &mut Summary, ended: Option<RowOutcome>) {
     match ended {
-        Some(Ended::Opened { replayed: false }) => summary.opened += 1,
-        Some(Ended::Opened { replayed: true }) => summary.replayed += 1,
-        Some(Ended::Failed) | None => summary.failed += 1,
+        Some(RowOutcome::Opened { replayed: false }) => summary.opened += 1,
+        Some(RowOutcome::Opened { replayed: true }) => summary.replayed += 1,
+        Some(RowOutcome::Failed) | None => summary.failed += 1,
     }
 }
 
@@ -250,7 +256,7 @@ const SILENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, thiserror::Error)]
 #[error("no line came for {} s", SILENCE.as_secs())]
-struct Silent;
+struct IdleTimeout;
 
 /// The lines of a body, as they come.
 struct Lines {
@@ -285,7 +291,7 @@ impl Lines {
             }
             let waiting_since = *self.waiting_since.get_or_insert_with(|| self.clock.monotonic());
             let patience = (waiting_since + SILENCE).since(self.clock.monotonic());
-            match self.clock.timeout(patience, self.body.next()).await.unwrap_or(Some(Err(axum::Error::new(Silent)))) {
+            match self.clock.timeout(patience, self.body.next()).await.unwrap_or(Some(Err(axum::Error::new(IdleTimeout)))) {
                 Some(Ok(bytes)) => self.splitter.push(&bytes),
                 Some(Err(_)) => {
                     self.broken = true;
@@ -298,10 +304,14 @@ impl Lines {
 }
 
 fn too_long(too_long: TooLong) -> Problem {
-    Problem::new(Code::TooLarge, too_long.to_string(), "send one session a line, with a line break after each")
+    Problem::new(Code::PayloadTooLarge, too_long.to_string(), "send one session a line, with a line break after each")
 }
 
 fn is_array() -> Problem {
     let detail = "the batch is a JSON array: nothing after this line was read";
-    Problem::new(Code::Malformed, detail, "send one JSON object a line, without brackets around them and commas between them")
+    Problem::new(
+        Code::InvalidRequest,
+        detail,
+        "send one JSON object a line, without brackets around them and commas between them",
+    )
 }

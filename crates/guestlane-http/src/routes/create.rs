@@ -7,13 +7,13 @@ use axum::{
     response::Response,
 };
 use guestlane::{
-    Error, Lane, Opened, Trail,
+    AttemptLog, CreatedSession, Error, SessionEngine,
+    admission_control::Permit,
     api_key::Scope,
-    error::{Code, Then},
-    intake::Begun,
-    ledger::SessionId,
-    request::{IdempotencyKey, Invalid, SessionRequest},
-    trace,
+    error::{Code, SessionOutcome},
+    request::{IdempotencyKey, SessionRequest, ValidationError},
+    session::SessionId,
+    trace_context,
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::sync::watch;
@@ -21,11 +21,11 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::{
-    access::Who,
-    body::{answer, read_json},
+    auth::Authenticated,
+    extract::{json_response, read_json},
     headers::{IDEMPOTENCY_KEY, Preference, idempotency_key, quoted, traceparent, wait},
-    model::{KeyIfNone, NewSession, Session},
-    openapi::{BodyRefused, Guarded, SessionRefused},
+    model::{CreateSessionRequest, DefaultKey, Session},
+    openapi::{AuthErrors, BodyErrors, SessionRefused},
     problem::Problem,
     service::App,
 };
@@ -45,7 +45,7 @@ const WAIT: Duration = Duration::from_secs(25);
         ("Prefer" = Option<String>, Header, description = "`wait=n`: how many seconds the caller waits (25 if not said); `respond-async`: none (RFC 7240)", example = "wait=10"),
         ("traceparent" = Option<String>, Header, description = "The caller's trace (W3C Trace Context): passed on to the platform and to the CRM", example = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
     ),
-    request_body(content = NewSession, example = json!({"guestId": "user-8842-xyz", "queueId": "5e0c0000-0000-4000-8000-000000000001", "attributes": {"source": "web-portal", "tier": "premium"}})),
+    request_body(content = CreateSessionRequest, example = json!({"guestId": "user-8842-xyz", "queueId": "5e0c0000-0000-4000-8000-000000000001", "attributes": {"source": "web-portal", "tier": "premium"}})),
     responses(
         (status = 201, description = "It is open", body = Session, headers(
             ("Location" = String, description = "Where it can be looked at"),
@@ -62,81 +62,90 @@ const WAIT: Duration = Duration::from_secs(25);
             ("Retry-After" = u64, description = "Seconds until it is worth asking again"),
             ("Preference-Applied" = String, description = "What was preferred, where that ended the waiting"),
         )),
-        Guarded, BodyRefused, SessionRefused,
+        AuthErrors, BodyErrors, SessionRefused,
     ),
 )]
-pub(crate) async fn create(State(app): State<App>, who: Who, request: Request) -> Result<Response, Problem> {
-    who.may(Scope::SessionsWrite)?;
+pub(crate) async fn create(State(app): State<App>, who: Authenticated, request: Request) -> Result<Response, Problem> {
+    who.require_scope(Scope::SessionsWrite)?;
     let headers = request.headers().clone();
-    let wish: NewSession = read_json(app.clock(), request).await?;
-    let request = wish_with_key(wish, &headers)?.request(app.queue(), KeyIfNone::Fresh)?.owned_by(who.owner());
-    if app.ending().is_cancelled() {
-        return Err(Problem::new(Code::Ending, "the service is ending", "send it again, under the same key")
-            .after(1)
-            .under(&request.key));
+    let wish: CreateSessionRequest = read_json(app.clock(), request).await?;
+    let request = wish_with_key(wish, &headers)?.request(app.queue(), DefaultKey::Fresh)?.owned_by(who.owner());
+    if app.shutdown_token().is_cancelled() {
+        return Err(Problem::new(Code::ShuttingDown, "the service is ending", "send it again, under the same key")
+            .retry_after(1)
+            .with_session_key(&request.key));
     }
-    let begun = app.callers().try_next().ok_or_else(|| overloaded(&request.key))?;
-    let trail = Trail::of(trace::context().or_else(|| traceparent(&headers)));
-    let recorded = trail.recorded();
-    let preference = wait(&headers).map(|preference| preference.at_most(app.lane().deadline()));
-    let wait = preference.as_ref().map_or(WAIT.min(app.lane().deadline()), |preference| preference.wait);
+    let begun = app.interactive_gate().try_acquire().ok_or_else(|| overloaded(&request.key))?;
+    let trail = AttemptLog::of(trace_context::current().or_else(|| traceparent(&headers)));
+    let recorded = trail.admitted();
+    let preference = wait(&headers).map(|preference| preference.at_most(app.engine().deadline()));
+    let wait = preference.as_ref().map_or(WAIT.min(app.engine().deadline()), |preference| preference.wait);
     let key = request.key.clone();
     // A task of its own: who asked may go away, and the session is finished none the less.
-    let mut creating = app.under_way().spawn(create_to_its_end(Arc::clone(app.lane()), request, trail, begun).in_current_span());
+    let mut creating = app.tasks().spawn(create_detached(Arc::clone(app.engine()), request, trail, begun).in_current_span());
     let ended = match app.clock().timeout(wait, &mut creating).await {
         Ok(ended) => ended,
         // The caller has waited long enough. What is not recorded yet is nothing that they could look at; what is over by then is told as it ended.
         Err(_) => tokio::select! {
             ended = &mut creating => ended,
-            session = unfinished(&app, recorded) => match session {
+            session = wait_until_admitted(&app, recorded) => match session {
                 Some(session) => return Ok(accepted(&session, 1, preference.as_ref())),
                 None => creating.await,
             },
         },
     };
     match ended {
-        Ok(Ok(opened)) => Ok(done(&opened)),
-        Ok(Err(error)) => settled(&app, error, &key).await,
-        Err(_) => Err(Problem::new(Code::Defect, "the session's task ended early", "ask again with the same key").under(&key)),
+        Ok(Ok(opened)) => Ok(created_response(&opened)),
+        Ok(Err(error)) => error_response(&app, error, &key).await,
+        Err(_) => Err(Problem::new(Code::InternalError, "the session's task ended early", "ask again with the same key")
+            .with_session_key(&key)),
     }
 }
 
 /// The session, once it is recorded; `None` where it is over by then.
-async fn unfinished(app: &App, mut recorded: watch::Receiver<Option<Uuid>>) -> Option<guestlane::ledger::Session> {
+async fn wait_until_admitted(
+    app: &App,
+    mut recorded: watch::Receiver<Option<Uuid>>,
+) -> Option<guestlane::session::SessionRecord> {
     let id = *recorded.wait_for(Option::is_some).await.ok()?;
-    let session = app.lane().store().session(SessionId(id?)).await.ok().flatten()?;
+    let session = app.engine().store().session(SessionId(id?)).await.ok().flatten()?;
     session.state.is_unfinished().then_some(session)
 }
 
-async fn create_to_its_end(lane: Arc<Lane>, request: SessionRequest, trail: Trail, begun: Begun) -> Result<Opened, Error> {
+async fn create_detached(
+    engine: Arc<SessionEngine>,
+    request: SessionRequest,
+    trail: AttemptLog,
+    begun: Permit,
+) -> Result<CreatedSession, Error> {
     let _begun = begun;
-    trail.scope(lane.create(request)).await
+    trail.scope(engine.create(request)).await
 }
 
 /// The key may stand in the header or in the body; in both only if it is the same.
-fn wish_with_key(wish: NewSession, headers: &HeaderMap) -> Result<NewSession, Invalid> {
+fn wish_with_key(wish: CreateSessionRequest, headers: &HeaderMap) -> Result<CreateSessionRequest, ValidationError> {
     let Some(key) = idempotency_key(headers)? else { return Ok(wish) };
     match &wish.idempotency_key {
-        Some(other) if other != key.as_str() => Err(Invalid::new(
+        Some(other) if other != key.as_str() => Err(ValidationError::new(
             "idempotencyKey",
             "is another than the one in the header Idempotency-Key",
             "send the key once: in the header",
         )),
-        _ => Ok(NewSession { idempotency_key: Some(key.to_string()), ..wish }),
+        _ => Ok(CreateSessionRequest { idempotency_key: Some(key.to_string()), ..wish }),
     }
 }
 
 fn overloaded(key: &IdempotencyKey) -> Problem {
     let detail = "more sessions are under way than can be served soon; this request did nothing";
     Problem::new(Code::Overloaded, detail, "send it again after so many seconds, under the same key")
-        .after(fastrand::u64(1..=3)) // not all at the same moment
-        .under(key)
+        .retry_after(fastrand::u64(1..=3)) // not all at the same moment
+        .with_session_key(key)
 }
 
-fn done(opened: &Opened) -> Response {
+fn created_response(opened: &CreatedSession) -> Response {
     let status = if opened.replayed { StatusCode::OK } else { StatusCode::CREATED };
-    let mut response = answer(status, &Session::opened(opened));
-    name(&mut response, &opened.session);
+    let mut response = json_response(status, &Session::opened(opened));
+    set_location(&mut response, &opened.session);
     if opened.replayed {
         response.headers_mut().insert("idempotency-replayed", HeaderValue::from_static("true"));
     }
@@ -144,20 +153,20 @@ fn done(opened: &Opened) -> Response {
 }
 
 /// What is told of a session that did not become open: one that is recorded and will be completed is no failure.
-async fn settled(app: &App, error: Error, key: &IdempotencyKey) -> Result<Response, Problem> {
-    let Error::Platform { session: Some(id), then: Then::Completes, failed } = &error else {
-        return Err(app.problem(error).under(key));
+async fn error_response(app: &App, error: Error, key: &IdempotencyKey) -> Result<Response, Problem> {
+    let Error::Platform { session: Some(id), then: SessionOutcome::WillComplete, failed } = &error else {
+        return Err(app.problem(error).with_session_key(key));
     };
     let seconds = failed.wait.map_or(5, |wait| wait.as_secs() + 1);
-    match app.lane().store().session(*id).await {
+    match app.engine().store().session(*id).await {
         Ok(Some(session)) => Ok(accepted(&session, seconds, None)),
-        Ok(None) | Err(_) => Err(app.problem(error).under(key)),
+        Ok(None) | Err(_) => Err(app.problem(error).with_session_key(key)),
     }
 }
 
-fn accepted(session: &guestlane::ledger::Session, seconds: u64, preference: Option<&Preference>) -> Response {
-    let mut response = answer(StatusCode::ACCEPTED, &Session::stored(session));
-    name(&mut response, session);
+fn accepted(session: &guestlane::session::SessionRecord, seconds: u64, preference: Option<&Preference>) -> Response {
+    let mut response = json_response(StatusCode::ACCEPTED, &Session::stored(session));
+    set_location(&mut response, session);
     let headers = response.headers_mut();
     headers.insert(header::RETRY_AFTER, seconds.into());
     let applied = preference.and_then(|preference| HeaderValue::from_str(&preference.applied).ok());
@@ -167,7 +176,7 @@ fn accepted(session: &guestlane::ledger::Session, seconds: u64, preference: Opti
     response
 }
 
-fn name(response: &mut Response, session: &guestlane::ledger::Session) {
+fn set_location(response: &mut Response, session: &guestlane::session::SessionRecord) {
     let headers = response.headers_mut();
     if let Ok(location) = HeaderValue::from_str(&format!("/v1/sessions/{}", session.id)) {
         headers.insert(header::LOCATION, location);

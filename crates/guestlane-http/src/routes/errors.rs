@@ -8,10 +8,10 @@ use guestlane::{api_key::Scope, error::Code};
 use http::{StatusCode, header};
 
 use crate::{
-    access::Who,
-    body::{Name, answer},
+    auth::Authenticated,
+    extract::{PathId, json_response},
     model::ErrorRates,
-    openapi::Guarded,
+    openapi::AuthErrors,
     problem::Problem,
     service::App,
 };
@@ -22,15 +22,15 @@ use crate::{
 #[utoipa::path(
     get, path = "/v1/errors", tag = "operation", operation_id = "getErrors",
     security(("apiKey" = ["sessions:read"])),
-    responses((status = 200, description = "The counts", body = ErrorRates), Guarded),
+    responses((status = 200, description = "The counts", body = ErrorRates), AuthErrors),
 )]
-pub(crate) async fn errors(State(app): State<App>, who: Who) -> Result<Response, Problem> {
-    who.may(Scope::SessionsRead)?;
-    Ok(answer(StatusCode::OK, &ErrorRates::from(app.lane().error_counts())))
+pub(crate) async fn errors(State(app): State<App>, who: Authenticated) -> Result<Response, Problem> {
+    who.require_scope(Scope::SessionsRead)?;
+    Ok(json_response(StatusCode::OK, &ErrorRates::from(app.engine().error_counts())))
 }
 
 /// The page of a kind of problem, to which `type` leads: Markdown, as a person reads it.
-pub(crate) async fn page(Name(code): Name) -> Result<Response, Problem> {
+pub(crate) async fn page(PathId(code): PathId) -> Result<Response, Problem> {
     let nothing = || Problem::new(Code::NotFound, "there is no such kind of problem", "/docs lists them");
     let code = Code::from_name(&code).ok_or_else(nothing)?;
     Ok(([(header::CONTENT_TYPE, "text/markdown; charset=utf-8")], code.page()).into_response())

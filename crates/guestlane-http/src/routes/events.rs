@@ -15,14 +15,14 @@ use http::{HeaderValue, StatusCode, header};
 use tokio::sync::{broadcast, watch};
 
 use crate::{
-    access::Who,
-    body::answer,
+    auth::Authenticated,
+    extract::json_response,
     model::{Overview, Session},
-    observe::Streams,
-    openapi::Guarded,
+    openapi::AuthErrors,
     problem::Problem,
+    request_log::Streams,
+    sampler::{Snapshot, overview},
     service::App,
-    watch::{Watched, overview},
 };
 
 /// How it goes
@@ -31,11 +31,11 @@ use crate::{
 #[utoipa::path(
     get, path = "/v1/overview", tag = "operation", operation_id = "getOverview",
     security(("apiKey" = ["sessions:read"])),
-    responses((status = 200, description = "As of the last second", body = Overview), Guarded),
+    responses((status = 200, description = "As of the last second", body = Overview), AuthErrors),
 )]
-pub(crate) async fn now(State(app): State<App>, who: Who) -> Result<Response, Problem> {
-    who.may(Scope::SessionsRead)?;
-    Ok(answer(StatusCode::OK, &overview(&app, who.scopes())))
+pub(crate) async fn now(State(app): State<App>, who: Authenticated) -> Result<Response, Problem> {
+    who.require_scope(Scope::SessionsRead)?;
+    Ok(json_response(StatusCode::OK, &overview(&app, who.scopes())))
 }
 
 /// What comes, as it comes
@@ -44,10 +44,10 @@ pub(crate) async fn now(State(app): State<App>, who: Who) -> Result<Response, Pr
 #[utoipa::path(
     get, path = "/v1/events", tag = "operation", operation_id = "streamEvents",
     security(("apiKey" = ["sessions:read"])),
-    responses((status = 200, description = "Until the service or the caller ends it", content_type = "text/event-stream", body = String), Guarded),
+    responses((status = 200, description = "Until the service or the caller ends it", content_type = "text/event-stream", body = String), AuthErrors),
 )]
-pub(crate) async fn stream(State(app): State<App>, who: Who) -> Result<Response, Problem> {
-    who.may(Scope::SessionsRead)?;
+pub(crate) async fn stream(State(app): State<App>, who: Authenticated) -> Result<Response, Problem> {
+    who.require_scope(Scope::SessionsRead)?;
     let mut response = Sse::new(events(app, who)).into_response();
     as_stream(&mut response);
     Ok(response)
@@ -63,19 +63,19 @@ pub(crate) fn as_stream(response: &mut Response) {
 
 struct Streaming {
     app: App,
-    who: Who,
-    seconds: watch::Receiver<Arc<Watched>>,
-    news: broadcast::Receiver<Arc<guestlane::ledger::Session>>,
+    who: Authenticated,
+    seconds: watch::Receiver<Arc<Snapshot>>,
+    news: broadcast::Receiver<Arc<guestlane::session::SessionRecord>>,
 }
 
-fn events(app: App, who: Who) -> impl Stream<Item = Result<Event, Infallible>> {
-    let mut seconds = app.watched().subscribe();
+fn events(app: App, who: Authenticated) -> impl Stream<Item = Result<Event, Infallible>> {
+    let mut seconds = app.snapshot().subscribe();
     seconds.mark_changed(); // the first one at once
-    let streaming = Streaming { who, seconds, news: app.lane().news(), app };
+    let streaming = Streaming { who, seconds, news: app.engine().subscribe(), app };
     stream::unfold(streaming, |mut streaming| async move {
         let event = loop {
             tokio::select! {
-                () = streaming.app.ending().cancelled() => return None,
+                () = streaming.app.shutdown_token().cancelled() => return None,
                 () = streaming.who.revoked(&streaming.app) => return None,
                 changed = streaming.seconds.changed() => {
                     changed.ok()?;
@@ -90,7 +90,7 @@ fn events(app: App, who: Who) -> impl Stream<Item = Result<Event, Infallible>> {
             }
         };
         // The wait for the key looks once a second, and nothing goes to a key that is revoked.
-        streaming.who.is_still_good(&streaming.app).then(|| (Ok(event), streaming))
+        streaming.who.is_active(&streaming.app).then(|| (Ok(event), streaming))
     })
     .fuse()
 }

@@ -7,10 +7,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
-    body::answer,
+    extract::json_response,
     openapi::NotReady,
     problem::Problem,
-    readiness::{self, Unready},
+    readiness::{self, NotReadyReason},
     service::App,
 };
 
@@ -35,7 +35,7 @@ const OK: Health = Health { status: "ok", platform: None };
     responses((status = 200, description = "It does", body = Health)),
 )]
 pub(crate) async fn live() -> Response {
-    answer(StatusCode::OK, &OK)
+    json_response(StatusCode::OK, &OK)
 }
 
 /// Does it take requests?
@@ -48,10 +48,10 @@ pub(crate) async fn live() -> Response {
 )]
 pub(crate) async fn ready(State(app): State<App>) -> Result<Response, Problem> {
     readiness::check(&app).map_err(|unready| match unready {
-        Unready::Ending => Problem::new(Code::Ending, unready.reason(), "ask another instance").after(1),
+        NotReadyReason::ShuttingDown => Problem::new(Code::ShuttingDown, unready.reason(), "ask another instance").retry_after(1),
         _ => Problem::new(Code::StoreFailed, unready.reason(), "look into the log; docs/runbooks/store.md says what to do")
-            .after(1),
+            .retry_after(1),
     })?;
-    let platform = if app.lane().outage().is_some() { "failing" } else { "ok" };
-    Ok(answer(StatusCode::OK, &Health { platform: Some(platform), ..OK }))
+    let platform = if app.engine().platform_down_for().is_some() { "failing" } else { "ok" };
+    Ok(json_response(StatusCode::OK, &Health { platform: Some(platform), ..OK }))
 }

@@ -22,8 +22,8 @@ const KEEP: Duration = Duration::from_secs(3600);
     responses((status = 200, description = "The key set", content_type = "application/jwk-set+json", body = KeySet)),
 )]
 pub(crate) async fn jwks(State(app): State<App>) -> Response {
-    let set = app.lane().keyring().jwks(app.clock().now()).to_string();
-    let keep = KEEP.min(app.lane().key_schedule().publish_before()).as_secs();
+    let set = app.engine().keyring().jwks(app.clock().now()).to_string();
+    let keep = KEEP.min(app.engine().key_schedule().publish_lead_time()).as_secs();
     let headers = [
         (header::CONTENT_TYPE, "application/jwk-set+json".to_owned()),
         (header::CACHE_CONTROL, format!("public, max-age={keep}")),

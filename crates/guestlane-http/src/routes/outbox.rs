@@ -1,16 +1,16 @@
 //! `/v1/outbox`: what the CRM was told, and what it was not.
 
 use axum::{extract::State, response::Response};
-use guestlane::{api_key::Scope, error::Code, request::Invalid, store::Replay};
+use guestlane::{api_key::Scope, error::Code, request::ValidationError, store::ReplayFilter};
 use http::{StatusCode, Uri};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::{
-    access::Who,
-    body::{Name, answer, read_query},
+    auth::Authenticated,
+    extract::{PathId, json_response, read_query},
     model::{Event, EventState, Events, Replayed},
-    openapi::{Guarded, NothingThere, QueryRefused},
+    openapi::{AuthErrors, NotFoundErrors, QueryRefused},
     problem::Problem,
     routes::sessions::limit,
     service::App,
@@ -34,10 +34,10 @@ pub(crate) struct Which {
 
 impl Which {
     /// The place before which the page ends.
-    pub(crate) fn before(&self) -> Result<Option<i64>, Invalid> {
+    pub(crate) fn before(&self) -> Result<Option<i64>, ValidationError> {
         let place = |cursor: &String| {
             let number = Some(cursor).filter(|cursor| cursor.len() < 19).and_then(|cursor| cursor.parse::<i64>().ok());
-            let invalid = || Invalid::new("cursor", "is no cursor", "send nextCursor of the page before");
+            let invalid = || ValidationError::new("cursor", "is no cursor", "send nextCursor of the page before");
             number.filter(|place| *place >= 0).ok_or_else(invalid)
         };
         self.cursor.as_ref().map(place).transpose()
@@ -50,17 +50,17 @@ impl Which {
 #[utoipa::path(
     get, path = "/v1/outbox", tag = "crm", operation_id = "listEvents",
     security(("apiKey" = ["sessions:read"])), params(Which),
-    responses((status = 200, description = "A page", body = Events), Guarded, QueryRefused),
+    responses((status = 200, description = "A page", body = Events), AuthErrors, QueryRefused),
 )]
-pub(crate) async fn list(State(app): State<App>, who: Who, uri: Uri) -> Result<Response, Problem> {
-    who.may(Scope::SessionsRead)?;
+pub(crate) async fn list(State(app): State<App>, who: Authenticated, uri: Uri) -> Result<Response, Problem> {
+    who.require_scope(Scope::SessionsRead)?;
     let which: Which = read_query(&uri)?;
     let before = which.before()?;
     let limit = limit(which.limit)?;
     let events = app.reads().events(which.state.map(Into::into), before, limit).await;
     let events = events.map_err(|error| app.problem(error))?;
-    let next_cursor = events.last().filter(|_| events.len() == limit as usize).map(|event| event.place.to_string());
-    Ok(answer(StatusCode::OK, &Events { events: events.iter().map(Event::from).collect(), next_cursor }))
+    let next_cursor = events.last().filter(|_| events.len() == limit as usize).map(|event| event.sequence.to_string());
+    Ok(json_response(StatusCode::OK, &Events { events: events.iter().map(Event::from).collect(), next_cursor }))
 }
 
 /// Send an event again
@@ -70,18 +70,18 @@ pub(crate) async fn list(State(app): State<App>, who: Who, uri: Uri) -> Result<R
     post, path = "/v1/outbox/{id}:replay", tag = "crm", operation_id = "replayEvent",
     security(("apiKey" = ["admin"])),
     params(("id" = String, Path, description = "The event's id", min_length = 1, max_length = 64, example = "msg_019ab1234567700080000123456789ab")),
-    responses((status = 202, description = "It is sent again", body = Replayed), Guarded, NothingThere),
+    responses((status = 202, description = "It is sent again", body = Replayed), AuthErrors, NotFoundErrors),
 )]
-pub(crate) async fn replay(State(app): State<App>, who: Who, Name(id): Name) -> Result<Response, Problem> {
-    who.may(Scope::Admin)?;
+pub(crate) async fn replay(State(app): State<App>, who: Authenticated, PathId(id): PathId) -> Result<Response, Problem> {
+    who.require_scope(Scope::Admin)?;
     let nothing = || {
         let detail = "there is no such event, or its guest was erased";
         Problem::new(Code::NotFound, detail, "`GET /v1/outbox` lists events").of_field("id")
     };
     let id = id.strip_suffix(":replay").ok_or_else(nothing)?;
-    let replayed = app.lane().store().replay(Replay::Event(id.to_owned()), app.clock().now()).await;
+    let replayed = app.engine().store().replay(ReplayFilter::Event(id.to_owned()), app.clock().now()).await;
     match replayed.map_err(|error| app.problem(error))? {
         0 => Err(nothing()),
-        events => Ok(answer(StatusCode::ACCEPTED, &Replayed { events: events as u64 })),
+        events => Ok(json_response(StatusCode::ACCEPTED, &Replayed { events: events as u64 })),
     }
 }

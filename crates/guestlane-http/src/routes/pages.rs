@@ -4,7 +4,7 @@ use axum::response::{IntoResponse, Response};
 use guestlane::error::Code;
 use http::{HeaderName, HeaderValue, header};
 
-use crate::{body::Name, problem::Problem};
+use crate::{extract::PathId, problem::Problem};
 
 macro_rules! assets {
     ($($name:literal $kind:literal;)*) => {
@@ -54,6 +54,6 @@ pub(crate) async fn docs() -> Result<Response, Problem> {
     asset("docs.html")
 }
 
-pub(crate) async fn other(Name(name): Name) -> Result<Response, Problem> {
+pub(crate) async fn other(PathId(name): PathId) -> Result<Response, Problem> {
     if name.ends_with(".html") { asset("") } else { asset(&name) }
 }

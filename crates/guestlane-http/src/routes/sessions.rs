@@ -4,8 +4,8 @@ use axum::{extract::State, response::Response};
 use guestlane::{
     api_key::Scope,
     error::Code,
-    ledger::{self, SessionId},
-    request::{GuestId, Invalid, QueueId},
+    request::{GuestId, QueueId, ValidationError},
+    session::{self, SessionId},
     store::SessionFilter,
 };
 use http::{StatusCode, Uri};
@@ -13,10 +13,10 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::{
-    access::Who,
-    body::{Name, answer, read_query},
+    auth::Authenticated,
+    extract::{PathId, json_response, read_query},
     model::{Session, Sessions, Timeline},
-    openapi::{Guarded, NothingThere, QueryRefused},
+    openapi::{AuthErrors, NotFoundErrors, QueryRefused},
     problem::Problem,
     service::App,
     timeline::timeline,
@@ -53,16 +53,17 @@ pub(crate) struct Which {
 }
 
 impl Which {
-    pub(crate) fn filter(self) -> Result<SessionFilter, Invalid> {
+    pub(crate) fn filter(self) -> Result<SessionFilter, ValidationError> {
         let state = |name: String| {
-            let names = ledger::State::ALL.map(ledger::State::name).join(", ");
-            ledger::State::from_name(&name).ok_or_else(|| Invalid::new("state", "is no state", format!("use one of {names}")))
+            let names = session::SessionState::ALL.map(session::SessionState::name).join(", ");
+            session::SessionState::from_name(&name)
+                .ok_or_else(|| ValidationError::new("state", "is no state", format!("use one of {names}")))
         };
         Ok(SessionFilter {
             guest: self.guest_id.map(|guest| GuestId::recorded(&guest)).transpose()?.map(|guest| guest.as_str().to_owned()),
             state: self.state.map(state).transpose()?,
             queue: self.queue_id.map(|queue| queue.parse::<QueueId>()).transpose()?,
-            before: self.cursor.map(|cursor| cursor.parse::<SessionId>()).transpose().map_err(|invalid| Invalid {
+            before: self.cursor.map(|cursor| cursor.parse::<SessionId>()).transpose().map_err(|invalid| ValidationError {
                 field: "cursor".to_owned(),
                 fix: "send nextCursor of the page before".to_owned(),
                 ..invalid
@@ -78,22 +79,22 @@ impl Which {
 #[utoipa::path(
     get, path = "/v1/sessions", tag = "sessions", operation_id = "listSessions",
     security(("apiKey" = ["sessions:read"])), params(Which),
-    responses((status = 200, description = "A page", body = Sessions), Guarded, QueryRefused),
+    responses((status = 200, description = "A page", body = Sessions), AuthErrors, QueryRefused),
 )]
-pub(crate) async fn list(State(app): State<App>, who: Who, uri: Uri) -> Result<Response, Problem> {
-    who.may(Scope::SessionsRead)?;
+pub(crate) async fn list(State(app): State<App>, who: Authenticated, uri: Uri) -> Result<Response, Problem> {
+    who.require_scope(Scope::SessionsRead)?;
     let which: Which = read_query(&uri)?;
     let filter = which.filter()?;
     let page = app.reads().sessions(filter).await.map_err(|error| app.problem(error))?;
     let sessions = page.sessions.iter().map(Session::stored).collect();
-    Ok(answer(StatusCode::OK, &Sessions { sessions, next_cursor: page.next.map(|id| id.to_string()) }))
+    Ok(json_response(StatusCode::OK, &Sessions { sessions, next_cursor: page.next.map(|id| id.to_string()) }))
 }
 
-pub(crate) fn limit(limit: Option<u32>) -> Result<u32, Invalid> {
+pub(crate) fn limit(limit: Option<u32>) -> Result<u32, ValidationError> {
     match limit {
         None => Ok(50),
         Some(limit) if (1..=MOST).contains(&limit) => Ok(limit),
-        Some(_) => Err(Invalid::new("limit", "is out of bounds", format!("use 1 to {MOST}"))),
+        Some(_) => Err(ValidationError::new("limit", "is out of bounds", format!("use 1 to {MOST}"))),
     }
 }
 
@@ -105,17 +106,17 @@ pub(crate) fn limit(limit: Option<u32>) -> Result<u32, Invalid> {
     get, path = "/v1/sessions/{id}", tag = "sessions", operation_id = "getSession",
     security(("apiKey" = ["sessions:read"]), ("apiKey" = ["sessions:write"])),
     params(("id" = String, Path, description = "The session's id", format = Uuid, min_length = 36, max_length = 36, example = "019ab123-4567-7000-8000-0123456789ab")),
-    responses((status = 200, description = "The session", body = Session), Guarded, NothingThere),
+    responses((status = 200, description = "The session", body = Session), AuthErrors, NotFoundErrors),
 )]
-pub(crate) async fn show(State(app): State<App>, who: Who, Name(id): Name) -> Result<Response, Problem> {
-    if who.may(Scope::SessionsWrite).is_err() {
-        who.may(Scope::SessionsRead)?;
+pub(crate) async fn show(State(app): State<App>, who: Authenticated, PathId(id): PathId) -> Result<Response, Problem> {
+    if who.require_scope(Scope::SessionsWrite).is_err() {
+        who.require_scope(Scope::SessionsRead)?;
     }
     let session = session(&app, &id).await?;
     if !who.may_see(&session) {
         return Err(no_session());
     }
-    Ok(answer(StatusCode::OK, &Session::stored(&session)))
+    Ok(json_response(StatusCode::OK, &Session::stored(&session)))
 }
 
 /// What happened to a session
@@ -125,16 +126,16 @@ pub(crate) async fn show(State(app): State<App>, who: Who, Name(id): Name) -> Re
     get, path = "/v1/sessions/{id}/timeline", tag = "sessions", operation_id = "getSessionTimeline",
     security(("apiKey" = ["sessions:read"])),
     params(("id" = String, Path, description = "The session's id", format = Uuid, min_length = 36, max_length = 36, example = "019ab123-4567-7000-8000-0123456789ab")),
-    responses((status = 200, description = "All that is known, oldest first", body = Timeline), Guarded, NothingThere),
+    responses((status = 200, description = "All that is known, oldest first", body = Timeline), AuthErrors, NotFoundErrors),
 )]
-pub(crate) async fn show_timeline(State(app): State<App>, who: Who, Name(id): Name) -> Result<Response, Problem> {
-    who.may(Scope::SessionsRead)?;
+pub(crate) async fn show_timeline(State(app): State<App>, who: Authenticated, PathId(id): PathId) -> Result<Response, Problem> {
+    who.require_scope(Scope::SessionsRead)?;
     let session = session(&app, &id).await?;
     let timeline = timeline(app.reads(), &session).await;
-    Ok(answer(StatusCode::OK, &timeline.map_err(|error| app.problem(error))?))
+    Ok(json_response(StatusCode::OK, &timeline.map_err(|error| app.problem(error))?))
 }
 
-async fn session(app: &App, id: &str) -> Result<ledger::Session, Problem> {
+async fn session(app: &App, id: &str) -> Result<session::SessionRecord, Problem> {
     let id: SessionId = id.parse().map_err(|_| no_session())?;
     let found = app.reads().session(id).await.map_err(|error| app.problem(error))?;
     found.ok_or_else(no_session)

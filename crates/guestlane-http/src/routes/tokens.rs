@@ -5,14 +5,14 @@ use axum::{
     extract::{Request, State},
     response::Response,
 };
-use guestlane::{api_key::Scope, request::Invalid, token};
+use guestlane::{api_key::Scope, request::ValidationError, token};
 use http::StatusCode;
 
 use crate::{
-    access::Who,
-    body::{answer, read_json},
-    model::{TokenToVerify, TokenVerdict},
-    openapi::{BodyRefused, Guarded},
+    auth::Authenticated,
+    extract::{json_response, read_json},
+    model::{VerifyTokenRequest, VerifyTokenResponse},
+    openapi::{AuthErrors, BodyErrors},
     problem::Problem,
     service::App,
 };
@@ -26,18 +26,18 @@ const MAX_TOKEN: usize = 16 * 1024;
 #[utoipa::path(
     post, path = "/v1/tokens:verify", tag = "tokens", operation_id = "verifyToken",
     security(("apiKey" = ["tokens:verify"])),
-    request_body = TokenToVerify,
-    responses((status = 200, description = "The verdict: look at `valid`", body = TokenVerdict), Guarded, BodyRefused),
+    request_body = VerifyTokenRequest,
+    responses((status = 200, description = "The verdict: look at `valid`", body = VerifyTokenResponse), AuthErrors, BodyErrors),
 )]
-pub(crate) async fn verify(State(app): State<App>, who: Who, request: Request) -> Result<Response, Problem> {
-    who.may(Scope::TokensVerify)?;
-    let TokenToVerify { token } = read_json(app.clock(), request).await?;
+pub(crate) async fn verify(State(app): State<App>, who: Authenticated, request: Request) -> Result<Response, Problem> {
+    who.require_scope(Scope::TokensVerify)?;
+    let VerifyTokenRequest { token } = read_json(app.clock(), request).await?;
     if token.is_empty() || token.len() > MAX_TOKEN {
         let reason = format!("has {} bytes", token.len());
-        return Err(Invalid::new("token", reason, format!("send a token of 1 to {MAX_TOKEN} bytes")).into());
+        return Err(ValidationError::new("token", reason, format!("send a token of 1 to {MAX_TOKEN} bytes")).into());
     }
-    let verdict = match token::verify(&app.lane().keyring(), &token, app.clock().now()) {
-        Ok(verified) => TokenVerdict {
+    let verdict = match token::verify(&app.engine().keyring(), &token, app.clock().now()) {
+        Ok(verified) => VerifyTokenResponse {
             valid: true,
             reason: None,
             guest_id: Some(verified.guest_id),
@@ -45,7 +45,7 @@ pub(crate) async fn verify(State(app): State<App>, who: Who, request: Request) -
             expires_at: Some(verified.expires_at),
             claims: Some(verified.claims),
         },
-        Err(error) => TokenVerdict { valid: false, reason: Some(error.to_string()), ..TokenVerdict::default() },
+        Err(error) => VerifyTokenResponse { valid: false, reason: Some(error.to_string()), ..VerifyTokenResponse::default() },
     };
-    Ok(answer(StatusCode::OK, &verdict))
+    Ok(json_response(StatusCode::OK, &verdict))
 }

@@ -6,11 +6,11 @@ use guestlane::{
     Clock, ManualClock,
     api_key::{Scope, StoredApiKey},
 };
-use guestlane_genesys::transport::Answer;
+use guestlane_genesys::http_client::HttpResponse;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::world::{World, bearer, header, json, new_key, settings};
+use crate::harness::{World, bearer, header, json, new_key, settings};
 
 /// Every operation of the document, with something in the place of its parameters.
 async fn operations(world: &World) -> Vec<(Method, String, Value)> {
@@ -34,7 +34,7 @@ fn scopes(operation: &Value) -> Vec<&str> {
 #[tokio::test]
 async fn without_a_good_key_every_answer_is_the_same_401() {
     let world = World::new().await;
-    let expired = new_key(&world.lane, "admin", |key| key.expires_at = Some(key.created_at)).await;
+    let expired = new_key(&world.engine, "admin", |key| key.expires_at = Some(key.created_at)).await;
     let other_store = World::new().await;
     let foreign = other_store.key(Scope::Admin);
     let bad = ["", "Bearer", "Bearer gl_x", &bearer(&expired), &bearer(foreign), &format!("Basic {}", world.key(Scope::Admin))]
@@ -110,14 +110,14 @@ async fn a_key_that_is_revoked_is_not_accepted_a_second_later_and_one_that_is_re
     let world = World::new().await;
     let try_key =
         async |key: &str| world.send(Method::GET, "/v1/errors", &[("authorization", &bearer(key))], "").await.status.as_u16();
-    let (old, store) = (new_key(&world.lane, "sessions:read", |_| {}).await, world.lane.store());
+    let (old, store) = (new_key(&world.engine, "sessions:read", |_| {}).await, world.engine.store());
     world.until(async |_| try_key(&old).await == 200).await; // made while the service runs
 
     let id = &old[3..15];
     let next = guestlane::api_key::ApiKey::generate().unwrap();
     let mut stored = store.api_keys().await.unwrap().into_iter().find(|key| key.id == id).unwrap();
-    (stored.id, stored.hash) = (next.id().to_owned(), world.lane.api_key_hash().await.unwrap().hash(&next));
-    let clock = world.lane.clock();
+    (stored.id, stored.hash) = (next.id().to_owned(), world.engine.api_key_hash().await.unwrap().hash(&next));
+    let clock = world.engine.clock();
     store.add_api_key(stored, Some((id.to_owned(), clock.now() + Duration::from_secs(60)))).await.unwrap();
     world.until(async |_| try_key(next.expose()).await == 200).await;
     assert_eq!(try_key(&old).await, 200, "both are good for a while");
@@ -158,7 +158,7 @@ async fn when_a_key_was_used_is_known() {
     let id = world.key(Scope::SessionsRead)[3..15].to_owned();
     world
         .until(async |world| {
-            let keys = world.lane.store().api_keys().await.unwrap();
+            let keys = world.engine.store().api_keys().await.unwrap();
             keys.iter().any(|key| key.id == id && key.last_used_at.is_some())
         })
         .await;
@@ -166,7 +166,7 @@ async fn when_a_key_was_used_is_known() {
 
 /// A new key of an owner of its own, once the running service accepts it.
 async fn accepted_key(world: &World, change: impl FnOnce(&mut StoredApiKey)) -> String {
-    let key = new_key(&world.lane, "sessions:write", change).await;
+    let key = new_key(&world.engine, "sessions:write", change).await;
     world
         .until(async |world| {
             let status = world.send(Method::GET, "/v1/sessions", &[("authorization", &bearer(&key))], "").await.status;
@@ -177,7 +177,7 @@ async fn accepted_key(world: &World, change: impl FnOnce(&mut StoredApiKey)) -> 
 }
 
 /// A session of a key's owner, under an idempotency key.
-async fn create_as(world: &World, key: &str, guest: &str, email: &str) -> Answer {
+async fn create_as(world: &World, key: &str, guest: &str, email: &str) -> HttpResponse {
     let body = json!({"guestId": guest, "attributes": {"email": email}});
     let headers = [("authorization", bearer(key)), ("idempotency-key", "order-1".to_owned())];
     let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
@@ -208,7 +208,7 @@ async fn a_key_that_replaces_another_one_goes_on_with_its_sessions() {
     let old = accepted_key(&world, |_| {}).await;
     let first = json(&create_as(&world, &old, "ann", "ann@example.org").await);
     let owner_of_old =
-        world.lane.store().api_keys().await.unwrap().into_iter().find(|key| old[3..].starts_with(&key.id)).unwrap().owner;
+        world.engine.store().api_keys().await.unwrap().into_iter().find(|key| old[3..].starts_with(&key.id)).unwrap().owner;
     let new = accepted_key(&world, |key| key.owner = owner_of_old).await;
     let replayed = create_as(&world, &new, "ann", "ann@example.org").await;
     assert_eq!((replayed.status.as_u16(), &json(&replayed)["sessionId"]), (200, &first["sessionId"]));
@@ -237,14 +237,14 @@ async fn a_key_that_only_writes_sees_the_sessions_of_its_owner_and_no_others() {
 async fn an_api_key_whose_row_cannot_be_read_is_refused_and_the_others_can_be_revoked() {
     let world = World::new().await;
     let (odd, revoked) =
-        (new_key(&world.lane, "sessions:read", |_| {}).await, new_key(&world.lane, "sessions:read", |_| {}).await);
+        (new_key(&world.engine, "sessions:read", |_| {}).await, new_key(&world.engine, "sessions:read", |_| {}).await);
     let status = async |world: &World, key: &str| {
         world.send(Method::GET, "/v1/sessions", &[("authorization", &bearer(key))], "").await.status.as_u16()
     };
     world.until(async |world| status(world, &revoked).await == 200).await;
     let id = |key: &str| key[3..15].to_owned();
     world.sql(&format!("UPDATE api_key SET scopes = 'sessions:read events:read' WHERE id = '{}'", id(&odd)));
-    world.lane.store().revoke_api_key(id(&revoked), world.lane.clock().now()).await.unwrap().unwrap();
+    world.engine.store().revoke_api_key(id(&revoked), world.engine.clock().now()).await.unwrap().unwrap();
     world.until(async |world| status(world, &revoked).await == 401).await;
     assert_eq!(status(&world, &odd).await, 401);
     assert_eq!(world.get("/v1/sessions").await.status, 200);

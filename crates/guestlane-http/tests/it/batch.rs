@@ -1,14 +1,14 @@
 //! Many sessions in one request, streamed.
 
 use guestlane::api_key::Scope;
-use guestlane_genesys::transport::Answer;
+use guestlane_genesys::http_client::HttpResponse;
 use http::Method;
 use serde_json::Value;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
-use crate::world::{World, bearer, header};
+use crate::harness::{World, bearer, header};
 
-async fn batch(world: &World, key: &str, lines: &str) -> (Answer, Vec<Value>) {
+async fn batch(world: &World, key: &str, lines: &str) -> (HttpResponse, Vec<Value>) {
     let authorization = bearer(world.key(Scope::SessionsWrite));
     let headers = [("authorization", authorization.as_str()), ("content-type", "application/jsonl"), ("idempotency-key", key)];
     let answer = world.send(Method::POST, "/v1/sessions:batch", &headers, lines.to_owned()).await;
@@ -36,7 +36,7 @@ async fn each_line_has_its_answer_and_the_last_one_the_sum() {
     numbers.sort_unstable();
     let expected: Vec<_> = (1..=100).chain([102, 103, 104]).collect(); // the empty line is none, and keeps its number
     assert_eq!(numbers, expected);
-    for (row, code) in [(102, "invalid_input"), (103, "malformed")] {
+    for (row, code) in [(102, "invalid_input"), (103, "invalid_request")] {
         let line = answers.iter().find(|line| line["row"] == row).unwrap();
         assert_eq!(line["error"]["code"], code, "{line}");
     }
@@ -49,7 +49,7 @@ async fn each_line_has_its_answer_and_the_last_one_the_sum() {
 
 #[tokio::test]
 async fn a_batch_whose_caller_went_away_is_completed_by_sending_it_again() {
-    let world = World::with(|platform| platform.latency = std::time::Duration::from_millis(20), crate::world::settings()).await;
+    let world = World::with(|platform| platform.latency = std::time::Duration::from_millis(20), crate::harness::settings()).await;
     let host = world.address.strip_prefix("http://").unwrap();
     let body = rows(300);
     let mut stream = TcpStream::connect(host).await.unwrap();
@@ -103,7 +103,8 @@ async fn a_caller_who_does_not_read_holds_up_no_other_batch() {
     let long: String = (0..4000).map(|row| format!("{{\"guestId\":\"{row:0>128}\"}}\n")).collect();
     let mut stream = held(&world, key, "").await;
     let (sending, ()) =
-        tokio::join!(world.lane.clock().timeout(std::time::Duration::from_secs(3), stream.write_all(long.as_bytes())), async {});
+        tokio::join!(world.engine.clock().timeout(std::time::Duration::from_secs(3), stream.write_all(long.as_bytes())), async {
+        });
     let _ = sending; // it may not take all of it, as nothing is read
     let (_, lines) = batch(&world, "other", &rows(20)).await;
     assert_eq!(lines.last().unwrap()["summary"]["opened"], 20);
@@ -112,13 +113,13 @@ async fn a_caller_who_does_not_read_holds_up_no_other_batch() {
 #[tokio::test]
 async fn a_key_that_is_revoked_ends_its_batch() {
     let world = World::new().await;
-    let key = crate::world::new_key(&world.lane, "sessions:write", |_| {}).await;
+    let key = crate::harness::new_key(&world.engine, "sessions:write", |_| {}).await;
     world
         .until(async |world| world.send(Method::GET, "/v1/errors", &[("authorization", &bearer(&key))], "").await.status == 403)
         .await;
     let mut stream = held(&world, &key, "{\"guestId\":\"before\"}\n").await;
     world.until(async |world| world.sim.state().conversations == 1).await;
-    world.lane.store().revoke_api_key(key[3..15].to_owned(), world.lane.clock().now()).await.unwrap();
+    world.engine.store().revoke_api_key(key[3..15].to_owned(), world.engine.clock().now()).await.unwrap();
     world
         .until(async |world| world.send(Method::GET, "/v1/errors", &[("authorization", &bearer(&key))], "").await.status == 401)
         .await;
@@ -134,12 +135,12 @@ async fn a_key_that_is_revoked_ends_its_batch() {
 async fn a_key_that_is_revoked_ends_its_batch_although_no_row_comes() {
     let world = World::new().await;
     for sent in ["", "\n"] {
-        let key = crate::world::new_key(&world.lane, "sessions:write", |_| {}).await;
+        let key = crate::harness::new_key(&world.engine, "sessions:write", |_| {}).await;
         let errors =
             async |world: &World| world.send(Method::GET, "/v1/errors", &[("authorization", &bearer(&key))], "").await.status;
         world.until(async |world| errors(world).await == 403).await;
         let mut stream = held(&world, &key, sent).await;
-        world.lane.store().revoke_api_key(key[3..15].to_owned(), world.lane.clock().now()).await.unwrap();
+        world.engine.store().revoke_api_key(key[3..15].to_owned(), world.engine.clock().now()).await.unwrap();
         let mut answer = Vec::new();
         let _ = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut answer).await;
         assert!(String::from_utf8_lossy(&answer).contains("unauthorized"), "{sent:?}");
@@ -153,7 +154,7 @@ async fn a_batch_during_an_outage_does_not_hold_up_the_end() {
     world.faults(&["contact:503"]);
     let key = world.key(Scope::SessionsWrite).to_owned();
     let stream = held(&world, &key, &rows(200)).await;
-    world.until(async |world| world.lane.outage().is_some()).await;
+    world.until(async |world| world.engine.platform_down_for().is_some()).await;
     drop(stream);
     world.ended().await; // the test's own time limit would tell
     world.faults(&[]);
@@ -167,7 +168,7 @@ async fn an_overlong_line_is_refused_and_the_next_ones_are_read() {
         let text = ["{\"guestId\":\"ann\"}", &long, "", "{\"guestId\":\"bob\"}"].join(line_break);
         let (_, lines) = batch(&world, "night", &text).await;
         let refused = lines.iter().find(|line| line["row"] == 2).unwrap();
-        assert_eq!(refused["error"]["code"], "too_large");
+        assert_eq!(refused["error"]["code"], "payload_too_large");
         assert!(lines.iter().any(|line| line["row"] == 4 && line["guestId"] == "bob"), "{line_break:?}");
         assert_eq!(lines.last().unwrap()["summary"]["rows"], 3);
     }
@@ -191,7 +192,7 @@ async fn a_json_array_is_refused_as_a_whole() {
     for text in ["[\n{\"guestId\":\"ann\"}\n]", "\n[{\"guestId\":\"ann\"},\n{\"guestId\":\"bob\"}\n]"] {
         let (_, lines) = batch(&world, "night", text).await;
         assert_eq!(lines.len(), 2, "{lines:?}");
-        assert_eq!(lines[0]["error"]["code"], "malformed");
+        assert_eq!(lines[0]["error"]["code"], "invalid_request");
         assert!(lines[0]["error"]["detail"].as_str().unwrap().contains("JSON array"), "{lines:?}");
     }
     world.assert_each_guest_once(0);

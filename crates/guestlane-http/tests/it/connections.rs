@@ -12,7 +12,7 @@ use tokio::{
     net::{TcpSocket, TcpStream},
 };
 
-use crate::world::{World, settings};
+use crate::harness::{World, settings};
 
 /// The window of a stream that takes answers as they come.
 const OPEN_WINDOW: u32 = 1 << 20;

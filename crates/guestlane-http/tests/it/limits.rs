@@ -8,7 +8,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::world::{World, bearer, json};
+use crate::harness::{World, bearer, json};
 
 #[tokio::test]
 async fn a_body_is_bounded_in_length_depth_and_kind() {
@@ -21,13 +21,19 @@ async fn a_body_is_bounded_in_length_depth_and_kind() {
     };
     let is = |status: u16, code: &str| (status, code.to_owned());
     let padded = |length: usize| format!("{{\"guestId\":\"ann\"{}}}", " ".repeat(length));
-    assert_eq!(post("application/json", padded(70 * 1024)).await, is(413, "too_large"));
-    assert_eq!(post("application/json", padded(10 * 1024 * 1024)).await, is(413, "too_large"));
-    assert_eq!(post("application/json", "[".repeat(60_000)).await, is(400, "malformed"));
-    assert_eq!(post("application/json", format!("{}1{}", "{\"a\":".repeat(33), "}".repeat(33))).await, is(400, "malformed"));
-    assert_eq!(post("application/json", "{\"guestId\":".to_owned()).await, is(400, "malformed"));
-    assert_eq!(post("application/json", "{\"guestId\":\"ann\"} more".to_owned()).await, is(400, "malformed"));
-    assert_eq!(post("application/json", "{\"guestId\":\"ann\",\"guestId\":\"bob\"}".to_owned()).await, is(400, "malformed"));
+    assert_eq!(post("application/json", padded(70 * 1024)).await, is(413, "payload_too_large"));
+    assert_eq!(post("application/json", padded(10 * 1024 * 1024)).await, is(413, "payload_too_large"));
+    assert_eq!(post("application/json", "[".repeat(60_000)).await, is(400, "invalid_request"));
+    assert_eq!(
+        post("application/json", format!("{}1{}", "{\"a\":".repeat(33), "}".repeat(33))).await,
+        is(400, "invalid_request")
+    );
+    assert_eq!(post("application/json", "{\"guestId\":".to_owned()).await, is(400, "invalid_request"));
+    assert_eq!(post("application/json", "{\"guestId\":\"ann\"} more".to_owned()).await, is(400, "invalid_request"));
+    assert_eq!(
+        post("application/json", "{\"guestId\":\"ann\",\"guestId\":\"bob\"}".to_owned()).await,
+        is(400, "invalid_request")
+    );
     assert_eq!(post("text/plain", "{\"guestId\":\"ann\"}".to_owned()).await, is(415, "unsupported_media_type"));
     assert_eq!(world.sim.state().contacts, 0);
     assert_eq!(post("application/json; charset=utf-8", padded(10)).await.0, 201);
@@ -102,18 +108,18 @@ async fn every_answer_has_the_security_headers() {
         "/healthz",
         "/readyz",
         "/openapi.json",
-        "/problems/defect",
+        "/problems/internal_error",
         "/v1/sessions",
         "/nowhere",
     ];
     for path in paths {
         let answer = world.send(Method::GET, path, &[], "").await;
-        let has = |name: &str, value: &str| assert_eq!(crate::world::header(&answer, name), value, "{path}");
+        let has = |name: &str, value: &str| assert_eq!(crate::harness::header(&answer, name), value, "{path}");
         has("x-content-type-options", "nosniff");
         has("referrer-policy", "no-referrer");
         has("cross-origin-opener-policy", "same-origin");
         has("cross-origin-resource-policy", "same-origin");
-        let policy = crate::world::header(&answer, "content-security-policy");
+        let policy = crate::harness::header(&answer, "content-security-policy");
         assert!(policy.starts_with("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{path}: {policy}");
         assert!(!answer.headers.contains_key("strict-transport-security"), "{path}: without TLS a browser must not keep it");
         assert!(!String::from_utf8_lossy(&answer.body).contains("\"version\": \"0.1.0\"") || path == "/openapi.json", "{path}");
@@ -124,9 +130,9 @@ async fn every_answer_has_the_security_headers() {
 #[tokio::test]
 async fn answers_that_go_on_are_not_kept_back_by_a_proxy() {
     let world = World::new().await;
-    let key = crate::world::bearer(world.key(guestlane::api_key::Scope::SessionsWrite));
+    let key = crate::harness::bearer(world.key(guestlane::api_key::Scope::SessionsWrite));
     let headers = [("authorization", key.as_str()), ("content-type", "application/jsonl")];
     let answer = world.send(Method::POST, "/v1/sessions:batch", &headers, "{\"guestId\":\"ann\"}\n").await;
-    assert_eq!(crate::world::header(&answer, "x-accel-buffering"), "no");
-    assert_eq!(crate::world::header(&answer, "cache-control"), "no-store, no-transform");
+    assert_eq!(crate::harness::header(&answer, "x-accel-buffering"), "no");
+    assert_eq!(crate::harness::header(&answer, "cache-control"), "no-store, no-transform");
 }

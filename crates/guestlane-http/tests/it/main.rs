@@ -4,10 +4,10 @@
 mod access;
 mod batch;
 mod connections;
-mod documents;
-mod ending;
+mod harness;
 mod limits;
+mod observability;
+mod openapi;
 mod sessions;
+mod shutdown;
 mod tls;
-mod watched;
-mod world;

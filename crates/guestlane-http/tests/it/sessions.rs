@@ -7,7 +7,7 @@ use guestlane::api_key::Scope;
 use serde_json::json;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
-use crate::world::{SALES, World, bearer, header, json};
+use crate::harness::{SALES, World, bearer, header, json};
 
 #[tokio::test]
 async fn one_post_opens_a_session_and_the_same_key_is_the_same_session() {
@@ -50,7 +50,7 @@ async fn a_key_that_comes_back_with_another_wish_is_refused_and_the_fields_are_n
     world.create(&[("idempotency-key", "k")], &json!({"guestId": "ann", "attributes": {"tier": "gold"}})).await;
     let other = world.create(&[("idempotency-key", "k")], &json!({"guestId": "bob", "attributes": {"tier": "basic"}})).await;
     let problem = json(&other);
-    assert_eq!((other.status.as_u16(), problem["code"].as_str()), (422, Some("key_mismatch")));
+    assert_eq!((other.status.as_u16(), problem["code"].as_str()), (422, Some("idempotency_key_reused")));
     assert_eq!(problem["fields"], json!(["guestId", "attributes.tier"]));
     assert!(problem["sessionId"].is_string());
     world.assert_each_guest_once(1);
@@ -58,7 +58,7 @@ async fn a_key_that_comes_back_with_another_wish_is_refused_and_the_fields_are_n
 
 #[tokio::test]
 async fn fifty_at_once_under_one_key_are_one_session() {
-    let world = World::with(|platform| platform.latency = Duration::from_millis(30), crate::world::settings()).await;
+    let world = World::with(|platform| platform.latency = Duration::from_millis(30), crate::harness::settings()).await;
     let wish = json!({"guestId": "ann"});
     let headers = [("idempotency-key", "one")];
     let answers = join_all((0..50).map(|_| world.create(&headers, &wish))).await;
@@ -74,7 +74,7 @@ async fn fifty_at_once_under_one_key_are_one_session() {
 
 #[tokio::test]
 async fn who_does_not_wait_is_told_where_to_look_and_the_session_opens_by_itself() {
-    let world = World::with(|platform| platform.latency = Duration::from_millis(200), crate::world::settings()).await;
+    let world = World::with(|platform| platform.latency = Duration::from_millis(200), crate::harness::settings()).await;
     let accepted = world.create(&[("prefer", "respond-async")], &json!({"guestId": "ann"})).await;
     assert_eq!((accepted.status.as_u16(), header(&accepted, "preference-applied")), (202, "respond-async"));
     assert!(!header(&accepted, "retry-after").is_empty());
@@ -91,7 +91,12 @@ async fn who_does_not_wait_is_told_of_their_own_wish_and_of_no_other() {
     assert_eq!(world.create(&[("idempotency-key", "k1")], &json!({"guestId": "ann"})).await.status, 201);
     for _ in 0..20 {
         let other = world.create(&asynchronous, &json!({"guestId": "bob"})).await;
-        assert_eq!((other.status.as_u16(), json(&other)["code"].as_str()), (422, Some("key_mismatch")), "{}", json(&other));
+        assert_eq!(
+            (other.status.as_u16(), json(&other)["code"].as_str()),
+            (422, Some("idempotency_key_reused")),
+            "{}",
+            json(&other)
+        );
         let same = world.create(&asynchronous, &json!({"guestId": "ann"})).await;
         assert_eq!((same.status.as_u16(), header(&same, "idempotency-replayed")), (200, "true"));
     }
@@ -100,7 +105,7 @@ async fn who_does_not_wait_is_told_of_their_own_wish_and_of_no_other() {
 
 #[tokio::test]
 async fn a_session_whose_caller_goes_away_is_finished() {
-    let world = World::with(|platform| platform.latency = Duration::from_millis(100), crate::world::settings()).await;
+    let world = World::with(|platform| platform.latency = Duration::from_millis(100), crate::harness::settings()).await;
     let host = world.address.strip_prefix("http://").unwrap();
     let body = json!({"guestId": "ann"}).to_string();
     let mut stream = TcpStream::connect(host).await.unwrap();
@@ -110,7 +115,7 @@ async fn a_session_whose_caller_goes_away_is_finished() {
         body.len()
     );
     stream.write_all(head.as_bytes()).await.unwrap();
-    world.until(async |world| world.lane.store().unfinished().await.unwrap() == 1).await;
+    world.until(async |world| world.engine.store().unfinished().await.unwrap() == 1).await;
     drop(stream);
     world.until(async |world| json(&world.get("/v1/sessions?state=open").await)["sessions"][0]["guestId"] == "ann").await;
     world.assert_each_guest_once(1);
@@ -153,7 +158,7 @@ async fn what_the_platform_refuses_is_told_with_cause_and_fix() {
     for (fault, status, code) in [
         ("contact:401:first=9", 502, "auth_failed"),
         ("contact:403:first=9", 502, "forbidden"),
-        ("contact:400:first=9", 502, "refused"),
+        ("contact:400:first=9", 502, "platform_rejected"),
     ] {
         world.faults(&[fault]);
         let refused = world.create(&[], &json!({"guestId": "bob"})).await;
@@ -166,9 +171,14 @@ async fn what_the_platform_refuses_is_told_with_cause_and_fix() {
     world.faults(&[]);
     // Another's key under this name: the signature does not match.
     let other = World::new().await;
-    world.sim.register_guest_keys(&other.lane.keyring().jwks(other.lane.clock().now()).to_string()).unwrap();
+    world.sim.register_guest_keys(&other.engine.keyring().jwks(other.engine.clock().now()).to_string()).unwrap();
     let refused = world.create(&[], &json!({"guestId": "bob"})).await;
-    assert_eq!((refused.status.as_u16(), json(&refused)["code"].as_str()), (502, Some("token_refused")), "{}", json(&refused));
+    assert_eq!(
+        (refused.status.as_u16(), json(&refused)["code"].as_str()),
+        (502, Some("guest_token_rejected")),
+        "{}",
+        json(&refused)
+    );
     assert_eq!(world.sim.state().conversations, 0);
 }
 

@@ -3,18 +3,18 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use guestlane::{
-    Clock, Lane, Trust,
+    Clock, SessionEngine, TlsRoots,
     config::{Settings, TlsFiles},
 };
-use guestlane_genesys::transport::Transport;
+use guestlane_genesys::http_client::HttpClient;
 use guestlane_http::{
     Service,
-    listen::{CannotListen, Listening},
+    server::{BindError, Server},
 };
 use http::Request;
 use http_body_util::Full;
 
-use crate::world::{World, settings};
+use crate::harness::{World, settings};
 
 /// A certificate of its own for 127.0.0.1.
 fn certificate(directory: &Path, name: &str) -> (TlsFiles, String) {
@@ -29,12 +29,13 @@ async fn reaches(address: &str, pem: &str) -> bool {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("ca.pem");
     std::fs::write(&file, pem).unwrap();
-    let trust = Trust::from_pem(std::fs::read(&file).unwrap().as_slice()).unwrap();
-    let client = Transport::new(Clock::system(), Duration::from_secs(10), &trust).unwrap();
+    let trust = TlsRoots::from_pem(std::fs::read(&file).unwrap().as_slice()).unwrap();
+    let client = HttpClient::new(Clock::system(), Duration::from_secs(10), &trust).unwrap();
     let request = Request::get(format!("{address}/healthz")).body(Full::default()).unwrap();
     let answer = client.send(request, Clock::system().now() + Duration::from_secs(10)).await;
     // A browser that was here once does not come back without TLS (RFC 6797).
-    let hsts = |answer: &guestlane_genesys::transport::Answer| answer.headers["strict-transport-security"] == "max-age=31536000";
+    let hsts =
+        |answer: &guestlane_genesys::http_client::HttpResponse| answer.headers["strict-transport-security"] == "max-age=31536000";
     answer.is_ok_and(|answer| answer.status == 200 && hsts(&answer))
 }
 
@@ -43,11 +44,11 @@ async fn a_certificate_is_replaced_while_the_service_runs() {
     let directory = tempfile::tempdir().unwrap();
     let (files, first) = certificate(directory.path(), "first");
     let (second_files, second) = certificate(directory.path(), "second");
-    let world = World::new().await; // for its lane
+    let world = World::new().await; // for its engine
     let mut settings = settings();
     settings.tls = Some(files.clone());
-    let service = Service::open(world.lane.clone(), &settings, None).await.unwrap();
-    let listening = Listening::bind(service, &settings).await.unwrap();
+    let service = Service::open(world.engine.clone(), &settings, None).await.unwrap();
+    let listening = Server::bind(service, &settings).await.unwrap();
     let address = format!("https://localhost:{}", listening.address().unwrap().port());
     let reload = listening.reload_handle();
     let serving = tokio::spawn(listening.serve(std::future::pending()));
@@ -65,7 +66,7 @@ async fn a_certificate_is_replaced_while_the_service_runs() {
 
     std::fs::write(&files.cert, format!("{}{chain}", chain.trim_end())).unwrap();
     let refused =
-        Listening::bind(Service::open(world.lane.clone(), &settings, None).await.unwrap(), &settings).await.err().unwrap();
+        Server::bind(Service::open(world.engine.clone(), &settings, None).await.unwrap(), &settings).await.err().unwrap();
     assert!(refused.to_string().contains("has text in front of -----BEGIN in line"), "{refused}");
 
     std::fs::write(&files.cert, "no certificate").unwrap();
@@ -90,11 +91,11 @@ async fn a_certificate_that_is_its_own_authority_is_believed_alone() {
         (files, pem)
     };
     let ((files, own), (other_files, another)) = (own_authority("own"), own_authority("another"));
-    let world = World::new().await; // for its lane
+    let world = World::new().await; // for its engine
     let mut settings = settings();
     settings.tls = Some(files.clone());
-    let service = Service::open(world.lane.clone(), &settings, None).await.unwrap();
-    let listening = Listening::bind(Arc::clone(&service), &settings).await.unwrap();
+    let service = Service::open(world.engine.clone(), &settings, None).await.unwrap();
+    let listening = Server::bind(Arc::clone(&service), &settings).await.unwrap();
     let port = listening.address().unwrap().port();
     let serving = tokio::spawn(listening.serve(std::future::pending()));
     assert!(reaches(&format!("https://localhost:{port}"), &own).await);
@@ -103,30 +104,30 @@ async fn a_certificate_that_is_its_own_authority_is_believed_alone() {
     serving.abort();
 
     settings.tls = Some(TlsFiles { cert: files.cert.clone(), key: other_files.key });
-    let refused = Listening::bind(Arc::clone(&service), &settings).await.err().unwrap().to_string();
+    let refused = Server::bind(Arc::clone(&service), &settings).await.err().unwrap().to_string();
     assert!(refused.contains("the private key does not belong to the certificate"), "{refused}");
     settings.tls = Some(TlsFiles { cert: files.cert.clone(), key: files.cert });
-    let refused = Listening::bind(service, &settings).await.err().unwrap().to_string();
+    let refused = Server::bind(service, &settings).await.err().unwrap().to_string();
     assert!(refused.contains("the key has no private key in PEM"), "{refused}");
 }
 
-async fn bind(lane: &std::sync::Arc<Lane>, listen: &str) -> Result<Listening, CannotListen> {
+async fn bind(engine: &std::sync::Arc<SessionEngine>, listen: &str) -> Result<Server, BindError> {
     let mut settings = settings();
     settings.listen = listen.parse().unwrap();
-    let service = Service::open(lane.clone(), &settings, None).await.unwrap();
-    Listening::bind(service, &settings).await
+    let service = Service::open(engine.clone(), &settings, None).await.unwrap();
+    Server::bind(service, &settings).await
 }
 
 #[tokio::test]
 async fn beyond_this_machine_only_with_a_key_and_with_tls() {
     let world = World::new().await;
-    let store = world.lane.store();
+    let store = world.engine.store();
     for key in store.api_keys().await.unwrap() {
-        store.revoke_api_key(key.id, world.lane.clock().now()).await.unwrap();
+        store.revoke_api_key(key.id, world.engine.clock().now()).await.unwrap();
     }
-    let refused = bind(&world.lane, "0.0.0.0:0").await.unwrap_err().to_string();
+    let refused = bind(&world.engine, "0.0.0.0:0").await.unwrap_err().to_string();
     assert!(refused.contains("no API key") && refused.contains("guestlane api-keys create"), "{refused}");
-    assert!(bind(&world.lane, "127.0.0.1:0").await.is_ok());
+    assert!(bind(&world.engine, "127.0.0.1:0").await.is_ok());
 
     let read = |pairs: &[(&str, &str)]| {
         let mut settings = Settings::default();
@@ -135,7 +136,7 @@ async fn beyond_this_machine_only_with_a_key_and_with_tls() {
     };
     let plain = read(&[("GUESTLANE_LISTEN", "0.0.0.0:8971")]).unwrap_err().to_string();
     assert!(plain.contains("TLS"), "{plain}");
-    assert!(read(&[("GUESTLANE_LISTEN", "0.0.0.0:8971"), ("GUESTLANE_BEHIND_PROXY", "true")]).is_ok());
+    assert!(read(&[("GUESTLANE_LISTEN", "0.0.0.0:8971"), ("GUESTLANE_TLS_TERMINATED_UPSTREAM", "true")]).is_ok());
     let half = read(&[("GUESTLANE_TLS_CERT_FILE", "cert.pem")]).unwrap_err().to_string();
     assert!(half.contains("GUESTLANE_TLS_KEY_FILE"), "{half}");
 }

@@ -7,7 +7,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use guestlane_genesys::{
     Clock, ManualClock, Timestamp,
-    transport::{Answer, NoAnswer, Transport},
+    http_client::{HttpClient, HttpResponse, TransportError},
 };
 use guestlane_sim::{Options, Simulator};
 use http::Request;
@@ -19,7 +19,7 @@ pub(crate) const SALES: &str = "5e0c0000-0000-4000-8000-000000000001";
 pub(crate) struct Client {
     pub(crate) sim: Simulator,
     pub(crate) clock: ManualClock,
-    transport: Transport,
+    transport: HttpClient,
     key: signature::RsaKeyPair,
 }
 
@@ -29,7 +29,7 @@ impl Client {
         let mut options = Options { clock: clock.clone().into(), ..Options::default() };
         change(&mut options);
         let sim = Simulator::start(options).await.unwrap();
-        let transport = Transport::new(Clock::system(), Duration::from_secs(5), &guestlane_genesys::Trust::System).unwrap();
+        let transport = HttpClient::new(Clock::system(), Duration::from_secs(5), &guestlane_genesys::TlsRoots::System).unwrap();
         let key = signature::RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
         Self { sim, clock, transport, key }
     }
@@ -40,7 +40,7 @@ impl Client {
         path: &str,
         headers: &[(&str, &str)],
         body: &str,
-    ) -> Result<Answer, NoAnswer> {
+    ) -> Result<HttpResponse, TransportError> {
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.sim.base_url()));
         for (name, value) in headers {
             request = request.header(*name, *value);

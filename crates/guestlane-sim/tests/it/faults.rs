@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use guestlane_genesys::{
-    Created,
-    transport::{Answer, NoAnswer},
+    CreatedResource,
+    http_client::{HttpResponse, TransportError},
 };
 use guestlane_sim::FaultKind;
 use serde_json::json;
@@ -23,7 +23,7 @@ async fn a_lost_answer_is_lost_after_the_work_was_done() {
     let body = client.new_contact("ann");
     let headers = [("authorization", bearer.as_str()), ("content-type", "application/json"), ("idempotency-key", "k")];
     let lost = client.try_send("POST", "/api/v2/externalcontacts/contacts", &headers, &body.to_string()).await;
-    assert!(matches!(lost, Err(NoAnswer::Lost(_))), "{lost:?}");
+    assert!(matches!(lost, Err(TransportError::Lost(_))), "{lost:?}");
     assert_eq!(client.sim.state().contacts, 1);
     assert_eq!(client.contact(&bearer, "k", &body).await.0, 200);
     let state = client.sim.state();
@@ -43,7 +43,7 @@ async fn a_500_a_429_and_a_reset_do_nothing() {
         "Rate limit exceeded the maximum. Retry the request in [7] seconds"
     );
     let reset = client.try_send("POST", "/api/v2/externalcontacts/contacts", &[], "").await;
-    assert!(matches!(reset, Err(NoAnswer::Lost(_))), "{reset:?}");
+    assert!(matches!(reset, Err(TransportError::Lost(_))), "{reset:?}");
     assert_eq!(client.sim.state().contacts, 0);
     assert_eq!(client.contact(&bearer, "k", &body).await.0, 200);
 }
@@ -93,7 +93,7 @@ async fn each_fault_does_the_work_or_does_not_as_its_name_says() {
         let answered = tokio::select! { answered = sent => Some(answered), () = meanwhile => None };
         assert_eq!(answered.is_none(), kind.name().starts_with("hang"), "{}", kind.name());
         if *kind != FaultKind::Stale {
-            let good = |answer: &Answer| answer.status == 200 && answer.json::<Created>().is_ok();
+            let good = |answer: &HttpResponse| answer.status == 200 && answer.json::<CreatedResource>().is_ok();
             let good = answered.is_some_and(|answered| answered.is_ok_and(|answer| good(&answer)));
             assert_eq!(good, *kind == FaultKind::Slow, "{}", kind.name());
             let state = client.sim.state();

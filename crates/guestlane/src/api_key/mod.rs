@@ -10,11 +10,11 @@ use std::{collections::BTreeSet, fmt, str::FromStr};
 use guestlane_genesys::Timestamp;
 
 use crate::{
-    audit::{ChangeAction, Entry},
-    request::{Invalid, shorten},
+    audit::{AuditRecord, ChangeAction},
+    request::{ValidationError, shorten},
 };
 
-pub use ring::{ApiKeys, Caller, HashKey};
+pub use ring::{ApiKeyHasher, ApiKeySet, Principal};
 pub use text::ApiKey;
 
 /// What a key allows.
@@ -52,12 +52,12 @@ impl fmt::Display for Scope {
 }
 
 impl FromStr for Scope {
-    type Err = Invalid;
+    type Err = ValidationError;
 
-    fn from_str(text: &str) -> Result<Self, Invalid> {
+    fn from_str(text: &str) -> Result<Self, ValidationError> {
         Self::ALL.into_iter().find(|scope| scope.name() == text).ok_or_else(|| {
             let names = Self::ALL.map(Self::name).join(", ");
-            Invalid::new("scope", format!("`{}` is no scope", shorten(text)), format!("use one of {names}"))
+            ValidationError::new("scope", format!("`{}` is no scope", shorten(text)), format!("use one of {names}"))
         })
     }
 }
@@ -68,10 +68,10 @@ pub struct Scopes(BTreeSet<Scope>);
 
 impl Scopes {
     /// At least one.
-    pub fn new(scopes: impl IntoIterator<Item = Scope>) -> Result<Self, Invalid> {
+    pub fn new(scopes: impl IntoIterator<Item = Scope>) -> Result<Self, ValidationError> {
         let scopes: BTreeSet<_> = scopes.into_iter().collect();
         if scopes.is_empty() {
-            return Err(Invalid::new("scope", "is missing", "name what the key is for, like sessions:write"));
+            return Err(ValidationError::new("scope", "is missing", "name what the key is for, like sessions:write"));
         }
         Ok(Self(scopes))
     }
@@ -99,9 +99,9 @@ impl fmt::Display for Scopes {
 }
 
 impl FromStr for Scopes {
-    type Err = Invalid;
+    type Err = ValidationError;
 
-    fn from_str(text: &str) -> Result<Self, Invalid> {
+    fn from_str(text: &str) -> Result<Self, ValidationError> {
         Self::new(text.split_whitespace().map(str::parse).collect::<Result<Vec<_>, _>>()?)
     }
 }
@@ -136,7 +136,7 @@ impl StoredApiKey {
     pub const MAX_NAME: usize = 64;
 
     /// `key`, made at `now`, as it is kept: good for ever, and never used.
-    pub fn new(key: &ApiKey, hash_key: &HashKey, name: impl Into<String>, scopes: Scopes, now: Timestamp) -> Self {
+    pub fn new(key: &ApiKey, hash_key: &ApiKeyHasher, name: impl Into<String>, scopes: Scopes, now: Timestamp) -> Self {
         Self {
             id: key.id().to_owned(),
             name: name.into(),
@@ -152,10 +152,10 @@ impl StoredApiKey {
     }
 
     /// What the audit log says of a new key.
-    pub(crate) fn created(&self, replaces: Option<&str>) -> Entry {
+    pub(crate) fn created(&self, replaces: Option<&str>) -> AuditRecord {
         let replaces = replaces.map(|id| format!("; replaces {id}")).unwrap_or_default();
         let detail = format!("{}; owner {}{replaces}", self.scopes, self.owner);
-        Entry::change(ChangeAction::ApiKeyCreated, &self.id, Some(detail), self.created_at)
+        AuditRecord::change(ChangeAction::ApiKeyCreated, &self.id, Some(detail), self.created_at)
     }
 
     /// How it stands.
@@ -172,17 +172,17 @@ impl StoredApiKey {
     }
 
     /// Whether it is accepted.
-    pub fn is_good_at(&self, now: Timestamp) -> bool {
+    pub fn is_active(&self, now: Timestamp) -> bool {
         self.state_at(now) == "good"
     }
 
     /// A name that a list can show.
-    pub fn check_name(name: &str) -> Result<(), Invalid> {
+    pub fn check_name(name: &str) -> Result<(), ValidationError> {
         crate::request::check_visible("name", name)?;
         let length = name.chars().count();
         if length == 0 || length > Self::MAX_NAME || name.trim() != name {
             let reason = format!("has {length} characters, or white space at an end");
-            return Err(Invalid::new("name", reason, format!("use 1 to {} visible characters", Self::MAX_NAME)));
+            return Err(ValidationError::new("name", reason, format!("use 1 to {} visible characters", Self::MAX_NAME)));
         }
         Ok(())
     }

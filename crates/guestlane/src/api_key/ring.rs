@@ -10,9 +10,9 @@ use crate::request::Owner;
 
 /// The secret that keys are hashed under. Not `Debug`.
 #[derive(Clone)]
-pub struct HashKey(hmac::Key);
+pub struct ApiKeyHasher(hmac::Key);
 
-impl HashKey {
+impl ApiKeyHasher {
     /// From the store's secret.
     pub fn new(secret: &[u8]) -> Self {
         Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
@@ -27,7 +27,7 @@ impl HashKey {
     }
 }
 
-impl std::fmt::Debug for HashKey {
+impl std::fmt::Debug for ApiKeyHasher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("HashKey")
     }
@@ -35,7 +35,7 @@ impl std::fmt::Debug for HashKey {
 
 /// Whose key it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caller {
+pub struct Principal {
     /// The key's id.
     pub id: String,
     /// What it allows.
@@ -46,24 +46,24 @@ pub struct Caller {
 
 /// The keys of a moment.
 #[derive(Debug, Clone)]
-pub struct ApiKeys {
-    hash_key: HashKey,
+pub struct ApiKeySet {
+    hash_key: ApiKeyHasher,
     keys: HashMap<String, StoredApiKey>,
 }
 
-impl ApiKeys {
+impl ApiKeySet {
     /// As the store has them.
-    pub fn new(hash_key: HashKey, keys: Vec<StoredApiKey>) -> Self {
+    pub fn new(hash_key: ApiKeyHasher, keys: Vec<StoredApiKey>) -> Self {
         Self { hash_key, keys: keys.into_iter().map(|key| (key.id.clone(), key)).collect() }
     }
 
     /// Whose key that is, if it is good. Takes as long for a key that nobody has as for one with a wrong secret.
-    pub fn caller(&self, text: &str, now: Timestamp) -> Option<Caller> {
+    pub fn authenticate(&self, text: &str, now: Timestamp) -> Option<Principal> {
         let key: ApiKey = text.parse().ok()?;
         let hash = self.hash_key.hash(&key);
         let known = self.keys.get(key.id());
         let same = constant_time::verify_slices_are_equal(&hash, &known.map_or([0; 32], |known| known.hash)).is_ok();
-        known.filter(|known| same && known.is_good_at(now)).map(|known| Caller {
+        known.filter(|known| same && known.is_active(now)).map(|known| Principal {
             id: known.id.clone(),
             scopes: known.scopes.clone(),
             owner: Owner::of_api_key(&known.owner),
@@ -72,7 +72,7 @@ impl ApiKeys {
 
     /// Whether the key of that id is good.
     pub fn is_good(&self, id: &str, now: Timestamp) -> bool {
-        self.keys.get(id).is_some_and(|key| key.is_good_at(now))
+        self.keys.get(id).is_some_and(|key| key.is_active(now))
     }
 
     /// How many keys have rows that cannot be read: they are refused.
@@ -81,8 +81,8 @@ impl ApiKeys {
     }
 
     /// Whether any key is good.
-    pub fn any_good_at(&self, now: Timestamp) -> bool {
-        self.keys.values().any(|key| key.is_good_at(now))
+    pub fn has_active(&self, now: Timestamp) -> bool {
+        self.keys.values().any(|key| key.is_active(now))
     }
 }
 
@@ -96,21 +96,21 @@ mod tests {
     #[test]
     fn only_the_whole_good_key_is_accepted() {
         let now = Timestamp::from_unix_micros(1_800_000_000_000_000);
-        let hash_key = HashKey::new(b"a secret of the store");
+        let hash_key = ApiKeyHasher::new(b"a secret of the store");
         let (key, other) = (ApiKey::generate().unwrap(), ApiKey::generate().unwrap());
         let scopes = Scopes::new([Scope::SessionsWrite]).unwrap();
         let stored = StoredApiKey {
             expires_at: Some(now + Duration::from_secs(60)),
             ..StoredApiKey::new(&key, &hash_key, "shop", scopes, now)
         };
-        let ring = |stored: &StoredApiKey, hash_key: &HashKey| ApiKeys::new(hash_key.clone(), vec![stored.clone()]);
-        let accepted = |ring: &ApiKeys, now| ring.caller(key.expose(), now).is_some();
+        let ring = |stored: &StoredApiKey, hash_key: &ApiKeyHasher| ApiKeySet::new(hash_key.clone(), vec![stored.clone()]);
+        let accepted = |ring: &ApiKeySet, now| ring.authenticate(key.expose(), now).is_some();
 
         assert!(accepted(&ring(&stored, &hash_key), now));
-        assert!(ring(&stored, &hash_key).caller(other.expose(), now).is_none());
+        assert!(ring(&stored, &hash_key).authenticate(other.expose(), now).is_none());
         assert!(!accepted(&ring(&stored, &hash_key), now + Duration::from_secs(60)), "expired");
         assert!(!accepted(&ring(&StoredApiKey { revoked_at: Some(now), ..stored.clone() }, &hash_key), now), "revoked");
-        assert!(!accepted(&ring(&stored, &HashKey::new(b"another secret")), now), "of another store");
+        assert!(!accepted(&ring(&stored, &ApiKeyHasher::new(b"another secret")), now), "of another store");
         let unreadable = StoredApiKey { is_readable: false, ..stored.clone() };
         assert!(!accepted(&ring(&unreadable, &hash_key), now), "with a row that this version cannot read");
         // Another key that claims the id.

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use aws_lc_rs::{digest, rand};
 use zeroize::Zeroizing;
 
-use crate::{error::Error, request::Invalid, token::KeyError};
+use crate::{error::Error, request::ValidationError, token::KeyError};
 
 /// `gl_`, an id of 12 characters, a secret of 43 (256 bits), a checksum of 6: letters and digits, so that one double click takes all of it. The
 /// checksum tells a key from any other text, without asking anybody: for programs that look for leaked secrets. Cannot be printed by accident.
@@ -63,11 +63,12 @@ fn checksum(text: &str) -> String {
 }
 
 impl FromStr for ApiKey {
-    type Err = Invalid;
+    type Err = ValidationError;
 
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        let invalid =
-            |reason: &str| Err(Invalid::new("Authorization", reason, "copy the whole key: gl_ and 61 letters and digits"));
+    fn from_str(text: &str) -> Result<Self, ValidationError> {
+        let invalid = |reason: &str| {
+            Err(ValidationError::new("Authorization", reason, "copy the whole key: gl_ and 61 letters and digits"))
+        };
         if text.len() != Self::LENGTH || !text.is_ascii() || !text.starts_with(PREFIX) {
             return invalid("has no API key");
         }

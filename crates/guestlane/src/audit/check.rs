@@ -18,7 +18,7 @@ use super::{
 
 /// Why a log is not proven.
 #[derive(Debug, thiserror::Error)]
-pub enum Unproven {
+pub enum VerificationError {
     /// A file cannot be read.
     #[error("{} cannot be read", .0.display())]
     Read(PathBuf, #[source] io::Error),
@@ -30,7 +30,7 @@ pub enum Unproven {
     Checkpoint(PathBuf, InvalidCheckpoint),
     /// The file is that of another log.
     #[error("{} is the log {found}, not {wanted}", .path.display())]
-    OtherLog {
+    WrongLog {
         /// The file.
         path: PathBuf,
         /// What should stand there.
@@ -40,7 +40,7 @@ pub enum Unproven {
     },
     /// The file ends before the store does.
     #[error("{} ends with record {has}, the store has {store}: it was rolled back or cut, or the process that wrote it was killed or had no room on the disk", .path.display())]
-    Behind {
+    LogTruncated {
         /// The file.
         path: PathBuf,
         /// How many records it has.
@@ -50,7 +50,7 @@ pub enum Unproven {
     },
     /// The file is good by itself, and not what the store has.
     #[error("{} is signed, but it is not what the store has: one of them was changed", .0.display())]
-    OtherHistory(PathBuf),
+    Diverged(PathBuf),
     /// The store cannot be asked.
     #[error("the store cannot be read")]
     Store(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -62,9 +62,9 @@ pub enum Unproven {
 /// Checks the lines of `path` against the checkpoint beside it, and against those of `kept` that are of the same log: a log that was rolled
 /// back together with its checkpoint is found by one that somebody kept. A log that is being written while we look is checked as far
 /// as it is signed.
-pub fn check(path: &Path, key: &VerifierKey, kept: &[Checkpoint]) -> Result<Checkpoint, Unproven> {
-    const LOOKS: u32 = 8;
-    let read = |error| Unproven::Read(path.to_owned(), error);
+pub fn verify_log(path: &Path, key: &VerifierKey, kept: &[Checkpoint]) -> Result<Checkpoint, VerificationError> {
+    const MAX_RETRIES: u32 = 8;
+    let read = |error| VerificationError::Read(path.to_owned(), error);
     let lines = File::open(path).map_err(read)?;
     // They only help to name the line: without them the log is checked none the less.
     let hashes = fs::read(hashes_path(path)).unwrap_or_default();
@@ -72,7 +72,7 @@ pub fn check(path: &Path, key: &VerifierKey, kept: &[Checkpoint]) -> Result<Chec
     let mut newest = newest_checkpoint(path, key)?;
     let mut lines = LeafReader::new(BufReader::new(lines));
     let mut grows = false;
-    for _ in 0..LOOKS {
+    for _ in 0..MAX_RETRIES {
         lines.read_to(newest.size).map_err(read)?;
         if !lines.has_more().map_err(read)? {
             break;
@@ -93,50 +93,50 @@ pub fn check(path: &Path, key: &VerifierKey, kept: &[Checkpoint]) -> Result<Chec
     known.push(newest.clone());
     match lines.verify(&known, hashes) {
         Ok(_) => Ok(newest),
-        Err(tampered) => Err(Unproven::Tampered(path.to_owned(), tampered)),
+        Err(tampered) => Err(VerificationError::Tampered(path.to_owned(), tampered)),
     }
 }
 
-fn newest_checkpoint(path: &Path, key: &VerifierKey) -> Result<Checkpoint, Unproven> {
+fn newest_checkpoint(path: &Path, key: &VerifierKey) -> Result<Checkpoint, VerificationError> {
     let beside = checkpoint_path(path);
     match fs::read(&beside) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Unproven::NoCheckpoint(beside)),
-        Err(error) => Err(Unproven::Read(beside, error)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(VerificationError::NoCheckpoint(beside)),
+        Err(error) => Err(VerificationError::Read(beside, error)),
         Ok(note) => {
             let opened = Checkpoint::open(&String::from_utf8_lossy(&note), key);
-            opened.map_err(|invalid| Unproven::Checkpoint(beside, invalid))
+            opened.map_err(|invalid| VerificationError::Checkpoint(beside, invalid))
         }
     }
 }
 
 /// As [`check`], for a log that a store knows: it must be that log, have all that the store had before we looked, and the store must have
 /// written it. `leaves` gives the hashes of the store's lines when it is asked, after the files were read.
-pub async fn check_known<F, E>(
+pub async fn verify_against_store<F, E>(
     path: &Path,
     key: &VerifierKey,
     known: &Checkpoint,
     kept: &[Checkpoint],
     leaves: F,
-) -> Result<Checkpoint, Unproven>
+) -> Result<Checkpoint, VerificationError>
 where
     F: Future<Output = Result<Vec<Hash>, E>>,
     E: std::error::Error + Send + Sync + 'static,
 {
-    let newest = check(path, key, kept)?;
+    let newest = verify_log(path, key, kept)?;
     if newest.origin != known.origin {
         let (wanted, found) = (known.origin.clone(), newest.origin);
-        return Err(Unproven::OtherLog { path: path.to_owned(), wanted, found });
+        return Err(VerificationError::WrongLog { path: path.to_owned(), wanted, found });
     }
     if newest.size < known.size {
-        return Err(Unproven::Behind { path: path.to_owned(), has: newest.size, store: known.size });
+        return Err(VerificationError::LogTruncated { path: path.to_owned(), has: newest.size, store: known.size });
     }
-    let leaves = leaves.await.map_err(|error| Unproven::Store(Box::new(error)))?;
+    let leaves = leaves.await.map_err(|error| VerificationError::Store(Box::new(error)))?;
     let written = usize::try_from(newest.size).ok().and_then(|size| leaves.get(..size)).map(root);
-    if written == Some(newest.root) { Ok(newest) } else { Err(Unproven::OtherHistory(path.to_owned())) }
+    if written == Some(newest.root) { Ok(newest) } else { Err(VerificationError::Diverged(path.to_owned())) }
 }
 
 /// The last checkpoints of the logs that the log at `path` continues: whoever has it knows how those must end.
-pub fn continued(path: &Path, key: &VerifierKey) -> Vec<Checkpoint> {
+pub fn rotation_checkpoints(path: &Path, key: &VerifierKey) -> Vec<Checkpoint> {
     let Ok(file) = File::open(path) else { return Vec::new() };
     continued_by(BufReader::new(file), key)
 }

@@ -5,8 +5,8 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{
-    ledger::{Session, SessionId},
     request::{GuestId, QueueId},
+    session::{SessionId, SessionRecord},
     token,
 };
 
@@ -24,7 +24,7 @@ pub enum Status {
 
 /// One record. Never a token, a secret or an attribute's value.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Entry {
+pub enum AuditRecord {
     /// An attempt at a session (requirement R11, docs/requirements.md).
     Session(Box<SessionEntry>),
     /// A guest was made unreadable.
@@ -47,7 +47,7 @@ pub struct SessionEntry {
     conversation_id: Option<String>,
     latency_ms: Option<f64>,
     error: Option<String>,
-    rates: ErrorRates,
+    rates: ErrorRateSnapshot,
 }
 
 /// What was made unreadable.
@@ -148,7 +148,7 @@ pub struct Rotation {
 /// The counters of requirement R12 (docs/requirements.md) as they stood.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ErrorRates {
+pub struct ErrorRateSnapshot {
     /// All errors.
     pub total: u64,
     /// Guest tokens that did not verify or were refused.
@@ -163,7 +163,7 @@ pub struct ErrorRates {
     pub token_validation_rate: String,
 }
 
-impl From<ErrorCounts> for ErrorRates {
+impl From<ErrorCounts> for ErrorRateSnapshot {
     fn from(counts: ErrorCounts) -> Self {
         Self {
             token_validation_rate: counts.token_validation_rate(),
@@ -190,7 +190,7 @@ const EXPIRY_POLICY: &str = "PT5M";
 
 impl SessionEntry {
     fn new(status: Status, guest: &GuestId, queue: QueueId, rates: ErrorCounts, now: Timestamp) -> Self {
-        debug_assert_eq!(token::LIFE.as_secs(), 300);
+        debug_assert_eq!(token::TOKEN_TTL.as_secs(), 300);
         Self {
             timestamp: now,
             status,
@@ -206,9 +206,9 @@ impl SessionEntry {
     }
 }
 
-impl Entry {
+impl AuditRecord {
     /// An attempt at a session begins, goes on, or has ended.
-    pub fn of(session: &Session, status: Status, rates: ErrorCounts, now: Timestamp) -> Self {
+    pub fn for_session(session: &SessionRecord, status: Status, rates: ErrorCounts, now: Timestamp) -> Self {
         let request = &session.request;
         Self::Session(Box::new(SessionEntry {
             session_id: Some(session.id),
@@ -319,7 +319,7 @@ struct SessionLine<'a> {
     latency_ms: Option<f64>,
     error: Option<&'a str>,
     token_expiry_policy: &'static str,
-    error_rates: &'a ErrorRates,
+    error_rates: &'a ErrorRateSnapshot,
 }
 
 #[derive(Serialize)]

@@ -11,11 +11,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use guestlane_genesys::{Seam, Seams};
+use guestlane_genesys::{FailPoint, FailPoints};
 use serde::Deserialize;
 
 use super::tree::{Hash, leaf_hash};
-use crate::disk::{make_directory, sync_directory};
+use crate::durable_fs::{make_directory, sync_directory};
 
 /// The audit log cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +43,7 @@ const LONGEST: u64 = 64 * 1024 * 1024;
 
 /// What had to be put into the files.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Added {
+pub struct AppendedRange {
     /// Lines.
     pub lines: u64,
     /// Whether there is another checkpoint.
@@ -51,7 +51,7 @@ pub struct Added {
 }
 
 /// What the files are brought up to: the lines of a log, by index.
-pub trait Lines {
+pub trait LineSource {
     /// The line at `index`.
     fn line(&self, index: u64) -> Result<Option<String>, String>;
 
@@ -122,8 +122,13 @@ impl LogFiles {
     }
 
     /// Brings the files up to the store, and the checkpoint to `note`, which must be over all its lines.
-    pub fn catch_up(&mut self, lines: &dyn Lines, note: &str, seams: &Seams) -> Result<Added, AuditError> {
-        let caught_up = self.try_catch_up(lines, note, seams);
+    pub fn catch_up(
+        &mut self,
+        lines: &dyn LineSource,
+        note: &str,
+        fail_points: &FailPoints,
+    ) -> Result<AppendedRange, AuditError> {
+        let caught_up = self.try_catch_up(lines, note, fail_points);
         if caught_up.is_err() {
             self.open = None; // whatever we believed of their end, we look again
         }
@@ -140,7 +145,12 @@ impl LogFiles {
         sync_directory(&self.path).map_err(failed)
     }
 
-    fn try_catch_up(&mut self, lines: &dyn Lines, note: &str, seams: &Seams) -> Result<Added, AuditError> {
+    fn try_catch_up(
+        &mut self,
+        lines: &dyn LineSource,
+        note: &str,
+        fail_points: &FailPoints,
+    ) -> Result<AppendedRange, AuditError> {
         let path = &self.path;
         let failed = |error| AuditError::Write(path.clone(), error);
         let open = match &mut self.open {
@@ -149,11 +159,11 @@ impl LogFiles {
         };
         let before = open.find_end(path, lines)?;
         let added = open.append_lines(path, lines)?;
-        seams.pass_blocking(Seam::LinesAppended);
+        fail_points.hit_blocking(FailPoint::LinesAppended);
         open.append_hashes(path, lines, before, &added)?;
-        seams.pass_blocking(Seam::HashesAppended);
+        fail_points.hit_blocking(FailPoint::HashesAppended);
         let checkpoint = open.seal(note).map_err(failed)?;
-        Ok(Added { lines: open.next - before, checkpoint })
+        Ok(AppendedRange { lines: open.next - before, checkpoint })
     }
 }
 
@@ -181,7 +191,7 @@ impl Open {
     }
 
     /// The index that comes next in the file.
-    fn find_end(&mut self, path: &Path, lines: &dyn Lines) -> Result<u64, AuditError> {
+    fn find_end(&mut self, path: &Path, lines: &dyn LineSource) -> Result<u64, AuditError> {
         let length = self.lines.metadata().map_err(|error| AuditError::Write(path.to_owned(), error))?.len();
         if length != self.length {
             self.read_end(path, length, lines)?;
@@ -190,7 +200,7 @@ impl Open {
     }
 
     /// Appends the lines that the file does not have, and gives back their hashes.
-    fn append_lines(&mut self, path: &Path, lines: &dyn Lines) -> Result<Vec<Hash>, AuditError> {
+    fn append_lines(&mut self, path: &Path, lines: &dyn LineSource) -> Result<Vec<Hash>, AuditError> {
         let mut hashes = Vec::new();
         let mut text = Vec::new();
         loop {
@@ -207,7 +217,7 @@ impl Open {
     }
 
     /// Appends the hashes of the lines that were added to `before` others, or writes all anew when those are not all there.
-    fn append_hashes(&mut self, path: &Path, lines: &dyn Lines, before: u64, added: &[Hash]) -> Result<(), AuditError> {
+    fn append_hashes(&mut self, path: &Path, lines: &dyn LineSource, before: u64, added: &[Hash]) -> Result<(), AuditError> {
         let failed = |error| AuditError::Write(path.to_owned(), error);
         if self.hashes.metadata().map_err(failed)?.len() == before * 32 {
             return self.hashes.write_all(added.as_flattened()).map_err(failed);
@@ -236,7 +246,7 @@ impl Open {
     }
 
     /// Finds the last whole line, cuts away what follows it, and makes sure that the line is the store's.
-    fn read_end(&mut self, path: &Path, full: u64, lines: &dyn Lines) -> Result<(), AuditError> {
+    fn read_end(&mut self, path: &Path, full: u64, lines: &dyn LineSource) -> Result<(), AuditError> {
         let failed = |error| AuditError::Write(path.to_owned(), error);
         let foreign = |why| AuditError::Foreign(path.to_owned(), why);
         let line_at = |index| lines.line(index).map_err(|reason| AuditError::Store(path.to_owned(), reason));
@@ -344,7 +354,7 @@ mod tests {
         }
     }
 
-    impl Lines for Store {
+    impl LineSource for Store {
         fn line(&self, index: u64) -> Result<Option<String>, String> {
             Ok(self.0.get(index as usize).cloned())
         }
@@ -357,8 +367,8 @@ mod tests {
         }
     }
 
-    fn catch_up(files: &mut LogFiles, store: &Store) -> Result<Added, AuditError> {
-        files.catch_up(store, &store.note(), &Seams::default())
+    fn catch_up(files: &mut LogFiles, store: &Store) -> Result<AppendedRange, AuditError> {
+        files.catch_up(store, &store.note(), &FailPoints::default())
     }
 
     #[track_caller]
@@ -449,9 +459,9 @@ mod tests {
         fs::remove_file(checkpoint_path(&path)).unwrap();
         fs::remove_file(hashes_path(&path)).unwrap();
         let added = catch_up(&mut files, &Store::of(6)).unwrap();
-        assert_eq!(added, Added { lines: 1, checkpoint: true });
+        assert_eq!(added, AppendedRange { lines: 1, checkpoint: true });
         assert_is(&path, &Store::of(6));
-        assert_eq!(catch_up(&mut files, &Store::of(6)).unwrap(), Added::default());
+        assert_eq!(catch_up(&mut files, &Store::of(6)).unwrap(), AppendedRange::default());
     }
 
     #[test]

@@ -11,13 +11,13 @@ pub mod proof;
 mod tree;
 mod verify;
 
-pub use all::{Checked, check_all, looking_again};
+pub use all::{LogVerification, retry_while_growing, verify_all};
 pub(crate) use check::continued_by;
-pub use check::{Unproven, check, check_known, continued};
+pub use check::{VerificationError, rotation_checkpoints, verify_against_store, verify_log};
 pub use checkpoint::{Checkpoint, InvalidCheckpoint};
 pub(crate) use entry::UNRECORDED;
-pub use entry::{Change, ChangeAction, Entry, Erasure, ErrorRates, Rotation, Status};
-pub use log::{Added, AuditError, Lines, LogFiles, ONE_WRITE, checkpoint_path, hashes_path, lines_path};
+pub use entry::{AuditRecord, Change, ChangeAction, Erasure, ErrorRateSnapshot, Rotation, Status};
+pub use log::{AppendedRange, AuditError, LineSource, LogFiles, ONE_WRITE, checkpoint_path, hashes_path, lines_path};
 pub use note::{InvalidVerifierKey, NoteSigner, VerifierKey};
 pub use tree::{Frontier, Hash, inclusion, leaf_hash, root};
 pub use verify::{Tampered, verify};

@@ -13,20 +13,20 @@ use std::{
     time::Duration,
 };
 
-use guestlane_genesys::{Patience, Rate, RetryPolicy, Seams};
+use guestlane_genesys::{CallPolicy, FailPoints, Rate, RetryPolicy};
 use secrecy::SecretString;
 
 use crate::{
+    engine::{EngineConfig, WebhookConfig},
     error::Error,
     input::without_bom_str,
-    lane::{CrmSettings, LaneConfig},
-    outbox::{EndpointKeys, Networks},
-    request::{Invalid, QueueId, shorten},
-    retention::SHORTEST_RETENTION,
-    state::Places,
-    store::{AuditSettings, Database, Guarantees, GuestIds, InvalidDatabase},
+    outbox::{EgressPolicy, EndpointKeys},
+    request::{QueueId, ValidationError, shorten},
+    retention::MIN_RETENTION,
+    store::{AuditSettings, BenchOverrides, Database, GuestIdMode, InvalidDatabase},
     surface::Surface,
-    token::{ImpossibleSchedule, KeySchedule},
+    token::{InvalidRotationPolicy, RotationPolicy},
+    workspace::StorageConfig,
 };
 
 /// One setting.
@@ -102,15 +102,15 @@ settings! {
     DATABASE_URL_FILE: "GUESTLANE_DATABASE_URL_FILE", "database_url_file", None, false, "A file that has GUESTLANE_DATABASE_URL.";
     AUDIT_LOG: "GUESTLANE_AUDIT_LOG", "audit_log", None, false,
         "The audit log; by default audit/session-audit.jsonl, here or in the state directory that was chosen.";
-    AUDIT_GUEST_IDS: "GUESTLANE_AUDIT_GUEST_IDS", "audit.guest_ids", Some("plain"), false,
+    AUDIT_GUEST_ID_MODE: "GUESTLANE_AUDIT_GUEST_ID_MODE", "audit.guest_id_mode", Some("plain"), false,
         "How the audit log calls guests: plain, or pseudonym, which can be erased.";
-    AUDIT_ROTATE_AT: "GUESTLANE_AUDIT_ROTATE_AT", "audit.rotate_at", Some("64MiB"), false,
+    AUDIT_MAX_FILE_SIZE: "GUESTLANE_AUDIT_MAX_FILE_SIZE", "audit.max_file_size", Some("64MiB"), false,
         "How large a file of the audit log becomes before the next one is begun: like 64MiB, or off.";
-    KEEP_SESSIONS: "GUESTLANE_KEEP_SESSIONS", "retention.sessions", Some("off"), false,
+    SESSION_RETENTION: "GUESTLANE_SESSION_RETENTION", "retention.sessions", Some("off"), false,
         "How long sessions that are open or failed are kept, with their keys: like 72h or 30d, or off for ever. Audit records stay.";
-    KEYS_PUBLISH_BEFORE: "GUESTLANE_KEYS_PUBLISH_BEFORE", "keys.publish_before", Some("24h"), false,
+    SIGNING_KEY_PUBLISH_LEAD: "GUESTLANE_SIGNING_KEY_PUBLISH_LEAD", "signing_keys.publish_lead", Some("24h"), false,
         "How long a signing key is published before it signs: at least as long as whoever verifies caches the key set.";
-    KEYS_ROTATE_EVERY: "GUESTLANE_KEYS_ROTATE_EVERY", "keys.rotate_every", Some("off"), false,
+    SIGNING_KEY_ROTATION_INTERVAL: "GUESTLANE_SIGNING_KEY_ROTATION_INTERVAL", "signing_keys.rotation_interval", Some("off"), false,
         "How old the active signing key becomes before the next one takes over: like 30d, or off.";
     LISTEN: "GUESTLANE_LISTEN", "serve.listen", Some("127.0.0.1:8971"), false,
         "Where the service listens: an address and a port. Beyond this machine only with an API key and a certificate.";
@@ -121,13 +121,13 @@ settings! {
     TLS_CERT_FILE: "GUESTLANE_TLS_CERT_FILE", "serve.tls_cert_file", None, false,
         "The service's certificate, in PEM, with those that lead to its authority; read again on SIGHUP and when it changes.";
     TLS_KEY_FILE: "GUESTLANE_TLS_KEY_FILE", "serve.tls_key_file", None, false, "The private key of the service's certificate, in PEM.";
-    BEHIND_PROXY: "GUESTLANE_BEHIND_PROXY", "serve.behind_proxy", Some("false"), false,
+    TLS_TERMINATED_UPSTREAM: "GUESTLANE_TLS_TERMINATED_UPSTREAM", "serve.tls_terminated_upstream", Some("false"), false,
         "Whether something in front of the service speaks TLS, so that it may listen beyond this machine without a certificate.";
-    KEY_RATE: "GUESTLANE_KEY_RATE", "serve.key_rate", Some("1000/s"), false,
+    API_KEY_RATE_LIMIT: "GUESTLANE_API_KEY_RATE_LIMIT", "serve.api_key_rate_limit", Some("1000/s"), false,
         "How many requests the service takes with one API key: N/s, N/min or off.";
-    MAX_SESSIONS: "GUESTLANE_MAX_SESSIONS", "serve.max_sessions", Some("1024"), false,
+    MAX_CONCURRENT_SESSIONS: "GUESTLANE_MAX_CONCURRENT_SESSIONS", "serve.max_concurrent_sessions", Some("1024"), false,
         "How many sessions the service has under way at once, at the most; how many it takes, follows the quota and the platform.";
-    DRAIN: "GUESTLANE_DRAIN", "serve.drain", Some("5s"), false,
+    DRAIN_PERIOD: "GUESTLANE_DRAIN_PERIOD", "serve.drain_period", Some("5s"), false,
         "How long the service goes on serving on SIGTERM, while its readiness fails already: like 5s, or off.";
     OTLP_ENDPOINT: "GUESTLANE_OTLP_ENDPOINT", "traces.otlp_endpoint", None, false,
         "Where traces go (OTLP over HTTP), like http://127.0.0.1:4318/v1/traces; without it none are collected.";
@@ -141,13 +141,13 @@ settings! {
     MASTER_KEY_FILE: "GUESTLANE_MASTER_KEY_FILE", "master_key_file", None, false, "A file that has GUESTLANE_MASTER_KEY.";
     MASTER_KEY_PREVIOUS_FILE: "GUESTLANE_MASTER_KEY_PREVIOUS_FILE", "master_key_previous_file", None, false,
         "A file that has GUESTLANE_MASTER_KEY_PREVIOUS.";
-    QUOTA: "GUESTLANE_QUOTA", "quota", Some("100/s"), false,
+    PLATFORM_RATE_LIMIT: "GUESTLANE_PLATFORM_RATE_LIMIT", "platform_rate_limit", Some("100/s"), false,
         "How many calls the platform allows each OAuth client: N/s, N/min or off; 300/min by default on the official surfaces.";
-    RETRIES: "GUESTLANE_RETRIES", "retry.retries", Some("3"), false, "How often a failed call is repeated.";
-    RETRY_MIN: "GUESTLANE_RETRY_MIN", "retry.min", Some("1s"), false, "The shortest wait before a call is repeated.";
-    RETRY_MAX: "GUESTLANE_RETRY_MAX", "retry.max", Some("5s"), false, "The longest wait, unless the platform asks for more.";
-    CALL_TIMEOUT: "GUESTLANE_CALL_TIMEOUT", "call_timeout", Some("10s"), false, "How long one call may take.";
-    DEADLINE: "GUESTLANE_DEADLINE", "deadline", Some("60s"), false, "How long one session may take, repetitions and waits included.";
+    MAX_RETRIES: "GUESTLANE_MAX_RETRIES", "retry.max_retries", Some("3"), false, "How often a failed call is repeated.";
+    RETRY_INITIAL_BACKOFF: "GUESTLANE_RETRY_INITIAL_BACKOFF", "retry.initial_backoff", Some("1s"), false, "The shortest wait before a call is repeated.";
+    RETRY_MAX_BACKOFF: "GUESTLANE_RETRY_MAX_BACKOFF", "retry.max_backoff", Some("5s"), false, "The longest wait, unless the platform asks for more.";
+    ATTEMPT_TIMEOUT: "GUESTLANE_ATTEMPT_TIMEOUT", "attempt_timeout", Some("10s"), false, "How long one call may take.";
+    SESSION_TIMEOUT: "GUESTLANE_SESSION_TIMEOUT", "session_timeout", Some("60s"), false, "How long one session may take, repetitions and waits included.";
 }
 
 pub use service::{ServiceSettings, TlsFiles};
@@ -211,7 +211,8 @@ impl Settings {
 
     /// Reads a settings file's text.
     pub fn add_file(&mut self, path: &std::path::Path, text: &str) -> Result<(), Error> {
-        let invalid = |reason: String, fix: &str| Error::Settings(vec![Invalid::new(path.display().to_string(), reason, fix)]);
+        let invalid =
+            |reason: String, fix: &str| Error::Settings(vec![ValidationError::new(path.display().to_string(), reason, fix)]);
         let text = without_bom_str(text);
         let table: toml::Table = toml::from_str(text).map_err(|error| {
             let line = error.span().map_or(0, |span| text[..span.start].lines().count().max(1));
@@ -232,9 +233,9 @@ impl Settings {
             match (setting, text) {
                 (Some(setting), Some(text)) => self.take(setting.env, &text, Origin::File(path.to_owned())),
                 (Some(_), None) => {
-                    refused.push(Invalid::new(field, "is not a text, a number or true/false", "write it in quotes"))
+                    refused.push(ValidationError::new(field, "is not a text, a number or true/false", "write it in quotes"))
                 }
-                (None, _) => refused.push(Invalid::new(field, "is no setting", "`guestlane config show` lists all")),
+                (None, _) => refused.push(ValidationError::new(field, "is no setting", "`guestlane config show` lists all")),
             }
         }
         if refused.is_empty() { Ok(()) } else { Err(Error::Settings(refused)) }
@@ -263,7 +264,7 @@ impl Settings {
         }
         let default = SETTINGS.iter().find(|setting| setting.env == env)?.default?;
         // The public platform allows less than the surface `rest` (docs/platform.md#rate-limits).
-        let default = if env == QUOTA && self.is_official() { "300/min" } else { default };
+        let default = if env == PLATFORM_RATE_LIMIT && self.is_official() { "300/min" } else { default };
         Some((default, Origin::Default))
     }
 
@@ -291,7 +292,7 @@ impl Settings {
     }
 
     /// A setting that cannot be used, with the source of its value.
-    pub fn invalid(&self, env: &str, reason: impl Into<String>, fix: &str) -> Invalid {
+    pub fn invalid(&self, env: &str, reason: impl Into<String>, fix: &str) -> ValidationError {
         let field = match self.get(env).map_or(Origin::Default, |(_, origin)| origin) {
             Origin::Default | Origin::Environment => env.to_owned(),
             Origin::File(path) => {
@@ -300,18 +301,18 @@ impl Settings {
             }
             Origin::Flag => format!("{env} (flag)"),
         };
-        Invalid::new(field, reason, fix)
+        ValidationError::new(field, reason, fix)
     }
 
     /// Where things are kept. Needs no settings of the platform.
-    pub fn places(&self) -> Result<Places, Error> {
+    pub fn places(&self) -> Result<StorageConfig, Error> {
         let mut reader = Reader::new(self);
         let places = reader.places();
         reader.finish(places)
     }
 
     /// Where the CRM is, if it shall be told.
-    pub fn crm(&self) -> Result<Option<CrmSettings>, Error> {
+    pub fn crm(&self) -> Result<Option<WebhookConfig>, Error> {
         let mut reader = Reader::new(self);
         let crm = reader.crm();
         reader.finish(Some(crm))
@@ -319,14 +320,15 @@ impl Settings {
 
     /// The queue of sessions that name none.
     pub fn default_queue(&self) -> Result<Option<QueueId>, Error> {
-        let parse = |text: &str| text.parse().map_err(|invalid: Invalid| self.invalid(QUEUE_ID, invalid.reason, &invalid.fix));
+        let parse =
+            |text: &str| text.parse().map_err(|invalid: ValidationError| self.invalid(QUEUE_ID, invalid.reason, &invalid.fix));
         self.value(QUEUE_ID).map(parse).transpose().map_err(|invalid| Error::Settings(vec![invalid]))
     }
 
     /// How many calls the platform allows each OAuth client; `None`: as many as there are.
     pub fn quota(&self) -> Result<Option<Rate>, Error> {
         let mut reader = Reader::new(self);
-        let quota = reader.parsed(QUOTA, "write 100/s, 300/min or off", |text| Rate::parse(text).ok());
+        let quota = reader.parsed(PLATFORM_RATE_LIMIT, "write 100/s, 300/min or off", |text| Rate::parse(text).ok());
         reader.finish(quota)
     }
 
@@ -338,20 +340,20 @@ impl Settings {
     }
 
     /// When signing keys follow each other. Needs no settings of the platform.
-    pub fn key_schedule(&self) -> Result<KeySchedule, Error> {
+    pub fn key_schedule(&self) -> Result<RotationPolicy, Error> {
         let mut reader = Reader::new(self);
         let schedule = reader.key_schedule();
         reader.finish(schedule)
     }
 
-    /// Everything a lane needs, or everything that is wrong, at once. `needs_queue`: a caller has none of their own.
-    pub fn lane(&self, needs_queue: bool) -> Result<LaneConfig, Error> {
+    /// Everything a engine needs, or everything that is wrong, at once. `needs_queue`: a caller has none of their own.
+    pub fn engine(&self, needs_queue: bool) -> Result<EngineConfig, Error> {
         let mut reader = Reader::new(self);
         let surface = reader.surface();
         let credentials = reader.credentials();
         let cloud = reader.cloud(credentials.as_ref().map(|credentials| &credentials.hosts));
         let patience = reader.patience();
-        let deadline = reader.parsed(DEADLINE, "write it like 500ms, 5s or 2min, at most 30min", |text| {
+        let deadline = reader.parsed(SESSION_TIMEOUT, "write it like 500ms, 5s or 2min, at most 30min", |text| {
             parse_duration(text).filter(|deadline| *deadline <= LONGEST_DEADLINE)
         });
         let crm = reader.crm();
@@ -370,7 +372,7 @@ impl Settings {
                 Some(deadline),
                 Some((surface, cloud)),
                 Some((places, (keep_sessions, keys))),
-            ) => Some(LaneConfig { credentials, patience, deadline, surface, cloud, places, keep_sessions, keys, crm }),
+            ) => Some(EngineConfig { credentials, patience, deadline, surface, cloud, places, keep_sessions, keys, crm }),
             _ => None,
         };
         reader.finish(config)
@@ -390,7 +392,7 @@ fn flatten(prefix: &str, table: &toml::Table, flat: &mut Vec<(String, toml::Valu
 /// Reads values, and collects what is wrong with them.
 struct Reader<'a> {
     settings: &'a Settings,
-    refused: Vec<Invalid>,
+    refused: Vec<ValidationError>,
 }
 
 impl<'a> Reader<'a> {
@@ -411,7 +413,7 @@ impl<'a> Reader<'a> {
     }
 
     fn missing(&mut self, env: &str, fix: &str) {
-        self.refused.push(Invalid::new(env, "is missing", fix));
+        self.refused.push(ValidationError::new(env, "is missing", fix));
     }
 
     fn refuse(&mut self, env: &str, reason: impl Into<String>, fix: &str) {
@@ -431,56 +433,56 @@ impl<'a> Reader<'a> {
         self.parsed(env, "write it like 500ms, 5s or 2min", parse_duration)
     }
 
-    fn patience(&mut self) -> Option<Patience> {
-        let retries = self.parsed(RETRIES, "give a number from 0 to 20", |text| text.parse().ok().filter(|n| *n <= 20));
-        let (min, max) = (self.duration(RETRY_MIN), self.duration(RETRY_MAX));
-        let call_timeout = self.duration(CALL_TIMEOUT);
-        let quota = self.parsed(QUOTA, "write 100/s, 300/min or off", |text| Rate::parse(text).ok());
+    fn patience(&mut self) -> Option<CallPolicy> {
+        let retries = self.parsed(MAX_RETRIES, "give a number from 0 to 20", |text| text.parse().ok().filter(|n| *n <= 20));
+        let (min, max) = (self.duration(RETRY_INITIAL_BACKOFF), self.duration(RETRY_MAX_BACKOFF));
+        let call_timeout = self.duration(ATTEMPT_TIMEOUT);
+        let quota = self.parsed(PLATFORM_RATE_LIMIT, "write 100/s, 300/min or off", |text| Rate::parse(text).ok());
         let (retries, min, max) = (retries?, min?, max?);
         if min > max {
-            self.refuse(RETRY_MIN, format!("is longer than {RETRY_MAX}"), "make it the shorter one");
+            self.refuse(RETRY_INITIAL_BACKOFF, format!("is longer than {RETRY_MAX_BACKOFF}"), "make it the shorter one");
             return None;
         }
-        Some(Patience { retry: RetryPolicy { retries, min, max }, call_timeout: call_timeout?, quota: quota? })
+        Some(CallPolicy { retry: RetryPolicy { retries, min, max }, call_timeout: call_timeout?, quota: quota? })
     }
 
     fn keep_sessions(&mut self) -> Option<Option<Duration>> {
-        let keep = self.parsed(KEEP_SESSIONS, "write it like 72h or 30d, or off", parse_days)?;
-        if keep.is_some_and(|keep| keep < SHORTEST_RETENTION) {
+        let keep = self.parsed(SESSION_RETENTION, "write it like 72h or 30d, or off", parse_days)?;
+        if keep.is_some_and(|keep| keep < MIN_RETENTION) {
             let reason = "is shorter than 24h, for which the platform remembers an idempotency key: \
                  one that is forgotten here before could make a guest twice";
-            self.refuse(KEEP_SESSIONS, reason, "write 24h or more, like 72h or 30d, or off");
+            self.refuse(SESSION_RETENTION, reason, "write 24h or more, like 72h or 30d, or off");
             return None;
         }
         Some(keep)
     }
 
-    fn key_schedule(&mut self) -> Option<KeySchedule> {
-        let before = self.parsed(KEYS_PUBLISH_BEFORE, "write it like 30min, 24h or 2d", |text| {
+    fn key_schedule(&mut self) -> Option<RotationPolicy> {
+        let before = self.parsed(SIGNING_KEY_PUBLISH_LEAD, "write it like 30min, 24h or 2d", |text| {
             parse_days(text).flatten().or_else(|| parse_duration(text))
         });
-        let every = self.parsed(KEYS_ROTATE_EVERY, "write it like 30d or 720h, or off", parse_days);
-        match KeySchedule::new(before?, every?) {
+        let every = self.parsed(SIGNING_KEY_ROTATION_INTERVAL, "write it like 30d or 720h, or off", parse_days);
+        match RotationPolicy::new(before?, every?) {
             Ok(schedule) => Some(schedule),
-            Err(error @ ImpossibleSchedule::PublishedTooShortly) => {
+            Err(error @ InvalidRotationPolicy::PublishLeadTooShort) => {
                 self.refuse(
-                    KEYS_PUBLISH_BEFORE,
+                    SIGNING_KEY_PUBLISH_LEAD,
                     error.to_string(),
                     "write 1min or more; 24h, unless verifiers fetch the key set more often",
                 );
                 None
             }
-            Err(error @ ImpossibleSchedule::RotatedTooOften) => {
-                let fix = format!("make it longer, like 30d, or off; or {KEYS_PUBLISH_BEFORE} shorter");
-                self.refuse(KEYS_ROTATE_EVERY, error.to_string(), &fix);
+            Err(error @ InvalidRotationPolicy::RotationTooFrequent) => {
+                let fix = format!("make it longer, like 30d, or off; or {SIGNING_KEY_PUBLISH_LEAD} shorter");
+                self.refuse(SIGNING_KEY_ROTATION_INTERVAL, error.to_string(), &fix);
                 None
             }
         }
     }
 
-    fn crm(&mut self) -> Option<CrmSettings> {
+    fn crm(&mut self) -> Option<WebhookConfig> {
         let private = self.parsed(ALLOW_PRIVATE, "write true or false", |text| text.parse().ok())?;
-        let networks = if private { Networks::Any } else { Networks::Public };
+        let networks = if private { EgressPolicy::Any } else { EgressPolicy::Public };
         let text = self.settings.value(WEBHOOK_URL)?.to_owned();
         let mut urls = Vec::new();
         for text in text.split_whitespace() {
@@ -499,10 +501,10 @@ impl<'a> Reader<'a> {
             return None;
         }
         let trust = self.trust(CRM_CA_FILE)?;
-        Some(CrmSettings { urls, secret, networks, trust })
+        Some(WebhookConfig { urls, secret, networks, trust })
     }
 
-    fn places(&mut self) -> Option<Places> {
+    fn places(&mut self) -> Option<StorageConfig> {
         let (state_dir, origin) = self.settings.get(STATE_DIR)?;
         let state_dir = PathBuf::from(state_dir);
         let database = match self.settings.value(DATABASE_URL).map(str::to_owned) {
@@ -527,21 +529,21 @@ impl<'a> Reader<'a> {
             let fix = "set both, or leave it out: a key in a file has the previous one in a file, too";
             self.refuse(MASTER_KEY_PREVIOUS, format!("is set without {MASTER_KEY}"), fix);
         }
-        let guest_ids = self.parsed(AUDIT_GUEST_IDS, "write plain or pseudonym", |text| match text {
-            "plain" => Some(GuestIds::Plain),
-            "pseudonym" => Some(GuestIds::Pseudonym),
+        let guest_ids = self.parsed(AUDIT_GUEST_ID_MODE, "write plain or pseudonym", |text| match text {
+            "plain" => Some(GuestIdMode::Plain),
+            "pseudonym" => Some(GuestIdMode::Pseudonymous),
             _ => None,
         })?;
-        let rotate_at = self.parsed(AUDIT_ROTATE_AT, "write it like 500KiB, 64MiB or 1GiB, or off", parse_size)?;
-        Some(Places {
+        let rotate_at = self.parsed(AUDIT_MAX_FILE_SIZE, "write it like 500KiB, 64MiB or 1GiB, or off", parse_size)?;
+        Some(StorageConfig {
             database,
             home: state_dir.clone(),
             audit: AuditSettings { path: audit_log, guest_ids, rotate_at },
             master_key_file: state_dir.join("master.key"),
             master_key,
             master_key_previous,
-            guarantees: Guarantees::default(),
-            seams: Seams::default(),
+            guarantees: BenchOverrides::default(),
+            fail_points: FailPoints::default(),
         })
     }
 }
@@ -605,8 +607,8 @@ mod tests {
         settings
     }
 
-    fn refused(values: &[(&str, &str)]) -> Vec<Invalid> {
-        match settings(values).lane(true) {
+    fn refused(values: &[(&str, &str)]) -> Vec<ValidationError> {
+        match settings(values).engine(true) {
             Err(Error::Settings(refused)) => refused,
             other => panic!("{other:?}"),
         }
@@ -619,7 +621,7 @@ mod tests {
         (QUEUE_ID, "5e0c0000-0000-4000-8000-000000000001"),
     ];
 
-    fn but(name: &'static str, value: &'static str) -> Vec<(&'static str, &'static str)> {
+    fn with(name: &'static str, value: &'static str) -> Vec<(&'static str, &'static str)> {
         GOOD.into_iter().filter(|(known, _)| *known != name).chain([(name, value)]).collect()
     }
 
@@ -657,29 +659,29 @@ mod tests {
             ("acme example", "has a character"),
             ("acme.example?x", "has a character"),
         ] {
-            let invalid = refused(&but(ORG_DOMAIN, domain));
+            let invalid = refused(&with(ORG_DOMAIN, domain));
             assert!(invalid.len() == 1 && invalid[0].reason.contains(reason), "{domain}: {invalid:?}");
         }
     }
 
     #[test]
     fn plain_http_to_a_host_that_is_not_loopback_is_refused() {
-        assert!(refused(&but(BASE_URL, "http://acme.mygenesyscloud.com"))[0].reason.contains("plain http"));
-        assert!(refused(&but(WEBHOOK_URL, "http://crm.example.com/x"))[0].reason.contains("plain http"));
-        assert!(settings(&but(BASE_URL, "http://127.0.0.1:8080")).lane(true).is_ok());
+        assert!(refused(&with(BASE_URL, "http://acme.mygenesyscloud.com"))[0].reason.contains("plain http"));
+        assert!(refused(&with(WEBHOOK_URL, "http://crm.example.com/x"))[0].reason.contains("plain http"));
+        assert!(settings(&with(BASE_URL, "http://127.0.0.1:8080")).engine(true).is_ok());
     }
 
     #[test]
     fn each_malformed_setting_is_refused_by_its_name() {
         for (name, value) in [
             (QUEUE_ID, "sales"),
-            (QUOTA, "many"),
-            (RETRIES, "-1"),
-            (RETRY_MIN, "6s"),
-            (RETRY_MAX, "soon"),
-            (CALL_TIMEOUT, "0s"),
-            (DEADLINE, "5"),
-            (DEADLINE, "31min"),
+            (PLATFORM_RATE_LIMIT, "many"),
+            (MAX_RETRIES, "-1"),
+            (RETRY_INITIAL_BACKOFF, "6s"),
+            (RETRY_MAX_BACKOFF, "soon"),
+            (ATTEMPT_TIMEOUT, "0s"),
+            (SESSION_TIMEOUT, "5"),
+            (SESSION_TIMEOUT, "31min"),
             (SURFACE, "carrier-pigeon"),
             (LINK_CONTACT, "perhaps"),
             (MOVE_TO_QUEUE, "perhaps"),
@@ -693,31 +695,31 @@ mod tests {
             (WEBHOOK_URL, "crm"),
             (WEBHOOK_URL, "https://a.example/x,https://b.example/y"),
             (DATABASE_URL, "postgres://x"),
-            (AUDIT_GUEST_IDS, "secret"),
-            (AUDIT_ROTATE_AT, "64"),
-            (AUDIT_ROTATE_AT, "0MiB"),
-            (KEEP_SESSIONS, "30"),
-            (KEEP_SESSIONS, "500ms"),
-            (KEEP_SESSIONS, "0d"),
-            (KEEP_SESSIONS, "23h"),
-            (KEYS_PUBLISH_BEFORE, "off"),
-            (KEYS_PUBLISH_BEFORE, "59s"),
-            (KEYS_ROTATE_EVERY, "monthly"),
-            (KEYS_ROTATE_EVERY, "0d"),
-            (KEYS_ROTATE_EVERY, "24h"),
+            (AUDIT_GUEST_ID_MODE, "secret"),
+            (AUDIT_MAX_FILE_SIZE, "64"),
+            (AUDIT_MAX_FILE_SIZE, "0MiB"),
+            (SESSION_RETENTION, "30"),
+            (SESSION_RETENTION, "500ms"),
+            (SESSION_RETENTION, "0d"),
+            (SESSION_RETENTION, "23h"),
+            (SIGNING_KEY_PUBLISH_LEAD, "off"),
+            (SIGNING_KEY_PUBLISH_LEAD, "59s"),
+            (SIGNING_KEY_ROTATION_INTERVAL, "monthly"),
+            (SIGNING_KEY_ROTATION_INTERVAL, "0d"),
+            (SIGNING_KEY_ROTATION_INTERVAL, "24h"),
         ] {
-            let invalid = refused(&but(name, value));
+            let invalid = refused(&with(name, value));
             assert!(invalid.len() == 1 && invalid[0].field.contains(name), "{name}: {invalid:?}");
         }
     }
 
     #[test]
     fn sessions_are_kept_for_ever_or_for_a_day_at_least() {
-        let keep = |value| settings(&but(KEEP_SESSIONS, value)).lane(true).unwrap().keep_sessions;
+        let keep = |value| settings(&with(SESSION_RETENTION, value)).engine(true).unwrap().keep_sessions;
         let hours = |hours: u64| Some(Duration::from_secs(hours * 3600));
-        assert_eq!(settings(&GOOD).lane(true).unwrap().keep_sessions, None);
+        assert_eq!(settings(&GOOD).engine(true).unwrap().keep_sessions, None);
         assert_eq!([keep("off"), keep("24h"), keep("1d"), keep("30d")], [None, hours(24), hours(24), hours(720)]);
-        let invalid = refused(&but(KEEP_SESSIONS, "23h")).remove(0);
+        let invalid = refused(&with(SESSION_RETENTION, "23h")).remove(0);
         assert!(invalid.reason.contains("shorter than 24h") && invalid.fix.contains("72h"), "{invalid:?}");
     }
 
@@ -725,12 +727,12 @@ mod tests {
     fn keys_are_rotated_less_often_than_they_are_published_before() {
         let schedule = |values: &[(&str, &str)]| settings(values).key_schedule();
         let days = |days: u64| Duration::from_secs(days * 24 * 3600);
-        assert_eq!(schedule(&[]).unwrap(), KeySchedule::default());
-        let monthly = schedule(&[(KEYS_ROTATE_EVERY, "30d"), (KEYS_PUBLISH_BEFORE, "90min")]).unwrap();
-        assert_eq!((monthly.rotate_every(), monthly.publish_before()), (Some(days(30)), Duration::from_secs(5400)));
-        assert!(schedule(&[(KEYS_ROTATE_EVERY, "25h")]).is_ok());
-        let text = schedule(&[(KEYS_ROTATE_EVERY, "2d"), (KEYS_PUBLISH_BEFORE, "2d")]).unwrap_err().to_string();
-        assert!(text.contains(KEYS_ROTATE_EVERY) && text.contains("not longer") && text.contains("30d"), "{text}");
+        assert_eq!(schedule(&[]).unwrap(), RotationPolicy::default());
+        let monthly = schedule(&[(SIGNING_KEY_ROTATION_INTERVAL, "30d"), (SIGNING_KEY_PUBLISH_LEAD, "90min")]).unwrap();
+        assert_eq!((monthly.rotation_interval(), monthly.publish_lead_time()), (Some(days(30)), Duration::from_secs(5400)));
+        assert!(schedule(&[(SIGNING_KEY_ROTATION_INTERVAL, "25h")]).is_ok());
+        let text = schedule(&[(SIGNING_KEY_ROTATION_INTERVAL, "2d"), (SIGNING_KEY_PUBLISH_LEAD, "2d")]).unwrap_err().to_string();
+        assert!(text.contains(SIGNING_KEY_ROTATION_INTERVAL) && text.contains("not longer") && text.contains("30d"), "{text}");
     }
 
     const CLOUD: [(&str, &str); 6] = [
@@ -744,10 +746,10 @@ mod tests {
 
     #[test]
     fn a_region_and_a_deployment_are_all_that_web_messaging_needs() {
-        let config = settings(&CLOUD).lane(true).unwrap();
+        let config = settings(&CLOUD).engine(true).unwrap();
         let hosts = &config.credentials.hosts;
         assert_eq!(hosts.login.as_str(), "https://login.mypurecloud.ie");
-        assert_eq!(config.credentials.sign_in, guestlane_genesys::SignIn::Basic);
+        assert_eq!(config.credentials.sign_in, guestlane_genesys::TokenRequestAuth::Basic);
         assert_eq!(config.patience.quota, Some(Rate::CLOUD));
         assert_eq!(config.cloud.origin, "https://webmessaging.mypurecloud.ie");
         assert_eq!(config.surface.name(), "web-messaging");
@@ -761,7 +763,7 @@ mod tests {
             (WEBMESSAGING_URL, "wss://socket.gw.example/v1"),
             (CDN_URL, "http://127.0.0.1:9"),
         ];
-        let hosts = settings(&[CLOUD.as_slice(), &own].concat()).lane(true).unwrap().credentials.hosts;
+        let hosts = settings(&[CLOUD.as_slice(), &own].concat()).engine(true).unwrap().credentials.hosts;
         assert_eq!(hosts.login.as_str(), "https://login.gw.example");
         assert_eq!(hosts.api.as_str(), "https://gw.example/genesys");
         assert_eq!(hosts.webmessaging.as_str(), "https://socket.gw.example");
@@ -788,8 +790,8 @@ mod tests {
         let secret = "hunter2hunter2";
         let text = format!(
             "{:?} {}",
-            settings(&but(CLIENT_SECRET, secret)),
-            Error::Settings(refused(&but(MASTER_KEY, secret).split_off(4)))
+            settings(&with(CLIENT_SECRET, secret)),
+            Error::Settings(refused(&with(MASTER_KEY, secret).split_off(4)))
         );
         assert!(!text.contains(secret), "{text}");
     }
@@ -798,12 +800,12 @@ mod tests {
     fn a_flag_beats_the_environment_and_that_beats_the_file() {
         let mut settings = Settings::default();
         let path = std::path::Path::new("guestlane.toml");
-        settings.add_file(path, "quota = \"1/s\"\ndeadline = \"1s\"\n[retry]\nretries = 1\n").unwrap();
-        settings.add_environment(|name| (name == QUOTA || name == DEADLINE).then(|| "2s".to_owned()));
-        settings.add_flag(QUOTA, Some("3/s".to_owned()));
-        assert_eq!(settings.get(QUOTA), Some(("3/s", Origin::Flag)));
-        assert_eq!(settings.get(DEADLINE), Some(("2s", Origin::Environment)));
-        assert_eq!(settings.get(RETRIES), Some(("1", Origin::File(path.to_owned()))));
+        settings.add_file(path, "platform_rate_limit = \"1/s\"\nsession_timeout = \"1s\"\n[retry]\nmax_retries = 1\n").unwrap();
+        settings.add_environment(|name| (name == PLATFORM_RATE_LIMIT || name == SESSION_TIMEOUT).then(|| "2s".to_owned()));
+        settings.add_flag(PLATFORM_RATE_LIMIT, Some("3/s".to_owned()));
+        assert_eq!(settings.get(PLATFORM_RATE_LIMIT), Some(("3/s", Origin::Flag)));
+        assert_eq!(settings.get(SESSION_TIMEOUT), Some(("2s", Origin::Environment)));
+        assert_eq!(settings.get(MAX_RETRIES), Some(("1", Origin::File(path.to_owned()))));
         assert_eq!(settings.get(SURFACE), Some(("rest", Origin::Default)));
     }
 
@@ -811,14 +813,14 @@ mod tests {
     fn a_settings_file_with_an_unknown_name_or_bad_toml_says_where() {
         let refuse = |text| Settings::default().add_file(std::path::Path::new("g.toml"), text).unwrap_err().to_string();
         assert!(refuse("[genesys]\nclinet_id = \"x\"").contains("genesys.clinet_id in g.toml: is no setting"));
-        assert!(refuse("\nquota = [").contains("line 2"));
-        assert!(refuse("quota = [1]").contains("is not a text"));
+        assert!(refuse("\nplatform_rate_limit = [").contains("line 2"));
+        assert!(refuse("platform_rate_limit = [1]").contains("is not a text"));
     }
 
     #[test]
     fn the_audit_log_follows_a_state_directory_that_was_chosen() {
         assert_eq!(settings(&GOOD).places().unwrap().audit.path, PathBuf::from("audit/session-audit.jsonl"));
-        let places = settings(&but(STATE_DIR, "/var/lib/g")).places().unwrap();
+        let places = settings(&with(STATE_DIR, "/var/lib/g")).places().unwrap();
         assert_eq!(places.audit.path, PathBuf::from("/var/lib/g/audit/session-audit.jsonl"));
     }
 }

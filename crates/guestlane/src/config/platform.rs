@@ -1,12 +1,12 @@
 //! Settings of the platform: which surface, where, as whom.
 
 use ::url::Url;
-use guestlane_genesys::{BaseUrl, Credentials, Hosts, MOST_CLIENTS, OAuthClient, REGIONS, SignIn, Trust};
+use guestlane_genesys::{BaseUrl, Credentials, Endpoints, MAX_CLIENTS, OAuthClient, REGIONS, TlsRoots, TokenRequestAuth};
 use http::HeaderValue;
 use uuid::Uuid;
 
 use super::*;
-use crate::surface::{CloudSettings, FirstMessage, Surface};
+use crate::surface::{FirstMessage, MessagingConfig, Surface};
 
 fn count(number: usize, one: &str) -> String {
     if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
@@ -49,9 +49,9 @@ impl Reader<'_> {
         let official = self.settings.is_official();
         let known = self.settings.value(SURFACE).is_some_and(|name| Surface::NAMES.contains(&name));
         let (hosts, sign_in) = match (known, official) {
-            (false, _) => (None, SignIn::Form), // which host is needed, nobody can say
-            (true, true) => (self.cloud_hosts(), SignIn::Basic),
-            (true, false) => (self.base().map(Hosts::one_origin), SignIn::Form),
+            (false, _) => (None, TokenRequestAuth::Form), // which host is needed, nobody can say
+            (true, true) => (self.cloud_hosts(), TokenRequestAuth::Basic),
+            (true, false) => (self.base().map(Endpoints::one_origin), TokenRequestAuth::Form),
         };
         let required = |reader: &mut Self, env, fix: &str| {
             let value = reader.settings.value(env).map(str::to_owned);
@@ -89,18 +89,18 @@ impl Reader<'_> {
             self.refuse(CLIENT_ID, format!("names `{}` twice", shorten(double)), "name each OAuth client once: its quota is one");
             return None;
         }
-        if ids.is_empty() || ids.len() > MOST_CLIENTS {
-            self.refuse(CLIENT_ID, format!("names {} OAuth clients", ids.len()), &format!("name 1 to {MOST_CLIENTS}"));
+        if ids.is_empty() || ids.len() > MAX_CLIENTS {
+            self.refuse(CLIENT_ID, format!("names {} OAuth clients", ids.len()), &format!("name 1 to {MAX_CLIENTS}"));
             return None;
         }
         let client = |(id, secret): (&str, &str)| OAuthClient { id: id.to_owned(), secret: secret.to_owned().into() };
         Some(ids.into_iter().zip(secrets).map(client).collect())
     }
 
-    pub(super) fn trust(&mut self, env: &str) -> Option<Trust> {
-        let Some(path) = self.settings.value(env).map(str::to_owned) else { return Some(Trust::System) };
+    pub(super) fn trust(&mut self, env: &str) -> Option<TlsRoots> {
+        let Some(path) = self.settings.value(env).map(str::to_owned) else { return Some(TlsRoots::System) };
         let fix = "name a file with the certificates of your authority in PEM";
-        let trust = Trust::from_file(std::path::Path::new(&path)).map_err(|error| format!("`{}` {error}", shorten(&path)));
+        let trust = TlsRoots::from_file(std::path::Path::new(&path)).map_err(|error| format!("`{}` {error}", shorten(&path)));
         let is_there = std::path::Path::new(&path).exists();
         let refused = trust.map_err(|reason| self.refuse(env, reason, fix));
         if let (Err(()), false, Some(last)) = (&refused, is_there, self.refused.last_mut()) {
@@ -110,9 +110,9 @@ impl Reader<'_> {
     }
 
     /// One origin for everything, or a region's hosts; each of them can be another one.
-    fn cloud_hosts(&mut self) -> Option<Hosts> {
+    fn cloud_hosts(&mut self) -> Option<Endpoints> {
         let mut hosts = if self.settings.value(BASE_URL).is_some() {
-            Hosts::one_origin(self.url(BASE_URL)?)
+            Endpoints::one_origin(self.url(BASE_URL)?)
         } else if let Some(region) = self.settings.value(REGION).map(str::to_owned) {
             let fix = "give the region's domain, like mypurecloud.ie, or its AWS name, like eu-west-1";
             let host = ["login.", "api.", "apps.", "webmessaging.", "api-cdn."].into_iter().find(|host| region.starts_with(host));
@@ -142,7 +142,7 @@ impl Reader<'_> {
                 );
                 return None;
             }
-            Hosts::of_region(&region).map_err(|error| self.refuse(REGION, error.to_string(), fix)).ok()?
+            Endpoints::for_region(&region).map_err(|error| self.refuse(REGION, error.to_string(), fix)).ok()?
         } else {
             self.missing(REGION, "set it to the region's domain, like mypurecloud.ie, or its AWS name, like eu-west-1");
             return None;
@@ -186,7 +186,7 @@ impl Reader<'_> {
             if self.settings.get(SURFACE).is_none_or(|(_, origin)| origin == Origin::Default) {
                 let fix = "set it to web-messaging for a real organization (or open-messaging), with GENESYS_REGION; \
                      rest is for the simulator or a gateway, with GENESYS_BASE_URL or GENESYS_ORG_DOMAIN";
-                self.refused.push(Invalid::new(SURFACE, "is not set", fix));
+                self.refused.push(ValidationError::new(SURFACE, "is not set", fix));
                 return None;
             }
             self.missing(ORG_DOMAIN, "set it to the organization's domain, like acme.mygenesyscloud.com");
@@ -212,7 +212,7 @@ impl Reader<'_> {
             .ok()
     }
 
-    pub(super) fn cloud(&mut self, hosts: Option<&Hosts>) -> Option<CloudSettings> {
+    pub(super) fn cloud(&mut self, hosts: Option<&Endpoints>) -> Option<MessagingConfig> {
         let yes_or_no = |reader: &mut Self, env| reader.parsed(env, "write true or false", |text| text.parse().ok());
         let link_contact = yes_or_no(self, LINK_CONTACT);
         let move_to_queue = yes_or_no(self, MOVE_TO_QUEUE);
@@ -226,7 +226,7 @@ impl Reader<'_> {
         };
         let first_message = self.first_message();
         let origin = self.origin(hosts);
-        Some(CloudSettings {
+        Some(MessagingConfig {
             origin: origin?,
             external_source,
             first_message: first_message?,
@@ -258,12 +258,12 @@ impl Reader<'_> {
     }
 
     /// What the platform's own clients send when nothing else is known: the host of the socket.
-    fn origin(&mut self, hosts: Option<&Hosts>) -> Option<HeaderValue> {
+    fn origin(&mut self, hosts: Option<&Endpoints>) -> Option<HeaderValue> {
         let origin = match self.settings.value(ORIGIN) {
             Some(origin) => origin.to_owned(),
             None => match hosts.and_then(|hosts| Url::parse(hosts.webmessaging.as_str()).ok()) {
                 Some(url) => url.origin().ascii_serialization(),
-                None => return Some(CloudSettings::default().origin),
+                None => return Some(MessagingConfig::default().origin),
             },
         };
         let whole = Url::parse(&origin).ok().filter(|url| url.host().is_some() && url.origin().ascii_serialization() == origin);

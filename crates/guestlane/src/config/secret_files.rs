@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::*;
-use crate::disk::expect_private;
+use crate::durable_fs::expect_private;
 
 /// Each secret, and the setting that names a file with it.
 const SECRET_FILES: [(&str, &str); 5] = [
@@ -37,7 +37,7 @@ impl Settings {
             let named = self.value(file).map(PathBuf::from);
             let path = match named {
                 Some(_) if given => {
-                    refused.push(Invalid::new(file, format!("is set, and {secret} is set, too"), "keep one of the two"));
+                    refused.push(ValidationError::new(file, format!("is set, and {secret} is set, too"), "keep one of the two"));
                     continue;
                 }
                 Some(path) => match expect_private(&path) {
@@ -55,7 +55,7 @@ impl Settings {
             match read(&path) {
                 Ok(text) => self.take(secret, &text, Origin::File(path)),
                 Err(error) => {
-                    let invalid = Invalid::new(file, format!("{} cannot be used: {error}", path.display()), FIX);
+                    let invalid = ValidationError::new(file, format!("{} cannot be used: {error}", path.display()), FIX);
                     refused.push(if error.kind() == io::ErrorKind::InvalidData { invalid } else { invalid.may_pass() });
                 }
             }
@@ -64,7 +64,7 @@ impl Settings {
     }
 
     /// The settings file, where a secret stands in it and others may read it.
-    fn exposed_settings_file(&self) -> Option<Invalid> {
+    fn exposed_settings_file(&self) -> Option<ValidationError> {
         let secrets = SECRET_FILES.iter().filter_map(|(secret, _)| match self.values.get(secret) {
             Some((value, Origin::File(path))) if *secret != DATABASE_URL || value.contains('@') => Some((secret, path)),
             _ => None,

@@ -6,10 +6,10 @@ use ::url::Url;
 use guestlane_genesys::Rate;
 
 use super::{
-    BEHIND_PROXY, DRAIN, KEY_RATE, LISTEN, MAX_SESSIONS, METRICS_LISTEN, OTLP_ENDPOINT, Reader, Settings, TLS_CERT_FILE,
-    TLS_KEY_FILE, parse_duration, url,
+    API_KEY_RATE_LIMIT, DRAIN_PERIOD, LISTEN, MAX_CONCURRENT_SESSIONS, METRICS_LISTEN, OTLP_ENDPOINT, Reader, Settings,
+    TLS_CERT_FILE, TLS_KEY_FILE, TLS_TERMINATED_UPSTREAM, parse_duration, url,
 };
-use crate::{disk::expect_private, error::Error};
+use crate::{durable_fs::expect_private, error::Error};
 
 /// The longest drain period: an ending process must end.
 const MAX_DRAIN: Duration = Duration::from_secs(300);
@@ -80,14 +80,14 @@ impl Reader<'_> {
             let fix = "listen on 127.0.0.1, or set GUESTLANE_METRICS_ALLOW_PUBLIC=true where a firewall lets only the scraper in";
             self.refuse(METRICS_LISTEN, reason, fix);
         }
-        let key_rate = self.parsed(KEY_RATE, "write 1000/s, 300/min or off", |text| Rate::parse(text).ok());
+        let key_rate = self.parsed(API_KEY_RATE_LIMIT, "write 1000/s, 300/min or off", |text| Rate::parse(text).ok());
         let in_range = |text: &str| text.parse().ok().filter(|number| (1..=65_536).contains(number));
-        let max_sessions = self.parsed(MAX_SESSIONS, "give a number from 1 to 65536", in_range);
-        let drain = self.parsed(DRAIN, "write it like 5s, at most 5min, or off", |text| match text {
+        let max_sessions = self.parsed(MAX_CONCURRENT_SESSIONS, "give a number from 1 to 65536", in_range);
+        let drain = self.parsed(DRAIN_PERIOD, "write it like 5s, at most 5min, or off", |text| match text {
             "off" => Some(Duration::ZERO),
             text => parse_duration(text).filter(|drain| *drain <= MAX_DRAIN),
         });
-        let behind_proxy = self.parsed(BEHIND_PROXY, "write true or false", |text| text.parse::<bool>().ok());
+        let behind_proxy = self.parsed(TLS_TERMINATED_UPSTREAM, "write true or false", |text| text.parse::<bool>().ok());
         let tls = match (self.settings.value(TLS_CERT_FILE), self.settings.value(TLS_KEY_FILE)) {
             (Some(cert), Some(key)) => Some(TlsFiles { cert: cert.into(), key: key.into() }),
             (None, None) => None,
@@ -106,8 +106,7 @@ impl Reader<'_> {
         let (listen, behind_proxy) = (listen?, behind_proxy?);
         if !listen.ip().is_loopback() && tls.is_none() && !behind_proxy {
             let reason = "is beyond this machine, and without TLS anybody on the way could read keys and guests";
-            let fix =
-                "set GUESTLANE_TLS_CERT_FILE and GUESTLANE_TLS_KEY_FILE; or GUESTLANE_BEHIND_PROXY=true where a proxy speaks TLS";
+            let fix = "set GUESTLANE_TLS_CERT_FILE and GUESTLANE_TLS_KEY_FILE; or GUESTLANE_TLS_TERMINATED_UPSTREAM=true where a proxy speaks TLS";
             self.refuse(LISTEN, reason, fix);
         }
         Some(ServiceSettings {

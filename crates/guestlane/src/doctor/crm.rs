@@ -2,14 +2,14 @@
 
 use std::{error::Error, io};
 
-use guestlane_genesys::{Clock, Trust, tls_error, transport::NotConnected};
+use guestlane_genesys::{Clock, TlsRoots, http_client::NotConnected, tls_error};
 use rustls::CertificateError;
 use url::Url;
 
 use super::Finding;
 use crate::{
     config::{ALLOW_PRIVATE, CRM_CA_FILE, Settings, WEBHOOK_URL},
-    outbox::{Crm, NOT_PUBLIC, Networks, TRY_LIMIT},
+    outbox::{EgressPolicy, NOT_PUBLIC, TRY_LIMIT, WebhookEndpoint},
 };
 
 pub(super) async fn examine(settings: &Settings, clock: &Clock) -> Vec<Finding> {
@@ -26,11 +26,11 @@ pub(super) async fn examine(settings: &Settings, clock: &Clock) -> Vec<Finding> 
     futures_util::future::join_all(findings).await
 }
 
-async fn of_endpoint(url: &Url, networks: Networks, trust: &Trust, clock: &Clock) -> Finding {
+async fn of_endpoint(url: &Url, networks: EgressPolicy, trust: &TlsRoots, clock: &Clock) -> Finding {
     // A path or a query may be a secret.
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     let check = format!("crm {host}:{}", url.port_or_known_default().unwrap_or(443));
-    let crm = match Crm::new(url.clone(), networks, trust, clock.clone()) {
+    let crm = match WebhookEndpoint::new(url.clone(), networks, trust, clock.clone()) {
         Ok(crm) => crm,
         Err(error) => return Finding::bad(check, error.to_string()),
     };
@@ -52,7 +52,7 @@ fn of_failure(check: String, error: &NotConnected) -> Finding {
         }
         NotConnected::Failed(error) => &**error,
     };
-    let text = crate::error::chain(error);
+    let text = crate::error::display_chain(error);
     if text.contains(NOT_PUBLIC) {
         return Finding::bad(check, "has an address in a private network or of this machine")
             .because("events are not sent into private networks unless that is allowed")
@@ -143,7 +143,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::doctor::Outcome;
+    use crate::doctor::CheckStatus;
 
     fn params(name: &str) -> CertificateParams {
         CertificateParams::new([name.to_owned()]).unwrap()
@@ -184,7 +184,7 @@ mod tests {
         (listener, url)
     }
 
-    async fn examined(url: &str, networks: Networks, trust: &Trust) -> Finding {
+    async fn examined(url: &str, networks: EgressPolicy, trust: &TlsRoots) -> Finding {
         let finding = of_endpoint(&url.parse().unwrap(), networks, trust, &Clock::system()).await;
         assert!(!format!("{finding:?}").contains("hook-secret"), "a path may be a secret: {finding:?}");
         finding
@@ -193,9 +193,9 @@ mod tests {
     #[tokio::test]
     async fn a_certificate_that_is_trusted_is_good_and_no_request_is_sent() {
         let receiver = receiver(params("localhost"));
-        let trust = Trust::from_pem(receiver.pem.as_bytes()).unwrap();
-        let found = examined(&receiver.url, Networks::Any, &trust).await;
-        assert!(found.outcome == Outcome::Good && found.result.contains("certificate is trusted"), "{found:?}");
+        let trust = TlsRoots::from_pem(receiver.pem.as_bytes()).unwrap();
+        let found = examined(&receiver.url, EgressPolicy::Any, &trust).await;
+        assert!(found.outcome == CheckStatus::Ok && found.result.contains("certificate is trusted"), "{found:?}");
         assert_eq!(receiver.received.join().unwrap(), b"");
     }
 
@@ -218,9 +218,9 @@ mod tests {
             let mut other = params("localhost");
             other.distinguished_name.push(rcgen::DnType::CommonName, "another authority");
             let other = other.self_signed(&KeyPair::generate().unwrap()).unwrap().pem();
-            let trust = Trust::from_pem(if is_trusted { receiver.pem.as_bytes() } else { other.as_bytes() }).unwrap();
-            let found = examined(&receiver.url, Networks::Any, &trust).await;
-            assert!(found.outcome == Outcome::Bad && found.result.contains(result), "{found:?}");
+            let trust = TlsRoots::from_pem(if is_trusted { receiver.pem.as_bytes() } else { other.as_bytes() }).unwrap();
+            let found = examined(&receiver.url, EgressPolicy::Any, &trust).await;
+            assert!(found.outcome == CheckStatus::Failed && found.result.contains(result), "{found:?}");
             assert!(found.fix.as_ref().unwrap().contains(fix), "{found:?}");
             assert_eq!(receiver.received.join().unwrap(), b"");
         }
@@ -230,12 +230,12 @@ mod tests {
     async fn each_failure_to_connect_has_its_own_line() {
         let (closed, url) = listener("https");
         drop(closed);
-        let refused = examined(&url, Networks::Any, &Trust::System).await;
+        let refused = examined(&url, EgressPolicy::Any, &TlsRoots::System).await;
         assert!(refused.result == "refuses connections" && refused.fix.unwrap().contains("start the CRM"));
 
         let (hangs_up, url) = listener("https");
         let hanging_up = thread::spawn(move || drop(hangs_up.accept()));
-        let closed = examined(&url, Networks::Any, &Trust::System).await;
+        let closed = examined(&url, EgressPolicy::Any, &TlsRoots::System).await;
         assert!(closed.result.contains("during the TLS handshake"), "{closed:?}");
         hanging_up.join().unwrap();
 
@@ -245,13 +245,13 @@ mod tests {
             io::Write::write_all(&mut tcp, b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
             let _ = tcp.read_to_end(&mut Vec::new());
         });
-        let plain = examined(&url, Networks::Any, &Trust::System).await;
+        let plain = examined(&url, EgressPolicy::Any, &TlsRoots::System).await;
         assert!(plain.result.contains("does not speak TLS"), "{plain:?}");
         answering.join().unwrap();
 
         let (_listener, url) = listener("http");
-        let good = examined(&url, Networks::Any, &Trust::System).await;
-        assert!(good.outcome == Outcome::Good && good.result.contains("without TLS"), "{good:?}");
+        let good = examined(&url, EgressPolicy::Any, &TlsRoots::System).await;
+        assert!(good.outcome == CheckStatus::Ok && good.result.contains("without TLS"), "{good:?}");
     }
 
     #[tokio::test]
@@ -259,8 +259,8 @@ mod tests {
         let (listener, by_name) = listener("https");
         let by_address = by_name.replace("localhost", "127.0.0.1");
         for url in [by_name, by_address] {
-            let found = examined(&url, Networks::Public, &Trust::System).await;
-            assert!(found.outcome == Outcome::Bad && found.result.contains("private network"), "{found:?}");
+            let found = examined(&url, EgressPolicy::Public, &TlsRoots::System).await;
+            assert!(found.outcome == CheckStatus::Failed && found.result.contains("private network"), "{found:?}");
             assert!(found.fix.unwrap().contains("CRM_ALLOW_PRIVATE_NETWORKS=true"));
         }
         listener.set_nonblocking(true).unwrap();
@@ -272,7 +272,7 @@ mod tests {
         let (_silent, url) = listener("https");
         let hands = ManualClock::new(Timestamp::from_unix_micros(1_795_361_029_000_000));
         let (url, clock) = (url.parse().unwrap(), Clock::from(hands.clone()));
-        let examining = of_endpoint(&url, Networks::Any, &Trust::System, &clock);
+        let examining = of_endpoint(&url, EgressPolicy::Any, &TlsRoots::System, &clock);
         let passing = async {
             loop {
                 hands.advance(TRY_LIMIT + Duration::from_millis(1));
@@ -283,6 +283,6 @@ mod tests {
             found = examining => found,
             () = passing => unreachable!(),
         };
-        assert!(found.outcome == Outcome::Bad && found.result == "opened no connection within 3 s", "{found:?}");
+        assert!(found.outcome == CheckStatus::Failed && found.result == "opened no connection within 3 s", "{found:?}");
     }
 }

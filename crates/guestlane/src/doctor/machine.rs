@@ -10,13 +10,13 @@ use guestlane_genesys::Clock;
 use super::Finding;
 use crate::{
     config::Settings,
-    disk,
-    error::{Error, chain},
-    lane::CrmSettings,
+    durable_fs,
+    engine::WebhookConfig,
+    error::{Error, display_chain},
     outbox::{Endpoint, Endpoints},
-    state::{Places, State},
-    store::{Glance, Store, StoreError},
+    store::{Store, StoreError, StoreInfo},
     token::KeyState,
+    workspace::{StorageConfig, Workspace},
 };
 
 /// Some 400,000 sessions.
@@ -62,7 +62,7 @@ fn room(check: &str, file: &Path) -> Finding {
 
 /// The state directory, where others than its owner and its group may enter it.
 fn exposed(home: &Path) -> Option<Finding> {
-    let mode = disk::mode_for_others(home)?;
+    let mode = durable_fs::mode_for_others(home)?;
     let result = format!("{} can be entered by others (mode {mode:o})", home.display());
     let finding = Finding::warning("state directory", result)
         .because("its files are readable for their owner alone, but others can see or replace them")
@@ -80,22 +80,22 @@ fn of_room(check: &str, place: PathBuf, free: u64) -> Finding {
     Finding::good(check, result)
 }
 
-async fn state(places: &Places, api: Option<&str>, crm: Option<&CrmSettings>, clock: &Clock) -> Vec<Finding> {
+async fn state(places: &StorageConfig, api: Option<&str>, crm: Option<&WebhookConfig>, clock: &Clock) -> Vec<Finding> {
     // A look that would bring the store up, or make its keys, is none.
-    match Store::glance(&places.database).await {
+    match Store::inspect(&places.database).await {
         Ok(None) => {
             let result = format!("none yet; the first session makes {}", places.database);
             return vec![Finding::good("database", result)];
         }
-        Ok(Some(Glance { format, known, .. })) if format < known => {
+        Ok(Some(StoreInfo { format, known, .. })) if format < known => {
             let result =
                 format!("has format {format}; the next session brings it up to {known}, and older versions cannot use it then");
             return vec![Finding::good("database", result)];
         }
-        Ok(Some(Glance { has_keys: false, .. })) => {
+        Ok(Some(StoreInfo { has_keys: false, .. })) => {
             return vec![Finding::good("database", "has no keys yet; the next session makes them")];
         }
-        Ok(Some(Glance { platform: Some(platform), .. })) if api.is_some_and(|api| api != platform) => {
+        Ok(Some(StoreInfo { platform: Some(platform), .. })) if api.is_some_and(|api| api != platform) => {
             let result = format!("belongs to the platform at {platform}");
             return vec![Finding::bad("database", result).fix("choose another state directory for this platform: --state-dir")];
         }
@@ -110,11 +110,11 @@ async fn state(places: &Places, api: Option<&str>, crm: Option<&CrmSettings>, cl
         let advice = Error::from(error).advice();
         return vec![Finding::bad("database", "cannot be written to").because(advice.cause).fix(advice.fix)];
     }
-    let state = match State::look(places, clock).await {
+    let state = match Workspace::open_read_only(places, clock).await {
         Ok(state) => state,
         Err(error) => {
             let advice = error.advice();
-            return vec![Finding::bad("database", chain(&error)).because(advice.cause).fix(advice.fix)];
+            return vec![Finding::bad("database", display_chain(&error)).because(advice.cause).fix(advice.fix)];
         }
     };
     let mut findings = vec![sessions(&state).await, events(&state).await, key(&state, clock)];
@@ -122,31 +122,33 @@ async fn state(places: &Places, api: Option<&str>, crm: Option<&CrmSettings>, cl
     findings
 }
 
-async fn sessions(state: &State) -> Finding {
+async fn sessions(state: &Workspace) -> Finding {
     match state.store.unfinished().await {
         Ok(0) => Finding::good("database", "opens and takes a write, which was undone; no session is unfinished"),
         Ok(n) => Finding::warning("database", format!("opens; {n} unfinished")).fix("guestlane sessions resume"),
         Err(error) => {
-            Finding::bad("database", chain(&error)).fix("check the disk and whether another process holds the database")
+            Finding::bad("database", display_chain(&error)).fix("check the disk and whether another process holds the database")
         }
     }
 }
 
-async fn events(state: &State) -> Finding {
+async fn events(state: &Workspace) -> Finding {
     match state.store.pending_events().await {
         Ok(0) => Finding::good("outbox", "no event waits"),
         Ok(1) => Finding::warning("outbox", "1 event waits").fix("guestlane outbox deliver"),
         Ok(n) => Finding::warning("outbox", format!("{n} events wait")).fix("guestlane outbox deliver"),
-        Err(error) => Finding::bad("outbox", chain(&error)).fix("check the disk and whether another process holds the database"),
+        Err(error) => {
+            Finding::bad("outbox", display_chain(&error)).fix("check the disk and whether another process holds the database")
+        }
     }
 }
 
 /// The endpoints that get no events because they answered 410 Gone.
-async fn disabled(state: &State, crm: Option<&CrmSettings>) -> Vec<Finding> {
+async fn disabled(state: &Workspace, crm: Option<&WebhookConfig>) -> Vec<Finding> {
     let read = async { Endpoints::new(state, crm)?.read().await };
     let endpoints = match read.await {
         Ok(endpoints) => endpoints,
-        Err(error) => return vec![Finding::bad("webhook endpoints", chain(&error)).fix(error.advice().fix)],
+        Err(error) => return vec![Finding::bad("webhook endpoints", display_chain(&error)).fix(error.advice().fix)],
     };
     let finding = |endpoint: &Endpoint| {
         let since = endpoint.disabled_at?;
@@ -157,7 +159,7 @@ async fn disabled(state: &State, crm: Option<&CrmSettings>) -> Vec<Finding> {
     endpoints.iter().filter_map(finding).collect()
 }
 
-fn key(state: &State, clock: &Clock) -> Finding {
+fn key(state: &Workspace, clock: &Clock) -> Finding {
     let now = clock.now();
     let active = state.keyring.active(now).kid();
     let keys = state.keyring.list(now);
@@ -170,7 +172,7 @@ fn key(state: &State, clock: &Clock) -> Finding {
         let why = "a key that leaks is good for as long as it signs";
         return Finding::warning("signing key", result)
             .because(why)
-            .fix("guestlane keys rotate, or set GUESTLANE_KEYS_ROTATE_EVERY");
+            .fix("guestlane signing-keys rotate, or set GUESTLANE_SIGNING_KEY_ROTATION_INTERVAL");
     }
     Finding::good("signing key", result)
 }

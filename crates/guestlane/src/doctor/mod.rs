@@ -11,19 +11,19 @@ use serde::Serialize;
 use crate::{
     config::{Settings, UnknownVariable},
     error::Error,
-    request::Invalid,
+    request::ValidationError,
 };
 
 /// How a check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Outcome {
+pub enum CheckStatus {
     /// As it should be.
-    Good,
+    Ok,
     /// It works, and may not for long.
     Warning,
     /// Sessions will fail.
-    Bad,
+    Failed,
     /// It could not be checked, because of another check.
     Skipped,
 }
@@ -35,7 +35,7 @@ pub struct Finding {
     /// What was checked: a stable name.
     pub check: String,
     /// How it ended.
-    pub outcome: Outcome,
+    pub outcome: CheckStatus,
     /// What was found.
     pub result: String,
     /// Why it is so.
@@ -50,24 +50,24 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn new(check: impl Into<String>, outcome: Outcome, result: impl Into<String>) -> Self {
+    fn new(check: impl Into<String>, outcome: CheckStatus, result: impl Into<String>) -> Self {
         Self { check: check.into(), outcome, result: result.into(), cause: None, fix: None, correlation_id: None }
     }
 
     fn good(check: impl Into<String>, result: impl Into<String>) -> Self {
-        Self::new(check, Outcome::Good, result)
+        Self::new(check, CheckStatus::Ok, result)
     }
 
     fn bad(check: impl Into<String>, result: impl Into<String>) -> Self {
-        Self::new(check, Outcome::Bad, result)
+        Self::new(check, CheckStatus::Failed, result)
     }
 
     fn warning(check: impl Into<String>, result: impl Into<String>) -> Self {
-        Self::new(check, Outcome::Warning, result)
+        Self::new(check, CheckStatus::Warning, result)
     }
 
     fn skipped(check: impl Into<String>, because: &str) -> Self {
-        Self::new(check, Outcome::Skipped, format!("not checked: {because}"))
+        Self::new(check, CheckStatus::Skipped, format!("not checked: {because}"))
     }
 
     fn because(self, cause: impl Into<String>) -> Self {
@@ -84,11 +84,11 @@ impl Finding {
 }
 
 /// Checks everything, and goes on where something is wrong. `proxies`: variables of the environment that name a proxy.
-pub async fn examine(settings: &Settings, proxies: &[&str], clock: &Clock) -> Vec<Finding> {
+pub async fn run_checks(settings: &Settings, proxies: &[&str], clock: &Clock) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut api = None;
     findings.extend(settings.unknown_variables().iter().map(of_unknown));
-    match settings.lane(false) {
+    match settings.engine(false) {
         Ok(config) => {
             api = Some(config.credentials.hosts.api.to_string());
             findings.push(Finding::good("settings", format!("complete, for the surface {}", config.surface)));
@@ -116,6 +116,6 @@ fn of_unknown(unknown: &UnknownVariable) -> Finding {
     Finding::warning("settings", format!("the environment variable {} is no setting, and has no effect", unknown.name)).fix(fix)
 }
 
-fn of_setting(invalid: Invalid) -> Finding {
+fn of_setting(invalid: ValidationError) -> Finding {
     Finding::bad("settings", format!("{} {}", invalid.field, invalid.reason)).fix(invalid.fix)
 }

@@ -3,18 +3,19 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use guestlane_genesys::{
-    ApiPath, BaseUrl, CallError, CallFailed, Clock, CorrelationId, Credentials, Operation, Platform, Seams, Seen, Timestamp,
+    ApiPath, AttemptError, BaseUrl, CallError, Clock, CorrelationId, Credentials, FailPoints, GenesysClient, Operation,
+    ProbeResponse, Timestamp,
 };
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{Finding, Outcome};
+use super::{CheckStatus, Finding};
 use crate::{
-    error::chain,
-    lane::LaneConfig,
+    engine::EngineConfig,
+    error::display_chain,
     request::{QueueId, shorten},
-    surface::{CloudSettings, Surface},
+    surface::{MessagingConfig, Surface},
 };
 
 /// What one look may take.
@@ -27,30 +28,33 @@ const SKEW: (i64, i64) = (30, 240);
 const AGAIN: &str = "the platform is failing or throttling: guestlane doctor, again in a minute; and check firewall and TLS";
 
 /// What is answered to one who may, of things that are not there.
-const MAY: [StatusCode; 3] = [StatusCode::NOT_FOUND, StatusCode::CONFLICT, StatusCode::UNPROCESSABLE_ENTITY];
+const PERMISSION_GRANTED_STATUSES: [StatusCode; 3] =
+    [StatusCode::NOT_FOUND, StatusCode::CONFLICT, StatusCode::UNPROCESSABLE_ENTITY];
 
 /// An id that nothing has.
-const NOBODY: Uuid = Uuid::from_u128(0x00d0_c70f_0000_4000_8000_0000_0000_0000);
+const NONEXISTENT_ID: Uuid = Uuid::from_u128(0x00d0_c70f_0000_4000_8000_0000_0000_0000);
 
 /// What checks of hosts are called.
 const HOST: &str = "host";
 
-struct Look<'a> {
-    config: &'a LaneConfig,
-    platform: Platform,
+struct Probe<'a> {
+    config: &'a EngineConfig,
+    platform: GenesysClient,
     clock: &'a Clock,
 }
 
-pub(super) async fn examine(config: &LaneConfig, queue: Option<QueueId>, clock: &Clock) -> Vec<Finding> {
-    let platform = match Platform::new(&config.credentials, config.patience, clock.clone(), Seams::default()) {
+pub(super) async fn examine(config: &EngineConfig, queue: Option<QueueId>, clock: &Clock) -> Vec<Finding> {
+    let platform = match GenesysClient::new(&config.credentials, config.patience, clock.clone(), FailPoints::default()) {
         Ok(platform) => platform,
         Err(error) => {
-            return vec![Finding::bad("tls", chain(&error)).fix("install the operating system's package `ca-certificates`")];
+            return vec![
+                Finding::bad("tls", display_chain(&error)).fix("install the operating system's package `ca-certificates`"),
+            ];
         }
     };
-    let look = Look { config, platform, clock };
+    let look = Probe { config, platform, clock };
     let mut findings = look.hosts().await;
-    if findings.iter().any(|finding| finding.outcome == Outcome::Bad && finding.check.starts_with(HOST)) {
+    if findings.iter().any(|finding| finding.outcome == CheckStatus::Failed && finding.check.starts_with(HOST)) {
         findings.push(Finding::skipped("credentials and all behind them", "a host cannot be reached"));
         return findings;
     }
@@ -60,8 +64,10 @@ pub(super) async fn examine(config: &LaneConfig, queue: Option<QueueId>, clock: 
     let several = config.credentials.clients.len() > 1;
     for client in &config.credentials.clients {
         let credentials = Credentials { clients: vec![client.clone()], ..config.credentials.clone() };
-        let Ok(platform) = Platform::new(&credentials, config.patience, clock.clone(), Seams::default()) else { continue };
-        let as_client = as_client(&Look { config, platform, clock }, queue).await;
+        let Ok(platform) = GenesysClient::new(&credentials, config.patience, clock.clone(), FailPoints::default()) else {
+            continue;
+        };
+        let as_client = as_client(&Probe { config, platform, clock }, queue).await;
         findings.extend(as_client.into_iter().map(|finding| match several {
             true => Finding { check: format!("{} of {}", finding.check, shorten(&client.id)), ..finding },
             false => finding,
@@ -71,9 +77,9 @@ pub(super) async fn examine(config: &LaneConfig, queue: Option<QueueId>, clock: 
 }
 
 /// What one OAuth client may do.
-async fn as_client(look: &Look<'_>, queue: Option<QueueId>) -> Vec<Finding> {
+async fn as_client(look: &Probe<'_>, queue: Option<QueueId>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for (_, signed_in) in look.platform.sign_in(look.deadline()).await {
+    for (_, signed_in) in look.platform.check_credentials(look.deadline()).await {
         match signed_in {
             Ok(()) => findings.push(Finding::good("credentials", "the OAuth client signs in")),
             Err(error) => {
@@ -86,12 +92,12 @@ async fn as_client(look: &Look<'_>, queue: Option<QueueId>) -> Vec<Finding> {
     }
     let config = look.config;
     findings.push(look.queue(queue).await);
-    if config.surface.is_official() {
+    if config.surface.is_public_api() {
         findings.extend(look.permissions().await);
         findings.extend(look.external_source().await);
     } else {
         let result = "not looked at: the surface rest has no call that changes nothing; it needs externalcontacts:create and conversations:messaging";
-        findings.push(Finding::new("permissions", Outcome::Skipped, result));
+        findings.push(Finding::new("permissions", CheckStatus::Skipped, result));
     }
     if let Surface::OpenMessaging { integration } = config.surface {
         findings.push(look.integration(integration).await);
@@ -100,7 +106,7 @@ async fn as_client(look: &Look<'_>, queue: Option<QueueId>) -> Vec<Finding> {
     findings
 }
 
-impl Look<'_> {
+impl Probe<'_> {
     fn deadline(&self) -> Timestamp {
         self.clock.now() + PATIENCE
     }
@@ -122,7 +128,7 @@ impl Look<'_> {
 
     async fn host(&self, name: &str, host: &BaseUrl) -> Vec<Finding> {
         let check = format!("{HOST} {name}");
-        match self.platform.look_openly(host, &ApiPath::new("/"), self.deadline()).await {
+        match self.platform.probe_unauthenticated(host, &ApiPath::new("/"), self.deadline()).await {
             Ok(seen) => {
                 let mut findings = vec![Finding::good(check, format!("{host} answers (HTTP {})", seen.status.as_u16()))];
                 if name == "api" || name == "login" {
@@ -137,7 +143,7 @@ impl Look<'_> {
         }
     }
 
-    fn skew(&self, name: &str, seen: &Seen) -> Option<Finding> {
+    fn skew(&self, name: &str, seen: &ProbeResponse) -> Option<Finding> {
         let date = httpdate::parse_http_date(seen.headers.get("date")?).ok()?;
         let there = i64::try_from(date.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs()).ok()?;
         let skew = self.clock.now().unix_seconds() - there;
@@ -146,7 +152,7 @@ impl Look<'_> {
             Finding::good(check, format!("{} s apart", skew.abs()))
         } else {
             let way = if skew > 0 { "ahead of" } else { "behind" };
-            let outcome = if skew.abs() <= SKEW.1 { Outcome::Warning } else { Outcome::Bad };
+            let outcome = if skew.abs() <= SKEW.1 { CheckStatus::Warning } else { CheckStatus::Failed };
             Finding::new(check, outcome, format!("this machine is {} s {way} the platform", skew.abs()))
                 .because("guest tokens live for five minutes, and webhook signatures are good for as long")
                 .fix("set this machine's clock: `timedatectl set-ntp true`")
@@ -155,8 +161,8 @@ impl Look<'_> {
 
     async fn queue(&self, queue: Option<QueueId>) -> Finding {
         let check = "queue";
-        let id = queue.map_or(NOBODY, |queue| queue.0);
-        match self.platform.look(ApiPath::new("/api/v2/routing/queues").segment(id), self.deadline()).await {
+        let id = queue.map_or(NONEXISTENT_ID, |queue| queue.0);
+        match self.platform.probe_get(ApiPath::new("/api/v2/routing/queues").segment(id), self.deadline()).await {
             Ok(seen) if seen.status.is_success() => {
                 let name = seen.body["name"].as_str().unwrap_or_default();
                 Finding::good(check, format!("{id} is there: {}", crate::request::shorten(name)))
@@ -206,24 +212,28 @@ impl Look<'_> {
         let names = operation.permissions().join(" or ");
         let Some((method, path, body)) = harmless(operation, &self.config.cloud) else {
             let result = format!("{names}: no call finds it out without creating something");
-            return Finding::new(check, Outcome::Skipped, result);
+            return Finding::new(check, CheckStatus::Skipped, result);
         };
         let seen = match method {
-            Method::GET => self.platform.look(path, self.deadline()).await,
-            method => self.platform.look_with(method, path, &body, self.deadline()).await,
+            Method::GET => self.platform.probe_get(path, self.deadline()).await,
+            method => self.platform.probe(method, path, &body, self.deadline()).await,
         };
         match seen {
             // Looking a contact up is needed only where an identifier is taken at that moment.
             Ok(seen) if seen.status == StatusCode::FORBIDDEN && operation == Operation::FindContact => {
-                Finding { outcome: Outcome::Warning, ..refused(&check, &seen) }.fix(grant(operation))
+                Finding { outcome: CheckStatus::Warning, ..refused(&check, &seen) }.fix(grant(operation))
             }
-            Ok(seen) if is_failing(&seen) => Finding::new(check, Outcome::Skipped, format!("not known: {}", what_it_said(&seen)))
-                .fix("guestlane doctor, again in a minute")
-                .correlated(seen.correlation_id.as_deref()),
+            Ok(seen) if is_failing(&seen) => {
+                Finding::new(check, CheckStatus::Skipped, format!("not known: {}", response_excerpt(&seen)))
+                    .fix("guestlane doctor, again in a minute")
+                    .correlated(seen.correlation_id.as_deref())
+            }
             Ok(seen) if seen.status == StatusCode::FORBIDDEN => refused(&check, &seen).fix(grant(operation)),
-            Ok(seen) if seen.status.is_success() || MAY.contains(&seen.status) => Finding::good(check, names),
+            Ok(seen) if seen.status.is_success() || PERMISSION_GRANTED_STATUSES.contains(&seen.status) => {
+                Finding::good(check, names)
+            }
             Ok(seen) if seen.status == StatusCode::BAD_REQUEST => {
-                Finding::new(check, Outcome::Skipped, format!("{names}: not known, {} came first", what_it_said(&seen)))
+                Finding::new(check, CheckStatus::Skipped, format!("{names}: not known, {} came first", response_excerpt(&seen)))
             }
             Ok(seen) => refused(&check, &seen),
             Err(error) => of_error(&check, &error),
@@ -241,14 +251,14 @@ impl Look<'_> {
             return Some(finding);
         };
         let path = ApiPath::new("/api/v2/externalcontacts/externalsources").segment(id);
-        Some(match self.platform.look(path, self.deadline()).await {
+        Some(match self.platform.probe_get(path, self.deadline()).await {
             Ok(seen) if seen.status.is_success() && seen.body["active"] == json!(false) => {
                 Finding::bad(check, format!("{id} is not active"))
                     .fix("activate it in Admin > External Contacts > External Sources")
             }
             Ok(seen) if seen.status.is_success() => Finding::good(check, format!("{id} is there")),
             Ok(seen) if seen.status == StatusCode::FORBIDDEN => {
-                Finding::new(check, Outcome::Skipped, format!("not known: {}", what_it_said(&seen)))
+                Finding::new(check, CheckStatus::Skipped, format!("not known: {}", response_excerpt(&seen)))
                     .because("looking at it takes externalContacts:externalSource:view, which creating sessions does not")
             }
             Ok(seen) => refused(check, &seen)
@@ -260,7 +270,7 @@ impl Look<'_> {
     async fn integration(&self, integration: Uuid) -> Finding {
         let check = "integration";
         let path = ApiPath::new("/api/v2/conversations/messaging/integrations/open").segment(integration);
-        match self.platform.look(path, self.deadline()).await {
+        match self.platform.probe_get(path, self.deadline()).await {
             Ok(seen) if seen.status.is_success() => {
                 let status = seen.body["status"].as_str().unwrap_or("Active");
                 let created = seen.body["createStatus"].as_str().unwrap_or("Completed");
@@ -275,7 +285,7 @@ impl Look<'_> {
                 }
             }
             Ok(seen) if seen.status == StatusCode::FORBIDDEN => {
-                Finding::new(check, Outcome::Skipped, format!("not known: {}", what_it_said(&seen)))
+                Finding::new(check, CheckStatus::Skipped, format!("not known: {}", response_excerpt(&seen)))
                     .because("looking at it takes messaging:integration:view, which creating sessions does not")
             }
             Ok(seen) => refused(check, &seen).fix("copy the id from Admin > Message > Platforms into GENESYS_INTEGRATION_ID"),
@@ -288,10 +298,10 @@ impl Look<'_> {
         let cdn = &self.config.credentials.hosts.cdn;
         let path = |file: &str| ApiPath::new("/webdeployments/v1/deployments").segment(deployment).segment(file);
         let mut findings = Vec::new();
-        match self.platform.look_openly(cdn, &path("config.json"), self.deadline()).await {
+        match self.platform.probe_unauthenticated(cdn, &path("config.json"), self.deadline()).await {
             Ok(seen) if seen.status.is_success() => findings.push(of_configuration(deployment, &seen.body)),
             Ok(seen) if is_failing(&seen) => {
-                findings.push(Finding { outcome: Outcome::Warning, ..refused("deployment", &seen) }.fix(AGAIN));
+                findings.push(Finding { outcome: CheckStatus::Warning, ..refused("deployment", &seen) }.fix(AGAIN));
             }
             Ok(seen) => {
                 let fix =
@@ -303,27 +313,28 @@ impl Look<'_> {
             // Sessions do without: only what is configured stays unknown.
             Err(error) => {
                 findings.push(
-                    Finding { outcome: Outcome::Warning, ..of_error("deployment", &error) }
+                    Finding { outcome: CheckStatus::Warning, ..of_error("deployment", &error) }
                         .fix("check GENESYS_CDN_URL and the firewall"),
                 );
             }
         }
         let origin = self.config.cloud.origin.to_str().unwrap_or_default();
-        match self.platform.look_openly(cdn, &path("domains.json"), self.deadline()).await {
+        match self.platform.probe_unauthenticated(cdn, &path("domains.json"), self.deadline()).await {
             Ok(seen) if seen.status.is_success() => findings.push(of_domains(origin, &seen.body)),
-            Ok(seen) => findings.push(Finding { outcome: Outcome::Warning, ..refused(ORIGINS, &seen) }),
-            Err(error) => findings.push(Finding { outcome: Outcome::Warning, ..of_error(ORIGINS, &error) }),
+            Ok(seen) => findings.push(Finding { outcome: CheckStatus::Warning, ..refused(ORIGINS, &seen) }),
+            Err(error) => findings.push(Finding { outcome: CheckStatus::Warning, ..of_error(ORIGINS, &error) }),
         }
-        let knocked = self.platform.knock_at_guest_socket(deployment, &self.config.cloud.origin, self.deadline()).await;
+        let knocked = self.platform.probe_guest_socket(deployment, &self.config.cloud.origin, self.deadline()).await;
         let knocked = match knocked {
             Ok(()) => {
                 // The socket has the last word on origins.
-                let doubts = findings.iter_mut().filter(|finding| finding.check == ORIGINS && finding.outcome == Outcome::Bad);
-                doubts.for_each(|finding| finding.outcome = Outcome::Warning);
+                let doubts =
+                    findings.iter_mut().filter(|finding| finding.check == ORIGINS && finding.outcome == CheckStatus::Failed);
+                doubts.for_each(|finding| finding.outcome = CheckStatus::Warning);
                 Finding::good("guest socket", "opens; no session was begun")
             }
-            Err(CallFailed { cause, .. }) if cause.refusal().is_none() => of_error("guest socket", &cause).fix(AGAIN),
-            Err(CallFailed { cause, .. }) => of_error("guest socket", &cause)
+            Err(CallError { cause, .. }) if cause.refusal().is_none() => of_error("guest socket", &cause).fix(AGAIN),
+            Err(CallError { cause, .. }) => of_error("guest socket", &cause)
                 .fix(format!("allow the domain of {origin} in Admin > Message > Messenger Deployments, or set GENESYS_ORIGIN")),
         };
         findings.push(knocked);
@@ -332,7 +343,7 @@ impl Look<'_> {
 
     async fn quota(&self) -> Finding {
         let check = "quota";
-        let seen = match self.platform.look(ApiPath::new("/api/v2/tokens/me"), self.deadline()).await {
+        let seen = match self.platform.probe_get(ApiPath::new("/api/v2/tokens/me"), self.deadline()).await {
             Ok(seen) => seen,
             Err(error) => return of_error(check, &error),
         };
@@ -340,7 +351,7 @@ impl Look<'_> {
         let pace = self.config.patience.quota.map_or("off".to_owned(), |rate| rate.to_string());
         // No header says how long a window is, only when it ends: it is at least that long.
         let left = number("inin-ratelimit-reset").unwrap_or(0);
-        let rate = self.config.patience.quota.map(|rate| rate.in_a_second());
+        let rate = self.config.patience.quota.map(|rate| rate.per_second());
         let too_fast = |allowed: u64| rate.is_none_or(|rate| rate * left as f64 > allowed as f64 + 0.5);
         match (number("inin-ratelimit-count"), number("inin-ratelimit-allowed")) {
             (Some(count), Some(allowed)) if allowed > 0 && count * 10 >= allowed * 9 => {
@@ -353,7 +364,7 @@ impl Look<'_> {
                     "guestlane's pace is {pace}, and the platform allows {allowed} calls in a window that lasts {left} s or longer"
                 );
                 Finding::warning(check, result).because("calls beyond that are refused with 429 and wait").fix(
-                    "set GUESTLANE_QUOTA to the limit in the organization's documents; docs/quota.md has the public platform's",
+                    "set GUESTLANE_PLATFORM_RATE_LIMIT to the limit in the organization's documents; docs/quota.md has the public platform's",
                 )
             }
             (Some(count), Some(allowed)) => {
@@ -367,9 +378,9 @@ impl Look<'_> {
 }
 
 /// A call that needs the operation's permission and finds nothing to do.
-fn harmless(operation: Operation, cloud: &CloudSettings) -> Option<(Method, ApiPath, Value)> {
+fn harmless(operation: Operation, cloud: &MessagingConfig) -> Option<(Method, ApiPath, Value)> {
     const NOWHERE: &str = "guestlane-doctor@guestlane.invalid";
-    let nobody = NOBODY.to_string();
+    let nobody = NONEXISTENT_ID.to_string();
     let identifier = json!({"type": "Email", "value": NOWHERE});
     Some(match operation {
         Operation::EnrichContact => {
@@ -390,7 +401,7 @@ fn harmless(operation: Operation, cloud: &CloudSettings) -> Option<(Method, ApiP
             (Method::POST, path, json!({"channel": channel, "text": "guestlane doctor"}))
         }
         Operation::Details => {
-            let message = NOBODY.simple();
+            let message = NONEXISTENT_ID.simple();
             (Method::GET, ApiPath::new("/api/v2/conversations/messages").segment(message).then("/details"), Value::Null)
         }
         Operation::Conversation => (Method::GET, ApiPath::new("/api/v2/conversations").segment(&nobody), Value::Null),
@@ -415,7 +426,7 @@ fn harmless(operation: Operation, cloud: &CloudSettings) -> Option<(Method, ApiP
         | Operation::Contact
         | Operation::OpenConversation
         | Operation::FirstMessage
-        | Operation::Look => return None,
+        | Operation::Probe => return None,
     })
 }
 
@@ -466,20 +477,20 @@ fn grant(operation: Operation) -> String {
 }
 
 /// The answer is about the platform's day, and not about what was asked.
-fn is_failing(seen: &Seen) -> bool {
+fn is_failing(seen: &ProbeResponse) -> bool {
     seen.status.is_server_error() || seen.status == StatusCode::TOO_MANY_REQUESTS
 }
 
-fn what_it_said(seen: &Seen) -> String {
+fn response_excerpt(seen: &ProbeResponse) -> String {
     let code = if seen.code.is_empty() { String::new() } else { format!(" {}", seen.code) };
     let message = if seen.message.is_empty() { String::new() } else { format!(": {}", seen.message.for_caller()) };
     format!("HTTP {}{code}{message}", seen.status.as_u16())
 }
 
-fn refused(check: &str, seen: &Seen) -> Finding {
-    Finding::bad(check, what_it_said(seen)).correlated(seen.correlation_id.as_deref())
+fn refused(check: &str, seen: &ProbeResponse) -> Finding {
+    Finding::bad(check, response_excerpt(seen)).correlated(seen.correlation_id.as_deref())
 }
 
-fn of_error(check: &str, error: &CallError) -> Finding {
+fn of_error(check: &str, error: &AttemptError) -> Finding {
     Finding::bad(check, error.for_caller()).correlated(error.correlation_id().map(CorrelationId::as_str))
 }

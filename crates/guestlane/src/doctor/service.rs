@@ -123,7 +123,7 @@ mod tests {
     use rcgen::{CertificateParams, KeyPair};
 
     use super::*;
-    use crate::doctor::Outcome;
+    use crate::doctor::CheckStatus;
 
     fn certificate(directory: &Path, name: &str) -> TlsFiles {
         let key = KeyPair::generate().unwrap();
@@ -138,27 +138,27 @@ mod tests {
     fn a_certificate_is_good_with_its_own_key_alone() {
         let directory = tempfile::tempdir().unwrap();
         let (one, other) = (certificate(directory.path(), "one"), certificate(directory.path(), "other"));
-        assert_eq!(of_tls(&one).outcome, Outcome::Good, "{:?}", of_tls(&one));
+        assert_eq!(of_tls(&one).outcome, CheckStatus::Ok, "{:?}", of_tls(&one));
         let other_key = other.key.clone();
         let swapped = of_tls(&TlsFiles { key: other.key, ..one.clone() });
-        assert!(swapped.outcome == Outcome::Bad && swapped.result.contains("does not belong"), "{swapped:?}");
+        assert!(swapped.outcome == CheckStatus::Failed && swapped.result.contains("does not belong"), "{swapped:?}");
         // What the service refuses, doctor refuses: a file with two keys.
         let both = fs::read_to_string(&one.key).unwrap() + &fs::read_to_string(&other_key).unwrap();
         fs::write(directory.path().join("both.key"), both).unwrap();
         let two = of_tls(&TlsFiles { key: directory.path().join("both.key"), ..one.clone() });
-        assert!(two.outcome == Outcome::Bad && two.result.contains("a second private key in line"), "{two:?}");
+        assert!(two.outcome == CheckStatus::Failed && two.result.contains("a second private key in line"), "{two:?}");
         let missing = of_tls(&TlsFiles { cert: directory.path().join("none"), ..one });
-        assert!(missing.outcome == Outcome::Bad && missing.result.contains("No such file"), "{missing:?}");
+        assert!(missing.outcome == CheckStatus::Failed && missing.result.contains("No such file"), "{missing:?}");
     }
 
     #[test]
     fn an_address_is_tried_and_one_in_use_may_be_the_service_itself() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap();
-        assert_eq!(of_address("listen", LISTEN, address).outcome, Outcome::Warning);
+        assert_eq!(of_address("listen", LISTEN, address).outcome, CheckStatus::Warning);
         drop(taken);
-        assert_eq!(of_address("listen", LISTEN, address).outcome, Outcome::Good);
+        assert_eq!(of_address("listen", LISTEN, address).outcome, CheckStatus::Ok);
         // TEST-NET-1 is on no machine (RFC 5737).
-        assert_eq!(of_address("listen", LISTEN, "192.0.2.1:8971".parse().unwrap()).outcome, Outcome::Bad);
+        assert_eq!(of_address("listen", LISTEN, "192.0.2.1:8971".parse().unwrap()).outcome, CheckStatus::Failed);
     }
 }

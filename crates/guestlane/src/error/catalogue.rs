@@ -47,52 +47,52 @@ macro_rules! catalogue {
 
 catalogue! {
     // What the caller sent.
-    InvalidInput       "invalid_input"       400 false "A value cannot be used";
-    Malformed          "malformed"           400 false "The request cannot be read";
-    Unauthorized       "unauthorized"        401 false "An API key is needed";
-    NotPermitted       "not_permitted"       403 false "The API key does not allow this";
-    NotFound           "not_found"           404 false "There is no such thing";
-    MethodNotAllowed   "method_not_allowed"  405 false "This cannot be done here";
-    TooLarge           "too_large"           413 false "The request is too large";
-    UnsupportedMedia   "unsupported_media_type" 415 false "The request has the wrong media type";
-    KeyMismatch        "key_mismatch"        422 false "The idempotency key was used for another request";
-    UnknownQueue       "unknown_queue"       422 false "There is no such queue";
+    InvalidInput       "invalid_input"       400 false "Invalid input";
+    InvalidRequest "invalid_request"           400 false "Invalid request";
+    Unauthorized       "unauthorized"        401 false "Missing or invalid API key";
+    InsufficientScope "insufficient_scope"       403 false "Insufficient scope";
+    NotFound           "not_found"           404 false "Not found";
+    MethodNotAllowed   "method_not_allowed"  405 false "Method not allowed";
+    PayloadTooLarge "payload_too_large"           413 false "Payload too large";
+    UnsupportedMedia   "unsupported_media_type" 415 false "Unsupported media type";
+    IdempotencyKeyReused "idempotency_key_reused"        422 false "Idempotency key reused for another request";
+    UnknownQueue       "unknown_queue"       422 false "Unknown queue";
     TooManyRequests    "too_many_requests"   429 true  "Too many requests with this API key";
-    Overloaded         "overloaded"          429 true  "Too many sessions are under way";
+    Overloaded         "overloaded"          429 true  "Too many sessions in progress";
     // Where the session stands.
-    InProgress         "in_progress"         409 true  "The session is being created";
-    NeedsAttention     "needs_attention"     409 false "A person must look at the session";
-    TakenOver          "taken_over"          409 true  "Another process has taken the session over";
+    InProgress         "in_progress"         409 true  "Session creation in progress";
+    NeedsAttention     "needs_attention"     409 false "Session needs attention";
+    LeaseLost "lease_lost"          409 true  "Lease lost to another process";
     // What the platform said.
     AuthFailed         "auth_failed"         502 false "OAuth authentication failed";
-    Forbidden          "forbidden"           502 false "The platform forbids it";
-    TokenRefused       "token_refused"       502 false "The platform refused the guest token";
-    KeyTaken           "key_taken"           409 false "The platform knows the key from elsewhere";
+    Forbidden          "forbidden"           502 false "Permission denied by the platform";
+    GuestTokenRejected "guest_token_rejected"       502 false "Guest token rejected by the platform";
+    IdempotencyKeyConflict "idempotency_key_conflict"           409 false "Idempotency key already used on the platform";
     ContactConflict    "contact_conflict"    409 false "An identifier belongs to another contact";
-    SessionExpired     "session_expired"     502 false "The guest's session on the platform is over";
-    SessionEnded       "session_ended"       502 false "The guest's conversation was ended";
-    Refused            "refused"             502 false "The platform refused the request";
-    RateLimited        "rate_limited"        503 true  "The platform's rate limit was reached";
-    QuotaFull          "quota_full"          429 true  "More calls wait than the quota allows";
+    SessionExpired     "session_expired"     502 false "Guest session expired";
+    SessionEnded       "session_ended"       502 false "Conversation ended";
+    PlatformRejected "platform_rejected"             502 false "Request rejected by the platform";
+    RateLimited        "rate_limited"        503 true  "Platform rate limit reached";
+    RateLimitTimeout "rate_limit_timeout"          429 true  "Rate limit wait exceeds the deadline";
     // How the platform was not reached.
-    PlatformFailing    "platform_failing"    503 true  "The platform is failing";
-    Unreachable        "unreachable"         503 true  "The platform cannot be reached";
-    NotThereYet        "not_there_yet"       503 true  "The platform does not show it yet";
-    Untrusted          "untrusted"           502 false "The platform's certificate is not believed";
-    NoTrustRoots       "no_trust_roots"      500 false "This machine believes no certificate";
+    PlatformFailing    "platform_failing"    503 true  "Platform failing";
+    Unreachable        "unreachable"         503 true  "Platform unreachable";
+    NotReady "not_ready"       503 true  "Resource not visible yet";
+    TlsUntrusted "tls_untrusted"           502 false "TLS certificate not trusted";
+    NoTrustRoots       "no_trust_roots"      500 false "No trusted root certificates";
     // What is wrong here.
-    TokenValidation    "token_validation"    500 false "The guest token cannot be used";
-    InvalidSettings    "invalid_settings"    500 false "Settings are missing or malformed";
-    KeysUnusable       "keys_unusable"       500 false "The signing keys cannot be used";
-    MasterKey          "master_key"          500 false "The master key cannot be used";
-    StateUnusable      "state_unusable"      500 false "The state directory cannot be used";
-    StateNewer         "state_newer"         500 false "The store is of a newer version";
-    StoreFailed        "store_failed"        503 true  "The store failed";
-    AuditUnavailable   "audit_unavailable"   503 true  "The audit log cannot be written";
-    RecordsChanged     "records_changed"     500 false "Somebody changed the records";
-    AuditUnproven      "audit_unproven"      500 false "The audit log is not proven";
-    Ending             "ending"              503 true  "The service is ending";
-    Defect             "defect"              500 false "A defect of guestlane";
+    TokenValidation    "token_validation"    500 false "Guest token unusable";
+    InvalidSettings    "invalid_settings"    500 false "Invalid settings";
+    SigningKeysUnusable "signing_keys_unusable"       500 false "Signing keys unusable";
+    MasterKey          "master_key"          500 false "Master key unusable";
+    StateUnusable      "state_unusable"      500 false "State directory unusable";
+    StateNewer         "state_newer"         500 false "Store format is newer";
+    StoreFailed        "store_failed"        503 true  "Store failure";
+    AuditUnavailable   "audit_unavailable"   503 true  "Audit log not writable";
+    AuditStoreTampered "audit_store_tampered"     500 false "Stored audit records were changed";
+    AuditVerificationFailed "audit_verification_failed"      500 false "Audit log verification failed";
+    ShuttingDown "shutting_down"              503 true  "Service shutting down";
+    InternalError "internal_error"              500 false "Internal error";
 }
 
 impl Code {

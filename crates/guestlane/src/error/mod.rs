@@ -5,15 +5,16 @@ mod catalogue;
 use std::{fmt::Write as _, sync::Arc};
 
 use guestlane_genesys::{
-    CallError, CallFailed, CorrelationId, Operation, PlatformId, Refusal, Sentence, Timestamp, tls_error, transport::NoTrustRoots,
+    AttemptError, CallError, CorrelationId, ErrorResponse, Operation, PlatformId, Sentence, Timestamp, http_client::NoTlsRoots,
+    tls_error,
 };
 use http::StatusCode;
 use serde::Serialize;
 
 use crate::{
     audit::AuditError,
-    ledger::{IllegalMove, Session, SessionId},
-    request::{IdempotencyKey, Invalid, QueueId},
+    request::{IdempotencyKey, QueueId, ValidationError},
+    session::{IllegalTransition, SessionId, SessionRecord},
     store::{Distrust, StoreError},
     token::{KeyState, KeyringError, MasterKeyError, TokenError},
 };
@@ -25,10 +26,10 @@ pub use catalogue::Code;
 pub enum Error {
     /// The request, or a setting, cannot be used.
     #[error("{0}")]
-    Invalid(#[from] Invalid),
+    Invalid(#[from] ValidationError),
     /// Several settings cannot be used.
     #[error("{}", settings(.0))]
-    Settings(Vec<Invalid>),
+    Settings(Vec<ValidationError>),
     /// The platform has no such queue.
     #[error("the queue {queue} does not exist in this organization")]
     UnknownQueue {
@@ -39,7 +40,7 @@ pub enum Error {
     },
     /// The key names another wish.
     #[error("the idempotency key `{key}` was used for another request; these differ: {}", .fields.join(", "))]
-    Mismatch {
+    IdempotencyKeyReused {
         /// The key.
         key: IdempotencyKey,
         /// The fields that differ.
@@ -69,10 +70,10 @@ pub enum Error {
         /// The session, if there is one.
         session: Option<SessionId>,
         /// What becomes of it.
-        then: Then,
+        then: SessionOutcome,
         /// The call.
         #[source]
-        failed: CallFailed,
+        failed: CallError,
     },
     /// A guest token could not be made, or did not verify.
     #[error("the guest token cannot be used")]
@@ -91,18 +92,18 @@ pub enum Error {
     Audit(#[source] Arc<AuditError>),
     /// TLS cannot work on this machine.
     #[error(transparent)]
-    Trust(#[from] NoTrustRoots),
+    Trust(#[from] NoTlsRoots),
 }
 
-impl From<IllegalMove> for Error {
-    fn from(illegal: IllegalMove) -> Self {
+impl From<IllegalTransition> for Error {
+    fn from(illegal: IllegalTransition) -> Self {
         Self::Store(illegal.into())
     }
 }
 
 impl Error {
     /// A session that a person must look at, with what is known to exist of it.
-    pub fn needs_attention(session: &Session) -> Self {
+    pub fn needs_attention(session: &SessionRecord) -> Self {
         let ids = [
             ("contact", &session.contact_id),
             ("the guest's first message", &session.message_id),
@@ -113,7 +114,7 @@ impl Error {
     }
 }
 
-fn settings(invalid: &[Invalid]) -> String {
+fn settings(invalid: &[ValidationError]) -> String {
     let mut text = match invalid.len() {
         1 => "a setting cannot be used:".to_owned(),
         n => format!("{n} settings cannot be used:"),
@@ -127,18 +128,18 @@ fn settings(invalid: &[Invalid]) -> String {
 /// What becomes of a session whose call was given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Then {
+pub enum SessionOutcome {
     /// There is no session: nothing was created.
     NothingCreated,
     /// It is recorded and will be completed.
-    Completes,
+    WillComplete,
     /// It was refused; the same key may be used again once the cause is mended.
-    Refused,
+    Rejected,
 }
 
 /// What to tell a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Advice {
+pub struct Diagnosis {
     /// Which kind of failure it is.
     pub code: Code,
     /// Why it happened, as it may stand in a record, a log and an overview.
@@ -149,7 +150,7 @@ pub struct Advice {
     sentence: Sentence,
 }
 
-impl Advice {
+impl Diagnosis {
     fn new(code: Code, cause: impl Into<String>, fix: impl Into<String>) -> Self {
         Self { code, cause: cause.into(), fix: fix.into(), sentence: Sentence::default() }
     }
@@ -173,7 +174,7 @@ impl Advice {
 impl Error {
     /// Whether what was written (settings, flags, input) must be changed before another try can go well. A condition that
     /// may pass by itself (a port that is taken, a file system that is read-only) is none: a supervisor tries again.
-    pub fn is_usage(&self) -> bool {
+    pub fn is_user_error(&self) -> bool {
         match self {
             Self::Invalid(invalid) => !invalid.may_pass,
             Self::Settings(refused) => refused.iter().any(|invalid| !invalid.may_pass),
@@ -187,9 +188,9 @@ impl Error {
     /// The session it is about.
     pub fn session(&self) -> Option<SessionId> {
         match self {
-            Self::Mismatch { session, .. } | Self::InProgress { session, .. } | Self::NeedsAttention { session, .. } => {
-                Some(*session)
-            }
+            Self::IdempotencyKeyReused { session, .. }
+            | Self::InProgress { session, .. }
+            | Self::NeedsAttention { session, .. } => Some(*session),
             Self::Platform { session, .. } => *session,
             _ => None,
         }
@@ -200,7 +201,7 @@ impl Error {
         match self {
             Self::Invalid(invalid) => Some(&invalid.field),
             Self::UnknownQueue { .. } => Some("queueId"),
-            Self::Mismatch { fields, .. } => fields.first().map(String::as_str),
+            Self::IdempotencyKeyReused { fields, .. } => fields.first().map(String::as_str),
             Self::Settings(invalid) => invalid.first().map(|invalid| invalid.field.as_str()),
             _ => None,
         }
@@ -216,33 +217,33 @@ impl Error {
     }
 
     /// The failure as it may stand in the ledger and the audit log: nothing of what was sent is repeated.
-    pub fn record(&self) -> String {
+    pub fn redacted(&self) -> String {
         match self {
             Self::Platform { failed, .. } => format!("{failed}: {}", failed.cause.record()),
-            _ => chain(self),
+            _ => display_chain(self),
         }
     }
 
     /// Cause and fix.
-    pub fn advice(&self) -> Advice {
+    pub fn advice(&self) -> Diagnosis {
         match self {
-            Self::Invalid(invalid) => Advice::new(Code::InvalidInput, invalid.sentence(), &invalid.fix),
-            Self::Settings(_) => Advice::new(
+            Self::Invalid(invalid) => Diagnosis::new(Code::InvalidInput, invalid.sentence(), &invalid.fix),
+            Self::Settings(_) => Diagnosis::new(
                 Code::InvalidSettings,
                 "settings are missing or malformed",
                 "set them in the environment or in guestlane.toml; `guestlane config show` tells where each comes from",
             ),
-            Self::UnknownQueue { .. } => Advice::new(
+            Self::UnknownQueue { .. } => Diagnosis::new(
                 Code::UnknownQueue,
                 "the queue id is not that of a queue in this organization, or the OAuth client may not see its division",
                 "copy the id from Admin > Contact Center > Queues; nothing was created",
             ),
-            Self::Mismatch { .. } => Advice::new(
-                Code::KeyMismatch,
+            Self::IdempotencyKeyReused { .. } => Diagnosis::new(
+                Code::IdempotencyKeyReused,
                 "one idempotency key stands for one request",
                 "use a new key for the new request, or send the first request again",
             ),
-            Self::InProgress { retry_at, .. } => Advice::new(
+            Self::InProgress { retry_at, .. } => Diagnosis::new(
                 Code::InProgress,
                 "the session is recorded and is being completed",
                 format!("ask again with the same key after {retry_at}"),
@@ -256,7 +257,7 @@ impl Error {
                 } else {
                     "look for the guest in the organization; if the conversation is not there, create the session under a new key"
                 };
-                Advice::new(
+                Diagnosis::new(
                     Code::NeedsAttention,
                     format!("repeating it now could make a second contact or conversation; {known}"),
                     fix,
@@ -264,19 +265,19 @@ impl Error {
             }
             Self::Platform { failed, then, .. } => {
                 let sentence = failed.cause.sentence().cloned().unwrap_or_default();
-                Advice { sentence, ..platform_advice(failed, *then) }
+                Diagnosis { sentence, ..platform_advice(failed, *then) }
             }
-            Self::Token(error) => Advice::new(Code::TokenValidation, error.to_string(), token_fix(error)),
-            Self::Keyring(error) => Advice::new(
-                Code::KeysUnusable,
+            Self::Token(error) => Diagnosis::new(Code::TokenValidation, error.to_string(), token_fix(error)),
+            Self::Keyring(error) => Diagnosis::new(
+                Code::SigningKeysUnusable,
                 error.to_string(),
                 "use the master key that encrypted the store; with a lost master key, start a new state directory",
             ),
-            Self::MasterKey(error) => Advice::new(Code::MasterKey, error.to_string(), master_key_fix(error)),
+            Self::MasterKey(error) => Diagnosis::new(Code::MasterKey, error.to_string(), master_key_fix(error)),
             Self::Store(error) => store_advice(error),
-            Self::Audit(error) => Advice::new(Code::AuditUnavailable, chain(error), audit_fix(error)),
+            Self::Audit(error) => Diagnosis::new(Code::AuditUnavailable, display_chain(error), audit_fix(error)),
             Self::Trust(error) => {
-                Advice::new(Code::NoTrustRoots, error.to_string(), "install the operating system's package `ca-certificates`")
+                Diagnosis::new(Code::NoTrustRoots, error.to_string(), "install the operating system's package `ca-certificates`")
             }
         }
     }
@@ -298,11 +299,11 @@ fn token_fix(error: &TokenError) -> &'static str {
         TokenError::Malformed => "give the whole token: three parts joined by dots",
         TokenError::Expired => "a token lives five minutes: ask for a new one",
         TokenError::NotYet => "set the clocks of both machines",
-        TokenError::NotBelieved { state: KeyState::Next, .. } => "that key does not sign yet: do not trust it",
-        TokenError::NotBelieved { state: KeyState::Revoked, .. } => "do not trust it; ask for a new token",
-        TokenError::NotBelieved { .. } => "its tokens have expired: ask for a new one",
+        TokenError::NotTrusted { state: KeyState::Next, .. } => "that key does not sign yet: do not trust it",
+        TokenError::NotTrusted { state: KeyState::Revoked, .. } => "do not trust it; ask for a new token",
+        TokenError::NotTrusted { .. } => "its tokens have expired: ask for a new one",
         TokenError::TooLong
-        | TokenError::Twice(_)
+        | TokenError::DuplicateName(_)
         | TokenError::Algorithm
         | TokenError::Header(_)
         | TokenError::Type
@@ -310,7 +311,7 @@ fn token_fix(error: &TokenError) -> &'static str {
         | TokenError::Claim(_)
         | TokenError::IdentityMismatch => "it was not made here: do not trust it",
         TokenError::UnknownKey(_) | TokenError::Signature | TokenError::Key(_) => {
-            "use the state directory whose key signed it (`guestlane keys list`); otherwise do not trust it"
+            "use the state directory whose key signed it (`guestlane signing-keys list`); otherwise do not trust it"
         }
     }
 }
@@ -344,27 +345,27 @@ fn master_key_fix(error: &MasterKeyError) -> String {
 /// What to do with a pool of transactions.
 const SESSION_POOL: &str = "let the pool keep one connection for each client (PgBouncer: pool_mode = session), or go past it";
 
-fn store_advice(error: &StoreError) -> Advice {
+fn store_advice(error: &StoreError) -> Diagnosis {
     match error {
-        StoreError::Open(path, _) => Advice::new(
+        StoreError::Open(path, _) => Diagnosis::new(
             Code::StateUnusable,
-            chain(error),
+            display_chain(error),
             format!("make {} writable for this user, or choose another place by --state-dir", path.display()),
         ),
-        StoreError::Newer { .. } => Advice::new(
+        StoreError::Newer { .. } => Diagnosis::new(
             Code::StateNewer,
             error.to_string(),
             "use the newer guestlane, or another --state-dir; nothing was changed",
         ),
         StoreError::LeaseLost => {
-            Advice::new(Code::TakenOver, error.to_string(), "ask again with the same key: the answer will be that process's")
+            Diagnosis::new(Code::LeaseLost, error.to_string(), "ask again with the same key: the answer will be that process's")
         }
-        StoreError::Database(_) | StoreError::Commit(_) | StoreError::Closed => Advice::new(
+        StoreError::Database(_) | StoreError::Commit(_) | StoreError::Closed => Diagnosis::new(
             Code::StoreFailed,
-            chain(error),
+            display_chain(error),
             "check the disk and whether another process holds the database; then ask again with the same key",
         ),
-        StoreError::ClockDiffers(_) => Advice::new(
+        StoreError::ClockSkew(_) => Diagnosis::new(
             Code::StateUnusable,
             error.to_string(),
             "set the clocks of both machines by NTP; they may differ by two seconds",
@@ -372,77 +373,86 @@ fn store_advice(error: &StoreError) -> Advice {
         StoreError::Postgres { .. } | StoreError::Unreachable { .. } | StoreError::Untrusted { .. }
             if database_fix(error).is_some() =>
         {
-            Advice::new(Code::StoreFailed, chain(error), database_fix(error).unwrap_or_default())
+            Diagnosis::new(Code::StoreFailed, display_chain(error), database_fix(error).unwrap_or_default())
         }
         StoreError::Postgres { code: Some(code), .. } if ["28", "3D"].iter().any(|class| code.code().starts_with(class)) => {
-            Advice::new(Code::StoreFailed, chain(error), "mend user, password and database in GUESTLANE_DATABASE_URL")
+            Diagnosis::new(Code::StoreFailed, display_chain(error), "mend user, password and database in GUESTLANE_DATABASE_URL")
         }
-        StoreError::Pooled => Advice::new(Code::StateUnusable, error.to_string(), SESSION_POOL),
+        StoreError::TransactionPooling => Diagnosis::new(Code::StateUnusable, error.to_string(), SESSION_POOL),
         // A prepared statement that is not there, or is there already.
         StoreError::Postgres { code: Some(code), .. } if ["26000", "42P05"].contains(&code.code()) => {
-            let cause = format!("{}: a pool in front of the database gives each transaction another connection", chain(error));
-            Advice::new(Code::StateUnusable, cause, SESSION_POOL)
+            let cause =
+                format!("{}: a pool in front of the database gives each transaction another connection", display_chain(error));
+            Diagnosis::new(Code::StateUnusable, cause, SESSION_POOL)
         }
-        StoreError::InUse(_) => Advice::new(Code::StateUnusable, error.to_string(), "stop all processes on it first"),
-        StoreError::BeingMoved(_) => Advice::new(
+        StoreError::InUse(_) => Diagnosis::new(Code::StateUnusable, error.to_string(), "stop all processes on it first"),
+        StoreError::MigrationInProgress(_) => Diagnosis::new(
             Code::StateUnusable,
             error.to_string(),
-            "wait until `guestlane store copy` has ended, and use the database then",
+            "wait until `guestlane store migrate` has ended, and use the database then",
         ),
-        StoreError::Postgres { code: Some(code), .. } if code.code() == "3F000" => {
-            Advice::new(Code::StoreFailed, chain(error), "create the schema that GUESTLANE_DATABASE_URL names as search_path")
-        }
-        StoreError::Postgres { code: Some(code), .. } if code.code() == "42501" => {
-            Advice::new(Code::StoreFailed, chain(error), "grant the user CREATE on the schema, and the rights on its tables")
-        }
-        StoreError::Moved { .. } => Advice::new(
+        StoreError::Postgres { code: Some(code), .. } if code.code() == "3F000" => Diagnosis::new(
+            Code::StoreFailed,
+            display_chain(error),
+            "create the schema that GUESTLANE_DATABASE_URL names as search_path",
+        ),
+        StoreError::Postgres { code: Some(code), .. } if code.code() == "42501" => Diagnosis::new(
+            Code::StoreFailed,
+            display_chain(error),
+            "grant the user CREATE on the schema, and the rights on its tables",
+        ),
+        StoreError::Migrated { .. } => Diagnosis::new(
             Code::StateUnusable,
             error.to_string(),
             "set GUESTLANE_DATABASE_URL to that database; keep the file until you are sure, and then remove it",
         ),
-        StoreError::Superseded { .. } => Advice::new(
+        StoreError::Superseded { .. } => Diagnosis::new(
             Code::StateNewer,
             error.to_string(),
             "restart this process with the newer version; nothing was written, and the same key works there",
         ),
-        StoreError::MoveUnfinished { .. } => Advice::new(
+        StoreError::MigrationUnfinished { .. } => Diagnosis::new(
             Code::StateUnusable,
             error.to_string(),
-            "finish the move by the same `guestlane store copy`, or go on with the file after `guestlane store copy --abandon --yes`",
+            "finish the move by the same `guestlane store migrate`, or go on with the file after `guestlane store migrate --abandon --yes`",
         ),
-        StoreError::HalfCopied(_) => Advice::new(
+        StoreError::MigrationIncomplete(_) => Diagnosis::new(
             Code::StateUnusable,
             error.to_string(),
-            "finish the move by `guestlane store copy`; after `guestlane store copy --abandon --yes` only the file is used",
+            "finish the move by `guestlane store migrate`; after `guestlane store migrate --abandon --yes` only the file is used",
         ),
-        StoreError::NotShared => Advice::new(
+        StoreError::NotShared => Diagnosis::new(
             Code::InvalidSettings,
             error.to_string(),
             "set GUESTLANE_DATABASE_URL=postgres://…, the same for all processes",
         ),
-        StoreError::Untrusted { .. } | StoreError::Unreachable { .. } => Advice::new(
+        StoreError::Untrusted { .. } | StoreError::Unreachable { .. } => Diagnosis::new(
             Code::StoreFailed,
-            chain(error),
+            display_chain(error),
             "start the database, or mend GUESTLANE_DATABASE_URL; then ask again with the same key",
         ),
-        StoreError::Postgres { .. } => {
-            Advice::new(Code::StoreFailed, chain(error), "look into the database's own log; then ask again with the same key")
-        }
-        StoreError::Busy => {
-            Advice::new(Code::StoreFailed, error.to_string(), "send the request again a little later, with fewer reads at once")
-        }
-        StoreError::TooSlow(_) => Advice::new(
+        StoreError::Postgres { .. } => Diagnosis::new(
+            Code::StoreFailed,
+            display_chain(error),
+            "look into the database's own log; then ask again with the same key",
+        ),
+        StoreError::Busy => Diagnosis::new(
+            Code::StoreFailed,
+            error.to_string(),
+            "send the request again a little later, with fewer reads at once",
+        ),
+        StoreError::ReadTimeout(_) => Diagnosis::new(
             Code::StoreFailed,
             error.to_string(),
             "narrow the filter or lower the limit; docs/scaling.md names the reads that use an index",
         ),
-        StoreError::RecordsChanged(_) => Advice::new(
-            Code::RecordsChanged,
-            chain(error),
+        StoreError::AuditTampered(_) => Diagnosis::new(
+            Code::AuditStoreTampered,
+            display_chain(error),
             "find out who wrote to the database; the files of the log and checkpoints kept elsewhere tell what was there",
         ),
-        StoreError::Row(_) | StoreError::IllegalMove(_) | StoreError::NoAuditLog => {
-            Advice::new(Code::Defect, chain(error), "this should not happen: please report it with this line")
+        StoreError::Row(_) | StoreError::IllegalTransition(_) | StoreError::NoAuditLog => {
+            Diagnosis::new(Code::InternalError, display_chain(error), "this should not happen: please report it with this line")
         }
     }
 }
@@ -482,20 +492,20 @@ fn database_fix(error: &StoreError) -> Option<&'static str> {
 }
 
 /// The failures of requirement R18 (docs/requirements.md), by what the platform said.
-fn platform_advice(failed: &CallFailed, then: Then) -> Advice {
+fn platform_advice(failed: &CallError, then: SessionOutcome) -> Diagnosis {
     let later = match then {
-        Then::NothingCreated => "; nothing was created",
-        Then::Completes => "; the session is recorded: the same key, or `guestlane sessions resume`, completes it",
-        Then::Refused => "; then ask again with the same key",
+        SessionOutcome::NothingCreated => "; nothing was created",
+        SessionOutcome::WillComplete => "; the session is recorded: the same key, or `guestlane sessions resume`, completes it",
+        SessionOutcome::Rejected => "; then ask again with the same key",
     };
     let (signing_in, cause) = match &failed.cause {
-        CallError::SignIn(cause) => (true, cause.as_ref()),
+        AttemptError::AuthenticationFailed(cause) => (true, cause.as_ref()),
         cause => (failed.operation == Operation::Token, cause),
     };
     if let Some(refusal) = cause.refusal() {
         let said = refusal.to_string();
         if signing_in || refusal.status == StatusCode::UNAUTHORIZED {
-            return Advice::new(
+            return Diagnosis::new(
                 Code::AuthFailed,
                 format!("OAuth authentication failed: {said}"),
                 format!(
@@ -504,15 +514,15 @@ fn platform_advice(failed: &CallFailed, then: Then) -> Advice {
             );
         }
         if refusal.is_expired_guest_token() {
-            return Advice::new(
-                Code::TokenRefused,
+            return Diagnosis::new(
+                Code::GuestTokenRejected,
                 format!("the platform took a fresh guest token for an expired one: {said}"),
                 format!("set this machine's clock (a token lives five minutes){later}"),
             );
         }
         if refusal.status == StatusCode::UNPROCESSABLE_ENTITY && refusal.code.contains("idempotency") {
-            return Advice::new(
-                Code::KeyTaken,
+            return Diagnosis::new(
+                Code::IdempotencyKeyConflict,
                 format!(
                     "the platform knows this key from another state directory or program, or from a guest who was erased here: {said}"
                 ),
@@ -520,26 +530,26 @@ fn platform_advice(failed: &CallFailed, then: Then) -> Advice {
             );
         }
         if refusal.status.is_redirection() {
-            return Advice::new(
-                Code::Refused,
+            return Diagnosis::new(
+                Code::PlatformRejected,
                 format!("the platform redirects: {said}"),
                 format!("check GENESYS_ORG_DOMAIN (or GENESYS_BASE_URL): redirects are not followed{later}"),
             );
         }
         if let Some((code, cause, fix)) = official_refusal(refusal, failed.operation) {
-            return Advice::new(code, format!("{cause}: {said}"), format!("{fix}{later}"));
+            return Diagnosis::new(code, format!("{cause}: {said}"), format!("{fix}{later}"));
         }
         if refusal.is_guest_token() {
-            return Advice::new(
-                Code::TokenRefused,
+            return Diagnosis::new(
+                Code::GuestTokenRejected,
                 format!("the platform did not accept the guest token: {said}"),
                 format!(
-                    "register the public key (`guestlane keys export`) under its kid in Messaging > Security > Guest Token Keys{later}"
+                    "register the public key (`guestlane signing-keys export`) under its kid in Messaging > Security > Guest Token Keys{later}"
                 ),
             );
         }
         if refusal.status == StatusCode::FORBIDDEN {
-            return Advice::new(
+            return Diagnosis::new(
                 Code::Forbidden,
                 said,
                 match failed.operation {
@@ -553,70 +563,77 @@ fn platform_advice(failed: &CallFailed, then: Then) -> Advice {
                 },
             );
         }
-        return Advice::new(Code::Refused, said, format!("correct the request; `-vv` shows the shape of what was sent{later}"));
+        return Diagnosis::new(
+            Code::PlatformRejected,
+            said,
+            format!("correct the request; `-vv` shows the shape of what was sent{later}"),
+        );
     }
     match cause {
-        CallError::Throttled { .. } => Advice::new(
+        AttemptError::Throttled { .. } => Diagnosis::new(
             Code::RateLimited,
             "the platform's rate limit was reached, by this or another program with the same OAuth client",
-            format!("lower GUESTLANE_QUOTA, or give GENESYS_CLIENT_ID another OAuth client{later}"),
+            format!("lower GUESTLANE_PLATFORM_RATE_LIMIT, or give GENESYS_CLIENT_ID another OAuth client{later}"),
         ),
-        CallError::NoRoom => Advice::new(
-            Code::QuotaFull,
+        AttemptError::RateLimitTimeout => Diagnosis::new(
+            Code::RateLimitTimeout,
             "more calls wait for their turn than the quota allows before the deadline",
             format!(
-                "raise GUESTLANE_DEADLINE, give GENESYS_CLIENT_ID another OAuth client, or raise GUESTLANE_QUOTA if the platform allows more{later}"
+                "raise GUESTLANE_SESSION_TIMEOUT, give GENESYS_CLIENT_ID another OAuth client, or raise GUESTLANE_PLATFORM_RATE_LIMIT if the platform allows more{later}"
             ),
         ),
-        CallError::NotSent(reason) if reason.contains(tls_error::CERTIFICATE) => Advice::new(
-            Code::Untrusted,
+        AttemptError::NotSent(reason) if reason.contains(tls_error::CERTIFICATE) => Diagnosis::new(
+            Code::TlsUntrusted,
             format!("the platform's certificate is not believed: {reason}"),
             format!("for a private certificate authority set GENESYS_CA_FILE to its certificate in PEM{later}"),
         ),
-        CallError::Local(reason) => Advice::new(
+        AttemptError::Local(reason) => Diagnosis::new(
             Code::Unreachable,
             format!("this machine cannot open a connection: {reason}"),
             format!("raise the limit of open files (`ulimit -n`, LimitNOFILE=), or run fewer sessions at once{later}"),
         ),
-        CallError::NotSent(reason) => Advice::new(
+        AttemptError::NotSent(reason) => Diagnosis::new(
             Code::Unreachable,
             format!("the platform cannot be reached: {reason}"),
             format!(
                 "check GENESYS_ORG_DOMAIN or GENESYS_REGION (or GENESYS_BASE_URL), DNS and firewall; HTTP proxies are not used{later}"
             ),
         ),
-        CallError::NotThereYet(_) if failed.operation == Operation::Details => Advice::new(
-            Code::NotThereYet,
+        AttemptError::NotReady(_) if failed.operation == Operation::Details => Diagnosis::new(
+            Code::NotReady,
             "the platform has the guest's first message, and has not yet said in which conversation it is",
             format!(
                 "if it never does: the deployment or integration needs an inbound message flow, and a Presence event may open no conversation (set GENESYS_FIRST_MESSAGE to a text for sessions to come; what was said is not said again){later}"
             ),
         ),
-        CallError::NotThereYet(_) => Advice::new(
-            Code::NotThereYet,
+        AttemptError::NotReady(_) => Diagnosis::new(
+            Code::NotReady,
             "the platform does not show the conversation's participants yet",
             format!("nothing needs to be changed here{later}"),
         ),
-        CallError::OutcomeUnknown { reason, .. } => {
-            Advice::new(Code::PlatformFailing, reason.clone(), format!("nothing needs to be changed here{later}"))
+        AttemptError::OutcomeUnknown { reason, .. } => {
+            Diagnosis::new(Code::PlatformFailing, reason.clone(), format!("nothing needs to be changed here{later}"))
         }
-        CallError::Unauthorized(_) | CallError::Refused(_) | CallError::SignIn(_) | CallError::AsAnother(_) => {
-            Advice::new(Code::Refused, cause.to_string(), format!("correct the request{later}"))
+        AttemptError::Unauthorized(_)
+        | AttemptError::Rejected(_)
+        | AttemptError::AuthenticationFailed(_)
+        | AttemptError::Failover(_) => {
+            Diagnosis::new(Code::PlatformRejected, cause.to_string(), format!("correct the request{later}"))
         }
     }
 }
 
 /// What only the public platform's surfaces refuse: code, cause and fix.
-fn official_refusal(refusal: &Refusal, operation: Operation) -> Option<(Code, &'static str, &'static str)> {
+fn official_refusal(refusal: &ErrorResponse, operation: Operation) -> Option<(Code, &'static str, &'static str)> {
     const DEPLOYMENT: &str = "check GENESYS_DEPLOYMENT_ID, its status and GENESYS_REGION (`guestlane doctor`)";
-    if refusal.is_of_guest_api() {
+    if refusal.is_guest_api() {
         return Some(match refusal.code.rsplit('-').next().unwrap_or_default() {
             "4006" | "4007" => (Code::SessionExpired, "the guest's session on the platform is over", "nothing was said in it"),
             "409" => (Code::SessionEnded, "the guest's conversation was ended", "nothing was said in it"),
-            "4013" => (Code::Refused, "the platform takes fewer bytes of attributes", "shorten the attributes"),
-            "4011" => (Code::Refused, "the first message is too long for the platform", "shorten GENESYS_FIRST_MESSAGE"),
+            "4013" => (Code::PlatformRejected, "the platform takes fewer bytes of attributes", "shorten the attributes"),
+            "4011" => (Code::PlatformRejected, "the first message is too long for the platform", "shorten GENESYS_FIRST_MESSAGE"),
             "403" => (Code::Forbidden, "the deployment does not allow it", DEPLOYMENT),
-            _ => (Code::Refused, "the guest API refused", DEPLOYMENT),
+            _ => (Code::PlatformRejected, "the guest API refused", DEPLOYMENT),
         });
     }
     match (operation, refusal.status) {
@@ -625,9 +642,9 @@ fn official_refusal(refusal: &Refusal, operation: Operation) -> Option<(Code, &'
             "the deployment does not allow this origin",
             "set GENESYS_ORIGIN to one of its allowed domains, or allow the domain in Admin > Message > Messenger Deployments",
         )),
-        (Operation::FirstMessage, _) => Some((Code::Refused, "the guest socket refused", DEPLOYMENT)),
+        (Operation::FirstMessage, _) => Some((Code::PlatformRejected, "the guest socket refused", DEPLOYMENT)),
         (Operation::OpenMessage, StatusCode::NOT_FOUND) => {
-            Some((Code::Refused, "there is no such integration", "check GENESYS_INTEGRATION_ID (`guestlane doctor`)"))
+            Some((Code::PlatformRejected, "there is no such integration", "check GENESYS_INTEGRATION_ID (`guestlane doctor`)"))
         }
         (Operation::EnrichContact | Operation::CreateContact, StatusCode::CONFLICT) => Some((
             Code::ContactConflict,
@@ -635,12 +652,12 @@ fn official_refusal(refusal: &Refusal, operation: Operation) -> Option<(Code, &'
             "look for the guest's id, e-mail and telephone in External Contacts, and merge the contacts or release the identifier",
         )),
         (Operation::LinkContact | Operation::MoveToQueue, StatusCode::NOT_FOUND | StatusCode::CONFLICT) => Some((
-            Code::Refused,
+            Code::PlatformRejected,
             "the conversation, its contact or its participant is not there (any more)",
             "look at the conversation in the organization (`guestlane sessions show` has its id); it is tried again",
         )),
         (Operation::EnrichContact, _) if refusal.message.mentions("source") => Some((
-            Code::Refused,
+            Code::PlatformRejected,
             "the external source is not known",
             "check GENESYS_EXTERNAL_SOURCE_ID: the id of a source in Admin > External Contacts > External Sources",
         )),
@@ -649,7 +666,7 @@ fn official_refusal(refusal: &Refusal, operation: Operation) -> Option<(Code, &'
 }
 
 /// An error with its causes, on one line.
-pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+pub fn display_chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

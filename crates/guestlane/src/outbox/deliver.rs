@@ -4,19 +4,19 @@ use std::{io, net::IpAddr, time::Duration};
 
 use bytes::Bytes;
 use guestlane_genesys::{
-    Clock, Timestamp, Trust,
+    Clock, Timestamp, TlsRoots,
     foreign::one_line,
-    tls_error, trace,
-    transport::{Answer, NoAnswer, NoTrustRoots, NotConnected, Parsing, Transport, retry_after},
+    http_client::{HttpClient, HttpResponse, NoTlsRoots, NotConnected, Parsing, TransportError, retry_after},
+    tls_error, trace_context,
 };
 use http::{Request, StatusCode, header};
 use http_body_util::Full;
 use url::{Host, Url};
 
 use super::{
-    address::{NOT_PUBLIC, Networks, VettingResolver},
     event::Event,
     keys::EndpointKeys,
+    ssrf::{EgressPolicy, NOT_PUBLIC, SsrfGuardResolver},
 };
 use crate::store::DeliveryState;
 
@@ -33,7 +33,7 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * HOUR);
 const LOCAL_PATIENCE: Duration = Duration::from_secs(24 * HOUR);
 
 /// When the tries come after the event, each counted from the failure of the one before: the schedule of Standard Webhooks.
-const SCHEDULE: [Duration; 9] = [
+const RETRY_SCHEDULE: [Duration; 9] = [
     Duration::from_secs(5),
     Duration::from_secs(5 * MINUTE),
     Duration::from_secs(30 * MINUTE),
@@ -51,9 +51,9 @@ const HOUR: u64 = 60 * MINUTE;
 #[derive(Debug)]
 pub(super) enum Tried {
     /// The receiver answered or did not: this is written down.
-    Settled(Settlement),
+    Settled(DeliveryOutcome),
     /// The receiver answered 410 Gone: it wants no more events. The event waits until the endpoint is enabled again.
-    Gone(Settlement),
+    Gone(DeliveryOutcome),
     /// This machine could not connect, for the reason that is said. The receiver has no part in it,
     /// so it is none of its tries.
     Local(String),
@@ -61,11 +61,11 @@ pub(super) enum Tried {
 
 /// What a try came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Settlement {
+pub enum DeliveryOutcome {
     /// The CRM has it.
     Delivered,
     /// It is tried again.
-    Again {
+    Retry {
         /// When.
         at: Timestamp,
         /// Why it failed.
@@ -78,12 +78,12 @@ pub enum Settlement {
     },
 }
 
-impl Settlement {
+impl DeliveryOutcome {
     /// How the event stands from now on, when it is due again, and why the try failed.
     pub(crate) fn into_parts(self) -> (DeliveryState, Option<Timestamp>, Option<String>) {
         match self {
             Self::Delivered => (DeliveryState::Delivered, None, None),
-            Self::Again { at, error } => (DeliveryState::Pending, Some(at), Some(one_line(&error))),
+            Self::Retry { at, error } => (DeliveryState::Pending, Some(at), Some(one_line(&error))),
             Self::Dead { error } => (DeliveryState::Dead, None, Some(one_line(&error))),
         }
     }
@@ -91,17 +91,18 @@ impl Settlement {
 
 /// The CRM, as far as we know it.
 #[derive(Debug)]
-pub struct Crm {
+pub struct WebhookEndpoint {
     url: Url,
-    networks: Networks,
-    transport: Transport<VettingResolver>,
+    networks: EgressPolicy,
+    transport: HttpClient<SsrfGuardResolver>,
     clock: Clock,
 }
 
-impl Crm {
+impl WebhookEndpoint {
     /// Nothing is sent yet.
-    pub fn new(url: Url, networks: Networks, trust: &Trust, clock: Clock) -> Result<Self, NoTrustRoots> {
-        let transport = Transport::with_resolver(clock.clone(), TRY_LIMIT, VettingResolver(networks), trust, Parsing::Lenient)?;
+    pub fn new(url: Url, networks: EgressPolicy, trust: &TlsRoots, clock: Clock) -> Result<Self, NoTlsRoots> {
+        let transport =
+            HttpClient::with_resolver(clock.clone(), TRY_LIMIT, SsrfGuardResolver(networks), trust, Parsing::Lenient)?;
         Ok(Self { url, networks, transport, clock })
     }
 
@@ -110,28 +111,28 @@ impl Crm {
         let sent = self.send(event, keys).await;
         let now = self.clock.now();
         let sent = match sent {
-            Err(NoAnswer::Local(reason)) if now.since(event.created_at) < LOCAL_PATIENCE => return Tried::Local(reason),
+            Err(TransportError::Local(reason)) if now.since(event.created_at) < LOCAL_PATIENCE => return Tried::Local(reason),
             sent => sent,
         };
         if sent.as_ref().is_ok_and(|answer| answer.status == StatusCode::GONE) {
-            return Tried::Gone(Settlement::Again {
+            return Tried::Gone(DeliveryOutcome::Retry {
                 at: now,
                 error: "the CRM answered HTTP 410: the endpoint is disabled".to_owned(),
             });
         }
-        Tried::Settled(match verdict(sent, now) {
-            Ok(()) => Settlement::Delivered,
+        Tried::Settled(match classify_response(sent, now) {
+            Ok(()) => DeliveryOutcome::Delivered,
             Err(failed) => after_failure(event.tries, failed, now, fastrand::f64()),
         })
     }
 
-    async fn send(&self, event: &Event, keys: &EndpointKeys) -> Result<Answer, NoAnswer> {
+    async fn send(&self, event: &Event, keys: &EndpointKeys) -> Result<HttpResponse, TransportError> {
         if !self.may_connect() {
-            return Err(NoAnswer::NotSent(NOT_PUBLIC.to_owned()));
+            return Err(TransportError::NotSent(NOT_PUBLIC.to_owned()));
         }
         let now = self.clock.now();
         let mut request = Request::post(self.url.as_str());
-        if let Some(trace) = trace::context().or(event.trace) {
+        if let Some(trace) = trace_context::current().or(event.trace) {
             request = request.header("traceparent", trace.to_string());
         }
         let request = request
@@ -141,7 +142,7 @@ impl Crm {
             .header("webhook-timestamp", now.unix_seconds())
             .header("webhook-signature", keys.sign(&event.id, now, event.body.as_bytes()))
             .body(Full::new(Bytes::copy_from_slice(event.body.as_bytes())))
-            .map_err(|error| NoAnswer::NotSent(error.to_string()))?;
+            .map_err(|error| TransportError::NotSent(error.to_string()))?;
         self.transport.send_for_head(request, now + TRY_LIMIT).await
     }
 
@@ -180,7 +181,7 @@ struct Failed {
 
 /// 2xx is delivered, whatever follows the status line; all else is not: a redirect is not followed,
 /// it could lead anywhere.
-fn verdict(sent: Result<Answer, NoAnswer>, now: Timestamp) -> Result<(), Failed> {
+fn classify_response(sent: Result<HttpResponse, TransportError>, now: Timestamp) -> Result<(), Failed> {
     match sent {
         Ok(answer) if answer.status.is_success() => Ok(()),
         Ok(answer) => {
@@ -197,13 +198,13 @@ fn verdict(sent: Result<Answer, NoAnswer>, now: Timestamp) -> Result<(), Failed>
 }
 
 /// The next try, a tenth earlier or later so that a crowd spreads; never before the receiver's `Retry-After`.
-fn after_failure(tries: u32, failed: Failed, now: Timestamp, spread: f64) -> Settlement {
-    match SCHEDULE.get(tries as usize) {
+fn after_failure(tries: u32, failed: Failed, now: Timestamp, spread: f64) -> DeliveryOutcome {
+    match RETRY_SCHEDULE.get(tries as usize) {
         Some(wait) => {
             let wait = wait.mul_f64(0.9 + 0.2 * spread).max(failed.at_least);
-            Settlement::Again { at: now + wait, error: failed.error }
+            DeliveryOutcome::Retry { at: now + wait, error: failed.error }
         }
-        None => Settlement::Dead { error: failed.error },
+        None => DeliveryOutcome::Dead { error: failed.error },
     }
 }
 
@@ -221,17 +222,17 @@ mod tests {
     fn there_are_ten_tries_and_then_a_dead_letter() {
         let waits: Vec<_> = (0..9)
             .map(|tries| match after_failure(tries, failed(0), NOW, 0.5) {
-                Settlement::Again { at, .. } => at.since(NOW).as_secs(),
+                DeliveryOutcome::Retry { at, .. } => at.since(NOW).as_secs(),
                 other => panic!("{other:?}"),
             })
             .collect();
         assert_eq!(waits, [5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400]);
-        assert!(matches!(after_failure(9, failed(0), NOW, 0.5), Settlement::Dead { .. }));
+        assert!(matches!(after_failure(9, failed(0), NOW, 0.5), DeliveryOutcome::Dead { .. }));
     }
 
     #[test]
     fn the_receivers_retry_after_is_a_floor() {
-        let Settlement::Again { at, .. } = after_failure(0, failed(60), NOW, 0.0) else { panic!() };
+        let DeliveryOutcome::Retry { at, .. } = after_failure(0, failed(60), NOW, 0.0) else { panic!() };
         assert_eq!(at.since(NOW).as_secs(), 60);
     }
 }

@@ -4,20 +4,20 @@ use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use aws_lc_rs::digest::{SHA256, digest};
-use guestlane_genesys::{Seam, Timestamp};
+use guestlane_genesys::{FailPoint, Timestamp};
 use secrecy::SecretString;
 use tracing::warn;
 use url::Url;
 
 use super::keys::{EndpointKeys, InvalidKeys, KeyKind};
 use crate::{
-    audit::{ChangeAction, Entry},
+    audit::{AuditRecord, ChangeAction},
+    engine::WebhookConfig,
     error::Error,
-    lane::CrmSettings,
-    request::Invalid,
-    state::{State, count_seals},
+    request::ValidationError,
     store::{DisabledEndpoint, SealedPlace, SecretChange, Store},
     token::MasterKey,
+    workspace::{Workspace, count_seals},
 };
 
 /// The one secret of all endpoints, as earlier versions kept it.
@@ -60,7 +60,7 @@ impl Endpoints {
     ///
     /// # Errors
     /// Where the secrets of the settings do not fit their addresses.
-    pub fn new(state: &State, crm: Option<&CrmSettings>) -> Result<Self, Error> {
+    pub fn new(state: &Workspace, crm: Option<&WebhookConfig>) -> Result<Self, Error> {
         let urls = crm.map(|crm| crm.urls.as_slice()).unwrap_or_default();
         let given = Arc::new(ArcSwapOption::new(given_keys(crm)?.0));
         let addresses = addresses_of(urls);
@@ -72,7 +72,7 @@ impl Endpoints {
     ///
     /// # Errors
     /// They cannot be used; or the addresses changed, too, so that their order says nothing of the endpoints in use.
-    pub(super) fn other_keys(&self, crm: Option<&CrmSettings>) -> Result<Option<GivenKeys>, Error> {
+    pub(super) fn other_keys(&self, crm: Option<&WebhookConfig>) -> Result<Option<GivenKeys>, Error> {
         let new = given_keys(crm)?;
         let in_use = GivenKeys(self.given.load_full());
         if new.is_same(&in_use) {
@@ -80,7 +80,7 @@ impl Endpoints {
         }
         if addresses_of(crm.map(|crm| crm.urls.as_slice()).unwrap_or_default()) != self.addresses {
             let fix = "restart guestlane, which takes both, or take the change of one of the two back";
-            return Err(Invalid::new("CRM_WEBHOOK_URL", "was changed together with CRM_WEBHOOK_SECRET", fix).into());
+            return Err(ValidationError::new("CRM_WEBHOOK_URL", "was changed together with CRM_WEBHOOK_SECRET", fix).into());
         }
         Ok(Some(new))
     }
@@ -126,7 +126,7 @@ impl Endpoints {
                 self.store.set_endpoint_secrets().await?;
             }
         }
-        self.store.seams.pass(Seam::WebhookSecretStored).await;
+        self.store.fail_points.hit(FailPoint::WebhookSecretStored).await;
         self.read().await
     }
 
@@ -134,7 +134,7 @@ impl Endpoints {
         if self.store.has_endpoint_secrets().await? {
             return Ok(None);
         }
-        let Some(sealed) = self.store.secret_or(SHARED, None).await? else { return Ok(None) };
+        let Some(sealed) = self.store.get_or_insert_secret(SHARED, None).await? else { return Ok(None) };
         Ok(Some(String::from_utf8_lossy(&self.master.open(SHARED, &sealed)?).into_owned().into()))
     }
 
@@ -182,14 +182,16 @@ impl Endpoints {
     pub async fn rotate(&self, number: u32, kind: KeyKind, overlap: Duration, now: Timestamp) -> Result<(), Error> {
         self.expect(number)?;
         if overlap > MAX_OVERLAP {
-            return Err(Invalid::new("--overlap", "is longer than 90 days", "write it like 24h or 7d").into());
+            return Err(ValidationError::new("--overlap", "is longer than 90 days", "write it like 24h or 7d").into());
         }
         let given = self.given.load();
         let given = given.as_ref().and_then(|given| given.get(number as usize - 1));
         if given.is_some_and(|keys| kind == KeyKind::Secret || keys.public_key().is_some()) {
             let fix = "write NEW,OLD there for this endpoint, send SIGHUP, and leave OLD out once the receiver has NEW; \
                  or leave the setting out to have secrets made and kept";
-            return Err(Invalid::new("CRM_WEBHOOK_SECRET", "is set, so that the key is not the store's to rotate", fix).into());
+            return Err(
+                ValidationError::new("CRM_WEBHOOK_SECRET", "is set, so that the key is not the store's to rotate", fix).into()
+            );
         }
         let shared = if kind == KeyKind::Secret { self.shared().await? } else { None };
         self.complete(number, kind, shared.as_ref()).await?;
@@ -197,7 +199,7 @@ impl Endpoints {
             KeyKind::Secret => format!("v1, overlap {} h", overlap.as_secs() / 3600),
             KeyKind::Ed25519 => format!("v1a, overlap {} h", overlap.as_secs() / 3600),
         };
-        let record = Entry::change(ChangeAction::WebhookKeyRotated, number.to_string(), Some(detail), now);
+        let record = AuditRecord::change(ChangeAction::WebhookKeyRotated, number.to_string(), Some(detail), now);
         self.change(number, Some(record), |keys| keys.rotated(kind, overlap, now).map(Some)).await
     }
 
@@ -224,7 +226,7 @@ impl Endpoints {
                 (true, 1) => "is no endpoint: CRM_WEBHOOK_URL names one".to_owned(),
                 (true, count) => format!("is no endpoint: CRM_WEBHOOK_URL names {count}"),
             };
-            Invalid::new("the endpoint's number", reason, "count from 1, in the order of CRM_WEBHOOK_URL").into()
+            ValidationError::new("the endpoint's number", reason, "count from 1, in the order of CRM_WEBHOOK_URL").into()
         })
     }
 
@@ -236,18 +238,18 @@ impl Endpoints {
     async fn change(
         &self,
         number: u32,
-        record: Option<Entry>,
+        record: Option<AuditRecord>,
         change: impl Fn(&EndpointKeys) -> Result<Option<EndpointKeys>, InvalidKeys>,
     ) -> Result<(), Error> {
         let name = format!("{OWN}{number}");
         for _ in 0..TRIES {
-            let before = self.store.secret_or(&name, None).await?;
+            let before = self.store.get_or_insert_secret(&name, None).await?;
             let keys = before.as_deref().map(|sealed| self.opened(&name, sealed)).transpose()?.unwrap_or_default();
             let Some(keys) = change(&keys).map_err(|error| invalid(&error))? else { return Ok(()) };
             let after = self.master.seal(&name, &keys.to_store())?;
             count_seals(&self.store, &self.master).await;
             let is_there = match before {
-                None => self.store.secret_or(&name, Some(after.clone())).await?.as_ref() == Some(&after),
+                None => self.store.get_or_insert_secret(&name, Some(after.clone())).await?.as_ref() == Some(&after),
                 Some(before) => {
                     let change = SecretChange { name: name.clone(), before, after, record: record.clone() };
                     self.store.replace_secret(change).await?
@@ -258,7 +260,7 @@ impl Endpoints {
             }
         }
         let fix = "run the same command again when no other process changes the keys of the endpoint";
-        Err(Invalid::new(format!("the keys of {name}"), "changed again and again meanwhile", fix).into())
+        Err(ValidationError::new(format!("the keys of {name}"), "changed again and again meanwhile", fix).into())
     }
 
     fn opened(&self, name: &str, sealed: &[u8]) -> Result<EndpointKeys, Error> {
@@ -282,7 +284,7 @@ impl GivenKeys {
     }
 }
 
-fn given_keys(crm: Option<&CrmSettings>) -> Result<GivenKeys, Error> {
+fn given_keys(crm: Option<&WebhookConfig>) -> Result<GivenKeys, Error> {
     let Some((secret, crm)) = crm.and_then(|crm| crm.secret.as_ref().zip(Some(crm))) else { return Ok(GivenKeys(None)) };
     let keys = EndpointKeys::given(secret, crm.urls.len()).map_err(|error| invalid(&error))?;
     Ok(GivenKeys(Some(Arc::new(keys))))
@@ -298,7 +300,7 @@ fn invalid(error: &InvalidKeys) -> Error {
         InvalidKeys::StillSigning(_) => "wait until then, or end the earlier ones at once: --overlap 0h",
         _ => "leave it out to have secrets made and kept (`guestlane outbox secret`), or write one entry for each address",
     };
-    Invalid::new("CRM_WEBHOOK_SECRET", error.to_string(), fix).into()
+    ValidationError::new("CRM_WEBHOOK_SECRET", error.to_string(), fix).into()
 }
 
 /// Identifies an address without repeating it.
@@ -309,38 +311,43 @@ fn digest_of(url: &Url) -> String {
 
 #[cfg(test)]
 mod tests {
-    use guestlane_genesys::{Clock, ManualClock, Trust};
+    use guestlane_genesys::{Clock, ManualClock, TlsRoots};
 
     use super::*;
     use crate::{
-        outbox::{Networks, WebhookSecret},
-        state::Places,
+        outbox::{EgressPolicy, WebhookSecret},
+        workspace::StorageConfig,
     };
 
     const NOW: Timestamp = Timestamp::from_unix_micros(1_795_361_029_000_000);
 
-    async fn state(directory: &std::path::Path) -> State {
+    async fn state(directory: &std::path::Path) -> Workspace {
         let clock: Clock = ManualClock::new(NOW).into();
-        State::open(&Places::in_directory(directory), &clock).await.unwrap()
+        Workspace::open(&StorageConfig::in_directory(directory), &clock).await.unwrap()
     }
 
-    fn crm(endpoints: usize, secret: Option<&str>) -> CrmSettings {
+    fn crm(endpoints: usize, secret: Option<&str>) -> WebhookConfig {
         let urls = (0..endpoints).map(|number| format!("https://crm.example/{number}").parse().unwrap()).collect();
-        CrmSettings { urls, secret: secret.map(|text| text.to_owned().into()), networks: Networks::Public, trust: Trust::System }
+        WebhookConfig {
+            urls,
+            secret: secret.map(|text| text.to_owned().into()),
+            networks: EgressPolicy::Public,
+            trust: TlsRoots::System,
+        }
     }
 
-    async fn secrets(state: &State, endpoints: usize) -> Vec<String> {
+    async fn secrets(state: &Workspace, endpoints: usize) -> Vec<String> {
         let open = Endpoints::new(state, Some(&crm(endpoints, None))).unwrap().open().await.unwrap();
         open.iter().map(|endpoint| endpoint.keys.secret().unwrap().expose().to_owned()).collect()
     }
 
     /// The one secret that an earlier version kept.
-    async fn keep_shared(state: &State) -> String {
+    async fn keep_shared(state: &Workspace) -> String {
         use secrecy::ExposeSecret;
 
         let text = WebhookSecret::generate().unwrap();
         let sealed = state.master.seal(SHARED, text.expose_secret().as_bytes()).unwrap();
-        state.store.secret_or(SHARED, Some(sealed)).await.unwrap();
+        state.store.get_or_insert_secret(SHARED, Some(sealed)).await.unwrap();
         text.expose_secret().to_owned()
     }
 

@@ -6,7 +6,7 @@ use guestlane_genesys::{Timestamp, TraceParent};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::ledger::{Session, SessionId};
+use crate::session::{SessionId, SessionRecord};
 
 /// An event on its way to the CRM.
 #[derive(Clone, PartialEq, Eq)]
@@ -66,7 +66,7 @@ impl Event {
     pub const LEASE: Duration = Duration::from_secs(10);
 
     /// A session was opened. The event's id is the session's, so that nothing can make a second event of one session.
-    pub fn session_created(session: &Session, receiver: u32, now: Timestamp) -> Self {
+    pub fn session_created(session: &SessionRecord, receiver: u32, now: Timestamp) -> Self {
         let body = Body {
             event: "webchat.session.created",
             timestamp: now,

@@ -11,25 +11,25 @@ use std::{
 
 use arc_swap::ArcSwap;
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use guestlane_genesys::{Clock, Outage, Seam, Seams, Timestamp, trace};
+use guestlane_genesys::{Clock, FailPoint, FailPoints, Outage, Timestamp, trace_context};
 use tokio::sync::{Semaphore, watch};
 use tracing::{Instrument, Span, debug, error, field::Empty, info, info_span, warn};
 
 use super::{
-    deliver::{Crm, Settlement, TRY_LIMIT, Tried},
+    deliver::{DeliveryOutcome, TRY_LIMIT, Tried, WebhookEndpoint},
     endpoints::{Endpoint, Endpoints, GivenKeys},
     event::Event,
 };
 use crate::{
-    error::{Error, chain},
-    lane::CrmSettings,
-    ledger::Session,
-    state::State,
+    engine::WebhookConfig,
+    error::{Error, display_chain},
+    session::SessionRecord,
     store::{Store, StoreError},
+    workspace::Workspace,
 };
 
 /// How many tries are under way at once to one receiver.
-const AT_ONCE: usize = 64;
+const CONCURRENCY: usize = 64;
 
 /// How often the store is asked for events whose time has come.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -40,13 +40,13 @@ const WARN_EVERY: Duration = Duration::from_secs(10);
 /// The outbox of one process. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Outbox {
-    receivers: Arc<[Receiver]>,
+    receivers: Arc<[EndpointWorker]>,
     endpoints: Endpoints,
     /// Held while the endpoints are read: what was read first must not take the place of what was read later.
     reading: Arc<tokio::sync::Mutex<()>>,
     store: Store,
     clock: Clock,
-    seams: Seams,
+    fail_points: FailPoints,
     first_tries: Arc<watch::Sender<usize>>,
     /// When the log said the last time that this machine cannot connect: monotonic microseconds.
     warned_at: Arc<AtomicI64>,
@@ -54,10 +54,10 @@ pub struct Outbox {
 
 /// Each receiver has its own room: one that is slow or down keeps nobody else waiting.
 #[derive(Debug)]
-struct Receiver {
+struct EndpointWorker {
     /// From 1.
     number: u32,
-    crm: Crm,
+    crm: WebhookEndpoint,
     room: Semaphore,
     /// From a try that the receiver did not take to one that it took.
     outage: Outage,
@@ -65,7 +65,7 @@ struct Receiver {
     endpoint: ArcSwap<Endpoint>,
 }
 
-impl Receiver {
+impl EndpointWorker {
     fn is_disabled(&self) -> bool {
         self.endpoint.load().disabled_at.is_some()
     }
@@ -73,7 +73,7 @@ impl Receiver {
 
 /// What a round of deliveries came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Round {
+pub struct DeliveryStats {
     /// Their receivers have them.
     pub delivered: usize,
     /// They are tried again.
@@ -82,7 +82,7 @@ pub struct Round {
     pub dead: usize,
 }
 
-impl Add for Round {
+impl Add for DeliveryStats {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
@@ -95,15 +95,15 @@ impl Outbox {
     ///
     /// # Errors
     /// Where the store fails, the secrets of the settings do not fit their addresses, or no certificate is trusted.
-    pub async fn open(state: &State, crm: &CrmSettings, clock: Clock) -> Result<Self, Error> {
+    pub async fn open(state: &Workspace, crm: &WebhookConfig, clock: Clock) -> Result<Self, Error> {
         let endpoints = Endpoints::new(state, Some(crm))?;
         let mut receivers = Vec::new();
         for (url, endpoint) in crm.urls.iter().zip(endpoints.open().await?) {
-            receivers.push(Receiver {
+            receivers.push(EndpointWorker {
                 number: endpoint.number,
                 outage: Outage::of(format!("webhook receiver {}", endpoint.number).into()),
-                crm: Crm::new(url.clone(), crm.networks, &crm.trust, clock.clone())?,
-                room: Semaphore::new(AT_ONCE),
+                crm: WebhookEndpoint::new(url.clone(), crm.networks, &crm.trust, clock.clone())?,
+                room: Semaphore::new(CONCURRENCY),
                 endpoint: ArcSwap::from_pointee(endpoint),
             });
         }
@@ -111,7 +111,7 @@ impl Outbox {
             receivers: receivers.into(),
             endpoints,
             reading: Arc::default(),
-            seams: state.store.seams.clone(),
+            fail_points: state.store.fail_points.clone(),
             store: state.store.clone(),
             clock,
             first_tries: Arc::new(watch::channel(0).0),
@@ -143,7 +143,7 @@ impl Outbox {
     ///
     /// # Errors
     /// They cannot be used with the endpoints in use.
-    pub(crate) fn other_keys(&self, crm: Option<&CrmSettings>) -> Result<Option<GivenKeys>, Error> {
+    pub(crate) fn other_keys(&self, crm: Option<&WebhookConfig>) -> Result<Option<GivenKeys>, Error> {
         self.endpoints.other_keys(crm)
     }
 
@@ -175,12 +175,12 @@ impl Outbox {
     }
 
     /// The event that a session was opened, once for each receiver.
-    pub(crate) fn session_created(&self, session: &Session, now: Timestamp) -> Vec<Event> {
+    pub(crate) fn session_created(&self, session: &SessionRecord, now: Timestamp) -> Vec<Event> {
         self.receivers.iter().map(|receiver| Event::session_created(session, receiver.number, now)).collect()
     }
 
     /// Tries an event that was just written, in the background. Must be called within a tokio runtime.
-    pub(crate) fn send_soon(&self, event: Event) {
+    pub(crate) fn dispatch_now(&self, event: Event) {
         self.first_tries.send_modify(|count| *count += 1);
         let outbox = self.clone();
         tokio::spawn(async move {
@@ -197,38 +197,38 @@ impl Outbox {
         });
     }
 
-    /// Waits until every event of [`send_soon`](Self::send_soon) was tried, at most as long as a try may take.
-    pub async fn first_tries_done(&self) -> bool {
+    /// Waits until every event of [`dispatch_now`](Self::send_soon) was tried, at most as long as a try may take.
+    pub async fn wait_for_initial_deliveries(&self) -> bool {
         let mut first_tries = self.first_tries.subscribe();
         let done = async { first_tries.wait_for(|count| *count == 0).await.is_ok() };
         self.clock.timeout(TRY_LIMIT + Duration::from_millis(100), done).await.unwrap_or(false)
     }
 
     /// Delivers what is due, to all receivers at once, until nothing is.
-    pub async fn deliver_due(&self) -> Result<Round, StoreError> {
+    pub async fn deliver_due(&self) -> Result<DeliveryStats, StoreError> {
         let rounds = self.receivers.iter().map(|receiver| self.deliver_due_to(receiver));
         let rounds = futures_util::future::try_join_all(rounds).await?;
-        Ok(rounds.into_iter().fold(Round::default(), Round::add))
+        Ok(rounds.into_iter().fold(DeliveryStats::default(), DeliveryStats::add))
     }
 
-    async fn deliver_due_to(&self, receiver: &Receiver) -> Result<Round, StoreError> {
-        let mut round = Round::default();
+    async fn deliver_due_to(&self, receiver: &EndpointWorker) -> Result<DeliveryStats, StoreError> {
+        let mut round = DeliveryStats::default();
         let mut tries = FuturesUnordered::new();
         loop {
             // As soon as one try is over the next event is taken: a slow answer holds up nothing but itself.
             if !receiver.is_disabled() {
-                let room = AT_ONCE - tries.len();
+                let room = CONCURRENCY - tries.len();
                 let events = self.store.claim_events(receiver.number, u32::try_from(room).unwrap_or(1), self.clock.now()).await?;
                 if !events.is_empty() {
-                    self.seams.pass(Seam::EventsClaimed).await;
+                    self.fail_points.hit(FailPoint::EventsClaimed).await;
                 }
                 tries.extend(events.into_iter().map(|event| self.try_once(receiver, event)));
             }
             match tries.next().await {
                 None => return Ok(round),
-                Some(Tried::Settled(Settlement::Delivered)) => round.delivered += 1,
-                Some(Tried::Settled(Settlement::Again { .. }) | Tried::Gone(_) | Tried::Local(_)) => round.failed += 1,
-                Some(Tried::Settled(Settlement::Dead { .. })) => round.dead += 1,
+                Some(Tried::Settled(DeliveryOutcome::Delivered)) => round.delivered += 1,
+                Some(Tried::Settled(DeliveryOutcome::Retry { .. }) | Tried::Gone(_) | Tried::Local(_)) => round.failed += 1,
+                Some(Tried::Settled(DeliveryOutcome::Dead { .. })) => round.dead += 1,
             }
         }
     }
@@ -246,7 +246,10 @@ impl Outbox {
                 Ok(()) => told = false,
                 Err(error) if told => drop(error),
                 Err(error) => {
-                    warn!(error = chain(&error), "the webhook endpoints cannot be read again; the keys that are known go on");
+                    warn!(
+                        error = display_chain(&error),
+                        "the webhook endpoints cannot be read again; the keys that are known go on"
+                    );
                     told = true;
                 }
             }
@@ -265,9 +268,9 @@ impl Outbox {
         futures_util::future::join_all(self.receivers.iter().map(deliver)).await;
     }
 
-    async fn try_once(&self, receiver: &Receiver, event: Event) -> Tried {
+    async fn try_once(&self, receiver: &EndpointWorker, event: Event) -> Tried {
         let span = info_span!(
-            target: trace::TARGET,
+            target: trace_context::TARGET,
             "deliver",
             otel.name = "tell the CRM",
             otel.kind = "producer",
@@ -277,11 +280,11 @@ impl Outbox {
             guestlane.attempt = event.tries + 1,
             error.type = Empty,
         );
-        trace::join(&span, event.trace);
+        trace_context::set_parent(&span, event.trace);
         self.try_in_span(receiver, event).instrument(span).await
     }
 
-    async fn try_in_span(&self, receiver: &Receiver, event: Event) -> Tried {
+    async fn try_in_span(&self, receiver: &EndpointWorker, event: Event) -> Tried {
         let endpoint = receiver.endpoint.load_full();
         let tried = receiver.crm.deliver(&event, &endpoint.keys).await;
         if matches!(tried, Tried::Gone(_)) {
@@ -297,36 +300,36 @@ impl Outbox {
                 return tried;
             }
         };
-        self.seams.pass(Seam::EventSent).await;
-        if let Settlement::Again { error, .. } | Settlement::Dead { error } = &settlement {
+        self.fail_points.hit(FailPoint::EventSent).await;
+        if let DeliveryOutcome::Retry { error, .. } | DeliveryOutcome::Dead { error } = &settlement {
             Span::current().record("error.type", error).record("otel.status_code", "ERROR");
         }
         match &settlement {
-            Settlement::Delivered => {
+            DeliveryOutcome::Delivered => {
                 receiver.outage.well(self.clock.monotonic());
                 debug!(event = event.id, receiver = receiver.number, "the event was delivered");
             }
-            Settlement::Again { at, error } => {
+            DeliveryOutcome::Retry { at, error } => {
                 receiver.outage.failed(error, self.clock.monotonic());
                 debug!(event = event.id, receiver = receiver.number, error, again = %at, "the event was not delivered; it is tried again");
             }
-            Settlement::Dead { error } => {
+            DeliveryOutcome::Dead { error } => {
                 warn!(event = event.id, receiver = receiver.number, error, "the CRM was not told, and all tries are used up");
             }
         }
         // When this fails the event is due again after its lease: told twice under one id, never lost.
-        if let Err(error) = self.store.settle_event(event, settlement, self.clock.now()).await {
+        if let Err(error) = self.store.record_delivery(event, settlement, self.clock.now()).await {
             crate::store::log_failure(
                 &error,
                 "a delivery could not be written down; the CRM will be told again under the same id",
             );
         }
-        self.seams.pass(Seam::EventSettled).await;
+        self.fail_points.hit(FailPoint::EventSettled).await;
         tried
     }
 
     /// The receiver wants no more events. Where the store cannot be written, the next event gets the same answer.
-    async fn disable(&self, receiver: &Receiver) {
+    async fn disable(&self, receiver: &EndpointWorker) {
         let now = self.clock.now();
         let known = receiver.endpoint.load_full();
         receiver.endpoint.store(Arc::new(Endpoint { disabled_at: Some(now), ..Endpoint::clone(&known) }));
@@ -337,13 +340,13 @@ impl Outbox {
                 receiver.number
             ),
             Ok(false) => {}
-            Err(error) => warn!(error = chain(&error), "a webhook endpoint that answered 410 Gone could not be disabled"),
+            Err(error) => warn!(error = display_chain(&error), "a webhook endpoint that answered 410 Gone could not be disabled"),
         }
     }
 
     /// Every event that is due fails in the same way at such a time, so the log says it now and
     /// then.
-    fn warn_of_this_machine(&self, receiver: &Receiver, error: &str) {
+    fn warn_of_this_machine(&self, receiver: &EndpointWorker, error: &str) {
         let now = self.clock.monotonic().unix_micros();
         let due = |last: i64| now.saturating_sub(last) >= i64::try_from(WARN_EVERY.as_micros()).unwrap_or(i64::MAX);
         let claimed = self.warned_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| due(last).then_some(now));

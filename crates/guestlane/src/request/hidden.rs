@@ -3,7 +3,7 @@
 
 use unicode_properties::{GeneralCategory, GeneralCategoryGroup, UnicodeGeneralCategory};
 
-use super::Invalid;
+use super::ValidationError;
 
 /// Letters without a glyph, which Unicode does not count as format characters: grapheme joiner and
 /// Hangul fillers.
@@ -40,7 +40,7 @@ fn is_letter_or_mark(character: char) -> bool {
 /// # Errors
 ///
 /// Names the character and its position, in characters from 1.
-pub(crate) fn check_identifier(field: &str, text: &str) -> Result<(), Invalid> {
+pub(crate) fn check_identifier(field: &str, text: &str) -> Result<(), ValidationError> {
     match text.chars().zip(1..).find(|(character, _)| is_hidden(*character)) {
         Some((character, position)) => Err(refusal(field, character, position)),
         None => Ok(()),
@@ -52,7 +52,7 @@ pub(crate) fn check_identifier(field: &str, text: &str) -> Result<(), Invalid> {
 /// # Errors
 ///
 /// Names the character and its position, in characters from 1.
-pub(crate) fn check_name(field: &str, text: &str) -> Result<(), Invalid> {
+pub(crate) fn check_name(field: &str, text: &str) -> Result<(), ValidationError> {
     let characters: Vec<_> = text.chars().collect();
     let joins = |at: usize| {
         let before = at.checked_sub(1).and_then(|before| characters.get(before));
@@ -67,10 +67,10 @@ pub(crate) fn check_name(field: &str, text: &str) -> Result<(), Invalid> {
     }
 }
 
-fn refusal(field: &str, character: char, position: usize) -> Invalid {
+fn refusal(field: &str, character: char, position: usize) -> ValidationError {
     let kind = if character.is_control() { "a control character" } else { "an invisible character" };
     let reason = format!("has {kind} (U+{:04X}) at position {position}", u32::from(character));
-    Invalid::new(field, reason, "remove it: it often comes with text that was copied from a page or a document")
+    ValidationError::new(field, reason, "remove it: it often comes with text that was copied from a page or a document")
 }
 
 #[cfg(test)]

@@ -10,12 +10,12 @@ use aws_lc_rs::digest;
 use serde::Serialize;
 use uuid::Uuid;
 
-pub use person::Person;
+pub use person::ContactDetails;
 
 /// A value that cannot be used: which, why, and what to do instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize)]
 #[error("{field}: {reason}; {fix}")]
-pub struct Invalid {
+pub struct ValidationError {
     /// The field, as the caller wrote or would write it.
     pub field: String,
     /// What is wrong.
@@ -27,7 +27,7 @@ pub struct Invalid {
     pub may_pass: bool,
 }
 
-impl Invalid {
+impl ValidationError {
     /// All three are needed.
     pub fn new(field: impl Into<String>, reason: impl Into<String>, fix: impl Into<String>) -> Self {
         Self { field: field.into(), reason: reason.into(), fix: fix.into(), may_pass: false }
@@ -69,8 +69,8 @@ impl GuestId {
     /// # Errors
     ///
     /// The id is empty or too long, has a control character, or has white space at an end.
-    pub fn recorded(text: &str) -> Result<Self, Invalid> {
-        let invalid = |reason: String, fix: &str| Err(Invalid::new("guestId", reason, fix));
+    pub fn recorded(text: &str) -> Result<Self, ValidationError> {
+        let invalid = |reason: String, fix: &str| Err(ValidationError::new("guestId", reason, fix));
         let length = text.chars().count();
         if text.is_empty() {
             return invalid("is empty".into(), "give the id under which your CRM knows the guest");
@@ -89,9 +89,9 @@ impl GuestId {
 }
 
 impl FromStr for GuestId {
-    type Err = Invalid;
+    type Err = ValidationError;
 
-    fn from_str(text: &str) -> Result<Self, Invalid> {
+    fn from_str(text: &str) -> Result<Self, ValidationError> {
         let guest = Self::recorded(text);
         hidden::check_identifier("guestId", text).and(guest)
     }
@@ -115,16 +115,16 @@ impl fmt::Debug for GuestId {
 pub struct QueueId(pub Uuid);
 
 impl FromStr for QueueId {
-    type Err = Invalid;
+    type Err = ValidationError;
 
-    fn from_str(text: &str) -> Result<Self, Invalid> {
+    fn from_str(text: &str) -> Result<Self, ValidationError> {
         let fix = "copy the queue's id from Admin > Contact Center > Queues; it looks like 5e0c0000-0000-4000-8000-000000000001";
         hidden::check_identifier("queueId", text)?;
         let hyphenated = text.len() == 36;
         match Uuid::try_parse(text) {
             Ok(id) if hyphenated => Ok(Self(id)),
-            _ if text.is_empty() => Err(Invalid::new("queueId", "is empty", fix)),
-            _ => Err(Invalid::new("queueId", format!("`{}` is not a UUID", shorten(text)), fix)),
+            _ if text.is_empty() => Err(ValidationError::new("queueId", "is empty", fix)),
+            _ => Err(ValidationError::new("queueId", format!("`{}` is not a UUID", shorten(text)), fix)),
         }
     }
 }
@@ -166,11 +166,13 @@ impl Attributes {
     /// # Errors
     ///
     /// Names the first attribute that is wrong.
-    pub fn from_pairs<N: Into<String>, V: Into<String>>(pairs: impl IntoIterator<Item = (N, V)>) -> Result<Self, Invalid> {
+    pub fn from_pairs<N: Into<String>, V: Into<String>>(
+        pairs: impl IntoIterator<Item = (N, V)>,
+    ) -> Result<Self, ValidationError> {
         Self::checked(pairs, |name| {
             let field = format!("attributes.{}", shorten(name));
             hidden::check_identifier(&field, name)
-                .map_err(|invalid| Invalid { reason: format!("the name {}", invalid.reason), ..invalid })
+                .map_err(|invalid| ValidationError { reason: format!("the name {}", invalid.reason), ..invalid })
         })
     }
 
@@ -179,14 +181,14 @@ impl Attributes {
     /// # Errors
     ///
     /// Names the first attribute that is wrong by the rules of earlier versions.
-    pub(crate) fn recorded(pairs: BTreeMap<String, String>) -> Result<Self, Invalid> {
+    pub(crate) fn recorded(pairs: BTreeMap<String, String>) -> Result<Self, ValidationError> {
         Self::checked(pairs, |_| Ok(()))
     }
 
     fn checked<N: Into<String>, V: Into<String>>(
         pairs: impl IntoIterator<Item = (N, V)>,
-        check_visible: impl Fn(&str) -> Result<(), Invalid>,
-    ) -> Result<Self, Invalid> {
+        check_visible: impl Fn(&str) -> Result<(), ValidationError>,
+    ) -> Result<Self, ValidationError> {
         let mut attributes = BTreeMap::new();
         for (name, value) in pairs {
             let (name, value) = (name.into(), value.into());
@@ -195,17 +197,17 @@ impl Attributes {
             check_value(&name, &value)?;
             let field = format!("attributes.{name}");
             if attributes.insert(name, value).is_some() {
-                return Err(Invalid::new(field, "is given twice", "give it once"));
+                return Err(ValidationError::new(field, "is given twice", "give it once"));
             }
         }
         if attributes.len() > Self::MAX_COUNT {
             let reason = format!("are {}", attributes.len());
-            return Err(Invalid::new("attributes", reason, format!("give at most {}", Self::MAX_COUNT)));
+            return Err(ValidationError::new("attributes", reason, format!("give at most {}", Self::MAX_COUNT)));
         }
         let bytes = attributes.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
         if bytes > Self::MAX_BYTES {
             let reason = format!("have {bytes} bytes in names and values together");
-            return Err(Invalid::new(
+            return Err(ValidationError::new(
                 "attributes",
                 reason,
                 format!("the platform takes {} bytes: shorten them", Self::MAX_BYTES),
@@ -220,30 +222,34 @@ impl Attributes {
     }
 }
 
-fn check_name(name: &str) -> Result<(), Invalid> {
+fn check_name(name: &str) -> Result<(), ValidationError> {
     let field = format!("attributes.{}", shorten(name));
     if name.is_empty() {
-        return Err(Invalid::new("attributes", "one has an empty name", "write NAME=VALUE"));
+        return Err(ValidationError::new("attributes", "one has an empty name", "write NAME=VALUE"));
     }
     if name.chars().count() > Attributes::MAX_NAME {
-        return Err(Invalid::new(field, "the name is too long", format!("use at most {} characters", Attributes::MAX_NAME)));
+        return Err(ValidationError::new(
+            field,
+            "the name is too long",
+            format!("use at most {} characters", Attributes::MAX_NAME),
+        ));
     }
     if name.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        return Err(Invalid::new(field, "the name has white space or a control character", "remove it"));
+        return Err(ValidationError::new(field, "the name has white space or a control character", "remove it"));
     }
     if let Some(reserved) = Attributes::RESERVED.iter().find(|reserved| reserved.eq_ignore_ascii_case(name)) {
         let reason = format!("the name is reserved ({reserved} is set by guestlane or by the token)");
-        return Err(Invalid::new(field, reason, "use another name"));
+        return Err(ValidationError::new(field, reason, "use another name"));
     }
     Ok(())
 }
 
-fn check_value(name: &str, value: &str) -> Result<(), Invalid> {
+fn check_value(name: &str, value: &str) -> Result<(), ValidationError> {
     let bad = value.chars().position(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'));
     match bad {
         Some(at) => {
             let reason = format!("the value has a control character at position {}", at + 1);
-            Err(Invalid::new(format!("attributes.{name}"), reason, "remove it"))
+            Err(ValidationError::new(format!("attributes.{name}"), reason, "remove it"))
         }
         None => Ok(()),
     }
@@ -271,7 +277,7 @@ impl Owner {
         Self(owner.into())
     }
 
-    /// As a store has it. Empty for sessions from before owners existed: every owner finds them.
+    /// As a store has it.
     pub(crate) fn stored(owner: &str) -> Self {
         Self(owner.into())
     }
@@ -279,11 +285,6 @@ impl Owner {
     /// As a store keeps it.
     pub fn as_str(&self) -> &str {
         &self.0
-    }
-
-    /// Whether sessions of this owner are another caller's business: those from before owners existed are everybody's.
-    pub fn may_see(&self, other: &Self) -> bool {
-        self == other || other.0.is_empty()
     }
 }
 
@@ -322,9 +323,15 @@ impl IdempotencyKey {
 
     /// The key of a row that names none: it depends on the batch's name and on what the row says, so that the same row of the same batch
     /// is the same session, wherever in the file it stands.
-    pub fn of_row(batch: &str, guest: &GuestId, person: &Person, queue: QueueId, attributes: &Attributes) -> Self {
+    pub fn derive_for_row(
+        batch: &str,
+        guest: &GuestId,
+        person: &ContactDetails,
+        queue: QueueId,
+        attributes: &Attributes,
+    ) -> Self {
         let (guest, person, attributes) = (guest.clone(), person.clone(), attributes.clone());
-        let row = SessionRequest { guest, person, queue, attributes, key: Self::local("-") };
+        let row = SessionRequest { guest, contact_details: person, queue, attributes, key: Self::local("-") };
         let text = [b"guestlane batch row\n".as_slice(), batch.as_bytes(), b"\n", &row.fingerprint()].concat();
         let hash = digest::digest(&digest::SHA256, &text);
         let hex: String = hash.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
@@ -339,9 +346,9 @@ impl IdempotencyKey {
     /// The platform key of this session, in the form of requirement R6 (docs/requirements.md). It
     /// depends on the caller's key and its owner alone: it is the same for every attempt, after
     /// every restart, and on every machine, and no two owners share one.
-    pub fn upstream(&self) -> String {
+    pub fn platform_key(&self) -> String {
         let own_form = self.text.strip_prefix(Self::GENERATED).is_some_and(|id| id.len() == 36 && Uuid::try_parse(id).is_ok());
-        let shared = self.owner == Owner::local() || self.owner.as_str().is_empty();
+        let shared = self.owner == Owner::local();
         if own_form && shared {
             return self.text.to_string();
         }
@@ -354,10 +361,10 @@ impl IdempotencyKey {
 }
 
 impl FromStr for IdempotencyKey {
-    type Err = Invalid;
+    type Err = ValidationError;
 
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        let invalid = |reason: String, fix: &str| Err(Invalid::new("idempotencyKey", reason, fix));
+    fn from_str(text: &str) -> Result<Self, ValidationError> {
+        let invalid = |reason: String, fix: &str| Err(ValidationError::new("idempotencyKey", reason, fix));
         let length = text.chars().count();
         if text.is_empty() {
             return invalid("is empty".into(), "leave it out to have one made");
@@ -391,7 +398,7 @@ pub struct SessionRequest {
     /// Who.
     pub guest: GuestId,
     /// How the contact is called and reached.
-    pub person: Person,
+    pub contact_details: ContactDetails,
     /// To whom.
     pub queue: QueueId,
     /// What is known.
@@ -416,14 +423,14 @@ impl SessionRequest {
             queue_id: Uuid,
             attributes: &'a BTreeMap<String, String>,
             // Absent where there is none: requests of before it existed keep their fingerprint.
-            #[serde(skip_serializing_if = "Person::is_empty")]
-            person: &'a Person,
+            #[serde(skip_serializing_if = "ContactDetails::is_empty")]
+            person: &'a ContactDetails,
         }
         let canonical = Canonical {
             guest_id: self.guest.as_str(),
             queue_id: self.queue.0,
             attributes: self.attributes.as_map(),
-            person: &self.person,
+            person: &self.contact_details,
         };
         let canonical = serde_json::to_vec(&canonical).unwrap_or_default();
         let mut fingerprint = [0; 32];
@@ -440,7 +447,7 @@ impl SessionRequest {
         if self.queue != other.queue {
             fields.push("queueId".to_owned());
         }
-        fields.extend(self.person.differences(&other.person).map(str::to_owned));
+        fields.extend(self.contact_details.differences(&other.contact_details).map(str::to_owned));
         let (mine, theirs) = (self.attributes.as_map(), other.attributes.as_map());
         let names: std::collections::BTreeSet<_> = mine.keys().chain(theirs.keys()).collect();
         fields.extend(
@@ -455,7 +462,7 @@ impl SessionRequest {
 /// # Errors
 ///
 /// Names the field, the character and its position.
-pub fn check_visible(field: &str, text: &str) -> Result<(), Invalid> {
+pub fn check_visible(field: &str, text: &str) -> Result<(), ValidationError> {
     hidden::check_identifier(field, text)
 }
 
@@ -470,7 +477,7 @@ mod tests {
 
     use super::*;
 
-    fn refused<T: FromStr<Err = Invalid>>(text: &str) -> Invalid {
+    fn refused<T: FromStr<Err = ValidationError>>(text: &str) -> ValidationError {
         text.parse::<T>().err().unwrap_or_else(|| panic!("`{text}` was taken"))
     }
 
@@ -514,8 +521,8 @@ mod tests {
     #[test]
     fn the_upstream_key_has_the_briefs_form_and_depends_on_the_callers_key_alone() {
         let generated = IdempotencyKey::generate();
-        assert_eq!(generated.upstream(), generated.as_str());
-        let upstream = |key: &str| key.parse::<IdempotencyKey>().unwrap().upstream();
+        assert_eq!(generated.platform_key(), generated.as_str());
+        let upstream = |key: &str| key.parse::<IdempotencyKey>().unwrap().platform_key();
         assert_eq!(upstream("order-1"), upstream("order-1"));
         assert_ne!(upstream("order-1"), upstream("order-2"));
         // Pinned: a new version that derives another key would make second contacts.
@@ -527,17 +534,15 @@ mod tests {
         let shops = ["shop-a", "shop-b"].map(Owner::of_api_key);
         for key in ["order-1", "webchat-session-7af15ad7-58ca-8cc5-b0e5-d73184eeb92e"] {
             let key: IdempotencyKey = key.parse().unwrap();
-            let owned = shops.clone().map(|owner| key.clone().owned_by(owner).upstream());
-            assert!(owned[0] != owned[1] && owned.iter().all(|platform_key| *platform_key != key.upstream()), "{owned:?}");
-            let legacy = key.clone().owned_by(Owner::stored(""));
-            assert_eq!(legacy.upstream(), key.upstream(), "sessions from before owners existed keep their platform key");
+            let owned = shops.clone().map(|owner| key.clone().owned_by(owner).platform_key());
+            assert!(owned[0] != owned[1] && owned.iter().all(|platform_key| *platform_key != key.platform_key()), "{owned:?}");
         }
     }
 
     fn request(guest: &str, attributes: &[(&str, &str)]) -> SessionRequest {
         SessionRequest {
             guest: guest.parse().unwrap(),
-            person: Person::default(),
+            contact_details: ContactDetails::default(),
             queue: "5e0c0000-0000-4000-8000-000000000001".parse().unwrap(),
             attributes: Attributes::from_pairs(attributes.iter().copied()).unwrap(),
             key: "k".parse().unwrap(),
@@ -550,8 +555,8 @@ mod tests {
         let other = request("bob", &[("tier", "gold"), ("source", "app"), ("lang", "en")]);
         assert_eq!(first.differences(&other), ["guestId", "attributes.lang", "attributes.source"]);
         assert!(first.differences(&first).is_empty());
-        let person = Person::new(Some("Ann".into()), None, Some("ann@example.org".into()), None).unwrap();
-        let named = SessionRequest { person, ..first.clone() };
+        let person = ContactDetails::new(Some("Ann".into()), None, Some("ann@example.org".into()), None).unwrap();
+        let named = SessionRequest { contact_details: person, ..first.clone() };
         assert_eq!(first.differences(&named), ["firstName", "email"]);
         assert_ne!(first.fingerprint(), named.fingerprint());
     }

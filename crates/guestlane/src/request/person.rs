@@ -4,12 +4,12 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Invalid, hidden, phone};
+use super::{ValidationError, hidden, phone};
 
 /// How a guest is called and reached. Personal data: no log shows it.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Person {
+pub struct ContactDetails {
     #[serde(skip_serializing_if = "Option::is_none")]
     first_name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -21,26 +21,27 @@ pub struct Person {
 }
 
 /// A field's name, the most characters it may have, and what else is asked of it.
-struct Field {
+struct FieldRule {
     name: &'static str,
     most: usize,
     is_good: fn(&str) -> bool,
-    check_characters: fn(&str, &str) -> Result<(), Invalid>,
+    check_characters: fn(&str, &str) -> Result<(), ValidationError>,
     wanted: &'static str,
 }
 
 // The platform's lengths (`ExternalContact`); e-mail and telephone are identifiers, too, and those are shorter than the fields.
-const FIRST_NAME: Field = Field { name: "firstName", ..NAME };
-const LAST_NAME: Field = Field { name: "lastName", ..NAME };
-const NAME: Field = Field { name: "", most: 1000, is_good: |_| true, check_characters: hidden::check_name, wanted: "a name" };
-const EMAIL: Field = Field {
+const FIRST_NAME: FieldRule = FieldRule { name: "firstName", ..NAME };
+const LAST_NAME: FieldRule = FieldRule { name: "lastName", ..NAME };
+const NAME: FieldRule =
+    FieldRule { name: "", most: 1000, is_good: |_| true, check_characters: hidden::check_name, wanted: "a name" };
+const EMAIL: FieldRule = FieldRule {
     name: "email",
     most: 255,
     is_good: is_email,
     check_characters: hidden::check_identifier,
     wanted: "an e-mail address like ann@example.org",
 };
-const PHONE: Field = Field {
+const PHONE: FieldRule = FieldRule {
     name: "phone",
     most: 255,
     is_good: |text| phone::e164(text).is_some(),
@@ -48,14 +49,14 @@ const PHONE: Field = Field {
     wanted: "an international number like +31 20 555 0100 or 0031 20 555 0100, without a (0)",
 };
 
-impl Person {
+impl ContactDetails {
     /// From what a caller gave; an empty text is none.
     pub fn new(
         first_name: Option<String>,
         last_name: Option<String>,
         email: Option<String>,
         phone: Option<String>,
-    ) -> Result<Self, Invalid> {
+    ) -> Result<Self, ValidationError> {
         Ok(Self {
             first_name: FIRST_NAME.check(first_name)?,
             last_name: LAST_NAME.check(last_name)?,
@@ -114,9 +115,9 @@ impl Person {
     }
 }
 
-impl Field {
-    fn check(&self, text: Option<String>) -> Result<Option<String>, Invalid> {
-        let invalid = |reason: String, fix: &str| Err(Invalid::new(self.name, reason, fix));
+impl FieldRule {
+    fn check(&self, text: Option<String>) -> Result<Option<String>, ValidationError> {
+        let invalid = |reason: String, fix: &str| Err(ValidationError::new(self.name, reason, fix));
         let Some(text) = text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()) else { return Ok(None) };
         let length = text.chars().count();
         if length > self.most {
@@ -137,7 +138,7 @@ fn is_email(text: &str) -> bool {
     !local.is_empty() && !text.contains(char::is_whitespace) && !local.contains('@') && labels && domain.contains('.')
 }
 
-impl fmt::Debug for Person {
+impl fmt::Debug for ContactDetails {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let known = self.fields().into_iter().filter(|(_, value)| value.is_some()).map(|(name, _)| name);
         write!(f, "Person({})", known.collect::<Vec<_>>().join(", "))
@@ -148,8 +149,8 @@ impl fmt::Debug for Person {
 mod tests {
     use super::*;
 
-    fn refused(first: &str, email: &str, phone: &str) -> Invalid {
-        Person::new(Some(first.into()), None, Some(email.into()), Some(phone.into())).unwrap_err()
+    fn refused(first: &str, email: &str, phone: &str) -> ValidationError {
+        ContactDetails::new(Some(first.into()), None, Some(email.into()), Some(phone.into())).unwrap_err()
     }
 
     #[test]
@@ -166,7 +167,7 @@ mod tests {
 
     #[test]
     fn what_is_good_is_kept_trimmed_and_shown_by_nobody() {
-        let person = Person::new(
+        let person = ContactDetails::new(
             Some(" Ann ".into()),
             Some(String::new()),
             Some("ann@example.org".into()),

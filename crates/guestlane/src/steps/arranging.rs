@@ -6,12 +6,12 @@
 
 use std::time::Duration;
 
-use guestlane_genesys::{CallFailed, Conversation, PlatformId, Seam, Timestamp};
+use guestlane_genesys::{CallError, Conversation, FailPoint, PlatformId, Timestamp};
 use tracing::warn;
 use uuid::Uuid;
 
-use super::StepFailed;
-use crate::{error::Error, lane::Lane, ledger::Session, store::StoreError};
+use super::StepError;
+use crate::{engine::SessionEngine, error::Error, session::SessionRecord, store::StoreError};
 
 /// How long a conversation may be unknown to the platform's other parts.
 const SETTLES_WITHIN: Duration = Duration::from_secs(2);
@@ -19,17 +19,17 @@ const SETTLES_WITHIN: Duration = Duration::from_secs(2);
 /// How long a contact that this session made may be unknown to the platform before the session opens without it.
 const CONTACT_SETTLES_WITHIN: Duration = Duration::from_secs(300);
 
-impl Lane {
+impl SessionEngine {
     /// Links the contact. Where the platform has it no more, links another one instead, once; where that fails, too, the session opens
     /// without a link. Returns the session as it is stored now, and the calls so far.
     pub(super) async fn link_or_replace(
         &self,
-        session: Session,
+        session: SessionRecord,
         contact: &PlatformId,
         conversation: &Conversation,
         tries: u32,
         deadline: Timestamp,
-    ) -> Result<(Session, u32), StepFailed> {
+    ) -> Result<(SessionRecord, u32), StepError> {
         let first = match self.link(contact, conversation, deadline).await {
             Ok(linked) => return Ok((session, tries + linked)),
             Err(failed) if failed.is_not_found() => failed,
@@ -47,10 +47,10 @@ impl Lane {
             Err(failed) => return Err(failed.into()),
         };
         let tries = tries + failed.tries;
-        let earlier = self.store.contact_of(session.request.guest.clone(), session.id).await?;
+        let earlier = self.store.latest_contact_id(session.request.guest.clone(), session.id).await?;
         if earlier.as_deref() != Some(contact.as_str()) {
             // A contact of this very session may not be there yet.
-            if self.clock.now().since(session.step_since) < CONTACT_SETTLES_WITHIN {
+            if self.clock.now().since(session.step_started_at) < CONTACT_SETTLES_WITHIN {
                 return Err(failed.into());
             }
             warn!(session = %session.id, "the platform does not find the session's contact; the session opens without a link");
@@ -69,11 +69,16 @@ impl Lane {
     }
 
     /// Finds or makes another contact. That it is being made is recorded first: after a crash it is not made a second time.
-    async fn replace_contact(&self, session: Session, tries: u32, deadline: Timestamp) -> Result<(Session, u32), StepFailed> {
+    async fn replace_contact(
+        &self,
+        session: SessionRecord,
+        tries: u32,
+        deadline: Timestamp,
+    ) -> Result<(SessionRecord, u32), StepError> {
         warn!(session = %session.id, "the platform has forgotten the guest's contact; another one takes its place");
         let lost = session.clone().contact_lost(self.clock.now())?;
         let session = self.record(&session, lost).await?;
-        self.seams.pass(Seam::ContactForgotten).await;
+        self.fail_points.hit(FailPoint::ContactForgotten).await;
         let (request, contact) = (&session.request, self.cloud.contact(&session.request));
         let identifiers = self.cloud.identifiers(request);
         let made = if identifiers.is_empty() {
@@ -83,7 +88,7 @@ impl Lane {
         };
         match made {
             Ok(done) => {
-                self.seams.pass(Seam::ContactMade).await;
+                self.fail_points.hit(FailPoint::ContactMade).await;
                 let replaced = session.clone().contact_replaced(done.value.id, done.tries, self.clock.now())?;
                 Ok((self.record(&session, replaced).await?, tries))
             }
@@ -95,15 +100,15 @@ impl Lane {
         }
     }
 
-    async fn record(&self, before: &Session, after: Session) -> Result<Session, StepFailed> {
+    async fn record(&self, before: &SessionRecord, after: SessionRecord) -> Result<SessionRecord, StepError> {
         let transition = self.transition(before, after, None);
         self.commit(transition).await.map_err(|error| match error {
-            Error::Store(error) => StepFailed::Store(error),
-            other => StepFailed::Store(StoreError::Commit(other.to_string())),
+            Error::Store(error) => StepError::Store(error),
+            other => StepError::Store(StoreError::Commit(other.to_string())),
         })
     }
 
-    async fn link(&self, contact: &PlatformId, conversation: &Conversation, deadline: Timestamp) -> Result<u32, CallFailed> {
+    async fn link(&self, contact: &PlatformId, conversation: &Conversation, deadline: Timestamp) -> Result<u32, CallError> {
         match conversation.guest_communication() {
             Some(communication) if !conversation.is_linked_to(contact) => {
                 Ok(self.platform.link_contact(contact, &conversation.id, communication, deadline).await?.tries)
@@ -115,10 +120,10 @@ impl Lane {
     /// Moves the conversation to the session's queue. Where that queue exists no more, the conversation stays where it is.
     pub(super) async fn move_if_queue_exists(
         &self,
-        session: &Session,
+        session: &SessionRecord,
         conversation: &Conversation,
         deadline: Timestamp,
-    ) -> Result<u32, StepFailed> {
+    ) -> Result<u32, StepError> {
         let queue = session.request.queue;
         match self.move_to_queue(queue.0, conversation, deadline).await {
             Err(failed) if failed.is_not_found() => {
@@ -135,10 +140,10 @@ impl Lane {
         }
     }
 
-    async fn move_to_queue(&self, queue: Uuid, conversation: &Conversation, deadline: Timestamp) -> Result<u32, CallFailed> {
-        let holder = conversation.holder().and_then(|holder| holder.id.as_ref());
+    async fn move_to_queue(&self, queue: Uuid, conversation: &Conversation, deadline: Timestamp) -> Result<u32, CallError> {
+        let holder = conversation.routing_participant().and_then(|holder| holder.id.as_ref());
         match holder {
-            _ if conversation.has_arrived_in(queue) => Ok(0),
+            _ if conversation.has_visited_queue(queue) => Ok(0),
             Some(holder) => Ok(self.platform.move_to_queue(&conversation.id, holder, queue, deadline).await?.tries),
             None => Ok(0), // it has ended: there is nothing to move
         }

@@ -1,148 +1,150 @@
 //! The steps of a session: what each sends, and what it writes.
 
 mod arranging;
-mod cloud;
-mod rest;
+mod gateway;
+mod public_api;
 
 use std::sync::Arc;
 
-use guestlane_genesys::{CallError, CallFailed, Category, PlatformId, Seam, Timestamp, Trail, trace};
+use guestlane_genesys::{AttemptError, AttemptLog, CallError, Category, FailPoint, PlatformId, Timestamp, trace_context};
 use tracing::{Instrument, Span, field::Empty, info_span};
 
 use crate::{
-    audit::{Entry, Status},
+    audit::{AuditRecord, Status},
+    engine::SessionEngine,
     error::Error,
-    lane::Lane,
-    ledger::{Failure, IllegalMove, Session, SessionId, State, Way},
-    orchestrator::Opened,
-    state::open_guest_session,
-    store::{Advanced, RecordFilter, StoreError, Transition},
+    executor::CreatedSession,
+    session::{Failure, IllegalTransition, SessionId, SessionRecord, SessionState, SurfaceBinding},
+    store::{CommitRequest, CommitResult, RecordFilter, StoreError},
     token::{self, GuestToken, MasterKeyError, TokenIdentity},
+    workspace::open_guest_session,
 };
 
 /// A step did not end well.
-pub(crate) enum StepFailed {
+pub(crate) enum StepError {
     /// The call was given up.
-    Call(CallFailed),
+    Call(CallError),
     /// The store could not be asked.
     Store(StoreError),
     /// The guest's session cannot be opened.
     MasterKey(MasterKeyError),
     /// A defect of ours.
-    Move(IllegalMove),
+    Transition(IllegalTransition),
 }
 
-impl StepFailed {
+impl StepError {
     pub(crate) fn tries(&self) -> u32 {
         match self {
             Self::Call(failed) => failed.tries,
-            Self::Store(_) | Self::MasterKey(_) | Self::Move(_) => 0,
+            Self::Store(_) | Self::MasterKey(_) | Self::Transition(_) => 0,
         }
     }
 
     /// The platform refused the guest token, for whatever is wrong with it.
     pub(crate) fn is_of_guest_token(&self) -> bool {
         match self {
-            Self::Call(failed) => matches!(&failed.cause, CallError::Refused(refusal) if refusal.is_guest_token()),
-            Self::Store(_) | Self::MasterKey(_) | Self::Move(_) => false,
+            Self::Call(failed) => matches!(&failed.cause, AttemptError::Rejected(refusal) if refusal.is_guest_token()),
+            Self::Store(_) | Self::MasterKey(_) | Self::Transition(_) => false,
         }
     }
 
     /// The platform refused the guest token as expired.
     pub(crate) fn is_of_expired_token(&self) -> bool {
         match self {
-            Self::Call(failed) => matches!(&failed.cause, CallError::Refused(refusal) if refusal.is_expired_guest_token()),
-            Self::Store(_) | Self::MasterKey(_) | Self::Move(_) => false,
+            Self::Call(failed) => matches!(&failed.cause, AttemptError::Rejected(refusal) if refusal.is_expired_guest_token()),
+            Self::Store(_) | Self::MasterKey(_) | Self::Transition(_) => false,
         }
     }
 }
 
-impl From<CallFailed> for StepFailed {
-    fn from(failed: CallFailed) -> Self {
+impl From<CallError> for StepError {
+    fn from(failed: CallError) -> Self {
         Self::Call(failed)
     }
 }
 
-impl From<StoreError> for StepFailed {
+impl From<StoreError> for StepError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
     }
 }
 
-impl From<IllegalMove> for StepFailed {
-    fn from(illegal: IllegalMove) -> Self {
-        Self::Move(illegal)
+impl From<IllegalTransition> for StepError {
+    fn from(illegal: IllegalTransition) -> Self {
+        Self::Transition(illegal)
     }
 }
 
-impl Lane {
+impl SessionEngine {
     /// The next step of a session, and what it writes.
     pub(crate) async fn next_step(
         &self,
-        session: &Session,
+        session: &SessionRecord,
         token: &GuestToken,
         since: Timestamp,
         deadline: Timestamp,
-    ) -> Result<Transition, StepFailed> {
-        let has_contact = session.state != State::Admitted;
-        match (&session.way, &session.message_id, &session.conversation_id) {
-            (Way::Rest, ..) if has_contact => self.open_conversation(session, token, since, deadline).await,
-            (Way::Rest, ..) => self.create_contact(session, token, deadline).await,
-            (Way::WebMessaging { .. } | Way::OpenMessaging { .. }, message, conversation) => match (message, conversation) {
-                _ if !has_contact => self.find_or_make_contact(session, deadline).await,
-                (None, _) => self.send_first_message(session, token, deadline).await,
-                (Some(message), None) => self.find_conversation(session, message, deadline).await,
-                (Some(_), Some(conversation)) => self.arrange(session, conversation, since, deadline).await,
-            },
+    ) -> Result<CommitRequest, StepError> {
+        let has_contact = session.state != SessionState::Admitted;
+        match (&session.surface_binding, &session.message_id, &session.conversation_id) {
+            (SurfaceBinding::Rest, ..) if has_contact => self.open_conversation(session, token, since, deadline).await,
+            (SurfaceBinding::Rest, ..) => self.create_contact(session, token, deadline).await,
+            (SurfaceBinding::WebMessaging { .. } | SurfaceBinding::OpenMessaging { .. }, message, conversation) => {
+                match (message, conversation) {
+                    _ if !has_contact => self.upsert_contact(session, deadline).await,
+                    (None, _) => self.send_first_message(session, token, deadline).await,
+                    (Some(message), None) => self.find_conversation(session, message, deadline).await,
+                    (Some(_), Some(conversation)) => self.link_and_route(session, conversation, since, deadline).await,
+                }
+            }
         }
     }
 
     /// The last transition: it carries the audit record «success» and the CRM's event.
-    fn now_open(
+    fn complete(
         &self,
-        session: &Session,
+        session: &SessionRecord,
         conversation_id: PlatformId,
         tries: u32,
         since: Timestamp,
-    ) -> Result<Transition, StepFailed> {
+    ) -> Result<CommitRequest, StepError> {
         let now = self.clock.now();
-        let after = session.clone().opened(conversation_id, tries, since, now)?;
+        let after = session.clone().completed(conversation_id, tries, since, now)?;
         let events = self.outbox.as_ref().map(|outbox| outbox.session_created(&after, now)).unwrap_or_default();
-        Ok(Transition { events, ..self.transition(session, after, Some(Status::Success)) })
+        Ok(CommitRequest { events, ..self.transition(session, after, Some(Status::Success)) })
     }
 
-    pub(crate) fn transition(&self, before: &Session, after: Session, status: Option<Status>) -> Transition {
-        let audit = status.map(|status| Entry::of(&after, status, self.errors.totals(), self.clock.now()));
-        let calls = Trail::current().map(|trail| trail.take()).unwrap_or_default();
-        Transition { before: before.clone(), after, audit, events: Vec::new(), errors: self.errors.take(), calls }
+    pub(crate) fn transition(&self, before: &SessionRecord, after: SessionRecord, status: Option<Status>) -> CommitRequest {
+        let audit = status.map(|status| AuditRecord::for_session(&after, status, self.errors.totals(), self.clock.now()));
+        let calls = AttemptLog::current().map(|trail| trail.drain()).unwrap_or_default();
+        CommitRequest { before: before.clone(), after, audit, events: Vec::new(), errors: self.errors.take(), calls }
     }
 
     /// The session as it is from now on. An audit file that lags behind hides nothing: the record is in the store.
-    pub(crate) async fn commit(&self, transition: Transition) -> Result<Session, Error> {
+    pub(crate) async fn commit(&self, transition: CommitRequest) -> Result<SessionRecord, Error> {
         let span = info_span!(
-            target: trace::TARGET,
+            target: trace_context::TARGET,
             "commit",
             guestlane.session.state = transition.after.state.name(),
             guestlane.audit.log = Empty,
             guestlane.audit.index = Empty,
         );
         let (id, audited) = (transition.after.id, transition.audit.is_some());
-        let Advanced { session, first } = self.store.advance(transition).instrument(span.clone()).await?.value;
+        let CommitResult { session, first } = self.store.commit_transition(transition).instrument(span.clone()).await?.value;
         if audited && !span.is_disabled() {
-            self.tell_record(&span, id).await;
+            self.record_admission(&span, id).await;
         }
-        if let Some(seam) = seam_after(&session) {
-            self.seams.pass(seam).await;
+        if let Some(fail_point) = fail_point_after(&session) {
+            self.fail_points.hit(fail_point).await;
         }
-        self.tell(&session);
+        self.publish(&session);
         if let Some(outbox) = &self.outbox {
-            first.into_iter().for_each(|event| outbox.send_soon(event));
+            first.into_iter().for_each(|event| outbox.dispatch_now(event));
         }
         Ok(session)
     }
 
     /// Which record of the audit log says it.
-    async fn tell_record(&self, span: &Span, session: SessionId) {
+    async fn record_admission(&self, span: &Span, session: SessionId) {
         let filter = RecordFilter { session: Some(session), guest: None, limit: 1 };
         if let Some(record) = self.store.records(filter).await.ok().and_then(|records| records.into_iter().last()) {
             span.record("guestlane.audit.log", record.log);
@@ -151,7 +153,7 @@ impl Lane {
     }
 
     /// Counts what became of a session, and tells those who watch.
-    fn tell(&self, session: &Session) {
+    fn publish(&self, session: &SessionRecord) {
         let span = Span::current();
         span.record("guestlane.session.id", tracing::field::display(session.id));
         span.record("guestlane.session.state", session.state.name());
@@ -159,7 +161,7 @@ impl Lane {
             span.record("error.type", &failure.code);
             span.record("otel.status_code", "ERROR");
         }
-        if session.state == State::Open {
+        if session.state == SessionState::Open {
             self.figures.opened(session);
         } else if session.failure.is_none() {
             return;
@@ -170,13 +172,13 @@ impl Lane {
     }
 
     /// Signs, or signs again: the same identity gives the same bytes, and the platform refuses a key that comes back with others.
-    pub(crate) async fn sign(&self, session: &Session) -> Result<GuestToken, Error> {
+    pub(crate) async fn sign(&self, session: &SessionRecord) -> Result<GuestToken, Error> {
         match self.sign_for(session) {
             Ok(token) => Ok(token),
             Err(error) => {
                 self.platform.stats().count(Category::TokenValidation);
                 let failure = Failure { code: "token_validation".to_owned(), message: error.to_string() };
-                let after = session.clone().gave_up(failure, 0, self.clock.now())?;
+                let after = session.clone().backed_off(failure, 0, self.clock.now())?;
                 self.commit(self.transition(session, after, Some(Status::Failed))).await?;
                 Err(error.into())
             }
@@ -184,38 +186,38 @@ impl Lane {
     }
 
     /// The token that a session's guest is vouched for by.
-    pub fn sign_for(&self, session: &Session) -> Result<GuestToken, token::TokenError> {
+    pub fn sign_for(&self, session: &SessionRecord) -> Result<GuestToken, token::TokenError> {
         self.keyring().sign(&session.request.guest, &session.request.attributes, &session.token)
     }
 
-    pub(crate) fn opened(&self, session: Session, replayed: bool) -> Result<Opened, Error> {
+    pub(crate) fn created(&self, session: SessionRecord, replayed: bool) -> Result<CreatedSession, Error> {
         let guest_token = self.sign_for(&session)?;
         let guest_session = open_guest_session(&self.master, &session)?;
-        Ok(Opened { session, guest_token, guest_session, replayed })
+        Ok(CreatedSession { session, guest_token, guest_session, replayed })
     }
 
     /// The platform has not taken the key with this token (it refused it, or never saw it): a fresh one, by the key that is active now, may go
     /// under it.
-    pub(crate) async fn renew_token(&self, session: Session, tries: u32) -> Result<Session, Error> {
+    pub(crate) async fn reissue_guest_token(&self, session: SessionRecord, tries: u32) -> Result<SessionRecord, Error> {
         let now = self.clock.now();
         let identity = TokenIdentity::new(self.keyring().active(now).kid(), now);
         let after = session.clone().token_renewed(identity, tries, now)?;
         let renewed = self.commit(self.transition(&session, after, None)).await?;
-        self.seams.pass(Seam::TokenRenewed).await;
+        self.fail_points.hit(FailPoint::TokenRenewed).await;
         Ok(renewed)
     }
 }
 
 /// Where the process may die once a session stands in the ledger as it is.
-fn seam_after(session: &Session) -> Option<Seam> {
+fn fail_point_after(session: &SessionRecord) -> Option<FailPoint> {
     match session.state {
-        State::Open => Some(Seam::OpenStored),
-        State::NeedsAttention => Some(Seam::SetAside),
-        State::Failed | State::Parked => Some(Seam::FailureStored),
-        State::Admitted | State::ContactCreated if session.failure.is_some() => Some(Seam::FailureStored),
-        State::ContactCreated if session.conversation_id.is_some() => Some(Seam::ConversationStored),
-        State::ContactCreated if session.message_id.is_some() => Some(Seam::MessageStored),
-        State::ContactCreated => Some(Seam::ContactStored),
-        State::Admitted => None, // its token was renewed, and that has a seam of its own
+        SessionState::Open => Some(FailPoint::OpenStored),
+        SessionState::NeedsAttention => Some(FailPoint::SetAside),
+        SessionState::Failed | SessionState::Parked => Some(FailPoint::FailureStored),
+        SessionState::Admitted | SessionState::ContactCreated if session.failure.is_some() => Some(FailPoint::FailureStored),
+        SessionState::ContactCreated if session.conversation_id.is_some() => Some(FailPoint::ConversationStored),
+        SessionState::ContactCreated if session.message_id.is_some() => Some(FailPoint::MessageStored),
+        SessionState::ContactCreated => Some(FailPoint::ContactStored),
+        SessionState::Admitted => None, // its token was renewed, and that has a fail point of its own
     }
 }

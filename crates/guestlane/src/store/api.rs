@@ -5,17 +5,18 @@ use std::{path::Path, time::Duration};
 use guestlane_genesys::{ErrorCounts, Timestamp};
 
 use super::{
-    Admission, Advanced, Committed, Delivery, DeliveryState, DisabledEndpoint, Erased, KeptCall, Kind, LogInfo, Page, Pruned,
-    RecordFilter, Replay, Restored, SecretChange, SessionFilter, Standing, Store, StoreError, StoredRecord, Summary, Transition,
-    batch::{BatchId, BatchStatus, NewRow, RowEnd, RowPlace, RowResult, TakenRow},
+    BeginOutcome, CallRecord, CommitRequest, CommitResult, Committed, Delivery, DeliveryState, DisabledEndpoint, ErasureOutcome,
+    Kind, LogInfo, Pruned, RecordFilter, ReplayFilter, RestoreOutcome, SecretChange, SessionFilter, SessionPage, Store,
+    StoreError, StoreGauges, StoredRecord, Summary,
+    batch::{BatchId, BatchStatus, ClaimedRow, NewRow, RowLease, RowOutcome, RowResult},
 };
 use crate::{
     api_key::StoredApiKey,
-    audit::{ChangeAction, Entry, Hash, VerifierKey},
-    ledger::{Session, SessionId, Start},
-    outbox::{Event, Settlement},
+    audit::{AuditRecord, ChangeAction, Hash, VerifierKey},
+    outbox::{DeliveryOutcome, Event},
     request::{GuestId, IdempotencyKey, SessionRequest},
-    token::{KeyLife, Revocation, StoredKey, TokenIdentity},
+    session::{SessionContext, SessionId, SessionRecord},
+    token::{KeyLifecycle, RevocationPlan, SealedSigningKey, TokenIdentity},
 };
 
 macro_rules! either {
@@ -54,23 +55,23 @@ impl Store {
     }
 
     /// Takes up to `limit` rows that nobody has, or had and did not renew, leased from now.
-    pub async fn take_rows(&self, limit: u32, now: Timestamp) -> Result<Vec<TakenRow>, StoreError> {
+    pub async fn claim_rows(&self, limit: u32, now: Timestamp) -> Result<Vec<ClaimedRow>, StoreError> {
         let limit = if self.may_claim() { limit } else { 0 };
         shared!(self, store => store.take_rows(limit, now))
     }
 
     /// Renews the leases of rows that are still this process's.
-    pub async fn renew_rows(&self, held: Vec<RowPlace>, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn renew_rows(&self, held: Vec<RowLease>, now: Timestamp) -> Result<(), StoreError> {
         shared!(self, store => store.renew_rows(held, now))
     }
 
     /// Gives back rows that were not begun.
-    pub async fn give_back_rows(&self, held: Vec<RowPlace>, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn release_rows(&self, held: Vec<RowLease>, now: Timestamp) -> Result<(), StoreError> {
         shared!(self, store => store.give_back_rows(held, now))
     }
 
     /// Writes what came of rows, where nobody has taken them over since.
-    pub async fn end_rows(&self, ended: Vec<(RowPlace, RowEnd)>, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn complete_rows(&self, ended: Vec<(RowLease, RowOutcome)>, now: Timestamp) -> Result<(), StoreError> {
         shared!(self, store => store.end_rows(ended, now))
     }
 
@@ -92,34 +93,34 @@ impl Store {
 
 impl Store {
     /// Takes the key for `request`, in one transaction with the audit record «pending»; or says who has it.
-    pub async fn admit(
+    pub async fn begin(
         &self,
         request: SessionRequest,
-        start: Start,
+        start: SessionContext,
         token: TokenIdentity,
         rates: ErrorCounts,
         now: Timestamp,
-    ) -> Result<Committed<Admission>, StoreError> {
+    ) -> Result<Committed<BeginOutcome>, StoreError> {
         either!(self, store => store.admit(request, start, token, rates, now))
     }
 
     /// The session that has the key, if one has; nothing is taken.
-    pub async fn peek(&self, key: IdempotencyKey) -> Result<Option<Session>, StoreError> {
+    pub async fn find_by_key(&self, key: IdempotencyKey) -> Result<Option<SessionRecord>, StoreError> {
         either!(self, store => store.peek(key))
     }
 
     /// Writes a transition, unless somebody has taken the session over.
-    pub async fn advance(&self, transition: Transition) -> Result<Committed<Advanced>, StoreError> {
+    pub async fn commit_transition(&self, transition: CommitRequest) -> Result<Committed<CommitResult>, StoreError> {
         either!(self, store => store.advance(transition))
     }
 
     /// Renews the leases of sessions that are still driven by those epochs.
-    pub async fn renew(&self, leases: Vec<(SessionId, u32)>, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn renew_leases(&self, leases: Vec<(SessionId, u32)>, now: Timestamp) -> Result<(), StoreError> {
         either!(self, store => store.renew(leases, now))
     }
 
     /// Takes up to `limit` unfinished sessions that nobody drives any more.
-    pub async fn take_up(&self, limit: u32, now: Timestamp) -> Result<Vec<Session>, StoreError> {
+    pub async fn claim_due(&self, limit: u32, now: Timestamp) -> Result<Vec<SessionRecord>, StoreError> {
         if !self.may_claim() {
             return Ok(Vec::new());
         }
@@ -127,27 +128,27 @@ impl Store {
     }
 
     /// Takes up one session that is unfinished or was refused, unless somebody drives it or its guest was erased: `None`.
-    pub async fn take_up_one(&self, id: SessionId, now: Timestamp) -> Result<Option<Session>, StoreError> {
+    pub async fn claim(&self, id: SessionId, now: Timestamp) -> Result<Option<SessionRecord>, StoreError> {
         either!(self, store => store.take_up_one(id, now))
     }
 
     /// The contact of a guest, as the latest session other than `except` knows it.
-    pub async fn contact_of(&self, guest: GuestId, except: SessionId) -> Result<Option<String>, StoreError> {
+    pub async fn latest_contact_id(&self, guest: GuestId, except: SessionId) -> Result<Option<String>, StoreError> {
         either!(self, store => store.contact_of(guest, except))
     }
 
     /// One session.
-    pub async fn session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
+    pub async fn session(&self, id: SessionId) -> Result<Option<SessionRecord>, StoreError> {
         either!(self, store => store.session(id))
     }
 
     /// A page of sessions, newest first. It may have fewer than `limit`, or none, and go on all the same: so much was looked at.
-    pub async fn sessions(&self, filter: SessionFilter) -> Result<Page, StoreError> {
+    pub async fn sessions(&self, filter: SessionFilter) -> Result<SessionPage, StoreError> {
         either!(self, store => store.sessions(filter))
     }
 
     /// All unfinished sessions, the next due first, at most `limit`.
-    pub async fn unfinished_sessions(&self, limit: u32) -> Result<Vec<Session>, StoreError> {
+    pub async fn unfinished_sessions(&self, limit: u32) -> Result<Vec<SessionRecord>, StoreError> {
         either!(self, store => store.unfinished_sessions(limit))
     }
 
@@ -157,7 +158,7 @@ impl Store {
     }
 
     /// What the calls of a session came to, oldest first.
-    pub async fn calls(&self, session: SessionId) -> Result<Vec<KeptCall>, StoreError> {
+    pub async fn calls(&self, session: SessionId) -> Result<Vec<CallRecord>, StoreError> {
         either!(self, store => store.calls(session))
     }
 
@@ -177,13 +178,13 @@ impl Store {
     }
 
     /// Writes the files of a log anew.
-    pub async fn restore_log(&self, log: u32) -> Result<Restored, StoreError> {
+    pub async fn restore_log(&self, log: u32) -> Result<RestoreOutcome, StoreError> {
         either!(self, store => store.restore_log(log))
     }
 
     /// Records a change of what the store trusts that was made past the store, such as files that were written again.
     pub async fn record_change(&self, action: ChangeAction, subject: String, now: Timestamp) -> Result<(), StoreError> {
-        self.record_refusal(Entry::change(action, subject, None, now), ErrorCounts::default()).await
+        self.record_refusal(AuditRecord::change(action, subject, None, now), ErrorCounts::default()).await
     }
 
     /// Records changes that were made where no audit log could be written: a finished or abandoned move.
@@ -192,7 +193,7 @@ impl Store {
     }
 
     /// An attempt that ended before there was a session is recorded too.
-    pub async fn record_refusal(&self, entry: Entry, errors: ErrorCounts) -> Result<(), StoreError> {
+    pub async fn record_refusal(&self, entry: AuditRecord, errors: ErrorCounts) -> Result<(), StoreError> {
         either!(self, store => store.record_refusal(entry, errors))
     }
 
@@ -206,27 +207,27 @@ impl Store {
     }
 
     /// First tries whose lease would end later than any lease can: it was given by a clock that was set back since, and holds nobody.
-    pub async fn release_first_tries(&self, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn release_stale_initial_leases(&self, now: Timestamp) -> Result<(), StoreError> {
         either!(self, store => store.release_first_tries(now))
     }
 
-    /// Makes all pending events due now, and says how many: for a person who says «now».
-    pub async fn make_events_due(&self, now: Timestamp) -> Result<usize, StoreError> {
+    /// Makes all pending events due now, and says how many: for a contact_details who says «now».
+    pub async fn expedite_events(&self, now: Timestamp) -> Result<usize, StoreError> {
         either!(self, store => store.make_events_due(now))
     }
 
     /// Writes what a try came to, unless the event was started over, or tried by somebody else, since.
-    pub async fn settle_event(&self, event: Event, settlement: Settlement, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn record_delivery(&self, event: Event, settlement: DeliveryOutcome, now: Timestamp) -> Result<(), StoreError> {
         either!(self, store => store.settle_event(event, settlement, now))
     }
 
     /// How many events [`replay`](Self::replay) would send again: one for each receiver.
-    pub async fn replayable(&self, replay: Replay) -> Result<u64, StoreError> {
+    pub async fn replayable(&self, replay: ReplayFilter) -> Result<u64, StoreError> {
         either!(self, store => store.replayable(replay))
     }
 
     /// Starts events over, whatever became of them: the same ids and the same bodies. Says how many.
-    pub async fn replay(&self, replay: Replay, now: Timestamp) -> Result<usize, StoreError> {
+    pub async fn replay(&self, replay: ReplayFilter, now: Timestamp) -> Result<usize, StoreError> {
         either!(self, store => store.replay(replay, now))
     }
 
@@ -246,7 +247,7 @@ impl Store {
     }
 
     /// When the next event that was never tried may be: its first try is somebody else's until then, or was, if they died.
-    pub async fn first_tries_due(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+    pub async fn next_initial_delivery_at(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
         either!(self, store => store.first_tries_due(now))
     }
 
@@ -261,12 +262,12 @@ impl Store {
     }
 
     /// What [`erase_guest`](Self::erase_guest) would come to now. Nothing is changed.
-    pub async fn would_erase_guest(&self, guest: GuestId, now: Timestamp) -> Result<Erased, StoreError> {
+    pub async fn would_erase_guest(&self, guest: GuestId, now: Timestamp) -> Result<ErasureOutcome, StoreError> {
         either!(self, store => store.would_erase_guest(guest, now))
     }
 
     /// Makes a guest unreadable: in sessions, events, dead letters, and, where it has pseudonyms, in the audit log.
-    pub async fn erase_guest(&self, guest: GuestId, now: Timestamp) -> Result<Erased, StoreError> {
+    pub async fn erase_guest(&self, guest: GuestId, now: Timestamp) -> Result<ErasureOutcome, StoreError> {
         either!(self, store => store.erase_guest(guest, now))
     }
 
@@ -295,7 +296,7 @@ impl Store {
     }
 
     /// What waits now.
-    pub async fn standing(&self) -> Result<Standing, StoreError> {
+    pub async fn gauges(&self) -> Result<StoreGauges, StoreError> {
         either!(self, store => store.standing())
     }
 
@@ -315,12 +316,12 @@ impl Store {
     }
 
     /// All signing keys.
-    pub async fn signing_keys(&self) -> Result<Vec<StoredKey>, StoreError> {
+    pub async fn signing_keys(&self) -> Result<Vec<SealedSigningKey>, StoreError> {
         either!(self, store => store.signing_keys())
     }
 
     /// Adds a key unless one of that id is there: of two processes that start at once, the first one's key is the key.
-    pub async fn add_signing_key(&self, key: StoredKey) -> Result<(), StoreError> {
+    pub async fn add_signing_key(&self, key: SealedSigningKey) -> Result<(), StoreError> {
         either!(self, store => store.add_signing_key(key))
     }
 
@@ -328,10 +329,10 @@ impl Store {
     /// Says which key that is.
     pub async fn add_next_key(
         &self,
-        key: StoredKey,
-        life: impl FnOnce() -> KeyLife + Send + 'static,
+        key: SealedSigningKey,
+        life: impl FnOnce() -> KeyLifecycle + Send + 'static,
         now: Timestamp,
-    ) -> Result<StoredKey, StoreError> {
+    ) -> Result<SealedSigningKey, StoreError> {
         either!(self, store => store.add_next_key(key, life, now))
     }
 
@@ -340,14 +341,14 @@ impl Store {
     pub async fn revoke_signing_key(
         &self,
         kid: String,
-        spare: Option<StoredKey>,
+        spare: Option<SealedSigningKey>,
         now: Timestamp,
-    ) -> Result<Option<Revocation>, StoreError> {
+    ) -> Result<Option<RevocationPlan>, StoreError> {
         either!(self, store => store.revoke_signing_key(kid, spare, now))
     }
 
     /// The platform this store belongs to: the one it was first used with, else `new` from now on.
-    pub async fn platform_or(&self, new: String) -> Result<String, StoreError> {
+    pub async fn get_or_insert_platform(&self, new: String) -> Result<String, StoreError> {
         either!(self, store => store.platform_or(new))
     }
 
@@ -367,7 +368,7 @@ impl Store {
     }
 
     /// A sealed secret: the one of that name, else `new`, which is then kept.
-    pub async fn secret_or(&self, name: &str, new: Option<Vec<u8>>) -> Result<Option<Vec<u8>>, StoreError> {
+    pub async fn get_or_insert_secret(&self, name: &str, new: Option<Vec<u8>>) -> Result<Option<Vec<u8>>, StoreError> {
         either!(self, store => store.secret_or(name.to_owned(), new))
     }
 
@@ -418,7 +419,7 @@ impl Store {
     }
 
     /// When keys were last used.
-    pub async fn used_api_keys(&self, used: Vec<(String, Timestamp)>) -> Result<(), StoreError> {
+    pub async fn touch_api_keys(&self, used: Vec<(String, Timestamp)>) -> Result<(), StoreError> {
         either!(self, store => store.used_api_keys(used))
     }
 }

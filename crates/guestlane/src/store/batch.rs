@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    ledger::{Session, SessionId},
-    request::{Invalid, SessionRequest, shorten},
+    request::{SessionRequest, ValidationError, shorten},
+    session::{SessionId, SessionRecord},
     store::StoreError,
 };
 
@@ -23,10 +23,11 @@ impl fmt::Display for BatchId {
 }
 
 impl FromStr for BatchId {
-    type Err = Invalid;
+    type Err = ValidationError;
 
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        let invalid = |_| Invalid::new("ID", format!("`{}` is not a batch's id", shorten(text)), "see `guestlane batch status`");
+    fn from_str(text: &str) -> Result<Self, ValidationError> {
+        let invalid =
+            |_| ValidationError::new("ID", format!("`{}` is not a batch's id", shorten(text)), "see `guestlane batch status`");
         Uuid::try_parse(text).map(Self).map_err(invalid)
     }
 }
@@ -58,9 +59,9 @@ pub struct RowFailure {
 
 /// A row that this process has, until its lease ends.
 #[derive(Debug)]
-pub struct TakenRow {
+pub struct ClaimedRow {
     /// Which it is.
-    pub place: RowPlace,
+    pub place: RowLease,
     /// How often it was tried before.
     pub tries: u32,
     /// When its batch was begun: a session that is older was not made for it.
@@ -71,7 +72,7 @@ pub struct TakenRow {
 
 /// A row, and the number under which this process has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct RowPlace {
+pub struct RowLease {
     /// Its batch.
     pub batch: BatchId,
     /// From 1.
@@ -82,7 +83,7 @@ pub struct RowPlace {
 
 /// What came of a row.
 #[derive(Debug, Clone)]
-pub enum RowEnd {
+pub enum RowOutcome {
     /// Its session is open.
     Open {
         /// The session.
@@ -93,7 +94,7 @@ pub enum RowEnd {
     /// It is not tried again.
     Failed(RowFailure),
     /// It may be tried again from then on.
-    Again(Timestamp, RowFailure),
+    Retry(Timestamp, RowFailure),
 }
 
 /// A batch, and how far it got.
@@ -137,7 +138,7 @@ pub struct RowResult {
     /// `waiting`, `running`, `open`, `failed` or `cancelled`.
     pub state: String,
     /// Its session, where it has one that is not forgotten.
-    pub session: Option<Session>,
+    pub session: Option<SessionRecord>,
     /// Whether that was open before.
     pub replayed: bool,
     /// Why it failed, or why it is tried again.

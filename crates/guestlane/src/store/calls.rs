@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 use super::StoreError;
 
 /// Bytes that are kept of a session: a hundred attempts, or so. What comes after is counted (`attempts`), and not kept.
-pub(super) const MOST: usize = 20_000;
+pub(super) const MAX_BYTES: usize = 20_000;
 
 /// An attempt at a call, as it is kept. Nothing in it was sent by the caller.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct KeptCall {
+pub struct CallRecord {
     at: i64,
     /// A stable name of what was asked for.
     pub operation: String,
@@ -29,7 +29,7 @@ pub struct KeptCall {
     pub correlation_id: Option<String>,
 }
 
-impl From<&Attempt> for KeptCall {
+impl From<&Attempt> for CallRecord {
     fn from(attempt: &Attempt) -> Self {
         Self {
             at: attempt.at.unix_micros(),
@@ -42,7 +42,7 @@ impl From<&Attempt> for KeptCall {
     }
 }
 
-impl KeptCall {
+impl CallRecord {
     /// When it was sent.
     pub fn at(&self) -> Timestamp {
         Timestamp::from_unix_micros(self.at)
@@ -56,11 +56,11 @@ impl KeptCall {
 
 /// As they are added to the session's row.
 pub(super) fn lines(attempts: &[Attempt]) -> String {
-    let line = |attempt| serde_json::to_string(&KeptCall::from(attempt)).map(|line| line + "\n").unwrap_or_default();
+    let line = |attempt| serde_json::to_string(&CallRecord::from(attempt)).map(|line| line + "\n").unwrap_or_default();
     attempts.iter().map(line).collect()
 }
 
 /// As they are read back, oldest first.
-pub(super) fn read(text: &str) -> Result<Vec<KeptCall>, StoreError> {
+pub(super) fn read(text: &str) -> Result<Vec<CallRecord>, StoreError> {
     text.lines().map(|line| serde_json::from_str(line).map_err(|_| StoreError::Row("session.calls"))).collect()
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use guestlane_genesys::{ClientCertificate, Outage, Trust};
+use guestlane_genesys::{ClientCertificate, Outage, TlsRoots};
 use tokio_postgres::config::{ChannelBinding, Host, LoadBalanceHosts, SslMode, TargetSessionAttrs};
 
 use super::libpq::{Words, read_words};
@@ -79,7 +79,7 @@ pub struct PostgresUrl {
 pub(crate) struct Login {
     pub(super) config: tokio_postgres::Config,
     /// Whose certificates are believed.
-    pub(super) trust: Trust,
+    pub(super) trust: TlsRoots,
     /// What this process shows of itself, where the server asks for a certificate.
     pub(super) client: Option<Arc<ClientCertificate>>,
 }
@@ -387,22 +387,22 @@ mod tests {
 
     #[test]
     fn user_and_password_are_not_shown() {
-        let url = parsed("postgres://ann:secret@localhost:5433/lane?application_name=x%20y").unwrap();
-        assert_eq!(url.to_string(), "postgres://localhost:5433/lane");
+        let url = parsed("postgres://ann:secret@localhost:5433/engine?application_name=x%20y").unwrap();
+        assert_eq!(url.to_string(), "postgres://localhost:5433/engine");
         assert_eq!(url.login().config.get_application_name(), Some("x y"));
         assert!(!format!("{url:?} {:?}", Database::Postgres(Box::new(url.clone()))).contains("ann"));
     }
     #[test]
     fn another_store_is_found_by_the_part_of_the_url_that_names_it() {
-        let old = parsed("postgres://ann:secret@localhost:5433/lane?options=-csearch_path%3Done").unwrap();
+        let old = parsed("postgres://ann:secret@localhost:5433/engine?options=-csearch_path%3Done").unwrap();
         for (new, part) in [
-            ("postgres://bob:other@localhost:5433/lane?options=-csearch_path%3Done&connect_timeout=1", None),
-            ("postgres://ann:secret@localhost:5433/lane?options=-csearch_path%3Done&sslmode=require", None),
-            ("postgres://ann:secret@127.0.0.1:5433/lane?options=-csearch_path%3Done", Some("host")),
-            ("postgres://ann:secret@localhost:5433/lane?options=-csearch_path%3Done&hostaddr=127.0.0.2", Some("host")),
-            ("postgres://ann:secret@localhost/lane?options=-csearch_path%3Done", Some("port")),
+            ("postgres://bob:other@localhost:5433/engine?options=-csearch_path%3Done&connect_timeout=1", None),
+            ("postgres://ann:secret@localhost:5433/engine?options=-csearch_path%3Done&sslmode=require", None),
+            ("postgres://ann:secret@127.0.0.1:5433/engine?options=-csearch_path%3Done", Some("host")),
+            ("postgres://ann:secret@localhost:5433/engine?options=-csearch_path%3Done&hostaddr=127.0.0.2", Some("host")),
+            ("postgres://ann:secret@localhost/engine?options=-csearch_path%3Done", Some("port")),
             ("postgres://ann:secret@localhost:5433/other?options=-csearch_path%3Done", Some("database")),
-            ("postgres://ann:secret@localhost:5433/lane", Some("value of options, which may name a schema")),
+            ("postgres://ann:secret@localhost:5433/engine", Some("value of options, which may name a schema")),
         ] {
             assert_eq!(old.other_target(&parsed(new).unwrap()), part, "{new}");
         }
@@ -410,8 +410,8 @@ mod tests {
 
     #[test]
     fn all_clones_of_a_url_take_another_login() {
-        let old = parsed("postgres://ann:secret@localhost/lane").unwrap();
-        let new = parsed("postgres://ann:other@localhost/lane").unwrap();
+        let old = parsed("postgres://ann:secret@localhost/engine").unwrap();
+        let new = parsed("postgres://ann:other@localhost/engine").unwrap();
         let clone = old.clone();
         assert!(!clone.has_login_of(&new));
         let before = old.take_login_of(&new);

@@ -4,7 +4,7 @@ use guestlane_genesys::Timestamp;
 use serde::Serialize;
 
 use crate::{
-    audit::{ChangeAction, Entry},
+    audit::{AuditRecord, ChangeAction},
     outbox::Event,
 };
 
@@ -52,27 +52,27 @@ pub struct Delivery {
     /// When it was written.
     pub created_at: Timestamp,
     /// When it was delivered, or given up.
-    pub settled_at: Option<Timestamp>,
+    pub ended_at: Option<Timestamp>,
     /// Why the last try failed.
     pub last_error: Option<String>,
     /// Its place in the order in which events were written.
-    pub place: i64,
+    pub sequence: i64,
 }
 
-impl Replay {
+impl ReplayFilter {
     /// What the audit log says of it.
-    pub(super) fn record(&self, count: usize, now: Timestamp) -> Entry {
+    pub(super) fn record(&self, count: usize, now: Timestamp) -> AuditRecord {
         let subject = match self {
             Self::Event(id) => id.clone(),
             Self::Written { since, until, .. } => format!("{since} to {until}"),
         };
-        Entry::change(ChangeAction::EventsReplayed, subject, Some(format!("{count} deliveries")), now)
+        AuditRecord::change(ChangeAction::EventsReplayed, subject, Some(format!("{count} deliveries")), now)
     }
 }
 
 /// Which events to send again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Replay {
+pub enum ReplayFilter {
     /// This one, to all its receivers, also when it is still on its way.
     Event(String),
     /// Those that were written in this time and are settled.

@@ -2,7 +2,7 @@
 
 use guestlane_genesys::Timestamp;
 
-use crate::audit::Entry;
+use crate::audit::AuditRecord;
 
 /// The name of the property that says that each endpoint has keys of its own.
 pub(super) const SECRETS: &str = "webhook_endpoint_secrets";
@@ -48,5 +48,5 @@ pub(crate) struct SecretChange {
     pub(crate) before: Vec<u8>,
     pub(crate) after: Vec<u8>,
     /// What the audit log says of it, where that is a change of trust.
-    pub(crate) record: Option<Entry>,
+    pub(crate) record: Option<AuditRecord>,
 }

@@ -4,17 +4,17 @@ use aws_lc_rs::{hmac, rand};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 
 use super::StoreError;
-use crate::{ledger::SessionId, request::GuestId};
+use crate::{request::GuestId, session::SessionId};
 
 /// What a guest may be called in a log.
 #[derive(Debug)]
-pub(super) struct Names {
+pub(super) struct GuestNames {
     pub(super) plain: String,
     /// As JSON texts.
     quoted: Vec<String>,
 }
 
-impl Names {
+impl GuestNames {
     /// In plain, and by the pseudonym if there is one.
     pub(super) fn of(guest: &GuestId, pseudonym: Option<String>) -> Self {
         let plain = guest.as_str().to_owned();
@@ -44,26 +44,26 @@ pub(super) fn keyed_hash(key: &[u8], guest: &GuestId) -> String {
 /// What a guest's pseudonym is made with.
 pub(super) fn new_key() -> Result<[u8; 32], StoreError> {
     let mut key = [0; 32];
-    rand::fill(&mut key).map_err(|_| StoreError::Row("guest_key: no randomness"))?;
+    rand::fill(&mut key).map_err(|_| StoreError::Row("pseudonym_key: no randomness"))?;
     Ok(key)
 }
 
 /// What became of a guest who shall be erased.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Erased {
+pub enum ErasureOutcome {
     /// These sessions are unfinished: who ends them needs to know the guest.
     Unfinished(Vec<SessionId>),
     /// An event about the guest is on its way to the CRM, or was a moment ago: nobody can say whether it will arrive.
-    UnderWay,
+    InProgress,
     /// Nobody knows this guest.
     Unknown,
     /// The guest cannot be read any more, but for what is told here.
-    Done(Done),
+    Erased(ErasureReport),
 }
 
 /// What was erased, and what could not be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Done {
+pub struct ErasureReport {
     /// Sessions.
     pub sessions: u64,
     /// Events for the CRM.

@@ -3,7 +3,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use guestlane_genesys::{ClientCertificate, Trust};
+use guestlane_genesys::{ClientCertificate, TlsRoots};
 
 use super::InvalidDatabase;
 
@@ -73,7 +73,7 @@ pub(super) struct Words {
     /// For the client's library, percent-encoded.
     pub(super) rest: String,
     pub(super) mode: Option<String>,
-    pub(super) trust: Trust,
+    pub(super) trust: TlsRoots,
     pub(super) client: Option<Arc<ClientCertificate>>,
     /// Whether a word names certificates, which only TLS uses.
     pub(super) names_certificates: bool,
@@ -178,13 +178,13 @@ fn settled(name: &str, value: &str) -> Result<(), InvalidDatabase> {
 }
 
 /// `system` is libpq's word for the certificates that the system trusts.
-fn trust_in(file: &str) -> Result<Trust, InvalidDatabase> {
+fn trust_in(file: &str) -> Result<TlsRoots, InvalidDatabase> {
     if file == "system" {
-        return Ok(Trust::System);
+        return Ok(TlsRoots::System);
     }
     let fix = "name a file of certificates in PEM, write system for those of the system, or leave it out";
     let refused = |error| InvalidDatabase::new(format!("names a file by sslrootcert which {error}"), fix);
-    Trust::from_file(Path::new(file)).map_err(refused)
+    TlsRoots::from_file(Path::new(file)).map_err(refused)
 }
 
 fn client(cert: Option<&str>, key: Option<&str>) -> Result<Option<ClientCertificate>, InvalidDatabase> {

@@ -3,17 +3,18 @@
 //! The store takes whole transitions. What must be said is written with what was done: a [`Transition`] carries the session, its audit
 //! record and its CRM event, and they are committed together or not at all.
 
-mod admission;
 mod api;
 pub mod batch;
+mod begin;
 mod calls;
-pub mod copy;
+mod coordinator;
 mod database;
 mod delivery;
 mod endpoint;
-mod fleet;
+mod gauges;
 mod guest;
 mod libpq;
+pub mod migrate;
 mod postgres;
 mod pruned;
 mod read_limits;
@@ -21,7 +22,6 @@ mod record;
 mod row;
 mod sealed;
 mod sqlite;
-mod standing;
 mod summary;
 mod transition;
 mod trusted_time;
@@ -34,30 +34,30 @@ use std::{
     time::Duration,
 };
 
-use guestlane_genesys::{Clock, Seams};
+use guestlane_genesys::{Clock, FailPoints};
 use tokio::sync::watch;
 use tokio_postgres::error::SqlState;
 use tracing::{debug, warn};
 
-pub use admission::Admission;
-pub use calls::KeptCall;
+pub use begin::BeginOutcome;
+pub use calls::CallRecord;
 pub use database::{Database, InvalidDatabase, PostgresUrl};
-pub use delivery::{Delivery, DeliveryState, Replay};
+pub use delivery::{Delivery, DeliveryState, ReplayFilter};
 pub(crate) use endpoint::{DisabledEndpoint, SecretChange};
-pub use guest::{Done, Erased};
+pub use gauges::StoreGauges;
+pub use guest::{ErasureOutcome, ErasureReport};
 pub(crate) use postgres::KeptSecret;
 pub use pruned::Pruned;
 pub use read_limits::ReadLimits;
-pub use record::{AuditSettings, GuestIds, LogInfo, RecordFilter, Restored, StoredRecord};
+pub use record::{AuditSettings, GuestIdMode, LogInfo, RecordFilter, RestoreOutcome, StoredRecord};
 pub(crate) use sealed::{Replacement, Sealed, SealedPlace};
-pub use standing::Standing;
 pub use summary::{LatencySummary, Summary};
-pub use transition::{Advanced, Page, SessionFilter, Transition};
+pub use transition::{CommitRequest, CommitResult, SessionFilter, SessionPage};
 pub use write_health::LastWrites;
 
 use crate::{
     audit::{AuditError, NoteSigner},
-    ledger::IllegalMove,
+    session::IllegalTransition,
 };
 
 /// The store. Cheap to clone; closed when the last clone is dropped.
@@ -65,7 +65,7 @@ use crate::{
 pub struct Store {
     kind: Kind,
     health: write_health::WriteHealth,
-    pub(crate) seams: Seams,
+    pub(crate) fail_points: FailPoints,
 }
 
 #[derive(Debug, Clone)]
@@ -140,10 +140,10 @@ pub enum StoreError {
     Row(&'static str),
     /// A defect of ours.
     #[error(transparent)]
-    IllegalMove(#[from] IllegalMove),
+    IllegalTransition(#[from] IllegalTransition),
     /// Somebody changed records in the store, past guestlane.
     #[error("the records of audit log {0} in the store are not those that were written: somebody changed them")]
-    RecordsChanged(u32),
+    AuditTampered(u32),
     /// A record has no place to go to: the store was opened for looking only. A defect of ours.
     #[error("the store was opened without its audit log")]
     NoAuditLog,
@@ -152,10 +152,10 @@ pub enum StoreError {
     InUse(PathBuf),
     /// Somebody copies it into a database at this moment.
     #[error("the store {} is being moved", .0.display())]
-    BeingMoved(PathBuf),
+    MigrationInProgress(PathBuf),
     /// A move into a database was begun, and neither finished nor abandoned.
     #[error("the move of the store {} to {to} was interrupted", .path.display())]
-    MoveUnfinished {
+    MigrationUnfinished {
         /// The file.
         path: PathBuf,
         /// The database that it moves to.
@@ -163,7 +163,7 @@ pub enum StoreError {
     },
     /// The file's sessions are in a database now.
     #[error("the store {} was moved to {to}", .path.display())]
-    Moved {
+    Migrated {
         /// The file.
         path: PathBuf,
         /// Where to.
@@ -171,13 +171,13 @@ pub enum StoreError {
     },
     /// Leases are by the clocks of many machines: they must agree.
     #[error("this machine's clock is {:.1} s {}, by the database's", .0.abs(), if *.0 > 0.0 { "ahead" } else { "behind" })]
-    ClockDiffers(f64),
+    ClockSkew(f64),
     /// What was asked last cannot be looked for there.
     #[error("a pool in front of the database gives each transaction another connection")]
-    Pooled,
+    TransactionPooling,
     /// A copy was begun, and not ended.
     #[error("a store is being copied into {0}, or that was interrupted")]
-    HalfCopied(String),
+    MigrationIncomplete(String),
     /// Only a database can be shared by processes on several machines.
     #[error("the store is a file, which no other machine can work on")]
     NotShared,
@@ -186,7 +186,7 @@ pub enum StoreError {
     Busy,
     /// A read was ended because it took too long.
     #[error("the read took longer than {} s and was ended", .0.as_secs())]
-    TooSlow(Duration),
+    ReadTimeout(Duration),
     /// The thread that writes is gone.
     #[error("the store is closed")]
     Closed,
@@ -209,7 +209,7 @@ impl From<tokio_postgres::Error> for StoreError {
             }
             None => {
                 // Whatever it was, the database did not say that it failed.
-                Self::Postgres { message: crate::error::chain(&error), code: None, lost: true }
+                Self::Postgres { message: crate::error::display_chain(&error), code: None, lost: true }
             }
         }
     }
@@ -240,7 +240,7 @@ pub fn log_failure(error: &(dyn std::error::Error + 'static), message: &'static 
         Some(crate::Error::Store(error)) => Some(error),
         _ => None,
     });
-    let error = crate::error::chain(error);
+    let error = crate::error::display_chain(error);
     if of_store.is_some_and(StoreError::is_outage) {
         debug!(error, "{message}");
     } else {
@@ -259,14 +259,14 @@ pub struct Committed<T> {
 
 /// What the store promises, each at a price.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Guarantees {
+pub struct BenchOverrides {
     /// What was answered survives the power cut.
     pub durable: bool,
     /// What was done stands in the audit log.
     pub audited: bool,
 }
 
-impl Default for Guarantees {
+impl Default for BenchOverrides {
     fn default() -> Self {
         Self { durable: true, audited: true }
     }
@@ -274,9 +274,9 @@ impl Default for Guarantees {
 
 /// See [`Store::changes`].
 #[derive(Debug, Clone)]
-pub struct Changes(Option<watch::Receiver<u64>>);
+pub struct ChangeListener(Option<watch::Receiver<u64>>);
 
-impl Changes {
+impl ChangeListener {
     /// Waits for the next word; for ever where nobody would send one.
     pub async fn next(&mut self) {
         if let Some(changes) = &mut self.0
@@ -290,7 +290,7 @@ impl Changes {
 
 /// What can be seen of a store without touching it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Glance {
+pub struct StoreInfo {
     /// The format it has.
     pub format: u32,
     /// The format that this version writes.
@@ -303,7 +303,7 @@ pub struct Glance {
 
 impl Store {
     /// Looks at `database` without making, changing or bringing up anything. `None`: there is none.
-    pub async fn glance(database: &Database) -> Result<Option<Glance>, StoreError> {
+    pub async fn inspect(database: &Database) -> Result<Option<StoreInfo>, StoreError> {
         match database {
             Database::Sqlite(path) if !path.exists() => Ok(None),
             Database::Sqlite(path) => sqlite::Sqlite::glance(path).map(Some),
@@ -344,21 +344,21 @@ impl Store {
     /// [`StoreError::InUse`] where another process has the file open.
     pub(crate) fn expect_unused(database: &Database) -> Result<(), StoreError> {
         match database {
-            Database::Sqlite(path) => sqlite::users(path)?.try_lock().map_err(|_| StoreError::InUse(path.to_owned())),
+            Database::Sqlite(path) => sqlite::lock_file(path)?.try_lock().map_err(|_| StoreError::InUse(path.to_owned())),
             Database::Postgres(_) => Ok(()),
         }
     }
 
     /// Opens `database`, making what is missing. `home` is this machine's state directory.
-    pub async fn open(database: &Database, home: &Path, clock: &Clock, seams: &Seams) -> Result<Self, StoreError> {
+    pub async fn open(database: &Database, home: &Path, clock: &Clock, fail_points: &FailPoints) -> Result<Self, StoreError> {
         let health = write_health::WriteHealth::default();
         let kind = match database {
-            Database::Sqlite(path) => Kind::Sqlite(sqlite::Sqlite::open(path, &health, clock, seams)?),
+            Database::Sqlite(path) => Kind::Sqlite(sqlite::Sqlite::open(path, &health, clock, fail_points)?),
             Database::Postgres(url) => {
-                Kind::Postgres(Arc::new(postgres::Postgres::open(url, home, &health, clock, seams).await?))
+                Kind::Postgres(Arc::new(postgres::Postgres::open(url, home, &health, clock, fail_points).await?))
             }
         };
-        Ok(Self { kind, health, seams: seams.clone() })
+        Ok(Self { kind, health, fail_points: fail_points.clone() })
     }
 
     /// The same store, whose reads have a connection, a thread and `limits` of their own: they hold up no other reads.
@@ -394,12 +394,17 @@ impl Store {
 
     /// Opens `database`, which must be there, to look at it. Where its file or directory cannot be written, it is opened
     /// read-only: then every write fails.
-    pub(crate) async fn open_to_look(database: &Database, home: &Path, clock: &Clock, seams: &Seams) -> Result<Self, StoreError> {
-        match (Self::open(database, home, clock, seams).await, database) {
+    pub(crate) async fn open_to_look(
+        database: &Database,
+        home: &Path,
+        clock: &Clock,
+        fail_points: &FailPoints,
+    ) -> Result<Self, StoreError> {
+        match (Self::open(database, home, clock, fail_points).await, database) {
             (Err(error), Database::Sqlite(path)) if sqlite::cannot_be_written(&error) => {
                 let health = write_health::WriteHealth::default();
-                let kind = Kind::Sqlite(sqlite::Sqlite::open_read_only(path, &health, clock, seams)?);
-                Ok(Self { kind, health, seams: seams.clone() })
+                let kind = Kind::Sqlite(sqlite::Sqlite::open_read_only(path, &health, clock, fail_points)?);
+                Ok(Self { kind, health, fail_points: fail_points.clone() })
             }
             (opened, _) => opened,
         }
@@ -441,15 +446,15 @@ impl Store {
     }
 
     /// Word from other processes that keys changed, or that there is work: some of it is lost, and whoever needs to know looks by itself, too.
-    pub fn changes(&self) -> Changes {
-        Changes(match &self.kind {
+    pub fn changes(&self) -> ChangeListener {
+        ChangeListener(match &self.kind {
             Kind::Sqlite(_) => None,
             Kind::Postgres(store) => Some(store.changes()),
         })
     }
 
     /// Goes without a guarantee, for a measurement of what it costs.
-    pub(crate) async fn go_without(&self, guarantees: Guarantees) -> Result<(), StoreError> {
+    pub(crate) async fn override_for_bench(&self, guarantees: BenchOverrides) -> Result<(), StoreError> {
         match &self.kind {
             Kind::Sqlite(store) => store.go_without(guarantees).await,
             Kind::Postgres(store) => store.go_without(guarantees).await,
@@ -458,7 +463,7 @@ impl Store {
 
     /// Keeps the audit log from now on. With `mend`, ends what a process before began: records that are not in the files, bytes that must go.
     /// Who only looks, mends nothing: what somebody did to the files must be seen.
-    pub async fn keep_audit_log(&self, settings: AuditSettings, signer: Arc<NoteSigner>, mend: bool) -> Result<(), StoreError> {
+    pub async fn attach_audit_log(&self, settings: AuditSettings, signer: Arc<NoteSigner>, mend: bool) -> Result<(), StoreError> {
         match &self.kind {
             Kind::Sqlite(store) => store.keep_audit_log(settings, signer, mend).await,
             Kind::Postgres(store) => store.keep_audit_log(settings, signer, mend).await,

@@ -2,7 +2,7 @@
 
 use std::ops::AddAssign;
 
-use crate::ledger::SessionId;
+use crate::session::SessionId;
 
 /// What a step of pruning came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -4,17 +4,17 @@ use std::{path::PathBuf, sync::Arc};
 
 use crate::{
     audit::{AuditError, Checkpoint},
-    ledger::SessionId,
     request::GuestId,
+    session::SessionId,
 };
 
 /// How the audit log calls guests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GuestIds {
+pub enum GuestIdMode {
     /// By their ids (requirement R11, docs/requirements.md).
     Plain,
     /// By a keyed hash, with a key for each guest that can be thrown away.
-    Pseudonym,
+    Pseudonymous,
 }
 
 /// What the audit log must know.
@@ -23,7 +23,7 @@ pub struct AuditSettings {
     /// The file of the first log's lines; the others stand beside it.
     pub path: PathBuf,
     /// How guests are called.
-    pub guest_ids: GuestIds,
+    pub guest_ids: GuestIdMode,
     /// A file of this many bytes is full; `None`: never.
     pub rotate_at: Option<u64>,
 }
@@ -67,9 +67,9 @@ pub struct LogInfo {
 
 /// What came of writing a log's files anew.
 #[derive(Debug, Clone)]
-pub enum Restored {
+pub enum RestoreOutcome {
     /// They are there.
-    Done {
+    Restored {
         /// The file of the lines.
         path: PathBuf,
         /// How many.
@@ -78,7 +78,7 @@ pub enum Restored {
     /// There is no such log.
     Unknown,
     /// This file must be moved away first.
-    InTheWay(PathBuf),
+    FileExists(PathBuf),
     /// Another process writes it.
     Busy,
     /// They cannot be written.

@@ -1,7 +1,7 @@
 //! The values in the store that are sealed under the master key, for its rotation; and the count of its seals.
 
 use super::{Kind, Store, StoreError};
-use crate::ledger::SessionId;
+use crate::session::SessionId;
 
 /// Where a sealed value is.
 #[derive(Debug, Clone, PartialEq, Eq)]

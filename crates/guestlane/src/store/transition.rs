@@ -3,21 +3,21 @@
 use guestlane_genesys::{Attempt, ErrorCounts};
 
 use crate::{
-    audit::Entry,
-    ledger::{Session, SessionId, State},
+    audit::AuditRecord,
     outbox::Event,
     request::QueueId,
+    session::{SessionId, SessionRecord, SessionState},
 };
 
 /// One step of a session with all that must be said of it: committed together.
 #[derive(Debug, Clone)]
-pub struct Transition {
+pub struct CommitRequest {
     /// The session as it was.
-    pub before: Session,
+    pub before: SessionRecord,
     /// The session as it is from now on.
-    pub after: Session,
+    pub after: SessionRecord,
     /// What the audit log says of it.
-    pub audit: Option<Entry>,
+    pub audit: Option<AuditRecord>,
     /// What the CRM shall be told.
     pub events: Vec<Event>,
     /// Errors that were counted since the last transition.
@@ -28,9 +28,9 @@ pub struct Transition {
 
 /// What a transition came to.
 #[derive(Debug, Clone)]
-pub struct Advanced {
+pub struct CommitResult {
     /// The session as it is from now on.
-    pub session: Session,
+    pub session: SessionRecord,
     /// Events whose first try is ours, at once. Others wait for an earlier event of the same guest.
     pub first: Vec<Event>,
 }
@@ -41,7 +41,7 @@ pub struct SessionFilter {
     /// Of this guest.
     pub guest: Option<String>,
     /// In this state.
-    pub state: Option<State>,
+    pub state: Option<SessionState>,
     /// In this queue.
     pub queue: Option<QueueId>,
     /// Older than this one.
@@ -52,9 +52,9 @@ pub struct SessionFilter {
 
 /// Sessions, and how to go on.
 #[derive(Debug, Clone)]
-pub struct Page {
+pub struct SessionPage {
     /// Newest first.
-    pub sessions: Vec<Session>,
+    pub sessions: Vec<SessionRecord>,
     /// Those older than this one were not looked at.
     pub next: Option<SessionId>,
 }

@@ -55,7 +55,7 @@ fn is_of_the_storage(error: &StoreError) -> bool {
             let code = code.code();
             ["53", "57", "58", "XX"].iter().any(|class| code.starts_with(class)) || code == "25006" || code == "42501"
         }
-        StoreError::LeaseLost | StoreError::Row(_) | StoreError::IllegalMove(_) => false,
+        StoreError::LeaseLost | StoreError::Row(_) | StoreError::IllegalTransition(_) => false,
         _ => true,
     }
 }

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use crate::request::{Attributes, GuestId};
 
 /// How long a guest token is good (requirement R3, docs/requirements.md).
-pub const LIFE: Duration = Duration::from_secs(300);
+pub const TOKEN_TTL: Duration = Duration::from_secs(300);
 
 /// All that makes a guest token this one and no other: the ledger keeps it in place of the token. RS256 is deterministic, so the same
 /// identity, guest and attributes give the same bytes.
@@ -32,13 +32,13 @@ impl TokenIdentity {
 
     /// Whether it would be expired by the time it arrives.
     pub fn is_expired_at(&self, now: Timestamp) -> bool {
-        const ON_ITS_WAY: i64 = 10;
-        self.expires_at() <= now.unix_seconds() + ON_ITS_WAY
+        const IN_TRANSIT_MARGIN: i64 = 10;
+        self.expires_at() <= now.unix_seconds() + IN_TRANSIT_MARGIN
     }
 
     /// Seconds since the Unix epoch.
     pub fn expires_at(&self) -> i64 {
-        self.issued_at + i64::try_from(LIFE.as_secs()).unwrap_or(0)
+        self.issued_at + i64::try_from(TOKEN_TTL.as_secs()).unwrap_or(0)
     }
 }
 
@@ -52,7 +52,7 @@ impl GuestToken {
     }
 
     /// What stands in the place of a token that is not signed: as long as one for these would be.
-    pub fn stand_in(guest: &GuestId, attributes: &Attributes, kid: &str) -> Self {
+    pub fn placeholder(guest: &GuestId, attributes: &Attributes, kid: &str) -> Self {
         const SIGNATURE: usize = 256; // RSA, 2048 bits
         let base64 = |bytes: usize| (bytes * 4).div_ceil(3);
         let identity = TokenIdentity { kid: kid.to_owned(), jti: Uuid::nil(), issued_at: 1_800_000_000 };

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use super::{
     claims::{GuestToken, TokenIdentity},
-    life::{self, KeyLife, KeyState},
+    lifecycle::{self, KeyLifecycle, KeyState},
     master_key::{MasterKey, MasterKeyError},
-    schedule::KeySchedule,
+    schedule::RotationPolicy,
     signer::{self, SigningKey},
     verify::TokenError,
 };
@@ -27,38 +27,38 @@ pub enum KeyError {
     Missing(String),
     /// There is no key, or each is revoked.
     #[error("no signing key is left that may sign")]
-    NoneLeft,
+    NoUsableKey,
 }
 
 /// A signing key as the store keeps it.
 #[derive(Clone)]
-pub struct StoredKey {
+pub struct SealedSigningKey {
     /// Its id.
     pub kid: String,
     /// PKCS#8, encrypted under the master key.
     pub sealed: Vec<u8>,
     /// The moments of its life.
-    pub life: KeyLife,
+    pub life: KeyLifecycle,
 }
 
-impl StoredKey {
+impl SealedSigningKey {
     /// The first key's id (requirement R2, docs/requirements.md).
     pub const FIRST_KID: &'static str = "webchat-guest-key-v1";
 
     /// A new first key: it signs at once.
     pub fn first(master: &MasterKey, now: Timestamp) -> Result<Self, KeyringError> {
-        Self::new(master, Self::FIRST_KID.to_owned(), KeyLife::at_once(now))
+        Self::new(master, Self::FIRST_KID.to_owned(), KeyLifecycle::active_now(now))
     }
 
     /// A new key that is published, and signs when it was published long enough.
-    pub fn next(master: &MasterKey, kid: String, schedule: &KeySchedule, now: Timestamp) -> Result<Self, KeyringError> {
-        Self::new(master, kid, KeyLife::next(schedule, now))
+    pub fn next(master: &MasterKey, kid: String, schedule: &RotationPolicy, now: Timestamp) -> Result<Self, KeyringError> {
+        Self::new(master, kid, KeyLifecycle::next(schedule, now))
     }
 
     /// A new key in the place of one that is revoked while none is published that could take over: it signs at once, and whoever verifies
     /// must fetch the key set to know it.
-    pub fn in_emergency(master: &MasterKey, kid: String, now: Timestamp) -> Result<Self, KeyringError> {
-        Self::new(master, kid, KeyLife::at_once(now))
+    pub fn emergency_replacement(master: &MasterKey, kid: String, now: Timestamp) -> Result<Self, KeyringError> {
+        Self::new(master, kid, KeyLifecycle::active_now(now))
     }
 
     /// The id of a key that is made now: no other has or had it.
@@ -72,7 +72,7 @@ impl StoredKey {
         (self.life.active_from(), self.life.created_at(), version(&self.kid))
     }
 
-    fn new(master: &MasterKey, kid: String, life: KeyLife) -> Result<Self, KeyringError> {
+    fn new(master: &MasterKey, kid: String, life: KeyLifecycle) -> Result<Self, KeyringError> {
         let pkcs8 = SigningKey::generate()?;
         let sealed = master.seal(&name(&kid), &pkcs8)?;
         Ok(Self { kid, sealed, life })
@@ -102,7 +102,7 @@ pub struct KeyInfo {
 pub struct Keyring {
     /// In the order in which they sign.
     keys: Vec<Arc<SigningKey>>,
-    lives: Vec<KeyLife>,
+    lives: Vec<KeyLifecycle>,
     /// Where each stands in those two.
     places: HashMap<String, usize>,
     /// The first that is not revoked: there is always one that signs.
@@ -111,13 +111,13 @@ pub struct Keyring {
 
 impl Keyring {
     /// Opens the stored keys. At least one must not be revoked.
-    pub fn open(master: &MasterKey, stored: Vec<StoredKey>) -> Result<Self, KeyringError> {
+    pub fn open(master: &MasterKey, stored: Vec<SealedSigningKey>) -> Result<Self, KeyringError> {
         Self::open_with(master, stored, |_| None)
     }
 
     /// The key ring that the store has by now; `None` where it is the same. Keys that are known are not opened again.
-    pub fn renewed(&self, master: &MasterKey, stored: Vec<StoredKey>) -> Result<Option<Self>, KeyringError> {
-        let same = |key: &StoredKey| self.place(&key.kid).is_some_and(|at| self.lives.get(at) == Some(&key.life));
+    pub fn reload(&self, master: &MasterKey, stored: Vec<SealedSigningKey>) -> Result<Option<Self>, KeyringError> {
+        let same = |key: &SealedSigningKey| self.position(&key.kid).is_some_and(|at| self.lives.get(at) == Some(&key.life));
         if stored.len() == self.keys.len() && stored.iter().all(same) {
             return Ok(None);
         }
@@ -126,11 +126,11 @@ impl Keyring {
 
     fn open_with(
         master: &MasterKey,
-        mut stored: Vec<StoredKey>,
+        mut stored: Vec<SealedSigningKey>,
         known: impl Fn(&str) -> Option<Arc<SigningKey>>,
     ) -> Result<Self, KeyringError> {
-        stored.sort_by_key(StoredKey::order);
-        let open = |key: &StoredKey| match known(&key.kid) {
+        stored.sort_by_key(SealedSigningKey::order);
+        let open = |key: &SealedSigningKey| match known(&key.kid) {
             Some(known) => Ok(known),
             None => {
                 let pkcs8 = master.open(&name(&key.kid), &key.sealed)?;
@@ -141,35 +141,37 @@ impl Keyring {
         let lives: Vec<_> = stored.iter().map(|key| key.life).collect();
         let good = lives.iter().position(|life| !life.is_revoked()).and_then(|at| keys.get(at)).cloned();
         let places = stored.into_iter().enumerate().map(|(at, key)| (key.kid, at)).collect();
-        Ok(Self { good: good.ok_or(KeyError::NoneLeft)?, keys, lives, places })
+        Ok(Self { good: good.ok_or(KeyError::NoUsableKey)?, keys, lives, places })
     }
 
     /// The key that signs new tokens at that moment.
     pub fn active(&self, now: Timestamp) -> &Arc<SigningKey> {
-        life::active(&self.lives, now).and_then(|at| self.keys.get(at)).unwrap_or(&self.good)
+        lifecycle::active(&self.lives, now).and_then(|at| self.keys.get(at)).unwrap_or(&self.good)
     }
 
     /// A key, whatever its state: to sign again what it signed before.
     pub fn by_kid(&self, kid: &str) -> Option<&Arc<SigningKey>> {
-        self.place(kid).and_then(|at| self.keys.get(at))
+        self.position(kid).and_then(|at| self.keys.get(at))
     }
 
     /// Whether that key is revoked.
     pub fn is_revoked(&self, kid: &str) -> bool {
-        self.place(kid).and_then(|at| self.lives.get(at)).is_some_and(KeyLife::is_revoked)
+        self.position(kid).and_then(|at| self.lives.get(at)).is_some_and(KeyLifecycle::is_revoked)
     }
 
     /// The key of that id, if a token of it is believed at that moment; else why not. A token may come from a clock that is a little ahead.
-    pub fn believed(&self, kid: &str, now: Timestamp) -> Result<&Arc<SigningKey>, TokenError> {
+    pub fn trusted_key(&self, kid: &str, now: Timestamp) -> Result<&Arc<SigningKey>, TokenError> {
         let unknown = || TokenError::UnknownKey(crate::request::shorten(kid));
-        let at = self.place(kid).ok_or_else(unknown)?;
-        let state = match life::state(&self.lives, at, life::active(&self.lives, now), now) {
-            KeyState::Next if self.lives.get(at).is_some_and(|life| life.active_from() <= now + life::SKEW) => KeyState::Active,
+        let at = self.position(kid).ok_or_else(unknown)?;
+        let state = match lifecycle::state(&self.lives, at, lifecycle::active(&self.lives, now), now) {
+            KeyState::Next if self.lives.get(at).is_some_and(|life| life.active_from() <= now + lifecycle::CLOCK_SKEW) => {
+                KeyState::Active
+            }
             state => state,
         };
         match state {
             KeyState::Active | KeyState::Retiring => self.keys.get(at).ok_or_else(unknown),
-            KeyState::Next | KeyState::Retired | KeyState::Revoked => Err(TokenError::NotBelieved { kid: kid.to_owned(), state }),
+            KeyState::Next | KeyState::Retired | KeyState::Revoked => Err(TokenError::NotTrusted { kid: kid.to_owned(), state }),
         }
     }
 
@@ -181,13 +183,13 @@ impl Keyring {
 
     /// What may be told of the keys at that moment, in the order in which they sign.
     pub fn list(&self, now: Timestamp) -> Vec<KeyInfo> {
-        let active = life::active(&self.lives, now);
-        let info = |(at, (key, life)): (usize, (&Arc<SigningKey>, &KeyLife))| KeyInfo {
+        let active = lifecycle::active(&self.lives, now);
+        let info = |(at, (key, life)): (usize, (&Arc<SigningKey>, &KeyLifecycle))| KeyInfo {
             kid: key.kid().to_owned(),
-            state: life::state(&self.lives, at, active, now),
+            state: lifecycle::state(&self.lives, at, active, now),
             created_at: life.created_at(),
             active_from: life.active_from(),
-            until: if life.is_revoked() { life.revoked_at() } else { life::until(&self.lives, at) },
+            until: if life.is_revoked() { life.revoked_at() } else { lifecycle::until(&self.lives, at) },
             revoked_at: life.revoked_at(),
         };
         self.keys.iter().zip(&self.lives).enumerate().map(info).collect()
@@ -195,8 +197,8 @@ impl Keyring {
 
     /// The keys that are published at that moment: next, active and retiring.
     pub fn published(&self, now: Timestamp) -> Vec<&Arc<SigningKey>> {
-        let active = life::active(&self.lives, now);
-        let is_published = |at: usize| match life::state(&self.lives, at, active, now) {
+        let active = lifecycle::active(&self.lives, now);
+        let is_published = |at: usize| match lifecycle::state(&self.lives, at, active, now) {
             KeyState::Next | KeyState::Active | KeyState::Retiring => true,
             KeyState::Retired | KeyState::Revoked => false,
         };
@@ -208,7 +210,7 @@ impl Keyring {
         json!({"keys": self.published(now).into_iter().map(|key| key.public_jwk()).collect::<Vec<_>>()})
     }
 
-    fn place(&self, kid: &str) -> Option<usize> {
+    fn position(&self, kid: &str) -> Option<usize> {
         self.places.get(kid).copied()
     }
 }

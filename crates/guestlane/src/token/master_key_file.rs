@@ -13,20 +13,20 @@ use std::{
 
 use aws_lc_rs::rand;
 use base64::{Engine, prelude::BASE64_STANDARD};
-use guestlane_genesys::{Seam, Seams};
+use guestlane_genesys::{FailPoint, FailPoints};
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
 use super::master_key::{LENGTH, MasterKey, MasterKeyError};
-use crate::disk::{expect_private, link, make_directory, make_once, sync_directory};
+use crate::durable_fs::{expect_private, link, make_directory, make_once, sync_directory};
 
 impl MasterKey {
     /// From a file that only its owner can read; made on first use. The previous key is beside it while a rotation is not finished.
     ///
     /// # Errors
     /// See [`MasterKeyError`]; [`MasterKeyError::BeingRotated`] while another process rotates the key.
-    pub fn from_file(path: &Path, seams: &Seams) -> Result<Self, MasterKeyError> {
-        Self::read_locked(path, || make_file(path, seams))
+    pub fn from_file(path: &Path, fail_points: &FailPoints) -> Result<Self, MasterKeyError> {
+        Self::read_locked(path, || make_file(path, fail_points))
     }
 
     /// As [`from_file`](Self::from_file), for a store that is in use: no key is made.
@@ -80,22 +80,22 @@ impl MasterKey {
 
     /// Lets a new key take the place of the one in the file, which is kept as the previous one. After a crash the same call goes on
     /// where it was; a rotation whose values are not yet all re-sealed stays as it is.
-    pub(crate) fn replace_in_file(path: &Path, seams: &Seams) -> Result<(), MasterKeyError> {
+    pub(crate) fn replace_in_file(path: &Path, fail_points: &FailPoints) -> Result<(), MasterKeyError> {
         if Self::from_locked_file(path)?.is_being_replaced() {
             return Ok(());
         }
         let failed = |error| MasterKeyError::File(path.to_owned(), error);
         let (next, previous) = (beside(path, "next"), beside(path, "previous"));
         if read_private(&next)?.is_none() {
-            make_file(&next, seams).map_err(failed)?;
+            make_file(&next, fail_points).map_err(failed)?;
         }
         Self::from_locked_file(&next)?; // a damaged key must not take the place of a good one
         link(path, &previous).map_err(failed)?;
         sync_directory(path).map_err(failed)?;
-        seams.pass_blocking(Seam::PreviousMasterKeyKept);
+        fail_points.hit_blocking(FailPoint::PreviousMasterKeyKept);
         fs::rename(&next, path).map_err(failed)?;
         sync_directory(path).map_err(failed)?;
-        seams.pass_blocking(Seam::MasterKeyReplaced);
+        fail_points.hit_blocking(FailPoint::MasterKeyReplaced);
         Ok(())
     }
 
@@ -133,12 +133,12 @@ fn read_private(path: &Path) -> Result<Option<SecretString>, MasterKeyError> {
 }
 
 /// Two processes that start at once end up with one key.
-fn make_file(path: &Path, seams: &Seams) -> io::Result<()> {
+fn make_file(path: &Path, fail_points: &FailPoints) -> io::Result<()> {
     let mut key = Zeroizing::new([0; LENGTH]);
     rand::fill(key.as_mut()).map_err(|_| io::Error::other("no randomness"))?;
     let text = Zeroizing::new(format!("{}\n", BASE64_STANDARD.encode(*key)));
-    make_once(path, text.as_bytes(), || seams.pass_blocking(Seam::MasterKeyDrafted))?;
-    seams.pass_blocking(Seam::MasterKeyMade);
+    make_once(path, text.as_bytes(), || fail_points.hit_blocking(FailPoint::MasterKeyDrafted))?;
+    fail_points.hit_blocking(FailPoint::MasterKeyMade);
     Ok(())
 }
 
@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     fn from_file(path: &Path) -> Result<MasterKey, MasterKeyError> {
-        MasterKey::from_file(path, &Seams::default())
+        MasterKey::from_file(path, &FailPoints::default())
     }
 
     #[test]
@@ -177,7 +177,7 @@ mod tests {
         let path = directory.path().join("master.key");
         let sealed = from_file(&path).unwrap().seal("x", b"secret").unwrap();
         for _ in 0..2 {
-            MasterKey::replace_in_file(&path, &Seams::default()).unwrap(); // the second one changes nothing
+            MasterKey::replace_in_file(&path, &FailPoints::default()).unwrap(); // the second one changes nothing
             let both = from_file(&path).unwrap();
             assert!(both.open("x", &sealed).is_ok() && !both.is_current("x", &sealed));
         }
@@ -205,7 +205,7 @@ mod tests {
         let path = directory.path().join("master.key");
         let sealed = from_file(&path).unwrap().seal("x", b"secret").unwrap();
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(beside(&path, "next")).unwrap();
-        assert!(matches!(MasterKey::replace_in_file(&path, &Seams::default()), Err(MasterKeyError::Damaged(_))));
+        assert!(matches!(MasterKey::replace_in_file(&path, &FailPoints::default()), Err(MasterKeyError::Damaged(_))));
         assert!(from_file(&path).unwrap().is_current("x", &sealed));
     }
 

@@ -2,23 +2,23 @@
 
 mod claims;
 mod keyring;
-mod life;
+mod lifecycle;
 mod master_key;
 mod master_key_file;
 mod revocation;
 mod schedule;
 mod signer;
+mod strict_json;
 #[cfg(test)]
 mod tests;
-mod unique;
 mod verify;
 
-pub use claims::{GuestToken, LIFE, TokenIdentity};
+pub use claims::{GuestToken, TOKEN_TTL, TokenIdentity};
 pub(crate) use keyring::name as signing_key_name;
-pub use keyring::{KeyError, KeyInfo, Keyring, KeyringError, StoredKey};
-pub use life::{KeyLife, KeyState, SKEW};
+pub use keyring::{KeyError, KeyInfo, Keyring, KeyringError, SealedSigningKey};
+pub use lifecycle::{CLOCK_SKEW, KeyLifecycle, KeyState};
 pub use master_key::{MasterKey, MasterKeyError};
-pub use revocation::Revocation;
-pub use schedule::{ImpossibleSchedule, KeySchedule};
+pub use revocation::RevocationPlan;
+pub use schedule::{InvalidRotationPolicy, RotationPolicy};
 pub use signer::{SigningKey, sign};
-pub use verify::{LONGEST, TokenError, Verified, decode, verify};
+pub use verify::{MAX_TOKEN_BYTES, TokenError, Verified, decode, verify};

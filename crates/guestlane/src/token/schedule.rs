@@ -4,68 +4,68 @@ use std::time::Duration;
 
 use guestlane_genesys::Timestamp;
 
-use super::{LIFE, SKEW};
+use super::{CLOCK_SKEW, TOKEN_TTL};
 
 /// How long a key is published before it signs, and how old the active one becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KeySchedule {
+pub struct RotationPolicy {
     publish_before: Duration,
     rotate_every: Option<Duration>,
 }
 
 /// A schedule that cannot be kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum ImpossibleSchedule {
+pub enum InvalidRotationPolicy {
     /// Running processes, and verifiers whose clocks differ, would not know the key in time.
     #[error("is shorter than 1min: a key would sign before others can know it")]
-    PublishedTooShortly,
+    PublishLeadTooShort,
     /// The next key must have been published, and the tokens of the one before have expired, before there is another.
     #[error("is not longer than the time for which a key is published before it signs, and the life of a token (5min)")]
-    RotatedTooOften,
+    RotationTooFrequent,
 }
 
 /// Until each running process serves a new key: they read the store every second. Whoever fetched the set just before keeps it from then on.
-const KNOWN_BY_ALL: Duration = Duration::from_secs(10);
+const PROPAGATION_DELAY: Duration = Duration::from_secs(10);
 
-impl Default for KeySchedule {
+impl Default for RotationPolicy {
     /// Published for a day; rotated when somebody says so.
     fn default() -> Self {
         Self { publish_before: Duration::from_secs(24 * 3600), rotate_every: None }
     }
 }
 
-impl KeySchedule {
+impl RotationPolicy {
     /// `publish_before` must be at least as long as whoever verifies caches the key set. Without `rotate_every`, keys follow each other only
     /// when somebody says so.
-    pub fn new(publish_before: Duration, rotate_every: Option<Duration>) -> Result<Self, ImpossibleSchedule> {
-        if publish_before < SKEW {
-            return Err(ImpossibleSchedule::PublishedTooShortly);
+    pub fn new(publish_before: Duration, rotate_every: Option<Duration>) -> Result<Self, InvalidRotationPolicy> {
+        if publish_before < CLOCK_SKEW {
+            return Err(InvalidRotationPolicy::PublishLeadTooShort);
         }
-        if rotate_every.is_some_and(|every| every <= publish_before + LIFE) {
-            return Err(ImpossibleSchedule::RotatedTooOften);
+        if rotate_every.is_some_and(|every| every <= publish_before + TOKEN_TTL) {
+            return Err(InvalidRotationPolicy::RotationTooFrequent);
         }
         Ok(Self { publish_before, rotate_every })
     }
 
     /// How long a key is published before it signs.
-    pub fn publish_before(&self) -> Duration {
+    pub fn publish_lead_time(&self) -> Duration {
         self.publish_before
     }
 
     /// How old the active key becomes; `None`: as old as somebody lets it.
-    pub fn rotate_every(&self) -> Option<Duration> {
+    pub fn rotation_interval(&self) -> Option<Duration> {
         self.rotate_every
     }
 
     /// Whether the key that follows one that is active since then must be made by now.
     pub(crate) fn is_due(&self, active_since: Timestamp, now: Timestamp) -> bool {
-        self.rotate_every.is_some_and(|every| now >= active_since + (every - self.publish_before - KNOWN_BY_ALL))
+        self.rotate_every.is_some_and(|every| now >= active_since + (every - self.publish_before - PROPAGATION_DELAY))
     }
 
     /// From when on a key signs that is made now: when it was published long enough. One that is made as soon as it
     /// [is due](Self::is_due) takes over when the active one is as old as it becomes.
     pub(super) fn signs_from(&self, now: Timestamp) -> Timestamp {
-        now + self.publish_before + KNOWN_BY_ALL
+        now + self.publish_before + PROPAGATION_DELAY
     }
 }
 
@@ -81,17 +81,17 @@ mod tests {
 
     #[test]
     fn a_schedule_that_cannot_be_kept_is_refused() {
-        assert_eq!(KeySchedule::new(Duration::from_secs(59), None), Err(ImpossibleSchedule::PublishedTooShortly));
-        assert_eq!(KeySchedule::new(24 * HOUR, Some(24 * HOUR + LIFE)), Err(ImpossibleSchedule::RotatedTooOften));
-        assert!(KeySchedule::new(24 * HOUR, Some(24 * HOUR + LIFE + Duration::from_secs(1))).is_ok());
+        assert_eq!(RotationPolicy::new(Duration::from_secs(59), None), Err(InvalidRotationPolicy::PublishLeadTooShort));
+        assert_eq!(RotationPolicy::new(24 * HOUR, Some(24 * HOUR + TOKEN_TTL)), Err(InvalidRotationPolicy::RotationTooFrequent));
+        assert!(RotationPolicy::new(24 * HOUR, Some(24 * HOUR + TOKEN_TTL + Duration::from_secs(1))).is_ok());
     }
 
     #[test]
     fn the_next_key_is_made_in_time_and_never_signs_before_it_was_published_long_enough() {
-        let schedule = KeySchedule::new(HOUR, Some(10 * HOUR)).unwrap();
+        let schedule = RotationPolicy::new(HOUR, Some(10 * HOUR)).unwrap();
         assert!(!schedule.is_due(at(0), at(9 * 3600 - 11)) && schedule.is_due(at(0), at(9 * 3600 - 10)));
         assert_eq!(schedule.signs_from(at(9 * 3600 - 10)), at(10 * 3600));
         assert_eq!(schedule.signs_from(at(50 * 3600)), at(51 * 3600 + 10), "nobody was there at the time");
-        assert!(!KeySchedule::default().is_due(at(0), at(i64::from(u32::MAX))));
+        assert!(!RotationPolicy::default().is_due(at(0), at(i64::from(u32::MAX))));
     }
 }

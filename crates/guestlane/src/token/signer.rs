@@ -118,6 +118,6 @@ pub fn sign(
     identity: &TokenIdentity,
 ) -> Result<GuestToken, verify::TokenError> {
     let token = key.sign(&Claims::new(guest, attributes, identity))?;
-    verify::signed_for(key, &token, guest)?;
+    verify::check_signature(key, &token, guest)?;
     Ok(token)
 }

@@ -9,12 +9,12 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{
-    LIFE, SKEW,
+    CLOCK_SKEW, TOKEN_TTL,
     claims::GuestToken,
     keyring::{KeyError, Keyring},
-    life::KeyState,
+    lifecycle::KeyState,
     signer::SigningKey,
-    unique::{self, NotUnique},
+    strict_json::{self, StrictJsonError},
 };
 use crate::request::{GuestId, shorten};
 
@@ -22,14 +22,14 @@ use crate::request::{GuestId, shorten};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// Longer than any guest token.
-    #[error("the guest token is longer than {LONGEST} bytes")]
+    #[error("the guest token is longer than {MAX_TOKEN_BYTES} bytes")]
     TooLong,
     /// Not three parts of base64url, or no JSON objects in them.
     #[error("the guest token is not a JSON Web Token")]
     Malformed,
     /// A name stands twice in the header or in the claims: two readers could take it for two different tokens.
     #[error("the guest token has the name `{0}` twice")]
-    Twice(String),
+    DuplicateName(String),
     /// Another algorithm than RS256.
     #[error("the guest token is not signed by RS256")]
     Algorithm,
@@ -47,7 +47,7 @@ pub enum TokenError {
     UnknownKey(String),
     /// The key is known, and its tokens are not believed: not yet, or not any more.
     #[error("the guest token was signed by the key {kid}, which is {}", state.name())]
-    NotBelieved {
+    NotTrusted {
         /// The key.
         kid: String,
         /// Why not.
@@ -88,7 +88,7 @@ pub struct Verified {
 }
 
 /// No guest token is longer: attributes have 2 KiB at most, twice that in JSON, and base64 adds a third.
-pub const LONGEST: usize = 16 * 1024;
+pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
 /// Only the signature: times are ours to judge, by our clock.
 fn validation() -> Validation {
@@ -101,7 +101,7 @@ fn validation() -> Validation {
 }
 
 /// Right after signing: the public half must accept it, and it must name this guest.
-pub(super) fn signed_for(key: &SigningKey, token: &GuestToken, guest: &GuestId) -> Result<(), TokenError> {
+pub(super) fn check_signature(key: &SigningKey, token: &GuestToken, guest: &GuestId) -> Result<(), TokenError> {
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct GuestClaim {
@@ -115,13 +115,13 @@ pub(super) fn signed_for(key: &SigningKey, token: &GuestToken, guest: &GuestId) 
 /// Accepts a token that this key ring signed and whose time is now: by a key that is believed now, by RS256 whatever the token says, and with
 /// nothing in it that a guest token does not have.
 pub fn verify(keyring: &Keyring, token: &str, now: Timestamp) -> Result<Verified, TokenError> {
-    if token.len() > LONGEST {
+    if token.len() > MAX_TOKEN_BYTES {
         return Err(TokenError::TooLong); // before anything is parsed
     }
     let (message, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
     let (header, claims) = message.split_once('.').filter(|(_, claims)| !claims.contains('.')).ok_or(TokenError::Malformed)?;
     let kid = kid_of(&object(&bytes(header)?)?)?;
-    let key = keyring.believed(&kid, now)?;
+    let key = keyring.trusted_key(&kid, now)?;
     let claims = bytes(claims)?;
     bytes(signature)?; // there is one way to write a token, and no other is taken for the same
     let verified = jsonwebtoken::crypto::verify(signature, message.as_bytes(), key.decoding(), Algorithm::RS256);
@@ -148,7 +148,7 @@ fn kid_of(header: &Map<String, Value>) -> Result<String, TokenError> {
 /// What the claims must say, once the signature is known to be ours.
 fn accept(claims: Map<String, Value>, kid: String, now: Timestamp) -> Result<Verified, TokenError> {
     let now = now.unix_seconds();
-    let (skew, life) = (seconds(SKEW), seconds(LIFE));
+    let (skew, life) = (seconds(CLOCK_SKEW), seconds(TOKEN_TTL));
     let time = |name: &'static str| claims.get(name).and_then(Value::as_i64).ok_or(TokenError::Claim(name));
     let (issued_at, expires_at) = (time("iat")?, time("exp")?);
     if expires_at <= now {
@@ -178,9 +178,9 @@ fn bytes(part: &str) -> Result<Vec<u8>, TokenError> {
 }
 
 fn object(json: &[u8]) -> Result<Map<String, Value>, TokenError> {
-    unique::object(json).map_err(|wrong| match wrong {
-        NotUnique::NoObject => TokenError::Malformed,
-        NotUnique::Twice(name) => TokenError::Twice(shorten(&name)),
+    strict_json::object(json).map_err(|wrong| match wrong {
+        StrictJsonError::NotAnObject => TokenError::Malformed,
+        StrictJsonError::DuplicateName(name) => TokenError::DuplicateName(shorten(&name)),
     })
 }
 

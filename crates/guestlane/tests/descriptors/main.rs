@@ -2,18 +2,18 @@
 //! its own with one test.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
-#[path = "../it/world.rs"]
+#[path = "../it/harness.rs"]
 #[allow(dead_code, reason = "shared with the other suites")]
-mod world;
+mod harness;
 
 use std::{fs::File, time::Duration};
 
 use guestlane::store::{Delivery, DeliveryState};
+use harness::{World, request};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use world::{World, request};
 
 /// The store of a single machine: one file.
-const STORE: world::Kept = world::Kept::InAFile;
+const STORE: harness::Kept = harness::Kept::InAFile;
 
 /// Opens files until there is no descriptor left.
 fn take_all_descriptors() -> Vec<File> {
@@ -29,12 +29,12 @@ async fn a_call_that_could_not_leave_this_machine_is_no_try_of_the_other_side() 
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, 256.min(most), most).unwrap();
     let world = World::new().await;
-    let lane = world.lane().await;
-    let outbox = lane.outbox().unwrap();
+    let engine = world.engine().await;
+    let outbox = engine.outbox().unwrap();
     world.faults(&["crm:reset:first=1"]); // after which no connection to it is left
-    lane.create(request("ann")).await.unwrap();
-    while !outbox.first_tries_done().await {}
-    let event = async || -> Delivery { lane.store().events(None, None, 1).await.unwrap().remove(0) };
+    engine.create(request("ann")).await.unwrap();
+    while !outbox.wait_for_initial_deliveries().await {}
+    let event = async || -> Delivery { engine.store().events(None, None, 1).await.unwrap().remove(0) };
     let failed = event().await;
     assert_eq!((failed.state, failed.event.tries), (DeliveryState::Pending, 1));
 
@@ -55,8 +55,8 @@ async fn a_call_that_could_not_leave_this_machine_is_no_try_of_the_other_side() 
     // One that lasts for more than a day is a try after all: at last there is a dead letter for a
     // person to see.
     world.faults(&["crm:reset:first=1"]);
-    lane.create(request("bob")).await.unwrap();
-    while !outbox.first_tries_done().await {}
+    engine.create(request("bob")).await.unwrap();
+    while !outbox.wait_for_initial_deliveries().await {}
     world.clock.advance(Duration::from_secs(25 * 3600));
     let taken = take_all_descriptors();
     let round = outbox.deliver_due().await;
@@ -66,7 +66,7 @@ async fn a_call_that_could_not_leave_this_machine_is_no_try_of_the_other_side() 
 
     // Nor is a call to the platform, for longer than three repetitions would last.
     world.faults(&[]);
-    let fresh = world.lane().await; // which has no connection yet
+    let fresh = world.engine().await; // which has no connection yet
     let (taken, before) = (take_all_descriptors(), world.clock.now());
     let clock = world.clock();
     let (opened, ()) = tokio::join!(fresh.create(request("cy")), async {
@@ -75,5 +75,5 @@ async fn a_call_that_could_not_leave_this_machine_is_no_try_of_the_other_side() 
     });
     opened.unwrap();
     assert!(world.clock.now().since(before) >= Duration::from_secs(30), "the call waited for a descriptor");
-    assert_eq!((fresh.outage(), fresh.error_counts().total), (None, 0), "it says nothing of the platform");
+    assert_eq!((fresh.platform_down_for(), fresh.error_counts().total), (None, 0), "it says nothing of the platform");
 }

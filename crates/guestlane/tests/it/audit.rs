@@ -3,15 +3,15 @@
 use std::{fs, path::Path, time::Duration};
 
 use guestlane::{
-    Error, Lane,
-    api_key::{ApiKey, HashKey, Scope, Scopes, StoredApiKey},
-    audit::{self, ChangeAction, Checkpoint, Tampered, Unproven},
+    Error, SessionEngine,
+    api_key::{ApiKey, ApiKeyHasher, Scope, Scopes, StoredApiKey},
+    audit::{self, ChangeAction, Checkpoint, Tampered, VerificationError},
     request::SessionRequest,
-    store::{DeliveryState, Done, Erased, GuestIds, RecordFilter, Replay, SessionFilter},
+    store::{DeliveryState, ErasureOutcome, ErasureReport, GuestIdMode, RecordFilter, ReplayFilter, SessionFilter},
 };
 use serde_json::Value;
 
-use crate::world::{World, fresh, request};
+use crate::harness::{World, fresh, request};
 
 pub(crate) fn lines(path: &Path) -> Vec<Value> {
     fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -20,7 +20,7 @@ pub(crate) fn lines(path: &Path) -> Vec<Value> {
 #[tokio::test]
 async fn processes_that_run_at_once_have_a_log_each_and_the_next_one_goes_on_with_the_first_that_is_free() {
     let world = World::new().await;
-    let (one, two) = (world.lane().await, world.lane().await);
+    let (one, two) = (world.engine().await, world.engine().await);
     for guest in ["ann", "bob"] {
         one.create(fresh(guest)).await.unwrap();
         two.create(fresh(guest)).await.unwrap();
@@ -29,13 +29,13 @@ async fn processes_that_run_at_once_have_a_log_each_and_the_next_one_goes_on_wit
     let origins: Vec<_> = logs.iter().map(|log| log.checkpoint.origin.rsplit('/').next().unwrap()).collect();
     assert_eq!(origins, ["1", "2"]);
     assert!(logs.iter().all(|log| log.checkpoint.size == 4));
-    for lane in [one, two] {
-        assert!(lane.outbox().unwrap().first_tries_done().await);
-        drop(lane);
+    for engine in [one, two] {
+        assert!(engine.outbox().unwrap().wait_for_initial_deliveries().await);
+        drop(engine);
     }
     // The threads of the processes end on their own time.
     while world.proven_logs().await[0].checkpoint.size == 4 {
-        world.lane().await.create(fresh("cy")).await.unwrap();
+        world.engine().await.create(fresh("cy")).await.unwrap();
     }
 }
 
@@ -43,9 +43,9 @@ async fn processes_that_run_at_once_have_a_log_each_and_the_next_one_goes_on_wit
 async fn a_full_log_is_closed_and_the_next_one_knows_how_it_ended() {
     let mut world = World::new().await;
     world.config.places.audit.rotate_at = Some(4000);
-    let lane = world.lane().await;
+    let engine = world.engine().await;
     for _ in 0..30 {
-        lane.create(fresh("ann")).await.unwrap();
+        engine.create(fresh("ann")).await.unwrap();
     }
     let logs = world.proven_logs().await;
     assert!(logs.len() > 4 && logs[..logs.len() - 1].iter().all(|log| log.closed), "{logs:?}");
@@ -71,52 +71,52 @@ async fn a_full_log_is_closed_and_the_next_one_knows_how_it_ended() {
     fs::write(&path, early.join("\n") + "\n").unwrap();
     let rolled_back = Checkpoint { size: 3, root: audit::root(&leaves), ..logs[0].checkpoint.clone() };
     fs::write(audit::checkpoint_path(&path), state.sign(&rolled_back)).unwrap();
-    assert!(audit::check(&path, state.audit_key(), &[]).is_ok());
-    let kept = audit::continued(&logs[1].path, state.audit_key());
-    let told = audit::check(&path, state.audit_key(), &kept);
-    assert!(matches!(told, Err(Unproven::Tampered(_, Tampered::Missing { line: 4, .. }))), "{told:?}");
+    assert!(audit::verify_log(&path, state.audit_key(), &[]).is_ok());
+    let kept = audit::rotation_checkpoints(&logs[1].path, state.audit_key());
+    let told = audit::verify_log(&path, state.audit_key(), &kept);
+    assert!(matches!(told, Err(VerificationError::Tampered(_, Tampered::Missing { line: 4, .. }))), "{told:?}");
 }
 
 #[tokio::test]
 async fn the_proof_of_a_session_holds_for_its_records_in_every_log_and_for_no_other() {
     let mut world = World::new().await;
     world.config.places.audit.rotate_at = Some(400);
-    let lane = world.lane().await;
-    let (ann, bob) = (lane.create(request("ann")).await.unwrap(), lane.create(request("bob")).await.unwrap());
+    let engine = world.engine().await;
+    let (ann, bob) = (engine.create(request("ann")).await.unwrap(), engine.create(request("bob")).await.unwrap());
     let state = world.state().await;
     let key = state.audit_key();
-    let proof = state.prove(ann.session.id).await.unwrap().unwrap();
+    let proof = state.prove_inclusion(ann.session.id).await.unwrap().unwrap();
     let places = proof.verify(key).unwrap();
     assert_eq!(places.len(), 2);
     assert_ne!(places[0].1.origin, places[1].1.origin, "in two logs");
-    let mut other = state.prove(bob.session.id).await.unwrap().unwrap();
+    let mut other = state.prove_inclusion(bob.session.id).await.unwrap().unwrap();
     other.session_id = proof.session_id.clone();
     assert!(other.verify(key).is_err());
     let somebody = audit::NoteSigner::from_seed(&[1; 32]).unwrap();
     assert!(proof.verify(somebody.public()).is_err());
     let nobody = uuid_of("01a20456-5ef0-7960-b447-2fcf8756fb41");
-    assert_eq!(state.prove(nobody).await.unwrap(), None);
+    assert_eq!(state.prove_inclusion(nobody).await.unwrap(), None);
 }
 
-fn uuid_of(text: &str) -> guestlane::ledger::SessionId {
+fn uuid_of(text: &str) -> guestlane::session::SessionId {
     text.parse().unwrap()
 }
 
 #[tokio::test]
 async fn with_pseudonyms_the_log_names_nobody_and_whoever_has_the_store_finds_each_guests_records() {
     let mut world = World::new().await;
-    world.config.places.audit.guest_ids = GuestIds::Pseudonym;
-    let lane = world.lane().await;
+    world.config.places.audit.guest_ids = GuestIdMode::Pseudonymous;
+    let engine = world.engine().await;
     for guest in ["ann", "bob", "ann"] {
-        lane.create(fresh(guest)).await.unwrap();
+        engine.create(fresh(guest)).await.unwrap();
     }
     world.faults(&["queue:404"]);
-    world.lane().await.create(fresh("ann")).await.unwrap_err(); // a refusal is on record, too
+    world.engine().await.create(fresh("ann")).await.unwrap_err(); // a refusal is on record, too
     let text = fs::read_to_string(world.audit_path()).unwrap();
     assert!(!text.contains("ann") && !text.contains("bob"), "{text}");
     let records = |guest: &str| {
         let filter = RecordFilter { session: None, guest: Some(guest.parse().unwrap()), limit: 100 };
-        lane.store().records(filter)
+        engine.store().records(filter)
     };
     let names = |records: Vec<guestlane::store::StoredRecord>| {
         let name = |line: &str| serde_json::from_str::<Value>(line).unwrap()["guestIdentifier"].as_str().unwrap().to_owned();
@@ -161,36 +161,36 @@ fn files_in(directory: &Path) -> Vec<String> {
 }
 
 /// A guest of whom there is everything: sessions that are open, failed and set aside, events that are delivered, waiting and dead.
-async fn guest_with_a_past(world: &World) -> std::sync::Arc<Lane> {
-    let lane = world.lane().await;
-    lane.create(request("bob")).await.unwrap();
-    lane.outbox().unwrap().first_tries_done().await;
+async fn guest_with_a_past(world: &World) -> std::sync::Arc<SessionEngine> {
+    let engine = world.engine().await;
+    engine.create(request("bob")).await.unwrap();
+    engine.outbox().unwrap().wait_for_initial_deliveries().await;
     world.faults(&["crm:500"]);
-    lane.create(canary("dead")).await.unwrap();
-    lane.outbox().unwrap().first_tries_done().await;
+    engine.create(canary("dead")).await.unwrap();
+    engine.outbox().unwrap().wait_for_initial_deliveries().await;
     for _ in 0..9 {
         world.clock.advance(Duration::from_secs(27 * 3600));
-        lane.outbox().unwrap().deliver_due().await.unwrap();
+        engine.outbox().unwrap().deliver_due().await.unwrap();
     }
-    assert_eq!(lane.store().events(Some(DeliveryState::Dead), None, 10).await.unwrap().len(), 1);
+    assert_eq!(engine.store().events(Some(DeliveryState::Dead), None, 10).await.unwrap().len(), 1);
     world.faults(&[]);
-    lane.create(canary("delivered")).await.unwrap();
-    lane.outbox().unwrap().first_tries_done().await;
+    engine.create(canary("delivered")).await.unwrap();
+    engine.outbox().unwrap().wait_for_initial_deliveries().await;
     world.faults(&["conversation:403:first=1", "crm:500"]);
-    lane.create(canary("refused")).await.unwrap_err();
-    lane.create(canary("waiting")).await.unwrap();
-    lane.outbox().unwrap().first_tries_done().await;
+    engine.create(canary("platform_rejected")).await.unwrap_err();
+    engine.create(canary("waiting")).await.unwrap();
+    engine.outbox().unwrap().wait_for_initial_deliveries().await;
     world.faults(&["conversation:answer-lost", "crm:500"]);
-    lane.create(canary("set-aside")).await.unwrap_err();
+    engine.create(canary("set-aside")).await.unwrap_err();
     world.clock.advance(Duration::from_secs(24 * 3600));
     world.faults(&["crm:500"]);
-    let _ = lane.recover().await.unwrap();
-    lane
+    let _ = engine.recover_abandoned().await.unwrap();
+    engine
 }
 
-pub(crate) async fn erase(lane: &Lane, world: &World) -> Done {
-    match lane.store().erase_guest(CANARY.parse().unwrap(), world.clock.now()).await.unwrap() {
-        Erased::Done(done) => done,
+pub(crate) async fn erase(engine: &SessionEngine, world: &World) -> ErasureReport {
+    match engine.store().erase_guest(CANARY.parse().unwrap(), world.clock.now()).await.unwrap() {
+        ErasureOutcome::Erased(done) => done,
         other => panic!("{other:?}"),
     }
 }
@@ -198,34 +198,37 @@ pub(crate) async fn erase(lane: &Lane, world: &World) -> Done {
 #[tokio::test]
 async fn an_erased_guest_is_in_no_file_any_more_and_every_proof_still_holds() {
     let mut world = World::new().await;
-    world.config.places.audit.guest_ids = GuestIds::Pseudonym;
-    let lane = guest_with_a_past(&world).await;
-    let sessions = lane
+    world.config.places.audit.guest_ids = GuestIdMode::Pseudonymous;
+    let engine = guest_with_a_past(&world).await;
+    let sessions = engine
         .store()
         .sessions(SessionFilter { guest: Some(CANARY.to_owned()), state: None, limit: 10, ..SessionFilter::default() })
         .await
         .unwrap();
     let state = world.state().await;
-    let proof = state.prove(sessions.sessions[0].id).await.unwrap().unwrap();
+    let proof = state.prove_inclusion(sessions.sessions[0].id).await.unwrap().unwrap();
     assert!(!files_with_the_canary(&world).is_empty());
 
-    let done = erase(&lane, &world).await;
+    let done = erase(&engine, &world).await;
     assert_eq!((done.sessions, done.events, done.untold), (5, 3, 2));
     assert!(done.bytes_gone && done.plain_records.is_empty() && done.pseudonym.is_some(), "{done:?}");
     assert_eq!(files_with_the_canary(&world), [""; 0]);
 
     assert!(proof.verify(state.audit_key()).is_ok(), "a proof that somebody has still holds");
-    assert!(state.prove(sessions.sessions[0].id).await.unwrap().unwrap().verify(state.audit_key()).is_ok(), "and can be made");
+    assert!(
+        state.prove_inclusion(sessions.sessions[0].id).await.unwrap().unwrap().verify(state.audit_key()).is_ok(),
+        "and can be made"
+    );
     world.proven_logs().await;
     let record = lines(world.audit_path()).pop().unwrap();
     assert_eq!((&record["action"], record["guestIdentifier"].as_str()), (&"guest.erase".into(), done.pseudonym.as_deref()));
 
     // Nobody sends what was erased, nobody finds the guest, and the others are as they were.
-    let event = lane.store().events(Some(DeliveryState::Erased), None, 1).await.unwrap().remove(0);
-    assert_eq!(lane.store().replay(Replay::Event(event.event.id), world.clock.now()).await.unwrap(), 0);
-    assert_eq!(lane.store().erase_guest(CANARY.parse().unwrap(), world.clock.now()).await.unwrap(), Erased::Unknown);
-    assert!(lane.create(request("bob")).await.unwrap().replayed);
-    let listed = lane
+    let event = engine.store().events(Some(DeliveryState::Erased), None, 1).await.unwrap().remove(0);
+    assert_eq!(engine.store().replay(ReplayFilter::Event(event.event.id), world.clock.now()).await.unwrap(), 0);
+    assert_eq!(engine.store().erase_guest(CANARY.parse().unwrap(), world.clock.now()).await.unwrap(), ErasureOutcome::Unknown);
+    assert!(engine.create(request("bob")).await.unwrap().replayed);
+    let listed = engine
         .store()
         .sessions(SessionFilter { guest: None, state: None, limit: 10, ..SessionFilter::default() })
         .await
@@ -237,15 +240,15 @@ async fn an_erased_guest_is_in_no_file_any_more_and_every_proof_still_holds() {
 #[tokio::test]
 async fn with_ids_in_plain_it_says_which_records_cannot_be_erased() {
     let world = World::new().await;
-    let lane = guest_with_a_past(&world).await;
+    let engine = guest_with_a_past(&world).await;
     let records = fs::read_to_string(world.audit_path()).unwrap().matches(CANARY).count();
-    let done = erase(&lane, &world).await;
+    let done = erase(&engine, &world).await;
     assert_eq!(done.plain_records, [(1, records as u64)]);
     let database = if world.postgres.is_some() { "the database" } else { "guestlane.db" };
     let found = files_with_the_canary(&world);
     // The store keeps the log's lines, as they were signed.
     assert!(found.iter().all(|file| file == "session-audit.jsonl" || file == database), "{found:?}");
-    let listed = lane
+    let listed = engine
         .store()
         .sessions(SessionFilter { guest: Some(CANARY.to_owned()), state: None, limit: 10, ..SessionFilter::default() })
         .await
@@ -262,27 +265,27 @@ async fn with_ids_in_plain_it_says_which_records_cannot_be_erased() {
 #[tokio::test]
 async fn a_guest_with_an_unfinished_session_is_not_erased() {
     let world = World::new().await;
-    let lane = world.lane().await;
+    let engine = world.engine().await;
     world.faults(&["conversation:500:first=4"]);
-    let error = lane.create(request("ann")).await.unwrap_err();
-    let erased = lane.store().erase_guest("ann".parse().unwrap(), world.clock.now()).await.unwrap();
-    assert_eq!(erased, Erased::Unfinished(vec![error.session().unwrap()]));
-    lane.create(request("ann")).await.unwrap();
+    let error = engine.create(request("ann")).await.unwrap_err();
+    let erased = engine.store().erase_guest("ann".parse().unwrap(), world.clock.now()).await.unwrap();
+    assert_eq!(erased, ErasureOutcome::Unfinished(vec![error.session().unwrap()]));
+    engine.create(request("ann")).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_log_that_cannot_be_written_is_told_before_anything_is_created_and_catches_up_later() {
     let world = World::new().await;
-    let lane = world.lane().await;
-    lane.create(request("ann")).await.unwrap();
+    let engine = world.engine().await;
+    engine.create(request("ann")).await.unwrap();
     let aside = world.directory.path().join("aside");
     fs::rename(world.audit_path().parent().unwrap(), &aside).unwrap();
     fs::write(world.audit_path().parent().unwrap(), "in the way").unwrap();
-    let refused = lane.create(request("bob")).await;
+    let refused = engine.create(request("bob")).await;
     assert!(matches!(refused, Err(Error::Audit(_))), "{refused:?}");
     world.assert_each_guest_once(1);
     fs::remove_file(world.audit_path().parent().unwrap()).unwrap();
-    lane.create(request("bob")).await.unwrap();
+    engine.create(request("bob")).await.unwrap();
     world.proven_logs().await;
 }
 
@@ -291,7 +294,7 @@ async fn a_log_that_cannot_be_written_is_told_before_anything_is_created_and_cat
 async fn what_changes_whom_the_store_trusts_is_in_the_log() {
     let world = World::new().await;
     let (state, now) = (world.state().await, world.clock.now());
-    let hash = HashKey::new(b"secret");
+    let hash = ApiKeyHasher::new(b"secret");
     let key = |name| StoredApiKey::new(&ApiKey::generate().unwrap(), &hash, name, Scopes::new([Scope::Admin]).unwrap(), now);
     let (old, new) = (key("old"), key("new"));
     state.store.add_api_key(old.clone(), None).await.unwrap();
@@ -301,13 +304,13 @@ async fn what_changes_whom_the_store_trusts_is_in_the_log() {
     }
     state.revoke_key("webchat-guest-key-v1", now).await.unwrap();
     drop(state);
-    let lane = world.lane().await;
-    let opened = lane.create(request("ann")).await.unwrap();
-    lane.outbox().unwrap().first_tries_done().await;
-    let event = lane.store().events(None, None, 1).await.unwrap().remove(0).event.id;
-    assert_eq!(lane.store().replay(Replay::Event(event.clone()), now).await.unwrap(), 1);
-    lane.store().record_change(ChangeAction::AuditLogRestored, "1".to_owned(), now).await.unwrap();
-    drop((lane, opened));
+    let engine = world.engine().await;
+    let opened = engine.create(request("ann")).await.unwrap();
+    engine.outbox().unwrap().wait_for_initial_deliveries().await;
+    let event = engine.store().events(None, None, 1).await.unwrap().remove(0).event.id;
+    assert_eq!(engine.store().replay(ReplayFilter::Event(event.clone()), now).await.unwrap(), 1);
+    engine.store().record_change(ChangeAction::AuditLogRestored, "1".to_owned(), now).await.unwrap();
+    drop((engine, opened));
 
     let records = world.audit();
     let changes: Vec<_> = records.iter().filter(|record| record.get("subject").is_some()).collect();

@@ -6,17 +6,17 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use guestlane::{
-    Lane, ReferenceClock, SignIn, Timestamp,
+    ReferenceClock, SessionEngine, Timestamp, TokenRequestAuth,
     store::{
         SessionFilter,
-        batch::{BatchId, NewRow, RowEnd},
+        batch::{BatchId, NewRow, RowOutcome},
     },
 };
 use uuid::Uuid;
 
 use crate::{
     STORE,
-    world::{Kept, OPEN_MESSAGING, World, request, setting, tell},
+    harness::{Kept, OPEN_MESSAGING, World, request, setting, tell},
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -41,7 +41,7 @@ struct Counts {
 
 struct Walk {
     world: World,
-    lane: Arc<Lane>,
+    engine: Arc<SessionEngine>,
     random: fastrand::Rng,
     /// The keys whose sessions are open, with the true time at which they were.
     open: BTreeMap<String, Timestamp>,
@@ -62,13 +62,13 @@ impl Walk {
         })
         .await;
         world.config.surface = OPEN_MESSAGING;
-        world.config.credentials.sign_in = SignIn::Basic;
+        world.config.credentials.sign_in = TokenRequestAuth::Basic;
         world.config.cloud.external_source = Some(guestlane_sim::EXTERNAL_SOURCE_ID);
         world.config.keep_sessions = Some(KEEP);
         world.give_the_database_a_clock().await;
-        let lane = world.lane().await;
+        let engine = world.engine().await;
         let random = fastrand::Rng::with_seed(seed);
-        Self { world, lane, random, open: BTreeMap::new(), unended: BTreeMap::new(), off: 0, counts: Counts::default() }
+        Self { world, engine, random, open: BTreeMap::new(), unended: BTreeMap::new(), off: 0, counts: Counts::default() }
     }
 
     fn truth(&self) -> Timestamp {
@@ -86,14 +86,14 @@ impl Walk {
             83..85 => self.reboot().await,
             85..95 => self.prune().await,
             _ if STORE == Kept::InPostgres => self.open_rows_and_die(run, step).await,
-            _ => drop(self.lane.outbox().unwrap().deliver_due().await.unwrap()),
+            _ => drop(self.engine.outbox().unwrap().deliver_due().await.unwrap()),
         }
         self.world.set_database_clock();
-        self.lane.store().measure_clock().await.unwrap();
+        self.engine.store().measure_clock().await.unwrap();
     }
 
     async fn create(&mut self, guest: &str) {
-        match self.lane.create(request(guest)).await {
+        match self.engine.create(request(guest)).await {
             Ok(opened) => {
                 assert!(!opened.replayed, "{guest}");
                 self.counts.opened += 1;
@@ -110,20 +110,20 @@ impl Walk {
         let kept: Vec<_> = self.open.iter().filter(|(_, opened)| truth.since(**opened) + slack < KEEP).collect();
         let Some((guest, _)) = self.random.choice(kept) else { return };
         let guest = guest.clone();
-        let replayed = self.lane.create(request(&guest)).await.unwrap();
+        let replayed = self.engine.create(request(&guest)).await.unwrap();
         assert!(replayed.replayed, "{guest} was opened again");
         self.counts.replayed += 1;
     }
 
     fn jump(&mut self) {
         let to = self.random.i64(-50 * 86_400..50 * 86_400);
-        self.world.clock.step(to - self.off);
+        self.world.clock.set_wall_clock(to - self.off);
         self.off = to;
         self.counts.jumps += 1;
     }
 
     fn set_clock_right(&mut self) {
-        self.world.clock.step(-self.off);
+        self.world.clock.set_wall_clock(-self.off);
         self.off = 0;
     }
 
@@ -134,8 +134,8 @@ impl Walk {
 
     async fn restart(&mut self) {
         // A node whose clock is wrong does not start on a shared database.
-        if let Ok(lane) = self.world.try_lane().await {
-            self.lane = lane;
+        if let Ok(engine) = self.world.try_lane().await {
+            self.engine = engine;
         }
     }
 
@@ -150,7 +150,7 @@ impl Walk {
 
     async fn prune(&mut self) {
         let before = self.sessions().await;
-        let pruned = self.lane.prune().await.unwrap();
+        let pruned = self.engine.prune().await.unwrap();
         self.counts.deleted += pruned.sessions;
         assert_eq!(self.sessions().await + pruned.sessions as usize, before);
         self.assert_nothing_dangles();
@@ -158,7 +158,7 @@ impl Walk {
 
     async fn sessions(&self) -> usize {
         let all = SessionFilter { limit: 100_000, ..SessionFilter::default() };
-        self.lane.store().sessions(all).await.unwrap().sessions.len()
+        self.engine.store().sessions(all).await.unwrap().sessions.len()
     }
 
     /// What waits still finds its session.
@@ -180,17 +180,17 @@ impl Walk {
 
     /// A worker opens the rows of a batch and dies before it writes that they ended.
     async fn open_rows_and_die(&mut self, run: u64, step: u32) {
-        let (store, now) = (self.lane.store().clone(), self.lane.clock().now());
+        let (store, now) = (self.engine.store().clone(), self.engine.clock().now());
         let id = BatchId(Uuid::now_v7());
         let guests: Vec<_> = (0..2).map(|row| format!("row-{run}-{step}-{row}")).collect();
         let row = |(guest, number): (&String, u64)| NewRow { number, line: number + 1, wish: Ok(request(guest)) };
         store.begin_batch(id, "walk".to_owned(), now).await.unwrap();
         store.add_rows(id, guests.iter().zip(1..).map(row).collect(), now).await.unwrap();
         store.complete_batch(id, now).await.unwrap();
-        store.take_rows(200, now).await.unwrap();
+        store.claim_rows(200, now).await.unwrap();
         for guest in guests {
             self.counts.rows += 1;
-            if let Ok(opened) = self.lane.create(request(&guest)).await {
+            if let Ok(opened) = self.engine.create(request(&guest)).await {
                 assert!(!opened.replayed);
                 self.counts.opened += 1;
                 self.unended.insert(guest, id);
@@ -202,13 +202,13 @@ impl Walk {
     async fn end_all_rows(&mut self) {
         self.set_clock_right();
         self.world.set_database_clock();
-        self.lane.store().measure_clock().await.unwrap();
+        self.engine.store().measure_clock().await.unwrap();
         self.world.clock.advance(HOUR);
         self.world.set_database_clock();
-        self.lane.store().measure_clock().await.unwrap();
-        let store = self.lane.store().clone();
+        self.engine.store().measure_clock().await.unwrap();
+        let store = self.engine.store().clone();
         loop {
-            let taken = store.take_rows(200, self.lane.clock().now()).await.unwrap();
+            let taken = store.claim_rows(200, self.engine.clock().now()).await.unwrap();
             if taken.is_empty() {
                 break;
             }
@@ -216,12 +216,12 @@ impl Walk {
             for row in taken {
                 let request = row.request.unwrap();
                 let guest = request.guest.as_str().to_owned();
-                let opened = self.lane.create(request).await.unwrap();
+                let opened = self.engine.create(request).await.unwrap();
                 assert_eq!(opened.replayed, self.unended.contains_key(&guest), "{guest}");
                 self.counts.opened += u64::from(!opened.replayed);
-                ended.push((row.place, RowEnd::Open { session: opened.session.id, replayed: opened.replayed }));
+                ended.push((row.place, RowOutcome::Open { session: opened.session.id, replayed: opened.replayed }));
             }
-            store.end_rows(ended, self.lane.clock().now()).await.unwrap();
+            store.complete_rows(ended, self.engine.clock().now()).await.unwrap();
         }
         self.unended.clear();
     }
@@ -265,21 +265,21 @@ async fn clocks_that_jump_cost_no_guest_a_second_conversation_and_delete_nothing
 async fn a_clock_that_is_wrong_for_a_moment_deletes_no_idempotency_key() {
     let mut world = World::new().await;
     world.config.keep_sessions = Some(KEEP);
-    let lane = world.lane().await;
+    let engine = world.engine().await;
     for guest in ["ann", "bob", "cy"] {
-        lane.create(request(guest)).await.unwrap();
-        lane.outbox().unwrap().first_tries_done().await;
+        engine.create(request(guest)).await.unwrap();
+        engine.outbox().unwrap().wait_for_initial_deliveries().await;
     }
-    drop(lane);
-    world.clock.step(40 * 86_400);
+    drop(engine);
+    world.clock.set_wall_clock(40 * 86_400);
     if STORE == Kept::InAFile {
-        assert_eq!(world.lane().await.prune().await.unwrap().sessions, 0);
+        assert_eq!(world.engine().await.prune().await.unwrap().sessions, 0);
     }
-    world.clock.step(-40 * 86_400);
-    let lane = world.lane().await;
-    assert_eq!(lane.prune().await.unwrap().sessions, 0);
+    world.clock.set_wall_clock(-40 * 86_400);
+    let engine = world.engine().await;
+    assert_eq!(engine.prune().await.unwrap().sessions, 0);
     for guest in ["ann", "bob", "cy"] {
-        assert!(lane.create(request(guest)).await.unwrap().replayed, "{guest}");
+        assert!(engine.create(request(guest)).await.unwrap().replayed, "{guest}");
     }
     world.assert_each_guest_once(3);
 }
@@ -289,23 +289,23 @@ async fn a_clock_that_is_wrong_for_a_moment_deletes_no_idempotency_key() {
 async fn a_session_that_was_opened_while_the_clock_was_behind_is_kept_as_long_as_others() {
     let mut world = World::new().await;
     world.config.surface = OPEN_MESSAGING;
-    world.config.credentials.sign_in = SignIn::Basic;
+    world.config.credentials.sign_in = TokenRequestAuth::Basic;
     world.config.keep_sessions = Some(KEEP);
     drop(world.state().await);
     if STORE == Kept::InPostgres {
         return; // there the database's clock stamps the session: see the walk
     }
-    world.clock.step(-50 * 86_400);
-    let lane = world.lane().await;
-    let opened = lane.create(request("ann")).await.unwrap();
-    lane.outbox().unwrap().first_tries_done().await;
-    world.clock.step(50 * 86_400);
-    assert_eq!(lane.prune().await.unwrap().sessions, 0);
-    assert_eq!(lane.create(request("ann")).await.unwrap().session.id, opened.session.id);
+    world.clock.set_wall_clock(-50 * 86_400);
+    let engine = world.engine().await;
+    let opened = engine.create(request("ann")).await.unwrap();
+    engine.outbox().unwrap().wait_for_initial_deliveries().await;
+    world.clock.set_wall_clock(50 * 86_400);
+    assert_eq!(engine.prune().await.unwrap().sessions, 0);
+    assert_eq!(engine.create(request("ann")).await.unwrap().session.id, opened.session.id);
     let mut deleted = 0;
     for _ in 0..31 {
         world.clock.advance(24 * HOUR);
-        deleted += lane.prune().await.unwrap().sessions;
+        deleted += engine.prune().await.unwrap().sessions;
     }
     assert_eq!(deleted, 1, "and no longer");
 }

@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use guestlane::{
     config::Settings,
     doctor,
-    request::{Person, SessionRequest},
+    request::{ContactDetails, SessionRequest},
     surface::Surface,
 };
 use guestlane_sim::{Entry as Sent, PERMISSIONS};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::world::{OPEN_MESSAGING, WEB_MESSAGING, World, request};
+use crate::harness::{OPEN_MESSAGING, WEB_MESSAGING, World, request};
 
 #[derive(Debug, Deserialize)]
 struct Call {
@@ -175,25 +175,25 @@ fn settings(world: &World, surface: &Surface) -> Settings {
 /// All that a surface can ask, in good and in bad days.
 async fn everything(surface: &Surface) -> Vec<Sent> {
     let mut world = World::on(surface).await;
-    let lane = world.lane().await;
-    lane.create(request("ann")).await.unwrap();
-    if surface.is_official() {
-        let person = Person::new(
+    let engine = world.engine().await;
+    engine.create(request("ann")).await.unwrap();
+    if surface.is_public_api() {
+        let person = ContactDetails::new(
             Some("Bob".to_owned()),
             Some("Builder".to_owned()),
             Some("bob@example.org".to_owned()),
             Some("+31 20 555 0100".to_owned()),
         );
-        let bob = SessionRequest { person: person.unwrap(), ..request("bob") };
-        lane.create(bob.clone()).await.unwrap();
+        let bob = SessionRequest { contact_details: person.unwrap(), ..request("bob") };
+        engine.create(bob.clone()).await.unwrap();
         world.faults(&["contact:409:nth=1", "message:answer-lost:nth=1", "open-message:answer-lost:nth=1"]);
-        lane.create(SessionRequest { key: "again".parse().unwrap(), ..bob.clone() }).await.unwrap();
+        engine.create(SessionRequest { key: "again".parse().unwrap(), ..bob.clone() }).await.unwrap();
         world.config.cloud.external_source = None;
-        let lane = world.lane().await;
-        lane.create(SessionRequest { key: "by e-mail".replace(' ', "-").parse().unwrap(), ..bob }).await.unwrap();
-        lane.create(request("nobody-knows")).await.unwrap();
-        let findings = doctor::examine(&settings(&world, surface), &[], &world.clock()).await;
-        assert!(findings.iter().all(|finding| finding.outcome != doctor::Outcome::Bad), "{findings:#?}");
+        let engine = world.engine().await;
+        engine.create(SessionRequest { key: "by e-mail".replace(' ', "-").parse().unwrap(), ..bob }).await.unwrap();
+        engine.create(request("nobody-knows")).await.unwrap();
+        let findings = doctor::run_checks(&settings(&world, surface), &[], &world.clock()).await;
+        assert!(findings.iter().all(|finding| finding.outcome != doctor::CheckStatus::Failed), "{findings:#?}");
     }
     world.sim.journal()
 }

@@ -9,12 +9,12 @@ use std::{
     time::Duration,
 };
 
-use guestlane::{Hosts, SignIn, error::chain, ledger::State, store::RecordFilter};
+use guestlane::{Endpoints, TokenRequestAuth, error::display_chain, session::SessionState, store::RecordFilter};
 use serde_json::json;
 
 use crate::{
+    harness::{OPEN_MESSAGING, World, fresh, request},
     peer::{Asked, Peer, Reply, json},
-    world::{OPEN_MESSAGING, World, fresh, request},
 };
 
 /// A platform of the surface `rest` that answers well, but for what `odd` answers.
@@ -31,7 +31,7 @@ fn platform(odd: impl Fn(&Asked) -> Option<Reply> + Send + Sync + 'static) -> Pe
 
 async fn against(peer: &Peer) -> World {
     let mut world = World::new().await;
-    world.config.credentials.hosts = Hosts::one_origin(peer.url.parse().unwrap());
+    world.config.credentials.hosts = Endpoints::one_origin(peer.url.parse().unwrap());
     world.config.crm = None;
     world
 }
@@ -53,20 +53,20 @@ async fn a_giant_text_of_the_platform_stops_no_later_process() {
             odd.then(|| json(status, &answer))
         });
         let world = against(&peer).await;
-        let lane = world.lane().await;
-        let error = lane.create(request("ann")).await.unwrap_err();
-        let told = format!("{error} {} {}", chain(&error), error.advice().cause_for_caller());
+        let engine = world.engine().await;
+        let error = engine.create(request("ann")).await.unwrap_err();
+        let told = format!("{error} {} {}", display_chain(&error), error.advice().cause_for_caller());
         assert!(told.len() < 10_000, "{status}: {}", told.len());
-        let session = lane.store().session(error.session().unwrap()).await.unwrap().unwrap();
-        assert!(session.contact_id.is_none() && session.state != State::Open, "{session:?}");
+        let session = engine.store().session(error.session().unwrap()).await.unwrap().unwrap();
+        assert!(session.contact_id.is_none() && session.state != SessionState::Open, "{session:?}");
         let filter = RecordFilter { session: None, guest: None, limit: 100 };
-        let records = lane.store().records(filter).await.unwrap();
+        let records = engine.store().records(filter).await.unwrap();
         assert!(records.iter().all(|record| record.line.len() < 8192), "{status}");
-        drop(lane);
+        drop(engine);
         assert!(world.kept_bytes().len() < 5_000_000);
 
         sane.store(true, Ordering::Relaxed);
-        let next = world.lane().await;
+        let next = world.engine().await;
         next.create(request("bob")).await.unwrap();
         world.clock.advance(Duration::from_secs(600));
         assert_eq!(next.create(request("ann")).await.unwrap().session.contact_id.as_deref(), Some("contact-1"));
@@ -89,10 +89,10 @@ async fn an_id_of_the_platform_stays_one_segment_of_a_path() {
         _ => json(404, r#"{"code":"not.found"}"#),
     });
     let mut world = World::on(&OPEN_MESSAGING).await;
-    world.config.credentials.hosts = Hosts::one_origin(peer.url.parse().unwrap());
-    world.config.credentials.sign_in = SignIn::Basic;
+    world.config.credentials.hosts = Endpoints::one_origin(peer.url.parse().unwrap());
+    world.config.credentials.sign_in = TokenRequestAuth::Basic;
     world.config.crm = None;
-    let opened = world.lane().await.create(request("ann")).await.unwrap();
+    let opened = world.engine().await.create(request("ann")).await.unwrap();
     assert_eq!(opened.session.conversation_id.as_deref(), Some("c/%2e"));
     let changes: Vec<_> = peer.asked().into_iter().filter(|asked| asked.path.contains("c%2F%252e")).collect();
     let paths: Vec<_> = changes.iter().map(|asked| format!("{} {}", asked.method, asked.path)).collect();
@@ -114,14 +114,14 @@ async fn what_the_platform_says_is_for_the_caller_whose_request_it_is_about() {
         let body = json!({field: format!("Invalid value: {SAID}")}).to_string();
         let peer = platform(move |asked| asked.path.ends_with("/contacts").then(|| json(400, &body)));
         let world = against(&peer).await;
-        let lane = world.lane().await;
-        let error = lane.create(request("ann")).await.unwrap_err();
+        let engine = world.engine().await;
+        let error = engine.create(request("ann")).await.unwrap_err();
         assert!(error.advice().cause_for_caller().contains(SAID), "{field}: its caller is told");
-        let problems = format!("{:?}", lane.figures().problems());
-        let shown = format!("{error} {error:?} {} {} {}", chain(&error), error.record(), error.advice().cause);
+        let problems = format!("{:?}", engine.metrics().failures_by_code());
+        let shown = format!("{error} {error:?} {} {} {}", display_chain(&error), error.redacted(), error.advice().cause);
         assert!(!shown.contains("HIV") && !problems.contains("HIV"), "{field}: {shown} {problems}");
-        assert_eq!(lane.figures().problems().len(), 1);
-        drop(lane);
+        assert_eq!(engine.metrics().failures_by_code().len(), 1);
+        drop(engine);
         let kept = world.kept_bytes();
         assert!(!kept.windows(3).any(|bytes| bytes == b"HIV"), "{field}");
         assert!(!world.audit().iter().any(|record| record.to_string().contains("HIV")), "{field}");
@@ -135,8 +135,8 @@ async fn a_correlation_id_forges_no_line() {
         asked.path.ends_with("/contacts").then(|| json(500, forged))
     });
     let world = against(&peer).await;
-    let error = world.lane().await.create(request("ann")).await.unwrap_err();
-    assert!(!error.record().chars().any(|c| c.is_control() || c == '\u{202e}'), "{}", error.record());
+    let error = world.engine().await.create(request("ann")).await.unwrap_err();
+    assert!(!error.redacted().chars().any(|c| c.is_control() || c == '\u{202e}'), "{}", error.redacted());
     assert_eq!(error.correlation_id(), Some("c   [2KThe session of ann is open."));
 }
 
@@ -150,7 +150,7 @@ async fn a_token_answer_of_another_make_signs_in() {
     ] {
         let peer = platform(move |asked| asked.path.ends_with("/token").then(|| json(200, answer)));
         let world = against(&peer).await;
-        world.lane().await.create(request("ann")).await.unwrap_or_else(|error| panic!("{answer}: {}", chain(&error)));
+        world.engine().await.create(request("ann")).await.unwrap_or_else(|error| panic!("{answer}: {}", display_chain(&error)));
         let sign_ins = peer.asked().iter().filter(|asked| asked.path.ends_with("/token")).count();
         assert_eq!(sign_ins, 1, "{answer}");
     }
@@ -158,9 +158,9 @@ async fn a_token_answer_of_another_make_signs_in() {
     // hours.
     let peer = platform(|asked| asked.path.ends_with("/token").then(|| json(200, r#"{"access_token":"t"}"#)));
     let world = against(&peer).await;
-    let lane = world.lane().await;
+    let engine = world.engine().await;
     for _ in 0..2 {
-        lane.create(fresh("ann")).await.unwrap();
+        engine.create(fresh("ann")).await.unwrap();
         world.clock.advance(Duration::from_secs(400));
     }
     assert_eq!(peer.asked().iter().filter(|asked| asked.path.ends_with("/token")).count(), 2);
@@ -173,8 +173,8 @@ async fn an_access_token_that_fits_into_no_header_is_not_used_and_not_kept() {
         let body = json!({"access_token": token, "expires_in": 1800}).to_string();
         let peer = platform(move |asked| asked.path.ends_with("/token").then(|| json(200, &body)));
         let world = against(&peer).await;
-        let error = world.lane().await.create(request("ann")).await.unwrap_err();
-        assert!(!chain(&error).contains("two words") && chain(&error).len() < 1000, "{}", chain(&error));
+        let error = world.engine().await.create(request("ann")).await.unwrap_err();
+        assert!(!display_chain(&error).contains("two words") && display_chain(&error).len() < 1000, "{}", display_chain(&error));
         assert!(peer.asked().iter().all(|asked| asked.path.ends_with("/token")), "nothing is sent with it");
     }
 }
@@ -191,7 +191,7 @@ async fn a_429_is_waited_for_as_long_as_the_caller_waits() {
         let world = World::new().await;
         world.faults(&[fault]);
         let before = world.clock.now();
-        world.lane().await.create(request("ann")).await.unwrap_or_else(|error| panic!("{fault}: {}", chain(&error)));
+        world.engine().await.create(request("ann")).await.unwrap_or_else(|error| panic!("{fault}: {}", display_chain(&error)));
         let took = world.clock.now().since(before).as_secs();
         assert!(took >= least && took < 60, "{fault}: {took} s");
         assert_eq!(world.journal("contact").len(), calls, "{fault}");
@@ -208,14 +208,14 @@ async fn a_wait_beyond_an_hour_is_an_hour() {
         ("contact:503:retry-after=300", 300),
     ] {
         let world = World::new().await;
-        let lane = world.lane().await;
+        let engine = world.engine().await;
         world.faults(&[fault]);
-        let error = lane.create(request("ann")).await.unwrap_err();
-        let session = lane.store().session(error.session().unwrap()).await.unwrap().unwrap();
+        let error = engine.create(request("ann")).await.unwrap_err();
+        let session = engine.store().session(error.session().unwrap()).await.unwrap().unwrap();
         let waits = session.due_at.since(world.clock.now()).as_secs();
-        assert!(session.state == State::Parked && (wait - 5..=wait + 5).contains(&waits), "{fault}: {waits} s");
+        assert!(session.state == SessionState::Parked && (wait - 5..=wait + 5).contains(&waits), "{fault}: {waits} s");
         world.faults(&[]);
         world.clock.advance(Duration::from_secs(wait + 10));
-        lane.create(request("ann")).await.unwrap();
+        engine.create(request("ann")).await.unwrap();
     }
 }

@@ -1,18 +1,18 @@
 //! Over TLS the calls share a connection of HTTP/2; a guest's socket has one of its own, of HTTP/1.1.
 
-use guestlane::{SignIn, Trust, surface::Surface};
+use guestlane::{TlsRoots, TokenRequestAuth, surface::Surface};
 use guestlane_sim::{EXTERNAL_SOURCE_ID, Tls};
 
-use crate::world::{WEB_MESSAGING, World, crowd, request};
+use crate::harness::{WEB_MESSAGING, World, crowd, request};
 
 async fn over_tls(surface: &Surface) -> World {
     let mut world = World::with(|options| options.tls = Some(Tls { region: "localhost".to_owned() })).await;
-    let trust = Trust::from_pem(world.sim.ca_pem().unwrap().as_bytes()).unwrap();
+    let trust = TlsRoots::from_pem(world.sim.ca_pem().unwrap().as_bytes()).unwrap();
     world.config.credentials.trust = trust.clone();
     world.config.crm.as_mut().unwrap().trust = trust;
     world.config.surface = surface.clone();
-    if surface.is_official() {
-        world.config.credentials.sign_in = SignIn::Basic;
+    if surface.is_public_api() {
+        world.config.credentials.sign_in = TokenRequestAuth::Basic;
         world.config.cloud.external_source = Some(EXTERNAL_SOURCE_ID);
     }
     world
@@ -20,14 +20,14 @@ async fn over_tls(surface: &Surface) -> World {
 
 /// After a first guest so many at once, each of whom gets a session; how many more connections that took.
 async fn connections_for(world: &World, guests: usize, faults: &[&str]) -> u64 {
-    let lane = world.lane().await;
-    lane.create(request("first")).await.unwrap();
-    lane.outbox().unwrap().first_tries_done().await;
+    let engine = world.engine().await;
+    engine.create(request("first")).await.unwrap();
+    engine.outbox().unwrap().wait_for_initial_deliveries().await;
     let before = world.sim.state().connections;
     world.faults(faults);
-    let created = crowd(&lane, guests, guests).await;
+    let created = crowd(&engine, guests, guests).await;
     assert!(created.iter().all(Result::is_ok), "{created:?}");
-    lane.outbox().unwrap().first_tries_done().await;
+    engine.outbox().unwrap().wait_for_initial_deliveries().await;
     let all = guests as u64 + 1;
     world.assert_each_guest_once(all);
     let state = world.sim.state();

@@ -2,27 +2,27 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
 mod audit;
-mod bad_day;
+mod chaos;
+mod clock_skew;
 mod clock_walk;
-mod cloud;
 mod contract;
-mod crm;
-mod defects;
-mod file;
-mod flow;
+#[cfg(debug_assertions)]
+mod crash_recovery;
+mod create_session;
 mod foreign;
+mod harness;
 mod http2;
 mod master_key;
-mod model;
+mod model_check;
 mod peer;
-mod quota;
+mod public_surfaces;
+mod rate_limit;
 mod recovery;
+mod regressions;
 mod retention;
 mod rotation;
-#[cfg(debug_assertions)]
-mod seams;
-mod set_clock;
-mod world;
+mod sqlite_only;
+mod webhooks;
 
 /// The store of a single machine: one file.
-const STORE: world::Kept = world::Kept::InAFile;
+const STORE: harness::Kept = harness::Kept::InAFile;

@@ -4,14 +4,14 @@ use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use guestlane::{
-    Error, Lane, Opened, Places, Resealed,
+    CreatedSession, Error, Resealed, SessionEngine, StorageConfig,
     api_key::ApiKey,
     reseal_by_given_keys, rotate_master_key,
     store::{Database, StoreError},
-    token::{KeySchedule, MasterKey, MasterKeyError},
+    token::{MasterKey, MasterKeyError, RotationPolicy},
 };
 
-use crate::world::{WEB_MESSAGING, World, request};
+use crate::harness::{WEB_MESSAGING, World, request};
 
 fn key(byte: u8) -> String {
     BASE64_STANDARD.encode([byte; 32])
@@ -86,7 +86,7 @@ async fn secrets(world: &World, api_key: &ApiKey) -> Secrets {
 }
 
 /// What signs for an endpoint: its secret and the public key of its key pair.
-async fn webhook_keys(state: &guestlane::State) -> (String, Option<String>) {
+async fn webhook_keys(state: &guestlane::Workspace) -> (String, Option<String>) {
     let endpoints = guestlane::outbox::Endpoints::new(state, None).unwrap();
     endpoints.open().await.unwrap();
     endpoints.add_ed25519(1).await.unwrap();
@@ -98,35 +98,35 @@ async fn web() -> World {
     World::on(&WEB_MESSAGING).await
 }
 
-fn beside(places: &Places, ending: &str) -> PathBuf {
+fn beside(places: &StorageConfig, ending: &str) -> PathBuf {
     let name = places.master_key_file.file_name().unwrap().to_str().unwrap();
     places.master_key_file.with_file_name(format!("{name}.{ending}"))
 }
 
-fn key_in_file(places: &Places) -> String {
+fn key_in_file(places: &StorageConfig) -> String {
     fs::read_to_string(&places.master_key_file).unwrap().trim().to_owned()
 }
 
-async fn create(lane: &Arc<Lane>, guests: &[&str]) -> Vec<Opened> {
+async fn create(engine: &Arc<SessionEngine>, guests: &[&str]) -> Vec<CreatedSession> {
     let mut opened = Vec::new();
     for guest in guests {
-        opened.push(lane.create(request(guest)).await.unwrap());
+        opened.push(engine.create(request(guest)).await.unwrap());
     }
-    lane.outbox().unwrap().first_tries_done().await;
-    lane.finish().await.unwrap();
+    engine.outbox().unwrap().wait_for_initial_deliveries().await;
+    engine.flush_outbox().await.unwrap();
     opened
 }
 
 /// The same sessions are answered, with the same tokens, and nothing is created.
-async fn assert_replayed(world: &World, lane: &Arc<Lane>, before: &[Opened]) {
+async fn assert_replayed(world: &World, engine: &Arc<SessionEngine>, before: &[CreatedSession]) {
     for opened in before {
-        let again = lane.create(request(opened.session.request.guest.as_str())).await.unwrap();
+        let again = engine.create(request(opened.session.request.guest.as_str())).await.unwrap();
         assert!(again.replayed && again.guest_session == opened.guest_session && again.guest_session.is_some());
     }
     world.assert_each_guest_once(before.len() as u64);
 }
 
-/// Rotates once the tasks of lanes that were dropped have ended.
+/// Rotates once the tasks of engines that were dropped have ended.
 async fn rotate(world: &World) -> Result<Resealed, Error> {
     for _ in 0..10_000 {
         match rotate_master_key(&world.config.places, &world.clock()).await {
@@ -143,8 +143,8 @@ async fn rotate(world: &World) -> Result<Resealed, Error> {
 async fn after_a_rotation_the_new_key_alone_opens_everything_and_nothing_else_has_changed() {
     let world = web().await;
     let api_key = ApiKey::generate().unwrap();
-    let opened = create(&world.lane().await, &["ann", "bob", "eve"]).await;
-    world.state().await.rotate_key(KeySchedule::default(), &world.clock()).await.unwrap();
+    let opened = create(&world.engine().await, &["ann", "bob", "eve"]).await;
+    world.state().await.rotate_key(RotationPolicy::default(), &world.clock()).await.unwrap();
     let (before, old) = (secrets(&world, &api_key).await, key_in_file(&world.config.places));
     assert_opened_by_all_of(&world, &old);
 
@@ -155,23 +155,23 @@ async fn after_a_rotation_the_new_key_alone_opens_everything_and_nothing_else_ha
     assert_opened_by_none_of(&world, &old);
     assert!(!beside(&world.config.places, "previous").exists() && !beside(&world.config.places, "next").exists());
     assert_eq!(secrets(&world, &api_key).await, before);
-    assert_replayed(&world, &world.lane().await, &opened).await;
+    assert_replayed(&world, &world.engine().await, &opened).await;
     assert!(!world.proven_logs().await.is_empty());
 
     assert_eq!(rotate(&world).await.unwrap(), resealed, "it can be rotated again");
-    assert_replayed(&world, &world.lane().await, &opened).await;
+    assert_replayed(&world, &world.engine().await, &opened).await;
 }
 
 #[tokio::test]
 async fn a_session_that_was_left_behind_is_completed_under_the_new_key() {
     let world = web().await;
     world.faults(&["configure:500:first=99"]);
-    world.lane().await.create(request("ann")).await.unwrap_err();
+    world.engine().await.create(request("ann")).await.unwrap_err();
     assert_eq!(rotate(&world).await.unwrap().guest_sessions, 1);
     world.faults(&[]);
-    let lane = world.lane().await;
+    let engine = world.engine().await;
     world.clock.advance(Duration::from_secs(301));
-    lane.create(request("ann")).await.unwrap();
+    engine.create(request("ann")).await.unwrap();
     world.assert_each_guest_once(1);
     assert_opened_by_all_of(&world, &key_in_file(&world.config.places));
 }
@@ -179,11 +179,11 @@ async fn a_session_that_was_left_behind_is_completed_under_the_new_key() {
 #[tokio::test]
 async fn a_key_that_is_in_use_is_not_rotated() {
     let mut world = web().await;
-    let lane = world.lane().await;
+    let engine = world.engine().await;
     let old = key_in_file(&world.config.places);
     let refused = rotate_master_key(&world.config.places, &world.clock()).await;
     assert!(matches!(refused, Err(Error::MasterKey(MasterKeyError::InUse(_)))), "{refused:?}");
-    drop(lane);
+    drop(engine);
     // The same key by another way: the store in a file says that it is used.
     let places = world.config.places.clone();
     world.config.places.master_key = Some(old.clone().into());
@@ -201,7 +201,7 @@ async fn a_key_that_is_in_use_is_not_rotated() {
 #[tokio::test]
 async fn a_key_of_another_store_is_not_rotated() {
     let world = web().await;
-    drop(world.lane().await);
+    drop(world.engine().await);
     fs::write(&world.config.places.master_key_file, key(9)).unwrap();
     assert!(rotate(&world).await.is_err());
     assert!(!beside(&world.config.places, "previous").exists() && key_in_file(&world.config.places) == key(9));
@@ -216,11 +216,11 @@ fn given(world: &mut World, current: u8, previous: Option<u8>) {
 async fn a_fleet_goes_from_one_key_to_another_without_a_stop() {
     let mut world = web().await;
     given(&mut world, 1, None);
-    let mut opened = create(&world.lane().await, &["ann"]).await;
+    let mut opened = create(&world.engine().await, &["ann"]).await;
     given(&mut world, 1, Some(2));
-    let first = world.lane().await;
+    let first = world.engine().await;
     given(&mut world, 2, Some(1));
-    let second = world.lane().await;
+    let second = world.engine().await;
     opened.extend(create(&first, &["bob"]).await);
     opened.extend(create(&second, &["eve"]).await);
     assert_replayed(&world, &first, &opened).await;
@@ -232,7 +232,7 @@ async fn a_fleet_goes_from_one_key_to_another_without_a_stop() {
     assert_replayed(&world, &second, &opened).await;
     assert_opened_by_all_of(&world, &key(2));
     given(&mut world, 2, None);
-    assert_replayed(&world, &world.lane().await, &opened).await;
+    assert_replayed(&world, &world.engine().await, &opened).await;
     given(&mut world, 1, None);
     assert!(world.try_lane().await.is_err());
 }
@@ -242,14 +242,14 @@ async fn a_node_that_drives_a_session_while_it_is_resealed_does_not_write_the_ol
     let mut world = web().await;
     given(&mut world, 1, None);
     world.faults(&["configure:500:first=99"]);
-    world.lane().await.create(request("ann")).await.unwrap_err();
+    world.engine().await.create(request("ann")).await.unwrap_err();
     given(&mut world, 2, Some(1));
     world.faults(&["configure:hang:nth=1"]);
     world.clock.advance(Duration::from_secs(301));
-    let lane = world.lane().await;
+    let engine = world.engine().await;
     let driving = tokio::spawn({
-        let lane = Arc::clone(&lane);
-        async move { lane.create(request("ann")).await }
+        let engine = Arc::clone(&engine);
+        async move { engine.create(request("ann")).await }
     });
     world.hanging().await;
     let resealed = reseal_by_given_keys(&world.config.places, &world.clock()).await.unwrap();
@@ -268,7 +268,7 @@ async fn a_node_that_drives_a_session_while_it_is_resealed_does_not_write_the_ol
 async fn keys_that_are_given_and_do_not_fit_together_are_refused_by_their_names() {
     let mut world = web().await;
     given(&mut world, 1, None);
-    drop(world.lane().await);
+    drop(world.engine().await);
     let refused = |error: Error| error.to_string();
     assert!(refused(rotate(&world).await.unwrap_err()).contains("GUESTLANE_MASTER_KEY: is set"));
     let error = reseal_by_given_keys(&world.config.places, &world.clock()).await.unwrap_err();
@@ -285,7 +285,7 @@ async fn keys_that_are_given_and_do_not_fit_together_are_refused_by_their_names(
 #[tokio::test]
 async fn a_value_that_neither_key_opens_ends_the_rotation_and_the_previous_key_stays() {
     let world = web().await;
-    let opened = create(&world.lane().await, &["ann"]).await;
+    let opened = create(&world.engine().await, &["ann"]).await;
     let old = key_in_file(&world.config.places);
     world.sql(match world.postgres {
         None => "UPDATE session SET guest_session = x'00112233445566778899aabbccddeeff'",
@@ -294,26 +294,26 @@ async fn a_value_that_neither_key_opens_ends_the_rotation_and_the_previous_key_s
     let error = rotate(&world).await.unwrap_err().to_string();
     assert!(error.contains(&opened[0].session.id.to_string()), "{error}");
     assert_eq!(fs::read_to_string(beside(&world.config.places, "previous")).unwrap().trim(), old);
-    drop(world.lane().await);
+    drop(world.engine().await);
 }
 
 #[tokio::test]
 async fn seals_are_counted_across_processes_and_begin_anew_with_a_new_key() {
     let world = web().await;
-    let lane = world.lane().await;
-    let at_first = lane.master_key_seals();
-    create(&lane, &["ann", "bob"]).await;
-    let after = lane.master_key_seals();
+    let engine = world.engine().await;
+    let at_first = engine.master_key_seals();
+    create(&engine, &["ann", "bob"]).await;
+    let after = engine.master_key_seals();
     assert!((at_first + 2..=at_first + 3).contains(&after), "two sessions, and in a database one access token");
-    drop(lane);
-    assert_eq!(world.lane().await.master_key_seals(), after);
+    drop(engine);
+    assert_eq!(world.engine().await.master_key_seals(), after);
 
     let resealed = rotate(&world).await.unwrap();
-    let lane = world.lane().await;
-    assert_eq!(lane.master_key_seals(), resealed.total(), "under the new key");
-    let working = tokio::spawn(Arc::clone(&lane).work());
-    lane.create(request("eve")).await.unwrap();
-    let expected = lane.master_key_seals();
+    let engine = world.engine().await;
+    assert_eq!(engine.master_key_seals(), resealed.total(), "under the new key");
+    let working = tokio::spawn(Arc::clone(&engine).run_background_tasks());
+    engine.create(request("eve")).await.unwrap();
+    let expected = engine.master_key_seals();
     assert!(expected > resealed.total());
     world.clock().sleep(Duration::from_secs(61)).await;
     let counted = "SELECT CAST(max(value) AS text) FROM counter WHERE name LIKE 'masterKeySeals:%'";
@@ -327,17 +327,17 @@ async fn seals_are_counted_across_processes_and_begin_anew_with_a_new_key() {
 mod deaths {
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-    use guestlane::{Seam, Seams};
+    use guestlane::{FailPoint, FailPoints};
 
     use super::*;
 
-    /// A rotation that dies at the n-th passing of a seam. Returns whether it got there.
-    async fn rotate_and_die(world: &World, at: Seam, nth: usize) -> bool {
+    /// A rotation that dies at the n-th passing of a fail point. Returns whether it got there.
+    async fn rotate_and_die(world: &World, at: FailPoint, nth: usize) -> bool {
         let (passed, died) = (AtomicUsize::new(0), Arc::new(AtomicBool::new(false)));
         let mut places = world.config.places.clone();
         let dies = Arc::clone(&died);
-        places.seams = Seams::new(move |seam| {
-            let here = seam == at && passed.fetch_add(1, Ordering::SeqCst) + 1 == nth;
+        places.fail_points = FailPoints::new(move |fail_point| {
+            let here = fail_point == at && passed.fetch_add(1, Ordering::SeqCst) + 1 == nth;
             dies.fetch_or(here, Ordering::SeqCst);
             here
         });
@@ -360,39 +360,39 @@ mod deaths {
     #[tokio::test]
     async fn a_rotation_that_dies_anywhere_loses_nothing_and_is_finished_by_the_same_command() {
         let deaths = [
-            (Seam::MasterKeyDrafted, 1),
-            (Seam::MasterKeyMade, 1),
-            (Seam::PreviousMasterKeyKept, 1),
-            (Seam::MasterKeyReplaced, 1),
-            (Seam::RowsWritten, 1),
-            (Seam::Committed, 1),
-            (Seam::ChunkResealed, 1),
-            (Seam::ChunkResealed, 2),
+            (FailPoint::MasterKeyDrafted, 1),
+            (FailPoint::MasterKeyMade, 1),
+            (FailPoint::PreviousMasterKeyKept, 1),
+            (FailPoint::MasterKeyReplaced, 1),
+            (FailPoint::RowsWritten, 1),
+            (FailPoint::Committed, 1),
+            (FailPoint::ChunkResealed, 1),
+            (FailPoint::ChunkResealed, 2),
         ];
-        for (seam, nth) in deaths {
+        for (fail_point, nth) in deaths {
             let world = web().await;
             let api_key = ApiKey::generate().unwrap();
-            let opened = create(&world.lane().await, &["ann", "bob"]).await;
+            let opened = create(&world.engine().await, &["ann", "bob"]).await;
             let (before, old) = (secrets(&world, &api_key).await, key_in_file(&world.config.places));
-            assert!(rotate_and_die(&world, seam, nth).await, "{seam} {nth}");
+            assert!(rotate_and_die(&world, fail_point, nth).await, "{fail_point} {nth}");
             // A process that starts in between knows both keys.
-            assert_replayed(&world, &world.lane().await, &opened).await;
-            assert_eq!(secrets(&world, &api_key).await, before, "{seam} {nth}");
+            assert_replayed(&world, &world.engine().await, &opened).await;
+            assert_eq!(secrets(&world, &api_key).await, before, "{fail_point} {nth}");
             // The same command may die once more at the same place, unless it is past it.
-            rotate_and_die(&world, seam, nth).await;
+            rotate_and_die(&world, fail_point, nth).await;
             rotate(&world).await.unwrap();
             assert_opened_by_all_of(&world, &key_in_file(&world.config.places));
             assert_opened_by_none_of(&world, &old);
-            assert!(!beside(&world.config.places, "previous").exists(), "{seam} {nth}");
-            assert_eq!(secrets(&world, &api_key).await, before, "{seam} {nth}");
-            assert_replayed(&world, &world.lane().await, &opened).await;
+            assert!(!beside(&world.config.places, "previous").exists(), "{fail_point} {nth}");
+            assert_eq!(secrets(&world, &api_key).await, before, "{fail_point} {nth}");
+            assert_replayed(&world, &world.engine().await, &opened).await;
         }
     }
 
     #[tokio::test]
     async fn sessions_of_several_chunks_are_resealed_also_when_it_dies_between_two() {
         let world = web().await;
-        let opened = create(&world.lane().await, &["ann"]).await;
+        let opened = create(&world.engine().await, &["ann"]).await;
         let (id, text) = match world.postgres {
             None => ("randomblob(16)", "hex(randomblob(16))"),
             Some(_) => ("gen_random_uuid()", "gen_random_uuid()::text"),
@@ -401,27 +401,27 @@ mod deaths {
             format!("UPDATE another SET id = {id}, idempotency_key = {text}; INSERT INTO session SELECT * FROM another;");
         world.sql(&format!("CREATE TEMP TABLE another AS SELECT * FROM session; {}", another.repeat(1009)));
         let old = key_in_file(&world.config.places);
-        assert!(rotate_and_die(&world, Seam::ChunkResealed, 2).await);
+        assert!(rotate_and_die(&world, FailPoint::ChunkResealed, 2).await);
         let new = key_in_file(&world.config.places);
         assert_eq!((opened_by(&world, &old).0, opened_by(&world, &new).0), (510, opened_by(&world, &new).1 - 510));
         assert_eq!(rotate(&world).await.unwrap(), Resealed { guest_sessions: 510, ..Resealed::default() });
         assert_opened_by_all_of(&world, &new);
-        assert_replayed(&world, &world.lane().await, &opened).await;
+        assert_replayed(&world, &world.engine().await, &opened).await;
     }
 
     #[tokio::test]
     async fn a_process_that_goes_on_with_the_previous_key_is_noticed() {
         let mut world = web().await;
         given(&mut world, 1, None);
-        drop(world.lane().await);
+        drop(world.engine().await);
         let (name, bytes) = sealed(&world).remove(0);
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let literal = if world.postgres.is_none() { format!("x'{hex}'") } else { format!("'\\x{hex}'") };
         let write_back = format!("UPDATE secret SET sealed = {literal} WHERE name = '{}'", name.replace('\'', "''"));
         given(&mut world, 2, Some(1));
         let (database, postgres) = (world.config.places.database.clone(), world.postgres.clone());
-        world.config.places.seams = Seams::new(move |seam| {
-            if seam == Seam::ChunkResealed {
+        world.config.places.fail_points = FailPoints::new(move |fail_point| {
+            if fail_point == FailPoint::ChunkResealed {
                 match &database {
                     Database::Sqlite(path) => rusqlite::Connection::open(path).unwrap().execute_batch(&write_back).unwrap(),
                     Database::Postgres(_) => guestlane_test_postgres::execute(postgres.as_ref().unwrap(), &write_back),

@@ -2,23 +2,23 @@
 
 use std::time::Duration;
 
-use guestlane::{Error, ledger::State, store::StoreError};
+use guestlane::{Error, session::SessionState, store::StoreError};
 
-use crate::world::{World, request};
+use crate::harness::{World, request};
 
 #[tokio::test]
 async fn a_wait_longer_than_the_caller_has_is_parked_and_completed_later() {
     let world = World::new().await;
-    let lane = world.lane().await;
+    let engine = world.engine().await;
     world.faults(&["conversation:429:first=1,retry-after=90"]);
-    let error = lane.create(request("ann")).await.unwrap_err();
+    let error = engine.create(request("ann")).await.unwrap_err();
     assert_eq!(error.advice().code, guestlane::error::Code::RateLimited);
     let id = error.session().unwrap();
-    assert_eq!(lane.store().session(id).await.unwrap().unwrap().state, State::Parked);
+    assert_eq!(engine.store().session(id).await.unwrap().unwrap().state, SessionState::Parked);
 
-    assert!(lane.recover().await.unwrap().is_empty(), "not before the platform's time");
+    assert!(engine.recover_abandoned().await.unwrap().is_empty(), "not before the platform's time");
     world.clock.advance(Duration::from_secs(92));
-    let finished = lane.recover().await.unwrap();
+    let finished = engine.recover_abandoned().await.unwrap();
     assert!(matches!(&finished[..], [Ok(opened)] if opened.session.id == id));
     world.assert_each_guest_once(1);
 }
@@ -26,11 +26,11 @@ async fn a_wait_longer_than_the_caller_has_is_parked_and_completed_later() {
 #[tokio::test]
 async fn a_caller_who_asks_for_a_parked_session_waits_with_it() {
     let world = World::new().await;
-    let lane = world.lane().await;
+    let engine = world.engine().await;
     world.faults(&["conversation:429:first=1,retry-after=70"]);
-    lane.create(request("ann")).await.unwrap_err();
+    engine.create(request("ann")).await.unwrap_err();
     world.clock.advance(Duration::from_secs(30));
-    assert!(lane.create(request("ann")).await.is_ok());
+    assert!(engine.create(request("ann")).await.is_ok());
     world.assert_each_guest_once(1);
     assert_eq!(world.sim.state().calls["conversation"], 2, "and does not hurry the platform");
 }
@@ -38,11 +38,11 @@ async fn a_caller_who_asks_for_a_parked_session_waits_with_it() {
 #[tokio::test]
 async fn a_token_that_expired_while_the_session_waited_is_signed_afresh() {
     let world = World::new().await;
-    let lane = world.lane().await;
+    let engine = world.engine().await;
     world.faults(&["conversation:429:first=1,retry-after=400"]);
-    let error = lane.create(request("ann")).await.unwrap_err();
+    let error = engine.create(request("ann")).await.unwrap_err();
     world.clock.advance(Duration::from_secs(402));
-    let finished = lane.recover().await.unwrap();
+    let finished = engine.recover_abandoned().await.unwrap();
     let [Ok(opened)] = &finished[..] else { panic!("{finished:?}") };
     assert_eq!(Some(opened.session.id), error.session());
     let tokens: std::collections::HashSet<_> = world.journal("conversation").iter().map(|entry| entry.body.clone()).collect();
@@ -53,11 +53,11 @@ async fn a_token_that_expired_while_the_session_waited_is_signed_afresh() {
 #[tokio::test]
 async fn a_token_that_may_have_been_taken_is_sent_again_and_signed_afresh_only_when_the_platform_refuses_it() {
     let world = World::new().await;
-    let lane = world.lane().await;
+    let engine = world.engine().await;
     world.faults(&["conversation:reset:first=4"]);
-    lane.create(request("ann")).await.unwrap_err();
+    engine.create(request("ann")).await.unwrap_err();
     world.clock.advance(Duration::from_secs(3600));
-    assert!(matches!(&lane.recover().await.unwrap()[..], [Ok(_)]));
+    assert!(matches!(&engine.recover_abandoned().await.unwrap()[..], [Ok(_)]));
     let sent: Vec<_> = world.journal("conversation").into_iter().skip(4).map(|entry| entry.status).collect();
     assert_eq!(sent, [Some(400), Some(200)]);
     world.assert_each_guest_once(1);
@@ -66,27 +66,27 @@ async fn a_token_that_may_have_been_taken_is_sent_again_and_signed_afresh_only_w
 #[tokio::test]
 async fn a_lost_answer_is_asked_for_again_with_the_old_token_even_when_that_has_expired() {
     let world = World::new().await;
-    let lane = world.lane().await;
+    let engine = world.engine().await;
     world.faults(&["conversation:answer-lost:first=4"]);
-    lane.create(request("ann")).await.unwrap_err();
+    engine.create(request("ann")).await.unwrap_err();
     world.clock.advance(Duration::from_secs(3600));
-    assert!(matches!(&lane.recover().await.unwrap()[..], [Ok(_)]));
+    assert!(matches!(&engine.recover_abandoned().await.unwrap()[..], [Ok(_)]));
     world.assert_each_guest_once(1);
 }
 
 #[tokio::test]
 async fn after_the_platforms_24_hours_a_person_must_look() {
     let world = World::new().await;
-    let lane = world.lane().await;
+    let engine = world.engine().await;
     world.faults(&["conversation:answer-lost"]);
-    lane.create(request("ann")).await.unwrap_err();
+    engine.create(request("ann")).await.unwrap_err();
     let calls = world.sim.state().calls["conversation"];
     world.clock.advance(Duration::from_secs(24 * 3600));
     world.faults(&[]);
-    let ended = lane.recover().await.unwrap();
+    let ended = engine.recover_abandoned().await.unwrap();
     assert!(matches!(&ended[..], [Err(Error::NeedsAttention { known, .. })] if known[0].0 == "contact"), "{ended:?}");
     assert_eq!(world.sim.state().calls["conversation"], calls, "nothing is guessed");
-    assert!(matches!(lane.create(request("ann")).await, Err(Error::NeedsAttention { .. })));
+    assert!(matches!(engine.create(request("ann")).await, Err(Error::NeedsAttention { .. })));
     world.assert_each_guest_once(1);
     assert_eq!(world.audit().last().unwrap()["status"], "failed");
 }
@@ -94,10 +94,10 @@ async fn after_the_platforms_24_hours_a_person_must_look() {
 #[tokio::test]
 async fn a_caller_who_asks_after_a_failure_need_not_wait_for_the_sessions_rest() {
     let world = World::new().await;
-    let lane = world.lane().await;
+    let engine = world.engine().await;
     world.faults(&["conversation:500:first=4"]);
-    lane.create(request("ann")).await.unwrap_err();
-    let opened = lane.create(request("ann")).await.unwrap();
+    engine.create(request("ann")).await.unwrap_err();
+    let opened = engine.create(request("ann")).await.unwrap();
     assert_eq!(opened.session.attempts, 1 + 4 + 1);
     world.assert_each_guest_once(1);
 }
@@ -105,13 +105,13 @@ async fn a_caller_who_asks_after_a_failure_need_not_wait_for_the_sessions_rest()
 #[tokio::test]
 async fn a_driver_that_wakes_up_late_can_write_nothing() {
     let world = World::new().await;
-    let (stuck, other) = (world.lane().await, world.lane().await);
+    let (stuck, other) = (world.engine().await, world.engine().await);
     world.faults(&["conversation:500:first=4"]);
     let error = stuck.create(request("ann")).await.unwrap_err();
     let id = error.session().unwrap();
-    let late = stuck.store().take_up_one(id, world.clock.now()).await.unwrap().unwrap();
-    world.clock.advance(guestlane::ledger::LEASE); // it is paused, and renews nothing
-    assert!(matches!(&other.recover().await.unwrap()[..], [Ok(_)]));
+    let late = stuck.store().claim(id, world.clock.now()).await.unwrap().unwrap();
+    world.clock.advance(guestlane::session::LEASE_TTL); // it is paused, and renews nothing
+    assert!(matches!(&other.recover_abandoned().await.unwrap()[..], [Ok(_)]));
     let written = stuck.resume(late).await;
     assert!(matches!(written, Err(Error::Store(StoreError::LeaseLost))), "{written:?}");
     world.assert_each_guest_once(1);
@@ -120,13 +120,13 @@ async fn a_driver_that_wakes_up_late_can_write_nothing() {
 #[tokio::test]
 async fn a_session_that_is_driven_is_not_taken_up_however_long_it_takes() {
     let world = World::new().await;
-    let (lane, other) = (world.lane().await, world.lane().await);
+    let (engine, other) = (world.engine().await, world.engine().await);
     world.faults(&["conversation:429:first=2,retry-after=20"]);
-    let creating = tokio::spawn(async move { lane.create(request("ann")).await });
+    let creating = tokio::spawn(async move { engine.create(request("ann")).await });
     let clock = world.clock();
     for _ in 0..35 {
         clock.sleep(Duration::from_secs(1)).await;
-        assert!(other.recover().await.unwrap().is_empty());
+        assert!(other.recover_abandoned().await.unwrap().is_empty());
     }
     creating.await.unwrap().unwrap();
     world.assert_each_guest_once(1);
@@ -135,11 +135,11 @@ async fn a_session_that_is_driven_is_not_taken_up_however_long_it_takes() {
 #[tokio::test]
 async fn work_finishes_what_was_left_behind_without_being_asked() {
     let world = World::new().await;
-    let lane = world.lane().await;
+    let engine = world.engine().await;
     world.faults(&["conversation:500:first=4"]);
-    let id = lane.create(request("ann")).await.unwrap_err().session().unwrap();
-    let working = tokio::spawn(std::sync::Arc::clone(&lane).work());
-    while lane.store().session(id).await.unwrap().unwrap().state != State::Open {
+    let id = engine.create(request("ann")).await.unwrap_err().session().unwrap();
+    let working = tokio::spawn(std::sync::Arc::clone(&engine).run_background_tasks());
+    while engine.store().session(id).await.unwrap().unwrap().state != SessionState::Open {
         world.clock().sleep(Duration::from_secs(1)).await;
     }
     working.abort();
@@ -150,30 +150,30 @@ async fn work_finishes_what_was_left_behind_without_being_asked() {
 async fn wrong_credentials_do_not_end_a_session_that_was_promised_to_be_completed() {
     let mut world = World::new().await;
     world.faults(&["conversation:500:first=4"]);
-    world.lane().await.create(request("ann")).await.unwrap_err();
+    world.engine().await.create(request("ann")).await.unwrap_err();
     let good = world.config.credentials.clients[0].secret.clone();
     world.config.credentials.clients[0].secret = "wrong".to_owned().into();
     world.clock.advance(Duration::from_secs(15));
-    let ended = world.lane().await.recover().await.unwrap();
+    let ended = world.engine().await.recover_abandoned().await.unwrap();
     assert!(matches!(&ended[..], [Err(error)] if error.advice().code.name() == "auth_failed"), "{ended:?}");
 
     world.config.credentials.clients[0].secret = good;
     world.clock.advance(Duration::from_secs(300));
-    assert!(matches!(&world.lane().await.recover().await.unwrap()[..], [Ok(_)]));
+    assert!(matches!(&world.engine().await.recover_abandoned().await.unwrap()[..], [Ok(_)]));
     world.assert_each_guest_once(1);
 }
 
 #[tokio::test]
 async fn a_no_after_a_lost_answer_does_not_make_the_conversation_undone() {
     let world = World::with(|options| options.token_life = Duration::from_secs(300)).await;
-    let lane = world.lane().await;
+    let engine = world.engine().await;
     // The conversation is opened, the answer lost; then the platform does not know us any more.
     world.faults(&["conversation:answer-lost:nth=1", "conversation:500:nth=2", "token:500"]);
-    lane.create(request("bob")).await.unwrap_err(); // no token at all: nothing was created
+    engine.create(request("bob")).await.unwrap_err(); // no token at all: nothing was created
     world.faults(&["conversation:answer-lost:nth=1"]);
     let creating = tokio::spawn({
-        let lane = lane.clone();
-        async move { lane.create(request("ann")).await }
+        let engine = engine.clone();
+        async move { engine.create(request("ann")).await }
     });
     while world.sim.state().conversations == 0 {
         tokio::task::yield_now().await;
@@ -181,21 +181,21 @@ async fn a_no_after_a_lost_answer_does_not_make_the_conversation_undone() {
     world.sim.revoke_tokens();
     world.faults(&["token:500"]);
     let error = creating.await.unwrap().unwrap_err();
-    let stored = lane.store().session(error.session().unwrap()).await.unwrap().unwrap();
-    assert!(stored.state.is_unfinished() && stored.uncertain, "{stored:?}");
+    let stored = engine.store().session(error.session().unwrap()).await.unwrap().unwrap();
+    assert!(stored.state.is_unfinished() && stored.outcome_unknown, "{stored:?}");
     world.faults(&[]);
     world.clock.advance(Duration::from_secs(300));
-    assert!(matches!(&lane.recover().await.unwrap()[..], [Ok(_)]));
+    assert!(matches!(&engine.recover_abandoned().await.unwrap()[..], [Ok(_)]));
     world.assert_each_guest_once(1);
 }
 
 #[tokio::test]
 async fn what_was_cleanly_refused_may_be_asked_for_again_days_later() {
     let world = World::with(|options| options.clients[0].scopes = vec![]).await;
-    let lane = world.lane().await;
-    lane.create(request("ann")).await.unwrap_err();
+    let engine = world.engine().await;
+    engine.create(request("ann")).await.unwrap_err();
     world.clock.advance(Duration::from_secs(3 * 24 * 3600));
-    let again = lane.create(request("ann")).await.unwrap_err();
+    let again = engine.create(request("ann")).await.unwrap_err();
     assert_eq!(
         again.advice().code,
         guestlane::error::Code::Forbidden,
@@ -206,10 +206,10 @@ async fn what_was_cleanly_refused_may_be_asked_for_again_days_later() {
 #[tokio::test]
 async fn a_caller_who_goes_away_while_the_queue_is_looked_up_holds_up_nobody() {
     let world = World::new().await;
-    let lane = world.lane().await;
+    let engine = world.engine().await;
     world.faults(&["queue:429:first=1,retry-after=5"]);
     {
-        let asking = lane.create(request("ann"));
+        let asking = engine.create(request("ann"));
         let mut asking = std::pin::pin!(asking);
         while world.sim.state().calls["queue"] == 0 {
             let _ = futures_util::poll!(&mut asking);
@@ -217,17 +217,17 @@ async fn a_caller_who_goes_away_while_the_queue_is_looked_up_holds_up_nobody() {
         }
     }
     world.clock().sleep(Duration::from_secs(3600)).await;
-    lane.create(request("bob")).await.unwrap();
+    engine.create(request("bob")).await.unwrap();
     world.assert_each_guest_once(1);
 }
 
 #[tokio::test]
 async fn a_state_directory_belongs_to_one_platform() {
     let (world, elsewhere) = (World::new().await, World::new().await);
-    world.lane().await.create(request("ann")).await.unwrap();
+    world.engine().await.create(request("ann")).await.unwrap();
     let mut config = world.config.clone();
     config.credentials.hosts.api = elsewhere.sim.base_url().parse().unwrap();
-    let error = guestlane::Lane::open(config, world.clock()).await.unwrap_err();
+    let error = guestlane::SessionEngine::open(config, world.clock()).await.unwrap_err();
     assert!(matches!(&error, Error::Settings(invalid) if invalid[0].field == "GUESTLANE_STATE_DIR"), "{error}");
 }
 
@@ -235,12 +235,12 @@ async fn a_state_directory_belongs_to_one_platform() {
 async fn a_quota_that_leaves_no_room_is_told_as_such_and_the_session_completes_later() {
     let mut world = World::new().await;
     world.config.patience.quota = Some("1/min".parse().unwrap());
-    let lane = world.lane().await;
-    let error = lane.create(request("ann")).await.unwrap_err();
-    assert_eq!(error.advice().code, guestlane::error::Code::QuotaFull);
+    let engine = world.engine().await;
+    let error = engine.create(request("ann")).await.unwrap_err();
+    assert_eq!(error.advice().code, guestlane::error::Code::RateLimitTimeout);
     while world.sim.state().conversations == 0 {
         world.clock.advance(Duration::from_secs(300));
-        let _ = lane.recover().await.unwrap();
+        let _ = engine.recover_abandoned().await.unwrap();
         assert!(world.sim.state().calls["contact"] <= 1, "an expired token is not sent when the platform cannot know the key");
     }
     world.assert_each_guest_once(1);

@@ -10,15 +10,15 @@ use std::{
 
 use futures_util::{StreamExt, stream};
 use guestlane::{
-    ErrorCounts, Lane,
-    audit::{Entry, Status},
-    ledger::{Session, State, Way},
-    outbox::{Event, Settlement},
-    store::{Admission, DeliveryState, Erased, RecordFilter, Replay, SessionFilter, Store, Transition},
+    ErrorCounts, SessionEngine,
+    audit::{AuditRecord, Status},
+    outbox::{DeliveryOutcome, Event},
+    session::{SessionRecord, SessionState, SurfaceBinding},
+    store::{BeginOutcome, CommitRequest, DeliveryState, ErasureOutcome, RecordFilter, ReplayFilter, SessionFilter, Store},
     token::TokenIdentity,
 };
 
-use crate::world::{World, fresh, request};
+use crate::harness::{World, fresh, request};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -29,15 +29,15 @@ async fn world() -> World {
 }
 
 /// A guest whose session is open and whose CRM has been told.
-async fn done(lane: &Arc<Lane>, guest: &str) -> Session {
-    let opened = lane.create(request(guest)).await.unwrap();
-    lane.outbox().unwrap().first_tries_done().await;
+async fn done(engine: &Arc<SessionEngine>, guest: &str) -> SessionRecord {
+    let opened = engine.create(request(guest)).await.unwrap();
+    engine.outbox().unwrap().wait_for_initial_deliveries().await;
     opened.session
 }
 
 /// Whose sessions are there, by name: of one moment's sessions any may be the first.
-async fn guests(lane: &Lane) -> Vec<String> {
-    let sessions = lane
+async fn guests(engine: &SessionEngine) -> Vec<String> {
+    let sessions = engine
         .store()
         .sessions(SessionFilter { guest: None, state: None, limit: 5000, ..SessionFilter::default() })
         .await
@@ -51,111 +51,118 @@ async fn guests(lane: &Lane) -> Vec<String> {
 #[tokio::test]
 async fn only_what_is_done_and_told_and_old_is_forgotten() {
     let world = world().await;
-    let lane = world.lane().await;
+    let engine = world.engine().await;
     world.faults(&["conversation:answer-lost"]);
-    lane.create(request("needs-attention")).await.unwrap_err();
+    engine.create(request("needs-attention")).await.unwrap_err();
     world.clock.advance(24 * HOUR);
-    lane.recover().await.unwrap();
+    engine.recover_abandoned().await.unwrap();
     world.faults(&["contact:400:nth=1"]);
-    lane.create(request("refused")).await.unwrap_err();
+    engine.create(request("refused")).await.unwrap_err();
     world.faults(&["crm:500"]);
-    done(&lane, "told-nobody").await;
+    done(&engine, "told-nobody").await;
     world.clock.advance(Duration::from_secs(60));
-    let dead = lane.store().claim_events(1, 1, world.clock.now()).await.unwrap().remove(0);
-    lane.store().settle_event(dead, Settlement::Dead { error: "HTTP 500".to_owned() }, world.clock.now()).await.unwrap();
-    done(&lane, "not-yet-told").await;
+    let dead = engine.store().claim_events(1, 1, world.clock.now()).await.unwrap().remove(0);
+    engine
+        .store()
+        .record_delivery(dead, DeliveryOutcome::Dead { error: "HTTP 500".to_owned() }, world.clock.now())
+        .await
+        .unwrap();
+    done(&engine, "not-yet-told").await;
     world.faults(&[]);
-    done(&lane, "done").await;
+    done(&engine, "done").await;
     world.clock.advance(23 * HOUR);
     world.faults(&["conversation:500:first=4"]);
-    lane.create(request("unfinished")).await.unwrap_err();
-    done(&lane, "young").await;
+    engine.create(request("unfinished")).await.unwrap_err();
+    done(&engine, "young").await;
 
     let all = ["done", "needs-attention", "not-yet-told", "refused", "told-nobody", "unfinished", "young"];
-    assert_eq!(lane.prune().await.unwrap().sessions, 0);
-    assert_eq!(guests(&lane).await, all);
+    assert_eq!(engine.prune().await.unwrap().sessions, 0);
+    assert_eq!(guests(&engine).await, all);
     world.clock.advance(HOUR);
-    let pruned = lane.prune().await.unwrap();
+    let pruned = engine.prune().await.unwrap();
     assert_eq!((pruned.sessions, pruned.events, pruned.next), (2, 1, None));
-    assert_eq!(guests(&lane).await, ["needs-attention", "not-yet-told", "told-nobody", "unfinished", "young"]);
+    assert_eq!(guests(&engine).await, ["needs-attention", "not-yet-told", "told-nobody", "unfinished", "young"]);
 
     // Once they are told, they may go; what is unfinished may not, however old.
-    lane.outbox().unwrap().deliver_due().await.unwrap();
-    let dead = lane.store().events(Some(DeliveryState::Dead), None, 2).await.unwrap().remove(0);
-    lane.store().replay(Replay::Event(dead.event.id), world.clock.now()).await.unwrap();
-    assert_eq!(lane.prune().await.unwrap().sessions, 1, "the other one is to be sent again");
-    lane.outbox().unwrap().deliver_due().await.unwrap();
+    engine.outbox().unwrap().deliver_due().await.unwrap();
+    let dead = engine.store().events(Some(DeliveryState::Dead), None, 2).await.unwrap().remove(0);
+    engine.store().replay(ReplayFilter::Event(dead.event.id), world.clock.now()).await.unwrap();
+    assert_eq!(engine.prune().await.unwrap().sessions, 1, "the other one is to be sent again");
+    engine.outbox().unwrap().deliver_due().await.unwrap();
     world.clock.advance(48 * HOUR);
-    assert_eq!(lane.prune().await.unwrap().sessions, 2);
-    assert_eq!(guests(&lane).await, ["needs-attention", "unfinished"]);
-    assert_eq!(lane.store().pending_events().await.unwrap(), 0);
+    assert_eq!(engine.prune().await.unwrap().sessions, 2);
+    assert_eq!(guests(&engine).await, ["needs-attention", "unfinished"]);
+    assert_eq!(engine.store().pending_events().await.unwrap(), 0);
     world.proven_logs().await;
 }
 
 #[tokio::test]
 async fn without_a_retention_nothing_is_forgotten() {
     let world = World::new().await;
-    let lane = world.lane().await;
-    done(&lane, "ann").await;
+    let engine = world.engine().await;
+    done(&engine, "ann").await;
     world.clock.advance(10_000 * HOUR);
-    assert_eq!(lane.prune().await.unwrap().sessions, 0);
-    assert!(lane.create(request("ann")).await.unwrap().replayed);
+    assert_eq!(engine.prune().await.unwrap().sessions, 0);
+    assert!(engine.create(request("ann")).await.unwrap().replayed);
 }
 
 #[tokio::test]
 async fn a_key_is_forgotten_after_its_time_and_not_before() {
     let world = world().await;
-    let lane = world.lane().await;
-    let first = done(&lane, "ann").await;
+    let engine = world.engine().await;
+    let first = done(&engine, "ann").await;
     world.clock.advance(24 * HOUR - Duration::from_secs(60));
-    assert_eq!(lane.prune().await.unwrap().sessions, 0);
-    assert!(lane.create(request("ann")).await.unwrap().replayed);
+    assert_eq!(engine.prune().await.unwrap().sessions, 0);
+    assert!(engine.create(request("ann")).await.unwrap().replayed);
     world.clock.advance(Duration::from_secs(120));
-    assert_eq!(lane.prune().await.unwrap().sessions, 1);
-    let second = lane.create(request("ann")).await.unwrap();
+    assert_eq!(engine.prune().await.unwrap().sessions, 1);
+    let second = engine.create(request("ann")).await.unwrap();
     assert!(!second.replayed && second.session.id != first.id);
 }
 
 #[tokio::test]
 async fn metrics_the_audit_log_and_erasure_know_of_what_is_forgotten() {
     let world = world().await;
-    let lane = world.lane().await;
-    let ann = done(&lane, "ann").await;
-    done(&lane, "bob").await;
-    let before = lane.store().summary().await.unwrap();
+    let engine = world.engine().await;
+    let ann = done(&engine, "ann").await;
+    done(&engine, "bob").await;
+    let before = engine.store().summary().await.unwrap();
     world.clock.advance(25 * HOUR);
-    assert_eq!(lane.prune().await.unwrap().sessions, 2);
-    assert_eq!(lane.store().summary().await.unwrap(), before, "nothing is counted less than before");
-    done(&lane, "carl").await;
-    let after = lane.store().summary().await.unwrap();
+    assert_eq!(engine.prune().await.unwrap().sessions, 2);
+    assert_eq!(engine.store().summary().await.unwrap(), before, "nothing is counted less than before");
+    done(&engine, "carl").await;
+    let after = engine.store().summary().await.unwrap();
     assert_eq!((after.sessions["open"], after.events["delivered"], after.latency.count), (3, 3, 3));
 
     let of_ann =
         |session, guest: Option<&str>| RecordFilter { session, guest: guest.map(|guest| guest.parse().unwrap()), limit: 9 };
-    let records = lane.store().records(of_ann(Some(ann.id), None)).await.unwrap();
+    let records = engine.store().records(of_ann(Some(ann.id), None)).await.unwrap();
     assert_eq!(records.len(), 2);
-    assert_eq!(lane.store().records(of_ann(None, Some("ann"))).await.unwrap(), records);
-    assert_eq!(lane.store().records(of_ann(Some(ann.id), Some("ann"))).await.unwrap(), records);
-    assert_eq!(lane.store().records(of_ann(Some(ann.id), Some("bob"))).await.unwrap(), []);
-    assert!(world.state().await.prove(ann.id).await.unwrap().is_some());
-    let Erased::Done(done) = lane.store().erase_guest("ann".parse().unwrap(), world.clock.now()).await.unwrap() else { panic!() };
+    assert_eq!(engine.store().records(of_ann(None, Some("ann"))).await.unwrap(), records);
+    assert_eq!(engine.store().records(of_ann(Some(ann.id), Some("ann"))).await.unwrap(), records);
+    assert_eq!(engine.store().records(of_ann(Some(ann.id), Some("bob"))).await.unwrap(), []);
+    assert!(world.state().await.prove_inclusion(ann.id).await.unwrap().is_some());
+    let ErasureOutcome::Erased(done) = engine.store().erase_guest("ann".parse().unwrap(), world.clock.now()).await.unwrap()
+    else {
+        panic!()
+    };
     assert_eq!((done.sessions, done.plain_records), (0, vec![(1, 2)]));
-    let unknown = lane.store().erase_guest("nobody".parse().unwrap(), world.clock.now()).await.unwrap();
-    assert_eq!(unknown, Erased::Unknown);
+    let unknown = engine.store().erase_guest("nobody".parse().unwrap(), world.clock.now()).await.unwrap();
+    assert_eq!(unknown, ErasureOutcome::Unknown);
     world.proven_logs().await;
 }
 
 #[tokio::test]
 async fn work_forgets_without_being_asked() {
     let world = world().await;
-    let lane = world.lane().await;
-    done(&lane, "ann").await;
-    let working = tokio::spawn(Arc::clone(&lane).work());
+    let engine = world.engine().await;
+    done(&engine, "ann").await;
+    let working = tokio::spawn(Arc::clone(&engine).run_background_tasks());
     world.clock().sleep(Duration::from_secs(5)).await;
-    assert_eq!(guests(&lane).await, ["ann"]);
+    assert_eq!(guests(&engine).await, ["ann"]);
     world.clock.advance(24 * HOUR);
     let since = world.clock.now();
-    while !guests(&lane).await.is_empty() {
+    while !guests(&engine).await.is_empty() {
         world.clock().sleep(Duration::from_secs(10)).await;
     }
     working.abort();
@@ -166,9 +173,9 @@ async fn work_forgets_without_being_asked() {
 async fn write(store: &Store, world: &World, guest: usize) {
     let (now, rates) = (world.clock.now(), ErrorCounts::default());
     let token = TokenIdentity::new("webchat-guest-key-v1", now);
-    let admitted = store.admit(fresh(&format!("guest-{guest}")), Way::Rest.into(), token, rates, now).await.unwrap();
-    let Admission::Drive(session) = admitted.value else { panic!() };
-    let step = |before: &Session, after, audit, events| Transition {
+    let admitted = store.begin(fresh(&format!("guest-{guest}")), SurfaceBinding::Rest.into(), token, rates, now).await.unwrap();
+    let BeginOutcome::Acquired(session) = admitted.value else { panic!() };
+    let step = |before: &SessionRecord, after, audit, events| CommitRequest {
         before: before.clone(),
         after,
         audit,
@@ -177,64 +184,64 @@ async fn write(store: &Store, world: &World, guest: usize) {
         calls: Vec::new(),
     };
     let after = session.clone().contact_created(Some("contact".parse().unwrap()), 1, now).unwrap();
-    let session = store.advance(step(&session, after, None, Vec::new())).await.unwrap().value.session;
-    let after = session.clone().opened("conversation".parse().unwrap(), 1, now, now).unwrap();
-    let record = Entry::of(&after, Status::Success, rates, now);
+    let session = store.commit_transition(step(&session, after, None, Vec::new())).await.unwrap().value.session;
+    let after = session.clone().completed("conversation".parse().unwrap(), 1, now, now).unwrap();
+    let record = AuditRecord::for_session(&after, Status::Success, rates, now);
     let event = Event::session_created(&after, 1, now);
-    let advanced = store.advance(step(&session, after, Some(record), vec![event])).await.unwrap().value;
+    let advanced = store.commit_transition(step(&session, after, Some(record), vec![event])).await.unwrap().value;
     for event in advanced.first {
-        store.settle_event(event, Settlement::Delivered, now).await.unwrap();
+        store.record_delivery(event, DeliveryOutcome::Delivered, now).await.unwrap();
     }
 }
 
 #[cfg(debug_assertions)]
 #[tokio::test]
 async fn thousands_are_forgotten_in_small_steps_and_a_death_between_them_loses_nothing() {
-    use guestlane::{Seam, Seams};
+    use guestlane::{FailPoint, FailPoints};
 
     const SESSIONS: usize = 3000;
     // A transaction moves the horizon, and in a database another one looks for batches.
-    let first = if crate::STORE == crate::world::Kept::InPostgres { 2 } else { 1 };
+    let first = if crate::STORE == crate::harness::Kept::InPostgres { 2 } else { 1 };
     let mut world = world().await;
     let store = world.state().await.store;
     stream::iter(0..SESSIONS).for_each_concurrent(512, |guest| write(&store, &world, guest)).await;
     world.clock.advance(25 * HOUR);
-    let late = lane_that_dies(&mut world, Seam::Committed, first + 5).await;
+    let late = lane_that_dies(&mut world, FailPoint::Committed, first + 5).await;
     let left = guests(&late).await;
     assert_eq!(left.len(), SESSIONS - 5 * 100, "five steps are committed, and there is no sixth");
-    let late = lane_that_dies(&mut world, Seam::RowsWritten, first + 1).await;
+    let late = lane_that_dies(&mut world, FailPoint::RowsWritten, first + 1).await;
     assert_eq!(guests(&late).await, left, "a step that is not committed has not been");
 
     let steps = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&steps);
-    world.config.places.seams = Seams::new(move |seam| {
-        counted.fetch_add(usize::from(seam == Seam::Committed), Ordering::SeqCst);
+    world.config.places.fail_points = FailPoints::new(move |fail_point| {
+        counted.fetch_add(usize::from(fail_point == FailPoint::Committed), Ordering::SeqCst);
         false
     });
-    let lane = world.lane().await;
+    let engine = world.engine().await;
     steps.store(0, Ordering::SeqCst);
-    let pruned = lane.prune().await.unwrap();
+    let pruned = engine.prune().await.unwrap();
     assert_eq!((pruned.sessions, pruned.events), (2500, 2500));
     assert_eq!(steps.load(Ordering::SeqCst), first + 25);
-    assert!(guests(&lane).await.is_empty());
-    let summary = lane.store().summary().await.unwrap();
+    assert!(guests(&engine).await.is_empty());
+    let summary = engine.store().summary().await.unwrap();
     assert_eq!((summary.sessions["open"], summary.events["delivered"], summary.latency.count), (3000, 3000, 3000));
-    assert!(summary.sessions.keys().all(|state| *state == State::Open.name()));
+    assert!(summary.sessions.keys().all(|state| *state == SessionState::Open.name()));
     world.proven_logs().await;
 }
 
-/// A process that prunes until it dies at the n-th passing of a seam; and the next one.
+/// A process that prunes until it dies at the n-th passing of a fail point; and the next one.
 #[cfg(debug_assertions)]
-async fn lane_that_dies(world: &mut World, at: guestlane::Seam, nth: usize) -> Arc<Lane> {
+async fn lane_that_dies(world: &mut World, at: guestlane::FailPoint, nth: usize) -> Arc<SessionEngine> {
     let (armed, passed) = (Arc::new(AtomicUsize::new(0)), AtomicUsize::new(0));
     let is_armed = Arc::clone(&armed);
-    world.config.places.seams = guestlane::Seams::new(move |seam| {
-        seam == at && is_armed.load(Ordering::SeqCst) == 1 && passed.fetch_add(1, Ordering::SeqCst) + 1 == nth
+    world.config.places.fail_points = guestlane::FailPoints::new(move |fail_point| {
+        fail_point == at && is_armed.load(Ordering::SeqCst) == 1 && passed.fetch_add(1, Ordering::SeqCst) + 1 == nth
     });
-    let lane = world.lane().await;
+    let engine = world.engine().await;
     armed.store(1, Ordering::SeqCst);
-    lane.prune().await.unwrap_err();
-    drop(lane);
-    world.config.places.seams = guestlane::Seams::default();
-    world.lane().await
+    engine.prune().await.unwrap_err();
+    drop(engine);
+    world.config.places.fail_points = guestlane::FailPoints::default();
+    world.engine().await
 }

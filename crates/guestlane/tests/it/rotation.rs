@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use guestlane::{
-    Lane, Opened, State,
-    ledger::State as SessionState,
-    token::{self, KeyInfo, KeySchedule, KeyState},
+    CreatedSession, SessionEngine, Workspace,
+    session::SessionState,
+    token::{self, KeyInfo, KeyState, RotationPolicy},
 };
 
-use crate::world::{World, fresh, request};
+use crate::harness::{World, fresh, request};
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// Until each running process serves a new key.
@@ -18,8 +18,8 @@ const ONE: &str = "webchat-guest-key-v1";
 const TWO: &str = "webchat-guest-key-v2";
 const THREE: &str = "webchat-guest-key-v3";
 
-fn published_for(publish_before: Duration) -> KeySchedule {
-    KeySchedule::new(publish_before, None).unwrap()
+fn published_for(publish_before: Duration) -> RotationPolicy {
+    RotationPolicy::new(publish_before, None).unwrap()
 }
 
 async fn keys(world: &World) -> Vec<(String, KeyState)> {
@@ -28,16 +28,16 @@ async fn keys(world: &World) -> Vec<(String, KeyState)> {
 }
 
 /// The kid of the token that a new session gets.
-async fn signs(lane: &Lane) -> String {
-    lane.create(fresh("ann")).await.unwrap().session.token.kid
+async fn signs(engine: &SessionEngine) -> String {
+    engine.create(fresh("ann")).await.unwrap().session.token.kid
 }
 
-fn is_believed(lane: &Lane, opened: &Opened, world: &World) -> Result<(), token::TokenError> {
-    token::verify(&lane.keyring(), opened.guest_token.expose(), world.clock.now()).map(drop)
+fn is_believed(engine: &SessionEngine, opened: &CreatedSession, world: &World) -> Result<(), token::TokenError> {
+    token::verify(&engine.keyring(), opened.guest_token.expose(), world.clock.now()).map(drop)
 }
 
 /// Another process, for as long as it takes to do one thing.
-async fn elsewhere(world: &World) -> State {
+async fn elsewhere(world: &World) -> Workspace {
     world.state().await
 }
 
@@ -49,34 +49,34 @@ async fn a_second_later(world: &World) {
 #[tokio::test]
 async fn a_rotation_by_another_process_takes_effect_in_a_running_one_at_its_moment_and_without_its_reading_anything() {
     let world = World::new().await;
-    let lane = world.lane().await;
+    let engine = world.engine().await;
     elsewhere(&world).await.rotate_key(published_for(HOUR), &world.clock()).await.unwrap();
     a_second_later(&world).await;
-    let set = lane.keyring().jwks(world.clock.now());
+    let set = engine.keyring().jwks(world.clock.now());
     assert_eq!(set["keys"].as_array().unwrap().len(), 2, "it publishes what it does not use yet");
-    let before = lane.create(fresh("ann")).await.unwrap();
+    let before = engine.create(fresh("ann")).await.unwrap();
     assert_eq!(before.session.token.kid, ONE);
     break_store(&world, true);
     world.clock.advance(HOUR + KNOWN_BY_ALL);
     break_store(&world, false);
-    assert_eq!(signs(&lane).await, TWO);
+    assert_eq!(signs(&engine).await, TWO);
     assert_eq!(keys(&world).await, [(ONE.to_owned(), KeyState::Retiring), (TWO.to_owned(), KeyState::Active)]);
 }
 
 #[tokio::test]
 async fn a_revocation_by_another_process_is_known_within_about_a_second() {
     let world = World::new().await;
-    let lane = world.lane().await;
-    let before = lane.create(fresh("ann")).await.unwrap();
-    is_believed(&lane, &before, &world).unwrap();
+    let engine = world.engine().await;
+    let before = engine.create(fresh("ann")).await.unwrap();
+    is_believed(&engine, &before, &world).unwrap();
     elsewhere(&world).await.revoke_key(ONE, world.clock.now()).await.unwrap();
     a_second_later(&world).await;
-    let refused = token::TokenError::NotBelieved { kid: ONE.to_owned(), state: KeyState::Revoked };
-    assert_eq!(is_believed(&lane, &before, &world), Err(refused));
-    assert_eq!(lane.keyring().jwks(world.clock.now())["keys"][0]["kid"], TWO);
-    let after = lane.create(fresh("bob")).await.unwrap();
+    let refused = token::TokenError::NotTrusted { kid: ONE.to_owned(), state: KeyState::Revoked };
+    assert_eq!(is_believed(&engine, &before, &world), Err(refused));
+    assert_eq!(engine.keyring().jwks(world.clock.now())["keys"][0]["kid"], TWO);
+    let after = engine.create(fresh("bob")).await.unwrap();
     assert_eq!(after.session.token.kid, TWO);
-    is_believed(&lane, &after, &world).unwrap();
+    is_believed(&engine, &after, &world).unwrap();
 }
 
 /// The keys cannot be read: the table has another name for a while.
@@ -88,24 +88,24 @@ fn break_store(world: &World, broken: bool) {
 #[tokio::test]
 async fn a_running_process_keeps_its_keys_while_the_store_cannot_be_read() {
     let world = World::new().await;
-    let lane = world.lane().await;
+    let engine = world.engine().await;
     elsewhere(&world).await.rotate_key(published_for(MINUTE), &world.clock()).await.unwrap();
     break_store(&world, true);
     world.clock().sleep(5 * MINUTE).await;
     if world.postgres.is_none() {
         // Where processes tell each other, it may have heard of the next one before.
-        assert_eq!(signs(&lane).await, ONE, "nobody could tell it of the next one");
+        assert_eq!(signs(&engine).await, ONE, "nobody could tell it of the next one");
     }
     break_store(&world, false);
     a_second_later(&world).await;
-    assert_eq!(signs(&lane).await, TWO);
+    assert_eq!(signs(&engine).await, TWO);
 }
 
 #[tokio::test]
 async fn two_processes_that_rotate_at_once_make_one_next_key() {
     let mut world = World::new().await;
-    world.config.keys = KeySchedule::new(HOUR, Some(2 * HOUR)).unwrap();
-    let (one, two) = (world.lane().await, world.lane().await);
+    world.config.keys = RotationPolicy::new(HOUR, Some(2 * HOUR)).unwrap();
+    let (one, two) = (world.engine().await, world.engine().await);
     world.clock.advance(HOUR);
     let (by_one, by_two) = tokio::join!(one.rotate_if_due(), two.rotate_if_due());
     assert!(by_one.unwrap() != by_two.unwrap(), "one of them made it");
@@ -117,9 +117,9 @@ async fn two_processes_that_rotate_at_once_make_one_next_key() {
 #[tokio::test]
 async fn on_a_schedule_each_key_is_published_in_time_and_signs_when_the_one_before_is_old() {
     let mut world = World::new().await;
-    world.config.keys = KeySchedule::new(2 * MINUTE, Some(10 * MINUTE)).unwrap();
-    let lane = world.lane().await;
-    let working = tokio::spawn(std::sync::Arc::clone(&lane).work());
+    world.config.keys = RotationPolicy::new(2 * MINUTE, Some(10 * MINUTE)).unwrap();
+    let engine = world.engine().await;
+    let working = tokio::spawn(std::sync::Arc::clone(&engine).run_background_tasks());
     world.clock().sleep(35 * MINUTE).await;
     working.abort();
     let list = world.state().await.keyring.list(world.clock.now());
@@ -137,18 +137,18 @@ async fn on_a_schedule_each_key_is_published_in_time_and_signs_when_the_one_befo
 #[tokio::test]
 async fn without_a_schedule_no_key_is_made_by_itself() {
     let world = World::new().await;
-    let lane = world.lane().await;
+    let engine = world.engine().await;
     world.clock.advance(24 * 365 * 10 * HOUR);
-    assert!(!lane.rotate_if_due().await.unwrap());
+    assert!(!engine.rotate_if_due().await.unwrap());
 }
 
 /// The platform has done a step and nobody knows; meanwhile keys come and go.
-async fn with_a_lost_answer(world: &World) -> std::sync::Arc<Lane> {
+async fn with_a_lost_answer(world: &World) -> std::sync::Arc<SessionEngine> {
     world.faults(&["conversation:answer-lost:first=4"]);
-    let lane = world.lane().await;
-    lane.create(request("ann")).await.unwrap_err();
+    let engine = world.engine().await;
+    engine.create(request("ann")).await.unwrap_err();
     world.faults(&[]);
-    lane
+    engine
 }
 
 fn bodies(world: &World) -> Vec<String> {
@@ -160,11 +160,11 @@ fn bodies(world: &World) -> Vec<String> {
 #[tokio::test]
 async fn a_session_whose_key_is_retired_goes_on_with_the_same_bytes() {
     let world = World::new().await;
-    let lane = with_a_lost_answer(&world).await;
+    let engine = with_a_lost_answer(&world).await;
     elsewhere(&world).await.rotate_key(published_for(MINUTE), &world.clock()).await.unwrap();
     world.clock().sleep(HOUR).await;
     assert_eq!(keys(&world).await[0], (ONE.to_owned(), KeyState::Retired));
-    let opened = lane.create(request("ann")).await.unwrap();
+    let opened = engine.create(request("ann")).await.unwrap();
     assert_eq!((opened.session.token.kid.as_str(), bodies(&world).len()), (ONE, 1));
     world.assert_each_guest_once(1);
 }
@@ -172,11 +172,11 @@ async fn a_session_whose_key_is_retired_goes_on_with_the_same_bytes() {
 #[tokio::test]
 async fn a_session_whose_key_is_revoked_sends_the_same_bytes_while_the_platform_may_have_done_the_step() {
     let world = World::new().await;
-    let lane = with_a_lost_answer(&world).await;
+    let engine = with_a_lost_answer(&world).await;
     elsewhere(&world).await.revoke_key(ONE, world.clock.now()).await.unwrap();
     world.sim.register_guest_keys(&world.state().await.keyring.jwks(world.clock.now()).to_string()).unwrap();
     a_second_later(&world).await;
-    let opened = lane.create(request("ann")).await.unwrap();
+    let opened = engine.create(request("ann")).await.unwrap();
     assert_eq!((opened.session.token.kid.as_str(), bodies(&world).len()), (ONE, 1));
     world.assert_each_guest_once(1);
 }
@@ -185,15 +185,15 @@ async fn a_session_whose_key_is_revoked_sends_the_same_bytes_while_the_platform_
 async fn a_session_whose_key_is_revoked_gets_a_fresh_token_where_the_step_surely_was_not_done() {
     let world = World::new().await;
     world.faults(&["conversation:429:nth=1,retry-after=400"]);
-    let lane = world.lane().await;
-    lane.create(request("ann")).await.unwrap_err();
+    let engine = world.engine().await;
+    engine.create(request("ann")).await.unwrap_err();
     elsewhere(&world).await.revoke_key(ONE, world.clock.now()).await.unwrap();
     world.sim.register_guest_keys(&world.state().await.keyring.jwks(world.clock.now()).to_string()).unwrap();
     world.clock.advance(Duration::from_secs(401));
     a_second_later(&world).await;
-    let opened = lane.create(request("ann")).await.unwrap();
+    let opened = engine.create(request("ann")).await.unwrap();
     assert_eq!(opened.session.token.kid, TWO);
-    is_believed(&lane, &opened, &world).unwrap();
+    is_believed(&engine, &opened, &world).unwrap();
     world.assert_each_guest_once(1);
 }
 
@@ -201,13 +201,13 @@ async fn a_session_whose_key_is_revoked_gets_a_fresh_token_where_the_step_surely
 async fn a_session_whose_revoked_key_the_platform_does_not_know_any_more_gets_a_fresh_token_once_it_says_so() {
     let world = World::new().await;
     world.faults(&["conversation:reset:first=4"]); // not done, but who knows
-    let lane = world.lane().await;
-    lane.create(request("ann")).await.unwrap_err();
+    let engine = world.engine().await;
+    engine.create(request("ann")).await.unwrap_err();
     world.faults(&[]);
     elsewhere(&world).await.revoke_key(ONE, world.clock.now()).await.unwrap();
     world.sim.register_guest_keys(&world.state().await.keyring.jwks(world.clock.now()).to_string()).unwrap();
     a_second_later(&world).await;
-    let opened = lane.create(request("ann")).await.unwrap();
+    let opened = engine.create(request("ann")).await.unwrap();
     assert_eq!((opened.session.token.kid.as_str(), bodies(&world).len()), (TWO, 2));
     world.assert_each_guest_once(1);
 }
@@ -215,17 +215,17 @@ async fn a_session_whose_revoked_key_the_platform_does_not_know_any_more_gets_a_
 #[tokio::test]
 async fn a_session_that_was_begun_with_a_key_of_a_moment_ago_is_taken_up_at_once() {
     let world = World::new().await;
-    let old = world.lane().await;
+    let old = world.engine().await;
     elsewhere(&world).await.revoke_key(ONE, world.clock.now()).await.unwrap();
     world.faults(&["conversation:answer-lost:first=4"]);
-    let young = world.lane().await;
+    let young = world.engine().await;
     young.create(request("ann")).await.unwrap_err();
     drop(young);
     world.faults(&[]);
     let session = old.create(request("ann")).await.unwrap().session;
     assert_eq!((session.token.kid.as_str(), session.state), (TWO, SessionState::Open));
     elsewhere(&world).await.revoke_key(TWO, world.clock.now()).await.unwrap();
-    let newest = world.lane().await.create(fresh("bob")).await.unwrap();
+    let newest = world.engine().await.create(fresh("bob")).await.unwrap();
     assert_eq!(newest.session.token.kid, THREE);
     let again = old.create(newest.session.request).await.unwrap();
     assert!(again.replayed && again.guest_token == newest.guest_token);

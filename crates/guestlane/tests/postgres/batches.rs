@@ -4,17 +4,17 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use guestlane::{
-    intake::Intake,
-    request::{Person, SessionRequest},
-    store::batch::{BatchId, BatchStatus, NewRow, RowEnd, RowFailure},
-    work::Work,
+    admission_control::AdmissionController,
+    batch_worker::BatchWorker,
+    request::{ContactDetails, SessionRequest},
+    store::batch::{BatchId, BatchStatus, NewRow, RowFailure, RowOutcome},
 };
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::{
     fleet::machines,
-    world::{World, request},
+    harness::{World, request},
 };
 
 fn rows(count: u64) -> Vec<NewRow> {
@@ -37,12 +37,12 @@ async fn status(world: &World, id: BatchId) -> BatchStatus {
 
 /// Processes that work until the batch is done.
 async fn work(world: &World, id: BatchId, processes: usize) -> BatchStatus {
-    let lanes = machines(world, processes).await;
+    let engines = machines(world, processes).await;
     let (stop, stopped) = watch::channel(false);
-    let working = lanes.iter().map(|lane| {
-        let (intake, mut stopped) = (Arc::new(Intake::new(Arc::clone(lane), 32)), stopped.clone());
+    let working = engines.iter().map(|engine| {
+        let (intake, mut stopped) = (Arc::new(AdmissionController::new(Arc::clone(engine), 32)), stopped.clone());
         let stopped = async move { drop(stopped.wait_for(|stopped| *stopped).await) };
-        tokio::spawn(Work::run(Arc::clone(lane), intake, stopped))
+        tokio::spawn(BatchWorker::run(Arc::clone(engine), intake, stopped))
     });
     let working: Vec<_> = working.collect();
     let found = loop {
@@ -84,7 +84,7 @@ async fn a_row_that_is_refused_says_why_and_the_others_go_on() {
     let world = World::new().await;
     let mut new = rows(3);
     let nobody = "00000000-0000-4000-8000-00000000dead".parse().unwrap();
-    new[1].wish = Ok(SessionRequest { queue: nobody, person: Person::default(), ..request("lost") });
+    new[1].wish = Ok(SessionRequest { queue: nobody, contact_details: ContactDetails::default(), ..request("lost") });
     let failure = RowFailure { code: "invalid_input".into(), message: "m".into(), cause: "c".into(), fix: "f".into() };
     new.push(NewRow { number: 4, line: 5, wish: Err(failure.clone()) });
     let id = enqueue(&world, new).await;
@@ -127,14 +127,14 @@ async fn rows_begin_only_when_all_are_in_and_never_once_they_are_cancelled() {
     let id = BatchId(Uuid::now_v7());
     store.begin_batch(id, "a file".to_owned(), now).await.unwrap();
     store.add_rows(id, rows(5), now).await.unwrap();
-    assert!(store.take_rows(10, now).await.unwrap().is_empty(), "whoever enqueues may have died");
+    assert!(store.claim_rows(10, now).await.unwrap().is_empty(), "whoever enqueues may have died");
     // Begun anew, what was there of it is gone.
     let again = enqueue(&world, rows(4)).await;
     assert!(store.batches(Some(id), 1).await.unwrap().is_empty());
-    let taken = store.take_rows(1, now).await.unwrap();
+    let taken = store.claim_rows(1, now).await.unwrap();
     assert_eq!(taken[0].place.number, 1);
     assert!(store.cancel_batch(again, now).await.unwrap() && !store.cancel_batch(id, now).await.unwrap());
-    assert!(store.take_rows(10, now).await.unwrap().is_empty());
+    assert!(store.claim_rows(10, now).await.unwrap().is_empty());
     let found = status(&world, again).await;
     assert_eq!((found.running, found.cancelled), (1, 3));
     assert!(found.cancelled_at.is_some());
@@ -145,21 +145,21 @@ async fn who_comes_late_writes_nothing() {
     let world = World::new().await;
     let id = enqueue(&world, rows(2)).await;
     let (store, now) = (world.state().await.store, world.clock.now());
-    let first = store.take_rows(2, now).await.unwrap();
-    assert!(store.take_rows(2, now).await.unwrap().is_empty(), "they are taken");
+    let first = store.claim_rows(2, now).await.unwrap();
+    assert!(store.claim_rows(2, now).await.unwrap().is_empty(), "they are taken");
     store.renew_rows(first.iter().map(|row| row.place).collect(), now + Duration::from_secs(3)).await.unwrap();
-    assert!(store.take_rows(2, now + Duration::from_secs(5)).await.unwrap().is_empty(), "and held");
+    assert!(store.claim_rows(2, now + Duration::from_secs(5)).await.unwrap().is_empty(), "and held");
     let later = now + Duration::from_secs(8);
-    let second = store.take_rows(2, later).await.unwrap();
+    let second = store.claim_rows(2, later).await.unwrap();
     assert_eq!(second.iter().map(|row| row.place.number).collect::<BTreeSet<_>>(), BTreeSet::from([1, 2]));
-    let failure = RowFailure { code: "defect".into(), message: String::new(), cause: String::new(), fix: String::new() };
-    let late = first.iter().map(|row| (row.place, RowEnd::Failed(failure.clone()))).collect();
-    store.end_rows(late, later).await.unwrap();
+    let failure = RowFailure { code: "internal_error".into(), message: String::new(), cause: String::new(), fix: String::new() };
+    let late = first.iter().map(|row| (row.place, RowOutcome::Failed(failure.clone()))).collect();
+    store.complete_rows(late, later).await.unwrap();
     store.renew_rows(first.iter().map(|row| row.place).collect(), later + Duration::from_secs(60)).await.unwrap();
-    store.give_back_rows(first.iter().map(|row| row.place).collect(), later).await.unwrap();
+    store.release_rows(first.iter().map(|row| row.place).collect(), later).await.unwrap();
     let found = status(&world, id).await;
     assert_eq!((found.running, found.failed, found.waiting), (2, 0, 0));
-    assert_eq!(store.take_rows(9, later + Duration::from_secs(5)).await.unwrap().len(), 2, "the late one renewed nothing");
+    assert_eq!(store.claim_rows(9, later + Duration::from_secs(5)).await.unwrap().len(), 2, "the late one renewed nothing");
 }
 
 #[tokio::test]
@@ -167,11 +167,11 @@ async fn an_erased_guest_is_in_no_batch_any_more() {
     let world = World::new().await;
     let id = enqueue(&world, rows(2)).await;
     work(&world, id, 1).await;
-    let lane = world.lane().await;
-    lane.outbox().unwrap().deliver_due().await.unwrap();
+    let engine = world.engine().await;
+    engine.outbox().unwrap().deliver_due().await.unwrap();
     world.clock.advance(Duration::from_secs(60));
-    let erased = lane.store().erase_guest("guest-1".parse().unwrap(), world.clock.now()).await.unwrap();
-    assert!(matches!(erased, guestlane::store::Erased::Done(_)), "{erased:?}");
+    let erased = engine.store().erase_guest("guest-1".parse().unwrap(), world.clock.now()).await.unwrap();
+    assert!(matches!(erased, guestlane::store::ErasureOutcome::Erased(_)), "{erased:?}");
     let rows = guestlane_test_postgres::column(world.postgres.as_ref().unwrap(), "SELECT r::text FROM batch_row AS r");
     assert_eq!(rows.iter().filter(|row| row.contains("guest-1")).count(), 0, "{rows:?}");
     assert_eq!(rows.len(), 2);
@@ -181,17 +181,17 @@ async fn an_erased_guest_is_in_no_batch_any_more() {
 #[cfg(debug_assertions)]
 #[tokio::test]
 async fn a_process_that_dies_with_rows_loses_none() {
-    use guestlane::{Lane, Seam, Seams};
-    for seam in [Seam::RowsTaken, Seam::RowsEnded] {
+    use guestlane::{FailPoint, FailPoints, SessionEngine};
+    for fail_point in [FailPoint::RowsTaken, FailPoint::RowsEnded] {
         for nth in 1..4 {
             let world = World::new().await;
-            drop(world.lane().await);
+            drop(world.engine().await);
             let id = enqueue(&world, rows(40)).await;
             let mut config = world.config.clone();
             let (died, passed) = (watch::channel(false).0, std::sync::atomic::AtomicUsize::new(0));
             let dies = died.clone();
-            config.places.seams = Seams::new(move |passing| {
-                let now = passing == seam && passed.fetch_add(1, std::sync::atomic::Ordering::SeqCst) + 1 == nth;
+            config.places.fail_points = FailPoints::new(move |passing| {
+                let now = passing == fail_point && passed.fetch_add(1, std::sync::atomic::Ordering::SeqCst) + 1 == nth;
                 if now {
                     dies.send_replace(true);
                 }
@@ -202,20 +202,20 @@ async fn a_process_that_dies_with_rows_loses_none() {
             let life = tokio::task::spawn_blocking(move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                 runtime.block_on(async {
-                    let lane = Lane::open(config, clock).await.unwrap();
-                    let intake = Arc::new(Intake::new(Arc::clone(&lane), 4));
+                    let engine = SessionEngine::open(config, clock).await.unwrap();
+                    let intake = Arc::new(AdmissionController::new(Arc::clone(&engine), 4));
                     tokio::select! {
-                        ended = tokio::spawn(Work::run(lane, intake, std::future::pending())) => drop(ended),
+                        ended = tokio::spawn(BatchWorker::run(engine, intake, std::future::pending())) => drop(ended),
                         died = told.wait_for(|died| *died) => drop(died),
                     }
                 });
                 runtime.shutdown_background();
             });
             life.await.unwrap();
-            assert!(*died.borrow(), "{seam} {nth}");
+            assert!(*died.borrow(), "{fail_point} {nth}");
             world.clock.advance(Duration::from_secs(30));
             let done = work(&world, id, 1).await;
-            assert_eq!((done.open, done.failed), (40, 0), "{seam} {nth}");
+            assert_eq!((done.open, done.failed), (40, 0), "{fail_point} {nth}");
             world.assert_each_guest_once(40);
         }
     }
@@ -224,11 +224,11 @@ async fn a_process_that_dies_with_rows_loses_none() {
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// Prunes for as many hours, once an hour.
-async fn prune_for(world: &World, lane: &guestlane::Lane, hours: u32) -> u64 {
+async fn prune_for(world: &World, engine: &guestlane::SessionEngine, hours: u32) -> u64 {
     let mut deleted = 0;
     for _ in 0..hours {
         world.clock.advance(HOUR);
-        deleted += lane.prune().await.unwrap().sessions;
+        deleted += engine.prune().await.unwrap().sessions;
     }
     deleted
 }
@@ -239,18 +239,18 @@ async fn a_session_that_a_row_may_still_ask_for_is_kept_past_its_retention() {
     let mut world = World::new().await;
     world.config.keep_sessions = Some(24 * HOUR);
     let id = enqueue(&world, rows(3)).await;
-    let lane = world.lane().await;
+    let engine = world.engine().await;
     // A worker opens the rows, and is killed before it writes that.
-    for row in lane.store().take_rows(3, world.clock.now()).await.unwrap() {
-        lane.create(row.request.unwrap()).await.unwrap();
+    for row in engine.store().claim_rows(3, world.clock.now()).await.unwrap() {
+        engine.create(row.request.unwrap()).await.unwrap();
     }
-    lane.create(request("another")).await.unwrap();
-    lane.outbox().unwrap().first_tries_done().await;
-    assert_eq!(prune_for(&world, &lane, 72).await, 1, "only the one that no row asks for");
+    engine.create(request("another")).await.unwrap();
+    engine.outbox().unwrap().wait_for_initial_deliveries().await;
+    assert_eq!(prune_for(&world, &engine, 72).await, 1, "only the one that no row asks for");
     let done = work(&world, id, 1).await;
     assert_eq!((done.open, done.failed), (3, 0));
     world.assert_each_guest_once(4);
-    assert_eq!(prune_for(&world, &lane, 72).await, 3, "and no longer than needed");
+    assert_eq!(prune_for(&world, &engine, 72).await, 3, "and no longer than needed");
 }
 
 #[tokio::test]
@@ -258,21 +258,22 @@ async fn a_row_that_has_ended_keeps_no_personal_data_and_an_ended_batch_is_delet
     let mut world = World::new().await;
     world.config.keep_sessions = Some(24 * HOUR);
     let url = world.postgres.clone().unwrap();
-    let ann = Person::new(Some("Ann".into()), None, Some("ann@example.org".into()), Some("+31 20 555 0100".into())).unwrap();
+    let ann =
+        ContactDetails::new(Some("Ann".into()), None, Some("ann@example.org".into()), Some("+31 20 555 0100".into())).unwrap();
     let mut new = rows(2);
-    new[0].wish = Ok(SessionRequest { person: ann, ..request("ann") });
+    new[0].wish = Ok(SessionRequest { contact_details: ann, ..request("ann") });
     let ended = enqueue(&world, new).await;
     work(&world, ended, 1).await;
     let personal = "SELECT count(*) FROM batch_row WHERE person <> '{}' OR attributes <> '{}'";
     assert_eq!(guestlane_test_postgres::column(&url, personal), ["0"]);
     let waiting = enqueue(&world, vec![NewRow { number: 1, line: 2, wish: Ok(request("waits")) }]).await;
 
-    let lane = world.lane().await;
+    let engine = world.engine().await;
     world.clock.advance(Duration::from_secs(60));
-    lane.outbox().unwrap().deliver_due().await.unwrap();
+    engine.outbox().unwrap().deliver_due().await.unwrap();
     // The surface of this test has no place for a name, so that ann is refused: her row ended all the same.
-    assert_eq!(prune_for(&world, &lane, 72).await, 1);
-    let left = lane.store().batches(None, 10).await.unwrap();
+    assert_eq!(prune_for(&world, &engine, 72).await, 1);
+    let left = engine.store().batches(None, 10).await.unwrap();
     assert_eq!(left.iter().map(|batch| batch.batch_id).collect::<Vec<_>>(), [waiting]);
     assert_eq!(guestlane_test_postgres::column(&url, "SELECT count(*) FROM batch_row"), ["1"]);
 }

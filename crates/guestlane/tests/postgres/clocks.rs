@@ -2,18 +2,18 @@
 
 use std::{sync::Arc, time::Duration};
 
-use guestlane::{Lane, ReferenceClock};
+use guestlane::{ReferenceClock, SessionEngine};
 
 use crate::{
     fleet::on_machine,
-    world::{World, request},
+    harness::{World, request},
 };
 
 /// Another machine, with a clock that the test can set.
-async fn second_machine(world: &World) -> (Arc<Lane>, ReferenceClock) {
+async fn second_machine(world: &World) -> (Arc<SessionEngine>, ReferenceClock) {
     let clock = ReferenceClock::new(world.clock());
     clock.set(world.clock.now(), world.clock().monotonic());
-    (Lane::open(on_machine(world, 1), clock.clock()).await.unwrap(), clock)
+    (SessionEngine::open(on_machine(world, 1), clock.clock()).await.unwrap(), clock)
 }
 
 fn set_ahead(world: &World, clock: &ReferenceClock, seconds: u64) {
@@ -26,7 +26,7 @@ fn set_ahead(world: &World, clock: &ReferenceClock, seconds: u64) {
 async fn a_machine_whose_clock_jumps_ahead_takes_no_lease_of_the_others() {
     let world = World::new().await;
     world.give_the_database_a_clock().await;
-    let one = world.lane().await;
+    let one = world.engine().await;
     let (two, clock) = second_machine(&world).await;
     world.faults(&["contact:slow:seconds=3"]);
     let create = |n| {
@@ -37,7 +37,7 @@ async fn a_machine_whose_clock_jumps_ahead_takes_no_lease_of_the_others() {
     world.hanging().await;
     set_ahead(&world, &clock, 60);
     // Also before its clock is compared again: leases are compared by the database's clock.
-    assert!(two.recover().await.unwrap().is_empty());
+    assert!(two.recover_abandoned().await.unwrap().is_empty());
     while !creating.iter().all(tokio::task::JoinHandle::is_finished) {
         if world.sim.state().hanging > 0 {
             world.clock.advance(Duration::from_millis(300)); // the slow answers come
@@ -59,7 +59,7 @@ async fn a_machine_that_is_more_than_two_seconds_off_claims_and_deletes_nothing_
     world.give_the_database_a_clock().await;
     let (two, clock) = second_machine(&world).await;
     two.create(request("old")).await.unwrap();
-    two.outbox().unwrap().first_tries_done().await;
+    two.outbox().unwrap().wait_for_initial_deliveries().await;
     world.faults(&["conversation:500:first=4"]);
     two.create(request("unfinished")).await.unwrap_err();
     world.clock.advance(Duration::from_secs(25 * 3600));
@@ -68,8 +68,8 @@ async fn a_machine_that_is_more_than_two_seconds_off_claims_and_deletes_nothing_
     set_ahead(&world, &clock, 3);
     two.store().measure_clock().await.unwrap();
     assert!((2.9..3.1).contains(&two.store().clock_offset().unwrap()) && !two.store().may_claim());
-    assert!(two.recover().await.unwrap().is_empty());
-    assert!(two.store().take_rows(9, two.clock().now()).await.unwrap().is_empty());
+    assert!(two.recover_abandoned().await.unwrap().is_empty());
+    assert!(two.store().claim_rows(9, two.clock().now()).await.unwrap().is_empty());
     assert!(two.store().claim_events(1, 9, two.clock().now()).await.unwrap().is_empty());
     assert_eq!(two.prune().await.unwrap().sessions, 0);
 
@@ -77,16 +77,16 @@ async fn a_machine_that_is_more_than_two_seconds_off_claims_and_deletes_nothing_
     two.store().measure_clock().await.unwrap();
     assert!(two.store().may_claim());
     assert_eq!(two.prune().await.unwrap().sessions, 1);
-    assert_eq!(two.recover().await.unwrap().len(), 1);
+    assert_eq!(two.recover_abandoned().await.unwrap().len(), 1);
 }
 
 #[tokio::test]
 async fn a_machine_that_is_more_than_two_seconds_off_does_not_start() {
     let world = World::new().await;
     world.give_the_database_a_clock().await;
-    world.clock.step(-3);
+    world.clock.set_wall_clock(-3);
     let refused = world.try_lane().await.unwrap_err();
     assert!(refused.to_string().contains("clock is 3.0 s behind"), "{refused}");
-    world.clock.step(2);
-    world.lane().await;
+    world.clock.set_wall_clock(2);
+    world.engine().await;
 }

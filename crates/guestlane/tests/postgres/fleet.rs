@@ -3,24 +3,24 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
-use guestlane::{Clock, Lane, LaneConfig, Rate, request::SessionRequest, store::Store, token::KeySchedule};
+use guestlane::{Clock, EngineConfig, Rate, SessionEngine, request::SessionRequest, store::Store, token::RotationPolicy};
 
-use crate::world::{World, request, tell};
+use crate::harness::{World, request, tell};
 
 /// Processes on machines of their own, which share a database and a master key.
-pub(crate) async fn machines(world: &World, count: usize) -> Vec<Arc<Lane>> {
-    let mut lanes = Vec::new();
+pub(crate) async fn machines(world: &World, count: usize) -> Vec<Arc<SessionEngine>> {
+    let mut engines = Vec::new();
     for machine in 0..count {
-        lanes.push(machine_of(world, machine).await);
+        engines.push(machine_of(world, machine).await);
     }
-    lanes
+    engines
 }
 
-async fn machine_of(world: &World, machine: usize) -> Arc<Lane> {
-    Lane::open(on_machine(world, machine), world.clock()).await.unwrap()
+async fn machine_of(world: &World, machine: usize) -> Arc<SessionEngine> {
+    SessionEngine::open(on_machine(world, machine), world.clock()).await.unwrap()
 }
 
-pub(crate) fn on_machine(world: &World, machine: usize) -> LaneConfig {
+pub(crate) fn on_machine(world: &World, machine: usize) -> EngineConfig {
     let mut config = world.config.clone();
     let home = world.directory.path().join(format!("machine-{machine}"));
     let first = &world.config.places.master_key_file;
@@ -33,10 +33,10 @@ pub(crate) fn on_machine(world: &World, machine: usize) -> LaneConfig {
 #[tokio::test]
 async fn four_processes_with_a_thousand_first_calls_each_ask_for_one_token() {
     let world = World::new().await;
-    drop(world.lane().await); // the keys
-    let lanes = machines(&world, 4).await;
-    let waves = lanes.iter().enumerate().map(|(n, lane)| async move {
-        let wishes = (0..1000).map(|guest| lane.create(request(&format!("guest-{n}-{guest}"))));
+    drop(world.engine().await); // the keys
+    let engines = machines(&world, 4).await;
+    let waves = engines.iter().enumerate().map(|(n, engine)| async move {
+        let wishes = (0..1000).map(|guest| engine.create(request(&format!("guest-{n}-{guest}"))));
         join_all(wishes).await.iter().filter(|created| created.is_err()).count()
     });
     assert_eq!(join_all(waves).await, [0; 4]);
@@ -45,7 +45,7 @@ async fn four_processes_with_a_thousand_first_calls_each_ask_for_one_token() {
 
     // One that the platform does not accept any more is renewed once, too.
     world.sim.revoke_tokens();
-    let more = lanes.iter().enumerate().map(|(n, lane)| lane.create(request(&format!("another-{n}"))));
+    let more = engines.iter().enumerate().map(|(n, engine)| engine.create(request(&format!("another-{n}"))));
     assert!(join_all(more).await.iter().all(Result::is_ok));
     assert_eq!(world.sim.state().tokens_issued, 2);
 }
@@ -53,14 +53,14 @@ async fn four_processes_with_a_thousand_first_calls_each_ask_for_one_token() {
 #[tokio::test]
 async fn whoever_asks_for_the_token_and_dies_is_waited_for_and_no_longer() {
     let world = World::new().await;
-    let lane = world.lane().await;
-    lane.create(request("ann")).await.unwrap();
+    let engine = world.engine().await;
+    engine.create(request("ann")).await.unwrap();
     // Another process asks for the next one, and is never heard of again.
     world.sim.revoke_tokens();
     let until = (world.clock.now() + std::time::Duration::from_secs(9)).unix_micros();
-    world.sql(&format!("UPDATE oauth_client SET asked_until = {until}"));
+    world.sql(&format!("UPDATE oauth_client SET refresh_lock_until = {until}"));
     let before = world.clock.now();
-    lane.create(request("bob")).await.unwrap();
+    engine.create(request("bob")).await.unwrap();
     assert_eq!(world.sim.state().tokens_issued, 2);
     assert!(world.clock.now().unix_micros() >= until && world.clock.now().since(before).as_secs() < 15);
 }
@@ -68,8 +68,8 @@ async fn whoever_asks_for_the_token_and_dies_is_waited_for_and_no_longer() {
 #[tokio::test]
 async fn the_access_token_is_not_readable_in_the_database() {
     let world = World::new().await;
-    let lane = world.lane().await;
-    lane.create(request("ann")).await.unwrap();
+    let engine = world.engine().await;
+    engine.create(request("ann")).await.unwrap();
     let tokens = world.journal("contact").into_iter().map(|entry| format!("{entry:?}")).collect::<String>();
     let bytes = world.kept_bytes();
     assert!(!tokens.is_empty());
@@ -81,10 +81,10 @@ async fn the_access_token_is_not_readable_in_the_database() {
 #[tokio::test]
 async fn wrong_credentials_do_not_work_because_another_process_has_the_right_ones() {
     let world = World::new().await;
-    world.lane().await.create(request("ann")).await.unwrap();
+    world.engine().await.create(request("ann")).await.unwrap();
     let mut config = world.config.clone();
     config.credentials.clients[0].secret = "wrong".to_owned().into();
-    let error = Lane::open(config, world.clock()).await.unwrap().create(request("bob")).await.unwrap_err();
+    let error = SessionEngine::open(config, world.clock()).await.unwrap().create(request("bob")).await.unwrap_err();
     assert_eq!(error.advice().code.name(), "auth_failed");
 }
 
@@ -97,13 +97,13 @@ async fn four_processes_never_send_more_than_the_quota_of_one() {
     });
     let mut world = world.await;
     world.config.patience.quota = Some("100/s".parse().unwrap());
-    let lanes = join_all((0..4).map(|machine| {
+    let engines = join_all((0..4).map(|machine| {
         let config = on_machine(&world, machine);
-        async move { Lane::open(config, Clock::system()).await.unwrap() }
+        async move { SessionEngine::open(config, Clock::system()).await.unwrap() }
     }));
-    let lanes = lanes.await;
-    let waves = lanes.iter().enumerate().map(|(n, lane)| async move {
-        let wishes = (0..60).map(|guest| lane.create_in_background(request(&format!("guest-{n}-{guest}"))));
+    let engines = engines.await;
+    let waves = engines.iter().enumerate().map(|(n, engine)| async move {
+        let wishes = (0..60).map(|guest| engine.create_in_background(request(&format!("guest-{n}-{guest}"))));
         join_all(wishes).await.iter().filter(|created| created.is_err()).count()
     });
     assert_eq!(join_all(waves).await, [0; 4], "none lost");
@@ -116,33 +116,34 @@ async fn four_processes_never_send_more_than_the_quota_of_one() {
 async fn of_several_processes_one_makes_the_next_key_and_all_know_it() {
     let mut world = World::new().await;
     let day = std::time::Duration::from_secs(86_400);
-    world.config.keys = KeySchedule::new(day / 24, Some(day)).unwrap();
-    drop(world.lane().await);
-    let lanes = machines(&world, 4).await;
+    world.config.keys = RotationPolicy::new(day / 24, Some(day)).unwrap();
+    drop(world.engine().await);
+    let engines = machines(&world, 4).await;
     world.clock.advance(day);
-    let made = join_all(lanes.iter().map(|lane| lane.rotate_if_due())).await;
+    let made = join_all(engines.iter().map(|engine| engine.rotate_if_due())).await;
     assert_eq!(made.into_iter().filter(|made| matches!(made, Ok(true))).count(), 1);
     world.clock().sleep(std::time::Duration::from_secs(2)).await;
-    let kids: BTreeSet<_> = lanes.iter().map(|lane| format!("{:?}", lane.keyring().jwks(world.clock.now())["keys"])).collect();
+    let kids: BTreeSet<_> =
+        engines.iter().map(|engine| format!("{:?}", engine.keyring().jwks(world.clock.now())["keys"])).collect();
     assert_eq!(kids.len(), 1, "all publish the same keys");
 }
 
 #[tokio::test]
 async fn each_process_has_a_log_of_its_own_and_all_are_proven() {
     let world = World::new().await;
-    drop(world.lane().await);
-    let lanes = machines(&world, 3).await;
-    for (n, lane) in lanes.iter().enumerate() {
-        lane.create(request(&format!("guest-{n}"))).await.unwrap();
+    drop(world.engine().await);
+    let engines = machines(&world, 3).await;
+    for (n, engine) in engines.iter().enumerate() {
+        engine.create(request(&format!("guest-{n}"))).await.unwrap();
     }
     let state = world.state().await;
     let mut origins = BTreeSet::new();
-    for (n, lane) in lanes.iter().enumerate() {
-        let logs = lane.store().logs(lane.audit_log(), lane.audit_key()).await.unwrap();
+    for (n, engine) in engines.iter().enumerate() {
+        let logs = engine.store().logs(engine.audit_log(), engine.audit_key()).await.unwrap();
         let ours: Vec<_> = logs.iter().filter(|log| !log.elsewhere).collect();
         assert_eq!((logs.len(), ours.len()), (3, 1), "machine {n}");
-        assert_eq!(guestlane::audit::check(&ours[0].path, state.audit_key(), &[]).unwrap(), ours[0].checkpoint);
-        assert_eq!(lane.store().leaves(ours[0].log).await.unwrap().len() as u64, ours[0].checkpoint.size);
+        assert_eq!(guestlane::audit::verify_log(&ours[0].path, state.audit_key(), &[]).unwrap(), ours[0].checkpoint);
+        assert_eq!(engine.store().leaves(ours[0].log).await.unwrap().len() as u64, ours[0].checkpoint.size);
         origins.insert(ours[0].checkpoint.origin.clone());
     }
     assert_eq!(origins.len(), 3);
@@ -152,9 +153,9 @@ async fn each_process_has_a_log_of_its_own_and_all_are_proven() {
 #[tokio::test]
 async fn many_callers_with_one_key_on_several_machines_get_one_session() {
     let world = World::new().await;
-    drop(world.lane().await);
-    let lanes = machines(&world, 4).await;
-    let asked = (0..40).map(|n| lanes[n % 4].create(request("ann")));
+    drop(world.engine().await);
+    let engines = machines(&world, 4).await;
+    let asked = (0..40).map(|n| engines[n % 4].create(request("ann")));
     let sessions: BTreeSet<_> = join_all(asked).await.into_iter().map(|created| created.unwrap().session.id).collect();
     assert_eq!(sessions.len(), 1);
     world.assert_each_guest_once(1);
@@ -167,7 +168,7 @@ async fn processes_that_start_at_once_on_an_empty_database_agree() {
     let places = world.config.places.clone();
     let open = (0..6).map(|n| {
         let (places, home) = (places.clone(), world.directory.path().join(format!("home-{n}")));
-        async move { Store::open(&places.database, &home, &Clock::system(), &guestlane::Seams::default()).await }
+        async move { Store::open(&places.database, &home, &Clock::system(), &guestlane::FailPoints::default()).await }
     });
     let errors: Vec<_> = join_all(open).await.into_iter().filter_map(Result::err).collect();
     assert!(errors.is_empty(), "{errors:?}");
@@ -181,7 +182,7 @@ async fn a_key_that_is_made_or_revoked_is_told_to_all() {
     let mut changes = two.changes();
     changes.next().await; // it listens
     let key = guestlane::api_key::ApiKey::generate().unwrap();
-    let hash = guestlane::api_key::HashKey::new(b"secret");
+    let hash = guestlane::api_key::ApiKeyHasher::new(b"secret");
     let scopes = "sessions:write".parse().unwrap();
     let stored = guestlane::api_key::StoredApiKey::new(&key, &hash, "shop", scopes, world.clock.now());
     let id = stored.id.clone();
@@ -195,8 +196,8 @@ async fn a_key_that_is_made_or_revoked_is_told_to_all() {
 #[tokio::test]
 async fn two_processes_that_open_sessions_of_one_guest_at_once_keep_the_order_of_its_events() {
     let world = World::new().await;
-    drop(world.lane().await); // the keys
-    let lanes = machines(&world, 2).await;
+    drop(world.engine().await); // the keys
+    let engines = machines(&world, 2).await;
     world.sql(
         "CREATE FUNCTION slow_commit() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.3); RETURN NULL; END'; \
          CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON outbox DEFERRABLE INITIALLY DEFERRED \
@@ -206,19 +207,19 @@ async fn two_processes_that_open_sessions_of_one_guest_at_once_keep_the_order_of
         world.faults(&["crm:500"]);
         let before = world.journal("crm").len();
         let wish = |key: usize| SessionRequest { key: format!("{guest}-{key}").parse().unwrap(), ..request(guest) };
-        let created = join_all(lanes.iter().zip(1..).map(|(lane, key)| lane.create(wish(key)))).await;
+        let created = join_all(engines.iter().zip(1..).map(|(engine, key)| engine.create(wish(key)))).await;
         assert!(created.iter().all(Result::is_ok), "{created:?}");
-        for lane in &lanes {
-            while !lane.outbox().unwrap().first_tries_done().await {}
+        for engine in &engines {
+            while !engine.outbox().unwrap().wait_for_initial_deliveries().await {}
         }
         assert_eq!(world.journal("crm").len() - before, 1, "{guest}: one event is tried, and the other waits for it");
         world.faults(&[]);
         world.clock.advance(Duration::from_secs(10));
         let told = world.sim.crm_events().len();
-        for lane in &lanes {
-            lane.outbox().unwrap().deliver_due().await.unwrap();
+        for engine in &engines {
+            engine.outbox().unwrap().deliver_due().await.unwrap();
         }
-        let written = lanes[0].store().events(None, None, 2).await.unwrap();
+        let written = engines[0].store().events(None, None, 2).await.unwrap();
         let order: Vec<_> = written.iter().rev().map(|event| event.event.body.clone()).collect();
         let arrived: Vec<_> =
             world.sim.crm_events()[told..].iter().map(|event| event["data"]["conversationId"].to_string()).collect();
@@ -231,24 +232,24 @@ async fn two_processes_that_open_sessions_of_one_guest_at_once_keep_the_order_of
 #[tokio::test]
 async fn processes_that_open_sessions_of_the_same_guests_do_not_block_each_other() {
     let world = World::new().await;
-    drop(world.lane().await); // the keys
-    let lanes = machines(&world, 4).await;
-    let waves = lanes.iter().enumerate().map(|(n, lane)| async move {
+    drop(world.engine().await); // the keys
+    let engines = machines(&world, 4).await;
+    let waves = engines.iter().enumerate().map(|(n, engine)| async move {
         // Each process has the guests in another order.
         let wishes = (0..60).map(|at| {
             let guest = format!("guest-{}", (at * (2 * n + 1)) % 60);
             let key = format!("{guest}-{n}-{at}").parse().unwrap();
-            lane.create(SessionRequest { key, ..request(&guest) })
+            engine.create(SessionRequest { key, ..request(&guest) })
         });
         join_all(wishes).await.iter().filter(|created| created.is_err()).count()
     });
     assert_eq!(join_all(waves).await, [0; 4]);
-    for lane in &lanes {
-        while !lane.outbox().unwrap().first_tries_done().await {}
+    for engine in &engines {
+        while !engine.outbox().unwrap().wait_for_initial_deliveries().await {}
     }
-    while lanes[0].store().pending_events().await.unwrap() > 0 {
+    while engines[0].store().pending_events().await.unwrap() > 0 {
         world.clock.advance(Duration::from_secs(11));
-        lanes[0].outbox().unwrap().deliver_due().await.unwrap();
+        engines[0].outbox().unwrap().deliver_due().await.unwrap();
     }
     assert_eq!(world.sim.state().crm.events, 240);
 }

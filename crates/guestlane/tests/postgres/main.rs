@@ -4,46 +4,46 @@
 
 #[path = "../it/audit.rs"]
 mod audit;
-#[path = "../it/bad_day.rs"]
-mod bad_day;
 mod batches;
+#[path = "../it/chaos.rs"]
+mod chaos;
+#[path = "../it/clock_skew.rs"]
+mod clock_skew;
 #[path = "../it/clock_walk.rs"]
 mod clock_walk;
 mod clocks;
-#[path = "../it/cloud.rs"]
-mod cloud;
-mod connections;
-#[path = "../it/crm.rs"]
-mod crm;
-#[path = "../it/defects.rs"]
-mod defects;
+mod connection_loss;
+#[cfg(debug_assertions)]
+#[path = "../it/crash_recovery.rs"]
+mod crash_recovery;
+#[path = "../it/create_session.rs"]
+mod create_session;
 mod fleet;
-#[path = "../it/flow.rs"]
-mod flow;
 #[path = "../it/foreign.rs"]
 mod foreign;
+#[path = "../it/harness.rs"]
+mod harness;
 #[path = "../it/master_key.rs"]
 mod master_key;
-#[path = "../it/model.rs"]
-mod model;
-#[cfg(debug_assertions)]
-mod moving;
+#[path = "../it/model_check.rs"]
+mod model_check;
 #[path = "../it/peer.rs"]
 mod peer;
+#[path = "../it/public_surfaces.rs"]
+mod public_surfaces;
 #[path = "../it/recovery.rs"]
 mod recovery;
+#[path = "../it/regressions.rs"]
+mod regressions;
 #[path = "../it/retention.rs"]
 mod retention;
 #[path = "../it/rotation.rs"]
 mod rotation;
 #[cfg(debug_assertions)]
-#[path = "../it/seams.rs"]
-mod seams;
-#[path = "../it/set_clock.rs"]
-mod set_clock;
+mod store_migrate;
 mod tls;
-#[path = "../it/world.rs"]
-mod world;
+#[path = "../it/webhooks.rs"]
+mod webhooks;
 
 /// The store of several machines.
-const STORE: world::Kept = world::Kept::InPostgres;
+const STORE: harness::Kept = harness::Kept::InPostgres;

@@ -8,7 +8,7 @@ use std::{
 
 use guestlane::store::Database;
 use guestlane::{
-    Clock, Seams,
+    Clock, FailPoints,
     store::{Store, StoreError},
 };
 use guestlane_test_postgres::{Server, schema_in};
@@ -46,7 +46,7 @@ fn server(certificate: &str, key: &str) -> (Server, String) {
 }
 
 async fn open(url: &str, home: &Path) -> Result<Store, StoreError> {
-    Store::open(&url.parse().unwrap(), home, &Clock::system(), &Seams::default()).await
+    Store::open(&url.parse().unwrap(), home, &Clock::system(), &FailPoints::default()).await
 }
 
 #[tokio::test]
@@ -74,7 +74,7 @@ async fn only_a_certificate_of_that_host_by_an_authority_that_is_believed_will_d
         with(&by_name, "sslmode=require"), // the system does not believe it
         with(&schema, &format!("sslmode=require&sslrootcert={ours}")), // it is of another name
     ] {
-        let mut database = guestlane::store::Store::glance(&refused.parse().unwrap()).await;
+        let mut database = guestlane::store::Store::inspect(&refused.parse().unwrap()).await;
         let told = database.as_mut().unwrap_err().to_string();
         assert!(told.contains("the certificate cannot be trusted"), "{told}");
         for bare in ["UnknownIssuer", "NotValidForName", "OtherError", "invalid peer"] {
@@ -93,7 +93,7 @@ async fn only_a_certificate_of_that_host_by_an_authority_that_is_believed_will_d
 /// Whether a connection is made; else what is told.
 async fn glance(url: &str) -> Result<(), String> {
     let database: Database = url.parse().map_err(|error| format!("{error:?}"))?;
-    Store::glance(&database).await.map(|_| ()).map_err(|error| error.to_string())
+    Store::inspect(&database).await.map(|_| ()).map_err(|error| error.to_string())
 }
 
 fn with_authority(server: &Server, ca: &str, first_rules: &str) {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use guestlane::{
-    Lane,
-    intake::{Begun, Holding, Intake, Outage},
+    SessionEngine,
+    admission_control::{AdmissionController, PauseEvent, Permit, PlatformOutage},
 };
 use tokio::sync::mpsc;
 
@@ -12,40 +12,43 @@ use super::{
     results::Known,
     rows::{Place, Row, RowError},
 };
-use crate::screen;
+use crate::output;
 
 /// What is handed on.
-pub(super) enum Fed {
+pub(super) enum FeedEvent {
     /// A row that may begin now.
-    Row(Row, Begun),
+    Row(Row, Permit),
     /// One that the result file has already.
-    Known(Place),
+    AlreadyDone(Place),
     /// One that cannot be used.
-    Bad(RowError),
+    Invalid(RowError),
     /// No more: the platform has been away for too long.
-    Stopped(Outage),
+    Stopped(PlatformOutage),
 }
 
 /// Reads on in a task of its own, until nobody wants more.
 pub(super) fn begin(
     mut rows: mpsc::Receiver<Result<Row, RowError>>,
-    intake: Arc<Intake>,
-    lane: Arc<Lane>,
+    intake: Arc<AdmissionController>,
+    engine: Arc<SessionEngine>,
     known: Arc<Known>,
-) -> mpsc::Receiver<Fed> {
+) -> mpsc::Receiver<FeedEvent> {
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
         while let Some(row) = rows.recv().await {
             let fed = match row {
-                Err(bad) => Fed::Bad(bad),
+                Err(bad) => FeedEvent::Invalid(bad),
                 // Done by the result file's word, unless the ledger knows better: then it is asked, which costs no call.
-                Ok(row) if known.has(&row.request) && matches!(lane.store().peek(row.request.key.clone()).await, Ok(None)) => {
-                    Fed::Known(row.place)
+                Ok(row)
+                    if known.has(&row.request)
+                        && matches!(engine.store().find_by_key(row.request.key.clone()).await, Ok(None)) =>
+                {
+                    FeedEvent::AlreadyDone(row.place)
                 }
-                Ok(row) => match intake.next(row.request.queue, Told::default().tell()).await {
-                    Ok(begun) => Fed::Row(row, begun),
+                Ok(row) => match intake.acquire(row.request.queue, PauseReporter::default().tell()).await {
+                    Ok(begun) => FeedEvent::Row(row, begun),
                     Err(outage) => {
-                        let _ = sender.send(Fed::Stopped(outage)).await;
+                        let _ = sender.send(FeedEvent::Stopped(outage)).await;
                         return;
                     }
                 },
@@ -60,20 +63,20 @@ pub(super) fn begin(
 
 /// Says once that rows are held, and once that they are not any more.
 #[derive(Default)]
-struct Told(bool);
+struct PauseReporter(bool);
 
-impl Told {
-    fn tell(mut self) -> impl FnMut(Holding) + Send {
+impl PauseReporter {
+    fn tell(mut self) -> impl FnMut(PauseEvent) + Send {
         move |holding| match holding {
-            Holding::Outage(lasted) if !self.0 => {
+            PauseEvent::Paused(lasted) if !self.0 => {
                 self.0 = true;
-                screen::note(format!(
+                output::stderr_line(format!(
                     "The platform has not answered for {} s: no row begins until it does; it is asked every two seconds.",
                     lasted.as_secs()
                 ));
             }
-            Holding::Outage(_) => {}
-            Holding::Over => screen::note("The platform answers again."),
+            PauseEvent::Paused(_) => {}
+            PauseEvent::Resumed => output::stderr_line("The platform answers again."),
         }
     }
 }

@@ -7,11 +7,11 @@ use std::{
 
 use guestlane::{
     input::csv,
-    request::{Invalid, check_visible},
+    request::{ValidationError, check_visible},
 };
-use guestlane_http::model::NewSession;
+use guestlane_http::model::CreateSessionRequest;
 
-use crate::screen;
+use crate::output;
 
 const COLUMNS: &str = "the columns are guest_id, queue_id, idempotency_key, first_name, last_name, email, phone and attr.NAME";
 
@@ -39,25 +39,25 @@ impl Headings {
     /// # Errors
     ///
     /// The input's; inside, why the heading cannot be used.
-    pub(super) fn read(reader: &mut csv::Reader<impl BufRead>) -> io::Result<Result<Self, Invalid>> {
+    pub(super) fn read(reader: &mut csv::Reader<impl BufRead>) -> io::Result<Result<Self, ValidationError>> {
         loop {
             let Some(row) = reader.next_row()? else { return Ok(Self::new(&[])) };
             match row.cells {
                 Ok(cells) if cells.iter().all(String::is_empty) => {}
                 Ok(cells) => return Ok(Self::new(&cells)),
-                Err(malformed) => return Ok(Err(Invalid::new("heading", malformed.to_string(), malformed.fault.fix()))),
+                Err(malformed) => return Ok(Err(ValidationError::new("heading", malformed.to_string(), malformed.fault.fix()))),
             }
         }
     }
 
-    fn new(headings: &[String]) -> Result<Self, Invalid> {
+    fn new(headings: &[String]) -> Result<Self, ValidationError> {
         let columns: Vec<_> = headings.iter().map(|heading| column(heading)).collect::<Result<_, _>>()?;
         if !columns.iter().any(|column| matches!(column, Column::Guest)) {
-            return Err(Invalid::new("heading", "has no column guest_id", COLUMNS));
+            return Err(ValidationError::new("heading", "has no column guest_id", COLUMNS));
         }
         let mut names = BTreeSet::new();
         if let Some(double) = headings.iter().find(|heading| !heading.is_empty() && !names.insert(*heading)) {
-            return Err(Invalid::new("heading", format!("has the column `{double}` twice"), "name each column once"));
+            return Err(ValidationError::new("heading", format!("has the column `{double}` twice"), "name each column once"));
         }
         Ok(Self(columns))
     }
@@ -68,12 +68,12 @@ impl Headings {
     ///
     /// The row has another number of columns, as one that was cut off has, or a value in a column
     /// without a name.
-    pub(super) fn row(&self, cells: Vec<String>) -> Result<NewSession, Invalid> {
+    pub(super) fn row(&self, cells: Vec<String>) -> Result<CreateSessionRequest, ValidationError> {
         if cells.len() != self.0.len() {
             let reason = format!("has {} columns, and the heading has {}", cells.len(), self.0.len());
-            return Err(Invalid::new("row", reason, "write as many columns as the heading has; a row may be cut off"));
+            return Err(ValidationError::new("row", reason, "write as many columns as the heading has; a row may be cut off"));
         }
-        let mut row = NewSession::default();
+        let mut row = CreateSessionRequest::default();
         for ((column, value), number) in self.0.iter().zip(cells).zip(1..).filter(|((_, value), _)| !value.is_empty()) {
             match column {
                 Column::Guest => row.guest_id = value,
@@ -86,7 +86,7 @@ impl Headings {
                 Column::Attribute(name) => row.attributes.push((name.clone(), value)),
                 Column::Unnamed => {
                     let reason = format!("has a value in column {number}, and the heading names none there");
-                    return Err(Invalid::new("row", reason, "name the column, or remove the value"));
+                    return Err(ValidationError::new("row", reason, "name the column, or remove the value"));
                 }
             }
         }
@@ -94,7 +94,7 @@ impl Headings {
     }
 }
 
-fn column(heading: &str) -> Result<Column, Invalid> {
+fn column(heading: &str) -> Result<Column, ValidationError> {
     check_visible("heading", heading)?;
     Ok(match heading {
         "" => Column::Unnamed,
@@ -108,8 +108,8 @@ fn column(heading: &str) -> Result<Column, Invalid> {
         _ => match heading.strip_prefix("attr.") {
             Some(name) => Column::Attribute(name.to_owned()),
             None => {
-                let shown: String = screen::printable(heading).chars().take(40).collect();
-                return Err(Invalid::new("heading", format!("has the unknown column `{shown}`"), COLUMNS));
+                let shown: String = output::printable(heading).chars().take(40).collect();
+                return Err(ValidationError::new("heading", format!("has the unknown column `{shown}`"), COLUMNS));
             }
         },
     })

@@ -1,21 +1,21 @@
 //! `guestlane batch`: a session for each row.
 
-mod check;
+mod dry_run;
 mod feed;
 mod headings;
 mod progress;
 pub(crate) mod queued;
 mod results;
 mod rows;
-mod stop;
+mod signals;
 
-use std::{collections::BTreeMap, process::ExitCode, sync::Arc};
+use std::{collections::BTreeMap, path::Path, process::ExitCode, sync::Arc};
 
 use anyhow::Context;
 use guestlane::{
-    Clock, Lane, Opened,
-    config::{QUEUE_ID, QUOTA},
-    intake::{Intake, Outage},
+    Clock, CreatedSession, SessionEngine,
+    admission_control::{AdmissionController, PlatformOutage},
+    config::{PLATFORM_RATE_LIMIT, QUEUE_ID},
     request::check_visible,
 };
 use serde::Serialize;
@@ -24,14 +24,15 @@ use tokio::{sync::mpsc, task::JoinSet};
 use super::close;
 use crate::{
     args::{Batch, Global},
-    failure::{self, ErrorJson, SOME_FAILED},
-    screen, settings,
+    output,
+    report::{self, ErrorJson, SOME_FAILED},
+    settings,
 };
-use feed::Fed;
+use feed::FeedEvent;
 use progress::Progress;
 use results::Results;
 use rows::{Place, Row, RowError};
-use stop::Signals;
+use signals::Signals;
 
 /// What became of the rows so far.
 #[derive(Debug, Default)]
@@ -73,8 +74,8 @@ struct Summary {
 type Failed = (guestlane::Error, Row);
 
 /// What came of a row.
-enum Ended {
-    Opened(Box<Opened>),
+enum RowResult {
+    Opened(Box<CreatedSession>),
     Failed(Box<Failed>),
     Bad(RowError),
     /// The result file has it already.
@@ -82,13 +83,13 @@ enum Ended {
 }
 
 /// Rows that failed for no fault of theirs are tried once more when all others are done; so many are remembered.
-const MOST_AGAIN: usize = 10_000;
+const MAX_RETRIED_ROWS: usize = 10_000;
 
 /// Why no row begins any more.
 #[derive(Debug, Clone, Copy)]
 enum Stop {
     Interrupted,
-    Outage(Outage),
+    Outage(PlatformOutage),
 }
 
 impl Stop {
@@ -100,52 +101,57 @@ impl Stop {
     }
 }
 
+/// The name of a batch: as given, or the file's path.
+fn checked_batch_key(given: Option<&str>, file: &Path) -> anyhow::Result<String> {
+    if let Some(name) = given {
+        check_visible("--batch-key", name)?;
+    }
+    Ok(given.map_or_else(|| rows::file_key(file), str::to_owned))
+}
+
 pub(crate) async fn run(global: &Global, args: &Batch) -> anyhow::Result<ExitCode> {
     if let Some(command) = &args.command {
         return queued::run(global, command).await;
     }
     let mut settings = settings::load(global)?;
-    settings.add_flag(QUOTA, args.quota.clone());
+    settings.add_flag(PLATFORM_RATE_LIMIT, args.rate_limit.clone());
     let queue = settings.default_queue()?;
-    if let Some(name) = &args.batch_key {
-        check_visible("--batch-key", name)?;
+    let batch_key = checked_batch_key(args.batch_key.as_deref(), args.file())?;
+    if args.dry_run {
+        return dry_run::run(global, args, &settings, queue, batch_key).await;
     }
-    let batch_key = args.batch_key.clone().unwrap_or_else(|| rows::file_key(args.file()));
-    if args.check {
-        return check::run(global, args, &settings, queue, batch_key).await;
-    }
-    if args.enqueue {
-        return queued::enqueue(global, args, &settings, queue, batch_key).await;
-    }
-    let config = settings.lane(false)?;
+    let config = settings.engine(false)?;
     let (rows, size) = rows::read(args.file(), queue, batch_key)?;
 
     let clock = Clock::system();
-    let lane = Lane::open(config, clock.clone()).await?;
-    let mut results = Results::open(args.out.as_deref(), args.file(), global.json)?;
-    let working = tokio::spawn(Arc::clone(&lane).work());
+    let engine = SessionEngine::open(config, clock.clone()).await?;
+    let mut results = Results::open(args.output.as_deref(), args.file(), global.json)?;
+    let working = tokio::spawn(Arc::clone(&engine).run_background_tasks());
     let started = clock.monotonic();
-    let intake = Intake::new(Arc::clone(&lane), args.concurrency.map_or(Intake::CEILING, usize::from));
+    let intake = AdmissionController::new(
+        Arc::clone(&engine),
+        args.max_concurrency.map_or(AdmissionController::MAX_CONCURRENCY, usize::from),
+    );
     let intake = Arc::new(intake);
-    let mut feed = feed::begin(rows, Arc::clone(&intake), Arc::clone(&lane), results.known());
+    let mut feed = feed::begin(rows, Arc::clone(&intake), Arc::clone(&engine), results.known());
     let mut signals = Signals::listen()?;
     let mut progress = Progress::begin(args.quiet, size, &clock);
     let mut counts = Counts::default();
     let mut stop = None;
-    let mut fed_up = false;
+    let mut input_exhausted = false;
     let mut running = JoinSet::new();
     // Until they are tried once more; who is not, is told as it was.
     let mut failed: BTreeMap<u64, Failed> = BTreeMap::new();
     let mut second = false;
     loop {
-        if fed_up && running.is_empty() {
+        if input_exhausted && running.is_empty() {
             if stop.is_some() || failed.is_empty() || second {
                 break;
             }
             second = true;
             let rows = feed_again(&failed, &mut counts);
-            feed = feed::begin(rows, Arc::clone(&intake), Arc::clone(&lane), results.known());
-            fed_up = false;
+            feed = feed::begin(rows, Arc::clone(&intake), Arc::clone(&engine), results.known());
+            input_exhausted = false;
         }
         tokio::select! {
             () = signals.next() => {
@@ -153,40 +159,40 @@ pub(crate) async fn run(global: &Global, args: &Batch) -> anyhow::Result<ExitCod
                     break; // what is under way is on record
                 }
                 stop = Some(Stop::Interrupted);
-                fed_up = true;
+                input_exhausted = true;
                 feed.close();
-                screen::note(format!("Finishing {}; once more Ctrl-C stops at once.", screen::count(running.len() as u64, "session")));
+                output::stderr_line(format!("Finishing {}; once more Ctrl-C stops at once.", output::count(running.len() as u64, "session")));
             }
-            fed = feed.recv(), if !fed_up => match fed {
-                Some(Fed::Row(row, begun)) => {
+            fed = feed.recv(), if !input_exhausted => match fed {
+                Some(FeedEvent::Row(row, begun)) => {
                     counts.begin(row.place);
-                    let lane = Arc::clone(&lane);
+                    let engine = Arc::clone(&engine);
                     // A task of its own: signing keeps a core busy, and there is more than one.
                     running.spawn(async move {
-                        let ended = create(&lane, row).await;
+                        let ended = create(&engine, row).await;
                         drop(begun);
                         ended
                     });
                 }
-                Some(Fed::Known(place)) => {
+                Some(FeedEvent::AlreadyDone(place)) => {
                     counts.begin(place);
-                    count(&mut counts, &mut results, place, Ended::Known)?;
+                    count(&mut counts, &mut results, place, RowResult::Known)?;
                 }
-                Some(Fed::Bad(bad)) => {
+                Some(FeedEvent::Invalid(bad)) => {
                     counts.begin(bad.place);
-                    count(&mut counts, &mut results, bad.place, Ended::Bad(bad))?;
+                    count(&mut counts, &mut results, bad.place, RowResult::Bad(bad))?;
                 }
-                Some(Fed::Stopped(outage)) => {
+                Some(FeedEvent::Stopped(outage)) => {
                     stop = Some(Stop::Outage(outage));
-                    fed_up = true;
+                    input_exhausted = true;
                 }
-                None => fed_up = true,
+                None => input_exhausted = true,
             },
             Some(ended) = running.join_next() => {
                 let (place, ended) = ended.context("a row's task ended badly")?;
                 failed.remove(&place.row());
                 match ended {
-                    Ended::Failed(ended) if !second && ended.0.advice().code.is_retryable() && failed.len() < MOST_AGAIN => {
+                    RowResult::Failed(ended) if !second && ended.0.advice().code.is_retryable() && failed.len() < MAX_RETRIED_ROWS => {
                         failed.insert(place.row(), *ended);
                     }
                     ended => count(&mut counts, &mut results, place, ended)?,
@@ -194,13 +200,13 @@ pub(crate) async fn run(global: &Global, args: &Batch) -> anyhow::Result<ExitCod
             }
             () = Progress::due(&clock) => {}
         }
-        progress.show(&counts, &lane);
+        progress.show(&counts, &engine);
     }
     let left = running.len();
     running.detach_all();
     // At a second Ctrl-C those that are being tried again are among them.
     for (_, ended) in failed {
-        count(&mut counts, &mut results, ended.1.place, Ended::Failed(Box::new(ended)))?;
+        count(&mut counts, &mut results, ended.1.place, RowResult::Failed(Box::new(ended)))?;
     }
     progress.end();
     results.finish()?;
@@ -212,22 +218,22 @@ pub(crate) async fn run(global: &Global, args: &Batch) -> anyhow::Result<ExitCod
         failed: counts.failed,
         seconds,
         per_second: if seconds > 0.0 { counts.rows as f64 / seconds } else { 0.0 },
-        calls: lane.stats().calls(),
-        throttled: lane.stats().throttled(),
+        calls: engine.stats().calls(),
+        throttled: engine.stats().throttled(),
         stopped: stop.map(Stop::name),
     };
     if left == 0 {
-        close(&lane).await;
+        close(&engine).await;
     }
     working.abort();
     tell(global, args, &summary, stop, left);
     Ok(ExitCode::from(if summary.failed == 0 && stop.is_none() { 0 } else { SOME_FAILED }))
 }
 
-async fn create(lane: &Lane, row: Row) -> (Place, Ended) {
-    match lane.create_in_background(row.request.clone()).await {
-        Ok(opened) => (row.place, Ended::Opened(Box::new(opened))),
-        Err(error) => (row.place, Ended::Failed(Box::new((error, row)))),
+async fn create(engine: &SessionEngine, row: Row) -> (Place, RowResult) {
+    match engine.create_in_background(row.request.clone()).await {
+        Ok(opened) => (row.place, RowResult::Opened(Box::new(opened))),
+        Err(error) => (row.place, RowResult::Failed(Box::new((error, row)))),
     }
 }
 
@@ -235,7 +241,7 @@ async fn create(lane: &Lane, row: Row) -> (Place, Ended) {
 fn feed_again(failed: &BTreeMap<u64, Failed>, counts: &mut Counts) -> mpsc::Receiver<Result<Row, RowError>> {
     let rows = failed.len() as u64;
     counts.begun -= rows;
-    screen::note(format!("{} failed for no fault of the row's: tried once more.", screen::count(rows, "row")));
+    output::stderr_line(format!("{} failed for no fault of the row's: tried once more.", output::count(rows, "row")));
     let (sender, receiver) = mpsc::channel(failed.len());
     for (_, row) in failed.values() {
         let _ = sender.try_send(Ok(row.clone())); // there is room for all
@@ -243,10 +249,10 @@ fn feed_again(failed: &BTreeMap<u64, Failed>, counts: &mut Counts) -> mpsc::Rece
     receiver
 }
 
-fn count(counts: &mut Counts, results: &mut Results, place: Place, ended: Ended) -> anyhow::Result<()> {
+fn count(counts: &mut Counts, results: &mut Results, place: Place, ended: RowResult) -> anyhow::Result<()> {
     counts.rows += 1;
     match ended {
-        Ended::Opened(opened) => {
+        RowResult::Opened(opened) => {
             if opened.replayed {
                 counts.replayed += 1
             } else {
@@ -254,19 +260,19 @@ fn count(counts: &mut Counts, results: &mut Results, place: Place, ended: Ended)
             }
             results.opened(place, &opened)
         }
-        Ended::Known => {
+        RowResult::Known => {
             counts.replayed += 1;
             Ok(())
         }
-        Ended::Failed(failed) => {
+        RowResult::Failed(failed) => {
             let (error, row) = *failed;
             counts.failed += 1;
-            screen::note(format!("{place}: {}", failure::text(&error)));
+            output::stderr_line(format!("{place}: {}", report::text(&error)));
             results.failed(place, &ErrorJson::from(&error).under(&row.request.key))
         }
-        Ended::Bad(bad) => {
+        RowResult::Bad(bad) => {
             counts.failed += 1;
-            screen::note(&bad);
+            output::stderr_line(&bad);
             results.failed(place, &ErrorJson::from(&bad.invalid))
         }
     }
@@ -274,11 +280,11 @@ fn count(counts: &mut Counts, results: &mut Results, place: Place, ended: Ended)
 
 fn tell(global: &Global, args: &Batch, summary: &Summary, stop: Option<Stop>, left: usize) {
     if global.json {
-        screen::json(summary);
+        output::json(summary);
     } else {
-        screen::data(format!(
+        output::stdout_line(format!(
             "{}: {} opened, {} replayed, {} failed; {:.1} s, {:.0} rows/s, {} calls, {} throttled",
-            screen::count(summary.rows, "row"),
+            output::count(summary.rows, "row"),
             summary.opened,
             summary.replayed,
             summary.failed,
@@ -289,16 +295,21 @@ fn tell(global: &Global, args: &Batch, summary: &Summary, stop: Option<Stop>, le
         ));
     }
     if left > 0 {
-        screen::note(format!("Stopped with {} under way; what they did is on record.", screen::count(left as u64, "session")));
+        output::stderr_line(format!(
+            "Stopped with {} under way; what they did is on record.",
+            output::count(left as u64, "session")
+        ));
     }
     let go_on = if args.file().as_os_str() == "-" { "the same rows and the same --batch-key" } else { "the same command" };
     match stop {
-        Some(Stop::Interrupted) => screen::note(format!("Interrupted. To go on, run {go_on} again: nothing is made twice.")),
+        Some(Stop::Interrupted) => {
+            output::stderr_line(format!("Interrupted. To go on, run {go_on} again: nothing is made twice."))
+        }
         Some(Stop::Outage(outage)) => {
-            screen::note(format!("error: {outage}: the other rows were not begun. Once it does, run {go_on} again."));
+            output::stderr_line(format!("error: {outage}: the other rows were not begun. Once it does, run {go_on} again."));
         }
         None if summary.rows == 0 => {
-            screen::note(format!("note: the file has no rows; rows without a queue_id use {QUEUE_ID}"));
+            output::stderr_line(format!("note: the file has no rows; rows without a queue_id use {QUEUE_ID}"));
         }
         None => {}
     }

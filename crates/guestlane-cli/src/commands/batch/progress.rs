@@ -2,10 +2,10 @@
 
 use std::{io::IsTerminal, time::Duration};
 
-use guestlane::{ClientUse, Clock, Lane, Timestamp};
+use guestlane::{ClientUsage, Clock, SessionEngine, Timestamp};
 
 use super::Counts;
-use crate::screen;
+use crate::output;
 
 pub(super) struct Progress {
     shown: Shown,
@@ -47,7 +47,7 @@ impl Progress {
     }
 
     /// Called for every row: it looks and writes only when it is time.
-    pub(super) fn show(&mut self, counts: &Counts, lane: &Lane) {
+    pub(super) fn show(&mut self, counts: &Counts, engine: &SessionEngine) {
         let every = match &self.shown {
             Shown::Line => Self::TICK,
             Shown::Now => Self::NOW_AND_THEN,
@@ -58,28 +58,28 @@ impl Progress {
             return;
         }
         self.told = now;
-        let parts = self.parts(counts, &lane.clients(), now);
+        let parts = self.parts(counts, &engine.clients(), now);
         match &self.shown {
             Shown::Line => {
                 let bar = self.size.map(|size| bar(ended(counts), size)).unwrap_or_default();
                 let (_, columns) = console::Term::stderr().size();
-                screen::draw_bottom(Some(fitting(bar, parts, usize::from(columns))));
+                output::draw_bottom(Some(fitting(bar, parts, usize::from(columns))));
             }
-            Shown::Now => screen::note(parts.join(", ")),
+            Shown::Now => output::stderr_line(parts.join(", ")),
             Shown::Not => {}
         }
     }
 
     pub(super) fn end(&self) {
         if let Shown::Line = &self.shown {
-            screen::draw_bottom(None);
+            output::draw_bottom(None);
         }
     }
 
     /// How it goes, the most important first. What is zero is not said.
-    fn parts(&self, counts: &Counts, clients: &[ClientUse], now: Timestamp) -> Vec<String> {
+    fn parts(&self, counts: &Counts, clients: &[ClientUsage], now: Timestamp) -> Vec<String> {
         let seconds = now.since(self.began).as_secs_f64();
-        let mut parts = vec![screen::count(counts.rows, "row")];
+        let mut parts = vec![output::count(counts.rows, "row")];
         if counts.failed > 0 {
             parts.push(format!("{} failed", counts.failed));
         }

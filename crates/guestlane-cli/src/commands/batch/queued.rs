@@ -1,11 +1,11 @@
-//! `guestlane batch FILE --enqueue`, and what becomes of it: rows in the database, for whoever works on them.
+//! `guestlane batch enqueue FILE`, and what becomes of it: rows in the database, for whoever works on them.
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
 use guestlane::{
-    Clock, State,
+    Clock, Workspace,
     config::{DATABASE_URL, Settings},
-    request::{Invalid, QueueId},
+    request::ValidationError,
     store::batch::{BatchId, BatchStatus, NewRow, RowFailure, RowResult},
 };
 use guestlane_http::model::Session as SessionJson;
@@ -14,25 +14,21 @@ use uuid::Uuid;
 
 use super::rows;
 use crate::{
-    args::{Batch, BatchCommand, Global},
-    commands::{confirm, confirm::Confirmed, look_at_state, open_state},
-    failure::{ErrorJson, SOME_FAILED},
-    screen, settings,
+    args::{BatchCommand, Global},
+    commands::{confirm, confirm::Confirmed, open_state, open_state_read_only},
+    output,
+    report::{ErrorJson, SOME_FAILED},
+    settings,
 };
 
 /// Rows that are written at once.
 const AT_ONCE: usize = 1000;
 
-pub(super) async fn enqueue(
-    global: &Global,
-    args: &Batch,
-    settings: &Settings,
-    queue: Option<QueueId>,
-    batch_key: String,
-) -> anyhow::Result<ExitCode> {
+async fn enqueue(global: &Global, settings: &Settings, file: &Path, batch_key: Option<&str>) -> anyhow::Result<ExitCode> {
+    let batch_key = super::checked_batch_key(batch_key, file)?;
     let surface = settings.surface()?;
-    is_shared(settings)?;
-    let (mut source, _) = rows::read(args.file(), queue, batch_key.clone())?; // before anything is written
+    // Before anything is written.
+    let (mut source, _) = rows::read(file, settings.default_queue()?, batch_key.clone())?;
     let state = open_state(global).await?;
     let clock = Clock::system();
     let id = BatchId(Uuid::now_v7());
@@ -41,13 +37,13 @@ pub(super) async fn enqueue(
     let mut new = Vec::new();
     while let Some(row) = source.recv().await {
         let (place, wish) = match row {
-            Ok(row) => (row.place, surface.check(&row.request).map(|()| row.request)),
+            Ok(row) => (row.place, surface.validate(&row.request).map(|()| row.request)),
             Err(bad) => (bad.place, Err(bad.invalid)),
         };
         count += 1;
         if let Err(invalid) = &wish {
             bad += 1;
-            screen::note(rows::RowError { place, invalid: invalid.clone() });
+            output::stderr_line(rows::RowError { place, invalid: invalid.clone() });
         }
         new.push(NewRow { number: place.row(), line: place.line(), wish: wish.map_err(|invalid| failure(&invalid)) });
         if new.len() == AT_ONCE {
@@ -57,11 +53,11 @@ pub(super) async fn enqueue(
     state.store.add_rows(id, new, clock.now()).await?;
     state.store.complete_batch(id, clock.now()).await?;
     if global.json {
-        screen::json(&json!({"batchId": id, "rows": count, "bad": bad}));
+        output::json(&json!({"batchId": id, "rows": count, "bad": bad}));
     } else {
-        screen::data(format!(
-            "batch {id}: {} for whoever works (`guestlane work`, `guestlane serve --work`)",
-            screen::count(count, "row")
+        output::stdout_line(format!(
+            "batch {id}: {} for whoever works (`guestlane worker`, `guestlane serve --with-worker`)",
+            output::count(count, "row")
         ));
     }
     Ok(ExitCode::from(if bad == 0 { 0 } else { SOME_FAILED }))
@@ -73,46 +69,54 @@ pub(crate) fn is_shared(settings: &Settings) -> anyhow::Result<()> {
         return Ok(());
     }
     let reason = "names no PostgreSQL database: batches that several processes work on are in one";
-    Err(Invalid::new(DATABASE_URL, reason, "set it to postgres://USER:PASSWORD@HOST:5432/DATABASE, the same for all").into())
+    Err(ValidationError::new(DATABASE_URL, reason, "set it to postgres://USER:PASSWORD@HOST:5432/DATABASE, the same for all")
+        .into())
 }
 
-fn failure(invalid: &Invalid) -> RowFailure {
+fn failure(invalid: &ValidationError) -> RowFailure {
     let error = guestlane::Error::Invalid(invalid.clone());
     let advice = error.advice();
     RowFailure { code: advice.code.name().to_owned(), message: error.to_string(), cause: advice.cause, fix: advice.fix }
 }
 
 pub(super) async fn run(global: &Global, command: &BatchCommand) -> anyhow::Result<ExitCode> {
-    is_shared(&settings::load(global)?)?;
-    let state = look_at_state(global).await?;
+    let settings = settings::load(global)?;
+    is_shared(&settings)?;
     match command {
+        BatchCommand::Enqueue { file, batch_key } => enqueue(global, &settings, file, batch_key.as_deref()).await,
         BatchCommand::Status { id: None } => {
-            let batches = state.store.batches(None, 50).await?;
+            let batches = open_state_read_only(global).await?.store.batches(None, 50).await?;
             tell_all(global, &batches);
             Ok(ExitCode::SUCCESS)
         }
         BatchCommand::Status { id: Some(id) } => {
-            tell(global, &known(&state, id).await?);
+            tell(global, &known(&open_state_read_only(global).await?, id).await?);
             Ok(ExitCode::SUCCESS)
         }
-        BatchCommand::Results { id } => results(&state, known(&state, id).await?).await,
-        BatchCommand::Cancel { id, confirmed } => cancel(global, &state, known(&state, id).await?, *confirmed).await,
+        BatchCommand::Results { id } => {
+            let state = open_state_read_only(global).await?;
+            results(&state, known(&state, id).await?).await
+        }
+        BatchCommand::Cancel { id, confirmed } => {
+            let state = open_state_read_only(global).await?;
+            cancel(global, &state, known(&state, id).await?, *confirmed).await
+        }
     }
 }
 
-async fn cancel(global: &Global, state: &State, status: BatchStatus, confirmed: Confirmed) -> anyhow::Result<ExitCode> {
+async fn cancel(global: &Global, state: &Workspace, status: BatchStatus, confirmed: Confirmed) -> anyhow::Result<ExitCode> {
     if !confirmed.is_given() {
         let lines = [
             format!(
                 "batch {} of {}: {} would never begin.",
                 status.batch_id,
                 status.name,
-                screen::count(status.waiting, "waiting row")
+                output::count(status.waiting, "waiting row")
             ),
             format!(
                 "{} under way would be finished, and the sessions of {} that are open stay.",
-                screen::count(status.running, "row"),
-                screen::count(status.open, "row")
+                output::count(status.running, "row"),
+                output::count(status.open, "row")
             ),
         ];
         return Ok(confirm::preview(global, serde_json::to_value(&status)?, lines));
@@ -121,19 +125,20 @@ async fn cancel(global: &Global, state: &State, status: BatchStatus, confirmed: 
     let status = known(state, &status.batch_id.to_string()).await?;
     let code = confirm::done(global, serde_json::to_value(&status)?, told(&status));
     if status.running > 0 {
-        screen::note(format!("note: {} under way; what was begun is ended", screen::count(status.running, "row")));
+        output::stderr_line(format!("note: {} under way; what was begun is ended", output::count(status.running, "row")));
     }
     Ok(code)
 }
 
-async fn known(state: &State, id: &str) -> anyhow::Result<BatchStatus> {
+async fn known(state: &Workspace, id: &str) -> anyhow::Result<BatchStatus> {
     let id: BatchId = id.parse()?;
     let found = state.store.batches(Some(id), 1).await?.pop();
-    Ok(found.ok_or_else(|| Invalid::new("ID", format!("{id} is no batch of this store"), "see `guestlane batch status`"))?)
+    Ok(found
+        .ok_or_else(|| ValidationError::new("ID", format!("{id} is no batch of this store"), "see `guestlane batch status`"))?)
 }
 
-/// One line for each row that has ended, in the rows' order: as `batch --out` writes them.
-async fn results(state: &State, status: BatchStatus) -> anyhow::Result<ExitCode> {
+/// One line for each row that has ended, in the rows' order: as `batch --output` writes them.
+async fn results(state: &Workspace, status: BatchStatus) -> anyhow::Result<ExitCode> {
     let mut after = 0;
     loop {
         let rows = state.store.row_results(status.batch_id, after, 1000).await?;
@@ -143,7 +148,7 @@ async fn results(state: &State, status: BatchStatus) -> anyhow::Result<ExitCode>
     }
     let left = status.waiting + status.running;
     if left > 0 {
-        screen::note(format!("note: {} not done yet", screen::count(left, "row")));
+        output::stderr_line(format!("note: {} not done yet", output::count(left, "row")));
     }
     Ok(ExitCode::from(if status.failed == 0 { 0 } else { SOME_FAILED }))
 }
@@ -153,14 +158,14 @@ fn print(row: &RowResult) {
         (Some(session), _) => {
             let mut line = serde_json::to_value(SessionJson::stored(session).of_row(row.number)).unwrap_or_default();
             line["replayed"] = row.replayed.into();
-            screen::json(&line);
+            output::json(&line);
         }
         (None, Some(failure)) if row.state == "failed" => {
             let error = ErrorJson::of_row(failure);
-            screen::json(&json!({"row": row.number, "line": row.line, "error": error}));
+            output::json(&json!({"row": row.number, "line": row.line, "error": error}));
         }
         (None, _) if row.state == "open" || row.state == "cancelled" => {
-            screen::json(&json!({"row": row.number, "line": row.line, "state": row.state})); // its session is forgotten, or never was
+            output::json(&json!({"row": row.number, "line": row.line, "state": row.state})); // its session is forgotten, or never was
         }
         (None, _) => {}
     }
@@ -168,15 +173,15 @@ fn print(row: &RowResult) {
 
 fn tell(global: &Global, status: &BatchStatus) {
     if global.json {
-        screen::json(status);
+        output::json(status);
     } else {
-        told(status).into_iter().for_each(screen::data);
+        told(status).into_iter().for_each(output::stdout_line);
     }
 }
 
 fn told(status: &BatchStatus) -> [String; 2] {
     let BatchStatus { batch_id, name, rows, waiting, running, open, replayed, failed, cancelled, .. } = status;
-    let rows = screen::count(*rows, "row");
+    let rows = output::count(*rows, "row");
     [
         format!("batch {batch_id} of {name}{}", if status.complete { "" } else { " (its rows are not all in)" }),
         format!(
@@ -187,11 +192,11 @@ fn told(status: &BatchStatus) -> [String; 2] {
 
 fn tell_all(global: &Global, batches: &[BatchStatus]) {
     if global.json {
-        batches.iter().for_each(screen::json);
+        batches.iter().for_each(output::json);
         return;
     }
     if batches.is_empty() {
-        screen::note("no batch was enqueued; see `guestlane batch FILE --enqueue`");
+        output::stderr_line("no batch was enqueued; see `guestlane batch enqueue FILE`");
     }
     batches.iter().for_each(|status| tell(global, status));
 }

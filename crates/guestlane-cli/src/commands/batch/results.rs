@@ -12,8 +12,8 @@ use std::{
 
 use anyhow::Context;
 use guestlane::{
-    Opened,
-    request::{Invalid, SessionRequest},
+    CreatedSession,
+    request::{SessionRequest, ValidationError},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -22,7 +22,7 @@ use tempfile::NamedTempFile;
 use super::rows::Place;
 use guestlane_http::model::Session as SessionJson;
 
-use crate::{failure::ErrorJson, screen};
+use crate::{output, report::ErrorJson};
 
 /// The rows that are done. Of each, only a hash of what was wished is kept: a file may have millions.
 #[derive(Debug, Default)]
@@ -77,7 +77,7 @@ impl Results {
         Arc::clone(&self.known)
     }
 
-    pub(super) fn opened(&mut self, place: Place, opened: &Opened) -> anyhow::Result<()> {
+    pub(super) fn opened(&mut self, place: Place, opened: &CreatedSession) -> anyhow::Result<()> {
         if (self.file.is_none() && !self.screen) || self.known.has(&opened.session.request) {
             return Ok(());
         }
@@ -97,18 +97,18 @@ impl Results {
             serde_json::to_writer(&mut *file, line)?;
             file.write_all(b"\n").context("the result file cannot be written")?;
         } else if self.screen {
-            screen::json(line);
+            output::json(line);
         }
         Ok(())
     }
 }
 
-fn invalid(path: &Path, reason: impl std::fmt::Display, fix: &str) -> Invalid {
-    Invalid::new("--out", format!("{} {reason}", path.display()), fix)
+fn invalid(path: &Path, reason: impl std::fmt::Display, fix: &str) -> ValidationError {
+    ValidationError::new("--output", format!("{} {reason}", path.display()), fix)
 }
 
 /// The new file takes the old one's place only when it holds all that the old one did. It holds guest tokens: its owner alone may read it.
-fn continue_file(path: &Path, input: &Path) -> Result<(File, Known), Invalid> {
+fn continue_file(path: &Path, input: &Path) -> Result<(File, Known), ValidationError> {
     let unwritable =
         |error: io::Error| invalid(path, format!("cannot be written: {error}"), "name a file in a directory that can be written");
     let directory =
@@ -129,10 +129,10 @@ fn continue_file(path: &Path, input: &Path) -> Result<(File, Known), Invalid> {
 }
 
 /// What stands there already must be a file, not the input, and nobody else's at this moment.
-fn check(old: &File, path: &Path, input: &Path) -> Result<(), Invalid> {
+fn check(old: &File, path: &Path, input: &Path) -> Result<(), ValidationError> {
     let metadata = old.metadata().map_err(|error| invalid(path, error, "name a file that can be read"))?;
     if !metadata.is_file() {
-        return Err(invalid(path, "is not a regular file", "name a file, or leave --out away and use --json"));
+        return Err(invalid(path, "is not a regular file", "name a file, or leave --output away and use --json"));
     }
     let same = fs::metadata(input).is_ok_and(|input| (input.dev(), input.ino()) == (metadata.dev(), metadata.ino()));
     if same {
@@ -141,7 +141,7 @@ fn check(old: &File, path: &Path, input: &Path) -> Result<(), Invalid> {
     old.try_lock().map_err(|_| invalid(path, "is being written by another batch", "wait for that one to end"))
 }
 
-fn keep(old: File, path: &Path, new: &mut File, known: &mut Known) -> Result<(), Invalid> {
+fn keep(old: File, path: &Path, new: &mut File, known: &mut Known) -> Result<(), ValidationError> {
     let failed = |error: io::Error| invalid(path, format!("cannot be copied: {error}"), "make room on the disk");
     let mut new = BufWriter::new(new);
     let mut lines = BufReader::new(old).split(b'\n').peekable();

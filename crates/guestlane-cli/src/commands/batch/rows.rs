@@ -14,9 +14,9 @@ use guestlane::{
         lines::LineReader,
         without_bom,
     },
-    request::{Invalid, QueueId, SessionRequest},
+    request::{QueueId, SessionRequest, ValidationError},
 };
-use guestlane_http::model::{KeyIfNone, NewSession};
+use guestlane_http::model::{CreateSessionRequest, DefaultKey};
 use tokio::sync::mpsc;
 
 use super::headings::Headings;
@@ -72,12 +72,12 @@ pub(super) struct Row {
 #[derive(Debug)]
 pub(super) struct RowError {
     pub(super) place: Place,
-    pub(super) invalid: Invalid,
+    pub(super) invalid: ValidationError,
 }
 
 impl fmt::Display for RowError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Invalid { field, reason, fix, .. } = &self.invalid;
+        let ValidationError { field, reason, fix, .. } = &self.invalid;
         write!(f, "{}: {field} {reason}; {fix}", self.place)
     }
 }
@@ -107,8 +107,8 @@ struct Common {
 }
 
 impl Common {
-    fn request(&self, row: NewSession) -> Result<SessionRequest, Invalid> {
-        row.request(self.queue, KeyIfNone::OfRow(&self.batch_key))
+    fn request(&self, row: CreateSessionRequest) -> Result<SessionRequest, ValidationError> {
+        row.request(self.queue, DefaultKey::OfRow(&self.batch_key))
     }
 }
 
@@ -120,7 +120,7 @@ type Source = BufReader<Box<dyn Read + Send>>;
 /// if it is known.
 pub(super) fn read(path: &Path, queue: Option<QueueId>, batch_key: String) -> anyhow::Result<(Rows, Option<u64>)> {
     let unreadable = |error: io::Error| {
-        Invalid::new("FILE", format!("{} cannot be read: {error}", path.display()), "name a CSV or JSON lines file")
+        ValidationError::new("FILE", format!("{} cannot be read: {error}", path.display()), "name a CSV or JSON lines file")
     };
     let (source, size): (Box<dyn Read + Send>, _) = if path.as_os_str() == "-" {
         (Box::new(io::stdin()), None)
@@ -136,7 +136,7 @@ pub(super) fn read(path: &Path, queue: Option<QueueId>, batch_key: String) -> an
         Some(b'{') => drop(tokio::task::spawn_blocking(move || read_json(source, &common, &sender))),
         Some(b'[') => {
             let fix = "write one JSON object a line, without brackets around them and commas between them";
-            return Err(Invalid::new("FILE", format!("{} is a JSON array", path.display()), fix).into());
+            return Err(ValidationError::new("FILE", format!("{} is a JSON array", path.display()), fix).into());
         }
         Some(_) | None => {
             let mut reader = csv::Reader::new(source);
@@ -188,7 +188,7 @@ fn read_json(source: Source, common: &Common, sender: &Sender) {
             continue;
         }
         let place = Place { row: line.number, line: line.number, byte: line.start };
-        let too_long = |_| Invalid::new("row", format!("has more than {MAX_ROW_BYTES} bytes"), "shorten the row");
+        let too_long = |_| ValidationError::new("row", format!("has more than {MAX_ROW_BYTES} bytes"), "shorten the row");
         let row = line.text.map_err(too_long).and_then(|text| json_row(&text)).and_then(|row| common.request(row));
         if !send(sender, place, row) {
             return;
@@ -196,16 +196,16 @@ fn read_json(source: Source, common: &Common, sender: &Sender) {
     }
 }
 
-fn json_row(text: &[u8]) -> Result<NewSession, Invalid> {
+fn json_row(text: &[u8]) -> Result<CreateSessionRequest, ValidationError> {
     let fix = "write an object with guestId, queueId, idempotencyKey, firstName, lastName, email, phone, attributes";
     read_object(text).map_err(|Unreadable { field, reason, fix: better }| {
         let field = field.unwrap_or_else(|| "row".to_owned());
-        Invalid::new(field, format!("cannot be read: {reason}"), better.unwrap_or_else(|| fix.to_owned()))
+        ValidationError::new(field, format!("cannot be read: {reason}"), better.unwrap_or_else(|| fix.to_owned()))
     })
 }
 
-fn cannot_be_read(error: &io::Error) -> Invalid {
-    Invalid::new("row", format!("cannot be read: {error}; the rows after it were not read"), "run the same command again")
+fn cannot_be_read(error: &io::Error) -> ValidationError {
+    ValidationError::new("row", format!("cannot be read: {error}; the rows after it were not read"), "run the same command again")
 }
 
 fn read_csv(mut reader: csv::Reader<Source>, headings: &Headings, common: &Common, sender: &Sender) {
@@ -226,7 +226,7 @@ fn read_csv(mut reader: csv::Reader<Source>, headings: &Headings, common: &Commo
         }
         number += 1;
         let place = Place { row: number, line: row.line, byte: row.start };
-        let malformed = |malformed: csv::Malformed| Invalid::new("row", malformed.to_string(), malformed.fault.fix());
+        let malformed = |malformed: csv::Malformed| ValidationError::new("row", malformed.to_string(), malformed.fault.fix());
         let cells = row.cells.map_err(malformed);
         let request = cells.and_then(|cells| headings.row(cells)).and_then(|row| common.request(row));
         if !send(sender, place, request) {
@@ -235,7 +235,7 @@ fn read_csv(mut reader: csv::Reader<Source>, headings: &Headings, common: &Commo
     }
 }
 
-fn send(sender: &Sender, place: Place, row: Result<SessionRequest, Invalid>) -> bool {
+fn send(sender: &Sender, place: Place, row: Result<SessionRequest, ValidationError>) -> bool {
     let row = row.map(|request| Row { place, request }).map_err(|invalid| RowError { place, invalid });
     sender.blocking_send(row).is_ok()
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::figures::{Report, SHARES};
+use super::stats::{Report, SHARES};
 
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 420.0;

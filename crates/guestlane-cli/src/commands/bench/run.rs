@@ -9,13 +9,14 @@ use std::{
 
 use anyhow::Context;
 use guestlane::{
-    Clock, Credentials, CrmSettings, Hosts, Lane, LaneConfig, OAuthClient, Patience, Places, Rate, SignIn, Trust,
-    intake::{Begun, Intake},
-    outbox::Networks,
-    request::{Attributes, IdempotencyKey, Person, QueueId, SessionRequest},
-    store::Guarantees,
-    surface::{CloudSettings, Surface},
-    token::KeySchedule,
+    CallPolicy, Clock, Credentials, Endpoints, EngineConfig, OAuthClient, Rate, SessionEngine, StorageConfig, TlsRoots,
+    TokenRequestAuth, WebhookConfig,
+    admission_control::{AdmissionController, Permit},
+    outbox::EgressPolicy,
+    request::{Attributes, ContactDetails, IdempotencyKey, QueueId, SessionRequest},
+    store::BenchOverrides,
+    surface::{MessagingConfig, Surface},
+    token::RotationPolicy,
 };
 use nix::sys::{
     resource::{Usage, UsageWho, getrusage},
@@ -25,24 +26,24 @@ use serde::Deserialize;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use super::figures::{Figures, Latency, round};
+use super::stats::{Figures, Latency, round};
 use crate::args::Bench;
 
 /// What sessions have in this run.
 pub(super) struct Plan {
     pub(super) name: &'static str,
     crm: bool,
-    guarantees: Guarantees,
+    guarantees: BenchOverrides,
 }
 
 impl Plan {
     pub(super) fn whole() -> Self {
-        Self { name: "durable, audited, CRM told", crm: true, guarantees: Guarantees::default() }
+        Self { name: "durable, audited, CRM told", crm: true, guarantees: BenchOverrides::default() }
     }
 
     /// One guarantee less each time.
     pub(super) fn each_guarantee() -> Vec<Self> {
-        let less = |name, durable, audited| Self { name, crm: false, guarantees: Guarantees { durable, audited } };
+        let less = |name, durable, audited| Self { name, crm: false, guarantees: BenchOverrides { durable, audited } };
         vec![
             Self::whole(),
             less("without CRM", true, true),
@@ -78,7 +79,7 @@ impl Drop for Simulator {
 impl Simulator {
     fn start(args: &Bench) -> anyhow::Result<(Self, Says)> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.env_clear().args(["simulate", "--listen", "127.0.0.1:0", "--json", "--quota", &args.quota]);
+        command.env_clear().args(["simulate", "--listen", "127.0.0.1:0", "--json", "--rate-limit", &args.rate_limit]);
         command.args(["--clients", &args.clients.to_string(), "--latency", &args.latency.to_string()]);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("the simulator cannot be started")?;
         let mut line = String::new();
@@ -95,34 +96,34 @@ fn settings(
     quota: Option<Rate>,
     says: &Says,
     directory: &std::path::Path,
-) -> anyhow::Result<LaneConfig> {
+) -> anyhow::Result<EngineConfig> {
     let clients = says.client_id.split(' ').zip(says.client_secret.split(' '));
     let surface = match args.surface.as_str() {
         "web-messaging" => Surface::WebMessaging { deployment: says.deployment_id },
         "open-messaging" => Surface::OpenMessaging { integration: says.integration_id },
         _ => Surface::Rest,
     };
-    Ok(LaneConfig {
+    Ok(EngineConfig {
         credentials: Credentials {
-            hosts: Hosts::one_origin(says.base_url.parse()?),
-            sign_in: if surface.is_official() { SignIn::Basic } else { SignIn::Form },
+            hosts: Endpoints::one_origin(says.base_url.parse()?),
+            sign_in: if surface.is_public_api() { TokenRequestAuth::Basic } else { TokenRequestAuth::Form },
             clients: clients.map(|(id, secret)| OAuthClient { id: id.to_owned(), secret: secret.to_owned().into() }).collect(),
-            trust: Trust::System,
+            trust: TlsRoots::System,
         },
-        patience: Patience { quota, ..Patience::default() },
+        patience: CallPolicy { quota, ..CallPolicy::default() },
         // Nobody waits for these; that they wait long is a figure, and no failure.
         deadline: Duration::from_secs(600),
         keep_sessions: None,
-        keys: KeySchedule::default(),
+        keys: RotationPolicy::default(),
         surface,
-        cloud: CloudSettings::default(),
-        places: Places { guarantees: plan.guarantees, ..Places::in_directory(directory) },
+        cloud: MessagingConfig::default(),
+        places: StorageConfig { guarantees: plan.guarantees, ..StorageConfig::in_directory(directory) },
         crm: match plan.crm {
-            true => Some(CrmSettings {
+            true => Some(WebhookConfig {
                 urls: vec![says.crm_url.parse()?],
                 secret: None,
-                networks: Networks::Any,
-                trust: Trust::System,
+                networks: EgressPolicy::Any,
+                trust: TlsRoots::System,
             }),
             false => None,
         },
@@ -132,7 +133,7 @@ fn settings(
 fn wish(n: u64, queue: QueueId) -> anyhow::Result<SessionRequest> {
     Ok(SessionRequest {
         guest: format!("guest-{n}").parse()?,
-        person: Person::default(),
+        contact_details: ContactDetails::default(),
         queue,
         attributes: Attributes::from_pairs([("source", "web-portal"), ("tier", "premium")])?,
         key: IdempotencyKey::generate(),
@@ -144,29 +145,30 @@ pub(super) async fn run(args: &Bench, plan: &Plan, quota: Option<Rate>, arrivals
     let directory = tempfile::Builder::new().prefix("guestlane-bench-").tempdir_in(&args.directory)?;
     let queue = QueueId(says.queue_ids.first().copied().context("the simulator has no queue")?);
     let clock = Clock::system();
-    let lane = Lane::open(settings(args, plan, quota, &says, directory.path())?, clock.clone()).await?;
-    let working = tokio::spawn(Arc::clone(&lane).work());
-    let intake = Intake::new(Arc::clone(&lane), args.concurrency.map_or(Intake::CEILING, usize::from));
+    let engine = SessionEngine::open(settings(args, plan, quota, &says, directory.path())?, clock.clone()).await?;
+    let working = tokio::spawn(Arc::clone(&engine).run_background_tasks());
+    let intake =
+        AdmissionController::new(Arc::clone(&engine), args.concurrency.map_or(AdmissionController::MAX_CONCURRENCY, usize::from));
 
     let before = getrusage(UsageWho::RUSAGE_SELF)?;
     let began = clock.monotonic();
     let mut running: JoinSet<Option<Duration>> = JoinSet::new();
     let mut latencies = Vec::with_capacity(args.sessions as usize);
     for n in 0..args.sessions {
-        let (begun, asked_at): (Option<Begun>, _) = match arrivals {
-            None => (Some(intake.next(queue, |_| {}).await?), clock.monotonic()),
+        let (begun, asked_at): (Option<Permit>, _) = match arrivals {
+            None => (Some(intake.acquire(queue, |_| {}).await?), clock.monotonic()),
             // As they come, whether the ones before are done or not.
             Some(rate) => {
-                let due = began + Duration::from_secs_f64(n as f64 / rate.in_a_second());
+                let due = began + Duration::from_secs_f64(n as f64 / rate.per_second());
                 if due > clock.monotonic() {
                     clock.sleep(due.since(clock.monotonic())).await; // to the next millisecond: a timer's, and no session's
                 }
                 (None, clock.monotonic())
             }
         };
-        let (lane, clock, wish) = (Arc::clone(&lane), clock.clone(), wish(n, queue)?);
+        let (engine, clock, wish) = (Arc::clone(&engine), clock.clone(), wish(n, queue)?);
         running.spawn(async move {
-            let created = lane.create_in_background(wish).await;
+            let created = engine.create_in_background(wish).await;
             drop(begun);
             created.is_ok().then(|| clock.monotonic().since(asked_at))
         });
@@ -178,15 +180,15 @@ pub(super) async fn run(args: &Bench, plan: &Plan, quota: Option<Rate>, arrivals
         latencies.push(ended?);
     }
     let seconds = clock.monotonic().since(began).as_secs_f64();
-    if let Some(outbox) = lane.outbox() {
-        outbox.first_tries_done().await; // what is left to tell is part of the cost
+    if let Some(outbox) = engine.outbox() {
+        outbox.wait_for_initial_deliveries().await; // what is left to tell is part of the cost
     }
     let after = getrusage(UsageWho::RUSAGE_SELF)?;
     working.abort();
 
-    let (sessions, calls) = (args.sessions as f64, lane.stats().calls() as f64);
+    let (sessions, calls) = (args.sessions as f64, engine.stats().calls() as f64);
     let good: Vec<_> = latencies.iter().copied().flatten().collect();
-    let allowed = quota.map(|rate| rate.in_a_second() * f64::from(args.clients) * seconds);
+    let allowed = quota.map(|rate| rate.per_second() * f64::from(args.clients) * seconds);
     Ok(Figures {
         sessions: args.sessions,
         failed: (latencies.len() - good.len()) as u64,
@@ -195,7 +197,7 @@ pub(super) async fn run(args: &Bench, plan: &Plan, quota: Option<Rate>, arrivals
         cpu_ms_per_session: round((processor_time(&after) - processor_time(&before)).as_secs_f64() * 1000.0 / sessions),
         latency_ms: Latency::of(good),
         calls_per_session: round(calls / sessions),
-        throttled_percent: round(lane.stats().throttled() as f64 * 100.0 / calls),
+        throttled_percent: round(engine.stats().throttled() as f64 * 100.0 / calls),
         quota_percent: allowed.map(|allowed| round(calls * 100.0 / allowed)),
         resident_mib: round(after.max_rss() as f64 / 1024.0), // in KiB
     })

@@ -1,13 +1,13 @@
 //! `guestlane create --dry-run`: the calls, as they would be made; in the place of each secret, and of what only the platform can tell, stands its name.
 
 use guestlane::{
-    Clock, LaneConfig, Seams,
+    Clock, EngineConfig, FailPoints,
     request::{Attributes, SessionRequest},
-    surface::{CloudSettings, Surface},
-    token::{GuestToken, StoredKey},
+    surface::{MessagingConfig, Surface},
+    token::{GuestToken, SealedSigningKey},
 };
 use guestlane_genesys::{
-    Enrich, NewContact, NewConversation, Platform, WouldBe,
+    CreateContactRequest, GenesysClient, NewConversation, UpsertContactRequest, UpsertPreview,
     guest::{
         event::attribute_bytes,
         frame::{Action, ClientFrame, Configure, SessionToken},
@@ -19,7 +19,7 @@ use serde_json::{
     value::{RawValue, to_raw_value},
 };
 
-use crate::screen;
+use crate::output;
 
 /// One call.
 #[derive(Serialize)]
@@ -56,13 +56,13 @@ struct DryRun<'a> {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Contact {
-    Would(WouldBe),
+    Would(UpsertPreview),
     Unknown { unknown: String },
 }
 
-pub(super) async fn run(config: &LaneConfig, request: &SessionRequest, json: bool) -> anyhow::Result<()> {
-    config.surface.check(request)?;
-    let token = GuestToken::stand_in(&request.guest, &request.attributes, StoredKey::FIRST_KID);
+pub(super) async fn run(config: &EngineConfig, request: &SessionRequest, json: bool) -> anyhow::Result<()> {
+    config.surface.validate(request)?;
+    let token = GuestToken::placeholder(&request.guest, &request.attributes, SealedSigningKey::FIRST_KID);
     let mut calls = calls(config, request, &token);
     for call in &mut calls {
         let named = call.body.as_ref().map(|body| body.get().replace(token.expose(), "<guest token>"));
@@ -82,32 +82,32 @@ pub(super) async fn run(config: &LaneConfig, request: &SessionRequest, json: boo
         calls: &calls,
     };
     if json {
-        screen::json(&run);
+        output::json(&run);
         return Ok(());
     }
-    screen::data("Nothing was created. These calls would be made:\n");
+    output::stdout_line("Nothing was created. These calls would be made:\n");
     for call in &calls {
-        screen::data(format!("{} {}", call.method, call.url));
+        output::stdout_line(format!("{} {}", call.method, call.url));
         if let Some(key) = &call.idempotency_key {
-            screen::data(format!("  Idempotency-Key: {key}"));
+            output::stdout_line(format!("  Idempotency-Key: {key}"));
         }
         if let Some(body) = &call.body {
-            screen::data(format!("  {body}"));
+            output::stdout_line(format!("  {body}"));
         }
         if let Some(note) = call.note {
-            screen::data(format!("  ({note})"));
+            output::stdout_line(format!("  ({note})"));
         }
     }
-    screen::data(format!("\nAttributes: {} of {} bytes.", run.attribute_bytes, run.attribute_bytes_allowed));
-    screen::data(format!("Quota: {} for the session.", screen::count(run.quota_cost as u64, "call")));
+    output::stdout_line(format!("\nAttributes: {} of {} bytes.", run.attribute_bytes, run.attribute_bytes_allowed));
+    output::stdout_line(format!("Quota: {} for the session.", output::count(run.quota_cost as u64, "call")));
     match &run.contact {
-        Some(Contact::Would(WouldBe::Make)) => screen::data("Contact: there is none yet, it would be made."),
-        Some(Contact::Would(WouldBe::Update { id })) => {
-            let id = id.as_deref().map(|id| format!(" {}", screen::printable(id))).unwrap_or_default();
-            screen::data(format!("Contact: it is there{id}, and would be brought up to date."));
+        Some(Contact::Would(UpsertPreview::Create)) => output::stdout_line("Contact: there is none yet, it would be made."),
+        Some(Contact::Would(UpsertPreview::Update { id })) => {
+            let id = id.as_deref().map(|id| format!(" {}", output::printable(id))).unwrap_or_default();
+            output::stdout_line(format!("Contact: it is there{id}, and would be brought up to date."));
         }
         Some(Contact::Unknown { unknown }) => {
-            screen::note(format!("note: the platform could not be asked about the contact: {unknown}"))
+            output::stderr_line(format!("note: the platform could not be asked about the contact: {unknown}"))
         }
         None => {}
     }
@@ -115,16 +115,16 @@ pub(super) async fn run(config: &LaneConfig, request: &SessionRequest, json: boo
 }
 
 /// Asks the platform what it would do, where it can be asked.
-async fn contact(config: &LaneConfig, request: &SessionRequest) -> Option<Contact> {
+async fn contact(config: &EngineConfig, request: &SessionRequest) -> Option<Contact> {
     let identifiers = config.cloud.identifiers(request);
-    if !config.surface.is_official() || identifiers.is_empty() {
+    if !config.surface.is_public_api() || identifiers.is_empty() {
         return None;
     }
     let clock = Clock::system();
     let deadline = clock.now() + config.deadline;
     let asked = async {
-        let platform = Platform::new(&config.credentials, config.patience, clock, Seams::default())?;
-        Ok::<_, anyhow::Error>(platform.try_upsert_contact(&identifiers, &config.cloud.contact(request), deadline).await?)
+        let platform = GenesysClient::new(&config.credentials, config.patience, clock, FailPoints::default())?;
+        Ok::<_, anyhow::Error>(platform.dry_run_upsert_contact(&identifiers, &config.cloud.contact(request), deadline).await?)
     };
     Some(match asked.await {
         Ok(would) => Contact::Would(would),
@@ -132,7 +132,7 @@ async fn contact(config: &LaneConfig, request: &SessionRequest) -> Option<Contac
     })
 }
 
-fn calls(config: &LaneConfig, request: &SessionRequest, token: &GuestToken) -> Vec<Call> {
+fn calls(config: &EngineConfig, request: &SessionRequest, token: &GuestToken) -> Vec<Call> {
     let api = &config.credentials.hosts.api;
     let call =
         |method, path: &str, body| Call { method, url: api.route(path), idempotency_key: None, body, note: None, costs: true };
@@ -144,8 +144,8 @@ fn calls(config: &LaneConfig, request: &SessionRequest, token: &GuestToken) -> V
     let mut calls = Vec::new();
     match &config.surface {
         Surface::Rest => {
-            let upstream = request.key.upstream();
-            let contact = NewContact::new(request.guest.as_str(), token.expose(), request.attributes.as_map());
+            let upstream = request.key.platform_key();
+            let contact = CreateContactRequest::new(request.guest.as_str(), token.expose(), request.attributes.as_map());
             let conversation = NewConversation::new(request.guest.as_str(), request.queue.0, token.expose());
             let keyed = |path, key, body| Call { idempotency_key: Some(format!("{upstream}-{key}")), ..call("POST", path, body) };
             calls.push(Call { note: Some("once for many sessions"), costs: false, ..call("POST", "/api/v2/oauth/token", None) });
@@ -174,7 +174,7 @@ fn calls(config: &LaneConfig, request: &SessionRequest, token: &GuestToken) -> V
 }
 
 fn contact_call(
-    cloud: &CloudSettings,
+    cloud: &MessagingConfig,
     request: &SessionRequest,
     call: impl Fn(&'static str, &str, Option<Box<RawValue>>) -> Call,
 ) -> Call {
@@ -184,10 +184,14 @@ fn contact_call(
         let create = call("POST", "/api/v2/externalcontacts/contacts", to_raw_value(&contact).ok());
         return Call { note: Some(note), ..create };
     }
-    call("POST", "/api/v2/externalcontacts/contacts/enrich", to_raw_value(&Enrich::upsert(&identifiers, &contact)).ok())
+    call(
+        "POST",
+        "/api/v2/externalcontacts/contacts/enrich",
+        to_raw_value(&UpsertContactRequest::upsert(&identifiers, &contact)).ok(),
+    )
 }
 
-fn first_message(config: &LaneConfig, surface: &Surface, request: &SessionRequest, token: &GuestToken) -> Vec<Call> {
+fn first_message(config: &EngineConfig, surface: &Surface, request: &SessionRequest, token: &GuestToken) -> Vec<Call> {
     let hosts = &config.credentials.hosts;
     match surface {
         Surface::OpenMessaging { integration } => {
@@ -236,7 +240,7 @@ fn first_message(config: &LaneConfig, surface: &Surface, request: &SessionReques
 }
 
 fn arrangements(
-    cloud: &CloudSettings,
+    cloud: &MessagingConfig,
     request: &SessionRequest,
     call: impl Fn(&'static str, &str, Option<Box<RawValue>>) -> Call,
 ) -> Vec<Call> {

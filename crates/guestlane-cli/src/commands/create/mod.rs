@@ -5,39 +5,41 @@ mod dry_run;
 use std::process::ExitCode;
 
 use guestlane::{
-    Clock, Lane, Opened,
+    Clock, CreatedSession, SessionEngine,
     config::Settings,
-    request::{IdempotencyKey, Person, QueueId, SessionRequest},
+    request::{ContactDetails, IdempotencyKey, QueueId, SessionRequest},
 };
 use guestlane_http::model::Session as SessionJson;
 
 use super::{attributes, close};
 use crate::{
     args::{Create, Global},
-    failure, screen, settings,
+    output, report, settings,
 };
 
 pub(crate) async fn run(global: &Global, args: &Create) -> anyhow::Result<ExitCode> {
     let settings = settings::load(global)?;
-    let config = settings.lane(args.queue.is_none())?;
+    let config = settings.engine(args.queue.is_none())?;
     let request = request(args, &settings)?;
     if args.dry_run {
         dry_run::run(&config, &request, global.json).await?;
         return Ok(ExitCode::SUCCESS);
     }
-    let lane = Lane::open(config, Clock::system()).await?;
+    let engine = SessionEngine::open(config, Clock::system()).await?;
     let key = request.key.clone();
-    let code = match lane.create(request).await {
+    let code = match engine.create(request).await {
         Ok(opened) => {
             show(&opened, global.json, args.show_token);
-            if screen::data_was_lost() {
-                screen::note(format!("The session is open. To see it again: guestlane create … --idempotency-key '{key}'"));
+            if output::data_was_lost() {
+                output::stderr_line(format!(
+                    "The session is open. To see it again: guestlane create … --idempotency-key '{key}'"
+                ));
             }
             ExitCode::SUCCESS
         }
-        Err(error) => failure::report_session(&error, &key, global.json),
+        Err(error) => report::report_session(&error, &key, global.json),
     };
-    close(&lane).await;
+    close(&engine).await;
     Ok(code)
 }
 
@@ -46,23 +48,28 @@ fn request(args: &Create, settings: &Settings) -> anyhow::Result<SessionRequest>
         Some(queue) => Some(queue.parse()?),
         None => settings.default_queue()?,
     };
-    let missing = || guestlane::request::Invalid::new("queueId", "is missing", "give --queue or set GENESYS_QUEUE_ID");
+    let missing = || guestlane::request::ValidationError::new("queueId", "is missing", "give --queue or set GENESYS_QUEUE_ID");
     Ok(SessionRequest {
         guest: args.guest.parse()?,
-        person: Person::new(args.first_name.clone(), args.last_name.clone(), args.email.clone(), args.phone.clone())?,
+        contact_details: ContactDetails::new(
+            args.first_name.clone(),
+            args.last_name.clone(),
+            args.email.clone(),
+            args.phone.clone(),
+        )?,
         queue: queue.ok_or_else(missing)?,
         attributes: attributes(&args.attributes)?,
         key: args.idempotency_key.as_deref().map(str::parse).transpose()?.unwrap_or_else(IdempotencyKey::generate),
     })
 }
 
-fn show(opened: &Opened, json: bool, show_token: bool) {
+fn show(opened: &CreatedSession, json: bool, show_token: bool) {
     if json {
-        return screen::json(&SessionJson::opened(opened));
+        return output::json(&SessionJson::opened(opened));
     }
     let session = &opened.session;
     let how = if opened.replayed { "was open already" } else { "is open" };
-    screen::data(format!("The session of {} {how}.\n", session.request.guest));
+    output::stdout_line(format!("The session of {} {how}.\n", session.request.guest));
     let missing = || "–".to_owned();
     let latency = session.latency.map_or_else(missing, |latency| format!("{:.1} ms", latency.as_secs_f64() * 1000.0));
     let mut rows = vec![
@@ -74,20 +81,20 @@ fn show(opened: &Opened, json: bool, show_token: bool) {
         // Of a replay no call was made: it is the latency of the first request.
         if opened.replayed { ("latency", format!("{latency}, when it was created")) } else { ("latency", latency) },
     ];
-    if let Some(end) = session.guest_session_ends {
+    if let Some(end) = session.guest_session_expires_at {
         rows.push(("guest session", format!("ends {end} if nothing is said")));
     }
     if show_token {
         rows.push(("guest token", opened.guest_token.expose().to_owned()));
         rows.extend(opened.guest_session.as_ref().map(|token| ("session token", token.expose().to_owned())));
     }
-    if session.contact_unknown {
-        screen::note(
+    if session.contact_id_lost {
+        output::stderr_line(
             "note: no contact is linked: the answer to its creation was lost, and nothing identifies it; \
              an external source (GENESYS_EXTERNAL_SOURCE_ID), --email or --phone would",
         );
     }
     for (name, value) in rows {
-        screen::data(format!("  {name:<13} {}", screen::printable(&value)));
+        output::stdout_line(format!("  {name:<13} {}", output::printable(&value)));
     }
 }

@@ -14,21 +14,22 @@ use std::{
 use anyhow::Context;
 use futures_util::{StreamExt, stream};
 use guestlane::{
-    Clock, Credentials, CrmSettings, Error, Hosts, Lane, LaneConfig, OAuthClient, Opened, Patience, Places, SignIn, Trust, audit,
+    CallPolicy, Clock, CreatedSession, Credentials, Endpoints, EngineConfig, Error, OAuthClient, SessionEngine, StorageConfig,
+    TlsRoots, TokenRequestAuth, WebhookConfig, audit,
     input::{csv, without_bom_str},
-    outbox::{Networks, WebhookSecret},
-    request::{Attributes, IdempotencyKey, Invalid, Person, QueueId, SessionRequest},
-    surface::{CloudSettings, Surface},
-    token::KeySchedule,
+    outbox::{EgressPolicy, WebhookSecret},
+    request::{Attributes, ContactDetails, IdempotencyKey, QueueId, SessionRequest, ValidationError},
+    surface::{MessagingConfig, Surface},
+    token::RotationPolicy,
 };
 use guestlane_genesys::Queue;
 use guestlane_http::model::Session as SessionJson;
-use guestlane_sim::{Options, Simulator, State};
+use guestlane_sim::{Options, Simulator, Snapshot};
 use serde_json::json;
 
 use crate::{
     args::{Demo, Global},
-    failure, screen,
+    output, report,
 };
 
 /// The guests that ship with the product.
@@ -37,10 +38,10 @@ const GUESTS: &str = include_str!("../../../../../demo/guests.csv");
 /// Sessions under way at once: few enough to watch.
 const AT_ONCE: usize = 4;
 
-/// The platform, the CRM and a lane between them.
+/// The platform, the CRM and a engine between them.
 struct Pretended {
     simulator: Simulator,
-    lane: Arc<Lane>,
+    engine: Arc<SessionEngine>,
     /// Kept after the demo ends, so that there is something to look at.
     directory: PathBuf,
 }
@@ -55,30 +56,30 @@ async fn pretend(faults: &[String]) -> anyhow::Result<Pretended> {
     // It has keys in it.
     let mode = std::fs::Permissions::from_mode(0o700);
     let directory = tempfile::Builder::new().prefix("guestlane-demo-").permissions(mode).tempdir()?.keep();
-    let config = LaneConfig {
+    let config = EngineConfig {
         credentials: Credentials {
-            hosts: Hosts::one_origin(simulator.base_url().parse()?),
-            sign_in: SignIn::Form,
+            hosts: Endpoints::one_origin(simulator.base_url().parse()?),
+            sign_in: TokenRequestAuth::Form,
             clients: vec![OAuthClient { id: client.id, secret: client.secret.into() }],
-            trust: Trust::System,
+            trust: TlsRoots::System,
         },
         surface: Surface::Rest,
-        cloud: CloudSettings::default(),
-        patience: Patience::default(),
+        cloud: MessagingConfig::default(),
+        patience: CallPolicy::default(),
         deadline: Duration::from_secs(60),
-        places: Places::in_directory(&directory),
+        places: StorageConfig::in_directory(&directory),
         keep_sessions: None,
-        keys: KeySchedule::default(),
-        crm: Some(CrmSettings {
+        keys: RotationPolicy::default(),
+        crm: Some(WebhookConfig {
             urls: vec![simulator.crm_url().parse()?],
             secret: Some(secret),
-            networks: Networks::Any,
-            trust: Trust::System,
+            networks: EgressPolicy::Any,
+            trust: TlsRoots::System,
         }),
     };
-    let lane = Lane::open(config, Clock::system()).await?;
-    simulator.register_guest_keys(&lane.keyring().jwks(Clock::system().now()).to_string()).map_err(anyhow::Error::msg)?;
-    Ok(Pretended { simulator, lane, directory })
+    let engine = SessionEngine::open(config, Clock::system()).await?;
+    simulator.register_guest_keys(&engine.keyring().jwks(Clock::system().now()).to_string()).map_err(anyhow::Error::msg)?;
+    Ok(Pretended { simulator, engine, directory })
 }
 
 pub(crate) async fn run(global: &Global, args: &Demo) -> anyhow::Result<ExitCode> {
@@ -89,45 +90,45 @@ pub(crate) async fn run(global: &Global, args: &Demo) -> anyhow::Result<ExitCode
     }
     // The conversation of one guest is made, and the platform's answer is lost on its way: the classic way to make a second one.
     let lost = wishes(&guests).min(5);
-    let Pretended { simulator, lane, directory } = pretend(&[format!("conversation:answer-lost:nth={lost}")]).await?;
-    let audit_log = lane.audit_log().to_owned();
+    let Pretended { simulator, engine, directory } = pretend(&[format!("conversation:answer-lost:nth={lost}")]).await?;
+    let audit_log = engine.audit_log().to_owned();
 
     if !global.json {
-        screen::data(format!(
+        output::stdout_line(format!(
             "{} guests arrive. The platform and the CRM are simulated at {}.",
             guests.len(),
             simulator.base_url()
         ));
-        screen::data(format!("The answer to conversation {lost} is lost after the platform has opened it.\n"));
+        output::stdout_line(format!("The answer to conversation {lost} is lost after the platform has opened it.\n"));
     }
-    let created = create_all(&lane, &guests).await;
-    if let Some(outbox) = lane.outbox() {
-        outbox.first_tries_done().await;
+    let created = create_all(&engine, &guests).await;
+    if let Some(outbox) = engine.outbox() {
+        outbox.wait_for_initial_deliveries().await;
     }
-    lane.finish().await?;
+    engine.flush_outbox().await?;
 
     let state = simulator.state();
-    let proven = audit::check(&audit_log, lane.audit_key(), &[]);
+    let proven = audit::verify_log(&audit_log, engine.audit_key(), &[]);
     let wrong = what_is_wrong(&guests, &created, &state);
     if global.json {
         tell_json(&created, &state, &audit_log, &wrong);
     } else {
         tell(&queues, &created, &state);
         match &proven {
-            Ok(checkpoint) => screen::data(format!(
+            Ok(checkpoint) => output::stdout_line(format!(
                 "The audit log has {} records, as they were written: {}\nCheck it again: guestlane audit verify --state-dir {}",
                 checkpoint.size,
                 audit_log.display(),
                 directory.display()
             )),
-            Err(unproven) => screen::note(format!("error: {}", guestlane::error::chain(unproven))),
+            Err(unproven) => output::stderr_line(format!("error: {}", guestlane::error::display_chain(unproven))),
         }
     }
     for error in created.iter().filter_map(|created| created.as_ref().err()) {
-        screen::note(failure::text(error));
+        output::stderr_line(report::text(error));
     }
     for wrong in &wrong {
-        screen::note(format!("error: {wrong}"));
+        output::stderr_line(format!("error: {wrong}"));
     }
     Ok(if wrong.is_empty() && proven.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -136,11 +137,11 @@ fn secrecy_text(secret: &secrecy::SecretString) -> String {
     secrecy::ExposeSecret::expose_secret(secret).to_owned()
 }
 
-async fn create_all(lane: &Arc<Lane>, guests: &[SessionRequest]) -> Vec<Result<Opened, Error>> {
+async fn create_all(engine: &Arc<SessionEngine>, guests: &[SessionRequest]) -> Vec<Result<CreatedSession, Error>> {
     stream::iter(guests.to_vec())
         .map(|guest| {
-            let lane = Arc::clone(lane);
-            async move { lane.create(guest).await }
+            let engine = Arc::clone(engine);
+            async move { engine.create(guest).await }
         })
         .buffered(AT_ONCE)
         .collect()
@@ -151,7 +152,7 @@ fn wishes(guests: &[SessionRequest]) -> u64 {
     guests.iter().map(|guest| guest.key.as_str()).collect::<HashSet<_>>().len() as u64
 }
 
-fn what_is_wrong(guests: &[SessionRequest], created: &[Result<Opened, Error>], state: &State) -> Vec<String> {
+fn what_is_wrong(guests: &[SessionRequest], created: &[Result<CreatedSession, Error>], state: &Snapshot) -> Vec<String> {
     let mut wrong = Vec::new();
     let opened = created.iter().filter(|created| created.is_ok()).count();
     if opened < guests.len() {
@@ -177,7 +178,7 @@ fn what_is_wrong(guests: &[SessionRequest], created: &[Result<Opened, Error>], s
     wrong
 }
 
-fn tell(queues: &[Queue], created: &[Result<Opened, Error>], state: &State) {
+fn tell(queues: &[Queue], created: &[Result<CreatedSession, Error>], state: &Snapshot) {
     let names: HashMap<_, _> = queues.iter().map(|queue| (queue.id, queue.name.as_str())).collect();
     let rows = created.iter().filter_map(|created| created.as_ref().ok()).map(|opened| {
         let session = &opened.session;
@@ -192,36 +193,36 @@ fn tell(queues: &[Queue], created: &[Result<Opened, Error>], state: &State) {
             calls,
         ]
     });
-    screen::data(screen::table(&["guest", "queue", "contact", "conversation", "latency", "platform"], rows));
+    output::stdout_line(output::table(&["guest", "queue", "contact", "conversation", "latency", "platform"], rows));
     let twice = &state.duplicates;
-    screen::data(format!(
+    output::stdout_line(format!(
         "\nThe platform counts {} contacts and {} conversations of {} guests: {} guests exist twice.",
         state.contacts,
         state.conversations,
         state.guests,
         twice.guests.len()
     ));
-    screen::data(format!(
+    output::stdout_line(format!(
         "Answers lost after the work was done: {}. Access tokens asked for: {}.",
         state.faults.get("answer-lost").copied().unwrap_or(0),
         state.tokens_issued
     ));
-    screen::data(format!(
+    output::stdout_line(format!(
         "The CRM was told of {} sessions, and refused {} signatures.",
         state.crm.events, state.crm.bad_signature
     ));
 }
 
-fn tell_json(created: &[Result<Opened, Error>], state: &State, audit_log: &Path, wrong: &[String]) {
+fn tell_json(created: &[Result<CreatedSession, Error>], state: &Snapshot, audit_log: &Path, wrong: &[String]) {
     let sessions: Vec<_> = created.iter().filter_map(|created| created.as_ref().ok()).map(SessionJson::opened).collect();
-    screen::json(&json!({"sessions": sessions, "platform": state, "auditLog": audit_log, "problems": wrong}));
+    output::json(&json!({"sessions": sessions, "platform": state, "auditLog": audit_log, "problems": wrong}));
 }
 
 /// `guest_id,queue,attr.NAME…`; a queue by its name or id.
 fn read_guests(path: Option<&Path>, queues: &[Queue]) -> anyhow::Result<Vec<SessionRequest>> {
     let text = match path {
         Some(path) => std::fs::read_to_string(path).map_err(|error| {
-            Invalid::new("--guests", format!("{} cannot be read: {error}", path.display()), "name a CSV file")
+            ValidationError::new("--guests", format!("{} cannot be read: {error}", path.display()), "name a CSV file")
         })?,
         None => GUESTS.to_owned(),
     };
@@ -229,8 +230,9 @@ fn read_guests(path: Option<&Path>, queues: &[Queue]) -> anyhow::Result<Vec<Sess
     let mut headings = None;
     let mut guests = Vec::new();
     while let Some(row) = reader.next_row()? {
-        let at_line = |invalid: Invalid| Invalid { field: format!("line {}: {}", row.line, invalid.field), ..invalid };
-        let malformed = |malformed: csv::Malformed| Invalid::new("row", malformed.to_string(), malformed.fault.fix());
+        let at_line =
+            |invalid: ValidationError| ValidationError { field: format!("line {}: {}", row.line, invalid.field), ..invalid };
+        let malformed = |malformed: csv::Malformed| ValidationError::new("row", malformed.to_string(), malformed.fault.fix());
         let cells = row.cells.map_err(malformed).map_err(at_line)?;
         match &headings {
             _ if cells.iter().all(String::is_empty) => {}
@@ -239,15 +241,15 @@ fn read_guests(path: Option<&Path>, queues: &[Queue]) -> anyhow::Result<Vec<Sess
         }
     }
     if guests.is_empty() {
-        return Err(Invalid::new("--guests", "has no guests", "write at least one row under guest_id,queue").into());
+        return Err(ValidationError::new("--guests", "has no guests", "write at least one row under guest_id,queue").into());
     }
     Ok(guests)
 }
 
-fn guest(headings: &[String], cells: &[String], queues: &[Queue]) -> Result<SessionRequest, Invalid> {
+fn guest(headings: &[String], cells: &[String], queues: &[Queue]) -> Result<SessionRequest, ValidationError> {
     if headings.len() != cells.len() {
         let reason = format!("has {} columns, and the heading has {}", cells.len(), headings.len());
-        return Err(Invalid::new("row", reason, "write as many columns as the heading has"));
+        return Err(ValidationError::new("row", reason, "write as many columns as the heading has"));
     }
     let column = |name: &str| {
         let at = headings.iter().position(|heading| heading == name);
@@ -257,9 +259,9 @@ fn guest(headings: &[String], cells: &[String], queues: &[Queue]) -> Result<Sess
     let by_name = queues.iter().find(|queue| queue.name.eq_ignore_ascii_case(wanted) || queue.id.to_string() == wanted);
     let names: Vec<_> = queues.iter().map(|queue| queue.name.as_str()).collect();
     let unknown = || {
-        Invalid::new(
+        ValidationError::new(
             "queue",
-            format!("`{}` is no queue of the demo", screen::printable(wanted)),
+            format!("`{}` is no queue of the demo", output::printable(wanted)),
             format!("use one of {}", names.join(", ")),
         )
     };
@@ -267,7 +269,7 @@ fn guest(headings: &[String], cells: &[String], queues: &[Queue]) -> Result<Sess
     let pairs = headings.iter().zip(cells).filter_map(|(heading, value)| Some((heading.strip_prefix("attr.")?, value.as_str())));
     let attributes = Attributes::from_pairs(pairs.filter(|(_, value)| !value.is_empty()))?;
     let guest = column("guest_id").parse()?;
-    let person = Person::default();
-    let key = IdempotencyKey::of_row("demo", &guest, &person, queue, &attributes);
-    Ok(SessionRequest { guest, person, queue, attributes, key })
+    let person = ContactDetails::default();
+    let key = IdempotencyKey::derive_for_row("demo", &guest, &person, queue, &attributes);
+    Ok(SessionRequest { guest, contact_details: person, queue, attributes, key })
 }

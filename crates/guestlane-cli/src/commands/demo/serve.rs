@@ -11,18 +11,18 @@ use std::{
 };
 
 use guestlane::{
-    Clock, Lane,
+    Clock, SessionEngine,
     api_key::{ApiKey, Scope, Scopes, StoredApiKey},
     config::ServiceSettings,
-    request::{Attributes, IdempotencyKey, Invalid, Person, QueueId, SessionRequest},
+    request::{Attributes, ContactDetails, IdempotencyKey, QueueId, SessionRequest, ValidationError},
 };
-use guestlane_http::{Service, listen::Listening};
+use guestlane_http::{Service, server::Server};
 use serde_json::json;
 use tokio::{sync::oneshot, task::JoinSet};
 use uuid::Uuid;
 
 use super::{Pretended, pretend};
-use crate::{args::Global, commands::serve::interrupted, log, screen};
+use crate::{args::Global, commands::serve::interrupted, logging, output};
 
 /// What goes wrong: answers that are lost after the work was done, a platform that is busy, a CRM that fails. None of it loses anybody.
 const FAULTS: [&str; 5] = [
@@ -42,11 +42,11 @@ const LOST_ITS_WAY: u64 = 97;
 pub(super) async fn run(global: &Global, listen: SocketAddr, guests: Vec<SessionRequest>) -> anyhow::Result<ExitCode> {
     if !listen.ip().is_loopback() {
         let reason = "is beyond this machine, and a demo speaks no TLS";
-        return Err(Invalid::new("--listen", reason, "use an address of this machine, like 127.0.0.1:8971").into());
+        return Err(ValidationError::new("--listen", reason, "use an address of this machine, like 127.0.0.1:8971").into());
     }
-    log::say_only("error", global.verbose);
-    let Pretended { simulator, lane, directory } = pretend(&FAULTS.map(str::to_owned)).await?;
-    let key = admin_key(&lane).await?;
+    logging::set_minimum_level("error", global.verbose);
+    let Pretended { simulator, engine, directory } = pretend(&FAULTS.map(str::to_owned)).await?;
+    let key = admin_key(&engine).await?;
     let settings = ServiceSettings {
         listen,
         metrics: None,
@@ -56,32 +56,32 @@ pub(super) async fn run(global: &Global, listen: SocketAddr, guests: Vec<Session
         behind_proxy: false,
         drain: std::time::Duration::ZERO,
     };
-    let service = Service::open(Arc::clone(&lane), &settings, None).await?;
-    let listening = Listening::bind(Arc::clone(&service), &settings).await?;
+    let service = Service::open(Arc::clone(&engine), &settings, None).await?;
+    let listening = Server::bind(Arc::clone(&service), &settings).await?;
     let address = format!("http://{}", listening.address()?);
     let interrupted = interrupted()?;
     if global.json {
-        screen::json(&json!({"address": address, "key": key.expose(), "platform": simulator.base_url(), "stateDir": directory}));
+        output::json(&json!({"address": address, "key": key.expose(), "platform": simulator.base_url(), "stateDir": directory}));
     } else {
-        screen::data(format!(
+        output::stdout_line(format!(
             "Guests arrive, and things go wrong, until you interrupt it. Look at:\n\n  {address}/#key={}\n",
             key.expose()
         ));
-        screen::data(format!("The key is this demo's alone. Its state is in {}.", directory.display()));
+        output::stdout_line(format!("The key is this demo's alone. Its state is in {}.", directory.display()));
     }
     let arrived = Arc::new(AtomicU64::new(0));
     let (stop, stopped) = oneshot::channel();
-    let arriving = tokio::spawn(arrive(Arc::clone(&lane), guests, Arc::clone(&arrived), stopped));
+    let arriving = tokio::spawn(arrive(Arc::clone(&engine), guests, Arc::clone(&arrived), stopped));
     listening.serve(interrupted).await?;
     drop(stop);
-    let unfinished = finish(&lane, arriving.await?).await?;
+    let unfinished = finish(&engine, arriving.await?).await?;
 
     let state = simulator.state();
     let twice = state.duplicates.guests.len();
     if global.json {
-        screen::json(&json!({"guests": arrived.load(Ordering::Relaxed), "unfinished": unfinished, "platform": state}));
+        output::json(&json!({"guests": arrived.load(Ordering::Relaxed), "unfinished": unfinished, "platform": state}));
     } else {
-        screen::data(format!(
+        output::stdout_line(format!(
             "\nThe platform counts {} conversations of {} guests: {twice} guests exist twice. Answers lost after the work was done: {}.",
             state.conversations,
             state.guests,
@@ -89,26 +89,26 @@ pub(super) async fn run(global: &Global, listen: SocketAddr, guests: Vec<Session
         ));
         if unfinished > 0 {
             let were = if unfinished == 1 { "was" } else { "were" };
-            let sessions = screen::count(unfinished, "session");
-            screen::data(format!(
+            let sessions = output::count(unfinished, "session");
+            output::stdout_line(format!(
                 "{sessions} {were} under way when the demo ended, and {were} on record: a service would finish them."
             ));
         }
-        screen::data(format!("Check the audit log: guestlane audit verify --state-dir {}", directory.display()));
+        output::stdout_line(format!("Check the audit log: guestlane audit verify --state-dir {}", directory.display()));
     }
     Ok(if twice == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn admin_key(lane: &Lane) -> anyhow::Result<ApiKey> {
+async fn admin_key(engine: &SessionEngine) -> anyhow::Result<ApiKey> {
     let key = ApiKey::generate()?;
     let scopes = Scopes::new([Scope::Admin])?;
-    let stored = StoredApiKey::new(&key, &lane.api_key_hash().await?, "demo", scopes, Clock::system().now());
-    lane.store().add_api_key(stored, None).await?;
+    let stored = StoredApiKey::new(&key, &engine.api_key_hash().await?, "demo", scopes, Clock::system().now());
+    engine.store().add_api_key(stored, None).await?;
     Ok(key)
 }
 
 /// Finishes what was begun, for as long as a person waits. Returns how many sessions are unfinished then.
-async fn finish(lane: &Arc<Lane>, mut under_way: JoinSet<()>) -> anyhow::Result<u64> {
+async fn finish(engine: &Arc<SessionEngine>, mut under_way: JoinSet<()>) -> anyhow::Result<u64> {
     const PATIENCE: Duration = Duration::from_secs(10);
     const LOOK_EVERY: Duration = Duration::from_millis(200);
     let clock = Clock::system();
@@ -116,11 +116,11 @@ async fn finish(lane: &Arc<Lane>, mut under_way: JoinSet<()>) -> anyhow::Result<
     let all = async { while under_way.join_next().await.is_some() {} };
     let _ = clock.timeout(PATIENCE, all).await;
     loop {
-        let unfinished = lane.store().unfinished().await?;
+        let unfinished = engine.store().unfinished().await?;
         if unfinished == 0 || clock.now() >= give_up_at {
             return Ok(unfinished);
         }
-        lane.recover().await?;
+        engine.recover_abandoned().await?;
         clock.sleep(LOOK_EVERY).await;
     }
 }
@@ -128,7 +128,7 @@ async fn finish(lane: &Arc<Lane>, mut under_way: JoinSet<()>) -> anyhow::Result<
 /// Guests of the demo's list, again and again under new names, in waves.
 /// Until it is stopped. Returns the sessions that are under way then.
 async fn arrive(
-    lane: Arc<Lane>,
+    engine: Arc<SessionEngine>,
     guests: Vec<SessionRequest>,
     arrived: Arc<AtomicU64>,
     mut stopped: oneshot::Receiver<()>,
@@ -144,11 +144,17 @@ async fn arrive(
         let Ok(guest) = format!("{}-{number}", like.guest).parse() else { continue };
         let queue = if number % LOST_ITS_WAY == LOST_ITS_WAY - 1 { QueueId(Uuid::from_u128(0xdead)) } else { like.queue };
         let attributes = Attributes::from_pairs(like.attributes.as_map().clone()).unwrap_or_default();
-        let request = SessionRequest { guest, person: Person::default(), queue, attributes, key: IdempotencyKey::generate() };
+        let request = SessionRequest {
+            guest,
+            contact_details: ContactDetails::default(),
+            queue,
+            attributes,
+            key: IdempotencyKey::generate(),
+        };
         arrived.fetch_add(1, Ordering::Relaxed);
-        let lane = Arc::clone(&lane);
+        let engine = Arc::clone(&engine);
         // What goes wrong is told by the dashboard.
-        under_way.spawn(async move { lane.create(request).await.map_or_else(drop, drop) });
+        under_way.spawn(async move { engine.create(request).await.map_or_else(drop, drop) });
     }
     under_way
 }

@@ -5,14 +5,14 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 use guestlane::{
     Clock,
     outbox::{Endpoint, Endpoints, KeyKind},
-    request::Invalid,
+    request::ValidationError,
 };
 use serde_json::{Value, json};
 
 use crate::{
     args::Global,
-    commands::{look_at_state, open_state},
-    screen, settings,
+    commands::{open_state, open_state_read_only},
+    output, settings,
 };
 
 /// Says which endpoints are disabled, and returns whether there are any.
@@ -20,7 +20,7 @@ pub(super) fn note_of_disabled(endpoints: &[Arc<Endpoint>]) -> bool {
     for endpoint in endpoints {
         if let Some(since) = endpoint.disabled_at {
             let number = endpoint.number;
-            screen::note(format!(
+            output::stderr_line(format!(
                 "note: endpoint {number} answered 410 Gone and is disabled since {since}; its events wait until `guestlane outbox enable {number}`"
             ));
         }
@@ -30,14 +30,14 @@ pub(super) fn note_of_disabled(endpoints: &[Arc<Endpoint>]) -> bool {
 
 pub(super) async fn enable(global: &Global, number: u32) -> anyhow::Result<ExitCode> {
     let crm = settings::load(global)?.crm()?;
-    let state = look_at_state(global).await?;
+    let state = open_state_read_only(global).await?;
     let was_disabled = Endpoints::new(&state, crm.as_ref())?.enable(number).await?;
     if global.json {
-        screen::json(&json!({"endpoint": number, "wasDisabled": was_disabled}));
+        output::json(&json!({"endpoint": number, "wasDisabled": was_disabled}));
     } else if was_disabled {
-        screen::data(format!("Endpoint {number} is enabled again. `guestlane outbox deliver` sends what waits now."));
+        output::stdout_line(format!("Endpoint {number} is enabled again. `guestlane outbox deliver` sends what waits now."));
     } else {
-        screen::data(format!("Endpoint {number} is not disabled."));
+        output::stdout_line(format!("Endpoint {number} is not disabled."));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -55,7 +55,7 @@ pub(super) async fn secret(
     let numbers = match number {
         None if rotate.is_some() && endpoints.count() > 1 => {
             let reason = format!("is missing: CRM_WEBHOOK_URL names {} endpoints", endpoints.count());
-            return Err(Invalid::new("--endpoint", reason, "name the one whose key is rotated, counted from 1").into());
+            return Err(ValidationError::new("--endpoint", reason, "name the one whose key is rotated, counted from 1").into());
         }
         None => 1..=endpoints.count(),
         Some(number) => number..=number,
@@ -71,12 +71,14 @@ pub(super) async fn secret(
     let shown: Vec<_> = shown.iter().filter(|endpoint| numbers.contains(&endpoint.number)).collect();
     if shown.is_empty() {
         let reason = format!("is no endpoint: there are {}", endpoints.count());
-        return Err(Invalid::new("--endpoint", reason, "count from 1, in the order of CRM_WEBHOOK_URL").into());
+        return Err(ValidationError::new("--endpoint", reason, "count from 1, in the order of CRM_WEBHOOK_URL").into());
     }
     let many = endpoints.count() > 1 && number.is_none();
     shown.iter().for_each(|endpoint| show(global, endpoint, kind, many));
     if rotate.is_some() && !global.json {
-        screen::note("A running service signs with it within a second. Give it to the receiver before the one before ends.");
+        output::stderr_line(
+            "A running service signs with it within a second. Give it to the receiver before the one before ends.",
+        );
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -91,10 +93,10 @@ fn show(global: &Global, endpoint: &Endpoint, kind: KeyKind, many: bool) {
     if global.json {
         let mut shown = json!({"endpoint": endpoint.number, "earlierSignsUntil": until});
         shown[member] = Value::String(text);
-        return screen::json(&shown);
+        return output::json(&shown);
     }
-    screen::data(if many { format!("{} {text}", endpoint.number) } else { text });
+    output::stdout_line(if many { format!("{} {text}", endpoint.number) } else { text });
     if let Some(until) = until {
-        screen::note(format!("note: endpoint {}: the one before signs, too, until {until}", endpoint.number));
+        output::stderr_line(format!("note: endpoint {}: the one before signs, too, until {until}", endpoint.number));
     }
 }

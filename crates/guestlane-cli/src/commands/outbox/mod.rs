@@ -7,15 +7,15 @@ use std::{process::ExitCode, sync::Arc};
 use guestlane::{
     Clock, Timestamp,
     outbox::{Endpoints, Event, KeyKind, Outbox as Deliverer},
-    request::Invalid,
-    store::{Delivery, DeliveryState, Replay},
+    request::ValidationError,
+    store::{Delivery, DeliveryState, ReplayFilter},
 };
 use serde_json::json;
 
-use super::{confirm, confirm::Confirmed, look_at_state, span};
+use super::{confirm, confirm::Confirmed, open_state_read_only, span};
 use crate::{
     args::{Global, Outbox},
-    screen, settings,
+    output, settings,
 };
 
 pub(crate) async fn run(global: &Global, args: &Outbox) -> anyhow::Result<ExitCode> {
@@ -41,28 +41,29 @@ fn as_json(delivery: &Delivery) -> serde_json::Value {
     json!({
         "id": delivery.event.id, "receiver": delivery.event.receiver, "sessionId": delivery.event.session.to_string(), "state": delivery.state,
         "tries": delivery.event.tries, "createdAt": delivery.created_at, "nextTryAt": pending.then_some(delivery.event.due_at),
-        "settledAt": delivery.settled_at, "lastError": delivery.last_error,
+        "endedAt": delivery.ended_at, "lastError": delivery.last_error,
     })
 }
 
 async fn list(global: &Global, state: Option<&str>, limit: u32) -> anyhow::Result<ExitCode> {
     let parse = |name: &str| {
-        let invalid = || Invalid::new("--state", format!("`{name}` is no state"), "use pending, delivered, dead or erased");
+        let invalid =
+            || ValidationError::new("--state", format!("`{name}` is no state"), "use pending, delivered, dead or erased");
         DeliveryState::from_name(name).ok_or_else(invalid)
     };
     let state = state.map(parse).transpose()?;
-    let opened = look_at_state(global).await?;
+    let opened = open_state_read_only(global).await?;
     let events = opened.store.events(state, None, limit).await?;
-    screen::note_of_limit(events.len(), limit);
+    output::note_of_limit(events.len(), limit);
     // Bad settings of the CRM must not hide its events.
     if let Ok(Some(crm)) = settings::load(global)?.crm() {
         let endpoints: Vec<_> = Endpoints::new(&opened, Some(&crm))?.read().await?.into_iter().map(Arc::new).collect();
         endpoints::note_of_disabled(&endpoints);
     }
     if global.json {
-        events.iter().for_each(|delivery| screen::json(&as_json(delivery)));
+        events.iter().for_each(|delivery| output::json(&as_json(delivery)));
     } else if events.is_empty() {
-        screen::note("There are no such events.");
+        output::stderr_line("There are no such events.");
     } else {
         let row = |delivery: &Delivery| {
             vec![
@@ -74,118 +75,127 @@ async fn list(global: &Global, state: Option<&str>, limit: u32) -> anyhow::Resul
                 delivery.last_error.clone().unwrap_or_default(),
             ]
         };
-        screen::data(screen::table(&["event", "receiver", "state", "tries", "written", "last error"], events.iter().map(row)));
+        output::stdout_line(output::table(
+            &["event", "receiver", "state", "tries", "written", "last error"],
+            events.iter().map(row),
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn unknown() -> Invalid {
-    Invalid::new("ID", "is no event of this store", "see `guestlane outbox list`")
+fn unknown() -> ValidationError {
+    ValidationError::new("ID", "is no event of this store", "see `guestlane outbox list`")
 }
 
 async fn show(global: &Global, id: &str) -> anyhow::Result<ExitCode> {
-    let deliveries = look_at_state(global).await?.store.event(id.to_owned()).await?;
+    let deliveries = open_state_read_only(global).await?.store.event(id.to_owned()).await?;
     if deliveries.is_empty() {
         return Err(unknown().into());
     }
     for delivery in deliveries {
         let mut shown = as_json(&delivery);
         shown["body"] = serde_json::from_str(&delivery.event.body).unwrap_or_default();
-        screen::data(if global.json { shown.to_string() } else { serde_json::to_string_pretty(&shown)? });
+        output::stdout_line(if global.json { shown.to_string() } else { serde_json::to_string_pretty(&shown)? });
     }
     Ok(ExitCode::SUCCESS)
 }
 
 async fn deliver(global: &Global) -> anyhow::Result<ExitCode> {
     let settings = settings::load(global)?;
-    let missing = || Invalid::new("CRM_WEBHOOK_URL", "is missing", "set it to where the CRM takes events");
+    let missing = || ValidationError::new("CRM_WEBHOOK_URL", "is missing", "set it to where the CRM takes events");
     let crm = settings.crm()?.ok_or_else(missing)?;
     let clock = Clock::system();
-    let state = look_at_state(global).await?;
+    let state = open_state_read_only(global).await?;
     let receivers_count = u32::try_from(crm.urls.len()).unwrap_or(u32::MAX);
     let outbox = Deliverer::open(&state, &crm, clock.clone()).await?;
-    state.store.make_events_due(clock.now()).await?;
+    state.store.expedite_events(clock.now()).await?;
     let mut round = outbox.deliver_due().await?;
     // A process that was killed holds its events for one lease more: worth waiting for.
     let give_up_at = clock.now() + Event::LEASE;
-    while let Some(due) = state.store.first_tries_due(clock.now()).await?.filter(|due| *due <= give_up_at) {
+    while let Some(due) = state.store.next_initial_delivery_at(clock.now()).await?.filter(|due| *due <= give_up_at) {
         let wait = due.since(clock.now());
-        screen::note(format!("Waiting {:.0} s for events that another process held.", wait.as_secs_f32().ceil()));
+        output::stderr_line(format!("Waiting {:.0} s for events that another process held.", wait.as_secs_f32().ceil()));
         clock.sleep(wait).await;
         round = round + outbox.deliver_due().await?;
     }
     let left = state.store.pending_events().await?;
     let nobodys = state.store.pending_events_after(receivers_count).await?;
     if nobodys > 0 {
-        screen::note(format!(
+        output::stderr_line(format!(
             "note: {} for a receiver that CRM_WEBHOOK_URL does not name any more",
-            screen::count(nobodys, "event")
+            output::count(nobodys, "event")
         ));
     }
     let disabled = endpoints::note_of_disabled(&outbox.endpoints());
     if global.json {
-        screen::json(&json!({"delivered": round.delivered, "failed": round.failed, "dead": round.dead, "pending": left}));
+        output::json(&json!({"delivered": round.delivered, "failed": round.failed, "dead": round.dead, "pending": left}));
     } else {
-        screen::data(format!(
+        output::stdout_line(format!(
             "delivered {}, failed {}, dead {}, still pending {left}",
             round.delivered, round.failed, round.dead
         ));
         if round.failed + round.dead > 0 {
-            screen::note("`guestlane outbox list` tells why.");
+            output::stderr_line("`guestlane outbox list` tells why.");
         }
     }
     let waits = disabled && left > nobodys;
     Ok(if round.failed + round.dead == 0 && !waits { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn replay(global: &Global, replay: Replay, confirmed: Confirmed) -> anyhow::Result<ExitCode> {
-    let state = look_at_state(global).await?;
+async fn replay(global: &Global, replay: ReplayFilter, confirmed: Confirmed) -> anyhow::Result<ExitCode> {
+    let state = open_state_read_only(global).await?;
     let count = state.store.replayable(replay.clone()).await?;
-    if let Replay::Event(id) = &replay
+    if let ReplayFilter::Event(id) = &replay
         && count == 0
     {
         let erased = !state.store.event(id.clone()).await?.is_empty();
-        let gone = || Invalid::new("ID", "is an event of a guest who was erased", "there is nothing left to send");
+        let gone = || ValidationError::new("ID", "is an event of a guest who was erased", "there is nothing left to send");
         return Err(if erased { gone() } else { unknown() }.into());
     }
     if count == 0 {
-        screen::note("There are no such events.");
+        output::stderr_line("There are no such events.");
         return Ok(confirm::done(global, json!({"events": 0}), []));
     }
     if !confirmed.is_given() {
         let line = format!(
             "{} would be sent again, with the same id and the same body. Events that were delivered stay delivered at their receivers.",
-            screen::count(count, "event")
+            output::count(count, "event")
         );
         return Ok(confirm::preview(global, json!({"events": count}), [line]));
     }
     let pending = state.store.replay(replay, Clock::system().now()).await?;
     let are = if pending == 1 { "is" } else { "are" };
-    let events = screen::count(pending as u64, "event");
+    let events = output::count(pending as u64, "event");
     let line = format!("{events} {are} pending again; `guestlane outbox deliver` sends what is pending now.");
     Ok(confirm::done(global, json!({"events": pending}), [line]))
 }
 
-fn which(id: Option<&str>, since: Option<&str>, until: Option<&str>, state: Option<&str>) -> Result<Replay, Invalid> {
+fn which(
+    id: Option<&str>,
+    since: Option<&str>,
+    until: Option<&str>,
+    state: Option<&str>,
+) -> Result<ReplayFilter, ValidationError> {
     if let Some(id) = id {
-        return Ok(Replay::Event(id.to_owned()));
+        return Ok(ReplayFilter::Event(id.to_owned()));
     }
     let time = |flag: &str, text: &str| {
-        let invalid =
-            |_| Invalid::new(flag, format!("`{}` is no time", screen::printable(text)), "write it like 2026-11-22T15:00:00Z");
+        let invalid = |_| {
+            ValidationError::new(flag, format!("`{}` is no time", output::printable(text)), "write it like 2026-11-22T15:00:00Z")
+        };
         text.parse::<Timestamp>().map_err(invalid)
     };
     let state = match state.map(|name| (name, DeliveryState::from_name(name))) {
         None => None,
         Some((_, Some(state @ (DeliveryState::Delivered | DeliveryState::Dead)))) => Some(state),
         Some((name, _)) => {
-            return Err(Invalid::new("--state", format!("`{name}` cannot be sent again"), "use delivered or dead"));
+            return Err(ValidationError::new("--state", format!("`{name}` cannot be sent again"), "use delivered or dead"));
         }
     };
     let since = time("--since", since.unwrap_or_default())?;
     let until = until.map_or_else(|| Ok(Clock::system().now()), |text| time("--until", text))?;
     if until <= since {
-        return Err(Invalid::new("--until", "is not after --since", "name the earlier time by --since"));
+        return Err(ValidationError::new("--until", "is not after --since", "name the earlier time by --since"));
     }
-    Ok(Replay::Written { since, until, state })
+    Ok(ReplayFilter::Written { since, until, state })
 }

@@ -1,12 +1,12 @@
 //! The keys of those who ask the service.
 
-use guestlane_genesys::{Seam, Timestamp};
+use guestlane_genesys::{FailPoint, Timestamp};
 use tokio_postgres::Row;
 
-use super::{Postgres, changes::CHANGED, connection::Asked};
+use super::{Postgres, connection::DbResult, listen::CHANGED};
 use crate::{
     api_key::{Scopes, StoredApiKey},
-    audit::{ChangeAction, Entry},
+    audit::{AuditRecord, ChangeAction},
     store::StoreError,
 };
 
@@ -34,7 +34,7 @@ impl Postgres {
             tx.batch(CHANGED)
         });
         added.await?;
-        self.seams.pass(Seam::ApiKeyStored).await;
+        self.fail_points.hit(FailPoint::ApiKeyStored).await;
         Ok(())
     }
 
@@ -44,13 +44,13 @@ impl Postgres {
             records.clear();
             let revoke = "UPDATE api_key SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL";
             if tx.execute(revoke, &[&id, &now.unix_micros()])? == 1 {
-                records.push(Entry::change(ChangeAction::ApiKeyRevoked, &id, None, now));
+                records.push(AuditRecord::change(ChangeAction::ApiKeyRevoked, &id, None, now));
             }
             tx.batch(CHANGED)?;
             tx.query_opt(&select, &[&id])?.as_ref().map(read).transpose()
         });
         let revoked = revoked.await?.value;
-        self.seams.pass(Seam::ApiKeyRevoked).await;
+        self.fail_points.hit(FailPoint::ApiKeyRevoked).await;
         Ok(revoked)
     }
 
@@ -62,7 +62,7 @@ impl Postgres {
     }
 }
 
-fn read(row: &Row) -> Asked<StoredApiKey> {
+fn read(row: &Row) -> DbResult<StoredApiKey> {
     let time = |index| Ok::<_, StoreError>(row.try_get::<_, Option<i64>>(index)?.map(Timestamp::from_unix_micros));
     // One row that cannot be read must not keep the others from being read: a revoked key would go on being accepted.
     let hash: Option<[u8; 32]> = row.try_get::<_, &[u8]>(2)?.try_into().ok();

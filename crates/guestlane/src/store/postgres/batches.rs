@@ -8,17 +8,17 @@ use uuid::Uuid;
 
 use super::{
     Postgres,
-    changes::CHANGED,
-    connection::{Asked, Connection},
+    connection::{Connection, DbResult},
+    listen::CHANGED,
     migrations,
     rows::{self, as_i64, small},
 };
 use crate::{
-    ledger::LEASE,
     request::{Attributes, GuestId, QueueId, SessionRequest},
+    session::LEASE_TTL,
     store::{
         StoreError,
-        batch::{BatchId, BatchStatus, NewRow, RowEnd, RowFailure, RowPlace, RowResult, TakenRow},
+        batch::{BatchId, BatchStatus, ClaimedRow, NewRow, RowFailure, RowLease, RowOutcome, RowResult},
     },
 };
 
@@ -38,16 +38,16 @@ impl Postgres {
 
     pub(crate) async fn add_rows(&self, id: BatchId, new: Vec<NewRow>, now: Timestamp) -> Result<(), StoreError> {
         let columns = NewRows::of(&new)?;
-        let insert = "INSERT INTO batch_row (batch, number, line, state, idempotency_key, guest_id, queue_id, attributes, person, due_at, failure, ended_at) \
-             SELECT $1, number, line, CASE WHEN failure IS NULL THEN 'waiting' ELSE 'failed' END, key, guest, queue, attributes, person, 9223372036854775807, \
+        let insert = "INSERT INTO batch_row (batch, number, line, state, idempotency_key, guest_id, queue_id, attributes, contact_details, due_at, failure, ended_at) \
+             SELECT $1, number, line, CASE WHEN failure IS NULL THEN 'waiting' ELSE 'failed' END, key, guest, queue, attributes, contact_details, 9223372036854775807, \
              failure, CASE WHEN failure IS NULL THEN NULL ELSE $2::bigint END \
              FROM unnest($3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::uuid[], $8::text[], $9::text[], $10::text[]) \
-             AS t (number, line, key, guest, queue, attributes, person, failure) ON CONFLICT DO NOTHING";
+             AS t (number, line, key, guest, queue, attributes, contact_details, failure) ON CONFLICT DO NOTHING";
         self.workers
             .ask(move |connection| {
-                let NewRows { number, line, key, guest, queue, attributes, person, failure } = &columns;
+                let NewRows { number, line, key, guest, queue, attributes, contact_details, failure } = &columns;
                 let params: [&(dyn tokio_postgres::types::ToSql + Sync); 10] =
-                    [&id.0, &now.unix_micros(), number, line, key, guest, queue, attributes, person, failure];
+                    [&id.0, &now.unix_micros(), number, line, key, guest, queue, attributes, contact_details, failure];
                 connection.execute(insert, &params).map(drop)
             })
             .await
@@ -73,8 +73,8 @@ impl Postgres {
             .await
     }
 
-    pub(crate) async fn take_rows(&self, limit: u32, now: Timestamp) -> Result<Vec<TakenRow>, StoreError> {
-        let (due, lease) = (now.unix_micros(), (now + LEASE).unix_micros());
+    pub(crate) async fn take_rows(&self, limit: u32, now: Timestamp) -> Result<Vec<ClaimedRow>, StoreError> {
+        let (due, lease) = (now.unix_micros(), (now + LEASE_TTL).unix_micros());
         // Rows of a batch in their order, mostly; what another process takes at this moment is left to it.
         let sql = "UPDATE batch_row SET state = 'running', epoch = epoch + 1, due_at = $2 FROM \
              (SELECT r.batch, r.number, b.created_at FROM batch_row r JOIN batch b ON b.id = r.batch \
@@ -82,7 +82,7 @@ impl Postgres {
               AND (r.state = 'running' OR b.cancelled_at IS NULL) AND (SELECT number FROM format) = $4 \
               ORDER BY r.due_at, r.batch, r.number LIMIT $3 FOR UPDATE OF r SKIP LOCKED) AS t \
              WHERE batch_row.batch = t.batch AND batch_row.number = t.number \
-             RETURNING batch_row.batch, batch_row.number, epoch, tries, idempotency_key, guest_id, queue_id, attributes, person, t.created_at";
+             RETURNING batch_row.batch, batch_row.number, epoch, tries, idempotency_key, guest_id, queue_id, attributes, contact_details, t.created_at";
         self.workers
             .ask(move |connection| {
                 let mut rows = connection.query(sql, &[&due, &lease, &i64::from(limit), &migrations::known_number()])?;
@@ -92,8 +92,8 @@ impl Postgres {
             .await
     }
 
-    pub(crate) async fn renew_rows(&self, held: Vec<RowPlace>, now: Timestamp) -> Result<(), StoreError> {
-        let until = (now + LEASE).unix_micros();
+    pub(crate) async fn renew_rows(&self, held: Vec<RowLease>, now: Timestamp) -> Result<(), StoreError> {
+        let until = (now + LEASE_TTL).unix_micros();
         let sql = "UPDATE batch_row SET due_at = $4 FROM unnest($1::uuid[], $2::bigint[], $3::bigint[]) AS t (batch, number, epoch) \
              WHERE batch_row.batch = t.batch AND batch_row.number = t.number AND batch_row.epoch = t.epoch AND state = 'running'";
         self.urgent
@@ -105,11 +105,11 @@ impl Postgres {
     }
 
     /// Gives back rows that were not begun.
-    pub(crate) async fn give_back_rows(&self, held: Vec<RowPlace>, now: Timestamp) -> Result<(), StoreError> {
+    pub(crate) async fn give_back_rows(&self, held: Vec<RowLease>, now: Timestamp) -> Result<(), StoreError> {
         let sql = "UPDATE batch_row SET due_at = $4::bigint, state = CASE WHEN b.cancelled_at IS NULL THEN 'waiting' ELSE 'cancelled' END, \
              ended_at = CASE WHEN b.cancelled_at IS NULL THEN NULL ELSE $4::bigint END, \
              attributes = CASE WHEN b.cancelled_at IS NULL THEN attributes ELSE '{}' END, \
-             person = CASE WHEN b.cancelled_at IS NULL THEN person ELSE '{}' END \
+             contact_details = CASE WHEN b.cancelled_at IS NULL THEN contact_details ELSE '{}' END \
              FROM unnest($1::uuid[], $2::bigint[], $3::bigint[]) AS t (batch, number, epoch) JOIN batch b ON b.id = t.batch \
              WHERE batch_row.batch = t.batch AND batch_row.number = t.number AND batch_row.epoch = t.epoch AND state = 'running'";
         self.workers
@@ -120,25 +120,25 @@ impl Postgres {
             .await
     }
 
-    pub(crate) async fn end_rows(&self, ended: Vec<(RowPlace, RowEnd)>, now: Timestamp) -> Result<(), StoreError> {
+    pub(crate) async fn end_rows(&self, ended: Vec<(RowLease, RowOutcome)>, now: Timestamp) -> Result<(), StoreError> {
         // A row that ends needs its personal data no more.
         let sql = "UPDATE batch_row SET tries = tries + 1, due_at = coalesce(t.due_at, batch_row.due_at), \
              state = CASE WHEN t.state = 'waiting' AND t.cancelled THEN 'cancelled' ELSE t.state END, session_id = t.session, replayed = t.replayed, failure = t.failure, ended_at = CASE WHEN t.state = 'waiting' AND NOT t.cancelled THEN NULL ELSE $9::bigint END, \
              attributes = CASE WHEN t.state = 'waiting' AND NOT t.cancelled THEN attributes ELSE '{}' END, \
-             person = CASE WHEN t.state = 'waiting' AND NOT t.cancelled THEN person ELSE '{}' END \
+             contact_details = CASE WHEN t.state = 'waiting' AND NOT t.cancelled THEN contact_details ELSE '{}' END \
              FROM (SELECT u.*, b.cancelled_at IS NOT NULL AS cancelled FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[], $6::uuid[], $7::boolean[], $8::text[]) \
              AS u (batch, number, epoch, state, due_at, session, replayed, failure) JOIN batch b ON b.id = u.batch) AS t \
              WHERE batch_row.batch = t.batch AND batch_row.number = t.number AND batch_row.epoch = t.epoch AND batch_row.state = 'running'";
         self.workers
             .ask(move |connection| {
-                let held: Vec<RowPlace> = ended.iter().map(|(place, _)| *place).collect();
+                let held: Vec<RowLease> = ended.iter().map(|(place, _)| *place).collect();
                 let (batches, numbers, epochs) = places(&held);
                 let (mut states, mut dues, mut sessions, mut replays, mut failures) = (vec![], vec![], vec![], vec![], vec![]);
                 for (_, end) in &ended {
                     let (state, due, session, replayed, failure) = match end {
-                        RowEnd::Open { session, replayed } => ("open", None, Some(session.0), *replayed, None),
-                        RowEnd::Failed(failure) => ("failed", None, None, false, Some(failure)),
-                        RowEnd::Again(at, failure) => ("waiting", Some(at.unix_micros()), None, false, Some(failure)),
+                        RowOutcome::Open { session, replayed } => ("open", None, Some(session.0), *replayed, None),
+                        RowOutcome::Failed(failure) => ("failed", None, None, false, Some(failure)),
+                        RowOutcome::Retry(at, failure) => ("waiting", Some(at.unix_micros()), None, false, Some(failure)),
                     };
                     states.push(state);
                     dues.push(due);
@@ -163,7 +163,7 @@ impl Postgres {
                 if tx.execute(cancel, &[&id.0, &now])? == 0 {
                     return Ok(false);
                 }
-                let rows = "UPDATE batch_row SET state = 'cancelled', ended_at = $2, attributes = '{}', person = '{}' WHERE batch = $1 AND state = 'waiting'";
+                let rows = "UPDATE batch_row SET state = 'cancelled', ended_at = $2, attributes = '{}', contact_details = '{}' WHERE batch = $1 AND state = 'waiting'";
                 tx.execute(rows, &[&id.0, &now]).map(|_| true)
             })
             .await
@@ -193,7 +193,7 @@ impl Postgres {
     }
 }
 
-fn result(row: &Row, at: usize) -> Asked<RowResult> {
+fn result(row: &Row, at: usize) -> DbResult<RowResult> {
     let has_session = row.try_get::<_, Option<Uuid>>(0)?.is_some();
     let failure: Option<&str> = row.try_get(at + 4)?;
     Ok(RowResult {
@@ -206,7 +206,7 @@ fn result(row: &Row, at: usize) -> Asked<RowResult> {
     })
 }
 
-fn statuses(connection: &mut Connection, id: Option<BatchId>, limit: u32) -> Asked<Vec<BatchStatus>> {
+fn statuses(connection: &mut Connection, id: Option<BatchId>, limit: u32) -> DbResult<Vec<BatchStatus>> {
     let select = "SELECT b.id, b.name, b.created_at, b.complete_at IS NOT NULL, b.cancelled_at, r.state, count(r.number), \
          count(r.number) FILTER (WHERE r.replayed) \
          FROM (SELECT * FROM batch WHERE $1::uuid IS NULL OR id = $1 ORDER BY id DESC LIMIT $2) b LEFT JOIN batch_row r ON r.batch = b.id \
@@ -246,9 +246,9 @@ fn statuses(connection: &mut Connection, id: Option<BatchId>, limit: u32) -> Ask
     Ok(found.into_values().rev().collect())
 }
 
-fn taken(row: &Row) -> Asked<TakenRow> {
-    Ok(TakenRow {
-        place: RowPlace {
+fn taken(row: &Row) -> DbResult<ClaimedRow> {
+    Ok(ClaimedRow {
+        place: RowLease {
             batch: BatchId(row.try_get(0)?),
             number: row.try_get::<_, i64>(1)?.unsigned_abs(),
             epoch: small(row, 2)?,
@@ -259,7 +259,7 @@ fn taken(row: &Row) -> Asked<TakenRow> {
     })
 }
 
-fn wished(row: &Row) -> Asked<SessionRequest> {
+fn wished(row: &Row) -> DbResult<SessionRequest> {
     let bad = |column| move |_| StoreError::Row(column);
     let attributes: BTreeMap<String, String> =
         serde_json::from_str(row.try_get(7)?).map_err(|_| StoreError::Row("batch_row.attributes"))?;
@@ -268,17 +268,17 @@ fn wished(row: &Row) -> Asked<SessionRequest> {
         guest: GuestId::recorded(row.try_get(5)?).map_err(bad("batch_row.guest_id"))?,
         queue: QueueId(row.try_get(6)?),
         attributes: Attributes::recorded(attributes).map_err(bad("batch_row.attributes"))?,
-        person: serde_json::from_str(row.try_get(8)?).map_err(|_| StoreError::Row("batch_row.person"))?,
+        contact_details: serde_json::from_str(row.try_get(8)?).map_err(|_| StoreError::Row("batch_row.contact_details"))?,
     })
 }
 
-fn places(held: &[RowPlace]) -> (Vec<Uuid>, Vec<i64>, Vec<i64>) {
+fn places(held: &[RowLease]) -> (Vec<Uuid>, Vec<i64>, Vec<i64>) {
     let batches = held.iter().map(|place| place.batch.0).collect();
     let numbers = held.iter().map(|place| as_i64(place.number)).collect();
     (batches, numbers, held.iter().map(|place| place.epoch.into()).collect())
 }
 
-fn json(value: &impl serde::Serialize) -> Asked<String> {
+fn json(value: &impl serde::Serialize) -> DbResult<String> {
     serde_json::to_string(value).map_err(|_| StoreError::Row("a row that cannot be written as JSON"))
 }
 
@@ -290,13 +290,13 @@ struct NewRows {
     guest: Vec<String>,
     queue: Vec<Uuid>,
     attributes: Vec<String>,
-    person: Vec<String>,
+    contact_details: Vec<String>,
     failure: Vec<Option<String>>,
 }
 
 impl NewRows {
     /// Of a row that cannot be used, only why is kept.
-    fn of(new: &[NewRow]) -> Asked<Self> {
+    fn of(new: &[NewRow]) -> DbResult<Self> {
         let mut columns = Self::default();
         for row in new {
             columns.number.push(as_i64(row.number));
@@ -306,7 +306,7 @@ impl NewRows {
             columns.guest.push(wish.map(|wish| wish.guest.as_str().to_owned()).unwrap_or_default());
             columns.queue.push(wish.map(|wish| wish.queue.0).unwrap_or_default());
             columns.attributes.push(wish.map_or(Ok("{}".to_owned()), |wish| json(wish.attributes.as_map()))?);
-            columns.person.push(wish.map_or(Ok("{}".to_owned()), |wish| json(&wish.person))?);
+            columns.contact_details.push(wish.map_or(Ok("{}".to_owned()), |wish| json(&wish.contact_details))?);
             let failure = row.wish.as_ref().err();
             columns.failure.push(failure.map(|failure: &RowFailure| json(failure)).transpose()?);
         }

@@ -2,12 +2,12 @@
 
 use super::Postgres;
 use crate::{
-    ledger::SessionId,
-    store::{KeptCall, StoreError, calls},
+    session::SessionId,
+    store::{CallRecord, StoreError, calls},
 };
 
 impl Postgres {
-    pub(crate) async fn calls(&self, session: SessionId) -> Result<Vec<KeptCall>, StoreError> {
+    pub(crate) async fn calls(&self, session: SessionId) -> Result<Vec<CallRecord>, StoreError> {
         self.workers
             .ask(move |connection| match connection.query_opt("SELECT calls FROM session WHERE id = $1", &[&session.0])? {
                 Some(row) => calls::read(row.try_get(0)?),

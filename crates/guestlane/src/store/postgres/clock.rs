@@ -4,15 +4,15 @@ use guestlane_genesys::{Clock, ReferenceClock};
 
 use super::{
     Postgres,
-    connection::{Asked, Connection},
+    connection::{Connection, DbResult},
 };
-use crate::{ledger::MAX_CLOCK_OFFSET, store::StoreError};
+use crate::{session::MAX_CLOCK_OFFSET, store::StoreError};
 
 /// An answer that took longer says too little of the moment at which it was given.
 const MAX_ROUND_TRIP_MICROS: i64 = 1_000_000;
 
 /// Sets `reference` to the database's time. A slow answer leaves it as it is, unless it was never set.
-pub(super) fn measure(connection: &mut Connection, base: &Clock, reference: &ReferenceClock) -> Asked<()> {
+pub(super) fn measure(connection: &mut Connection, base: &Clock, reference: &ReferenceClock) -> DbResult<()> {
     let sent = base.monotonic().unix_micros();
     let there: i64 = connection.query_one("SELECT now_us()", &[])?.try_get(0)?;
     let round_trip = base.monotonic().unix_micros() - sent;
@@ -25,9 +25,9 @@ pub(super) fn measure(connection: &mut Connection, base: &Clock, reference: &Ref
 }
 
 /// A node whose wall clock is wrong would sign tokens that the platform refuses: it does not start.
-pub(super) fn is_close_enough(reference: &ReferenceClock) -> Asked<()> {
+pub(super) fn is_close_enough(reference: &ReferenceClock) -> DbResult<()> {
     match reference.wall_clock_offset() {
-        Some(offset) if !is_within_limit(offset) => Err(StoreError::ClockDiffers(offset as f64 / 1e6)),
+        Some(offset) if !is_within_limit(offset) => Err(StoreError::ClockSkew(offset as f64 / 1e6)),
         Some(_) | None => Ok(()),
     }
 }

@@ -22,19 +22,19 @@ use super::super::{Distrust, PostgresUrl, StoreError, database::Login};
 pub(crate) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 /// The database is no part of what a test's clock moves: its time limits are real ones.
-static REAL: Clock = Clock::system();
+static SYSTEM_CLOCK: Clock = Clock::system();
 
 /// How long a connection may take to be there.
 const CONNECT: Duration = Duration::from_secs(3);
 
 /// How long what was sent may stay without a sign that it arrived, and a silent connection without a question whether it lives.
-const SILENCE: Duration = Duration::from_secs(4);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// How long it is tried to reach the database, before whoever asked is told that it cannot be.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const RECONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Between two tries.
-const PAUSE: Duration = Duration::from_millis(100);
+const RECONNECT_DELAY: Duration = Duration::from_millis(100);
 
 /// A connection that is opened on first use. Its thread waits for each answer.
 pub(crate) struct Connection {
@@ -81,11 +81,11 @@ pub(super) struct Backend {
 }
 
 /// What can go wrong on a connection.
-pub(crate) type Asked<T> = Result<T, StoreError>;
+pub(crate) type DbResult<T> = Result<T, StoreError>;
 
 impl Connection {
     /// Opens nothing yet.
-    pub(crate) fn new(url: PostgresUrl, settings: impl Into<String>, limit: Duration) -> Asked<Self> {
+    pub(crate) fn new(url: PostgresUrl, settings: impl Into<String>, limit: Duration) -> DbResult<Self> {
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| StoreError::Unreachable { at: url.to_string(), reason: error.to_string() })?;
         Ok(Self {
@@ -94,7 +94,7 @@ impl Connection {
             settings: settings.into(),
             limit,
             open: None,
-            give_up: REAL.monotonic() + PATIENCE,
+            give_up: SYSTEM_CLOCK.monotonic() + RECONNECT_TIMEOUT,
             in_transaction: false,
             last: None,
         })
@@ -102,16 +102,16 @@ impl Connection {
 
     /// From now on it is tried for somebody who asked then: however many wait in front of a database that is away, nobody waits for all of them.
     pub(super) fn asked_at(&mut self, asked_at: Timestamp) {
-        self.give_up = asked_at + PATIENCE;
+        self.give_up = asked_at + RECONNECT_TIMEOUT;
     }
 
     /// When whoever asked has waited for long enough.
-    pub(super) fn give_up(&self) -> Timestamp {
+    pub(super) fn deadline(&self) -> Timestamp {
         self.give_up
     }
 
     /// Tries for a while. A password that is wrong stays wrong: that is told at once.
-    pub(crate) fn be_open(&mut self) -> Asked<()> {
+    pub(crate) fn ensure_open(&mut self) -> DbResult<()> {
         if self.in_transaction {
             let reason = "the connection broke in a transaction".to_owned();
             return if self.is_open() { Ok(()) } else { Err(StoreError::Unreachable { at: self.url.to_string(), reason }) };
@@ -121,11 +121,11 @@ impl Connection {
             if let Err(error) = &tried
                 && error.is_outage()
             {
-                self.url.outage.failed(&crate::error::chain(error), REAL.monotonic());
+                self.url.outage.failed(&crate::error::display_chain(error), SYSTEM_CLOCK.monotonic());
             }
             match tried {
-                Err(error) if is_lost(&error) && REAL.monotonic() < self.give_up => {
-                    self.runtime.block_on(REAL.sleep(PAUSE));
+                Err(error) if is_in_doubt(&error) && SYSTEM_CLOCK.monotonic() < self.give_up => {
+                    self.runtime.block_on(SYSTEM_CLOCK.sleep(RECONNECT_DELAY));
                 }
                 tried => return tried,
             }
@@ -133,7 +133,7 @@ impl Connection {
     }
 
     /// Once.
-    pub(super) fn try_open(&mut self) -> Asked<()> {
+    pub(super) fn try_open(&mut self) -> DbResult<()> {
         if self.is_open() {
             return Ok(());
         }
@@ -141,7 +141,7 @@ impl Connection {
         let open = self.runtime.block_on(opening)?;
         self.last = Some(open.backend.clone());
         self.open = Some(open);
-        self.url.outage.well(REAL.monotonic());
+        self.url.outage.well(SYSTEM_CLOCK.monotonic());
         Ok(())
     }
 
@@ -153,10 +153,10 @@ impl Connection {
     }
 
     /// Whatever was under way on the connection before is over when this returns: what it wrote is committed by now, or never will be.
-    pub(super) fn end_the_one_before(&mut self) -> Asked<()> {
+    pub(super) fn terminate_previous_backend(&mut self) -> DbResult<()> {
         let before = self.last.clone();
         self.open = None;
-        self.be_open()?;
+        self.ensure_open()?;
         // A pool in front of the database may give us the same one again: then it has ended what it did.
         let is_another = before != self.last;
         let ended = before.as_ref().filter(|_| is_another).map_or(Ok(()), |before| self.end(before));
@@ -166,47 +166,51 @@ impl Connection {
         ended
     }
 
-    fn end(&mut self, Backend { pid, started, name }: &Backend) -> Asked<()> {
+    fn end(&mut self, Backend { pid, started, name }: &Backend) -> DbResult<()> {
         const IT: &str = "FROM pg_stat_activity WHERE pid = $1 AND backend_start::text = $2 AND application_name = $3";
         let (end, lives) = (format!("SELECT pg_terminate_backend(pid) {IT}"), format!("SELECT 1 {IT}"));
         self.query(&end, &[pid, started, name])?;
-        let give_up = REAL.monotonic() + PATIENCE;
+        let give_up = SYSTEM_CLOCK.monotonic() + RECONNECT_TIMEOUT;
         while !self.query(&lives, &[pid, started, name])?.is_empty() {
-            if REAL.monotonic() > give_up {
+            if SYSTEM_CLOCK.monotonic() > give_up {
                 return Err(StoreError::Unreachable {
                     at: self.url.to_string(),
                     reason: "a connection that broke does not end".into(),
                 });
             }
-            self.runtime.block_on(REAL.sleep(PAUSE));
+            self.runtime.block_on(SYSTEM_CLOCK.sleep(RECONNECT_DELAY));
         }
         Ok(())
     }
 
     /// All rows.
-    pub(crate) fn query(&mut self, sql: &str, params: Params<'_>) -> Asked<Vec<Row>> {
+    pub(crate) fn query(&mut self, sql: &str, params: Params<'_>) -> DbResult<Vec<Row>> {
         self.ask(sql, async |client, statement| client.query(statement, params).await)
     }
 
     /// The first row, if there is one.
-    pub(crate) fn query_opt(&mut self, sql: &str, params: Params<'_>) -> Asked<Option<Row>> {
+    pub(crate) fn query_opt(&mut self, sql: &str, params: Params<'_>) -> DbResult<Option<Row>> {
         Ok(self.query(sql, params)?.into_iter().next())
     }
 
     /// The first row.
-    pub(crate) fn query_one(&mut self, sql: &str, params: Params<'_>) -> Asked<Row> {
+    pub(crate) fn query_one(&mut self, sql: &str, params: Params<'_>) -> DbResult<Row> {
         self.query_opt(sql, params)?.ok_or(StoreError::Row("a row that must be there"))
     }
 
     /// How many rows it changed.
-    pub(crate) fn execute(&mut self, sql: &str, params: Params<'_>) -> Asked<u64> {
+    pub(crate) fn execute(&mut self, sql: &str, params: Params<'_>) -> DbResult<u64> {
         self.ask(sql, async |client, statement| client.execute(statement, params).await)
     }
 
-    fn ask<T>(&mut self, sql: &str, asks: impl AsyncFnOnce(&Client, &Statement) -> Result<T, tokio_postgres::Error>) -> Asked<T> {
-        self.be_open()?;
+    fn ask<T>(
+        &mut self,
+        sql: &str,
+        asks: impl AsyncFnOnce(&Client, &Statement) -> Result<T, tokio_postgres::Error>,
+    ) -> DbResult<T> {
+        self.ensure_open()?;
         let Some(open) = &mut self.open else { return Err(StoreError::Closed) };
-        let limited = REAL.timeout(self.limit, async {
+        let limited = SYSTEM_CLOCK.timeout(self.limit, async {
             let statement = open.statement(sql).await?;
             asks(&open.client, &statement).await
         });
@@ -214,10 +218,10 @@ impl Connection {
     }
 
     /// Statements without values, one after another.
-    pub(super) fn batch(&mut self, sql: &str) -> Asked<()> {
-        self.be_open()?;
+    pub(super) fn batch(&mut self, sql: &str) -> DbResult<()> {
+        self.ensure_open()?;
         let Some(open) = &mut self.open else { return Err(StoreError::Closed) };
-        answered(&self.url, self.runtime.block_on(REAL.timeout(self.limit, open.client.batch_execute(sql))))
+        answered(&self.url, self.runtime.block_on(SYSTEM_CLOCK.timeout(self.limit, open.client.batch_execute(sql))))
     }
 
     /// The server's process that served it when it was opened.
@@ -226,11 +230,11 @@ impl Connection {
     }
 
     /// The server's process that serves it now; asked without a prepared statement, which a pool may not know.
-    pub(super) fn pid(&mut self) -> Asked<Option<String>> {
-        self.be_open()?;
+    pub(super) fn pid(&mut self) -> DbResult<Option<String>> {
+        self.ensure_open()?;
         let Some(open) = &mut self.open else { return Err(StoreError::Closed) };
         let asking = open.client.simple_query("SELECT pg_backend_pid()");
-        let rows = answered(&self.url, self.runtime.block_on(REAL.timeout(self.limit, asking)))?;
+        let rows = answered(&self.url, self.runtime.block_on(SYSTEM_CLOCK.timeout(self.limit, asking)))?;
         let pid = |row: &SimpleQueryMessage| match row {
             SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
             _ => None,
@@ -240,7 +244,7 @@ impl Connection {
 
     /// Runs `work` in a transaction, again from its beginning when the connection breaks, or two transactions stand in each other's way: so it must
     /// do no harm if it has been done.
-    pub(crate) fn transaction<T>(&mut self, mut work: impl FnMut(&mut Self) -> Asked<T>) -> Asked<T> {
+    pub(crate) fn transaction<T>(&mut self, mut work: impl FnMut(&mut Self) -> DbResult<T>) -> DbResult<T> {
         self.repeated(|connection| {
             connection.within("BEGIN", |connection| {
                 let value = work(connection)?;
@@ -250,7 +254,7 @@ impl Connection {
     }
 
     /// Begins a transaction, and runs `work` in it. Whoever asked for that goes on with the transaction; after an error there is none.
-    pub(super) fn within<T>(&mut self, begin: &str, work: impl FnOnce(&mut Self) -> Asked<T>) -> Asked<T> {
+    pub(super) fn within<T>(&mut self, begin: &str, work: impl FnOnce(&mut Self) -> DbResult<T>) -> DbResult<T> {
         self.batch(begin)?;
         self.in_transaction = true;
         let done = work(self);
@@ -262,12 +266,12 @@ impl Connection {
     }
 
     /// Runs `work` again when the connection breaks.
-    pub(crate) fn repeated<T>(&mut self, mut work: impl FnMut(&mut Self) -> Asked<T>) -> Asked<T> {
+    pub(crate) fn repeated<T>(&mut self, mut work: impl FnMut(&mut Self) -> DbResult<T>) -> DbResult<T> {
         loop {
             match work(self) {
-                Err(error) if may_go_well_next_time(&error) && REAL.monotonic() < self.give_up => {
-                    self.open = self.open.take().filter(|open| !open.client.is_closed() && !is_lost(&error));
-                    self.runtime.block_on(REAL.sleep(PAUSE));
+                Err(error) if is_transient(&error) && SYSTEM_CLOCK.monotonic() < self.give_up => {
+                    self.open = self.open.take().filter(|open| !open.client.is_closed() && !is_in_doubt(&error));
+                    self.runtime.block_on(SYSTEM_CLOCK.sleep(RECONNECT_DELAY));
                 }
                 done => return done,
             }
@@ -275,22 +279,22 @@ impl Connection {
     }
 
     /// Sends statements all at once, and waits for all answers: one round trip. The first error is the answer.
-    pub(super) fn pipeline(&mut self, steps: &[Step<'_>]) -> Asked<Vec<Vec<Row>>> {
-        self.be_open()?;
+    pub(super) fn pipeline(&mut self, steps: &[Step<'_>]) -> DbResult<Vec<Vec<Row>>> {
+        self.ensure_open()?;
         self.send_all(steps)
     }
 
     /// As [`pipeline`](Self::pipeline), for the rest of a transaction: on no other connection than that on which it began.
-    pub(super) fn go_on(&mut self, steps: &[Step<'_>]) -> Asked<Vec<Vec<Row>>> {
+    pub(super) fn go_on(&mut self, steps: &[Step<'_>]) -> DbResult<Vec<Vec<Row>>> {
         self.in_transaction = true;
-        let answers = self.be_open().and_then(|()| self.send_all(steps));
+        let answers = self.ensure_open().and_then(|()| self.send_all(steps));
         self.in_transaction = false;
         answers
     }
 
-    fn send_all(&mut self, steps: &[Step<'_>]) -> Asked<Vec<Vec<Row>>> {
+    fn send_all(&mut self, steps: &[Step<'_>]) -> DbResult<Vec<Vec<Row>>> {
         let Some(open) = &mut self.open else { return Err(StoreError::Closed) };
-        let limited = REAL.timeout(self.limit, async {
+        let limited = SYSTEM_CLOCK.timeout(self.limit, async {
             for step in steps {
                 if let Step::Query(sql, _) = step {
                     open.statement(sql).await?;
@@ -304,7 +308,7 @@ impl Connection {
     }
 
     /// Lets go of a connection that may not be trusted any more.
-    pub(super) fn drop_it(&mut self) {
+    pub(super) fn discard(&mut self) {
         self.open = None;
     }
 }
@@ -340,26 +344,26 @@ impl Open {
 }
 
 /// Client and driver of a new connection.
-pub(super) async fn connect(url: &PostgresUrl) -> Asked<(Client, Driver)> {
+pub(super) async fn connect(url: &PostgresUrl) -> DbResult<(Client, Driver)> {
     let unreachable = |reason: String| StoreError::Unreachable { at: url.to_string(), reason };
     let login = url.login();
     let mut config = login.config.clone();
     // What the URL says is an upper bound, as ours is: the shorter one holds.
     let at_most = |given: Option<&Duration>, ours: Duration| given.map_or(ours, |given| ours.min(*given));
     let connect_timeout = at_most(config.get_connect_timeout(), CONNECT);
-    let silence = at_most(config.get_tcp_user_timeout(), SILENCE);
-    let idle = config.get_keepalives_idle().min(SILENCE);
-    let interval = config.get_keepalives_interval().unwrap_or(SILENCE).min(SILENCE / 2);
+    let silence = at_most(config.get_tcp_user_timeout(), KEEPALIVE_TIMEOUT);
+    let idle = config.get_keepalives_idle().min(KEEPALIVE_TIMEOUT);
+    let interval = config.get_keepalives_interval().unwrap_or(KEEPALIVE_TIMEOUT).min(KEEPALIVE_TIMEOUT / 2);
     config.connect_timeout(connect_timeout).tcp_user_timeout(silence).keepalives_idle(idle).keepalives_interval(interval);
     if config.get_application_name().is_none() {
         config.application_name(format!("guestlane {:08x}", fastrand::u32(..)));
     }
     let opened = if config.get_ssl_mode() == SslMode::Disable {
-        let connecting = REAL.timeout(2 * CONNECT, config.connect(NoTls)).await;
+        let connecting = SYSTEM_CLOCK.timeout(2 * CONNECT, config.connect(NoTls)).await;
         connecting.map(|opened| opened.map(|(client, driver)| (client, messages(driver))))
     } else {
         let tls = MakeRustlsConnect::new(tls(url, &login)?);
-        let connecting = REAL.timeout(2 * CONNECT, config.connect(tls)).await;
+        let connecting = SYSTEM_CLOCK.timeout(2 * CONNECT, config.connect(tls)).await;
         connecting.map(|opened| opened.map(|(client, driver)| (client, messages(driver))))
     };
     match opened {
@@ -373,7 +377,7 @@ pub(super) async fn connect(url: &PostgresUrl) -> Asked<(Client, Driver)> {
 fn refused(url: &PostgresUrl, error: tokio_postgres::Error) -> StoreError {
     if let Some(said) = error.as_db_error() {
         let (message, code) = (said.message().to_owned(), Some(said.code().clone()));
-        return StoreError::Postgres { message, code, lost: !is_for_good(said) };
+        return StoreError::Postgres { message, code, lost: !is_permanent(said) };
     }
     let (at, reason) = (url.to_string(), sentence(&error));
     match distrust(&error) {
@@ -395,7 +399,7 @@ fn distrust(error: &tokio_postgres::Error) -> Option<Distrust> {
     })
 }
 
-async fn open(url: &PostgresUrl, settings: &str) -> Asked<Open> {
+async fn open(url: &PostgresUrl, settings: &str) -> DbResult<Open> {
     let unreachable = |reason: String| StoreError::Unreachable { at: url.to_string(), reason };
     let (client, mut driver) = connect(url).await?;
     tokio::spawn(async move { while let Some(Ok(_)) = driver.next().await {} }); // whoever asks after its end is told
@@ -405,7 +409,7 @@ async fn open(url: &PostgresUrl, settings: &str) -> Asked<Open> {
         let row = client.query_one(whom, &[]).await?;
         Ok::<_, tokio_postgres::Error>(Backend { pid: row.get(0), started: row.get(1), name: row.get(2) })
     };
-    match REAL.timeout(2 * CONNECT, first).await {
+    match SYSTEM_CLOCK.timeout(2 * CONNECT, first).await {
         Ok(Ok(backend)) => Ok(Open { client, backend, statements: HashMap::new() }),
         Ok(Err(error)) => Err(refused(url, error)),
         Err(error) => Err(unreachable(error.to_string())),
@@ -414,44 +418,44 @@ async fn open(url: &PostgresUrl, settings: &str) -> Asked<Open> {
 
 /// The reason in a sentence: the TLS library's own names mean nothing to an operator.
 fn sentence(error: &tokio_postgres::Error) -> String {
-    tls_error::explain(error).unwrap_or_else(|| crate::error::chain(error))
+    tls_error::explain(error).unwrap_or_else(|| crate::error::display_chain(error))
 }
 
-fn tls(url: &PostgresUrl, login: &Login) -> Asked<rustls::ClientConfig> {
+fn tls(url: &PostgresUrl, login: &Login) -> DbResult<rustls::ClientConfig> {
     let config = login.trust.client_config(login.client.as_deref());
     config.map_err(|error| StoreError::Unreachable { at: url.to_string(), reason: tls_error::sentence(&error) })
 }
 
 /// Wrong names and passwords, rights that are missing, a pool of transactions in front, a parameter that a pool does not
 /// pass on: trying again changes nothing.
-fn is_for_good(said: &DbError) -> bool {
+fn is_permanent(said: &DbError) -> bool {
     let code = said.code().code();
     let startup_parameter = code == "08P01" && said.message().contains("startup parameter");
     startup_parameter || ["28", "3D", "42"].iter().any(|class| code.starts_with(class)) || code == "26000"
 }
 
-fn answered<T>(url: &PostgresUrl, answer: Result<Result<T, tokio_postgres::Error>, guestlane_genesys::TimedOut>) -> Asked<T> {
+fn answered<T>(url: &PostgresUrl, answer: Result<Result<T, tokio_postgres::Error>, guestlane_genesys::TimedOut>) -> DbResult<T> {
     match answer {
         Ok(answer) => {
             if answer.is_ok() {
-                url.outage.well(REAL.monotonic());
+                url.outage.well(SYSTEM_CLOCK.monotonic());
             }
             Ok(answer?)
         }
         Err(late) => {
-            url.outage.failed(&late.to_string(), REAL.monotonic());
+            url.outage.failed(&late.to_string(), SYSTEM_CLOCK.monotonic());
             Err(StoreError::Unreachable { at: url.to_string(), reason: late.to_string() })
         }
     }
 }
 
 /// Whether nobody knows what became of what was sent.
-pub(super) fn is_lost(error: &StoreError) -> bool {
+pub(super) fn is_in_doubt(error: &StoreError) -> bool {
     matches!(error, StoreError::Unreachable { .. } | StoreError::Postgres { lost: true, .. })
 }
 
 /// The connection broke, or others were in the way.
-pub(super) fn may_go_well_next_time(error: &StoreError) -> bool {
+pub(super) fn is_transient(error: &StoreError) -> bool {
     let ways = [SqlState::T_R_DEADLOCK_DETECTED, SqlState::T_R_SERIALIZATION_FAILURE, SqlState::LOCK_NOT_AVAILABLE];
-    is_lost(error) || matches!(error, StoreError::Postgres { code: Some(code), .. } if ways.contains(code))
+    is_in_doubt(error) || matches!(error, StoreError::Postgres { code: Some(code), .. } if ways.contains(code))
 }

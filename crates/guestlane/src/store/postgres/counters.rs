@@ -7,10 +7,10 @@ use guestlane_genesys::ErrorCounts;
 
 use super::{
     Postgres,
-    connection::{Asked, Connection},
+    connection::{Connection, DbResult},
     rows::as_i64,
     sessions::count,
-    writer::Write,
+    writer::WriteOp,
 };
 use crate::store::{
     LatencySummary, StoreError, Summary,
@@ -28,7 +28,7 @@ impl Postgres {
         if counts.total == 0 {
             return Ok(());
         }
-        self.writer.write(Write::Record(None, counts)).await.map(drop)
+        self.writer.write(WriteOp::AppendRecord(None, counts)).await.map(drop)
     }
 
     pub(crate) async fn summary(&self) -> Result<Summary, StoreError> {
@@ -46,18 +46,18 @@ impl Postgres {
     }
 }
 
-fn errors(connection: &mut Connection) -> Asked<ErrorCounts> {
+fn errors(connection: &mut Connection) -> DbResult<ErrorCounts> {
     let counts = by_name(connection, "SELECT name, sum(value)::bigint FROM counter GROUP BY name")?;
     Ok(summary::errors_of(&counts))
 }
 
-fn by_name(connection: &mut Connection, sql: &str) -> Asked<ByState> {
+fn by_name(connection: &mut Connection, sql: &str) -> DbResult<ByState> {
     let rows = connection.query(sql, &[])?;
     rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get::<_, i64>(1)?.unsigned_abs()))).collect()
 }
 
-/// What `metrics` says of sessions that are forgotten, and of their events. Counted apart from any log.
-pub(super) fn keep_pruned(tx: &mut Connection, sessions: &ByState, events: &ByState, latencies: &[u64]) -> Asked<()> {
+/// What `stats` says of sessions that are forgotten, and of their events. Counted apart from any log.
+pub(super) fn keep_pruned(tx: &mut Connection, sessions: &ByState, events: &ByState, latencies: &[u64]) -> DbResult<()> {
     let mut counts: BTreeMap<String, i64> = BTreeMap::new();
     let of = |prefix: &str, by_state: &ByState| -> Vec<_> {
         by_state.iter().map(|(state, count)| (format!("{prefix}{state}"), as_i64(*count))).collect()
@@ -79,18 +79,18 @@ pub(super) fn keep_pruned(tx: &mut Connection, sessions: &ByState, events: &BySt
 }
 
 /// Whether sessions were ever forgotten: then records may be of sessions that are not there.
-pub(super) fn has_pruned(connection: &mut Connection) -> Asked<bool> {
+pub(super) fn has_pruned(connection: &mut Connection) -> DbResult<bool> {
     Ok(!by_state(connection, PRUNED_SESSIONS)?.is_empty())
 }
 
 /// Counts of what is forgotten.
-fn by_state(connection: &mut Connection, prefix: &str) -> Asked<ByState> {
+fn by_state(connection: &mut Connection, prefix: &str) -> DbResult<ByState> {
     let counts = by_name(connection, "SELECT name, sum(value)::bigint FROM counter GROUP BY name")?;
     Ok(counts.into_iter().filter_map(|(name, count)| Some((name.strip_prefix(prefix)?.to_owned(), count))).collect())
 }
 
 /// All sessions, counted where they are: a ledger may have millions.
-fn sessions(connection: &mut Connection) -> Asked<(ByState, LatencySummary)> {
+fn sessions(connection: &mut Connection) -> DbResult<(ByState, LatencySummary)> {
     let mut states = by_state(connection, PRUNED_SESSIONS)?;
     for (state, found) in by_name(connection, "SELECT state, count(*) FROM session GROUP BY state")? {
         *states.entry(state).or_default() += found;
@@ -111,7 +111,7 @@ fn sessions(connection: &mut Connection) -> Asked<(ByState, LatencySummary)> {
 }
 
 /// Most are delivered: they are what is left when the others, for which there are indexes, are counted.
-fn events(connection: &mut Connection) -> Asked<ByState> {
+fn events(connection: &mut Connection) -> DbResult<ByState> {
     let mut left = count(connection, "SELECT count(*) FROM outbox", &[])?;
     let mut states = by_state(connection, PRUNED_EVENTS)?;
     for state in ["pending", "dead", "erased"] {

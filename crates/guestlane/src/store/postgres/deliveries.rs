@@ -3,25 +3,25 @@
 use std::collections::{BTreeSet, HashSet};
 
 use aws_lc_rs::digest::{SHA256, digest};
-use guestlane_genesys::{Seam, Timestamp};
+use guestlane_genesys::{FailPoint, Timestamp};
 use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 
 use super::{
     Postgres,
-    connection::{Asked, Connection},
+    connection::{Connection, DbResult},
     rows::small,
     sessions::count,
-    writer::Write,
+    writer::WriteOp,
 };
 use crate::{
-    ledger::{CLOCKS, SessionId},
-    outbox::{Event, Settlement},
-    store::{Delivery, DeliveryState, Replay, StoreError},
+    outbox::{DeliveryOutcome, Event},
+    session::{MAX_CLOCK_SKEW, SessionId},
+    store::{Delivery, DeliveryState, ReplayFilter, StoreError},
 };
 
 const COLUMNS: &str = "outbox.id, outbox.session_id, outbox.body, outbox.state, outbox.tries, outbox.created_at, outbox.due_at, \
-     outbox.settled_at, outbox.last_error, outbox.receiver, outbox.guest_id, \
+     outbox.ended_at, outbox.last_error, outbox.receiver, outbox.guest_id, \
      (SELECT traceparent FROM session WHERE session.id = outbox.session_id), outbox.seq, outbox.epoch";
 
 /// New events, as columns.
@@ -103,7 +103,7 @@ pub(super) struct Settled {
     state: &'static str,
     due_at: Option<i64>,
     error: Option<String>,
-    settled_at: Option<i64>,
+    ended_at: Option<i64>,
 }
 
 /// What tries came to, as columns.
@@ -116,14 +116,14 @@ pub(super) struct Settlements {
     state: Vec<&'static str>,
     due_at: Vec<Option<i64>>,
     error: Vec<Option<String>>,
-    settled_at: Vec<Option<i64>>,
+    ended_at: Vec<Option<i64>>,
 }
 
 impl Settlements {
     pub(super) const UPDATE: &str = "UPDATE outbox SET state = t.state, tries = outbox.tries + 1, due_at = coalesce(t.due_at, outbox.due_at), \
-         last_error = t.error, settled_at = t.settled_at \
+         last_error = t.error, ended_at = t.ended_at \
          FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::bigint[], $5::text[], $6::bigint[], $7::text[], $8::bigint[]) \
-         AS t (id, receiver, tries, epoch, state, due_at, error, settled_at) \
+         AS t (id, receiver, tries, epoch, state, due_at, error, ended_at) \
          WHERE outbox.id = t.id AND outbox.receiver = t.receiver AND outbox.state = 'pending' AND outbox.tries = t.tries \
          AND outbox.epoch = t.epoch";
 
@@ -135,11 +135,11 @@ impl Settlements {
         self.state.push(settled.state);
         self.due_at.push(settled.due_at);
         self.error.push(settled.error.as_ref().map(|error| error.replace('\0', "\u{fffd}")));
-        self.settled_at.push(settled.settled_at);
+        self.ended_at.push(settled.ended_at);
     }
 
     pub(super) fn params(&self) -> Vec<&(dyn ToSql + Sync)> {
-        vec![&self.id, &self.receiver, &self.tries, &self.epoch, &self.state, &self.due_at, &self.error, &self.settled_at]
+        vec![&self.id, &self.receiver, &self.tries, &self.epoch, &self.state, &self.due_at, &self.error, &self.ended_at]
     }
 
     pub(super) fn len(&self) -> usize {
@@ -147,7 +147,7 @@ impl Settlements {
     }
 }
 
-fn read(row: &Row) -> Asked<Delivery> {
+fn read(row: &Row) -> DbResult<Delivery> {
     let created_at = Timestamp::from_unix_micros(row.try_get(5)?);
     Ok(Delivery {
         event: Event {
@@ -164,9 +164,9 @@ fn read(row: &Row) -> Asked<Delivery> {
         },
         state: DeliveryState::from_name(row.try_get(3)?).ok_or(StoreError::Row("outbox.state"))?,
         created_at,
-        settled_at: row.try_get::<_, Option<i64>>(7)?.map(Timestamp::from_unix_micros),
+        ended_at: row.try_get::<_, Option<i64>>(7)?.map(Timestamp::from_unix_micros),
         last_error: row.try_get(8)?,
-        place: row.try_get(12)?,
+        sequence: row.try_get(12)?,
     })
 }
 
@@ -196,7 +196,7 @@ impl Postgres {
 
     pub(crate) async fn release_first_tries(&self, now: Timestamp) -> Result<(), StoreError> {
         let release = "UPDATE outbox SET due_at = $1 WHERE state = 'pending' AND last_error IS NULL AND due_at > $2";
-        let (now, lease) = (now.unix_micros(), (now + Event::LEASE + CLOCKS).unix_micros());
+        let (now, lease) = (now.unix_micros(), (now + Event::LEASE + MAX_CLOCK_SKEW).unix_micros());
         self.workers.ask(move |connection| connection.execute(release, &[&now, &lease]).map(drop)).await
     }
 
@@ -206,7 +206,7 @@ impl Postgres {
         self.workers.ask(move |connection| Ok(connection.execute(sql, &[&now])? as usize)).await
     }
 
-    pub(crate) async fn settle_event(&self, event: Event, settlement: Settlement, now: Timestamp) -> Result<(), StoreError> {
+    pub(crate) async fn settle_event(&self, event: Event, settlement: DeliveryOutcome, now: Timestamp) -> Result<(), StoreError> {
         let (state, due_at, error) = settlement.into_parts();
         let settled = Settled {
             id: event.id,
@@ -216,12 +216,12 @@ impl Postgres {
             state: state.name(),
             due_at: due_at.map(Timestamp::unix_micros),
             error,
-            settled_at: (state != DeliveryState::Pending).then(|| now.unix_micros()),
+            ended_at: (state != DeliveryState::Pending).then(|| now.unix_micros()),
         };
-        self.writer.write(Write::Settle(settled)).await.map(drop)
+        self.writer.write(WriteOp::RecordDelivery(settled)).await.map(drop)
     }
 
-    pub(crate) async fn replayable(&self, replay: Replay) -> Result<u64, StoreError> {
+    pub(crate) async fn replayable(&self, replay: ReplayFilter) -> Result<u64, StoreError> {
         self.workers
             .ask(move |connection| {
                 let (condition, values) = condition(&replay);
@@ -230,14 +230,14 @@ impl Postgres {
             .await
     }
 
-    pub(crate) async fn replay(&self, replay: Replay, now: Timestamp) -> Result<usize, StoreError> {
+    pub(crate) async fn replay(&self, replay: ReplayFilter, now: Timestamp) -> Result<usize, StoreError> {
         let replayed = self.writer.transact(move |tx, records| {
             records.clear();
             let (condition, mut values) = condition(&replay);
             values.push(Box::new(now.unix_micros()));
             let due_at = values.len();
             let sql = format!(
-                "UPDATE outbox SET state = 'pending', tries = 0, epoch = epoch + 1, due_at = ${due_at}, settled_at = NULL WHERE {condition}"
+                "UPDATE outbox SET state = 'pending', tries = 0, epoch = epoch + 1, due_at = ${due_at}, ended_at = NULL WHERE {condition}"
             );
             let count = tx.execute(&sql, &refs(&values))? as usize;
             if count > 0 {
@@ -246,7 +246,7 @@ impl Postgres {
             Ok(count)
         });
         let replayed = replayed.await?.value;
-        self.seams.pass(Seam::EventsReplayed).await;
+        self.fail_points.hit(FailPoint::EventsReplayed).await;
         Ok(replayed)
     }
 
@@ -301,10 +301,10 @@ fn refs(values: &Values) -> Vec<&(dyn ToSql + Sync)> {
 }
 
 /// As SQL. An erased event has no body any more: nobody can send it.
-fn condition(replay: &Replay) -> (&'static str, Values) {
+fn condition(replay: &ReplayFilter) -> (&'static str, Values) {
     match replay {
-        Replay::Event(id) => ("id = $1 AND state <> 'erased'", vec![Box::new(id.clone())]),
-        Replay::Written { since, until, state } => (
+        ReplayFilter::Event(id) => ("id = $1 AND state <> 'erased'", vec![Box::new(id.clone())]),
+        ReplayFilter::Written { since, until, state } => (
             "created_at >= $1 AND created_at < $2 AND state IN ('delivered', 'dead') AND ($3::text IS NULL OR state = $3)",
             vec![
                 Box::new(since.unix_micros()),
@@ -316,7 +316,7 @@ fn condition(replay: &Replay) -> (&'static str, Values) {
 }
 
 /// Whether an event about the guest is on its way to the CRM, or was a moment ago.
-pub(super) fn is_under_way(tx: &mut Connection, guest: &str, now: Timestamp) -> Asked<bool> {
+pub(super) fn is_under_way(tx: &mut Connection, guest: &str, now: Timestamp) -> DbResult<bool> {
     let sql = "SELECT 1 FROM outbox WHERE guest_id = $1 AND state = 'pending' AND due_at > $2 AND due_at <= $3 LIMIT 1";
     let soon = (now + Event::LEASE).unix_micros();
     Ok(tx.query_opt(sql, &[&guest, &now.unix_micros(), &soon])?.is_some())

@@ -1,76 +1,79 @@
--- Times are microseconds since the Unix epoch, in UTC.
+-- The store in PostgreSQL, format 1. Times are microseconds since the Unix epoch, in UTC.
 
 CREATE TABLE session (
-    id                 uuid     PRIMARY KEY,       -- version 7: in the order of admission
-    idempotency_key    text     NOT NULL UNIQUE,
-    fingerprint        bytea    NOT NULL,          -- SHA-256 of the canonical request
-    guest_id           text     NOT NULL,
-    queue_id           uuid     NOT NULL,
-    attributes         text     NOT NULL,          -- JSON object
-    state              text     NOT NULL CHECK (state IN ('admitted', 'contact_created', 'open', 'failed', 'parked', 'needs_attention')),
-    token_kid          text     NOT NULL,
-    token_jti          uuid     NOT NULL,
-    token_iat          bigint   NOT NULL,          -- seconds
-    contact_id         text,
-    conversation_id    text,
-    attempts           bigint   NOT NULL,
-    epoch              bigint   NOT NULL,          -- fences off drivers that come late
-    admitted_at        bigint   NOT NULL,
-    step_since         bigint   NOT NULL,
-    due_at             bigint   NOT NULL,          -- nobody else takes it up before
-    opened_at          bigint,
-    latency_us         bigint,
-    failure_code       text,
-    failure_message    text,
-    uncertain          boolean  NOT NULL,          -- whether the present step may have been done
-    surface            text     NOT NULL,
-    door               uuid,                       -- the web deployment or the integration
-    guest_session      bytea,                      -- its token on the guest API, under the master key
-    guest_session_ends bigint,
-    message_id         text,                       -- the first message, once the platform has it
-    contact_unknown    boolean  NOT NULL DEFAULT false, -- a contact may exist whose id nobody knows
-    person             text,                       -- JSON object: names, e-mail, telephone
-    plain_contact      boolean  NOT NULL,          -- nothing identified the contact at admission
-    traceparent        text,                       -- of whoever asked for it (W3C Trace Context)
-    calls              text     NOT NULL DEFAULT ''-- JSON lines: what each call to the platform came to
-) WITH (fillfactor = 80);                          -- a session changes twice while it is young: its row has room for that
+    id                         uuid    PRIMARY KEY,       -- version 7: in the order of admission
+    owner                      text    NOT NULL,          -- 'local', or the owner of the API key; scopes the idempotency key
+    idempotency_key            text    NOT NULL,
+    fingerprint                bytea   NOT NULL,          -- SHA-256 of the canonical request
+    guest_id                   text    NOT NULL,
+    queue_id                   uuid    NOT NULL,
+    attributes                 text    NOT NULL,          -- JSON object
+    contact_details            text,                      -- JSON object: names, e-mail, telephone
+    state                      text    NOT NULL CHECK (state IN ('admitted', 'contact_created', 'open', 'failed', 'parked', 'needs_attention')),
+    token_kid                  text    NOT NULL,
+    token_jti                  uuid    NOT NULL,
+    token_iat                  bigint  NOT NULL,          -- seconds
+    contact_id                 text,
+    contact_without_identifier boolean NOT NULL,          -- no identifier named the contact at admission
+    contact_id_lost            boolean NOT NULL DEFAULT false, -- a contact may exist whose ID was lost
+    conversation_id            text,
+    message_id                 text,                      -- the first message, once the platform has accepted it
+    attempts                   bigint  NOT NULL,
+    epoch                      bigint  NOT NULL,          -- fencing number: a process with an older one writes nothing
+    admitted_at                bigint  NOT NULL,
+    step_started_at            bigint  NOT NULL,
+    outcome_unknown            boolean NOT NULL,          -- the present step may have taken effect
+    due_at                     bigint  NOT NULL,          -- end of the lease, of the parking, or of the backoff
+    opened_at                  bigint,
+    latency_us                 bigint,
+    failure_code               text,
+    failure_message            text,
+    surface                    text    NOT NULL,
+    surface_target_id          uuid,                      -- the web deployment or the integration
+    guest_session              bytea,                     -- guest session token, sealed under the master key
+    guest_session_expires_at   bigint,
+    traceparent                text,                      -- W3C Trace Context of the first request
+    calls                      text    NOT NULL DEFAULT '',-- JSON lines: the outcome of each platform call
+    recorded_at                bigint  NOT NULL,          -- trusted time of the last transition: retention counts from it
+    UNIQUE (idempotency_key, owner)
+) WITH (fillfactor = 80);                                 -- a session changes twice while it is young: its row has room for that
 
 CREATE INDEX session_unfinished ON session (due_at) WHERE state <> 'open' AND state <> 'failed' AND state <> 'needs_attention';
 CREATE INDEX session_guest ON session (guest_id);
 CREATE INDEX session_ended ON session (state, id) WHERE state = 'failed' OR state = 'needs_attention';
 
--- A log belongs to one process at a time, on the machine where its files are.
+-- One process appends to a log at a time, on the machine where its files are.
 CREATE TABLE audit_log (
     log       bigint PRIMARY KEY,                  -- from 1
     home      uuid   NOT NULL,                     -- the state directory beside which its files are
     size      bigint NOT NULL,                     -- records so far
     frontier  bytea  NOT NULL,                     -- the right edge of its Merkle tree (RFC 6962)
-    batch     bigint NOT NULL DEFAULT 0,           -- counts what its process committed: whether the last one was is seen here
-    closed_at bigint                               -- full: nothing is added any more
+    batch     bigint NOT NULL DEFAULT 0,           -- counts commits: shows whether an in-doubt commit took effect
+    closed_at bigint                               -- set when the log is full: no record is appended any more
 ) WITH (fillfactor = 20);
 
-CREATE TABLE audit_entry (
+CREATE TABLE audit_record (
     log        bigint NOT NULL,
     idx        bigint NOT NULL,                    -- from 0, without gaps
     session_id uuid,
     line       text   NOT NULL,                    -- as it stands in the file
     PRIMARY KEY (log, idx)
 );
-CREATE INDEX audit_session ON audit_entry (session_id);
+CREATE INDEX audit_record_session ON audit_record (session_id);
 
 CREATE TABLE outbox (
-    seq         bigint  GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY, -- the order in which events of one guest are told
-    id          text    NOT NULL,                  -- the webhook-id of every try
-    receiver    integer NOT NULL,                  -- from 1, in the order of CRM_WEBHOOK_URL
+    seq         bigint  GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY, -- events of one guest are delivered in this order
+    id          text    NOT NULL,                  -- the webhook-id of every attempt
+    receiver    integer NOT NULL,                  -- endpoint, from 1, in the order of CRM_WEBHOOK_URL
     session_id  uuid    NOT NULL,
     guest_id    text    NOT NULL,
     body        text    NOT NULL,
     state       text    NOT NULL CHECK (state IN ('pending', 'delivered', 'dead', 'erased')),
     tries       bigint  NOT NULL,
-    epoch       bigint  NOT NULL,                  -- fences off those who deliver late
+    epoch       bigint  NOT NULL,                  -- fencing number: a delivery with an older one records nothing
     created_at  bigint  NOT NULL,
-    due_at      bigint  NOT NULL,                  -- the next try, or the end of the lease of the present one
-    settled_at  bigint,
+    due_at      bigint  NOT NULL,                  -- the next attempt, or the end of the lease of the present one
+    ended_at    bigint,
     last_error  text,
     UNIQUE (id, receiver)
 ) WITH (fillfactor = 80);
@@ -82,8 +85,8 @@ CREATE TABLE signing_key (
     kid         text   PRIMARY KEY,
     sealed      bytea  NOT NULL,                   -- PKCS#8 under the master key
     created_at  bigint NOT NULL,
-    active_from bigint NOT NULL,                   -- it is published from created_at on, and signs from then on
-    revoked_at  bigint                             -- nobody believes it since
+    active_from bigint NOT NULL,                   -- published from created_at on, signs from then on
+    revoked_at  bigint                             -- not trusted from then on
 );
 
 CREATE TABLE secret (
@@ -91,27 +94,27 @@ CREATE TABLE secret (
     sealed bytea NOT NULL
 );
 
--- The platform this store belongs to.
+-- The platform to which this store is bound.
 CREATE TABLE platform (
     one          integer PRIMARY KEY CHECK (one = 1),
     base_url     text NOT NULL,
-    client_id    text,                             -- the OAuth client that was asked whose it is
-    organization text                              -- the platform's id of it
+    client_id    text,                             -- the OAuth client with which the organization was looked up
+    organization text                              -- the platform's ID of the organization
 );
 
--- Who may ask the service, and for what.
 CREATE TABLE api_key (
-    id           text   PRIMARY KEY,               -- stands in the key, and is no secret
+    id           text   PRIMARY KEY,               -- part of the key, and not secret
+    owner        text   NOT NULL,                  -- of the sessions it creates; a key that replaces another has the same owner
     name         text   NOT NULL,
     hash         bytea  NOT NULL,                  -- HMAC-SHA-256 of the whole key under a secret of this store
-    scopes       text   NOT NULL,                  -- with spaces between
+    scopes       text   NOT NULL,                  -- separated by spaces
     created_at   bigint NOT NULL,
     expires_at   bigint,
     revoked_at   bigint,
     last_used_at bigint                            -- to the minute
 );
 
--- Counts of each log's process: no process waits for another one to count.
+-- Counters, by the log of the process that counts: processes never wait for each other to count.
 CREATE TABLE counter (
     log   bigint NOT NULL,
     name  text   NOT NULL,
@@ -119,26 +122,26 @@ CREATE TABLE counter (
     PRIMARY KEY (log, name)
 );
 
--- What `metrics` says of sessions that are forgotten: latencies, rounded. Their number by state is in `counter`.
+-- Latencies of deleted sessions, rounded, for `guestlane stats`. Their number by state is in `counter`.
 CREATE TABLE pruned_latency (
     latency_us bigint PRIMARY KEY,
     sessions   bigint NOT NULL
 );
 
--- What a guest's pseudonym in the audit log is made with. Without it, nobody can tell whose records they were.
-CREATE TABLE guest_key (
+-- The key of a guest's pseudonym in the audit log. Without it, a record cannot be linked to the guest.
+CREATE TABLE pseudonym_key (
     guest_id text  PRIMARY KEY,
     key      bytea NOT NULL                        -- 32 bytes
 );
 
--- Which store in a file was copied into this database. Until that is done, nobody uses it.
-CREATE TABLE copied (
+-- The store in a file that is migrated into this database. The database stays closed until the migration is complete.
+CREATE TABLE migration (
     source   bytea  PRIMARY KEY,                   -- its first signing key, sealed
-    begun_at bigint NOT NULL,
-    done_at  bigint
+    started_at bigint NOT NULL,
+    completed_at bigint
 );
 
--- Batches that any process may work on, once all their rows are in.
+-- Batches. Every worker may claim rows once all of them are in.
 CREATE TABLE batch (
     id           uuid    PRIMARY KEY,              -- version 7
     name         text    NOT NULL,
@@ -156,10 +159,10 @@ CREATE TABLE batch_row (
     guest_id        text   NOT NULL,
     queue_id        uuid   NOT NULL,
     attributes      text   NOT NULL,               -- JSON object
-    person          text   NOT NULL,               -- JSON object
+    contact_details text   NOT NULL,               -- JSON object
     tries           bigint NOT NULL DEFAULT 0,
-    epoch           bigint NOT NULL DEFAULT 0,     -- fences off those who come late
-    due_at          bigint NOT NULL,               -- the next try, or the end of the lease of the present one
+    epoch           bigint NOT NULL DEFAULT 0,     -- fencing number: a worker with an older one records nothing
+    due_at          bigint NOT NULL,               -- the next attempt, or the end of the lease of the present one
     session_id      uuid,
     replayed        boolean NOT NULL DEFAULT false,
     failure         text,                          -- JSON object
@@ -169,18 +172,19 @@ CREATE TABLE batch_row (
 CREATE INDEX batch_row_due ON batch_row (due_at, batch, number) WHERE state = 'waiting' OR state = 'running';
 CREATE INDEX batch_row_guest ON batch_row (guest_id);
 
--- What processes share that are the same OAuth client.
+-- Access tokens, shared by the nodes that use the same OAuth client.
 CREATE TABLE oauth_client (
-    client_id   text   PRIMARY KEY,               -- for tokens with a hash of how it signs in: other credentials are other tokens
+    client_id   text   PRIMARY KEY,               -- with a hash of the credentials: other credentials are other tokens
     token       bytea,                             -- the access token, under the master key
     number      bigint NOT NULL DEFAULT 0,         -- counts its tokens
-    life_us     bigint NOT NULL DEFAULT 0,
+    lifetime_us bigint NOT NULL DEFAULT 0,
     expires_at  bigint NOT NULL DEFAULT 0,
-    asked_until bigint NOT NULL DEFAULT 0          -- somebody asks for the next one, and has until then
+    refresh_lock_until bigint NOT NULL DEFAULT 0   -- a node fetches the next token until then
 );
 
--- Slices of an OAuth client's quota, by the database's own clock. A slice counts for a window longer than it lasts: so long its last calls are remembered by the platform.
-CREATE TABLE quota_slice (
+-- Rate-limit leases: a node's share of an OAuth client's rate limit, by the database's clock. A lease counts for one window
+-- longer than it lasts, because the platform counts its last calls for that long.
+CREATE TABLE rate_limit_lease (
     client_id  text    NOT NULL,
     process    uuid    NOT NULL,
     calls      integer NOT NULL,
@@ -195,9 +199,9 @@ CREATE FUNCTION now_us() RETURNS bigint LANGUAGE sql AS $$
     SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
 $$;
 
--- A slice for `process`, in the place of the one before: as much as it wants, at most what is fair among all that want some, and never more than
--- the others leave. Of what nobody wants a quarter stays, so that somebody who comes finds something.
-CREATE FUNCTION lease_quota(client text, asking uuid, quota integer, window_us bigint, wants integer, used integer)
+-- Replaces the lease of `asking`: as much as it requests, at most its fair share among all nodes that request some, and never
+-- more than the other leases leave. A quarter of what no node requests stays free for a node that starts.
+CREATE FUNCTION lease_rate_limit(client text, asking uuid, quota integer, window_us bigint, wants integer, used integer)
 RETURNS TABLE (calls integer, lasts_us bigint, again_us bigint) LANGUAGE plpgsql AS $$
 DECLARE
     moment bigint;
@@ -214,13 +218,13 @@ BEGIN
     INSERT INTO oauth_client (client_id) VALUES (client) ON CONFLICT DO NOTHING;
     PERFORM 1 FROM oauth_client WHERE client_id = client FOR UPDATE;
     moment := now_us();
-    DELETE FROM quota_slice s WHERE s.client_id = client AND s.expires_at + window_us <= moment AND s.held_until <= moment;
-    SELECT s.calls INTO before FROM quota_slice s WHERE s.client_id = client AND s.process = asking;
-    INSERT INTO quota_slice AS s VALUES (client, asking, 0, wants, moment + 2000000, 0, 0)
+    DELETE FROM rate_limit_lease s WHERE s.client_id = client AND s.expires_at + window_us <= moment AND s.held_until <= moment;
+    SELECT s.calls INTO before FROM rate_limit_lease s WHERE s.client_id = client AND s.process = asking;
+    INSERT INTO rate_limit_lease AS s VALUES (client, asking, 0, wants, moment + 2000000, 0, 0)
         ON CONFLICT (client_id, process) DO UPDATE SET wanted = wants, expires_at = moment + 2000000;
-    SELECT count(*) INTO many FROM quota_slice s WHERE s.client_id = client AND s.expires_at > moment;
+    SELECT count(*) INTO many FROM rate_limit_lease s WHERE s.client_id = client AND s.expires_at > moment;
     all_of := many;
-    FOR other IN SELECT s.process, s.wanted FROM quota_slice s WHERE s.client_id = client AND s.expires_at > moment ORDER BY s.wanted, s.process LOOP
+    FOR other IN SELECT s.process, s.wanted FROM rate_limit_lease s WHERE s.client_id = client AND s.expires_at > moment ORDER BY s.wanted, s.process LOOP
         fair := least(other.wanted, rest / many);
         rest := rest - fair;
         many := many - 1;
@@ -231,15 +235,15 @@ BEGIN
     mine := mine + rest * 3 / 4 / all_of;
     SELECT coalesce(sum(greatest(CASE WHEN s.expires_at + window_us > moment THEN s.calls ELSE 0 END,
                                  CASE WHEN s.held_until > moment THEN s.held ELSE 0 END)), 0)
-        INTO taken FROM quota_slice s WHERE s.client_id = client AND s.process <> asking;
+        INTO taken FROM rate_limit_lease s WHERE s.client_id = client AND s.process <> asking;
     calls := greatest(least(mine, quota - taken), 0);
     before := coalesce(before, 0);
-    -- A slice lasts for 50 of its calls, and is renewed after half of that.
+    -- A lease lasts for 50 of its calls, and is renewed after half of that.
     again := CASE WHEN used = 0 THEN 1000000 ELSE least(greatest(25 * window_us / greatest(used, calls), 1000000), 30000000) END;
-    -- Of a slice that becomes smaller, what was sent counts for one window more, and what may be sent before the answer is there.
-    UPDATE quota_slice s SET calls = lease_quota.calls, expires_at = moment + 2 * again,
-        held = CASE WHEN before > lease_quota.calls THEN greatest(least(before, used + 2), CASE WHEN s.held_until > moment THEN s.held ELSE 0 END) ELSE s.held END,
-        held_until = CASE WHEN before > lease_quota.calls THEN moment + window_us ELSE s.held_until END
+    -- When a lease becomes smaller, calls that were sent count for one window more, and so do calls sent before the answer arrives.
+    UPDATE rate_limit_lease s SET calls = lease_rate_limit.calls, expires_at = moment + 2 * again,
+        held = CASE WHEN before > lease_rate_limit.calls THEN greatest(least(before, used + 2), CASE WHEN s.held_until > moment THEN s.held ELSE 0 END) ELSE s.held END,
+        held_until = CASE WHEN before > lease_rate_limit.calls THEN moment + window_us ELSE s.held_until END
         WHERE s.client_id = client AND s.process = asking;
     lasts_us := 2 * again;
     again_us := CASE WHEN calls < mine THEN 250000 ELSE again END;
@@ -247,11 +251,33 @@ BEGIN
 END
 $$;
 
--- Ends a transaction that came too late, or in which not all was found as it was thought to be.
-CREATE FUNCTION all_or_nothing(done bigint, wanted bigint) RETURNS void LANGUAGE plpgsql AS $$
+-- Aborts a transaction whose statement changed fewer rows than expected: another node has changed them.
+CREATE FUNCTION expect_row_count(done bigint, wanted bigint) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     IF done <> wanted THEN
         RAISE EXCEPTION '% done of %', done, wanted USING ERRCODE = 'GL001';
     END IF;
 END
 $$;
+
+-- Facts about the store: `store_id` identifies it while it is migrated; `retention_mark` is the time that retention trusts.
+CREATE TABLE property (
+    name  text PRIMARY KEY,
+    value text NOT NULL
+);
+INSERT INTO property (name, value) VALUES ('store_id', replace(gen_random_uuid()::text, '-', ''));
+
+-- A node of an older version stops writing once a newer one has changed the format.
+CREATE FUNCTION expect_format(known integer) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    found integer;
+BEGIN
+    SELECT number INTO found FROM format;
+    IF found <> known THEN
+        RAISE EXCEPTION '% %', found, known USING ERRCODE = 'GL002';
+    END IF;
+END
+$$;
+
+-- Retention keeps a session while a batch row may still present its idempotency key.
+CREATE INDEX batch_row_key ON batch_row (idempotency_key) WHERE state = 'waiting' OR state = 'running';

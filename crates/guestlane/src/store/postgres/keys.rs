@@ -4,31 +4,31 @@ use guestlane_genesys::Timestamp;
 
 use super::{
     Postgres,
-    changes::CHANGED,
-    connection::{Asked, Connection},
+    connection::{Connection, DbResult},
+    listen::CHANGED,
     migrations::LOCK,
 };
 use crate::{
-    audit::{ChangeAction, Entry},
+    audit::{AuditRecord, ChangeAction},
     store::StoreError,
-    token::{KeyLife, Revocation, StoredKey},
+    token::{KeyLifecycle, RevocationPlan, SealedSigningKey},
 };
 
 /// A node's first row: not in a database that a move has taken since the node looked. The move takes the same lock for itself alone.
-fn refuse_while_copied(tx: &mut Connection, at: &str) -> Asked<()> {
+fn refuse_while_copied(tx: &mut Connection, at: &str) -> DbResult<()> {
     tx.query("SELECT pg_advisory_xact_lock_shared($1)", &[&LOCK])?;
-    match tx.query_opt("SELECT 1 FROM copied WHERE done_at IS NULL", &[])? {
-        Some(_) => Err(StoreError::HalfCopied(at.to_owned())),
+    match tx.query_opt("SELECT 1 FROM migration WHERE completed_at IS NULL", &[])? {
+        Some(_) => Err(StoreError::MigrationIncomplete(at.to_owned())),
         None => Ok(()),
     }
 }
 
 impl Postgres {
-    pub(crate) async fn signing_keys(&self) -> Result<Vec<StoredKey>, StoreError> {
+    pub(crate) async fn signing_keys(&self) -> Result<Vec<SealedSigningKey>, StoreError> {
         self.workers.ask(keys).await
     }
 
-    pub(crate) async fn add_signing_key(&self, key: StoredKey) -> Result<(), StoreError> {
+    pub(crate) async fn add_signing_key(&self, key: SealedSigningKey) -> Result<(), StoreError> {
         let at = self.url.to_string();
         let add = move |tx: &mut Connection| {
             refuse_while_copied(tx, &at)?;
@@ -39,26 +39,27 @@ impl Postgres {
 
     pub(crate) async fn add_next_key(
         &self,
-        key: StoredKey,
-        life: impl FnOnce() -> KeyLife + Send + 'static,
+        key: SealedSigningKey,
+        life: impl FnOnce() -> KeyLifecycle + Send + 'static,
         now: Timestamp,
-    ) -> Result<StoredKey, StoreError> {
+    ) -> Result<SealedSigningKey, StoreError> {
         let (mut life, mut known_life) = (Some(life), None);
         let added = self
             .writer
             .transact(move |tx, records| {
                 records.clear();
                 one_at_a_time(tx)?;
-                let next =
-                    |keys: Vec<StoredKey>| keys.into_iter().find(|key| !key.life.is_revoked() && key.life.active_from() > now);
+                let next = |keys: Vec<SealedSigningKey>| {
+                    keys.into_iter().find(|key| !key.life.is_revoked() && key.life.active_from() > now)
+                };
                 if let Some(known) = next(keys(tx)?) {
                     return Ok(known);
                 }
                 // From the moment at which it is its turn, however long that took.
                 let life = *known_life.get_or_insert_with(|| life.take().map(|life| life()));
                 let life = life.ok_or(StoreError::Closed)?;
-                records.push(Entry::change(ChangeAction::SigningKeyCreated, &key.kid, None, now));
-                insert(tx, &StoredKey { life, ..key.clone() })?;
+                records.push(AuditRecord::change(ChangeAction::SigningKeyCreated, &key.kid, None, now));
+                insert(tx, &SealedSigningKey { life, ..key.clone() })?;
                 tx.batch(CHANGED)?;
                 next(keys(tx)?).ok_or(StoreError::Row("signing_key")) // its id belongs to a key that is no next one
             })
@@ -69,29 +70,29 @@ impl Postgres {
     pub(crate) async fn revoke_signing_key(
         &self,
         kid: String,
-        spare: Option<StoredKey>,
+        spare: Option<SealedSigningKey>,
         now: Timestamp,
-    ) -> Result<Option<Revocation>, StoreError> {
+    ) -> Result<Option<RevocationPlan>, StoreError> {
         let revoked = self
             .writer
             .transact(move |tx, records| {
                 records.clear();
                 one_at_a_time(tx)?;
-                let revocation = Revocation::of(&kid, keys(tx)?, now);
+                let revocation = RevocationPlan::of(&kid, keys(tx)?, now);
                 match &revocation {
-                    Revocation::Unknown | Revocation::Already(_) => return Ok(Some(revocation)),
-                    Revocation::Alone(_) => {}
-                    Revocation::ByNext(next, _) => {
+                    RevocationPlan::Unknown | RevocationPlan::AlreadyRevoked(_) => return Ok(Some(revocation)),
+                    RevocationPlan::NoSuccessorNeeded(_) => {}
+                    RevocationPlan::PromoteNext(next, _) => {
                         let sql = "UPDATE signing_key SET active_from = $2 WHERE kid = $1";
                         tx.execute(sql, &[next, &now.unix_micros()])?;
                     }
-                    Revocation::ByNew(new) => match spare.as_ref().filter(|spare| spare.kid == *new) {
+                    RevocationPlan::GenerateNew(new) => match spare.as_ref().filter(|spare| spare.kid == *new) {
                         Some(spare) => insert(tx, spare)?,
                         None => return Ok(None),
                     },
                 }
                 tx.execute("UPDATE signing_key SET revoked_at = $2 WHERE kid = $1", &[&kid, &now.unix_micros()])?;
-                records.push(Entry::change(ChangeAction::SigningKeyRevoked, &kid, revocation.successor(), now));
+                records.push(AuditRecord::change(ChangeAction::SigningKeyRevoked, &kid, revocation.successor(), now));
                 tx.batch(CHANGED)?;
                 Ok(Some(revocation))
             })
@@ -144,22 +145,22 @@ impl Postgres {
 }
 
 /// Of all processes: what is decided by looking at all keys is decided by one after the other.
-fn one_at_a_time(tx: &mut Connection) -> Asked<()> {
+fn one_at_a_time(tx: &mut Connection) -> DbResult<()> {
     tx.batch("LOCK TABLE signing_key IN SHARE ROW EXCLUSIVE MODE")
 }
 
-fn keys(connection: &mut Connection) -> Asked<Vec<StoredKey>> {
+fn keys(connection: &mut Connection) -> DbResult<Vec<SealedSigningKey>> {
     let rows = connection.query("SELECT kid, sealed, created_at, active_from, revoked_at FROM signing_key", &[])?;
     let key = |row: &tokio_postgres::Row| {
         let moment = Timestamp::from_unix_micros;
         let revoked_at: Option<i64> = row.try_get(4)?;
-        let life = KeyLife::stored(moment(row.try_get(2)?), moment(row.try_get(3)?), revoked_at.map(moment));
-        Ok(StoredKey { kid: row.try_get(0)?, sealed: row.try_get(1)?, life })
+        let life = KeyLifecycle::stored(moment(row.try_get(2)?), moment(row.try_get(3)?), revoked_at.map(moment));
+        Ok(SealedSigningKey { kid: row.try_get(0)?, sealed: row.try_get(1)?, life })
     };
     rows.iter().map(key).collect()
 }
 
-fn insert(tx: &mut Connection, key: &StoredKey) -> Asked<()> {
+fn insert(tx: &mut Connection, key: &SealedSigningKey) -> DbResult<()> {
     let sql = "INSERT INTO signing_key (kid, sealed, created_at, active_from) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
     let (created_at, active_from) = (key.life.created_at().unix_micros(), key.life.active_from().unix_micros());
     tx.execute(sql, &[&key.kid, &key.sealed, &created_at, &active_from]).map(drop)

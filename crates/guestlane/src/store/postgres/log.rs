@@ -8,29 +8,29 @@ use std::{
     path::PathBuf,
 };
 
-use guestlane_genesys::Seams;
+use guestlane_genesys::FailPoints;
 use uuid::Uuid;
 
-use super::connection::{Asked, Connection};
+use super::connection::{Connection, DbResult};
 use crate::{
-    audit::{Added, AuditError, Checkpoint, Frontier, Lines, LogFiles, NoteSigner, ONE_WRITE, lines_path},
+    audit::{AppendedRange, AuditError, Checkpoint, Frontier, LineSource, LogFiles, NoteSigner, ONE_WRITE, lines_path},
     store::{AuditSettings, StoreError},
 };
 
 /// The state directory that logs are written beside: it has a name of its own in the database.
 #[derive(Debug, Clone)]
-pub(crate) struct Home {
+pub(crate) struct NodeIdentity {
     pub(crate) id: Uuid,
     pub(super) directory: PathBuf,
 }
 
-impl Home {
+impl NodeIdentity {
     /// The name is in the directory; the first process there makes it.
-    pub(crate) fn in_directory(directory: PathBuf) -> Asked<Self> {
+    pub(crate) fn in_directory(directory: PathBuf) -> DbResult<Self> {
         let file = directory.join("home.id");
         let failed = |error: io::Error| StoreError::Open(file.clone(), error);
         if !file.exists() {
-            crate::disk::make_once(&file, Uuid::new_v4().to_string().as_bytes(), || ()).map_err(failed)?;
+            crate::durable_fs::make_once(&file, Uuid::new_v4().to_string().as_bytes(), || ()).map_err(failed)?;
         }
         let text = fs::read_to_string(&file).map_err(failed)?;
         let id = text.trim().parse().map_err(|_| {
@@ -60,7 +60,7 @@ pub(super) struct Log {
 
 impl Log {
     /// The first log of this home that is nobody's, else a new one.
-    pub(super) fn ours(connection: &mut Connection, home: &Home, settings: &AuditSettings) -> Asked<Self> {
+    pub(super) fn acquire(connection: &mut Connection, home: &NodeIdentity, settings: &AuditSettings) -> DbResult<Self> {
         loop {
             for number in open_logs(connection, home)? {
                 if let Some(log) = Self::claim(connection, home, settings, number)? {
@@ -72,7 +72,12 @@ impl Log {
     }
 
     /// `None` when another process has it.
-    pub(super) fn claim(connection: &mut Connection, home: &Home, settings: &AuditSettings, number: i64) -> Asked<Option<Self>> {
+    pub(super) fn claim(
+        connection: &mut Connection,
+        home: &NodeIdentity,
+        settings: &AuditSettings,
+        number: i64,
+    ) -> DbResult<Option<Self>> {
         let lock = home.directory.join(format!("log-{number}.lock"));
         let failed = |error: io::Error| StoreError::Open(lock.clone(), error);
         let held = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&lock).map_err(failed)?;
@@ -92,8 +97,8 @@ impl Log {
         connection: &mut Connection,
         fresh: &[String],
         signer: &NoteSigner,
-        seams: &Seams,
-    ) -> Result<Added, AuditError> {
+        fail_points: &FailPoints,
+    ) -> Result<AppendedRange, AuditError> {
         let number = number_of(self.number).unwrap_or_default();
         let origin = Checkpoint::origin_of(signer.public(), number);
         let note = Checkpoint { origin, size: self.tree.size(), root: self.tree.root() }.sign(signer);
@@ -103,29 +108,29 @@ impl Log {
             fresh,
             first: self.tree.size().saturating_sub(fresh.len() as u64),
         };
-        self.files.catch_up(&lines, &note, seams)
+        self.files.catch_up(&lines, &note, fail_points)
     }
 }
 
-pub(super) fn number_of(log: i64) -> Asked<u32> {
+pub(super) fn number_of(log: i64) -> DbResult<u32> {
     u32::try_from(log).map_err(|_| StoreError::Row("audit_log.log"))
 }
 
 /// A log's tree, and the name of the last transaction in it.
-pub(super) fn state(connection: &mut Connection, log: i64) -> Asked<(Frontier, i64)> {
+pub(super) fn state(connection: &mut Connection, log: i64) -> DbResult<(Frontier, i64)> {
     let row = connection.query_one("SELECT size, frontier, batch FROM audit_log WHERE log = $1", &[&log])?;
     let size = u64::try_from(row.try_get::<_, i64>(0)?).map_err(|_| StoreError::Row("audit_log.size"))?;
     let tree = Frontier::from_bytes(size, row.try_get(1)?).ok_or(StoreError::Row("audit_log.frontier"))?;
     Ok((tree, row.try_get(2)?))
 }
 
-pub(super) fn open_logs(connection: &mut Connection, home: &Home) -> Asked<Vec<i64>> {
+pub(super) fn open_logs(connection: &mut Connection, home: &NodeIdentity) -> DbResult<Vec<i64>> {
     let select = "SELECT log FROM audit_log WHERE home = $1 AND closed_at IS NULL ORDER BY log";
     connection.query(select, &[&home.id])?.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
 /// Two processes begin one after the other: numbers have no gaps.
-fn begin(connection: &mut Connection, home: &Home) -> Asked<()> {
+fn begin(connection: &mut Connection, home: &NodeIdentity) -> DbResult<()> {
     connection.transaction(|tx| {
         tx.batch("LOCK TABLE audit_log IN SHARE ROW EXCLUSIVE MODE")?;
         let insert =
@@ -147,32 +152,33 @@ struct StoredLines<'a> {
 const AT_ONCE: i64 = 2000;
 
 impl StoredLines<'_> {
-    fn fresh_from(&self, index: u64) -> Option<&[String]> {
+    fn unsynced_lines(&self, index: u64) -> Option<&[String]> {
         let skipped = usize::try_from(index.checked_sub(self.first)?).ok()?;
         self.fresh.get(skipped..)
     }
 
     fn select(&self, sql: &str, index: u64) -> Result<Vec<String>, String> {
         let index = i64::try_from(index).unwrap_or(i64::MAX);
-        let rows = self.connection.borrow_mut().query(sql, &[&self.log, &index]).map_err(|error| crate::error::chain(&error))?;
+        let rows =
+            self.connection.borrow_mut().query(sql, &[&self.log, &index]).map_err(|error| crate::error::display_chain(&error))?;
         rows.iter().map(|row| row.try_get(0).map_err(|error| error.to_string())).collect()
     }
 }
 
-impl Lines for StoredLines<'_> {
+impl LineSource for StoredLines<'_> {
     fn line(&self, index: u64) -> Result<Option<String>, String> {
-        if let Some([line, ..]) = self.fresh_from(index) {
+        if let Some([line, ..]) = self.unsynced_lines(index) {
             return Ok(Some(line.clone()));
         }
-        Ok(self.select("SELECT line FROM audit_entry WHERE log = $1 AND idx = $2", index)?.pop())
+        Ok(self.select("SELECT line FROM audit_record WHERE log = $1 AND idx = $2", index)?.pop())
     }
 
     fn append_from(&self, index: u64, text: &mut Vec<u8>) -> Result<u64, String> {
         let asked;
-        let lines = match self.fresh_from(index) {
+        let lines = match self.unsynced_lines(index) {
             Some(fresh) => fresh,
             None => {
-                let sql = format!("SELECT line FROM audit_entry WHERE log = $1 AND idx >= $2 ORDER BY idx LIMIT {AT_ONCE}");
+                let sql = format!("SELECT line FROM audit_record WHERE log = $1 AND idx >= $2 ORDER BY idx LIMIT {AT_ONCE}");
                 asked = self.select(&sql, index)?;
                 &asked
             }
@@ -202,7 +208,7 @@ mod tests {
             let start = std::sync::Barrier::new(8);
             let name = || {
                 start.wait();
-                Home::in_directory(directory.path().to_owned()).unwrap().id
+                NodeIdentity::in_directory(directory.path().to_owned()).unwrap().id
             };
             let names: Vec<_> = std::thread::scope(|scope| {
                 let threads: Vec<_> = (0..8).map(|_| scope.spawn(name)).collect();

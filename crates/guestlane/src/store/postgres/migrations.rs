@@ -1,10 +1,10 @@
-//! The database's formats, one after another. The table `format` has the number of the one that is there.
+//! The formats of the database, in the order in which they were released. The table `format` has the number of the present one.
 
-use super::connection::{Asked, Connection};
+use super::connection::{Connection, DbResult};
 use crate::store::StoreError;
 
 /// Never changed once released; a new format is a new entry.
-const FORMATS: &[&str] = &[include_str!("format_1.sql"), include_str!("format_2.sql")];
+const FORMATS: &[&str] = &[include_str!("format_1.sql")];
 
 /// Of two processes that start at once, one brings the database up, and the other one waits. Means nothing.
 pub(crate) const LOCK: i64 = 0x6775_6573_746c_616e;
@@ -20,7 +20,7 @@ pub(super) fn known_number() -> i32 {
 }
 
 /// The format that is there; `None`: none.
-pub(super) fn found(connection: &mut Connection) -> Asked<Option<u32>> {
+pub(super) fn found(connection: &mut Connection) -> DbResult<Option<u32>> {
     // Asked of the catalogue's rows: what this connection remembers of names may be older than the lock that was waited for.
     let is_there = "SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
          WHERE c.relname = 'format' AND n.nspname = current_schema()";
@@ -31,7 +31,7 @@ pub(super) fn found(connection: &mut Connection) -> Asked<Option<u32>> {
     row.map(|row| u32::try_from(row.get::<_, i32>(0)).map_err(|_| StoreError::Row("format.number"))).transpose()
 }
 
-pub(crate) fn run(connection: &mut Connection, at: &str) -> Asked<()> {
+pub(crate) fn run(connection: &mut Connection, at: &str) -> DbResult<()> {
     let known = known();
     if found(connection)? == Some(known) {
         return Ok(());

@@ -3,19 +3,21 @@
 //! What the audit log tells of goes through one thread, which commits together whatever is waiting. The rest is asked and written by a few
 //! others. Each thread has one connection, and waits for its answers: the order of things is as plain as in a file.
 
-mod admission;
 mod api_keys;
 mod batches;
+mod begin;
 mod calls;
-mod changes;
 mod clock;
 mod connection;
+mod connection_pool;
+mod coordinator;
 mod counters;
 mod deliveries;
 mod endpoints;
-mod fleet;
+mod gauges;
 mod guests;
 mod keys;
+mod listen;
 mod log;
 mod migrations;
 mod prune;
@@ -24,10 +26,8 @@ mod retention;
 mod rows;
 mod sealed;
 mod sessions;
-mod standing;
 mod trial;
 mod unrecorded;
-mod workers;
 mod writer;
 
 use std::{
@@ -36,28 +36,28 @@ use std::{
     time::Duration,
 };
 
-use guestlane_genesys::{Clock, ReferenceClock, Seams};
+use guestlane_genesys::{Clock, FailPoints, ReferenceClock};
 use tokio::sync::watch;
 use tokio_postgres::error::SqlState;
 
-use super::{AuditSettings, Glance, Guarantees, PostgresUrl, ReadLimits, StoreError, write_health::WriteHealth};
+use super::{AuditSettings, BenchOverrides, PostgresUrl, ReadLimits, StoreError, StoreInfo, write_health::WriteHealth};
 use crate::audit::NoteSigner;
-use connection::Asked;
 pub(super) use connection::Connection;
-pub(super) use log::Home;
+use connection::DbResult;
+use connection_pool::ConnectionPool;
+pub(super) use log::NodeIdentity;
 pub(super) use migrations::{LOCK, run as migrate};
 pub(crate) use trial::KeptSecret;
-use workers::Workers;
 use writer::Writer;
 
 /// The store in a database. Cheap to clone; closed when the last clone is dropped.
 #[derive(Debug, Clone)]
 pub(super) struct Postgres {
     writer: Writer,
-    workers: Workers,
+    workers: ConnectionPool,
     /// For what cannot wait for a look through millions of rows: leases, slices, tokens.
-    urgent: Workers,
-    home: Home,
+    urgent: ConnectionPool,
+    home: NodeIdentity,
     url: PostgresUrl,
     /// The number of its table of secrets in the database.
     pub(super) table: i64,
@@ -67,27 +67,33 @@ pub(super) struct Postgres {
     base: Clock,
     reference: ReferenceClock,
     changes: Arc<OnceLock<watch::Receiver<u64>>>,
-    seams: Seams,
+    fail_points: FailPoints,
 }
 
 impl Postgres {
     /// Waits for the database for a while, as whoever starts both at once wants it.
-    pub(crate) async fn open(url: &PostgresUrl, home: &Path, health: &WriteHealth, clock: &Clock, seams: &Seams) -> Asked<Self> {
-        let home = Home::in_directory(home.to_owned())?;
+    pub(crate) async fn open(
+        url: &PostgresUrl,
+        home: &Path,
+        health: &WriteHealth,
+        clock: &Clock,
+        fail_points: &FailPoints,
+    ) -> DbResult<Self> {
+        let home = NodeIdentity::in_directory(home.to_owned())?;
         let reference = ReferenceClock::new(clock.clone());
         let (at, machine, measured) = (url.to_string(), clock.clone(), reference.clone());
         let mut connection = Writer::connection(url)?;
         let mut beside = Connection::new(url.clone(), "", Duration::from_secs(10))?;
         let mut migrating = Connection::new(url.clone(), "", MIGRATION_TIMEOUT)?;
         let connection = on_a_thread(clock, move || {
-            connection.be_open()?;
-            is_served_by_one(&mut connection, &mut beside)?;
+            connection.ensure_open()?;
+            detect_transaction_pooling(&mut connection, &mut beside)?;
             if migrations::found(&mut connection)? != Some(migrations::known()) {
                 // A new format may rewrite tables with millions of rows.
                 migrations::run(&mut migrating, &at)?;
             }
-            if connection.query_opt("SELECT 1 FROM copied WHERE done_at IS NULL", &[])?.is_some() {
-                return Err(StoreError::HalfCopied(at));
+            if connection.query_opt("SELECT 1 FROM migration WHERE completed_at IS NULL", &[])?.is_some() {
+                return Err(StoreError::MigrationIncomplete(at));
             }
             if machine.is_comparable() {
                 clock::measure(&mut connection, &machine, &measured)?;
@@ -99,40 +105,40 @@ impl Postgres {
         let (connection, table) = connection.await?;
         let (base, clock) = (clock.clone(), reference.clock());
         let clock = &clock;
-        let writer = Writer::start(connection, home.clone(), health.clone(), clock.clone(), seams.clone())?;
-        let workers = Workers::start(url, THREADS, ReadLimits::ENGINE, clock.clone(), seams.clone())?;
-        let urgent = Workers::start(url, 1, ReadLimits::ENGINE, clock.clone(), seams.clone())?;
-        let (url, clock, seams) = (url.clone(), clock.clone(), seams.clone());
-        Ok(Self { writer, workers, urgent, home, url, table, clock, base, reference, changes: Arc::default(), seams })
+        let writer = Writer::start(connection, home.clone(), health.clone(), clock.clone(), fail_points.clone())?;
+        let workers = ConnectionPool::start(url, THREADS, ReadLimits::ENGINE, clock.clone(), fail_points.clone())?;
+        let urgent = ConnectionPool::start(url, 1, ReadLimits::ENGINE, clock.clone(), fail_points.clone())?;
+        let (url, clock, fail_points) = (url.clone(), clock.clone(), fail_points.clone());
+        Ok(Self { writer, workers, urgent, home, url, table, clock, base, reference, changes: Arc::default(), fail_points })
     }
 
-    pub(crate) async fn glance(url: &PostgresUrl) -> Asked<Option<Glance>> {
+    pub(crate) async fn glance(url: &PostgresUrl) -> DbResult<Option<StoreInfo>> {
         let connect = || Connection::new(url.clone(), "", Duration::from_secs(10));
         let (mut connection, mut beside) = (connect()?, connect()?);
         on_a_thread(&Clock::system(), move || {
             connection.try_open()?;
-            is_served_by_one(&mut connection, &mut beside)?;
+            detect_transaction_pooling(&mut connection, &mut beside)?;
             let Some(format) = migrations::found(&mut connection)? else {
-                may_create(&mut connection)?;
+                check_create_privilege(&mut connection)?;
                 return Ok(None);
             };
             let known = migrations::known();
             let has_keys = connection.query_one("SELECT EXISTS (SELECT 1 FROM signing_key)", &[])?.try_get(0)?;
             let platform = connection.query_opt("SELECT base_url FROM platform", &[])?;
             let platform = platform.map(|row| row.try_get(0)).transpose()?;
-            Ok(Some(Glance { format, known, has_keys, platform }))
+            Ok(Some(StoreInfo { format, known, has_keys, platform }))
         })
         .await
     }
 
     /// The same store, whose reads go through a connection and a thread of their own.
-    pub(crate) fn with_own_reads(&self, limits: ReadLimits) -> Asked<Self> {
-        let workers = Workers::start(&self.url, 1, limits, self.clock.clone(), self.seams.clone())?;
+    pub(crate) fn with_own_reads(&self, limits: ReadLimits) -> DbResult<Self> {
+        let workers = ConnectionPool::start(&self.url, 1, limits, self.clock.clone(), self.fail_points.clone())?;
         Ok(Self { workers, ..self.clone() })
     }
 
     /// Writes a row of so many bytes.
-    pub(crate) async fn probe_write(&self, value: String) -> Asked<()> {
+    pub(crate) async fn probe_write(&self, value: String) -> DbResult<()> {
         let upsert = "INSERT INTO property (name, value) VALUES ('write_probe', $1) ON CONFLICT (name) DO UPDATE SET value = $1";
         self.workers.write(move |tx| tx.execute(upsert, &[&value]).map(drop)).await
     }
@@ -146,17 +152,17 @@ impl Postgres {
         // The first who wants to know begins to listen, on a connection more.
         let listen = || {
             let (heard, changes) = watch::channel(0);
-            tokio::spawn(changes::listen(self.url.clone(), heard, self.clock.clone()));
+            tokio::spawn(listen::listen(self.url.clone(), heard, self.clock.clone()));
             changes
         };
         self.changes.get_or_init(listen).clone()
     }
 
-    pub(crate) async fn go_without(&self, guarantees: Guarantees) -> Asked<()> {
+    pub(crate) async fn go_without(&self, guarantees: BenchOverrides) -> DbResult<()> {
         self.writer.alone(move |thread| thread.go_without(guarantees)).await?
     }
 
-    pub(crate) async fn keep_audit_log(&self, settings: AuditSettings, signer: Arc<NoteSigner>, mend: bool) -> Asked<()> {
+    pub(crate) async fn keep_audit_log(&self, settings: AuditSettings, signer: Arc<NoteSigner>, mend: bool) -> DbResult<()> {
         self.writer.alone(move |thread| thread.keep(settings, signer, mend)).await?
     }
 }
@@ -170,10 +176,10 @@ const THREADS: usize = 3;
 /// Whether it is the same process of the server that serves a connection from one transaction to the next: else nobody could find out what became of
 /// a transaction whose answer was lost, and settings and prepared statements would be somebody else's. A pool that gives each transaction whichever
 /// process is free gives another one when that is taken.
-pub(super) fn is_served_by_one(connection: &mut Connection, beside: &mut Connection) -> Asked<()> {
+pub(super) fn detect_transaction_pooling(connection: &mut Connection, beside: &mut Connection) -> DbResult<()> {
     // In a pool that is busy others take and give back meanwhile.
     for _ in 0..3 {
-        connection.be_open()?;
+        connection.ensure_open()?;
         let opened = connection.opened_to();
         let before = connection.pid()?;
         let after = beside.within("BEGIN", |beside| {
@@ -183,14 +189,14 @@ pub(super) fn is_served_by_one(connection: &mut Connection, beside: &mut Connect
         beside.batch("ROLLBACK")?;
         // One that broke meanwhile is another one, and says nothing of a pool.
         if before != after && opened == connection.opened_to() {
-            return Err(StoreError::Pooled);
+            return Err(StoreError::TransactionPooling);
         }
     }
     Ok(())
 }
 
 /// What the first session will need.
-fn may_create(connection: &mut Connection) -> Asked<()> {
+fn check_create_privilege(connection: &mut Connection) -> DbResult<()> {
     let may = "SELECT has_schema_privilege(current_schema(), 'CREATE')";
     let (message, code) = match connection.query_one(may, &[])?.try_get(0)? {
         Some(true) => return Ok(()),
@@ -201,7 +207,7 @@ fn may_create(connection: &mut Connection) -> Asked<()> {
 }
 
 /// A connection belongs to a thread that may wait for it.
-async fn on_a_thread<T: Send + 'static>(clock: &Clock, work: impl FnOnce() -> Asked<T> + Send + 'static) -> Asked<T> {
-    let _busy = clock.busy();
+async fn on_a_thread<T: Send + 'static>(clock: &Clock, work: impl FnOnce() -> DbResult<T> + Send + 'static) -> DbResult<T> {
+    let _busy = clock.pause_auto_advance();
     tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::Closed)?
 }

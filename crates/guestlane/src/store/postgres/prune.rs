@@ -7,11 +7,11 @@ use uuid::Uuid;
 
 use super::{
     Postgres,
-    connection::{Asked, Connection},
+    connection::{Connection, DbResult},
     counters,
 };
 use crate::{
-    ledger::SessionId,
+    session::SessionId,
     store::{Pruned, StoreError},
 };
 
@@ -20,7 +20,7 @@ pub(super) const EVENT_OF: &str = "'msg_' || replace(session.id::text, '-', '')"
 
 /// Whether a session may be deleted: its last transition was before `$2`, it is open or failed, all its events are delivered, and no
 /// row of a batch will ask for its idempotency key again.
-const MAY_GO: &str = "(state = 'open' OR state = 'failed') AND recorded_at < $2 AND NOT EXISTS (SELECT 1 FROM outbox \
+const PRUNABLE: &str = "(state = 'open' OR state = 'failed') AND recorded_at < $2 AND NOT EXISTS (SELECT 1 FROM outbox \
      WHERE outbox.id = 'msg_' || replace(session.id::text, '-', '') AND (outbox.state = 'pending' OR outbox.state = 'dead')) \
      AND NOT EXISTS (SELECT 1 FROM batch_row WHERE batch_row.idempotency_key = session.idempotency_key \
      AND (batch_row.state = 'waiting' OR batch_row.state = 'running'))";
@@ -38,13 +38,13 @@ impl Postgres {
 type Found = (Option<SessionId>, Vec<Uuid>);
 
 /// Where to go on, and what may go.
-fn look(connection: &mut Connection, from: Option<SessionId>, until: Timestamp, limit: u32) -> Asked<Found> {
+fn look(connection: &mut Connection, from: Option<SessionId>, until: Timestamp, limit: u32) -> DbResult<Found> {
     // Ids are ordered by the time of admission: what was admitted after that moment was not done before it.
-    let sql = format!("SELECT id, {MAY_GO} FROM session WHERE id > $1 AND id < $3 ORDER BY id LIMIT $4");
+    let sql = format!("SELECT id, {PRUNABLE} FROM session WHERE id > $1 AND id < $3 ORDER BY id LIMIT $4");
     let (from, to) = (from.map_or(Uuid::nil(), |id| id.0), first_id_after(until));
     let rows = connection.query(&sql, &[&from, &until.unix_micros(), &to, &i64::from(limit)])?;
     let rows = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get::<_, Option<bool>>(1)?.unwrap_or(false))));
-    let rows: Vec<(Uuid, bool)> = rows.collect::<Asked<_>>()?;
+    let rows: Vec<(Uuid, bool)> = rows.collect::<DbResult<_>>()?;
     let more = rows.len() == limit as usize;
     let next = rows.last().filter(|_| more).map(|(id, _)| SessionId(*id));
     Ok((next, rows.into_iter().filter_map(|(id, old)| old.then_some(id)).collect()))
@@ -56,18 +56,18 @@ fn first_id_after(moment: Timestamp) -> Uuid {
 }
 
 /// Forgets sessions, unless somebody has taken them up, or has replayed their events, since they were found.
-fn forget(tx: &mut Connection, old: &[Uuid], until: Timestamp, next: Option<SessionId>) -> Asked<Pruned> {
+fn forget(tx: &mut Connection, old: &[Uuid], until: Timestamp, next: Option<SessionId>) -> DbResult<Pruned> {
     // In one order everywhere; and what another process forgets at this moment is left to it.
-    let lock = format!("SELECT id FROM session WHERE id = ANY($1) AND {MAY_GO} ORDER BY id FOR UPDATE SKIP LOCKED");
+    let lock = format!("SELECT id FROM session WHERE id = ANY($1) AND {PRUNABLE} ORDER BY id FOR UPDATE SKIP LOCKED");
     let locked = tx.query(&lock, &[&old, &until.unix_micros()])?;
-    let locked = locked.iter().map(|row| Ok(row.try_get(0)?)).collect::<Asked<Vec<Uuid>>>()?;
+    let locked = locked.iter().map(|row| Ok(row.try_get(0)?)).collect::<DbResult<Vec<Uuid>>>()?;
     // Nobody replays their events from here on; who has done so since they were looked at keeps them.
     let events = "SELECT 1 FROM outbox JOIN session ON outbox.id = 'msg_' || replace(session.id::text, '-', '') \
          WHERE session.id = ANY($1) ORDER BY outbox.seq FOR UPDATE OF outbox";
     tx.query(events, &[&locked])?;
-    let still = format!("SELECT id FROM session WHERE id = ANY($1) AND {MAY_GO}");
+    let still = format!("SELECT id FROM session WHERE id = ANY($1) AND {PRUNABLE}");
     let still = tx.query(&still, &[&locked, &until.unix_micros()])?;
-    let locked = still.iter().map(|row| Ok(row.try_get(0)?)).collect::<Asked<Vec<Uuid>>>()?;
+    let locked = still.iter().map(|row| Ok(row.try_get(0)?)).collect::<DbResult<Vec<Uuid>>>()?;
     let mut pruned = Pruned { next, ..Pruned::default() };
     let (mut sessions, mut events, mut latencies) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
     let delete = "DELETE FROM outbox USING session WHERE session.id = ANY($1) AND outbox.id = 'msg_' || replace(session.id::text, '-', '') \

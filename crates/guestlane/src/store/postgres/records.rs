@@ -6,16 +6,16 @@ use guestlane_genesys::ErrorCounts;
 
 use super::{
     Postgres,
-    connection::{Asked, Connection, Params},
+    connection::{Connection, DbResult, Params},
     counters, guests,
     log::{number_of, state},
-    writer::Write,
+    writer::WriteOp,
 };
 use crate::{
-    audit::{Checkpoint, Entry, Frontier, Hash, VerifierKey, leaf_hash, lines_path},
-    ledger::SessionId,
+    audit::{AuditRecord, Checkpoint, Frontier, Hash, VerifierKey, leaf_hash, lines_path},
     request::GuestId,
-    store::{LogInfo, RecordFilter, Restored, StoreError, StoredRecord, record::timestamp},
+    session::SessionId,
+    store::{LogInfo, RecordFilter, RestoreOutcome, StoreError, StoredRecord, record::timestamp},
 };
 
 impl Postgres {
@@ -63,26 +63,26 @@ impl Postgres {
                     let (tree, _) = state(connection, log.into())?;
                     connection.batch("COMMIT")?;
                     let true_ones = leaves.iter().copied().collect::<Frontier>() == tree;
-                    if true_ones { Ok(leaves) } else { Err(StoreError::RecordsChanged(log)) }
+                    if true_ones { Ok(leaves) } else { Err(StoreError::AuditTampered(log)) }
                 })
             })
             .await
     }
 
-    pub(crate) async fn restore_log(&self, log: u32) -> Result<Restored, StoreError> {
+    pub(crate) async fn restore_log(&self, log: u32) -> Result<RestoreOutcome, StoreError> {
         self.writer.alone(move |thread| thread.restore(log)).await?
     }
 
-    pub(crate) async fn record_refusal(&self, entry: Entry, errors: ErrorCounts) -> Result<(), StoreError> {
-        self.writer.write(Write::Record(Some(entry), errors)).await.map(drop)
+    pub(crate) async fn record_refusal(&self, entry: AuditRecord, errors: ErrorCounts) -> Result<(), StoreError> {
+        self.writer.write(WriteOp::AppendRecord(Some(entry), errors)).await.map(drop)
     }
 }
 
 /// Records that are asked for at once.
 const AT_ONCE: i64 = 10_000;
 
-fn leaves(connection: &mut Connection, log: u32) -> Asked<Vec<Hash>> {
-    let select = format!("SELECT line FROM audit_entry WHERE log = $1 AND idx >= $2 ORDER BY idx LIMIT {AT_ONCE}");
+fn leaves(connection: &mut Connection, log: u32) -> DbResult<Vec<Hash>> {
+    let select = format!("SELECT line FROM audit_record WHERE log = $1 AND idx >= $2 ORDER BY idx LIMIT {AT_ONCE}");
     let mut leaves = Vec::new();
     loop {
         let from = i64::try_from(leaves.len()).unwrap_or(i64::MAX);
@@ -96,8 +96,8 @@ fn leaves(connection: &mut Connection, log: u32) -> Asked<Vec<Hash>> {
     }
 }
 
-fn of_session(connection: &mut Connection, session: SessionId, guest: Option<&GuestId>) -> Asked<Vec<StoredRecord>> {
-    let select = "SELECT log, idx, line FROM audit_entry WHERE session_id = $1 ORDER BY log, idx";
+fn of_session(connection: &mut Connection, session: SessionId, guest: Option<&GuestId>) -> DbResult<Vec<StoredRecord>> {
+    let select = "SELECT log, idx, line FROM audit_record WHERE session_id = $1 ORDER BY log, idx";
     let mut found = select_records(connection, select, &[&session.0])?;
     if let Some(guest) = guest {
         let names = guests::names(connection, guest)?;
@@ -108,16 +108,16 @@ fn of_session(connection: &mut Connection, session: SessionId, guest: Option<&Gu
 
 /// Those of the guest's sessions, and those of attempts that never became one. Sessions of guests who were erased are looked at, too: a log with ids
 /// in plain still has them. Where sessions were forgotten, every record is looked at.
-fn of_guest(connection: &mut Connection, guest: &GuestId) -> Asked<Vec<StoredRecord>> {
+fn of_guest(connection: &mut Connection, guest: &GuestId) -> DbResult<Vec<StoredRecord>> {
     let names = guests::names(connection, guest)?;
     let (plain, pseudonym) = names.in_records();
     let mut found = if counters::has_pruned(connection)? {
-        let select = "SELECT log, idx, line FROM audit_entry WHERE strpos(line, $1) > 0 OR strpos(line, $2) > 0";
+        let select = "SELECT log, idx, line FROM audit_record WHERE strpos(line, $1) > 0 OR strpos(line, $2) > 0";
         select_records(connection, select, &[&plain, &pseudonym])?
     } else {
-        let select = "SELECT log, idx, line FROM audit_entry \
+        let select = "SELECT log, idx, line FROM audit_record \
              WHERE session_id IN (SELECT id FROM session WHERE guest_id = $1 OR starts_with(guest_id, 'erased-')) \
-             UNION ALL SELECT log, idx, line FROM audit_entry WHERE session_id IS NULL";
+             UNION ALL SELECT log, idx, line FROM audit_record WHERE session_id IS NULL";
         select_records(connection, select, &[&names.plain])?
     };
     found.retain(|record| names.are_in(&record.line));
@@ -126,13 +126,13 @@ fn of_guest(connection: &mut Connection, guest: &GuestId) -> Asked<Vec<StoredRec
 }
 
 /// The last records of each log.
-fn last(connection: &mut Connection, limit: u32) -> Asked<Vec<StoredRecord>> {
+fn last(connection: &mut Connection, limit: u32) -> DbResult<Vec<StoredRecord>> {
     let select = "SELECT e.log, e.idx, e.line FROM audit_log l CROSS JOIN LATERAL \
-         (SELECT log, idx, line FROM audit_entry WHERE log = l.log ORDER BY idx DESC LIMIT $1) e ORDER BY e.log, e.idx";
+         (SELECT log, idx, line FROM audit_record WHERE log = l.log ORDER BY idx DESC LIMIT $1) e ORDER BY e.log, e.idx";
     select_records(connection, select, &[&i64::from(limit)])
 }
 
-fn select_records(connection: &mut Connection, sql: &str, params: Params<'_>) -> Asked<Vec<StoredRecord>> {
+fn select_records(connection: &mut Connection, sql: &str, params: Params<'_>) -> DbResult<Vec<StoredRecord>> {
     let rows = connection.query(sql, params)?;
     let record = |row: &tokio_postgres::Row| {
         let index = row.try_get::<_, i64>(1)?.unsigned_abs();

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{
     Postgres,
-    connection::{Asked, Connection},
+    connection::{Connection, DbResult},
 };
 use crate::store::{
     StoreError,
@@ -42,7 +42,7 @@ impl Postgres {
     }
 }
 
-fn prune(tx: &mut Connection, until: Timestamp) -> Asked<u64> {
+fn prune(tx: &mut Connection, until: Timestamp) -> DbResult<u64> {
     // A batch that is not complete is one whose file is still being read, or was given up: then it is as old as its beginning.
     let ended = "SELECT id FROM batch b WHERE coalesce(complete_at, created_at) < $1 AND NOT EXISTS \
          (SELECT 1 FROM batch_row r WHERE r.batch = b.id AND (r.ended_at >= $1 OR b.complete_at IS NOT NULL AND r.state IN ('waiting', 'running'))) \

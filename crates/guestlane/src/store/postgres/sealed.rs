@@ -4,11 +4,11 @@ use uuid::Uuid;
 
 use super::{
     Postgres,
-    connection::{Asked, Connection},
+    connection::{Connection, DbResult},
     rows::as_i64,
 };
 use crate::{
-    ledger::SessionId,
+    session::SessionId,
     store::{
         StoreError,
         sealed::{Replacement, Sealed, SealedPlace},
@@ -69,12 +69,12 @@ impl Postgres {
     }
 }
 
-fn keys(connection: &mut Connection, sql: &str, place: impl Fn(String) -> SealedPlace) -> Asked<Vec<Sealed>> {
+fn keys(connection: &mut Connection, sql: &str, place: impl Fn(String) -> SealedPlace) -> DbResult<Vec<Sealed>> {
     let rows = connection.query(sql, &[])?;
     rows.iter().map(|row| Ok(Sealed { place: place(row.try_get(0)?), bytes: row.try_get(1)? })).collect()
 }
 
-fn replace_all(tx: &mut Connection, values: &[Replacement]) -> Asked<u64> {
+fn replace_all(tx: &mut Connection, values: &[Replacement]) -> DbResult<u64> {
     let mut replaced = 0;
     let (mut ids, mut before, mut after) = (Vec::new(), Vec::new(), Vec::new());
     for value in values {

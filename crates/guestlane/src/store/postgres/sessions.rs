@@ -5,43 +5,44 @@ use uuid::Uuid;
 
 use super::{
     Postgres,
-    connection::{Asked, Connection, Params},
+    connection::{Connection, DbResult, Params},
     rows,
-    writer::{GoOn, Write},
+    writer::{UpdateSession, WriteOp},
 };
 use crate::{
-    ledger::{CLOCKS, LEASE, Session, SessionId, State},
     request::GuestId,
-    store::{Advanced, Committed, Page, SessionFilter, StoreError, Transition, row::UNFINISHED},
+    session::{LEASE_TTL, MAX_CLOCK_SKEW, SessionId, SessionRecord, SessionState},
+    store::{CommitRequest, CommitResult, Committed, SessionFilter, SessionPage, StoreError, row::UNFINISHED},
 };
 
 /// How many rows one page looks at: of millions a rare queue would else be looked for through all of them.
 const LOOKED_AT: i64 = 20_000;
 
 impl Postgres {
-    pub(crate) async fn advance(&self, transition: Transition) -> Result<Committed<Advanced>, StoreError> {
-        let Transition { before, after, audit, events, errors, calls } = transition;
-        let step = GoOn { before: before.epoch, after: after.clone(), audit, events: events.clone(), errors, calls };
-        let Committed { value: kept, audit } = self.writer.write(Write::GoOn(Box::new(step))).await?;
+    pub(crate) async fn advance(&self, transition: CommitRequest) -> Result<Committed<CommitResult>, StoreError> {
+        let CommitRequest { before, after, audit, events, errors, calls } = transition;
+        let step = UpdateSession { before: before.epoch, after: after.clone(), audit, events: events.clone(), errors, calls };
+        let Committed { value: kept, audit } = self.writer.write(WriteOp::Update(Box::new(step))).await?;
         if !kept.done {
             return Err(StoreError::LeaseLost);
         }
         let first = events.into_iter().zip(kept.first).filter_map(|(event, first)| first.then_some(event)).collect();
-        Ok(Committed { value: Advanced { session: after, first }, audit })
+        Ok(Committed { value: CommitResult { session: after, first }, audit })
     }
 
     pub(crate) async fn renew(&self, leases: Vec<(SessionId, u32)>, now: Timestamp) -> Result<(), StoreError> {
         let mut leases = leases;
         leases.sort_unstable(); // in the order in which others write
         let (ids, epochs): (Vec<Uuid>, Vec<i64>) = leases.into_iter().map(|(id, epoch)| (id.0, i64::from(epoch))).unzip();
-        let until = (now + LEASE).unix_micros();
+        let until = (now + LEASE_TTL).unix_micros();
         let sql = "UPDATE session SET due_at = $3 FROM unnest($1::uuid[], $2::bigint[]) AS t (id, epoch) \
              WHERE session.id = t.id AND session.epoch = t.epoch AND failure_code IS NULL AND state IN ('admitted', 'contact_created')";
         self.urgent.ask(move |connection| connection.execute(sql, &[&ids, &epochs, &until]).map(drop)).await
     }
 
-    pub(crate) async fn take_up(&self, limit: u32, now: Timestamp) -> Result<Vec<Session>, StoreError> {
-        let moments = [now, now + LEASE + CLOCKS, now + Session::LONGEST_REST + CLOCKS].map(Timestamp::unix_micros);
+    pub(crate) async fn take_up(&self, limit: u32, now: Timestamp) -> Result<Vec<SessionRecord>, StoreError> {
+        let moments = [now, now + LEASE_TTL + MAX_CLOCK_SKEW, now + SessionRecord::MAX_BACKOFF + MAX_CLOCK_SKEW]
+            .map(Timestamp::unix_micros);
         self.workers
             .write(move |tx| {
                 let [now_, lease, rest] = &moments;
@@ -59,12 +60,12 @@ impl Postgres {
             .await
     }
 
-    pub(crate) async fn take_up_one(&self, id: SessionId, now: Timestamp) -> Result<Option<Session>, StoreError> {
+    pub(crate) async fn take_up_one(&self, id: SessionId, now: Timestamp) -> Result<Option<SessionRecord>, StoreError> {
         self.workers
             .write(move |tx| {
                 let sql = format!("SELECT {} FROM session WHERE id = $1 FOR UPDATE", rows::COLUMNS);
                 let mut found = select(tx, &sql, &[&id.0])?;
-                found.retain(|session| !session.is_held_at(now) && !session.is_erased());
+                found.retain(|session| !session.is_leased(now) && !session.is_erased());
                 Ok(take(tx, found, now)?.pop())
             })
             .await
@@ -80,18 +81,18 @@ impl Postgres {
             .await
     }
 
-    pub(crate) async fn session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
+    pub(crate) async fn session(&self, id: SessionId) -> Result<Option<SessionRecord>, StoreError> {
         let sql = format!("SELECT {} FROM session WHERE id = $1", rows::COLUMNS);
         self.workers.ask(move |connection| connection.query_opt(&sql, &[&id.0])?.as_ref().map(rows::read).transpose()).await
     }
 
-    pub(crate) async fn sessions(&self, filter: SessionFilter) -> Result<Page, StoreError> {
+    pub(crate) async fn sessions(&self, filter: SessionFilter) -> Result<SessionPage, StoreError> {
         self.workers
             .ask(move |connection| {
                 let SessionFilter { guest, state, queue, before, limit } = &filter;
                 let (before, queue) = (before.map_or(Uuid::max(), |id| id.0), queue.map(|queue| queue.0));
                 // Where an index leads to the few that are asked for, or all are, no more are looked at than there are to show.
-                let by_index = guest.is_some() || state.is_some_and(|state| state != State::Open);
+                let by_index = guest.is_some() || state.is_some_and(|state| state != SessionState::Open);
                 let shows_all = queue.is_none() && state.is_none();
                 let last: Option<Uuid> = if by_index || shows_all {
                     None
@@ -115,12 +116,12 @@ impl Postgres {
                 let sessions = select(connection, &sql, &[guest, &queue, &before, &from, &i64::from(*limit)])?;
                 let full = sessions.len() == *limit as usize;
                 let next = if full { sessions.last().map(|session| session.id) } else { last.map(SessionId) };
-                Ok(Page { sessions, next })
+                Ok(SessionPage { sessions, next })
             })
             .await
     }
 
-    pub(crate) async fn unfinished_sessions(&self, limit: u32) -> Result<Vec<Session>, StoreError> {
+    pub(crate) async fn unfinished_sessions(&self, limit: u32) -> Result<Vec<SessionRecord>, StoreError> {
         let sql = format!("SELECT {} FROM session WHERE {UNFINISHED} ORDER BY due_at LIMIT $1", rows::COLUMNS);
         self.workers.ask(move |connection| select(connection, &sql, &[&i64::from(limit)])).await
     }
@@ -132,12 +133,12 @@ impl Postgres {
 }
 
 /// Takes sessions up, whoever drove them before. Their rows are locked.
-fn take(tx: &mut Connection, sessions: Vec<Session>, now: Timestamp) -> Asked<Vec<Session>> {
+fn take(tx: &mut Connection, sessions: Vec<SessionRecord>, now: Timestamp) -> DbResult<Vec<SessionRecord>> {
     let mut gone_on = rows::GoneOn::default();
     let mut taken = Vec::with_capacity(sessions.len());
     for session in sessions {
         let epoch = session.epoch;
-        let after = session.taken_up(now)?;
+        let after = session.claimed(now)?;
         gone_on.push(&after, epoch, &[], now)?;
         taken.push(after);
     }
@@ -147,11 +148,11 @@ fn take(tx: &mut Connection, sessions: Vec<Session>, now: Timestamp) -> Asked<Ve
     Ok(taken)
 }
 
-fn select(connection: &mut Connection, sql: &str, params: Params<'_>) -> Asked<Vec<Session>> {
+fn select(connection: &mut Connection, sql: &str, params: Params<'_>) -> DbResult<Vec<SessionRecord>> {
     connection.query(sql, params)?.iter().map(rows::read).collect()
 }
 
 /// One number.
-pub(super) fn count(connection: &mut Connection, sql: &str, params: Params<'_>) -> Asked<u64> {
+pub(super) fn count(connection: &mut Connection, sql: &str, params: Params<'_>) -> DbResult<u64> {
     Ok(connection.query_one(sql, params)?.try_get::<_, i64>(0)?.unsigned_abs())
 }

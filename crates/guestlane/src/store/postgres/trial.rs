@@ -6,7 +6,7 @@ use guestlane_genesys::Clock;
 
 use super::{
     Postgres,
-    connection::{Asked, Connection},
+    connection::{Connection, DbResult},
     on_a_thread,
 };
 use crate::store::PostgresUrl;
@@ -23,19 +23,19 @@ pub(crate) struct KeptSecret {
 }
 
 /// The number of the table of secrets that a connection uses.
-pub(super) fn table_of(connection: &mut Connection) -> Asked<i64> {
+pub(super) fn table_of(connection: &mut Connection) -> DbResult<i64> {
     Ok(connection.query_one(&format!("SELECT {TABLE}"), &[])?.try_get(0)?)
 }
 
 impl Postgres {
     /// A write to each table that every session writes to, in a transaction that is rolled back.
-    pub(crate) async fn try_to_write(url: &PostgresUrl) -> Asked<()> {
+    pub(crate) async fn try_to_write(url: &PostgresUrl) -> DbResult<()> {
         const WRITES: [&str; 6] = [
             "INSERT INTO property (name, value) VALUES ('doctor', '') ON CONFLICT (name) DO UPDATE SET value = ''",
             "UPDATE platform SET base_url = base_url",
             "UPDATE session SET attempts = attempts WHERE false",
             "UPDATE outbox SET tries = tries WHERE false",
-            "INSERT INTO audit_entry (log, idx, line) VALUES (-1, -1, '')",
+            "INSERT INTO audit_record (log, idx, line) VALUES (-1, -1, '')",
             "UPDATE audit_log SET size = size WHERE false",
         ];
         let mut connection = Connection::new(url.clone(), "", Duration::from_secs(10))?;
@@ -48,7 +48,7 @@ impl Postgres {
     }
 
     /// A secret as the store keeps it, sealed, read on a connection of its own that is opened once.
-    pub(crate) async fn secret_at(url: &PostgresUrl, name: &'static str) -> Asked<Option<KeptSecret>> {
+    pub(crate) async fn secret_at(url: &PostgresUrl, name: &'static str) -> DbResult<Option<KeptSecret>> {
         let mut connection = Connection::new(url.clone(), "", Duration::from_secs(10))?;
         on_a_thread(&Clock::system(), move || {
             connection.try_open()?;

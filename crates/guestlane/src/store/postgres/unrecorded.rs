@@ -4,7 +4,7 @@ use guestlane_genesys::Timestamp;
 
 use super::Postgres;
 use crate::{
-    audit::{Entry, UNRECORDED},
+    audit::{AuditRecord, UNRECORDED},
     store::StoreError,
 };
 
@@ -18,7 +18,7 @@ impl Postgres {
             let taken = tx.query("DELETE FROM property WHERE starts_with(name, $1) RETURNING name, value", &[&UNRECORDED])?;
             records.clear();
             for row in taken {
-                records.extend(Entry::unrecorded(row.try_get(0)?, row.try_get(1)?, now));
+                records.extend(AuditRecord::unrecorded(row.try_get(0)?, row.try_get(1)?, now));
             }
             Ok(())
         });

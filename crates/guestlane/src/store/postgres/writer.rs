@@ -8,28 +8,30 @@ use std::{
     time::Duration,
 };
 
-use guestlane_genesys::{Attempt, Clock, ErrorCounts, Seam, Seams, Timestamp};
+use guestlane_genesys::{Attempt, Clock, ErrorCounts, FailPoint, FailPoints, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 use tokio_postgres::error::SqlState;
 use tracing::warn;
 use uuid::Uuid;
 
 use super::{
-    connection::{Asked, Connection, Step, is_lost, may_go_well_next_time},
+    connection::{Connection, DbResult, Step, is_in_doubt, is_transient},
     deliveries::{NewEvents, Settled, Settlements},
     guests,
-    log::{Home, Log, number_of, open_logs, state},
+    log::{Log, NodeIdentity, number_of, open_logs, state},
     migrations,
     rows::{GoneOn, NewSessions, as_i64},
 };
 use crate::{
     audit::{
-        Added, AuditError, Checkpoint, Entry, Frontier, NoteSigner, Rotation, checkpoint_path, hashes_path, leaf_hash, lines_path,
+        AppendedRange, AuditError, AuditRecord, Checkpoint, Frontier, NoteSigner, Rotation, checkpoint_path, hashes_path,
+        leaf_hash, lines_path,
     },
-    ledger::Session,
     outbox::Event,
+    session::SessionRecord,
     store::{
-        AuditSettings, Committed, Guarantees, GuestIds, PostgresUrl, Restored, StoreError, summary, write_health::WriteHealth,
+        AuditSettings, BenchOverrides, Committed, GuestIdMode, PostgresUrl, RestoreOutcome, StoreError, summary,
+        write_health::WriteHealth,
     },
 };
 
@@ -46,22 +48,22 @@ const LIMIT: Duration = Duration::from_secs(10);
 const SETTINGS: &str = "SET statement_timeout = '10s'; SET lock_timeout = '5s'; SET idle_in_transaction_session_timeout = '5s'";
 
 /// What can be committed together with others.
-pub(super) enum Write {
+pub(super) enum WriteOp {
     /// A new session takes its key, unless somebody has it.
-    Admit(Box<Session>, Entry),
+    Insert(Box<SessionRecord>, AuditRecord),
     /// A session goes on, unless somebody has taken it over.
-    GoOn(Box<GoOn>),
+    Update(Box<UpdateSession>),
     /// What a try to tell the CRM came to, unless somebody else tries by now.
-    Settle(Settled),
+    RecordDelivery(Settled),
     /// What no session tells of.
-    Record(Option<Entry>, ErrorCounts),
+    AppendRecord(Option<AuditRecord>, ErrorCounts),
 }
 
-/// See [`Write::GoOn`].
-pub(super) struct GoOn {
+/// See [`Write::UpdateSession`].
+pub(super) struct UpdateSession {
     pub(super) before: u32,
-    pub(super) after: Session,
-    pub(super) audit: Option<Entry>,
+    pub(super) after: SessionRecord,
+    pub(super) audit: Option<AuditRecord>,
     pub(super) events: Vec<Event>,
     pub(super) errors: ErrorCounts,
     pub(super) calls: Vec<Attempt>,
@@ -69,18 +71,18 @@ pub(super) struct GoOn {
 
 /// What a write came to.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Kept {
+pub(super) struct WriteResult {
     /// Whether it was done: nobody had the key, or had taken the session over.
     pub(super) done: bool,
     /// Of each of its events, whether the first try is ours.
     pub(super) first: Vec<bool>,
 }
 
-type Answer = oneshot::Sender<Result<Committed<Kept>, StoreError>>;
+type Answer = oneshot::Sender<Result<Committed<WriteResult>, StoreError>>;
 
 /// With the moment at which it was asked for.
 enum Job {
-    Write(Write, Answer, Timestamp),
+    Write(WriteOp, Answer, Timestamp),
     /// Between two transactions.
     Alone(Box<dyn FnOnce(&mut Thread) + Send>, Timestamp),
 }
@@ -93,23 +95,29 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection, home: Home, health: WriteHealth, clock: Clock, seams: Seams) -> Asked<Self> {
+    pub(super) fn start(
+        connection: Connection,
+        home: NodeIdentity,
+        health: WriteHealth,
+        clock: Clock,
+        fail_points: FailPoints,
+    ) -> DbResult<Self> {
         let (jobs, receiver) = mpsc::channel(WAITING);
         let books = None;
-        let mut thread = Thread { connection, home, books, audited: true, receiver, health, clock: clock.clone(), seams };
+        let mut thread = Thread { connection, home, books, audited: true, receiver, health, clock: clock.clone(), fail_points };
         let spawned = thread::Builder::new().name("guestlane-write".to_owned()).spawn(move || thread.run());
         spawned.map_err(|error| StoreError::Open("guestlane-write".into(), error))?;
         Ok(Self { jobs, clock })
     }
 
     /// A connection that tells the server so, before it asks it anything.
-    pub(super) fn connection(url: &PostgresUrl) -> Asked<Connection> {
+    pub(super) fn connection(url: &PostgresUrl) -> DbResult<Connection> {
         Connection::new(url.clone(), SETTINGS, LIMIT)
     }
 
     /// Answers once it is committed.
-    pub(super) async fn write(&self, write: Write) -> Result<Committed<Kept>, StoreError> {
-        let _busy = self.clock.busy();
+    pub(super) async fn write(&self, write: WriteOp) -> Result<Committed<WriteResult>, StoreError> {
+        let _busy = self.clock.pause_auto_advance();
         let (answer, answered) = oneshot::channel();
         self.jobs.send(Job::Write(write, answer, Clock::system().monotonic())).await.map_err(|_| StoreError::Closed)?;
         answered.await.map_err(|_| StoreError::Closed)?
@@ -119,7 +127,7 @@ impl Writer {
     pub(super) async fn transact<T, F>(&self, work: F) -> Result<Committed<T>, StoreError>
     where
         T: Send + 'static,
-        F: FnMut(&mut Connection, &mut Vec<Entry>) -> Asked<T> + Send + 'static,
+        F: FnMut(&mut Connection, &mut Vec<AuditRecord>) -> DbResult<T> + Send + 'static,
     {
         self.alone(move |thread| thread.transact(work)).await?
     }
@@ -129,7 +137,7 @@ impl Writer {
         &self,
         work: impl FnOnce(&mut Thread) -> T + Send + 'static,
     ) -> Result<T, StoreError> {
-        let _busy = self.clock.busy();
+        let _busy = self.clock.pause_auto_advance();
         let (answer, answered) = oneshot::channel();
         let job = Box::new(move |thread: &mut Thread| {
             let _ = answer.send(work(thread));
@@ -141,7 +149,7 @@ impl Writer {
 }
 
 /// Where records go.
-struct Books {
+struct AuditWriter {
     settings: AuditSettings,
     signer: Arc<NoteSigner>,
     /// `None` before the first record, and when it is not known any more how the log stands.
@@ -150,17 +158,17 @@ struct Books {
 
 pub(super) struct Thread {
     pub(super) connection: Connection,
-    home: Home,
-    books: Option<Books>,
+    home: NodeIdentity,
+    books: Option<AuditWriter>,
     audited: bool,
     receiver: mpsc::Receiver<Job>,
     health: WriteHealth,
     clock: Clock,
-    seams: Seams,
+    fail_points: FailPoints,
 }
 
 /// A transaction as it is sent: what the log is afterwards.
-struct Sealed {
+struct PendingCommit {
     tree: Frontier,
     batch: i64,
     lines: Vec<String>,
@@ -192,7 +200,7 @@ impl Thread {
         }
     }
 
-    fn write(&mut self, mut writes: Vec<(Write, Answer)>) {
+    fn write(&mut self, mut writes: Vec<(WriteOp, Answer)>) {
         // In one order everywhere: who waits for each other's keys would wait for ever.
         writes.sort_by(|(a, _), (b, _)| key_of(a).cmp(&key_of(b)));
         let (writes, answers): (Vec<_>, Vec<_>) = writes.into_iter().unzip();
@@ -204,13 +212,13 @@ impl Thread {
                 }
             }
             // One of them cannot be written: the others need not suffer for it.
-            Err(error) if writes.len() > 1 && !may_go_well_next_time(&error) && !is_superseded(&error) => {
-                warn!(error = crate::error::chain(&error), "a transaction failed; its parts are written one by one");
+            Err(error) if writes.len() > 1 && !is_transient(&error) && !is_superseded(&error) => {
+                warn!(error = crate::error::display_chain(&error), "a transaction failed; its parts are written one by one");
                 writes.into_iter().zip(answers).for_each(|alone| self.write(vec![alone]));
             }
             Err(error) => {
                 self.health.failed(&error, self.clock.monotonic());
-                let reason = crate::error::chain(&error);
+                let reason = crate::error::display_chain(&error);
                 for answer in answers {
                     let _ = answer.send(Err(match error {
                         StoreError::Superseded { found, known } => StoreError::Superseded { found, known },
@@ -223,59 +231,59 @@ impl Thread {
 
     /// Brings the files up to what was committed.
     fn after_commit(&mut self) -> Result<(), Arc<AuditError>> {
-        self.seams.pass_blocking(Seam::Committed);
-        let in_files = self.bring_up_ours();
-        self.seams.pass_blocking(Seam::CheckpointWritten);
+        self.fail_points.hit_blocking(FailPoint::Committed);
+        let in_files = self.sync_files();
+        self.fail_points.hit_blocking(FailPoint::CheckpointWritten);
         match &in_files {
             Ok(()) => self.health.succeeded(self.clock.monotonic()),
             Err(_) => self.health.audit_failed(self.clock.monotonic()),
         }
         in_files.map_err(|error| {
             warn!(
-                error = crate::error::chain(&error),
+                error = crate::error::display_chain(&error),
                 "the audit log's files are behind the store; it is tried again with the next record"
             );
             Arc::new(error)
         })
     }
 
-    fn bring_up_ours(&mut self) -> Result<(), AuditError> {
-        let Some(Books { signer, log: Some(log), .. }) = &mut self.books else { return Ok(()) };
+    fn sync_files(&mut self) -> Result<(), AuditError> {
+        let Some(AuditWriter { signer, log: Some(log), .. }) = &mut self.books else { return Ok(()) };
         let fresh = std::mem::take(&mut log.fresh);
-        log.bring_up(&mut self.connection, &fresh, signer, &self.seams).map(drop)
+        log.bring_up(&mut self.connection, &fresh, signer, &self.fail_points).map(drop)
     }
 
     /// Our log, as it is in the database.
-    fn log(&mut self) -> Asked<&mut Log> {
+    fn log(&mut self) -> DbResult<&mut Log> {
         let books = self.books.as_mut().ok_or(StoreError::NoAuditLog)?;
         if books.log.is_none() {
             // What was sent before on a connection that broke may be committed only now.
-            self.connection.end_the_one_before()?;
-            books.log = Some(Log::ours(&mut self.connection, &self.home, &books.settings)?);
+            self.connection.terminate_previous_backend()?;
+            books.log = Some(Log::acquire(&mut self.connection, &self.home, &books.settings)?);
         }
         books.log.as_mut().ok_or(StoreError::NoAuditLog)
     }
 
     /// Commits all of `writes`; what cannot be done any more is left out.
-    fn commit(&mut self, writes: &[Write]) -> Asked<Vec<Kept>> {
+    fn commit(&mut self, writes: &[WriteOp]) -> DbResult<Vec<WriteResult>> {
         self.begin_next_log_if_full()?;
         let names = self.names(writes.iter().filter_map(entry_of))?;
-        let give_up = self.connection.give_up();
+        let give_up = self.connection.deadline();
         let mut hopeful = true;
         loop {
             let mut kept = Vec::new();
-            let attempt = if hopeful { Self::at_once } else { Self::step_by_step };
+            let attempt = if hopeful { Self::commit_optimistic } else { Self::commit_serial };
             match attempt(self, writes, &names, &mut kept) {
                 Ok(()) => return Ok(kept),
-                Err(error) if is_surprise(&error) && hopeful => hopeful = false,
-                Err(error) if is_lost(&error) => match self.was_committed() {
+                Err(error) if is_conflict(&error) && hopeful => hopeful = false,
+                Err(error) if is_in_doubt(&error) => match self.resolve_in_doubt() {
                     Some(true) => return Ok(kept),
                     Some(false) if Clock::system().monotonic() <= give_up => {}
                     Some(false) | None => return Err(error),
                 },
-                Err(error) if may_go_well_next_time(&error) && Clock::system().monotonic() < give_up => {}
+                Err(error) if is_transient(&error) && Clock::system().monotonic() < give_up => {}
                 Err(error) => {
-                    let moved = self.log_moved()?;
+                    let moved = self.log_advanced_elsewhere()?;
                     if !moved || Clock::system().monotonic() > give_up {
                         return Err(error);
                     }
@@ -285,8 +293,8 @@ impl Thread {
     }
 
     /// Whether somebody else wrote our log: a state directory that was copied has two processes with the same log. Then we go on after what is there.
-    fn log_moved(&mut self) -> Asked<bool> {
-        let Some(Books { log: Some(log), .. }) = &mut self.books else { return Ok(false) };
+    fn log_advanced_elsewhere(&mut self) -> DbResult<bool> {
+        let Some(AuditWriter { log: Some(log), .. }) = &mut self.books else { return Ok(false) };
         let (tree, batch) = state(&mut self.connection, log.number)?;
         if batch == log.batch {
             return Ok(false);
@@ -298,12 +306,12 @@ impl Thread {
     }
 
     /// All in one round trip, as if nothing stood in the way; if something does, nothing is written.
-    fn at_once(&mut self, writes: &[Write], names: &Names, kept: &mut Vec<Kept>) -> Asked<()> {
-        *kept = writes.iter().map(Kept::hoped).collect();
+    fn commit_optimistic(&mut self, writes: &[WriteOp], names: &Names, kept: &mut Vec<WriteResult>) -> DbResult<()> {
+        *kept = writes.iter().map(WriteResult::optimistic).collect();
         let plan = Plan::of(writes, self.clock.now(), |_| true)?;
         let sealed = self.seal(plan.entries.iter().copied(), names)?;
-        self.seams.pass_blocking(Seam::RowsWritten);
-        self.seams.pass_blocking(Seam::RecordsWritten);
+        self.fail_points.hit_blocking(FailPoint::RowsWritten);
+        self.fail_points.hit_blocking(FailPoint::RecordsWritten);
         let admitted = guarded(NewSessions::INSERT, 25);
         let gone_on = guarded(GoneOn::UPDATE, 24);
         let (admit, go_on) = (plan.admit.len() as i64, plan.go_on.len() as i64);
@@ -321,29 +329,29 @@ impl Thread {
     }
 
     /// First what may be in the way, then what follows from it: two round trips.
-    fn step_by_step(&mut self, writes: &[Write], names: &Names, kept: &mut Vec<Kept>) -> Asked<()> {
+    fn commit_serial(&mut self, writes: &[WriteOp], names: &Names, kept: &mut Vec<WriteResult>) -> DbResult<()> {
         let plan = Plan::of(writes, self.clock.now(), |_| true)?;
         let (admit, go_on) = (plan.admit.params(), plan.go_on.params());
         let first = [Step::Plain("BEGIN"), Step::Query(NewSessions::INSERT, &admit), Step::Query(GoneOn::UPDATE, &go_on)];
         let answers = self.connection.pipeline(&first);
-        let answers = answers.inspect_err(|_| self.connection.drop_it())?;
+        let answers = answers.inspect_err(|_| self.connection.discard())?;
         let admitted: HashSet<Uuid> = answers[1].iter().map(|row| row.get(0)).collect();
         let gone_on: HashSet<(Uuid, i64)> = answers[2].iter().map(|row| (row.get(0), row.get(1))).collect();
-        let done = |write: &Write| match write {
-            Write::Admit(session, _) => admitted.contains(&session.id.0),
-            Write::GoOn(step) => gone_on.contains(&(step.after.id.0, step.before.into())),
-            Write::Settle(_) | Write::Record(..) => true,
+        let done = |write: &WriteOp| match write {
+            WriteOp::Insert(session, _) => admitted.contains(&session.id.0),
+            WriteOp::Update(step) => gone_on.contains(&(step.after.id.0, step.before.into())),
+            WriteOp::RecordDelivery(_) | WriteOp::AppendRecord(..) => true,
         };
         let plan = Plan::of(writes, self.clock.now(), done)?;
         let sealed = self.seal(plan.entries.iter().copied(), names)?;
-        *kept = writes.iter().map(|write| Kept { done: done(write), ..Kept::hoped(write) }).collect();
-        self.seams.pass_blocking(Seam::RowsWritten);
-        self.seams.pass_blocking(Seam::RecordsWritten);
+        *kept = writes.iter().map(|write| WriteResult { done: done(write), ..WriteResult::optimistic(write) }).collect();
+        self.fail_points.hit_blocking(FailPoint::RowsWritten);
+        self.fail_points.hit_blocking(FailPoint::RecordsWritten);
         self.finish(Vec::new(), &plan, sealed, kept)
     }
 
     /// Events, counts, records and the log's new state, and the end of the transaction.
-    fn finish(&mut self, first: Vec<Step<'_>>, plan: &Plan<'_>, sealed: Sealed, kept: &mut [Kept]) -> Asked<()> {
+    fn finish(&mut self, first: Vec<Step<'_>>, plan: &Plan<'_>, sealed: PendingCommit, kept: &mut [WriteResult]) -> DbResult<()> {
         let log = self.log()?;
         let (number, size, before) = (log.number, as_i64(log.tree.size()), log.batch);
         log.pending = Some(sealed.batch);
@@ -383,8 +391,8 @@ impl Thread {
         let answers = match answers {
             Ok(answers) => answers,
             Err(error) => {
-                if !is_lost(&error) && !is_surprise(&error) {
-                    self.connection.drop_it(); // a transaction that failed halfway is nobody's
+                if !is_in_doubt(&error) && !is_conflict(&error) {
+                    self.connection.discard(); // a transaction that failed halfway is nobody's
                 }
                 return Err(error);
             }
@@ -399,7 +407,7 @@ impl Thread {
         self.committed(sealed)
     }
 
-    fn committed(&mut self, sealed: Sealed) -> Asked<()> {
+    fn committed(&mut self, sealed: PendingCommit) -> DbResult<()> {
         let log = self.log()?;
         log.tree = sealed.tree;
         log.batch = sealed.batch;
@@ -410,8 +418,8 @@ impl Thread {
 
     /// The connection broke after something was sent: whether it was committed, and how the log stands. `None` if that cannot be known now: then
     /// whoever asked is told that it is unknown, and nothing of it is written again.
-    fn was_committed(&mut self) -> Option<bool> {
-        let resolved = self.look_what_became();
+    fn resolve_in_doubt(&mut self) -> Option<bool> {
+        let resolved = self.query_commit_outcome();
         if let (Err(error), Some(books)) = (&resolved, &mut self.books) {
             crate::store::log_failure(error, "the result of a transaction is unknown; callers repeat their requests");
             books.log = None; // looked at again before anything else is written
@@ -419,9 +427,9 @@ impl Thread {
         resolved.ok()
     }
 
-    fn look_what_became(&mut self) -> Asked<bool> {
-        self.connection.end_the_one_before()?;
-        let Some(Books { log: Some(log), .. }) = &mut self.books else { return Ok(false) };
+    fn query_commit_outcome(&mut self) -> DbResult<bool> {
+        self.connection.terminate_previous_backend()?;
+        let Some(AuditWriter { log: Some(log), .. }) = &mut self.books else { return Ok(false) };
         let number = log.number;
         let (tree, batch) = state(&mut self.connection, number)?;
         let pending = log.pending.take();
@@ -441,7 +449,7 @@ impl Thread {
     }
 
     /// Gives each record its place.
-    fn seal<'a>(&mut self, entries: impl Iterator<Item = &'a Entry>, names: &Names) -> Asked<Sealed> {
+    fn seal<'a>(&mut self, entries: impl Iterator<Item = &'a AuditRecord>, names: &Names) -> DbResult<PendingCommit> {
         let audited = self.audited;
         let log = self.log()?;
         let (mut tree, mut lines) = (log.tree.clone(), Vec::new());
@@ -455,11 +463,11 @@ impl Thread {
             lines.push(line);
         }
         let batch = fastrand::i64(..);
-        Ok(Sealed { tree, batch, lines })
+        Ok(PendingCommit { tree, batch, lines })
     }
 
     /// How the guests of these records are called, where not by their ids.
-    fn names<'a>(&mut self, entries: impl Iterator<Item = &'a Entry>) -> Asked<Names> {
+    fn names<'a>(&mut self, entries: impl Iterator<Item = &'a AuditRecord>) -> DbResult<Names> {
         if !self.pseudonyms() {
             return Ok(Names::new());
         }
@@ -468,30 +476,36 @@ impl Thread {
     }
 
     fn pseudonyms(&self) -> bool {
-        self.books.as_ref().is_some_and(|books| books.settings.guest_ids == GuestIds::Pseudonym)
+        self.books.as_ref().is_some_and(|books| books.settings.guest_ids == GuestIdMode::Pseudonymous)
     }
 
     /// As [`Writer::transact`].
-    fn transact<T>(&mut self, mut work: impl FnMut(&mut Connection, &mut Vec<Entry>) -> Asked<T>) -> Asked<Committed<T>> {
+    fn transact<T>(
+        &mut self,
+        mut work: impl FnMut(&mut Connection, &mut Vec<AuditRecord>) -> DbResult<T>,
+    ) -> DbResult<Committed<T>> {
         self.begin_next_log_if_full()?;
         let value = self.transact_in_log(&mut work)?;
         Ok(Committed { value, audit: self.after_commit() })
     }
 
-    fn transact_in_log<T>(&mut self, work: &mut impl FnMut(&mut Connection, &mut Vec<Entry>) -> Asked<T>) -> Asked<T> {
-        let give_up = self.connection.give_up();
+    fn transact_in_log<T>(
+        &mut self,
+        work: &mut impl FnMut(&mut Connection, &mut Vec<AuditRecord>) -> DbResult<T>,
+    ) -> DbResult<T> {
+        let give_up = self.connection.deadline();
         loop {
             self.log()?;
             let mut value = None;
             let attempt = self.transact_once(work, &mut value);
             match (attempt, value) {
                 (Ok(()), Some(value)) => return Ok(value),
-                (Err(error), value) if is_lost(&error) => match (self.was_committed(), value) {
+                (Err(error), value) if is_in_doubt(&error) => match (self.resolve_in_doubt(), value) {
                     (Some(true), Some(value)) => return Ok(value),
                     (Some(_), _) if Clock::system().monotonic() <= give_up => {}
                     _ => return Err(error),
                 },
-                (Err(error), _) if Clock::system().monotonic() > give_up || !self.log_moved()? => return Err(error),
+                (Err(error), _) if Clock::system().monotonic() > give_up || !self.log_advanced_elsewhere()? => return Err(error),
                 (Err(_), _) => {}
                 (Ok(()), None) => return Err(StoreError::Closed),
             }
@@ -500,9 +514,9 @@ impl Thread {
 
     fn transact_once<T>(
         &mut self,
-        work: &mut impl FnMut(&mut Connection, &mut Vec<Entry>) -> Asked<T>,
+        work: &mut impl FnMut(&mut Connection, &mut Vec<AuditRecord>) -> DbResult<T>,
         value: &mut Option<T>,
-    ) -> Asked<()> {
+    ) -> DbResult<()> {
         let mut entries = Vec::new();
         let pseudonyms = self.pseudonyms();
         // All that is asked is asked within: on another connection there is no transaction to end.
@@ -514,17 +528,17 @@ impl Thread {
         })?;
         *value = Some(done);
         let plan = Plan { entries: entries.iter().collect(), ..Plan::default() };
-        self.seams.pass_blocking(Seam::RowsWritten);
-        self.seams.pass_blocking(Seam::RecordsWritten);
+        self.fail_points.hit_blocking(FailPoint::RowsWritten);
+        self.fail_points.hit_blocking(FailPoint::RecordsWritten);
         let finished = self.seal(entries.iter(), &names).and_then(|sealed| self.finish(Vec::new(), &plan, sealed, &mut []));
-        if finished.as_ref().is_err_and(|error| !is_lost(error)) {
-            self.connection.drop_it(); // whatever is open on it is nobody's
+        if finished.as_ref().is_err_and(|error| !is_in_doubt(error)) {
+            self.connection.discard(); // whatever is open on it is nobody's
         }
         finished
     }
 
     /// A log whose file is full ends, and another one begins with a record that says so: in one transaction.
-    fn begin_next_log_if_full(&mut self) -> Asked<()> {
+    fn begin_next_log_if_full(&mut self) -> DbResult<()> {
         let limit = self.books.as_ref().and_then(|books| books.settings.rotate_at);
         let log = self.log()?;
         // A log that cannot be made safe is not closed; the next record tries again.
@@ -532,18 +546,18 @@ impl Thread {
         if !full {
             return Ok(());
         }
-        self.seams.pass_blocking(Seam::LogSealed);
-        let Some(Books { settings, signer, log }) = &mut self.books else { return Ok(()) };
+        self.fail_points.hit_blocking(FailPoint::LogSealed);
+        let Some(AuditWriter { settings, signer, log }) = &mut self.books else { return Ok(()) };
         let Some(old) = log.take() else { return Ok(()) };
         let now = self.clock.now();
         let origin = Checkpoint::origin_of(signer.public(), number_of(old.number)?);
         let continues = Checkpoint { origin, size: old.tree.size(), root: old.tree.root() }.sign(signer);
-        *log = Some(Log::ours(&mut self.connection, &self.home, settings)?);
+        *log = Some(Log::acquire(&mut self.connection, &self.home, settings)?);
         let (number, size) = (old.number, as_i64(old.tree.size()));
-        let mut close = |connection: &mut Connection, entries: &mut Vec<Entry>| {
+        let mut close = |connection: &mut Connection, entries: &mut Vec<AuditRecord>| {
             let close = "UPDATE audit_log SET closed_at = $2 WHERE log = $1 AND size = $3 AND closed_at IS NULL";
             if connection.execute(close, &[&number, &now.unix_micros(), &size])? == 1 {
-                entries.push(Entry::Rotation(Rotation { timestamp: now, continues: continues.clone() }));
+                entries.push(AuditRecord::Rotation(Rotation { timestamp: now, continues: continues.clone() }));
             }
             Ok(())
         };
@@ -553,45 +567,47 @@ impl Thread {
     }
 
     /// From now on records have a place to go to. With `mend`, what other processes left out of the files is in them when this returns.
-    pub(super) fn keep(&mut self, settings: AuditSettings, signer: Arc<NoteSigner>, mend: bool) -> Asked<()> {
+    pub(super) fn keep(&mut self, settings: AuditSettings, signer: Arc<NoteSigner>, mend: bool) -> DbResult<()> {
         if mend {
             for number in open_logs(&mut self.connection, &self.home)? {
                 let Some(mut log) = Log::claim(&mut self.connection, &self.home, &settings, number)? else { continue };
-                match log.bring_up(&mut self.connection, &[], &signer, &self.seams) {
-                    Ok(added) if added == Added::default() => {}
-                    Ok(Added { lines, .. }) => {
+                match log.bring_up(&mut self.connection, &[], &signer, &self.fail_points) {
+                    Ok(added) if added == AppendedRange::default() => {}
+                    Ok(AppendedRange { lines, .. }) => {
                         let file = log.files.path().display();
                         warn!(%file, lines, "the audit log's files were behind the store (a process was killed, or somebody changed them) and are brought up to it");
                     }
-                    Err(error) => warn!(error = crate::error::chain(&error), "the audit log's files are behind the store"),
+                    Err(error) => {
+                        warn!(error = crate::error::display_chain(&error), "the audit log's files are behind the store")
+                    }
                 }
             }
         }
-        self.books = Some(Books { settings, signer, log: None });
+        self.books = Some(AuditWriter { settings, signer, log: None });
         Ok(())
     }
 
     /// Writes the files of a log anew, closed or not, of this home or another. They must have been moved away, and no other process may write them.
-    pub(super) fn restore(&mut self, number: u32) -> Asked<Restored> {
+    pub(super) fn restore(&mut self, number: u32) -> DbResult<RestoreOutcome> {
         let books = self.books.as_ref().ok_or(StoreError::NoAuditLog)?;
         let path = lines_path(&books.settings.path, number);
         let log = i64::from(number);
         if self.connection.query_opt("SELECT 1 FROM audit_log WHERE log = $1", &[&log])?.is_none() {
-            return Ok(Restored::Unknown);
+            return Ok(RestoreOutcome::Unknown);
         }
         if let Some(there) = [checkpoint_path(&path), hashes_path(&path), path.clone()].into_iter().find(|file| file.exists()) {
-            return Ok(Restored::InTheWay(there));
+            return Ok(RestoreOutcome::FileExists(there));
         }
         let Some(mut log) = Log::claim(&mut self.connection, &self.home, &books.settings, log)? else {
-            return Ok(Restored::Busy);
+            return Ok(RestoreOutcome::Busy);
         };
-        match log.bring_up(&mut self.connection, &[], &books.signer, &self.seams) {
-            Ok(added) => Ok(Restored::Done { path, records: added.lines }),
-            Err(error) => Ok(Restored::Failed(Arc::new(error))),
+        match log.bring_up(&mut self.connection, &[], &books.signer, &self.fail_points) {
+            Ok(added) => Ok(RestoreOutcome::Restored { path, records: added.lines }),
+            Err(error) => Ok(RestoreOutcome::Failed(Arc::new(error))),
         }
     }
 
-    pub(super) fn go_without(&mut self, guarantees: Guarantees) -> Asked<()> {
+    pub(super) fn go_without(&mut self, guarantees: BenchOverrides) -> DbResult<()> {
         self.audited = guarantees.audited;
         if guarantees.durable { Ok(()) } else { self.connection.batch("SET synchronous_commit = off") }
     }
@@ -603,16 +619,16 @@ type Names = HashMap<String, String>;
 const COUNT: &str = "INSERT INTO counter (log, name, value) SELECT $1, name, value FROM unnest($2::text[], $3::bigint[]) AS t (name, value) \
      ON CONFLICT (log, name) DO UPDATE SET value = counter.value + excluded.value";
 
-const RECORD: &str = "INSERT INTO audit_entry (log, idx, session_id, line) SELECT $1, $2 + place - 1, session_id, line \
+const RECORD: &str = "INSERT INTO audit_record (log, idx, session_id, line) SELECT $1, $2 + place - 1, session_id, line \
      FROM unnest($3::uuid[], $4::text[]) WITH ORDINALITY AS t (session_id, line, place)";
 
 /// Only if the log is as we left it: what was written without our knowing is never written over.
 const ADVANCE_LOG: &str = "WITH done AS (UPDATE audit_log SET size = $4, frontier = $5, batch = $6 \
-     WHERE log = $1 AND size = $2 AND batch = $3 AND closed_at IS NULL RETURNING 1) SELECT all_or_nothing(count(*), 1), expect_format($7) FROM done";
+     WHERE log = $1 AND size = $2 AND batch = $3 AND closed_at IS NULL RETURNING 1) SELECT expect_row_count(count(*), 1), expect_format($7) FROM done";
 
 /// A statement that fails unless it does as much as is wanted: the last of its values.
 fn guarded(sql: &str, wanted: u32) -> String {
-    format!("WITH done AS ({sql}) SELECT all_or_nothing(count(*), ${wanted}) FROM done")
+    format!("WITH done AS ({sql}) SELECT expect_row_count(count(*), ${wanted}) FROM done")
 }
 
 /// Writes, as columns.
@@ -625,30 +641,30 @@ struct Plan<'a> {
     events_of: Vec<&'a [Event]>,
     settle: Settlements,
     errors: BTreeMap<&'static str, i64>,
-    entries: Vec<&'a Entry>,
+    entries: Vec<&'a AuditRecord>,
 }
 
 impl<'a> Plan<'a> {
     /// Of those that are done.
-    fn of(writes: &'a [Write], now: Timestamp, done: impl Fn(&Write) -> bool) -> Asked<Self> {
+    fn of(writes: &'a [WriteOp], now: Timestamp, done: impl Fn(&WriteOp) -> bool) -> DbResult<Self> {
         let mut plan = Self::default();
         for write in writes {
             let mut events: &[Event] = &[];
             match write {
                 _ if !done(write) => {}
-                Write::Admit(session, entry) => {
+                WriteOp::Insert(session, entry) => {
                     plan.admit.push(session, now)?;
                     plan.entries.push(entry);
                 }
-                Write::GoOn(step) => {
+                WriteOp::Update(step) => {
                     plan.go_on.push(&step.after, step.before, &step.calls, now)?;
                     plan.entries.extend(&step.audit);
                     plan.count(&step.errors);
                     step.events.iter().for_each(|event| plan.events.push(event));
                     events = &step.events;
                 }
-                Write::Settle(settled) => plan.settle.push(settled),
-                Write::Record(entry, errors) => {
+                WriteOp::RecordDelivery(settled) => plan.settle.push(settled),
+                WriteOp::AppendRecord(entry, errors) => {
                     plan.entries.extend(entry);
                     plan.count(errors);
                 }
@@ -665,35 +681,35 @@ impl<'a> Plan<'a> {
     }
 }
 
-impl Kept {
-    fn hoped(write: &Write) -> Self {
+impl WriteResult {
+    fn optimistic(write: &WriteOp) -> Self {
         let events = match write {
-            Write::GoOn(step) => step.events.len(),
-            Write::Admit(..) | Write::Settle(_) | Write::Record(..) => 0,
+            WriteOp::Update(step) => step.events.len(),
+            WriteOp::Insert(..) | WriteOp::RecordDelivery(_) | WriteOp::AppendRecord(..) => 0,
         };
         Self { done: true, first: vec![false; events] }
     }
 }
 
-fn guests_of<'a>(entries: impl Iterator<Item = &'a Entry>) -> BTreeSet<String> {
+fn guests_of<'a>(entries: impl Iterator<Item = &'a AuditRecord>) -> BTreeSet<String> {
     entries.filter_map(|entry| entry.guest().map(|guest| guest.as_str().to_owned())).collect()
 }
 
-fn key_of(write: &Write) -> (u8, &str, Uuid) {
+fn key_of(write: &WriteOp) -> (u8, &str, Uuid) {
     match write {
-        Write::Admit(session, _) => (0, session.request.key.as_str(), session.id.0),
-        Write::GoOn(step) => (1, "", step.after.id.0),
-        Write::Settle(settled) => (2, &settled.id, Uuid::nil()),
-        Write::Record(..) => (3, "", Uuid::nil()),
+        WriteOp::Insert(session, _) => (0, session.request.key.as_str(), session.id.0),
+        WriteOp::Update(step) => (1, "", step.after.id.0),
+        WriteOp::RecordDelivery(settled) => (2, &settled.id, Uuid::nil()),
+        WriteOp::AppendRecord(..) => (3, "", Uuid::nil()),
     }
 }
 
-fn entry_of(write: &Write) -> Option<&Entry> {
+fn entry_of(write: &WriteOp) -> Option<&AuditRecord> {
     match write {
-        Write::Admit(_, entry) => Some(entry),
-        Write::GoOn(step) => step.audit.as_ref(),
-        Write::Record(entry, _) => entry.as_ref(),
-        Write::Settle(_) => None,
+        WriteOp::Insert(_, entry) => Some(entry),
+        WriteOp::Update(step) => step.audit.as_ref(),
+        WriteOp::AppendRecord(entry, _) => entry.as_ref(),
+        WriteOp::RecordDelivery(_) => None,
     }
 }
 
@@ -707,6 +723,6 @@ fn is_superseded(error: &StoreError) -> bool {
 }
 
 /// Not all was found as it was thought to be.
-fn is_surprise(error: &StoreError) -> bool {
+fn is_conflict(error: &StoreError) -> bool {
     matches!(error, StoreError::Postgres { code: Some(code), .. } if *code == SqlState::from_code("GL001"))
 }

@@ -1,12 +1,12 @@
 //! The keys of those who ask the service.
 
-use guestlane_genesys::{Seam, Timestamp};
+use guestlane_genesys::{FailPoint, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::Sqlite;
 use crate::{
     api_key::{Scopes, StoredApiKey},
-    audit::{ChangeAction, Entry},
+    audit::{AuditRecord, ChangeAction},
     store::StoreError,
 };
 
@@ -15,7 +15,7 @@ const COLUMNS: &str = "id, name, hash, scopes, created_at, expires_at, revoked_a
 impl Sqlite {
     pub(crate) async fn api_keys(&self) -> Result<Vec<StoredApiKey>, StoreError> {
         self.reader
-            .ask(|connection| {
+            .read(|connection| {
                 let mut statement =
                     connection.prepare_cached(&format!("SELECT {COLUMNS} FROM api_key ORDER BY created_at, id"))?;
                 let rows = statement.query_map([], |row| Ok(read(row)))?;
@@ -46,7 +46,7 @@ impl Sqlite {
             Ok(())
         });
         added.await?;
-        self.seams.pass(Seam::ApiKeyStored).await;
+        self.fail_points.hit(FailPoint::ApiKeyStored).await;
         Ok(())
     }
 
@@ -54,12 +54,12 @@ impl Sqlite {
         let revoked = self.writer.run(move |tx| {
             let revoke = "UPDATE api_key SET revoked_at = ?2 WHERE id = ?1 AND revoked_at IS NULL";
             if tx.execute(revoke, params![id, now.unix_micros()])? == 1 {
-                tx.record(Entry::change(ChangeAction::ApiKeyRevoked, &id, None, now));
+                tx.record(AuditRecord::change(ChangeAction::ApiKeyRevoked, &id, None, now));
             }
             by_id(tx, &id)
         });
         let revoked = revoked.await?.value;
-        self.seams.pass(Seam::ApiKeyRevoked).await;
+        self.fail_points.hit(FailPoint::ApiKeyRevoked).await;
         Ok(revoked)
     }
 

@@ -8,17 +8,17 @@ use std::{
     sync::Arc,
 };
 
-use guestlane_genesys::{Clock, Seam, Seams};
+use guestlane_genesys::{Clock, FailPoint, FailPoints};
 use rusqlite::{Connection, OptionalExtension, params};
 use tracing::warn;
 
 use super::guests;
 use crate::{
     audit::{
-        Added, AuditError, Checkpoint, Entry, Frontier, Hash, Lines, LogFiles, NoteSigner, ONE_WRITE, Rotation, checkpoint_path,
-        hashes_path, leaf_hash, lines_path,
+        AppendedRange, AuditError, AuditRecord, Checkpoint, Frontier, Hash, LineSource, LogFiles, NoteSigner, ONE_WRITE,
+        Rotation, checkpoint_path, hashes_path, leaf_hash, lines_path,
     },
-    store::{AuditSettings, GuestIds, Restored, StoreError},
+    store::{AuditSettings, GuestIdMode, RestoreOutcome, StoreError},
 };
 
 /// The logs, as the writing thread keeps them.
@@ -28,7 +28,7 @@ pub(super) struct Logs {
     pub(super) signer: Arc<NoteSigner>,
     pub(super) database: PathBuf,
     pub(super) clock: Clock,
-    pub(super) seams: Seams,
+    pub(super) fail_points: FailPoints,
     ours: Option<Log>,
 }
 
@@ -43,26 +43,32 @@ struct Log {
 }
 
 impl Logs {
-    pub(super) fn new(settings: AuditSettings, signer: Arc<NoteSigner>, database: PathBuf, clock: Clock, seams: Seams) -> Self {
-        Self { settings, signer, database, clock, seams, ours: None }
+    pub(super) fn new(
+        settings: AuditSettings,
+        signer: Arc<NoteSigner>,
+        database: PathBuf,
+        clock: Clock,
+        fail_points: FailPoints,
+    ) -> Self {
+        Self { settings, signer, database, clock, fail_points, ours: None }
     }
 
     /// Gives each record its place: in the transaction of what it tells of.
-    pub(super) fn append(&mut self, connection: &Connection, records: Vec<Entry>) -> Result<(), StoreError> {
+    pub(super) fn append(&mut self, connection: &Connection, records: Vec<AuditRecord>) -> Result<(), StoreError> {
         // A log that cannot be made safe is not closed; the next record tries again.
         let full = match (&self.ours, self.settings.rotate_at) {
             (Some(log), Some(limit)) => log.files.length() >= limit && log.files.sync().is_ok(),
             _ => false,
         };
         let rotation = if full { Some(self.close(connection)?) } else { None };
-        let number = self.ours(connection)?.number;
+        let number = self.current_log(connection)?.number;
         let mut tree = tree(connection, number)?;
-        let insert = "INSERT INTO audit_entry (log, idx, session_id, line) VALUES (?1, ?2, ?3, ?4)";
+        let insert = "INSERT INTO audit_record (log, idx, session_id, line) VALUES (?1, ?2, ?3, ?4)";
         let mut insert = connection.prepare_cached(insert)?;
         for entry in rotation.into_iter().chain(records) {
             let guest = match entry.guest() {
                 None => String::new(),
-                Some(guest) if self.settings.guest_ids == GuestIds::Plain => guest.as_str().to_owned(),
+                Some(guest) if self.settings.guest_ids == GuestIdMode::Plain => guest.as_str().to_owned(),
                 Some(guest) => guests::pseudonym_or_new(connection, guest)?,
             };
             let line = entry.line(tree.size(), &guest);
@@ -75,25 +81,25 @@ impl Logs {
     }
 
     /// The transaction was lost, and with it, perhaps, the log that it began.
-    pub(super) fn lost(&mut self) {
+    pub(super) fn invalidate(&mut self) {
         self.ours = None;
     }
 
     /// Brings the files of our log up to the store.
     pub(super) fn catch_up(&mut self, connection: &Connection) -> Result<(), AuditError> {
         let Some(log) = &mut self.ours else { return Ok(()) };
-        bring_up(log, connection, &self.signer, &self.seams).map(drop)
+        migrate_schema(log, connection, &self.signer, &self.fail_points).map(drop)
     }
 
     /// Brings up the files of all logs that are nobody's: what a process left behind when it died between the commit and the files.
     pub(super) fn catch_up_all(&mut self, connection: &Connection) -> Result<(), AuditError> {
-        let failed = |error: StoreError| AuditError::Store(self.settings.path.clone(), crate::error::chain(&error));
+        let failed = |error: StoreError| AuditError::Store(self.settings.path.clone(), crate::error::display_chain(&error));
         let mut outcome = Ok(());
         for number in open_logs(connection).map_err(failed)? {
             let Some(mut log) = self.claim(number).map_err(failed)? else { continue };
-            match bring_up(&mut log, connection, &self.signer, &self.seams) {
-                Ok(added) if added == Added::default() => {}
-                Ok(Added { lines, .. }) => {
+            match migrate_schema(&mut log, connection, &self.signer, &self.fail_points) {
+                Ok(added) if added == AppendedRange::default() => {}
+                Ok(AppendedRange { lines, .. }) => {
                     let file = log.files.path().display();
                     warn!(%file, lines, "the audit log's files were behind the store (a process was killed, or somebody changed them) and are brought up to it");
                 }
@@ -104,23 +110,23 @@ impl Logs {
     }
 
     /// Writes the files of a log anew, closed or not. They must have been moved away, and no other process may write them.
-    pub(super) fn restore(&mut self, connection: &Connection, number: u32) -> Result<Restored, StoreError> {
+    pub(super) fn restore(&mut self, connection: &Connection, number: u32) -> Result<RestoreOutcome, StoreError> {
         let path = lines_path(&self.settings.path, number);
         if !logs(connection)?.contains(&number) {
-            return Ok(Restored::Unknown);
+            return Ok(RestoreOutcome::Unknown);
         }
         if let Some(there) = [checkpoint_path(&path), hashes_path(&path), path.clone()].into_iter().find(|file| file.exists()) {
-            return Ok(Restored::InTheWay(there));
+            return Ok(RestoreOutcome::FileExists(there));
         }
-        let Some(mut log) = self.claim(number)? else { return Ok(Restored::Busy) };
-        match bring_up(&mut log, connection, &self.signer, &self.seams) {
-            Ok(added) => Ok(Restored::Done { path, records: added.lines }),
-            Err(error) => Ok(Restored::Failed(Arc::new(error))),
+        let Some(mut log) = self.claim(number)? else { return Ok(RestoreOutcome::Busy) };
+        match migrate_schema(&mut log, connection, &self.signer, &self.fail_points) {
+            Ok(added) => Ok(RestoreOutcome::Restored { path, records: added.lines }),
+            Err(error) => Ok(RestoreOutcome::Failed(Arc::new(error))),
         }
     }
 
     /// Our log: the first one that is nobody's, else a new one.
-    fn ours(&mut self, connection: &Connection) -> Result<&Log, StoreError> {
+    fn current_log(&mut self, connection: &Connection) -> Result<&Log, StoreError> {
         if self.ours.is_none() {
             let free = open_logs(connection)?.into_iter().find_map(|number| self.claim(number).transpose()).transpose()?;
             self.ours = match free {
@@ -157,22 +163,27 @@ impl Logs {
     }
 
     /// Ends our log, whose files are up to date and safe, and says what the next one begins with.
-    fn close(&mut self, connection: &Connection) -> Result<Entry, StoreError> {
+    fn close(&mut self, connection: &Connection) -> Result<AuditRecord, StoreError> {
         let log = self.ours.take().ok_or(StoreError::Row("audit_log"))?;
-        self.seams.pass_blocking(Seam::LogSealed);
+        self.fail_points.hit_blocking(FailPoint::LogSealed);
         let now = self.clock.now();
         let close = "UPDATE audit_log SET closed_at = ?2 WHERE log = ?1";
         connection.execute(close, params![log.number, now.unix_micros()])?;
         let continues = seal(connection, log.number, &self.signer)?;
         let _ = fs::remove_file(&log.lock); // a closed log is claimed by nobody
-        Ok(Entry::Rotation(Rotation { timestamp: now, continues }))
+        Ok(AuditRecord::Rotation(Rotation { timestamp: now, continues }))
     }
 }
 
-fn bring_up(log: &mut Log, connection: &Connection, signer: &NoteSigner, seams: &Seams) -> Result<Added, AuditError> {
-    let failed = |error: StoreError| AuditError::Store(log.files.path().to_owned(), crate::error::chain(&error));
+fn migrate_schema(
+    log: &mut Log,
+    connection: &Connection,
+    signer: &NoteSigner,
+    fail_points: &FailPoints,
+) -> Result<AppendedRange, AuditError> {
+    let failed = |error: StoreError| AuditError::Store(log.files.path().to_owned(), crate::error::display_chain(&error));
     let note = seal(connection, log.number, signer).map_err(failed)?;
-    log.files.catch_up(&StoredLines { connection, log: log.number }, &note, seams)
+    log.files.catch_up(&StoredLines { connection, log: log.number }, &note, fail_points)
 }
 
 /// The checkpoint of a log as it stands.
@@ -199,18 +210,8 @@ pub(super) fn logs(connection: &Connection) -> Result<Vec<u32>, StoreError> {
     Ok(select.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?)
 }
 
-/// The tree over the lines of a store of format 1.
-pub(super) fn plant_first_tree(connection: &Connection) -> Result<(), StoreError> {
-    let tree: Frontier = leaves(connection, 1)?.into_iter().collect();
-    if tree.size() > 0 {
-        let insert = "INSERT INTO audit_log (log, size, frontier) VALUES (1, ?1, ?2)";
-        connection.execute(insert, params![tree.size(), tree.to_bytes()])?;
-    }
-    Ok(())
-}
-
 pub(super) fn leaves(connection: &Connection, log: u32) -> Result<Vec<Hash>, StoreError> {
-    let mut select = connection.prepare_cached("SELECT line FROM audit_entry WHERE log = ?1 ORDER BY idx")?;
+    let mut select = connection.prepare_cached("SELECT line FROM audit_record WHERE log = ?1 ORDER BY idx")?;
     let mut rows = select.query([log])?;
     let mut leaves = Vec::new();
     while let Some(row) = rows.next()? {
@@ -225,10 +226,10 @@ struct StoredLines<'a> {
     log: u32,
 }
 
-impl Lines for StoredLines<'_> {
+impl LineSource for StoredLines<'_> {
     fn line(&self, index: u64) -> Result<Option<String>, String> {
         let line = || {
-            let mut statement = self.connection.prepare_cached("SELECT line FROM audit_entry WHERE log = ?1 AND idx = ?2")?;
+            let mut statement = self.connection.prepare_cached("SELECT line FROM audit_record WHERE log = ?1 AND idx = ?2")?;
             statement.query_row(params![self.log, index], |row| row.get(0)).optional()
         };
         line().map_err(|error: rusqlite::Error| error.to_string())
@@ -236,7 +237,7 @@ impl Lines for StoredLines<'_> {
 
     fn append_from(&self, index: u64, text: &mut Vec<u8>) -> Result<u64, String> {
         let mut append = || {
-            let select = "SELECT line FROM audit_entry WHERE log = ?1 AND idx >= ?2 ORDER BY idx";
+            let select = "SELECT line FROM audit_record WHERE log = ?1 AND idx >= ?2 ORDER BY idx";
             let mut statement = self.connection.prepare_cached(select)?;
             let mut rows = statement.query(params![self.log, index])?;
             let mut count = 0;

@@ -4,14 +4,14 @@ use rusqlite::{OptionalExtension, params};
 
 use super::Sqlite;
 use crate::{
-    ledger::SessionId,
-    store::{KeptCall, StoreError, calls},
+    session::SessionId,
+    store::{CallRecord, StoreError, calls},
 };
 
 impl Sqlite {
-    pub(crate) async fn calls(&self, session: SessionId) -> Result<Vec<KeptCall>, StoreError> {
+    pub(crate) async fn calls(&self, session: SessionId) -> Result<Vec<CallRecord>, StoreError> {
         self.reader
-            .ask(move |connection| {
+            .read(move |connection| {
                 let mut statement = connection.prepare_cached("SELECT calls FROM session WHERE id = ?1")?;
                 let text: Option<String> = statement.query_row(params![session.0.into_bytes()], |row| row.get(0)).optional()?;
                 calls::read(&text.unwrap_or_default())

@@ -5,18 +5,18 @@ use rusqlite::Connection;
 
 use super::Sqlite;
 use crate::{
-    audit::{Entry, UNRECORDED},
+    audit::{AuditRecord, UNRECORDED},
     store::StoreError,
 };
 
 impl Sqlite {
     pub(crate) async fn record_unrecorded(&self, now: Timestamp) -> Result<(), StoreError> {
-        if self.reader.ask(unrecorded).await?.is_empty() {
+        if self.reader.read(unrecorded).await?.is_empty() {
             return Ok(());
         }
         let recorded = self.writer.run(move |tx| {
             for (name, subject) in unrecorded(tx)? {
-                if let Some(entry) = Entry::unrecorded(&name, subject, now) {
+                if let Some(entry) = AuditRecord::unrecorded(&name, subject, now) {
                     tx.record(entry);
                 }
                 tx.execute("DELETE FROM property WHERE name = ?1", [name])?;

@@ -35,7 +35,7 @@ pub(super) fn errors(connection: &Connection) -> Result<ErrorCounts, StoreError>
 
 impl Sqlite {
     pub(crate) async fn error_counts(&self) -> Result<ErrorCounts, StoreError> {
-        self.reader.ask(errors).await
+        self.reader.read(errors).await
     }
 
     pub(crate) async fn add_errors(&self, counts: ErrorCounts) -> Result<(), StoreError> {
@@ -47,7 +47,7 @@ impl Sqlite {
 
     pub(crate) async fn summary(&self) -> Result<Summary, StoreError> {
         self.reader
-            .ask(|connection| {
+            .read(|connection| {
                 let connection = connection.unchecked_transaction()?; // one moment for all: sessions are forgotten meanwhile
                 let (sessions, latency) = sessions(&connection)?;
                 Ok(Summary { sessions, events: events(&connection)?, errors: errors(&connection)?, latency })
@@ -56,7 +56,7 @@ impl Sqlite {
     }
 }
 
-/// What `metrics` says of a session that is forgotten, and of its events.
+/// What `stats` says of a session that is forgotten, and of its events.
 pub(super) fn keep_pruned(
     connection: &Connection,
     state: &str,

@@ -1,17 +1,17 @@
 //! CRM events that wait to be delivered, and what became of them.
 
-use guestlane_genesys::{Seam, Timestamp};
+use guestlane_genesys::{FailPoint, Timestamp};
 use rusqlite::{Connection, Row, params, types::Value};
 use uuid::Uuid;
 
 use super::Sqlite;
 use crate::{
-    ledger::{CLOCKS, SessionId},
-    outbox::{Event, Settlement},
-    store::{Delivery, DeliveryState, Replay, StoreError},
+    outbox::{DeliveryOutcome, Event},
+    session::{MAX_CLOCK_SKEW, SessionId},
+    store::{Delivery, DeliveryState, ReplayFilter, StoreError},
 };
 
-const COLUMNS: &str = "id, session_id, body, state, tries, created_at, due_at, settled_at, last_error, receiver, guest_id, \
+const COLUMNS: &str = "id, session_id, body, state, tries, created_at, due_at, ended_at, last_error, receiver, guest_id, \
      (SELECT traceparent FROM session WHERE session.id = outbox.session_id), seq, epoch";
 
 /// Says whether the first try is due: not while an earlier event of the same guest waits for the same receiver. Then it is leased to whoever
@@ -53,9 +53,9 @@ fn read(row: &Row<'_>) -> Result<Delivery, StoreError> {
         },
         state: DeliveryState::from_name(&row.get::<_, String>(3)?).ok_or(StoreError::Row("outbox.state"))?,
         created_at,
-        settled_at: row.get::<_, Option<i64>>(7)?.map(Timestamp::from_unix_micros),
+        ended_at: row.get::<_, Option<i64>>(7)?.map(Timestamp::from_unix_micros),
         last_error: row.get(8)?,
-        place: row.get(12)?,
+        sequence: row.get(12)?,
     })
 }
 
@@ -80,7 +80,7 @@ impl Sqlite {
 
     pub(crate) async fn release_first_tries(&self, now: Timestamp) -> Result<(), StoreError> {
         let release = "UPDATE outbox SET due_at = ?1 WHERE state = 'pending' AND last_error IS NULL AND due_at > ?2";
-        let parameters = [now, now + Event::LEASE + CLOCKS].map(Timestamp::unix_micros);
+        let parameters = [now, now + Event::LEASE + MAX_CLOCK_SKEW].map(Timestamp::unix_micros);
         let released = self.writer.run(move |connection| Ok(connection.prepare_cached(release)?.execute(parameters)?));
         released.await.map(drop)
     }
@@ -93,24 +93,33 @@ impl Sqlite {
         hurried.await.map(|committed| committed.value)
     }
 
-    pub(crate) async fn settle_event(&self, event: Event, settlement: Settlement, now: Timestamp) -> Result<(), StoreError> {
+    pub(crate) async fn settle_event(&self, event: Event, settlement: DeliveryOutcome, now: Timestamp) -> Result<(), StoreError> {
         let settled = self.writer.run(move |connection| {
             let (state, due_at, error) = settlement.into_parts();
-            let settled_at = (state != DeliveryState::Pending).then(|| now.unix_micros());
+            let ended_at = (state != DeliveryState::Pending).then(|| now.unix_micros());
             let mut statement = connection.prepare_cached(
-                "UPDATE outbox SET state = ?2, tries = tries + 1, due_at = coalesce(?3, due_at), last_error = ?4, settled_at = ?5 \
+                "UPDATE outbox SET state = ?2, tries = tries + 1, due_at = coalesce(?3, due_at), last_error = ?4, ended_at = ?5 \
                  WHERE id = ?1 AND receiver = ?6 AND state = 'pending' AND tries = ?7 AND epoch = ?8",
             )?;
             let due_at = due_at.map(Timestamp::unix_micros);
-            statement.execute(params![event.id, state.name(), due_at, error, settled_at, event.receiver, event.tries, event.epoch])?;
+            statement.execute(params![
+                event.id,
+                state.name(),
+                due_at,
+                error,
+                ended_at,
+                event.receiver,
+                event.tries,
+                event.epoch
+            ])?;
             Ok(())
         });
         settled.await.map(drop)
     }
 
-    pub(crate) async fn replayable(&self, replay: Replay) -> Result<u64, StoreError> {
+    pub(crate) async fn replayable(&self, replay: ReplayFilter) -> Result<u64, StoreError> {
         self.reader
-            .ask(move |connection| {
+            .read(move |connection| {
                 let (condition, parameters) = replay.condition();
                 let sql = format!("SELECT count(*) FROM outbox WHERE {condition}");
                 Ok(connection.prepare_cached(&sql)?.query_row(rusqlite::params_from_iter(parameters), |row| row.get(0))?)
@@ -118,13 +127,13 @@ impl Sqlite {
             .await
     }
 
-    pub(crate) async fn replay(&self, replay: Replay, now: Timestamp) -> Result<usize, StoreError> {
+    pub(crate) async fn replay(&self, replay: ReplayFilter, now: Timestamp) -> Result<usize, StoreError> {
         let replayed = self.writer.run(move |tx| {
             let (condition, mut parameters) = replay.condition();
             let due_at = parameters.len() + 1;
             parameters.push(now.unix_micros().into());
             let sql = format!(
-                "UPDATE outbox SET state = 'pending', tries = 0, epoch = epoch + 1, due_at = ?{due_at}, settled_at = NULL WHERE {condition}"
+                "UPDATE outbox SET state = 'pending', tries = 0, epoch = epoch + 1, due_at = ?{due_at}, ended_at = NULL WHERE {condition}"
             );
             let count = tx.execute(&sql, rusqlite::params_from_iter(parameters))?;
             if count > 0 {
@@ -133,7 +142,7 @@ impl Sqlite {
             Ok(count)
         });
         let replayed = replayed.await?.value;
-        self.seams.pass(Seam::EventsReplayed).await;
+        self.fail_points.hit(FailPoint::EventsReplayed).await;
         Ok(replayed)
     }
 
@@ -144,7 +153,7 @@ impl Sqlite {
         limit: u32,
     ) -> Result<Vec<Delivery>, StoreError> {
         self.reader
-            .ask(move |connection| {
+            .read(move |connection| {
                 // The state stands in the text, so that the indexes over the rare ones are used.
                 let condition = state.map_or_else(|| "TRUE".to_owned(), |state| format!("state = '{}'", state.name()));
                 let sql = format!("SELECT {COLUMNS} FROM outbox WHERE {condition} AND seq < ?2 ORDER BY seq DESC LIMIT ?1");
@@ -157,7 +166,7 @@ impl Sqlite {
 
     pub(crate) async fn event(&self, id: String) -> Result<Vec<Delivery>, StoreError> {
         self.reader
-            .ask(move |connection| {
+            .read(move |connection| {
                 let mut statement =
                     connection.prepare_cached(&format!("SELECT {COLUMNS} FROM outbox WHERE id = ?1 ORDER BY receiver"))?;
                 let rows = statement.query_map([id], |row| Ok(read(row)))?;
@@ -168,7 +177,7 @@ impl Sqlite {
 
     pub(crate) async fn first_tries_due(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
         self.reader
-            .ask(move |connection| {
+            .read(move |connection| {
                 let sql = "SELECT min(due_at) FROM outbox WHERE state = 'pending' AND last_error IS NULL AND due_at > ?1";
                 let due: Option<i64> = connection.prepare_cached(sql)?.query_row([now.unix_micros()], |row| row.get(0))?;
                 Ok(due.map(Timestamp::from_unix_micros))
@@ -178,7 +187,7 @@ impl Sqlite {
 
     pub(crate) async fn pending_events_after(&self, receivers: u32) -> Result<u64, StoreError> {
         self.reader
-            .ask(move |connection| {
+            .read(move |connection| {
                 let sql = "SELECT count(*) FROM outbox WHERE state = 'pending' AND receiver > ?1";
                 Ok(connection.prepare_cached(sql)?.query_row([receivers], |row| row.get(0))?)
             })
@@ -187,7 +196,7 @@ impl Sqlite {
 
     pub(crate) async fn pending_events(&self) -> Result<u64, StoreError> {
         self.reader
-            .ask(|connection| {
+            .read(|connection| {
                 let sql = "SELECT count(*) FROM outbox WHERE state = 'pending'";
                 Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
             })
@@ -195,7 +204,7 @@ impl Sqlite {
     }
 }
 
-impl Replay {
+impl ReplayFilter {
     /// As SQL. An erased event has no body any more: nobody can send it.
     fn condition(&self) -> (&'static str, Vec<Value>) {
         match self {

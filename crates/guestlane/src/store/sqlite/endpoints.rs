@@ -24,7 +24,7 @@ impl Sqlite {
 
     pub(crate) async fn disabled_endpoints(&self) -> Result<Vec<DisabledEndpoint>, StoreError> {
         self.reader
-            .ask(|connection| {
+            .read(|connection| {
                 let sql = "SELECT name, value FROM property WHERE substr(name, 1, length(?1)) = ?1 ORDER BY name";
                 let mut select = connection.prepare_cached(sql)?;
                 let rows = select.query_map([DisabledEndpoint::PREFIX], |row| {
@@ -59,7 +59,7 @@ impl Sqlite {
 
     pub(crate) async fn has_endpoint_secrets(&self) -> Result<bool, StoreError> {
         let sql = "SELECT 1 FROM property WHERE name = ?1";
-        self.reader.ask(move |connection| Ok(connection.query_row(sql, [SECRETS], |_| Ok(())).optional()?.is_some())).await
+        self.reader.read(move |connection| Ok(connection.query_row(sql, [SECRETS], |_| Ok(())).optional()?.is_some())).await
     }
 
     pub(crate) async fn set_endpoint_secrets(&self) -> Result<(), StoreError> {

@@ -1,31 +1,31 @@
 //! Guests: how the audit log calls them, and how they are erased.
 
-use guestlane_genesys::{Seam, Timestamp};
+use guestlane_genesys::{FailPoint, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 use tracing::warn;
 use uuid::Uuid;
 
 use super::{Sqlite, Tx, counters, prune};
 use crate::{
-    audit::{Entry, Erasure},
-    ledger::SessionId,
+    audit::{AuditRecord, Erasure},
     outbox::Event,
     request::GuestId,
+    session::SessionId,
     store::{
-        Done, Erased, StoreError,
-        guest::{Names, keyed_hash, new_key},
+        ErasureOutcome, ErasureReport, StoreError,
+        guest::{GuestNames, keyed_hash, new_key},
         row::UNFINISHED,
     },
 };
 
 /// All that a guest may be called.
-pub(super) fn names(connection: &Connection, guest: &GuestId) -> Result<Names, StoreError> {
-    Ok(Names::of(guest, pseudonym(connection, guest)?))
+pub(super) fn names(connection: &Connection, guest: &GuestId) -> Result<GuestNames, StoreError> {
+    Ok(GuestNames::of(guest, pseudonym(connection, guest)?))
 }
 
 /// The guest's pseudonym, if one was ever made.
 fn pseudonym(connection: &Connection, guest: &GuestId) -> Result<Option<String>, StoreError> {
-    let mut select = connection.prepare_cached("SELECT key FROM guest_key WHERE guest_id = ?1")?;
+    let mut select = connection.prepare_cached("SELECT key FROM pseudonym_key WHERE guest_id = ?1")?;
     let key: Option<Vec<u8>> = select.query_row([guest.as_str()], |row| row.get(0)).optional()?;
     Ok(key.map(|key| keyed_hash(&key, guest)))
 }
@@ -36,7 +36,7 @@ pub(super) fn pseudonym_or_new(connection: &Connection, guest: &GuestId) -> Resu
         return Ok(known);
     }
     let key = new_key()?;
-    let insert = "INSERT INTO guest_key (guest_id, key) VALUES (?1, ?2)";
+    let insert = "INSERT INTO pseudonym_key (guest_id, key) VALUES (?1, ?2)";
     connection.prepare_cached(insert)?.execute(params![guest.as_str(), key])?;
     Ok(keyed_hash(&key, guest))
 }
@@ -45,20 +45,20 @@ pub(super) fn pseudonym_or_new(connection: &Connection, guest: &GuestId) -> Resu
 const VACUUM: &str = "vacuum";
 
 impl Sqlite {
-    pub(crate) async fn erase_guest(&self, guest: GuestId, now: Timestamp) -> Result<Erased, StoreError> {
+    pub(crate) async fn erase_guest(&self, guest: GuestId, now: Timestamp) -> Result<ErasureOutcome, StoreError> {
         let erased = self.writer.run(move |tx| erase(tx, &guest, now)).await?.value;
-        let Erased::Done(mut done) = erased else { return Ok(erased) };
-        self.seams.pass(Seam::GuestErased).await;
+        let ErasureOutcome::Erased(mut done) = erased else { return Ok(erased) };
+        self.fail_points.hit(FailPoint::GuestErased).await;
         // The erasure is done; when the bytes cannot go now, they go at the next start.
-        done.bytes_gone = self.end_chores().await.unwrap_or_else(|error| {
-            warn!(error = crate::error::chain(&error), "an erased guest's bytes are still in the store's file");
+        done.bytes_gone = self.run_maintenance().await.unwrap_or_else(|error| {
+            warn!(error = crate::error::display_chain(&error), "an erased guest's bytes are still in the store's file");
             false
         });
-        Ok(Erased::Done(done))
+        Ok(ErasureOutcome::Erased(done))
     }
 
     /// What erasing would come to: it is done and rolled back.
-    pub(crate) async fn would_erase_guest(&self, guest: GuestId, now: Timestamp) -> Result<Erased, StoreError> {
+    pub(crate) async fn would_erase_guest(&self, guest: GuestId, now: Timestamp) -> Result<ErasureOutcome, StoreError> {
         let would = self.writer.run(move |tx| {
             tx.execute_batch("SAVEPOINT preview")?;
             let erased = erase_rows(tx, &guest, now);
@@ -69,20 +69,20 @@ impl Sqlite {
     }
 
     /// Ends what was begun before: an erased guest's bytes leave the file, too. False when another process must close the store first.
-    pub(super) async fn end_chores(&self) -> Result<bool, StoreError> {
-        let due = self.reader.ask(is_due).await?;
+    pub(super) async fn run_maintenance(&self) -> Result<bool, StoreError> {
+        let due = self.reader.read(is_due).await?;
         if !due {
             return Ok(true);
         }
-        let seams = self.seams.clone();
+        let fail_points = self.fail_points.clone();
         self.writer
-            .run_alone(move |connection| {
+            .exclusive(move |connection| {
                 // The file is written anew without what was deleted, and the write-ahead log, which may still have it, is emptied.
                 connection.execute_batch("VACUUM")?;
-                seams.pass_blocking(Seam::StoreVacuumed);
+                fail_points.hit_blocking(FailPoint::StoreVacuumed);
                 let busy: bool = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
                 if !busy {
-                    connection.execute("DELETE FROM chore WHERE name = ?1", [VACUUM])?;
+                    connection.execute("DELETE FROM maintenance_task WHERE name = ?1", [VACUUM])?;
                 }
                 Ok(!busy)
             })
@@ -91,60 +91,60 @@ impl Sqlite {
 }
 
 fn is_due(connection: &Connection) -> Result<bool, StoreError> {
-    Ok(connection.query_row("SELECT count(*) FROM chore WHERE name = ?1", [VACUUM], |row| row.get::<_, u32>(0))? > 0)
+    Ok(connection.query_row("SELECT count(*) FROM maintenance_task WHERE name = ?1", [VACUUM], |row| row.get::<_, u32>(0))? > 0)
 }
 
-fn erase(tx: &Tx<'_>, guest: &GuestId, now: Timestamp) -> Result<Erased, StoreError> {
+fn erase(tx: &Tx<'_>, guest: &GuestId, now: Timestamp) -> Result<ErasureOutcome, StoreError> {
     let erased = erase_rows(tx, guest, now)?;
-    if let Erased::Done(Done { sessions, events, pseudonym, .. }) = &erased {
-        tx.execute("INSERT INTO chore (name) VALUES (?1) ON CONFLICT DO NOTHING", [VACUUM])?;
+    if let ErasureOutcome::Erased(ErasureReport { sessions, events, pseudonym, .. }) = &erased {
+        tx.execute("INSERT INTO maintenance_task (name) VALUES (?1) ON CONFLICT DO NOTHING", [VACUUM])?;
         let pseudonym = pseudonym.clone();
-        tx.record(Entry::Erasure(Erasure { timestamp: now, pseudonym, sessions: *sessions, events: *events }));
+        tx.record(AuditRecord::Erasure(Erasure { timestamp: now, pseudonym, sessions: *sessions, events: *events }));
     }
     Ok(erased)
 }
 
-fn erase_rows(tx: &Connection, guest: &GuestId, now: Timestamp) -> Result<Erased, StoreError> {
+fn erase_rows(tx: &Connection, guest: &GuestId, now: Timestamp) -> Result<ErasureOutcome, StoreError> {
     let name = guest.as_str();
     let mut unfinished = tx.prepare(&format!("SELECT id FROM session WHERE guest_id = ?1 AND {}", UNFINISHED))?;
     let unfinished: Vec<_> =
         unfinished.query_map([name], |row| row.get(0).map(|id| SessionId(Uuid::from_bytes(id))))?.collect::<Result<_, _>>()?;
     if !unfinished.is_empty() {
-        return Ok(Erased::Unfinished(unfinished));
+        return Ok(ErasureOutcome::Unfinished(unfinished));
     }
     let soon = (now + Event::LEASE).unix_micros();
     // By the sessions' ids, for which there is an index over all events.
     let events = format!("outbox.id IN (SELECT {} FROM session WHERE guest_id = ?1)", prune::EVENT_OF);
     let under_way = "SELECT 1 FROM outbox WHERE guest_id = ?1 AND state = 'pending' AND due_at > ?2 AND due_at <= ?3";
     if tx.prepare(under_way)?.exists(params![name, now.unix_micros(), soon])? {
-        return Ok(Erased::UnderWay);
+        return Ok(ErasureOutcome::InProgress);
     }
     let plain_records = plain_records(tx, guest)?;
     let pseudonym = pseudonym(tx, guest)?;
     let untold = format!("SELECT count(*) FROM outbox WHERE state IN ('pending', 'dead') AND {events}");
     let untold = tx.query_row(&untold, [name], |row| row.get(0))?;
     let erase = format!(
-        "UPDATE outbox SET guest_id = '', body = '', state = 'erased', settled_at = coalesce(settled_at, ?2), last_error = NULL WHERE {events}"
+        "UPDATE outbox SET guest_id = '', body = '', state = 'erased', ended_at = coalesce(ended_at, ?2), last_error = NULL WHERE {events}"
     );
     let events = tx.execute(&erase, params![name, now.unix_micros()])?;
     // The key may have been made of the guest's id, and the fingerprint is found by trying: both go.
     let sessions = tx.execute(
-        "UPDATE session SET guest_id = 'erased-' || lower(hex(id)), attributes = '{}', person = NULL, guest_session = NULL, idempotency_key = 'erased-' || lower(hex(id)), \
+        "UPDATE session SET guest_id = 'erased-' || lower(hex(id)), attributes = '{}', contact_details = NULL, guest_session = NULL, idempotency_key = 'erased-' || lower(hex(id)), \
          fingerprint = randomblob(32), traceparent = NULL, calls = '', failure_message = NULL, failure_code = CASE WHEN failure_code IS NULL THEN NULL ELSE 'erased' END \
          WHERE guest_id = ?1",
         [name],
     )?;
-    let keys = tx.execute("DELETE FROM guest_key WHERE guest_id = ?1", [name])?;
+    let keys = tx.execute("DELETE FROM pseudonym_key WHERE guest_id = ?1", [name])?;
     if sessions + events + keys + plain_records.len() == 0 {
-        return Ok(Erased::Unknown);
+        return Ok(ErasureOutcome::Unknown);
     }
     let (sessions, events) = (sessions as u64, events as u64);
-    Ok(Erased::Done(Done { sessions, events, untold, pseudonym, plain_records, bytes_gone: false }))
+    Ok(ErasureOutcome::Erased(ErasureReport { sessions, events, untold, pseudonym, plain_records, bytes_gone: false }))
 }
 
 /// How many records of each log have the guest's id in plain. Where sessions were forgotten, every record is looked at.
 fn plain_records(connection: &Connection, guest: &GuestId) -> Result<Vec<(u32, u64)>, StoreError> {
-    let select = "SELECT log, count(*) FROM audit_entry \
+    let select = "SELECT log, count(*) FROM audit_record \
          WHERE (?3 OR session_id IN (SELECT id FROM session WHERE guest_id = ?1) OR session_id IS NULL) AND instr(line, ?2) > 0 \
          GROUP BY log ORDER BY log";
     let quoted = format!(r#""guestIdentifier":{}"#, serde_json::Value::from(guest.as_str()));

@@ -5,33 +5,34 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::Sqlite;
 use crate::{
-    audit::{ChangeAction, Entry},
+    audit::{AuditRecord, ChangeAction},
     store::StoreError,
-    token::{KeyLife, Revocation, StoredKey},
+    token::{KeyLifecycle, RevocationPlan, SealedSigningKey},
 };
 
 impl Sqlite {
-    pub(crate) async fn signing_keys(&self) -> Result<Vec<StoredKey>, StoreError> {
-        self.reader.ask(keys).await
+    pub(crate) async fn signing_keys(&self) -> Result<Vec<SealedSigningKey>, StoreError> {
+        self.reader.read(keys).await
     }
 
-    pub(crate) async fn add_signing_key(&self, key: StoredKey) -> Result<(), StoreError> {
+    pub(crate) async fn add_signing_key(&self, key: SealedSigningKey) -> Result<(), StoreError> {
         self.writer.run(move |tx| insert(tx, &key)).await.map(drop)
     }
 
     pub(crate) async fn add_next_key(
         &self,
-        key: StoredKey,
-        life: impl FnOnce() -> KeyLife + Send + 'static,
+        key: SealedSigningKey,
+        life: impl FnOnce() -> KeyLifecycle + Send + 'static,
         now: Timestamp,
-    ) -> Result<StoredKey, StoreError> {
+    ) -> Result<SealedSigningKey, StoreError> {
         let added = self.writer.run(move |tx| {
-            let next = |keys: Vec<StoredKey>| keys.into_iter().find(|key| !key.life.is_revoked() && key.life.active_from() > now);
+            let next =
+                |keys: Vec<SealedSigningKey>| keys.into_iter().find(|key| !key.life.is_revoked() && key.life.active_from() > now);
             if let Some(known) = next(keys(tx)?) {
                 return Ok(known);
             }
-            tx.record(Entry::change(ChangeAction::SigningKeyCreated, &key.kid, None, now));
-            insert(tx, &StoredKey { life: life(), ..key })?;
+            tx.record(AuditRecord::change(ChangeAction::SigningKeyCreated, &key.kid, None, now));
+            insert(tx, &SealedSigningKey { life: life(), ..key })?;
             next(keys(tx)?).ok_or(StoreError::Row("signing_key")) // its id belongs to a key that is no next one
         });
         added.await.map(|committed| committed.value)
@@ -40,25 +41,25 @@ impl Sqlite {
     pub(crate) async fn revoke_signing_key(
         &self,
         kid: String,
-        spare: Option<StoredKey>,
+        spare: Option<SealedSigningKey>,
         now: Timestamp,
-    ) -> Result<Option<Revocation>, StoreError> {
+    ) -> Result<Option<RevocationPlan>, StoreError> {
         let revoked = self.writer.run(move |tx| {
-            let revocation = Revocation::of(&kid, keys(tx)?, now);
+            let revocation = RevocationPlan::of(&kid, keys(tx)?, now);
             match &revocation {
-                Revocation::Unknown | Revocation::Already(_) => return Ok(Some(revocation)),
-                Revocation::Alone(_) => {}
-                Revocation::ByNext(next, _) => {
+                RevocationPlan::Unknown | RevocationPlan::AlreadyRevoked(_) => return Ok(Some(revocation)),
+                RevocationPlan::NoSuccessorNeeded(_) => {}
+                RevocationPlan::PromoteNext(next, _) => {
                     let sql = "UPDATE signing_key SET active_from = ?2 WHERE kid = ?1";
                     tx.execute(sql, params![next, now.unix_micros()])?;
                 }
-                Revocation::ByNew(new) => match spare.filter(|spare| spare.kid == *new) {
+                RevocationPlan::GenerateNew(new) => match spare.filter(|spare| spare.kid == *new) {
                     Some(spare) => insert(tx, &spare)?,
                     None => return Ok(None),
                 },
             }
             tx.execute("UPDATE signing_key SET revoked_at = ?2 WHERE kid = ?1", params![kid, now.unix_micros()])?;
-            tx.record(Entry::change(ChangeAction::SigningKeyRevoked, &kid, revocation.successor(), now));
+            tx.record(AuditRecord::change(ChangeAction::SigningKeyRevoked, &kid, revocation.successor(), now));
             Ok(Some(revocation))
         });
         revoked.await.map(|committed| committed.value)
@@ -74,12 +75,12 @@ impl Sqlite {
 
     pub(crate) async fn platform(&self) -> Result<Option<String>, StoreError> {
         let sql = "SELECT base_url FROM platform";
-        self.reader.ask(|connection| Ok(connection.query_row(sql, [], |row| row.get(0)).optional()?)).await
+        self.reader.read(|connection| Ok(connection.query_row(sql, [], |row| row.get(0)).optional()?)).await
     }
 
     pub(crate) async fn organization(&self) -> Result<Option<(String, String)>, StoreError> {
         self.reader
-            .ask(|connection| {
+            .read(|connection| {
                 let sql = "SELECT client_id, organization FROM platform WHERE client_id IS NOT NULL AND organization IS NOT NULL";
                 Ok(connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
             })
@@ -107,18 +108,18 @@ impl Sqlite {
     }
 }
 
-fn keys(connection: &Connection) -> Result<Vec<StoredKey>, StoreError> {
+fn keys(connection: &Connection) -> Result<Vec<SealedSigningKey>, StoreError> {
     let mut statement = connection.prepare_cached("SELECT kid, sealed, created_at, active_from, revoked_at FROM signing_key")?;
     let keys = statement.query_map([], |row| {
         let moment = Timestamp::from_unix_micros;
         let revoked_at: Option<i64> = row.get(4)?;
-        let life = KeyLife::stored(moment(row.get(2)?), moment(row.get(3)?), revoked_at.map(moment));
-        Ok(StoredKey { kid: row.get(0)?, sealed: row.get(1)?, life })
+        let life = KeyLifecycle::stored(moment(row.get(2)?), moment(row.get(3)?), revoked_at.map(moment));
+        Ok(SealedSigningKey { kid: row.get(0)?, sealed: row.get(1)?, life })
     })?;
     Ok(keys.collect::<Result<_, _>>()?)
 }
 
-fn insert(connection: &Connection, key: &StoredKey) -> Result<(), StoreError> {
+fn insert(connection: &Connection, key: &SealedSigningKey) -> Result<(), StoreError> {
     let sql = "INSERT INTO signing_key (kid, sealed, created_at, active_from) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING";
     let (created_at, active_from) = (key.life.created_at().unix_micros(), key.life.active_from().unix_micros());
     connection.execute(sql, params![key.kid, key.sealed, created_at, active_from])?;

@@ -1,28 +1,13 @@
-//! The store's formats, one after another. `user_version` counts them.
+//! The formats of the store, in the order in which they were released. `user_version` is the number of the present one.
 
 use std::path::Path;
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::audit;
 use crate::store::StoreError;
 
 /// Never changed once released; a new format is a new entry.
-const FORMATS: &[Format] = &[
-    Format { sql: include_str!("format_1.sql"), and_then: |_| Ok(()) },
-    Format { sql: include_str!("format_2.sql"), and_then: audit::plant_first_tree },
-    Format { sql: include_str!("format_3.sql"), and_then: |_| Ok(()) },
-    Format { sql: include_str!("format_4.sql"), and_then: |_| Ok(()) },
-    Format { sql: include_str!("format_5.sql"), and_then: |_| Ok(()) },
-    Format { sql: include_str!("format_6.sql"), and_then: |_| Ok(()) },
-    Format { sql: include_str!("format_7.sql"), and_then: |_| Ok(()) },
-];
-
-/// A format: what is changed by SQL, and what SQL cannot do.
-struct Format {
-    sql: &'static str,
-    and_then: fn(&Connection) -> Result<(), StoreError>,
-}
+const FORMATS: &[&str] = &[include_str!("format_1.sql")];
 
 /// The format that this version writes.
 pub(super) fn known() -> u32 {
@@ -52,8 +37,7 @@ pub(super) fn run(connection: &mut Connection, path: &Path) -> Result<(), StoreE
         return Err(StoreError::Newer { path: path.display().to_string(), found, known });
     }
     for format in FORMATS.iter().skip(found as usize) {
-        transaction.execute_batch(format.sql)?;
-        (format.and_then)(&transaction)?;
+        transaction.execute_batch(format)?;
     }
     transaction.pragma_update(None, "user_version", known)?;
     transaction.commit()?;

@@ -1,13 +1,14 @@
 //! The store as one SQLite file: nothing to install, one machine.
 
-mod admission;
 mod api_keys;
 mod audit;
+mod begin;
 mod calls;
 mod changes;
 mod counters;
 mod deliveries;
 mod endpoints;
+mod gauges;
 mod guests;
 mod keys;
 mod migrations;
@@ -18,7 +19,6 @@ mod retention;
 mod rows;
 mod sealed;
 mod sessions;
-mod standing;
 mod writer;
 
 use std::{
@@ -29,14 +29,14 @@ use std::{
     time::Duration,
 };
 
-use guestlane_genesys::{Clock, Seams};
+use guestlane_genesys::{Clock, FailPoints};
 use rusqlite::{Connection, OpenFlags};
 use tracing::warn;
 
-use super::{AuditSettings, Glance, Guarantees, ReadLimits, StoreError, write_health::WriteHealth};
+use super::{AuditSettings, BenchOverrides, ReadLimits, StoreError, StoreInfo, write_health::WriteHealth};
 use crate::{
     audit::{ChangeAction, NoteSigner, UNRECORDED},
-    disk::{make_directory, sync_directory},
+    durable_fs::{make_directory, sync_directory},
 };
 use audit::Logs;
 pub(super) use read_only::cannot_be_written;
@@ -49,13 +49,13 @@ pub(super) struct Sqlite {
     reader: Reader,
     path: PathBuf,
     clock: Clock,
-    seams: Seams,
+    fail_points: FailPoints,
     /// Held by all who use the file: it is not moved away under them. None for a file that cannot be written.
     _used: Option<Arc<File>>,
 }
 
 /// The lock of those who use a file; whoever moves the store takes it for itself alone.
-pub(super) fn users(path: &Path) -> Result<File, StoreError> {
+pub(super) fn lock_file(path: &Path) -> Result<File, StoreError> {
     let mut lock = path.to_owned().into_os_string();
     lock.push(".users.lock");
     let lock = PathBuf::from(lock);
@@ -63,7 +63,7 @@ pub(super) fn users(path: &Path) -> Result<File, StoreError> {
     opened.map_err(|error| StoreError::Open(lock, error))
 }
 
-/// What a file's mark says of its move into a database. It stands among the chores.
+/// What a file's mark says of its move into a database. It is a row of `maintenance_task`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Marked {
     /// The move to this database was begun. The file is refused until the move is finished or abandoned.
@@ -73,14 +73,15 @@ pub(super) enum Marked {
 }
 
 const MOVING: &str = "moving to ";
-const MOVED: &str = "moved to ";
+const MIGRATED_PREFIX: &str = "moved to ";
 
 /// The mark of the file, if it has one. After a finished move it has both marks, and the later one counts.
 pub(super) fn marked(connection: &Connection) -> Result<Option<Marked>, StoreError> {
-    let mut select = connection.prepare("SELECT name FROM chore WHERE name >= 'mov' AND name < 'mow' ORDER BY name")?;
+    let mut select =
+        connection.prepare("SELECT name FROM maintenance_task WHERE name >= 'mov' AND name < 'mow' ORDER BY name")?;
     let names = select.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
     let mark = |name: &String| {
-        let moved = name.strip_prefix(MOVED).map(|to| Marked::Moved(to.to_owned()));
+        let moved = name.strip_prefix(MIGRATED_PREFIX).map(|to| Marked::Moved(to.to_owned()));
         moved.or_else(|| name.strip_prefix(MOVING).map(|to| Marked::Moving(to.to_owned())))
     };
     Ok(names.iter().find_map(mark))
@@ -90,23 +91,23 @@ pub(super) fn marked(connection: &Connection) -> Result<Option<Marked>, StoreErr
 pub(super) fn mark(connection: &Connection, mark: &Marked) -> Result<(), StoreError> {
     let name = match mark {
         Marked::Moving(to) => format!("{MOVING}{to}"),
-        Marked::Moved(to) => format!("{MOVED}{to}"),
+        Marked::Moved(to) => format!("{MIGRATED_PREFIX}{to}"),
     };
-    connection.execute("INSERT INTO chore (name) VALUES (?1) ON CONFLICT DO NOTHING", [name])?;
+    connection.execute("INSERT INTO maintenance_task (name) VALUES (?1) ON CONFLICT DO NOTHING", [name])?;
     Ok(())
 }
 
 /// Removes the mark of a move to `to` that is abandoned; the next start records that.
 pub(super) fn unmark(connection: &mut Connection, to: &str) -> Result<(), StoreError> {
     let transaction = connection.transaction()?;
-    transaction.execute("DELETE FROM chore WHERE name >= ?1 AND name < 'moving to!'", [MOVING])?;
+    transaction.execute("DELETE FROM maintenance_task WHERE name >= ?1 AND name < 'moving to!'", [MOVING])?;
     let name = format!("{UNRECORDED}{}", ChangeAction::MoveAbandoned.name());
     transaction.execute("INSERT OR REPLACE INTO property (name, value) VALUES (?1, ?2)", [&name, to])?;
     Ok(transaction.commit()?)
 }
 
 /// Brings a file up to the format that this version writes.
-pub(super) fn bring_up(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
+pub(super) fn migrate_schema(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     migrations::run(connection, path)
 }
 
@@ -121,17 +122,17 @@ fn reader(path: &Path, limits: ReadLimits, clock: &Clock) -> Result<Reader, Stor
 const BUSY: Duration = Duration::from_secs(5);
 
 impl Sqlite {
-    pub(crate) fn glance(path: &Path) -> Result<Glance, StoreError> {
+    pub(crate) fn glance(path: &Path) -> Result<StoreInfo, StoreError> {
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
         connection.busy_timeout(BUSY)?;
         let format = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
         let has = |sql| connection.query_row(sql, [], |row| row.get::<_, bool>(0)).unwrap_or(false);
         let has_keys = has("SELECT count(*) > 0 FROM signing_key");
         let platform = connection.query_row("SELECT base_url FROM platform", [], |row| row.get(0)).ok();
-        Ok(Glance { format, known: migrations::known(), has_keys, platform })
+        Ok(StoreInfo { format, known: migrations::known(), has_keys, platform })
     }
 
-    pub(crate) fn open(path: &Path, health: &WriteHealth, clock: &Clock, seams: &Seams) -> Result<Self, StoreError> {
+    pub(crate) fn open(path: &Path, health: &WriteHealth, clock: &Clock, fail_points: &FailPoints) -> Result<Self, StoreError> {
         let open = |error| StoreError::Open(path.to_owned(), error);
         make_directory(path).map_err(open)?;
         // SQLite's own message for a directory that cannot be written is «attempt to write a readonly database».
@@ -139,26 +140,26 @@ impl Sqlite {
         sync_directory(path).map_err(open)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(open)?;
 
-        let used = users(path)?;
-        used.try_lock_shared().map_err(|_| StoreError::BeingMoved(path.to_owned()))?;
+        let used = lock_file(path)?;
+        used.try_lock_shared().map_err(|_| StoreError::MigrationInProgress(path.to_owned()))?;
         let mut connection = Connection::open(path)?;
         connection.busy_timeout(BUSY)?;
         migrations::run(&mut connection, path)?;
         match marked(&connection)? {
-            Some(Marked::Moving(to)) => return Err(StoreError::MoveUnfinished { path: path.to_owned(), to }),
-            Some(Marked::Moved(to)) => return Err(StoreError::Moved { path: path.to_owned(), to }),
+            Some(Marked::Moving(to)) => return Err(StoreError::MigrationUnfinished { path: path.to_owned(), to }),
+            Some(Marked::Moved(to)) => return Err(StoreError::Migrated { path: path.to_owned(), to }),
             None => {}
         }
         connection.set_prepared_statement_cache_capacity(64);
         let mark = retention::begin(&mut connection, clock)?;
-        let writer = Writer::start(connection, mark, health.clone(), clock.clone(), seams.clone())?;
+        let writer = Writer::start(connection, mark, health.clone(), clock.clone(), fail_points.clone())?;
         let reader = reader(path, ReadLimits::ENGINE, clock)?;
         Ok(Self {
             writer,
             reader,
             path: path.to_owned(),
             clock: clock.clone(),
-            seams: seams.clone(),
+            fail_points: fail_points.clone(),
             _used: Some(Arc::new(used)),
         })
     }
@@ -178,8 +179,8 @@ impl Sqlite {
         self.clock.clone()
     }
 
-    pub(crate) async fn go_without(&self, guarantees: Guarantees) -> Result<(), StoreError> {
-        if guarantees == Guarantees::default() { Ok(()) } else { self.writer.go_without(guarantees).await }
+    pub(crate) async fn go_without(&self, guarantees: BenchOverrides) -> Result<(), StoreError> {
+        if guarantees == BenchOverrides::default() { Ok(()) } else { self.writer.go_without(guarantees).await }
     }
 
     pub(crate) async fn keep_audit_log(
@@ -188,14 +189,14 @@ impl Sqlite {
         signer: Arc<NoteSigner>,
         mend: bool,
     ) -> Result<(), StoreError> {
-        let logs = Logs::new(settings, signer, self.path.clone(), self.clock.clone(), self.seams.clone());
+        let logs = Logs::new(settings, signer, self.path.clone(), self.clock.clone(), self.fail_points.clone());
         self.writer.keep(logs, mend).await?;
         if !mend {
             return Ok(());
         }
-        if let Err(error) = self.end_chores().await {
+        if let Err(error) = self.run_maintenance().await {
             warn!(
-                error = crate::error::chain(&error),
+                error = crate::error::display_chain(&error),
                 "an erased guest's bytes are still in the store's file; the next start tries again"
             );
         }

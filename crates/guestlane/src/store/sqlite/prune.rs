@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{Sqlite, Tx, counters};
 use crate::{
-    ledger::SessionId,
+    session::SessionId,
     store::{Pruned, StoreError},
 };
 
@@ -20,7 +20,7 @@ const MAY_GO: &str = "(state = 'open' OR state = 'failed') AND recorded_at < ?2 
 impl Sqlite {
     pub(crate) async fn prune(&self, from: Option<SessionId>, until: Timestamp, limit: u32) -> Result<Pruned, StoreError> {
         // What may go is looked for beside the writer: sessions that stay cost nobody a transaction.
-        let found = self.reader.ask(move |connection| look(connection, from, until, limit)).await?;
+        let found = self.reader.read(move |connection| look(connection, from, until, limit)).await?;
         let (next, old) = found;
         if old.is_empty() {
             return Ok(Pruned { next, ..Pruned::default() });

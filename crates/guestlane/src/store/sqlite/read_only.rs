@@ -2,7 +2,7 @@
 
 use std::{fs, io, path::Path};
 
-use guestlane_genesys::{Clock, Seams};
+use guestlane_genesys::{Clock, FailPoints};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::{
@@ -10,7 +10,7 @@ use super::{
     writer::{Reader, Writer},
 };
 use crate::{
-    disk::is_read_only,
+    durable_fs::is_read_only,
     store::{ReadLimits, StoreError, write_health::WriteHealth},
 };
 
@@ -26,7 +26,12 @@ impl Sqlite {
     }
 
     /// The store as it is, for a file or directory that cannot be written.
-    pub(crate) fn open_read_only(path: &Path, health: &WriteHealth, clock: &Clock, seams: &Seams) -> Result<Self, StoreError> {
+    pub(crate) fn open_read_only(
+        path: &Path,
+        health: &WriteHealth,
+        clock: &Clock,
+        fail_points: &FailPoints,
+    ) -> Result<Self, StoreError> {
         let (connection, reader) = (read_only(path)?, read_only(path)?);
         let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
         let known = migrations::known();
@@ -38,9 +43,9 @@ impl Sqlite {
             return Err(StoreError::Open(path.to_owned(), io::Error::new(io::ErrorKind::ReadOnlyFilesystem, reason)));
         }
         let mark = retention::as_it_is(&connection, clock)?;
-        let writer = Writer::start(connection, mark, health.clone(), clock.clone(), seams.clone())?;
+        let writer = Writer::start(connection, mark, health.clone(), clock.clone(), fail_points.clone())?;
         let reader = Reader::start(reader, ReadLimits::ENGINE, clock.clone())?;
-        Ok(Self { writer, reader, path: path.to_owned(), clock: clock.clone(), seams: seams.clone(), _used: None })
+        Ok(Self { writer, reader, path: path.to_owned(), clock: clock.clone(), fail_points: fail_points.clone(), _used: None })
     }
 }
 

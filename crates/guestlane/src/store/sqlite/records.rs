@@ -10,16 +10,16 @@ use super::{
     counters, guests,
 };
 use crate::{
-    audit::{Checkpoint, Entry, Frontier, Hash, VerifierKey, lines_path},
-    ledger::SessionId,
+    audit::{AuditRecord, Checkpoint, Frontier, Hash, VerifierKey, lines_path},
     request::GuestId,
-    store::{LogInfo, RecordFilter, Restored, StoreError, StoredRecord, record::timestamp},
+    session::SessionId,
+    store::{LogInfo, RecordFilter, RestoreOutcome, StoreError, StoredRecord, record::timestamp},
 };
 
 impl Sqlite {
     pub(crate) async fn records(&self, filter: RecordFilter) -> Result<Vec<StoredRecord>, StoreError> {
         self.reader
-            .ask(move |connection| {
+            .read(move |connection| {
                 let mut found = match (filter.session, filter.guest) {
                     (Some(session), guest) => of_session(connection, session, guest.as_ref())?,
                     (None, Some(guest)) => of_guest(connection, &guest)?,
@@ -36,7 +36,7 @@ impl Sqlite {
     pub(crate) async fn logs(&self, first: &Path, key: &VerifierKey) -> Result<Vec<LogInfo>, StoreError> {
         let (first, key) = (first.to_owned(), key.clone());
         self.reader
-            .ask(move |connection| {
+            .read(move |connection| {
                 let info = |log| {
                     let tree = tree(connection, log)?;
                     let closed = "SELECT closed_at IS NOT NULL FROM audit_log WHERE log = ?1";
@@ -52,20 +52,24 @@ impl Sqlite {
 
     pub(crate) async fn leaves(&self, log: u32) -> Result<Vec<Hash>, StoreError> {
         self.reader
-            .ask(move |connection| {
+            .read(move |connection| {
                 let connection = connection.unchecked_transaction()?; // one moment for both
                 let (leaves, tree) = (leaves(&connection, log)?, tree(&connection, log)?);
                 let true_ones = leaves.iter().copied().collect::<Frontier>() == tree;
-                if true_ones { Ok(leaves) } else { Err(StoreError::RecordsChanged(log)) }
+                if true_ones { Ok(leaves) } else { Err(StoreError::AuditTampered(log)) }
             })
             .await
     }
 
-    pub(crate) async fn restore_log(&self, log: u32) -> Result<Restored, StoreError> {
+    pub(crate) async fn restore_log(&self, log: u32) -> Result<RestoreOutcome, StoreError> {
         self.writer.with_logs(move |logs, connection| logs.restore(connection, log)).await
     }
 
-    pub(crate) async fn record_refusal(&self, entry: Entry, errors: guestlane_genesys::ErrorCounts) -> Result<(), StoreError> {
+    pub(crate) async fn record_refusal(
+        &self,
+        entry: AuditRecord,
+        errors: guestlane_genesys::ErrorCounts,
+    ) -> Result<(), StoreError> {
         let write = self.writer.run(move |tx: &Tx<'_>| {
             tx.record(entry);
             super::counters::add(tx, &errors)
@@ -75,7 +79,7 @@ impl Sqlite {
 }
 
 fn of_session(connection: &Connection, session: SessionId, guest: Option<&GuestId>) -> Result<Vec<StoredRecord>, StoreError> {
-    let select = "SELECT log, idx, line FROM audit_entry WHERE session_id = ?1 ORDER BY log, idx";
+    let select = "SELECT log, idx, line FROM audit_record WHERE session_id = ?1 ORDER BY log, idx";
     let mut found = select_records(connection, select, params![session.0.into_bytes()])?;
     if let Some(guest) = guest {
         let names = guests::names(connection, guest)?;
@@ -90,12 +94,12 @@ fn of_guest(connection: &Connection, guest: &GuestId) -> Result<Vec<StoredRecord
     let names = guests::names(connection, guest)?;
     let (plain, pseudonym) = names.in_records();
     let mut found = if counters::has_pruned(connection)? {
-        let select = "SELECT log, idx, line FROM audit_entry WHERE instr(line, ?1) > 0 OR instr(line, ?2) > 0";
+        let select = "SELECT log, idx, line FROM audit_record WHERE instr(line, ?1) > 0 OR instr(line, ?2) > 0";
         select_records(connection, select, params![plain, pseudonym])?
     } else {
-        let select = "SELECT log, idx, line FROM audit_entry \
+        let select = "SELECT log, idx, line FROM audit_record \
              WHERE session_id IN (SELECT id FROM session WHERE (guest_id = ?1 OR (guest_id >= 'erased-' AND guest_id < 'erased.'))) \
-             UNION ALL SELECT log, idx, line FROM audit_entry WHERE session_id IS NULL";
+             UNION ALL SELECT log, idx, line FROM audit_record WHERE session_id IS NULL";
         select_records(connection, select, params![names.plain])?
     };
     found.retain(|record| names.are_in(&record.line));
@@ -107,7 +111,7 @@ fn of_guest(connection: &Connection, guest: &GuestId) -> Result<Vec<StoredRecord
 fn last(connection: &Connection, limit: u32) -> Result<Vec<StoredRecord>, StoreError> {
     let mut found = Vec::new();
     for log in logs(connection)? {
-        let select = "SELECT log, idx, line FROM audit_entry WHERE log = ?1 ORDER BY idx DESC LIMIT ?2";
+        let select = "SELECT log, idx, line FROM audit_record WHERE log = ?1 ORDER BY idx DESC LIMIT ?2";
         let mut last = select_records(connection, select, params![log, limit])?;
         last.reverse();
         found.extend(last);

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::Sqlite;
 use crate::{
-    ledger::SessionId,
+    session::SessionId,
     store::{
         StoreError,
         sealed::{Replacement, Sealed, SealedPlace},
@@ -15,7 +15,7 @@ use crate::{
 impl Sqlite {
     pub(crate) async fn sealed_keys(&self) -> Result<Vec<Sealed>, StoreError> {
         self.reader
-            .ask(|connection| {
+            .read(|connection| {
                 let mut sealed = keys(connection, "SELECT name, sealed FROM secret ORDER BY name", SealedPlace::Secret)?;
                 let sql = "SELECT kid, sealed FROM signing_key ORDER BY kid";
                 sealed.extend(keys(connection, sql, SealedPlace::SigningKey)?);
@@ -27,7 +27,7 @@ impl Sqlite {
     pub(crate) async fn sealed_sessions(&self, after: Option<SessionId>, limit: u32) -> Result<Vec<Sealed>, StoreError> {
         let after = after.map_or([0; 16], |id| id.0.into_bytes());
         self.reader
-            .ask(move |connection| {
+            .read(move |connection| {
                 let sql =
                     "SELECT id, guest_session FROM session WHERE id > ?1 AND length(guest_session) > 0 ORDER BY id LIMIT ?2";
                 let mut select = connection.prepare_cached(sql)?;
@@ -53,7 +53,7 @@ impl Sqlite {
 
     pub(crate) async fn seals(&self, name: String) -> Result<u64, StoreError> {
         self.reader
-            .ask(move |connection| {
+            .read(move |connection| {
                 let mut select = connection.prepare_cached("SELECT value FROM counter WHERE name = ?1")?;
                 Ok(select.query_row([name], |row| row.get(0)).optional()?.unwrap_or(0))
             })

@@ -5,19 +5,19 @@ use rusqlite::{Connection, OptionalExtension, params, types::Value};
 
 use super::{Sqlite, Tx, counters, deliveries, rows};
 use crate::{
-    ledger::{CLOCKS, LEASE, Session, SessionId, State},
     request::GuestId,
-    store::{Advanced, Committed, Page, SessionFilter, StoreError, Transition, row::UNFINISHED},
+    session::{LEASE_TTL, MAX_CLOCK_SKEW, SessionId, SessionRecord, SessionState},
+    store::{CommitRequest, CommitResult, Committed, SessionFilter, SessionPage, StoreError, row::UNFINISHED},
 };
 
 /// How many rows one page looks at: of millions a rare queue would else be looked for through all of them, and everybody else would wait.
 const LOOKED_AT: u32 = 20_000;
 
 impl Sqlite {
-    pub(crate) async fn advance(&self, transition: Transition) -> Result<Committed<Advanced>, StoreError> {
+    pub(crate) async fn advance(&self, transition: CommitRequest) -> Result<Committed<CommitResult>, StoreError> {
         self.writer
             .run(move |tx| {
-                let Transition { before, after, audit, events, errors, calls } = transition;
+                let CommitRequest { before, after, audit, events, errors, calls } = transition;
                 rows::update(tx, &after, before.epoch, &calls)?;
                 if let Some(entry) = audit {
                     tx.record(entry);
@@ -29,7 +29,7 @@ impl Sqlite {
                     }
                 }
                 counters::add(tx, &errors)?;
-                Ok(Advanced { session: after, first })
+                Ok(CommitResult { session: after, first })
             })
             .await
     }
@@ -41,14 +41,14 @@ impl Sqlite {
                  AND (state = 'admitted' OR state = 'contact_created')",
             )?;
             for (id, epoch) in leases {
-                statement.execute(params![id.0.into_bytes(), epoch, (now + LEASE).unix_micros()])?;
+                statement.execute(params![id.0.into_bytes(), epoch, (now + LEASE_TTL).unix_micros()])?;
             }
             Ok(())
         });
         renewed.await.map(drop)
     }
 
-    pub(crate) async fn take_up(&self, limit: u32, now: Timestamp) -> Result<Vec<Session>, StoreError> {
+    pub(crate) async fn take_up(&self, limit: u32, now: Timestamp) -> Result<Vec<SessionRecord>, StoreError> {
         let taken = self.writer.run(move |connection| {
             // A lease or a rest that would end later than any can was given by a clock that was set back since.
             let sql = format!(
@@ -56,8 +56,8 @@ impl Sqlite {
                  OR (state != 'parked' AND due_at > iif(failure_code IS NULL, ?2, ?3))) ORDER BY due_at LIMIT ?4",
                 rows::COLUMNS
             );
-            let moments =
-                [now, now + LEASE + CLOCKS, now + Session::LONGEST_REST + CLOCKS].map(|moment| Value::from(moment.unix_micros()));
+            let moments = [now, now + LEASE_TTL + MAX_CLOCK_SKEW, now + SessionRecord::MAX_BACKOFF + MAX_CLOCK_SKEW]
+                .map(|moment| Value::from(moment.unix_micros()));
             let [now_, lease, rest] = moments;
             let due = select(connection, &sql, &[now_, lease, rest, Value::from(limit)])?;
             due.into_iter().map(|session| take(connection, session, now)).collect()
@@ -65,9 +65,9 @@ impl Sqlite {
         taken.await.map(|committed| committed.value)
     }
 
-    pub(crate) async fn take_up_one(&self, id: SessionId, now: Timestamp) -> Result<Option<Session>, StoreError> {
+    pub(crate) async fn take_up_one(&self, id: SessionId, now: Timestamp) -> Result<Option<SessionRecord>, StoreError> {
         let taken = self.writer.run(move |connection| match by_id(connection, id)? {
-            Some(session) if !session.is_held_at(now) && !session.is_erased() => take(connection, session, now).map(Some),
+            Some(session) if !session.is_leased(now) && !session.is_erased() => take(connection, session, now).map(Some),
             _ => Ok(None),
         });
         taken.await.map(|committed| committed.value)
@@ -75,7 +75,7 @@ impl Sqlite {
 
     pub(crate) async fn contact_of(&self, guest: GuestId, except: SessionId) -> Result<Option<String>, StoreError> {
         self.reader
-            .ask(move |connection| {
+            .read(move |connection| {
                 let sql = "SELECT contact_id FROM session WHERE guest_id = ?1 AND id != ?2 AND contact_id IS NOT NULL \
                      AND surface != 'rest' ORDER BY id DESC LIMIT 1";
                 let mut statement = connection.prepare_cached(sql)?;
@@ -84,17 +84,17 @@ impl Sqlite {
             .await
     }
 
-    pub(crate) async fn session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
-        self.reader.ask(move |connection| by_id(connection, id)).await
+    pub(crate) async fn session(&self, id: SessionId) -> Result<Option<SessionRecord>, StoreError> {
+        self.reader.read(move |connection| by_id(connection, id)).await
     }
 
-    pub(crate) async fn sessions(&self, filter: SessionFilter) -> Result<Page, StoreError> {
+    pub(crate) async fn sessions(&self, filter: SessionFilter) -> Result<SessionPage, StoreError> {
         self.reader
-            .ask(move |connection| {
+            .read(move |connection| {
                 let SessionFilter { guest, state, queue, before, limit } = filter;
                 let before = before.map_or(vec![0xff; 16], |id| id.0.into_bytes().to_vec());
                 // Where an index leads to the few that are asked for, or all are, no more are looked at than there are to show.
-                let by_index = guest.is_some() || state.is_some_and(|state| state != State::Open);
+                let by_index = guest.is_some() || state.is_some_and(|state| state != SessionState::Open);
                 let shows_all = queue.is_none() && state.is_none();
                 let unlimited = by_index || shows_all;
                 let last: Option<Vec<u8>> = if unlimited {
@@ -110,7 +110,7 @@ impl Sqlite {
                     Some(state) => format!("state = '{}'", state.name()),
                 };
                 let of_guest = if guest.is_some() { "guest_id = ?1" } else { "?1 IS NULL" };
-                let by = if state.is_some_and(State::is_unfinished) { "+id" } else { "id" };
+                let by = if state.is_some_and(SessionState::is_unfinished) { "+id" } else { "id" };
                 let sql = format!(
                     "SELECT {} FROM session WHERE {of_guest} AND {in_state} AND (?2 IS NULL OR queue_id = ?2) AND id < ?3 \
                      AND id >= ?4 ORDER BY {by} DESC LIMIT ?5",
@@ -127,14 +127,14 @@ impl Sqlite {
                 let full = sessions.len() == limit as usize;
                 let looked_at = || last.and_then(|id| uuid::Uuid::from_slice(&id).ok()).map(SessionId);
                 let next = if full { sessions.last().map(|session| session.id) } else { looked_at() };
-                Ok(Page { sessions, next })
+                Ok(SessionPage { sessions, next })
             })
             .await
     }
 
-    pub(crate) async fn unfinished_sessions(&self, limit: u32) -> Result<Vec<Session>, StoreError> {
+    pub(crate) async fn unfinished_sessions(&self, limit: u32) -> Result<Vec<SessionRecord>, StoreError> {
         self.reader
-            .ask(move |connection| {
+            .read(move |connection| {
                 let sql = format!("SELECT {} FROM session WHERE {UNFINISHED} ORDER BY due_at LIMIT ?1", rows::COLUMNS);
                 select(connection, &sql, &[Value::from(limit)])
             })
@@ -143,7 +143,7 @@ impl Sqlite {
 
     pub(crate) async fn unfinished(&self) -> Result<u64, StoreError> {
         self.reader
-            .ask(|connection| {
+            .read(|connection| {
                 let sql = format!("SELECT count(*) FROM session WHERE {UNFINISHED}");
                 Ok(connection.prepare_cached(&sql)?.query_row([], |row| row.get(0))?)
             })
@@ -152,19 +152,19 @@ impl Sqlite {
 }
 
 /// Takes a session up, whoever drove it before.
-pub(super) fn take(tx: &Tx<'_>, session: Session, now: Timestamp) -> Result<Session, StoreError> {
+pub(super) fn take(tx: &Tx<'_>, session: SessionRecord, now: Timestamp) -> Result<SessionRecord, StoreError> {
     let epoch = session.epoch;
-    let taken = session.taken_up(now)?;
+    let taken = session.claimed(now)?;
     rows::update(tx, &taken, epoch, &[])?;
     Ok(taken)
 }
 
-fn by_id(connection: &Connection, id: SessionId) -> Result<Option<Session>, StoreError> {
+fn by_id(connection: &Connection, id: SessionId) -> Result<Option<SessionRecord>, StoreError> {
     let mut statement = connection.prepare_cached(&format!("SELECT {} FROM session WHERE id = ?1", rows::COLUMNS))?;
     statement.query_row([id.0.into_bytes()], |row| Ok(rows::read(row))).optional()?.transpose()
 }
 
-fn select(connection: &Connection, sql: &str, parameters: &[Value]) -> Result<Vec<Session>, StoreError> {
+fn select(connection: &Connection, sql: &str, parameters: &[Value]) -> Result<Vec<SessionRecord>, StoreError> {
     let mut statement = connection.prepare_cached(sql)?;
     let rows = statement.query_map(rusqlite::params_from_iter(parameters), |row| Ok(rows::read(row)))?;
     rows.map(|row| row?).collect()
@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn the_condition_in_sql_is_the_one_of_the_table_of_states() {
         let connection = Connection::open_in_memory().unwrap();
-        for state in State::ALL {
+        for state in SessionState::ALL {
             let sql = format!("SELECT {UNFINISHED} FROM (SELECT ?1 AS state)");
             let unfinished: bool = connection.query_row(&sql, [state.name()], |row| row.get(0)).unwrap();
             assert_eq!(unfinished, state.is_unfinished(), "{state}");

@@ -11,15 +11,15 @@ use std::{
     thread,
 };
 
-use guestlane_genesys::{Clock, Seam, Seams, Timestamp};
+use guestlane_genesys::{Clock, FailPoint, FailPoints, Timestamp};
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
 use super::{audit::Logs, migrations};
 use crate::{
-    audit::{AuditError, Entry},
-    store::{Committed, Guarantees, ReadLimits, StoreError, trusted_time::Mark, write_health::WriteHealth},
+    audit::{AuditError, AuditRecord},
+    store::{BenchOverrides, Committed, ReadLimits, StoreError, trusted_time::Mark, write_health::WriteHealth},
 };
 
 /// The most writes in one transaction.
@@ -29,14 +29,14 @@ const MOST: usize = 512;
 const WAITING: usize = 1024;
 
 /// A write, and afterwards the word to whoever asked for it. Without a transaction there is no write: its transaction is lost.
-type Write = Box<dyn FnOnce(Option<&Tx<'_>>) -> (bool, Settle) + Send>;
-type Settle = Box<dyn FnOnce(Outcome) + Send>;
+type Write = Box<dyn FnOnce(Option<&Tx<'_>>) -> (bool, Ack) + Send>;
+type Ack = Box<dyn FnOnce(Outcome) + Send>;
 
-enum Job {
+enum WriterCommand {
     /// A part of a transaction.
     Write(Write),
     /// What no transaction may be around.
-    Alone(Box<dyn FnOnce(&mut Thread) + Send>),
+    Alone(Box<dyn FnOnce(&mut WriterThread) + Send>),
 }
 
 #[derive(Clone)]
@@ -49,13 +49,13 @@ enum Outcome {
 /// A transaction, as the one who writes in it sees it.
 pub(super) struct Tx<'a> {
     connection: &'a Connection,
-    records: RefCell<Vec<Entry>>,
+    records: RefCell<Vec<AuditRecord>>,
     mark: Mark,
 }
 
 impl Tx<'_> {
     /// What the audit log shall say of this: it gets its place when the transaction ends.
-    pub(super) fn record(&self, entry: Entry) {
+    pub(super) fn record(&self, entry: AuditRecord) {
         self.records.borrow_mut().push(entry);
     }
 
@@ -81,7 +81,7 @@ impl Deref for Tx<'_> {
 /// The way to the writing thread.
 #[derive(Debug, Clone)]
 pub(super) struct Writer {
-    jobs: mpsc::Sender<Job>,
+    jobs: mpsc::Sender<WriterCommand>,
     clock: Clock,
 }
 
@@ -91,10 +91,11 @@ impl Writer {
         mark: Mark,
         health: WriteHealth,
         clock: Clock,
-        seams: Seams,
+        fail_points: FailPoints,
     ) -> Result<Self, StoreError> {
         let (jobs, receiver) = mpsc::channel(WAITING);
-        let mut thread = Thread { connection, logs: None, audited: true, receiver, mark, health, clock: clock.clone(), seams };
+        let mut thread =
+            WriterThread { connection, logs: None, audited: true, receiver, mark, health, clock: clock.clone(), fail_points };
         spawn("guestlane-write", move || thread.run())?;
         Ok(Self { jobs, clock })
     }
@@ -105,12 +106,12 @@ impl Writer {
         T: Send + 'static,
         F: FnOnce(&Tx<'_>) -> Result<T, StoreError> + Send + 'static,
     {
-        let _busy = self.clock.busy();
+        let _busy = self.clock.pause_auto_advance();
         let (answer, answered) = oneshot::channel();
         let job: Write = Box::new(move |tx| {
             let done = tx.map_or(Err(StoreError::Closed), job);
             let good = done.is_ok();
-            let settle: Settle = Box::new(move |outcome| {
+            let settle: Ack = Box::new(move |outcome| {
                 let answered = match outcome {
                     Outcome::Committed(audit) => done.map(|value| Committed { value, audit }),
                     Outcome::Lost(reason) => Err(StoreError::Commit(reason)),
@@ -120,12 +121,12 @@ impl Writer {
             });
             (good, settle)
         });
-        self.jobs.send(Job::Write(job)).await.map_err(|_| StoreError::Closed)?;
+        self.jobs.send(WriterCommand::Write(job)).await.map_err(|_| StoreError::Closed)?;
         answered.await.map_err(|_| StoreError::Closed)?
     }
 
     /// Runs `job` between two transactions.
-    pub(super) async fn run_alone<T, F>(&self, job: F) -> Result<T, StoreError>
+    pub(super) async fn exclusive<T, F>(&self, job: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
@@ -135,17 +136,17 @@ impl Writer {
 
     /// From now on records have a place to go to. With `mend`, what other processes left out of the files is in them when this returns.
     pub(super) async fn keep(&self, mut logs: Logs, mend: bool) -> Result<(), StoreError> {
-        let keep = move |thread: &mut Thread| {
+        let keep = move |thread: &mut WriterThread| {
             if mend {
-                let _ = told(logs.catch_up_all(&thread.connection)); // a record that must be in the file finds out for itself
+                let _ = shared_error(logs.catch_up_all(&thread.connection)); // a record that must be in the file finds out for itself
             }
             thread.logs = Some(logs);
         };
         self.alone(keep).await
     }
 
-    pub(super) async fn go_without(&self, guarantees: Guarantees) -> Result<(), StoreError> {
-        let go = move |thread: &mut Thread| -> Result<(), StoreError> {
+    pub(super) async fn go_without(&self, guarantees: BenchOverrides) -> Result<(), StoreError> {
+        let go = move |thread: &mut WriterThread| -> Result<(), StoreError> {
             thread.audited = guarantees.audited;
             if !guarantees.durable {
                 thread.connection.pragma_update(None, "synchronous", "off")?;
@@ -161,17 +162,17 @@ impl Writer {
         T: Send + 'static,
         F: FnOnce(&mut Logs, &Connection) -> Result<T, StoreError> + Send + 'static,
     {
-        let job = move |thread: &mut Thread| match &mut thread.logs {
+        let job = move |thread: &mut WriterThread| match &mut thread.logs {
             Some(logs) => job(logs, &thread.connection),
             None => Err(StoreError::NoAuditLog),
         };
         self.alone(job).await?
     }
 
-    async fn alone<T: Send + 'static>(&self, job: impl FnOnce(&mut Thread) -> T + Send + 'static) -> Result<T, StoreError> {
-        let _busy = self.clock.busy();
+    async fn alone<T: Send + 'static>(&self, job: impl FnOnce(&mut WriterThread) -> T + Send + 'static) -> Result<T, StoreError> {
+        let _busy = self.clock.pause_auto_advance();
         let (answer, answered) = oneshot::channel();
-        let job = Job::Alone(Box::new(move |thread| {
+        let job = WriterCommand::Alone(Box::new(move |thread| {
             let _ = answer.send(job(thread));
         }));
         self.jobs.send(job).await.map_err(|_| StoreError::Closed)?;
@@ -179,33 +180,33 @@ impl Writer {
     }
 }
 
-struct Thread {
+struct WriterThread {
     connection: Connection,
     logs: Option<Logs>,
     audited: bool,
-    receiver: mpsc::Receiver<Job>,
+    receiver: mpsc::Receiver<WriterCommand>,
     mark: Mark,
     health: WriteHealth,
     clock: Clock,
-    seams: Seams,
+    fail_points: FailPoints,
 }
 
-impl Thread {
+impl WriterThread {
     fn run(&mut self) {
         while let Some(job) = self.receiver.blocking_recv() {
             let mut alone = None;
             let mut writes = Vec::new();
             match job {
-                Job::Write(write) => writes.push(write),
-                Job::Alone(job) => alone = Some(job),
+                WriterCommand::Write(write) => writes.push(write),
+                WriterCommand::Alone(job) => alone = Some(job),
             }
             while alone.is_none()
                 && writes.len() < MOST
                 && let Ok(next) = self.receiver.try_recv()
             {
                 match next {
-                    Job::Write(write) => writes.push(write),
-                    Job::Alone(job) => alone = Some(job),
+                    WriterCommand::Write(write) => writes.push(write),
+                    WriterCommand::Alone(job) => alone = Some(job),
                 }
             }
             if !writes.is_empty() {
@@ -221,38 +222,38 @@ impl Thread {
         let mut waiting = Vec::with_capacity(writes.len());
         let outcome = match self.commit(writes, &mut waiting) {
             Ok(()) => {
-                self.seams.pass_blocking(Seam::Committed);
+                self.fail_points.hit_blocking(FailPoint::Committed);
                 let in_files = self.logs.as_mut().map_or(Ok(()), |logs| logs.catch_up(&self.connection));
                 match &in_files {
                     Ok(()) => self.health.succeeded(self.clock.monotonic()),
                     Err(_) => self.health.audit_failed(self.clock.monotonic()),
                 }
-                let outcome = Outcome::Committed(told(in_files));
-                self.seams.pass_blocking(Seam::CheckpointWritten);
+                let outcome = Outcome::Committed(shared_error(in_files));
+                self.fail_points.hit_blocking(FailPoint::CheckpointWritten);
                 outcome
             }
             Err(error) => {
                 if let Some(logs) = &mut self.logs {
-                    logs.lost();
+                    logs.invalidate();
                 }
                 self.health.failed(&error, self.clock.monotonic());
                 match error {
                     StoreError::Superseded { found, known } => Outcome::Superseded { found, known },
-                    error => Outcome::Lost(crate::error::chain(&error)),
+                    error => Outcome::Lost(crate::error::display_chain(&error)),
                 }
             }
         };
         waiting.into_iter().for_each(|settle| settle(outcome.clone()));
     }
 
-    fn commit(&mut self, writes: Vec<Write>, waiting: &mut Vec<Settle>) -> Result<(), StoreError> {
+    fn commit(&mut self, writes: Vec<Write>, waiting: &mut Vec<Ack>) -> Result<(), StoreError> {
         let mut writes = writes.into_iter();
         let committed = self.run_together(&mut writes, waiting);
         waiting.extend(writes.map(|write| write(None).1)); // only after an error: each must hear of it
         committed
     }
 
-    fn run_together(&mut self, writes: &mut dyn Iterator<Item = Write>, waiting: &mut Vec<Settle>) -> Result<(), StoreError> {
+    fn run_together(&mut self, writes: &mut dyn Iterator<Item = Write>, waiting: &mut Vec<Ack>) -> Result<(), StoreError> {
         let mark = self.mark.advanced(self.clock.now(), self.clock.boot());
         let mut transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         if let Err(error) = migrations::expect_known(&transaction) {
@@ -279,32 +280,32 @@ impl Thread {
             }
             savepoint.commit()?;
         }
-        self.seams.pass_blocking(Seam::RowsWritten);
+        self.fail_points.hit_blocking(FailPoint::RowsWritten);
         if self.audited && !records.is_empty() {
             let logs = self.logs.as_mut().ok_or(StoreError::NoAuditLog)?;
             logs.append(&transaction, records)?;
         }
-        self.seams.pass_blocking(Seam::RecordsWritten);
+        self.fail_points.hit_blocking(FailPoint::RecordsWritten);
         Ok(transaction.commit()?)
     }
 }
 
-fn told(in_files: Result<(), AuditError>) -> Result<(), Arc<AuditError>> {
+fn shared_error(in_files: Result<(), AuditError>) -> Result<(), Arc<AuditError>> {
     in_files.map_err(|error| {
         warn!(
-            error = crate::error::chain(&error),
+            error = crate::error::display_chain(&error),
             "the audit log's files are behind the store; it is tried again with the next record"
         );
         Arc::new(error)
     })
 }
 
-type Question = Box<dyn FnOnce(&Connection) + Send>;
+type ReadQuery = Box<dyn FnOnce(&Connection) + Send>;
 
 /// The way to a thread that reads.
 #[derive(Debug, Clone)]
 pub(super) struct Reader {
-    questions: mpsc::Sender<Question>,
+    questions: mpsc::Sender<ReadQuery>,
     limits: ReadLimits,
     clock: Clock,
 }
@@ -314,7 +315,7 @@ const INSTRUCTIONS_PER_LOOK: i32 = 20_000;
 
 impl Reader {
     pub(super) fn start(mut connection: Connection, limits: ReadLimits, clock: Clock) -> Result<Self, StoreError> {
-        let (questions, mut receiver) = mpsc::channel::<Question>(limits.waiting);
+        let (questions, mut receiver) = mpsc::channel::<ReadQuery>(limits.waiting);
         let real = Clock::system();
         let until = Arc::new(AtomicI64::new(i64::MAX));
         let limit = Arc::clone(&until);
@@ -330,15 +331,15 @@ impl Reader {
     }
 
     /// Asks. Neither waits for room on a thread of the runtime, nor reads for a caller that is gone.
-    pub(super) async fn ask<T, F>(&self, question: F) -> Result<T, StoreError>
+    pub(super) async fn read<T, F>(&self, question: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     {
-        let _busy = self.clock.busy();
+        let _busy = self.clock.pause_auto_advance();
         let (answer, answered) = oneshot::channel();
         let limits = self.limits;
-        let question: Question = Box::new(move |connection| {
+        let question: ReadQuery = Box::new(move |connection| {
             if !answer.is_closed() {
                 let _ = answer.send(question(connection).map_err(|error| in_time(error, limits)));
             }
@@ -352,7 +353,7 @@ impl Reader {
 fn in_time(error: StoreError, limits: ReadLimits) -> StoreError {
     match &error {
         StoreError::Database(reason) if reason.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted) => {
-            StoreError::TooSlow(limits.timeout)
+            StoreError::ReadTimeout(limits.timeout)
         }
         _ => error,
     }
@@ -386,7 +387,7 @@ mod tests {
                 let _ = released.recv();
                 Ok(())
             };
-            reader.ask(wait).await
+            reader.read(wait).await
         });
         starts.await.unwrap();
         release
@@ -397,10 +398,10 @@ mod tests {
     async fn a_full_queue_refuses_a_read_and_blocks_no_thread_of_the_runtime() {
         let reader = reader(LIMITS);
         let release = busy(&reader).await;
-        let waits = reader.ask(|_| Ok(()));
+        let waits = reader.read(|_| Ok(()));
         let mut waits = Box::pin(waits);
         assert!(futures_util::poll!(&mut waits).is_pending());
-        assert!(matches!(reader.ask(|_| Ok(())).await, Err(StoreError::Busy)));
+        assert!(matches!(reader.read(|_| Ok(())).await, Err(StoreError::Busy)));
         drop(release);
         waits.await.unwrap();
     }
@@ -412,11 +413,11 @@ mod tests {
         let run = Arc::new(AtomicI64::new(0));
         for _ in 0..3 {
             let run = Arc::clone(&run);
-            let mut gone = Box::pin(reader.ask(move |_| Ok(run.fetch_add(1, Ordering::Relaxed))));
+            let mut gone = Box::pin(reader.read(move |_| Ok(run.fetch_add(1, Ordering::Relaxed))));
             assert!(futures_util::poll!(&mut gone).is_pending());
         }
         drop(release);
-        reader.ask(|_| Ok(())).await.unwrap();
+        reader.read(|_| Ok(())).await.unwrap();
         assert_eq!(run.load(Ordering::Relaxed), 0);
     }
 
@@ -424,7 +425,7 @@ mod tests {
     async fn a_read_that_takes_too_long_is_ended() {
         let endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
         let asked =
-            reader(LIMITS).ask(move |connection| Ok(connection.query_row(endless, [], |row| row.get::<_, i64>(0))?)).await;
-        assert!(matches!(asked, Err(StoreError::TooSlow(limit)) if limit == LIMITS.timeout), "{asked:?}");
+            reader(LIMITS).read(move |connection| Ok(connection.query_row(endless, [], |row| row.get::<_, i64>(0))?)).await;
+        assert!(matches!(asked, Err(StoreError::ReadTimeout(limit)) if limit == LIMITS.timeout), "{asked:?}");
     }
 }

@@ -14,7 +14,7 @@ use guestlane_genesys::Timestamp;
 use serde_json::json;
 
 use super::{
-    super::{KeyLife, KeyState, Keyring, LONGEST, SigningKey, TokenError, verify},
+    super::{KeyLifecycle, KeyState, Keyring, MAX_TOKEN_BYTES, SigningKey, TokenError, verify},
     NOW, at, master, stored,
 };
 
@@ -33,11 +33,11 @@ impl Keys {
     fn new() -> Self {
         let hour = 3600;
         let lives = [
-            KeyLife::stored(at(NOW - 90 * hour), at(NOW - 90 * hour), None),
-            KeyLife::stored(at(NOW - 80 * hour), at(NOW - 50 * hour), Some(at(NOW - 20 * hour))),
-            KeyLife::stored(at(NOW - 20 * hour), at(NOW - 20 * hour), None),
-            KeyLife::stored(at(NOW - 10 * hour), at(NOW - 100), None),
-            KeyLife::stored(at(NOW - hour), at(NOW + hour), None),
+            KeyLifecycle::stored(at(NOW - 90 * hour), at(NOW - 90 * hour), None),
+            KeyLifecycle::stored(at(NOW - 80 * hour), at(NOW - 50 * hour), Some(at(NOW - 20 * hour))),
+            KeyLifecycle::stored(at(NOW - 20 * hour), at(NOW - 20 * hour), None),
+            KeyLifecycle::stored(at(NOW - 10 * hour), at(NOW - 100), None),
+            KeyLifecycle::stored(at(NOW - hour), at(NOW + hour), None),
         ];
         let pkcs8: Vec<_> = lives.iter().map(|_| SigningKey::generate().unwrap()).collect();
         let kid = |n: usize| format!("webchat-guest-key-v{}", n + 1);
@@ -234,7 +234,7 @@ fn keys_and_headers(keys: &Keys, corpus: &mut Corpus) {
     for (at, state) in [(0, KeyState::Retired), (1, KeyState::Revoked), (4, KeyState::Next)] {
         let kid = format!("webchat-guest-key-v{}", at + 1);
         let token = rsa(&keys.pairs[at], &RSA_PKCS1_SHA256, header(&kid), CLAIMS);
-        corpus.add(format!("a key that is {}", state.name()), token, TokenError::NotBelieved { kid, state });
+        corpus.add(format!("a key that is {}", state.name()), token, TokenError::NotTrusted { kid, state });
     }
     corpus.add(
         "the next key under the active one's kid",
@@ -289,7 +289,7 @@ fn keys_and_headers(keys: &Keys, corpus: &mut Corpus) {
         (format!(r#"{{"alg":"RS256","kid":"{ACTIVE}","kid":"{ACTIVE}"}}"#), "kid"),
         (format!(r#"{{"alg":"RS256","kid":"x","k\u0069d":"{ACTIVE}"}}"#), "kid"),
     ] {
-        corpus.add(format!("{twice} twice: {named}"), keys.ours(&named, CLAIMS), TokenError::Twice(twice.to_owned()));
+        corpus.add(format!("{twice} twice: {named}"), keys.ours(&named, CLAIMS), TokenError::DuplicateName(twice.to_owned()));
     }
 }
 
@@ -358,7 +358,7 @@ fn claims(keys: &Keys, corpus: &mut Corpus) {
         (r#"{"guestId":"ann","iat":1795361029,"exp":1795361329,"x":{"a":1,"a":2}}"#, "a"),
         (r#"{"guestId":"ann","iat":1795361029,"exp":1795361329,"tier":"gold","tier":"basic"}"#, "tier"),
     ] {
-        corpus.add(format!("{twice} twice: {text}"), keys.claims(text), TokenError::Twice(twice.to_owned()));
+        corpus.add(format!("{twice} twice: {text}"), keys.claims(text), TokenError::DuplicateName(twice.to_owned()));
     }
     let deep = format!(r#"{{"guestId":"ann","iat":1795361029,"exp":1795361329,"x":{}{}}}"#, "[".repeat(2000), "]".repeat(2000));
     for (name, text) in [
@@ -487,8 +487,8 @@ fn forms(keys: &Keys, corpus: &mut Corpus) {
     let much = |bytes: usize| format!(r#"{{"guestId":"ann","iat":1795361029,"exp":1795361329,"x":"{}"}}"#, "x".repeat(bytes));
     corpus.add("a little too long, and signed", keys.claims(&much(12_000)), TooLong);
     corpus.add("a megabyte, and signed", keys.claims(&much(1_000_000)), TooLong);
-    corpus.add("dots, and nothing else", ".".repeat(LONGEST + 1), TooLong);
-    corpus.add("brackets", base64("[".repeat(LONGEST)), TooLong);
+    corpus.add("dots, and nothing else", ".".repeat(MAX_TOKEN_BYTES + 1), TooLong);
+    corpus.add("brackets", base64("[".repeat(MAX_TOKEN_BYTES)), TooLong);
 }
 
 /// Bits that base64 does not need: the same bytes, written in another way.

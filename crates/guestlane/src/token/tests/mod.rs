@@ -5,7 +5,7 @@ mod rotations;
 
 use guestlane_genesys::Timestamp;
 
-use super::{KeyLife, MasterKey, StoredKey};
+use super::{KeyLifecycle, MasterKey, SealedSigningKey};
 
 /// 2026-11-22T15:23:49Z.
 const NOW: i64 = 1_795_361_029;
@@ -19,6 +19,6 @@ fn master() -> MasterKey {
 }
 
 /// A key as the store keeps it, whose private half the test has too.
-fn stored(kid: &str, pkcs8: &[u8], life: KeyLife) -> StoredKey {
-    StoredKey { kid: kid.to_owned(), sealed: master().seal(&format!("the signing key {kid}"), pkcs8).unwrap(), life }
+fn stored(kid: &str, pkcs8: &[u8], life: KeyLifecycle) -> SealedSigningKey {
+    SealedSigningKey { kid: kid.to_owned(), sealed: master().seal(&format!("the signing key {kid}"), pkcs8).unwrap(), life }
 }

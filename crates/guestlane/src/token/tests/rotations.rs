@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use super::{
-    super::{KeyLife, KeySchedule, Keyring, LIFE, SigningKey, StoredKey, TokenIdentity},
+    super::{KeyLifecycle, Keyring, RotationPolicy, SealedSigningKey, SigningKey, TOKEN_TTL, TokenIdentity},
     NOW, at, master, stored,
 };
 use crate::request::{Attributes, GuestId};
@@ -25,7 +25,7 @@ const CACHES: [Duration; 5] =
 /// A product whose keys rotate, with all that it ever published.
 struct Product {
     pool: Vec<Zeroizing<Vec<u8>>>,
-    keys: Vec<StoredKey>,
+    keys: Vec<SealedSigningKey>,
     /// The key ring, and since when it was that one.
     rings: Vec<(Timestamp, Keyring)>,
     chance: fastrand::Rng,
@@ -37,7 +37,7 @@ impl Product {
     /// Each key pair serves under another kid as soon as all have served: never two of a published set, which is checked.
     fn new(pairs: usize, now: Timestamp) -> Self {
         let pool: Vec<_> = (0..pairs).map(|_| SigningKey::generate().unwrap()).collect();
-        let first = stored(StoredKey::FIRST_KID, &pool[0], KeyLife::at_once(now));
+        let first = stored(SealedSigningKey::FIRST_KID, &pool[0], KeyLifecycle::active_now(now));
         let ring = Keyring::open(&master(), vec![first.clone()]).unwrap();
         let chance = fastrand::Rng::with_seed(7);
         Self { pool, keys: vec![first], rings: vec![(now, ring)], chance, refused: 0, verified: 0 }
@@ -48,17 +48,17 @@ impl Product {
     }
 
     fn publish(&mut self, now: Timestamp) {
-        if let Some(renewed) = self.ring().renewed(&master(), self.keys.clone()).unwrap() {
+        if let Some(renewed) = self.ring().reload(&master(), self.keys.clone()).unwrap() {
             self.rings.push((now, renewed));
         }
     }
 
-    fn rotate(&mut self, schedule: &KeySchedule, now: Timestamp) -> KeyLife {
-        self.add(KeyLife::next(schedule, now), now)
+    fn rotate(&mut self, schedule: &RotationPolicy, now: Timestamp) -> KeyLifecycle {
+        self.add(KeyLifecycle::next(schedule, now), now)
     }
 
-    fn add(&mut self, life: KeyLife, now: Timestamp) -> KeyLife {
-        let kid = StoredKey::new_kid(&self.keys);
+    fn add(&mut self, life: KeyLifecycle, now: Timestamp) -> KeyLifecycle {
+        let kid = SealedSigningKey::new_kid(&self.keys);
         self.keys.push(stored(&kid, &self.pool[self.keys.len() % self.pool.len()], life));
         self.publish(now);
         life
@@ -82,7 +82,7 @@ impl Product {
 
     /// Each verifier takes the token at several moments of its life, with a set that is as old as it may be, or not quite.
     fn everybody_verifies(&mut self, token: &str, issued: Timestamp) {
-        for later in [Duration::ZERO, Duration::from_secs(150), LIFE - 2 * SECOND] {
+        for later in [Duration::ZERO, Duration::from_secs(150), TOKEN_TTL - 2 * SECOND] {
             for cache in CACHES {
                 let now = issued + later;
                 let age = if self.chance.bool() { cache } else { cache.mul_f64(self.chance.f64()) };
@@ -97,7 +97,7 @@ impl Product {
     fn is_used_around(&mut self, clock: &ManualClock, change: Timestamp, then: Duration) {
         let micro = Duration::from_micros(1);
         let somewhere = then.mul_f64(self.chance.f64());
-        let moments = [change - LIFE, change - SECOND, change - micro, change, change + SECOND, change + somewhere];
+        let moments = [change - TOKEN_TTL, change - SECOND, change - micro, change, change + SECOND, change + somewhere];
         for moment in moments {
             clock.advance(moment.since(clock.now()));
             let token = self.sign(moment);
@@ -120,7 +120,7 @@ fn accepts(set: &JwkSet, token: &str, now: Timestamp) -> bool {
 }
 
 /// Rotates so often on a schedule; says how many tokens were refused, of how many.
-fn rotate(times: usize, pairs: usize, schedule: KeySchedule) -> (usize, usize) {
+fn rotate(times: usize, pairs: usize, schedule: RotationPolicy) -> (usize, usize) {
     let clock = ManualClock::new(at(NOW));
     let mut product = Product::new(pairs, clock.now());
     clock.advance(25 * HOUR); // so that the oldest cache is of a time when there was a key
@@ -128,12 +128,12 @@ fn rotate(times: usize, pairs: usize, schedule: KeySchedule) -> (usize, usize) {
         let active_since =
             product.ring().list(clock.now()).iter().filter(|key| key.active_from <= clock.now()).map(|key| key.active_from).max();
         let active_since = active_since.unwrap();
-        let every = schedule.rotate_every().unwrap();
-        let due = active_since + (every - schedule.publish_before() - Duration::from_secs(10));
+        let every = schedule.rotation_interval().unwrap();
+        let due = active_since + (every - schedule.publish_lead_time() - Duration::from_secs(10));
         clock.advance(due.since(clock.now()));
         assert!(schedule.is_due(active_since, clock.now()));
         let life = product.rotate(&schedule, clock.now());
-        product.is_used_around(&clock, life.active_from(), every - schedule.publish_before() - LIFE - SECOND);
+        product.is_used_around(&clock, life.active_from(), every - schedule.publish_lead_time() - TOKEN_TTL - SECOND);
     }
     let now = Clock::from(clock).now();
     assert_eq!(product.ring().active(now).kid(), format!("webchat-guest-key-v{}", times + 1));
@@ -143,14 +143,14 @@ fn rotate(times: usize, pairs: usize, schedule: KeySchedule) -> (usize, usize) {
 
 #[test]
 fn of_a_thousand_rotations_no_verifier_that_caches_for_a_day_refuses_a_good_token() {
-    let schedule = KeySchedule::new(24 * HOUR, Some(24 * HOUR + 10 * 60 * SECOND)).unwrap();
+    let schedule = RotationPolicy::new(24 * HOUR, Some(24 * HOUR + 10 * 60 * SECOND)).unwrap();
     assert_eq!(rotate(1000, 29, schedule), (0, 90_000));
 }
 
 /// The opposite: the test above can fail.
 #[test]
 fn a_key_that_is_published_for_less_than_verifiers_cache_is_refused_by_some() {
-    let schedule = KeySchedule::new(23 * HOUR, Some(48 * HOUR)).unwrap();
+    let schedule = RotationPolicy::new(23 * HOUR, Some(48 * HOUR)).unwrap();
     let (refused, _) = rotate(20, 5, schedule);
     assert!(refused > 0);
 }
@@ -161,7 +161,7 @@ fn a_key_that_signs_at_once_is_refused_by_all_who_cache_until_they_fetch_again()
     let mut product = Product::new(3, clock.now());
     clock.advance(25 * HOUR);
     let now = clock.now();
-    product.add(KeyLife::at_once(now), now); // in an emergency
+    product.add(KeyLifecycle::active_now(now), now); // in an emergency
     let token = product.sign(now);
     let before = Duration::from_micros(1);
     assert!(!accepts(&product.fetched(now - before), &token, now) && accepts(&product.fetched(now), &token, now));
@@ -171,18 +171,18 @@ fn a_key_that_signs_at_once_is_refused_by_all_who_cache_until_they_fetch_again()
 fn a_token_of_a_revoked_key_is_refused_by_each_verifier_as_soon_as_it_fetches_again() {
     let clock = ManualClock::new(at(NOW));
     let mut product = Product::new(3, clock.now());
-    let life = product.rotate(&KeySchedule::default(), clock.now());
+    let life = product.rotate(&RotationPolicy::default(), clock.now());
     clock.advance(life.active_from().since(clock.now()) + HOUR);
     let now = clock.now();
     let token = product.sign(now);
     let revoked_at = now + SECOND;
-    product.keys[1].life = KeyLife::stored(life.created_at(), life.active_from(), Some(revoked_at));
-    product.add(KeyLife::at_once(revoked_at), revoked_at);
+    product.keys[1].life = KeyLifecycle::stored(life.created_at(), life.active_from(), Some(revoked_at));
+    product.add(KeyLifecycle::active_now(revoked_at), revoked_at);
     let fresh = product.sign(revoked_at);
     for cache in CACHES {
         let fetched_before = product.fetched(now);
         assert!(accepts(&fetched_before, &token, revoked_at), "who caches does not know");
-        let renewed = product.fetched(revoked_at + cache.min(LIFE / 2));
+        let renewed = product.fetched(revoked_at + cache.min(TOKEN_TTL / 2));
         assert!(!accepts(&renewed, &token, revoked_at), "{cache:?}");
         assert!(accepts(&renewed, &fresh, revoked_at), "{cache:?}");
     }

@@ -1,0 +1,172 @@
+//! How a failure is told, and with which exit code.
+
+use std::process::ExitCode;
+
+use guestlane::{
+    Error,
+    error::{Code, display_chain},
+    request::{IdempotencyKey, ValidationError},
+    store::batch::RowFailure,
+    token::TokenError,
+};
+use serde::Serialize;
+
+use crate::output;
+
+/// It was refused, or given up.
+const EXIT_FAILURE: u8 = 1;
+/// Usage, settings or input.
+pub(crate) const USAGE: u8 = 2;
+/// Some rows of a batch failed.
+pub(crate) const SOME_FAILED: u8 = 3;
+
+/// A failure as data.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ErrorJson {
+    /// The page about this kind of failure, as the service has it.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    page: Option<String>,
+    code: String,
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<String>,
+    cause: String,
+    fix: String,
+    retryable: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idempotency_key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    correlation_id: Option<String>,
+}
+
+impl From<&Error> for ErrorJson {
+    fn from(error: &Error) -> Self {
+        let advice = error.advice();
+        Self {
+            page: Some(advice.code.page_path()),
+            code: advice.code.name().to_owned(),
+            message: display_chain(error),
+            field: error.field().map(str::to_owned),
+            cause: advice.cause_for_caller(),
+            fix: advice.fix,
+            retryable: advice.code.is_retryable(),
+            session_id: error.session().map(|id| id.to_string()),
+            idempotency_key: None,
+            correlation_id: error.correlation_id().map(str::to_owned),
+        }
+    }
+}
+
+impl ErrorJson {
+    /// As it was written down by whoever worked on the row.
+    pub(crate) fn of_row(failure: &RowFailure) -> Self {
+        let RowFailure { code, message, cause, fix } = failure.clone();
+        let known = Code::from_name(&code);
+        Self {
+            page: known.map(Code::page_path),
+            retryable: known.is_some_and(Code::is_retryable),
+            code,
+            message,
+            field: None,
+            cause,
+            fix,
+            session_id: None,
+            idempotency_key: None,
+            correlation_id: None,
+        }
+    }
+
+    /// With the key under which to ask again.
+    pub(crate) fn under(self, key: &IdempotencyKey) -> Self {
+        Self { idempotency_key: Some(key.to_string()), ..self }
+    }
+}
+
+impl From<&ValidationError> for ErrorJson {
+    fn from(invalid: &ValidationError) -> Self {
+        (&Error::Invalid(invalid.clone())).into()
+    }
+}
+
+/// Tells it, and decides the exit code.
+pub(crate) fn report(error: &anyhow::Error, json: bool) -> ExitCode {
+    if let Some(error) = error.downcast_ref::<TokenError>() {
+        return report_ours(&Error::Token(error.clone()), json);
+    }
+    if let Some(invalid) = error.downcast_ref::<ValidationError>() {
+        return report_ours(&Error::Invalid(invalid.clone()), json);
+    }
+    if let Some(error) = error.downcast_ref::<Error>() {
+        return report_ours(error, json);
+    }
+    let message = format!("{error:#}");
+    let data = ErrorJson {
+        page: None,
+        code: "failed".to_owned(),
+        message: message.clone(),
+        field: None,
+        cause: message.clone(),
+        fix: String::new(),
+        retryable: false,
+        session_id: None,
+        idempotency_key: None,
+        correlation_id: None,
+    };
+    print_error(data, format!("error: {message}"), json);
+    ExitCode::from(EXIT_FAILURE)
+}
+
+/// A failure of one session: with the key under which to ask again, for it may have been made here.
+pub(crate) fn report_session(error: &Error, key: &IdempotencyKey, json: bool) -> ExitCode {
+    if matches!(error, Error::Invalid(_) | Error::Settings(_)) {
+        return report_ours(error, json); // it never became a request, so its key stands for nothing
+    }
+    print_error(ErrorJson::from(error).under(key), format!("{}\n  key:   {key}", text(error)), json);
+    exit_code(error)
+}
+
+fn report_ours(error: &Error, json: bool) -> ExitCode {
+    print_error(ErrorJson::from(error), text(error), json);
+    exit_code(error)
+}
+
+fn exit_code(error: &Error) -> ExitCode {
+    ExitCode::from(if error.is_user_error() { USAGE } else { EXIT_FAILURE })
+}
+
+/// As data where data is wanted, and always to the person.
+fn print_error(data: ErrorJson, text: String, json: bool) {
+    if json {
+        output::json(&serde_json::json!({ "error": data }));
+    }
+    output::stderr_line(text);
+}
+
+/// Message, cause, fix: what went wrong, and what do I do now.
+pub(crate) fn text(error: &Error) -> String {
+    let advice = error.advice();
+    let message = error.to_string();
+    let mut text = match error {
+        Error::Invalid(invalid) => format!("error: {}", invalid.sentence()),
+        Error::Settings(_) => return format!("error: {message}"),
+        _ => format!("error: {message}"),
+    };
+    let cause = advice.cause_for_caller();
+    if advice.code == Code::AuthFailed {
+        // The reason comes first: which call it was that needed a token is of no help.
+        text = format!("error: {cause}\n  call:  {message}");
+    } else if !matches!(error, Error::Invalid(_)) && !message.contains(&cause) {
+        text.push_str(&format!("\n  cause: {cause}"));
+    }
+    text.push_str(&format!("\n  fix:   {}", advice.fix));
+    if let Some(id) = error.session() {
+        text.push_str(&format!("\n  session: {id}"));
+    }
+    if let Some(id) = error.correlation_id().filter(|id| !text.contains(*id)) {
+        text.push_str(&format!("\n  correlation id: {id}"));
+    }
+    text
+}

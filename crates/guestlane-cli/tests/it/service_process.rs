@@ -1,0 +1,142 @@
+//! The service as a process: started, asked, signalled.
+
+use std::{
+    collections::HashMap,
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    process::{Child, Stdio},
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use crate::harness::Office;
+
+pub(crate) struct Served {
+    pub(crate) child: Child,
+    pub(crate) address: String,
+    pub(crate) metrics: String,
+    /// What it wrote to standard error so far.
+    pub(crate) log: Arc<Mutex<String>>,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An answer, whole.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HashMap<String, String>,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("no JSON: {}", self.body))
+    }
+}
+
+impl Office {
+    /// A key with that scope.
+    pub(crate) fn api_key(&self, scope: &str) -> String {
+        let made = self.run(&["api-keys", "create", "--name", "test", "--scope", scope, "--json"]).ok().json();
+        made["key"].as_str().unwrap().to_owned()
+    }
+
+    /// The platform believes this store's guest tokens.
+    pub(crate) fn register_keys(&self) {
+        let jwks = self.run(&["signing-keys", "export", "--format", "jwks"]).ok().stdout;
+        self.admin("PUT", "/_sim/guest-keys", &jwks);
+    }
+
+    pub(crate) fn serve(&self, flags: &[&str], settings: &[(&str, &str)]) -> Served {
+        let arguments = [&["serve", "--json", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"], flags].concat();
+        let mut command = self.command(&arguments);
+        // A test that ends a service does not wait for load balancers.
+        command.env("GUESTLANE_DRAIN_PERIOD", "off").envs(settings.iter().copied());
+        Served::start(command)
+    }
+}
+
+impl Served {
+    /// Starts a service, which says on its first line where it listens.
+    pub(crate) fn start(mut command: std::process::Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let log = Arc::new(Mutex::new(String::new()));
+        let written = Arc::clone(&log);
+        thread::spawn(move || {
+            let mut line = String::new();
+            while stderr.read_line(&mut line).is_ok_and(|read| read > 0) {
+                written.lock().unwrap().push_str(&line);
+                line.clear();
+            }
+        });
+        let Ok(says) = serde_json::from_str::<Value>(&line) else {
+            let _ = child.wait();
+            panic!("it did not start: {}", log.lock().unwrap());
+        };
+        let text = |name: &str| says[name].as_str().unwrap_or_default().to_owned();
+        Served { child, address: text("address"), metrics: text("metrics"), log }
+    }
+}
+
+impl Served {
+    pub(crate) fn ask(&self, method: &str, path: &str, key: &str, headers: &str, body: &str) -> Answer {
+        self.try_ask(method, path, key, headers, body).unwrap()
+    }
+
+    /// One request on a connection of its own; `None` where there is no whole answer.
+    pub(crate) fn try_ask(&self, method: &str, path: &str, key: &str, headers: &str, body: &str) -> Option<Answer> {
+        let authorization = if key.is_empty() { String::new() } else { format!("authorization: Bearer {key}\r\n") };
+        ask(&self.address, &format!("{method} {path}"), &format!("{authorization}{headers}"), body)
+    }
+
+    pub(crate) fn create(&self, key: &str, body: &Value) -> Answer {
+        self.ask("POST", "/v1/sessions", key, "content-type: application/json\r\n", &body.to_string())
+    }
+
+    pub(crate) fn scrape(&self) -> String {
+        ask(self.metrics.trim_end_matches("/metrics"), "GET /metrics", "", "").unwrap().body
+    }
+
+    pub(crate) fn signal(&self, signal: nix::sys::signal::Signal) {
+        let process = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        nix::sys::signal::kill(process, signal).unwrap();
+    }
+
+    /// Waits for its end.
+    pub(crate) fn ended(mut self) -> i32 {
+        self.child.wait().unwrap().code().unwrap_or(-1)
+    }
+
+    /// Waits until the log says it.
+    pub(crate) fn says(&self, text: &str) {
+        while !self.log.lock().unwrap().contains(text) {
+            thread::park_timeout(Duration::from_millis(10));
+        }
+    }
+}
+
+/// HTTP/1.0: the answer ends with its connection.
+pub(crate) fn ask(address: &str, line: &str, headers: &str, body: &str) -> Option<Answer> {
+    let host = address.strip_prefix("http://")?;
+    let mut stream = TcpStream::connect(host).ok()?;
+    let request = format!("{line} HTTP/1.0\r\nhost: {host}\r\ncontent-length: {}\r\n{headers}\r\n{body}", body.len());
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let mut lines = head.lines();
+    let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
+    let headers = lines.filter_map(|line| line.split_once(": ")).map(|(name, value)| (name.to_lowercase(), value.to_owned()));
+    Some(Answer { status, headers: headers.collect(), body: body.to_owned() })
+}

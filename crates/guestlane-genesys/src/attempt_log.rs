@@ -1,0 +1,267 @@
+//! What a session's calls came to, and on whose behalf they are made: it goes along with a task, as the [priority](crate::Priority) does.
+
+use std::{
+    fmt,
+    future::Future,
+    str::FromStr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::{
+    clock::Timestamp,
+    error::{AttemptError, Operation},
+    foreign::CorrelationId,
+};
+
+tokio::task_local! {
+    static CURRENT: AttemptLog;
+}
+
+/// `traceparent` (W3C Trace Context, section 3.2): the trace that somebody in front of us began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TraceParent {
+    trace: u128,
+    parent: u64,
+    flags: u8,
+}
+
+/// Not a `traceparent`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is not version-trace-parent-flags, in lower-case hex")]
+pub struct InvalidTraceParent;
+
+impl TraceParent {
+    /// From its parts; `None` where one is zero.
+    pub fn new(trace: u128, parent: u64, sampled: bool) -> Option<Self> {
+        (trace != 0 && parent != 0).then_some(Self { trace, parent, flags: u8::from(sampled) })
+    }
+
+    /// The trace's id, that of the span it continues, and whether it is collected.
+    pub fn parts(&self) -> (u128, u64, bool) {
+        (self.trace, self.parent, self.flags == 1)
+    }
+
+    /// The trace's id, 32 digits.
+    pub fn trace_id(&self) -> String {
+        format!("{:032x}", self.trace)
+    }
+
+    /// The span's id, 16 digits.
+    pub fn span_id(&self) -> String {
+        format!("{:016x}", self.parent)
+    }
+}
+
+impl FromStr for TraceParent {
+    type Err = InvalidTraceParent;
+
+    /// A version that is not known yet is read as far as this one goes (section 3.2.4); `ff` is none.
+    fn from_str(text: &str) -> Result<Self, InvalidTraceParent> {
+        let hex = |at: std::ops::Range<usize>| {
+            let digits = text.get(at)?;
+            let lower = digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+            lower.then_some(digits)
+        };
+        let read = || {
+            let version = hex(0..2).filter(|version| *version != "ff")?;
+            let dashes = [2, 35, 52].iter().all(|at| text.as_bytes().get(*at) == Some(&b'-'));
+            let ends = text.len() == 55 || (version != "00" && text.as_bytes().get(55) == Some(&b'-'));
+            let trace = u128::from_str_radix(hex(3..35)?, 16).ok().filter(|trace| *trace != 0)?;
+            let parent = u64::from_str_radix(hex(36..52)?, 16).ok().filter(|parent| *parent != 0)?;
+            let flags = u8::from_str_radix(hex(53..55)?, 16).ok()?;
+            (dashes && ends).then_some(Self { trace, parent, flags: flags & 1 })
+        };
+        read().ok_or(InvalidTraceParent)
+    }
+}
+
+impl fmt::Display for TraceParent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace, self.parent, self.flags)
+    }
+}
+
+/// One attempt at a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// When it was sent, or given up without being sent.
+    pub at: Timestamp,
+    /// What was asked for.
+    pub operation: Operation,
+    /// From sending to the answer, or to the end of waiting for one.
+    pub took: Duration,
+    /// The status of the answer, where there was one over HTTP.
+    pub status: Option<u16>,
+    /// Why it did not go well, as it may go on record.
+    pub failure: Option<String>,
+    /// The platform's, to quote to its support.
+    pub correlation_id: Option<CorrelationId>,
+}
+
+/// The attempts of one session, as they are made, and whether it is recorded yet. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct AttemptLog(Arc<Mutex<Inner>>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    recorded: watch::Sender<Option<Uuid>>,
+    parent: Option<TraceParent>,
+    sent: Option<Sent>,
+    attempts: Vec<Attempt>,
+}
+
+/// What the wire knows of an attempt.
+#[derive(Debug, Clone, Default)]
+struct Sent {
+    at: Timestamp,
+    status: Option<u16>,
+    correlation_id: Option<CorrelationId>,
+}
+
+impl AttemptLog {
+    /// The attempts kept until somebody takes them: the last ones.
+    const CAPACITY: usize = 32;
+
+    /// For a session that belongs to that trace.
+    pub fn of(parent: Option<TraceParent>) -> Self {
+        Self(Arc::new(Mutex::new(Inner { parent, ..Inner::default() })))
+    }
+
+    /// Does `work`, whose attempts are noted here.
+    pub async fn scope<F: Future>(self, work: F) -> F::Output {
+        CURRENT.scope(self, work).await
+    }
+
+    /// The trail of this task, if there is one.
+    pub fn current() -> Option<Self> {
+        CURRENT.try_with(Self::clone).ok()
+    }
+
+    /// The trace it belongs to.
+    pub fn parent(&self) -> Option<TraceParent> {
+        self.inner().parent
+    }
+
+    /// From now on it is recorded, under that id.
+    pub fn record(&self, session: Uuid) {
+        self.inner().recorded.send_replace(Some(session));
+    }
+
+    /// Told once it is recorded.
+    pub fn admitted(&self) -> watch::Receiver<Option<Uuid>> {
+        self.inner().recorded.subscribe()
+    }
+
+    /// What came since the last time.
+    pub fn drain(&self) -> Vec<Attempt> {
+        std::mem::take(&mut self.inner().attempts)
+    }
+
+    /// The last attempt that nobody took yet.
+    pub(crate) fn last(&self) -> Option<Attempt> {
+        self.inner().attempts.last().cloned()
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The trace that this task's calls belong to.
+pub(crate) fn parent() -> Option<TraceParent> {
+    CURRENT.try_with(AttemptLog::parent).ok().flatten()
+}
+
+/// A request leaves.
+pub(crate) fn sent(at: Timestamp) {
+    let _ = CURRENT.try_with(|trail| trail.inner().sent = Some(Sent { at, ..Sent::default() }));
+}
+
+/// Its answer is there.
+pub(crate) fn answered(status: u16, correlation_id: impl FnOnce() -> Option<CorrelationId>) {
+    let _ = CURRENT.try_with(|trail| {
+        if let Some(sent) = &mut trail.inner().sent {
+            (sent.status, sent.correlation_id) = (Some(status), correlation_id());
+        }
+    });
+}
+
+/// An attempt ended.
+pub(crate) fn ended(operation: Operation, now: Timestamp, error: Option<&AttemptError>) {
+    let _ = CURRENT.try_with(|trail| {
+        let mut inner = trail.inner();
+        let sent = inner.sent.take();
+        if inner.attempts.len() == AttemptLog::CAPACITY {
+            inner.attempts.remove(0);
+        }
+        let at = sent.as_ref().map_or(now, |sent| sent.at);
+        let (status, correlation_id) = sent.map(|sent| (sent.status, sent.correlation_id)).unwrap_or_default();
+        let correlation_id = correlation_id.or_else(|| error?.correlation_id().cloned());
+        let failure = error.map(AttemptError::record);
+        inner.attempts.push(Attempt { at, operation, took: now.since(at), status, failure, correlation_id });
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_traceparent_is_read_as_the_standard_says() {
+        const GOOD: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert_eq!(GOOD.parse::<TraceParent>().unwrap().to_string(), GOOD);
+        // A later version may have more, and flags that nobody knows yet.
+        let later = "cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-ff-what-the-future";
+        assert_eq!(later.parse::<TraceParent>().unwrap().to_string(), GOOD);
+        for bad in [
+            "",
+            "00",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736_00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e473-00f067aa0ba902b7-01",
+        ] {
+            assert_eq!(bad.parse::<TraceParent>(), Err(InvalidTraceParent), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn reading_one_never_panics(text in any::<String>(), cut in 0_usize..60) {
+            let _ = text.parse::<TraceParent>();
+            let near: String = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".chars().take(cut).chain(text.chars()).collect();
+            let _ = near.parse::<TraceParent>();
+        }
+    }
+
+    #[tokio::test]
+    async fn the_last_attempts_are_kept() {
+        let trail = AttemptLog::default();
+        let at = |second: i64| Timestamp::from_unix_micros(second * 1_000_000);
+        let noted = trail.clone();
+        noted
+            .scope(async {
+                for second in 0..40 {
+                    sent(at(second));
+                    answered(200, || CorrelationId::new(&format!("c-{second}")));
+                    ended(Operation::Contact, at(second + 1), None);
+                }
+                ended(Operation::Queue, at(50), Some(&AttemptError::RateLimitTimeout));
+            })
+            .await;
+        let attempts = trail.drain();
+        assert_eq!((attempts.len(), trail.drain().len()), (AttemptLog::CAPACITY, 0));
+        let [.., contact, queue] = attempts.as_slice() else { panic!() };
+        assert_eq!((contact.status, contact.correlation_id.as_deref(), contact.took.as_secs()), (Some(200), Some("c-39"), 1));
+        assert_eq!((queue.status, queue.at, queue.failure.is_some()), (None, at(50), true));
+    }
+}

@@ -1,0 +1,95 @@
+//! `POST /api/v2/externalcontacts/contacts` on the surface `rest` (requirements R4 and R6,
+//! docs/requirements.md).
+
+use std::{borrow::Cow, collections::BTreeMap};
+
+use http::Method;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    client::{GenesysClient, RequestSpec, RetrySafety},
+    clock::Timestamp,
+    error::{CallError, Operation},
+    foreign::{ApiPath, PlatformId},
+    rate_limit::ExcludedClients,
+    retry::Completed,
+};
+
+/// The guest as a contact.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CreateContactRequest<'a> {
+    /// Always [`CreateContactRequest::TYPE`].
+    #[serde(rename = "type")]
+    pub kind: Cow<'a, str>,
+    /// `guest-<guest id>`
+    pub address: Cow<'a, str>,
+    /// The guest id.
+    pub external_contact_id: Cow<'a, str>,
+    /// The guest token and the caller's attributes.
+    pub custom_attributes: ContactAttributes<'a>,
+}
+
+/// What is stored with the contact. `guestToken` comes first, and the caller's cannot have that name.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContactAttributes<'a> {
+    /// The guest token.
+    pub guest_token: Cow<'a, str>,
+    /// The caller's.
+    #[serde(flatten)]
+    pub attributes: Cow<'a, BTreeMap<String, String>>,
+}
+
+/// What the platform answers when it made something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreatedResource {
+    /// The platform's id of it.
+    pub id: PlatformId,
+}
+
+/// The address under which the platform knows a guest, and the conversation refers to the contact.
+pub fn guest_address(guest_id: &str) -> String {
+    format!("guest-{guest_id}")
+}
+
+impl<'a> CreateContactRequest<'a> {
+    /// The contact type of web messaging guests.
+    pub const TYPE: &'static str = "webchat";
+
+    /// The contact of a guest.
+    pub fn new(guest_id: &'a str, guest_token: &'a str, attributes: &'a BTreeMap<String, String>) -> Self {
+        Self {
+            kind: Self::TYPE.into(),
+            address: guest_address(guest_id).into(),
+            external_contact_id: guest_id.into(),
+            custom_attributes: ContactAttributes { guest_token: guest_token.into(), attributes: Cow::Borrowed(attributes) },
+        }
+    }
+}
+
+impl GenesysClient {
+    /// Registers a contact: step A. Every attempt carries `idempotency_key`, and the same bytes.
+    pub async fn register_contact(
+        &self,
+        contact: &CreateContactRequest<'_>,
+        idempotency_key: String,
+        deadline: Timestamp,
+    ) -> Result<Completed<CreatedResource>, CallError> {
+        let call = RequestSpec {
+            operation: Operation::Contact,
+            method: Method::POST,
+            path: ApiPath::new("/api/v2/externalcontacts/contacts"),
+            idempotency_key: Some(idempotency_key),
+            body: to_json(contact),
+            repeat: RetrySafety::Idempotent,
+            tried: ExcludedClients::default(),
+        };
+        self.call(&call, deadline).await
+    }
+}
+
+/// Structs of strings always serialize.
+pub(crate) fn to_json(value: &impl Serialize) -> bytes::Bytes {
+    serde_json::to_vec(value).unwrap_or_default().into()
+}

@@ -1,0 +1,254 @@
+//! Conversations that exist: found by a message, looked into, moved to a queue
+//! (docs/platform.md#conversations).
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{
+    client::{GenesysClient, RequestSpec, RetrySafety},
+    clock::Timestamp,
+    error::{CallError, Operation},
+    foreign::{ApiPath, PlatformId, lenient, lenient_list, optional_id},
+    gateway_api::contacts::to_json,
+    retry::Completed,
+};
+
+/// A message, as far as we read it (`MessageData`).
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct MessageDetails {
+    /// Absent until the platform has routed the message.
+    #[serde(default, deserialize_with = "optional_id")]
+    conversation_id: Option<PlatformId>,
+}
+
+/// A conversation, as far as we read it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conversation {
+    /// Its id.
+    pub id: PlatformId,
+    /// Who takes part, and who did.
+    pub participants: Vec<Participant>,
+}
+
+/// What is read of a conversation's answer. Its id is known: it was asked for by it.
+#[derive(Deserialize)]
+pub(crate) struct ConversationAnswer {
+    #[serde(default, deserialize_with = "nullable")]
+    participants: Vec<Participant>,
+}
+
+/// A list of which every item is needed; null is none.
+fn nullable<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Participant>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// Somebody in a conversation.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Participant {
+    /// The id.
+    #[serde(deserialize_with = "optional_id")]
+    pub id: Option<PlatformId>,
+    /// `customer`, `workflow`, `acd`, `agent`, …
+    #[serde(deserialize_with = "lenient")]
+    pub purpose: String,
+    /// The queue, of those who wait or work in one.
+    #[serde(deserialize_with = "lenient")]
+    pub queue_id: Option<Uuid>,
+    /// The contact that is linked.
+    #[serde(deserialize_with = "lenient")]
+    pub external_contact_id: Option<PlatformId>,
+    /// When they left.
+    #[serde(deserialize_with = "lenient")]
+    pub end_time: Option<String>,
+    /// Their communications.
+    #[serde(deserialize_with = "lenient_list")]
+    pub messages: Vec<Communication>,
+}
+
+/// One communication of a participant.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Communication {
+    /// The communication id.
+    #[serde(deserialize_with = "optional_id")]
+    pub id: Option<PlatformId>,
+    /// `connected`, `disconnected`, …
+    #[serde(deserialize_with = "lenient")]
+    pub state: Option<String>,
+}
+
+impl Participant {
+    fn is_guest(&self) -> bool {
+        matches!(self.purpose.as_str(), "customer" | "external")
+    }
+
+    fn is_agent(&self) -> bool {
+        matches!(self.purpose.as_str(), "agent" | "user")
+    }
+
+    fn is_connected(&self) -> bool {
+        let gone = |communication: &Communication| {
+            communication.state.as_deref().is_some_and(|state| matches!(state, "disconnected" | "terminated"))
+        };
+        self.end_time.is_none() && (self.messages.is_empty() || !self.messages.iter().all(gone))
+    }
+}
+
+impl Conversation {
+    /// The guest's communication, which a contact is linked to.
+    pub fn guest_communication(&self) -> Option<&PlatformId> {
+        let guest = self.participants.iter().find(|participant| participant.is_guest())?;
+        guest.messages.first()?.id.as_ref()
+    }
+
+    /// Whether that contact is linked already.
+    pub fn is_linked_to(&self, contact_id: &PlatformId) -> bool {
+        self.participants.iter().any(|participant| participant.external_contact_id.as_ref() == Some(contact_id))
+    }
+
+    /// Whether the guest's side is over: the inbound flow, an agent or the guest has ended it.
+    pub fn has_ended(&self) -> bool {
+        !self.participants.iter().any(|participant| participant.is_guest() && participant.is_connected())
+    }
+
+    /// Who holds the conversation for the guest now: a flow or a queue. That one is replaced when it is moved; nobody is taken from an agent.
+    pub fn routing_participant(&self) -> Option<&Participant> {
+        let holds = |participant: &&Participant| !participant.is_guest() && participant.is_connected();
+        self.participants.iter().rev().find(holds).filter(|holder| !holder.is_agent())
+    }
+
+    /// The queue in which the guest waits now.
+    pub fn current_queue(&self) -> Option<Uuid> {
+        self.routing_participant()?.queue_id
+    }
+
+    /// Whether it is in that queue, was, or has reached an agent: what happens to it from there on is the organization's doing.
+    pub fn has_visited_queue(&self, queue: Uuid) -> bool {
+        self.participants.iter().any(|participant| participant.queue_id == Some(queue) || participant.is_agent())
+    }
+}
+
+impl GenesysClient {
+    /// The conversation of a message. It may take the platform a while to know it: it is asked until it does, or until `deadline`.
+    pub async fn find_conversation_by_message(
+        &self,
+        message_id: &PlatformId,
+        deadline: Timestamp,
+    ) -> Result<Completed<PlatformId>, CallError> {
+        let path = ApiPath::new("/api/v2/conversations/messages").segment(message_id).then("/details");
+        let call = RequestSpec::get(Operation::Details, path, RetrySafety::PollUntilVisible);
+        self.poll_until(&call, |details: MessageDetails| details.conversation_id, deadline).await
+    }
+
+    /// A conversation with its participants, as soon as the guest is among them; and, if `held` is asked for, somebody who holds it, unless it has
+    /// ended.
+    pub async fn conversation(
+        &self,
+        id: &PlatformId,
+        held: bool,
+        deadline: Timestamp,
+    ) -> Result<Completed<Conversation>, CallError> {
+        let path = ApiPath::new("/api/v2/conversations").segment(id);
+        let call = RequestSpec::get(Operation::Conversation, path, RetrySafety::PollUntilVisible);
+        let there = |ConversationAnswer { participants }| {
+            let conversation = Conversation { id: id.clone(), participants };
+            let someone = conversation.participants.iter().any(|participant| !participant.is_guest());
+            // One that holds it and has no id yet cannot be replaced by the queue.
+            let nameless = conversation.routing_participant().is_some_and(|holder| holder.id.is_none());
+            let held = !held || (someone && !nameless) || conversation.has_ended();
+            (held && conversation.guest_communication().is_some()).then_some(conversation)
+        };
+        self.poll_until(&call, there, deadline).await
+    }
+
+    /// Moves a conversation from `participant` to a queue. Sent again only when it surely was not done: look first.
+    pub async fn move_to_queue(
+        &self,
+        conversation_id: &PlatformId,
+        participant_id: &PlatformId,
+        queue: Uuid,
+        deadline: Timestamp,
+    ) -> Result<Completed<()>, CallError> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Transfer {
+            queue_id: Uuid,
+        }
+        let path = ApiPath::new("/api/v2/conversations")
+            .segment(conversation_id)
+            .then("/participants")
+            .segment(participant_id)
+            .then("/replace/queue");
+        let body = to_json(&Transfer { queue_id: queue });
+        let call = RequestSpec::post(Operation::MoveToQueue, path, body, RetrySafety::NotIfOutcomeUnknown);
+        self.call_no_body(&call, deadline).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn conversation(participants: &str) -> Conversation {
+        let ConversationAnswer { participants } =
+            serde_json::from_str(&format!(r#"{{"id":7,"participants":{participants}}}"#)).unwrap();
+        Conversation { id: "c".parse().unwrap(), participants }
+    }
+
+    #[test]
+    fn the_holder_is_the_last_one_who_is_there_and_is_not_the_guest() {
+        let moved = conversation(
+            r#"[{"id":"1","purpose":"customer","messages":[{"id":"m1","state":"connected"}]},
+                {"id":"2","purpose":"workflow","endTime":"2026-07-01T10:00:00.000Z","messages":[{"id":"m2","state":"terminated"}]},
+                {"id":"3","purpose":"acd","queueId":"5e0c0000-0000-4000-8000-000000000001","messages":[{"id":"m3","state":"connected"}]}]"#,
+        );
+        assert_eq!(moved.routing_participant().unwrap().id.as_deref(), Some("3"));
+        assert!(!moved.has_ended());
+        assert_eq!(moved.guest_communication().map(PlatformId::as_str), Some("m1"));
+        assert_eq!(conversation(r#"[{"id":"1","purpose":"customer"}]"#).routing_participant(), None);
+        let ended = conversation(r#"[{"id":"2","purpose":"agent","messages":[{"id":"m","state":"disconnected"}]}]"#);
+        assert_eq!(ended.routing_participant(), None);
+        let leaving = conversation(r#"[{"id":"2","purpose":"workflow","messages":[{"id":"m","state":"terminated"}]}]"#);
+        assert_eq!(leaving.routing_participant(), None);
+        let over = conversation(r#"[{"id":"1","purpose":"customer","endTime":"2026-07-01T10:00:00.000Z"}]"#);
+        assert!(over.has_ended());
+
+        let wanted: Uuid = "5e0c0000-0000-4000-8000-000000000001".parse().unwrap();
+        assert!(moved.has_visited_queue(wanted) && !leaving.has_visited_queue(wanted));
+        let with_agent = conversation(r#"[{"id":"1","purpose":"customer"},{"id":"4","purpose":"agent","queueId":""}]"#);
+        assert!(
+            with_agent.has_visited_queue(wanted) && with_agent.routing_participant().is_none(),
+            "nobody is taken from an agent"
+        );
+    }
+
+    #[test]
+    fn what_is_not_needed_of_a_participant_may_be_absent_or_of_another_kind() {
+        let odd = conversation(
+            r#"[{"id":null,"purpose":null,"queueId":5,"messages":null},
+                {"purpose":"customer","externalContactId":{},"messages":[{"id":"m1","state":3},"?"]}]"#,
+        );
+        assert_eq!(odd.guest_communication().map(PlatformId::as_str), Some("m1"));
+        assert!(!odd.has_ended() && odd.routing_participant().is_some_and(|holder| holder.id.is_none()));
+        for none in ["null", "[]"] {
+            assert!(conversation(none).participants.is_empty());
+        }
+    }
+
+    #[test]
+    fn an_id_that_a_path_cannot_hold_is_no_answer() {
+        let long = "i".repeat(PlatformId::MAX + 1);
+        for bad in ["a b", "..", &long] {
+            let participant = format!(r#"{{"participants":[{{"id":"{bad}"}}]}}"#);
+            assert!(serde_json::from_str::<ConversationAnswer>(&participant).is_err());
+            let communication = format!(r#"{{"participants":[{{"messages":[{{"id":"{bad}"}}]}}]}}"#);
+            let read: ConversationAnswer = serde_json::from_str(&communication).unwrap();
+            assert!(read.participants[0].messages.is_empty(), "and so the contact is not linked to it");
+            assert!(serde_json::from_str::<MessageDetails>(&format!(r#"{{"conversationId":"{bad}"}}"#)).is_err());
+        }
+        let details: MessageDetails = serde_json::from_str(r#"{"conversationId":""}"#).unwrap();
+        assert_eq!(details.conversation_id, None);
+    }
+}

@@ -1,0 +1,221 @@
+//! What is known of one OAuth client: its quota, the lower limits of some endpoints, and whether it is any good at the moment.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{
+    gcra::GcraLimiter,
+    quota_lease::{Held, LOOK_AGAIN},
+};
+use crate::{clock::Timestamp, error::Operation, rate::Rate};
+
+/// A client that was refused is tried again after this long, and after twice as long each time it is refused again.
+const QUARANTINE_INITIAL: Duration = Duration::from_secs(30);
+
+/// The longest time that a client is left out.
+const QUARANTINE_MAX: Duration = Duration::from_secs(300);
+
+/// The call that was told to wait longer does; the others find out for themselves.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
+
+/// One OAuth client.
+#[derive(Debug)]
+pub(super) struct ClientState {
+    all: Quota,
+    /// What the setting says.
+    wanted: Option<Rate>,
+    /// What the answers of each endpoint say.
+    allowed: BTreeMap<Operation, u32>,
+    /// Endpoints that allow less than the client's quota.
+    endpoints: BTreeMap<Operation, Quota>,
+    /// Whether other processes use the quota, too: then nothing is sent without a slice.
+    shared: bool,
+    pub(super) held: Option<Held>,
+    pub(super) signing_in: bool,
+    pub(super) out_until: Timestamp,
+    left_out_for: Duration,
+    /// All that were sent.
+    pub(super) calls: u64,
+    /// Those that were answered 429.
+    pub(super) throttled: u64,
+}
+
+#[derive(Debug)]
+struct Quota {
+    meter: Option<GcraLimiter>,
+    closed_until: Timestamp,
+}
+
+impl Quota {
+    fn new(rate: Option<Rate>) -> Self {
+        Self { meter: rate.map(GcraLimiter::new), closed_until: Timestamp::from_unix_micros(0) }
+    }
+
+    fn due(&self, now: Timestamp) -> Timestamp {
+        self.meter.as_ref().map_or(now, |meter| meter.next_allowed_at(now)).max(self.closed_until)
+    }
+
+    fn take(&mut self, now: Timestamp) {
+        if let Some(meter) = &mut self.meter {
+            meter.record_call(now);
+        }
+    }
+
+    fn close(&mut self, now: Timestamp, wait: Duration) {
+        self.closed_until = self.closed_until.max(now + wait.min(MAX_RETRY_AFTER));
+    }
+
+    fn observed(&mut self, (count, allowed): (u32, u32), reset: Duration, sent_at: Timestamp, now: Timestamp) {
+        if let Some(meter) = &mut self.meter
+            && let Some(wait) = meter.observed((count, allowed), reset, sent_at, now)
+        {
+            self.close(now, wait);
+        }
+    }
+}
+
+impl ClientState {
+    pub(super) fn new(rate: Option<Rate>) -> Self {
+        Self {
+            all: Quota::new(rate),
+            wanted: rate,
+            allowed: BTreeMap::new(),
+            endpoints: BTreeMap::new(),
+            shared: false,
+            held: None,
+            signing_in: false,
+            out_until: Timestamp::from_unix_micros(0),
+            left_out_for: Duration::ZERO,
+            calls: 0,
+            throttled: 0,
+        }
+    }
+
+    /// The setting was changed. What endpoints allow is learnt again; with another window, counting begins anew.
+    pub(super) fn set_rate(&mut self, rate: Option<Rate>) {
+        if rate == self.wanted {
+            return;
+        }
+        let same_window = rate.map(Rate::window) == self.wanted.map(Rate::window);
+        match (&mut self.all.meter, rate) {
+            (Some(meter), Some(rate)) if same_window => meter.set_rate(rate),
+            (meter, rate) => *meter = rate.map(GcraLimiter::new),
+        }
+        self.wanted = rate;
+        if self.shared {
+            self.held = None; // a slice of the other quota is none of this one
+        }
+        self.allowed.clear();
+        self.endpoints.clear();
+    }
+
+    /// From now on the quota is shared.
+    pub(super) fn share(&mut self) {
+        self.shared = true;
+    }
+
+    /// What all processes together may send, as the answers say.
+    pub(super) fn limit(&self) -> Option<Rate> {
+        let wanted = self.wanted?;
+        let most = self.allowed.values().copied().max().filter(|_| self.allowed.len() > 1);
+        Some(wanted.with_calls(most.unwrap_or(u32::MAX).min(wanted.calls())))
+    }
+
+    /// What this process may send.
+    pub(super) fn rate_now(&self) -> Option<Rate> {
+        if self.shared { self.all.meter.as_ref().map(GcraLimiter::rate) } else { self.wanted }
+    }
+
+    /// Takes a slice in the place of the one before.
+    pub(super) fn set_slice(&mut self, calls: u32) {
+        if let Some(meter) = &mut self.all.meter {
+            meter.set_slice(calls);
+        }
+        let limit = self.limit().map_or(calls, Rate::calls);
+        for (operation, endpoint) in &mut self.endpoints {
+            if let (Some(allowed), Some(meter)) = (self.allowed.get(operation), &mut endpoint.meter) {
+                // As much of what the endpoint allows.
+                let share = u64::from(*allowed) * u64::from(calls) / u64::from(limit.max(1));
+                meter.set_slice(u32::try_from(share).unwrap_or(*allowed));
+            }
+        }
+    }
+
+    /// When the next call may be sent, `now` or later.
+    pub(super) fn due(&self, operation: Operation, now: Timestamp) -> Timestamp {
+        let shared = self.shared && self.wanted.is_some();
+        if shared && !self.held.is_some_and(|held| held.is_good_at(now)) {
+            return now + LOOK_AGAIN;
+        }
+        let endpoint = self.endpoints.get(&operation).map_or(now, |endpoint| endpoint.due(now));
+        self.all.due(now).max(endpoint)
+    }
+
+    pub(super) fn fill(&self, now: Timestamp) -> Duration {
+        self.all.meter.as_ref().map_or(Duration::ZERO, |meter| meter.utilization(now))
+    }
+
+    pub(super) fn take(&mut self, operation: Operation, now: Timestamp) {
+        self.calls += 1;
+        self.all.take(now);
+        if let Some(endpoint) = self.endpoints.get_mut(&operation) {
+            endpoint.take(now);
+        }
+    }
+
+    /// An endpoint whose answers name a lower limit than the others' has a count of its own; else the count is the client's. When all name a
+    /// lower limit than the setting, it is the client's that is lower.
+    pub(super) fn observed(
+        &mut self,
+        operation: Operation,
+        (count, allowed): (u32, u32),
+        reset: Duration,
+        sent_at: Timestamp,
+        now: Timestamp,
+    ) {
+        let (Some(wanted), true) = (self.wanted, allowed > 0) else { return };
+        if self.allowed.insert(operation, allowed) != Some(allowed) {
+            let most = self.allowed.values().copied().max().filter(|_| self.allowed.len() > 1);
+            let rate = wanted.with_calls(most.unwrap_or(u32::MAX).min(wanted.calls()));
+            if let Some(meter) = self.all.meter.as_mut().filter(|_| !self.shared) {
+                meter.set_rate(rate);
+            }
+            self.endpoints.retain(|operation, _| self.allowed.get(operation).is_some_and(|allowed| *allowed < rate.calls()));
+            if allowed < rate.calls() {
+                self.endpoints.insert(operation, Quota::new(Some(rate.with_calls(allowed))));
+                if let Some(held) = self.held {
+                    self.set_slice(held.calls);
+                }
+            }
+        }
+        let quota = self.endpoints.get_mut(&operation).unwrap_or(&mut self.all);
+        quota.observed((count, allowed), reset, sent_at, now);
+    }
+
+    pub(super) fn throttled(&mut self, operation: Operation, retry_after: Duration, now: Timestamp) {
+        self.throttled += 1;
+        let quota = self.endpoints.get_mut(&operation).unwrap_or(&mut self.all);
+        quota.close(now, retry_after);
+        if let Some(meter) = &mut quota.meter {
+            meter.on_throttled(now);
+        }
+    }
+
+    pub(super) fn is_left_out(&self, now: Timestamp) -> bool {
+        self.out_until > now
+    }
+
+    /// Leaves the client out, and says for how long. One that did well for a while begins anew.
+    pub(super) fn leave_out(&mut self, now: Timestamp) -> Duration {
+        let forgotten = now.since(self.out_until) > QUARANTINE_MAX;
+        if !self.is_left_out(now) {
+            let twice = if forgotten { QUARANTINE_INITIAL } else { self.left_out_for * 2 };
+            self.left_out_for = twice.clamp(QUARANTINE_INITIAL, QUARANTINE_MAX);
+            self.out_until = now + self.left_out_for;
+        }
+        self.left_out_for
+    }
+
+    pub(super) fn used(&self, now: Timestamp) -> u32 {
+        self.all.meter.as_ref().map_or(0, |meter| meter.used(now))
+    }
+}

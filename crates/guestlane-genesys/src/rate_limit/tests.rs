@@ -1,0 +1,164 @@
+use super::*;
+
+/// Everybody is signed in.
+const ALL: u64 = u64::MAX;
+
+const START: Timestamp = Timestamp::from_unix_micros(1_000_000_000);
+
+fn turns(rate: Option<Rate>, clients: usize) -> Schedule {
+    let books = (0..clients).map(|_| ClientState::new(rate)).collect();
+    Schedule { rate: None, books, waiting: BTreeMap::new(), came: 0, served: false }
+}
+
+impl Schedule {
+    fn wait(&mut self, priority: Priority, operation: Operation) -> oneshot::Receiver<Option<usize>> {
+        let (go, gone) = oneshot::channel();
+        self.came += 1;
+        let waiter = Waiter { came: self.came, go };
+        self.waiting.entry((priority, operation, 0)).or_default().push_back(waiter);
+        gone
+    }
+
+    /// Uses up what may be sent at once.
+    fn exhaust(&mut self, now: Timestamp) {
+        while let Choice::Now(client) = self.choose(Operation::Contact, 0, ALL, now) {
+            self.books[client].take(Operation::Contact, now);
+        }
+    }
+}
+
+#[test]
+fn interactive_calls_go_before_the_rows_of_a_batch_and_within_each_who_came_first() {
+    let mut turns = turns(Some(Rate::REST), 1);
+    turns.exhaust(START);
+    let mut rows: Vec<_> = (0..50).map(|_| turns.wait(Priority::Background, Operation::Contact)).collect();
+    let mut person = turns.wait(Priority::Interactive, Operation::OpenConversation);
+    let mut other = turns.wait(Priority::Interactive, Operation::Contact);
+    let mut now = START;
+    for expected in ["person", "other", "row"] {
+        while now < START + Duration::from_secs(1) {
+            let next = turns.dispatch(ALL, now).unwrap();
+            if next > now {
+                now = next;
+            }
+            let gone = |gone: &mut oneshot::Receiver<Option<usize>>| gone.try_recv().is_ok();
+            let went = if gone(&mut person) {
+                "person"
+            } else if gone(&mut other) {
+                "other"
+            } else if gone(&mut rows[0]) {
+                "row"
+            } else {
+                continue;
+            };
+            assert_eq!(went, expected);
+            break;
+        }
+    }
+    assert!(rows[1].try_recv().is_err(), "one at a time");
+}
+
+#[test]
+fn each_call_goes_as_the_client_with_most_room() {
+    let mut turns = turns(Some(Rate::REST), 4);
+    let mut now = START;
+    for n in 1..=4000_u64 {
+        let client = loop {
+            match turns.choose(Operation::Contact, 0, ALL, now) {
+                Choice::Now(client) => break client,
+                Choice::At(at) => now = at,
+                Choice::RefreshToken(_) => panic!(),
+            }
+        };
+        turns.books[client].take(Operation::Contact, now);
+        let calls: Vec<_> = turns.books.iter().map(|books| books.calls).collect();
+        let spread = calls.iter().max().unwrap() - calls.iter().min().unwrap();
+        assert!(spread <= 1, "{calls:?} after {n}");
+    }
+    let seconds = now.since(START).as_secs_f64();
+    assert!(4000.0 / seconds >= 4.0 * 97.0, "{seconds}");
+}
+
+#[test]
+fn a_client_that_is_throttled_or_left_out_is_passed_over_until_it_recovers() {
+    let mut turns = turns(Some(Rate::REST), 2);
+    turns.books[0].throttled(Operation::Contact, Duration::from_secs(7), START);
+    assert!((0..5).all(|_| matches!(turns.choose(Operation::Contact, 0, ALL, START), Choice::Now(1))));
+    assert!(matches!(turns.choose(Operation::Contact, 0, ALL, START + Duration::from_secs(7)), Choice::Now(0)));
+
+    turns.books[1].leave_out(START);
+    assert!(matches!(turns.choose(Operation::Contact, 0, ALL, START), Choice::At(at) if at == START + Duration::from_secs(7)));
+    turns.books[0].leave_out(START);
+    assert!(matches!(turns.choose(Operation::Contact, 0, 0, START), Choice::RefreshToken(0)), "when all are out, one is tried");
+    // Longer each time, up to five minutes.
+    let mut now = START;
+    let rests: Vec<_> = (0..5)
+        .map(|_| {
+            let rest = turns.books[1].leave_out(now);
+            now = now + rest;
+            rest.as_secs()
+        })
+        .collect();
+    assert_eq!(rests, [30, 60, 120, 240, 300]);
+}
+
+#[test]
+fn an_endpoint_that_allows_less_than_the_client_is_paced_by_itself() {
+    let mut turns = turns(Some(Rate::CLOUD), 1);
+    let minute = Duration::from_secs(60);
+    turns.books[0].take(Operation::Contact, START);
+    turns.books[0].observed(Operation::Contact, (1, 60), minute, START, START);
+    let mut now = START;
+    let mut contacts = 0;
+    // Two minutes in which contacts are wanted all the time.
+    while now < START + minute * 2 {
+        match turns.choose(Operation::Contact, 0, ALL, now) {
+            Choice::Now(client) => {
+                turns.books[client].take(Operation::Contact, now);
+                contacts += 1;
+            }
+            Choice::At(at) => now = at,
+            Choice::RefreshToken(_) => panic!(),
+        }
+        assert!(turns.books[0].due(Operation::Queue, now) <= now, "others are not held back");
+    }
+    assert!((110..=120).contains(&contacts), "{contacts}");
+    // A 429 there closes only that endpoint.
+    turns.books[0].throttled(Operation::Contact, minute, now);
+    assert!(turns.books[0].due(Operation::Contact, now) >= now + minute);
+    assert!(turns.books[0].due(Operation::Queue, now) <= now);
+    // The limit was lifted.
+    turns.books[0].observed(Operation::Contact, (1, 300), minute, now, now);
+    assert!(turns.books[0].due(Operation::Contact, now) <= now);
+}
+
+#[test]
+fn a_window_that_is_used_up_by_somebody_else_is_waited_for() {
+    let mut books = ClientState::new(Some(Rate::CLOUD));
+    books.observed(Operation::Contact, (299, 300), Duration::from_secs(40), START, START);
+    assert_eq!(books.due(Operation::Contact, START), START);
+    books.observed(Operation::Contact, (300, 300), Duration::from_secs(40), START, START);
+    assert_eq!(books.due(Operation::Contact, START), START + Duration::from_secs(40));
+}
+
+#[test]
+fn a_caller_that_went_away_takes_no_turn() {
+    let mut turns = turns(Some(Rate::REST), 1);
+    turns.exhaust(START);
+    let before = turns.books[0].calls;
+    drop(turns.wait(Priority::Interactive, Operation::Contact));
+    assert_eq!(turns.dispatch(ALL, START + Duration::from_secs(1)), None);
+    assert_eq!(turns.books[0].calls, before);
+}
+
+/// Without a quota nobody waits, unless the platform said so.
+#[test]
+fn without_a_quota_only_a_429_makes_calls_wait() {
+    let mut turns = turns(None, 1);
+    for _ in 0..10_000 {
+        assert!(matches!(turns.choose(Operation::Contact, 0, ALL, START), Choice::Now(0)));
+        turns.books[0].take(Operation::Contact, START);
+    }
+    turns.books[0].throttled(Operation::Contact, Duration::from_secs(3), START);
+    assert!(matches!(turns.choose(Operation::Contact, 0, ALL, START), Choice::At(_)));
+}

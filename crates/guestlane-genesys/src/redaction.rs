@@ -1,0 +1,75 @@
+//! What of a request or an answer may be seen in a log: its shape, and the few values that are no secret and no person's.
+
+use serde_json::Value;
+
+use crate::foreign::{clean, one_line};
+
+/// The longest shape that is logged, in characters.
+const MAX_SHAPE: usize = 16 * 1024;
+
+/// Fields whose values may be shown. All others are shown by their length: the list errs on the side of silence.
+const UNREDACTED_FIELDS: &[&str] =
+    &["code", "contextId", "error", "expires_in", "grant_type", "id", "queueId", "routingTarget", "status", "token_type", "type"];
+
+/// Fields in which the names, too, are somebody's choice: nothing below them is shown.
+const OPAQUE_MAPS: &[&str] = &["customAttributes", "attributes", "metadata", "messageParams"];
+
+/// A JSON body with every value hidden that is not known to be harmless. Anything that is not JSON is its length.
+pub fn redacted(body: &[u8]) -> String {
+    match serde_json::from_slice::<Value>(body) {
+        Ok(mut value) => {
+            redact(&mut value, false);
+            clean(&value.to_string(), MAX_SHAPE)
+        }
+        Err(_) => format!("<{} bytes>", body.len()),
+    }
+}
+
+fn redact(value: &mut Value, shown: bool) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                if OPAQUE_MAPS.contains(&name.as_str()) {
+                    hide(value); // the names in there are the caller's choice
+                } else {
+                    redact(value, UNREDACTED_FIELDS.contains(&name.as_str()));
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| redact(item, shown)),
+        Value::String(text) if !shown => *text = format!("<{} bytes>", text.len()),
+        Value::String(text) => *text = one_line(text),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+fn hide(value: &mut Value) {
+    match value {
+        Value::Object(fields) => fields.values_mut().for_each(hide),
+        Value::Array(items) => items.iter_mut().for_each(hide),
+        Value::String(text) => *text = format!("<{} bytes>", text.len()),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_and_personal_values_are_hidden_and_the_shape_stays() {
+        let body =
+            br#"{"type":"webchat","address":"guest-ann","customAttributes":{"guestToken":"ey.J.x","message":"gold"},"n":1}"#;
+        let expected = r#"{"address":"<9 bytes>","customAttributes":{"guestToken":"<6 bytes>","message":"<4 bytes>"},"n":1,"type":"webchat"}"#;
+        assert_eq!(redacted(body), expected);
+        assert_eq!(redacted(b"client_secret=x"), "<15 bytes>");
+    }
+
+    #[test]
+    fn what_the_platform_says_is_hidden_and_a_long_answer_is_cut() {
+        let said = br#"{"error":"invalid_request","error_description":"bad value gold","message":"gold"}"#;
+        assert!(!redacted(said).contains("gold"), "{}", redacted(said));
+        let long = serde_json::json!({"id": "i".repeat(1_000_000), "list": vec!["x"; 10_000]}).to_string();
+        assert!(redacted(long.as_bytes()).chars().count() <= MAX_SHAPE);
+    }
+}

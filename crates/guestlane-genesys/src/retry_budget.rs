@@ -1,0 +1,90 @@
+//! Keeps the load on a failing platform near the normal one: of ten calls, one may be repeated.
+
+use std::sync::{Mutex, PoisonError};
+
+use crate::clock::{Clock, Timestamp};
+
+/// Pays for calls that are made again because the platform did not answer well. Each first attempt
+/// earns a tenth of a repetition. A reserve and one a second on top see to it that a lonely session
+/// has its repetitions (requirement R8, docs/requirements.md).
+#[derive(Debug)]
+pub struct RetryBudget {
+    clock: Clock,
+    purse: Mutex<BucketState>,
+}
+
+#[derive(Debug)]
+struct BucketState {
+    repetitions: f64,
+    filled: Timestamp,
+}
+
+impl RetryBudget {
+    /// What each first attempt earns.
+    const DEPOSIT_RATIO: f64 = 0.1;
+
+    /// What there is at the start, and at the most.
+    const RESERVE: f64 = 100.0;
+
+    /// What comes with each second.
+    const REFILL_PER_SECOND: f64 = 1.0;
+
+    pub(crate) fn new(clock: Clock) -> Self {
+        let purse = BucketState { repetitions: Self::RESERVE, filled: clock.monotonic() };
+        Self { clock, purse: Mutex::new(purse) }
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut f64) -> T) -> T {
+        let mut purse = self.purse.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.clock.monotonic();
+        let came = now.since(purse.filled).as_secs_f64() * Self::REFILL_PER_SECOND;
+        purse.repetitions = (purse.repetitions + came).min(Self::RESERVE);
+        purse.filled = now;
+        let changed = change(&mut purse.repetitions);
+        purse.repetitions = purse.repetitions.min(Self::RESERVE);
+        changed
+    }
+
+    pub(crate) fn deposit(&self) {
+        self.change(|repetitions| *repetitions += Self::DEPOSIT_RATIO);
+    }
+
+    /// Takes as many as there are, at most `wanted`.
+    pub fn withdraw(&self, wanted: u32) -> u32 {
+        self.change(|repetitions| {
+            let taken = (*repetitions as u32).min(wanted);
+            *repetitions -= f64::from(taken);
+            taken
+        })
+    }
+
+    /// They were not needed, or did not hit a failing platform.
+    pub fn refund(&self, unused: u32) {
+        self.change(|repetitions| *repetitions += f64::from(unused));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::ManualClock;
+
+    #[test]
+    fn one_call_of_ten_may_be_repeated_beyond_the_reserve() {
+        let clock = ManualClock::new(Timestamp::from_unix_micros(0));
+        let budget = RetryBudget::new(clock.clone().into());
+        assert_eq!(budget.withdraw(1000), 100);
+        assert_eq!(budget.withdraw(1), 0);
+        (0..1000).for_each(|_| budget.deposit());
+        let earned = budget.withdraw(1000);
+        assert!((99..=100).contains(&earned), "{earned}");
+        clock.advance(Duration::from_secs(7));
+        assert_eq!(budget.withdraw(1000), 7);
+        clock.advance(Duration::from_secs(3600));
+        assert_eq!(budget.withdraw(1000), 100);
+        budget.refund(3);
+        assert_eq!(budget.withdraw(1000), 3);
+    }
+}

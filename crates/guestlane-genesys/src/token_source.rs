@@ -1,0 +1,427 @@
+//! The access token: one request for many waiters, renewed ahead of its expiry (requirement R1,
+//! docs/requirements.md).
+
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use http::{HeaderValue, Request, header};
+use http_body_util::Full;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use tokio::sync::Mutex;
+use tracing::{debug, warn};
+
+use crate::{
+    client::{Credentials, OAuthClient, RetrySafety, TokenRequestAuth},
+    clock::Timestamp,
+    coordinator::{Coordinator, IssuedToken, TokenLookup},
+    error::{AttemptError, CallError, ErrorResponse, Operation},
+    failpoint::FailPoint,
+    foreign::{lenient_number, token},
+    http_client::HttpClient,
+    retry::{self, RetryContext},
+};
+
+/// With less than this left, a token is renewed in the background (requirement R1,
+/// docs/requirements.md).
+const REFRESH_BEFORE_EXPIRY: Duration = Duration::from_secs(60);
+
+/// With less than this left, a token could expire on its way: nobody uses it any more.
+const EXPIRY_MARGIN: Duration = Duration::from_secs(5);
+
+/// How long to wait after a throttled sign-in, for which the platform names no time; its own tools try for a minute.
+const THROTTLED_FOR: Duration = Duration::from_secs(15);
+
+/// The life of a token whose answer names none: short, for the next one costs one call, and a token
+/// that has expired costs a refused one.
+const UNSTATED_LIFE: Duration = Duration::from_secs(300);
+
+/// No token is used for longer, whatever its answer says: the longest life that the platform lets
+/// an OAuth client be given is two days.
+const MAX_LIFE: Duration = Duration::from_secs(172_800);
+
+/// How long to wait before looking whether another process has the token that it asks for.
+const PEER_REFRESH_POLL: Duration = Duration::from_millis(20);
+
+/// An access token, as the header that carries it.
+#[derive(Debug)]
+pub(crate) struct AccessToken {
+    bearer: HeaderValue, // marked sensitive: `Debug` hides it
+    expires_at: Timestamp,
+    life: Duration,
+    /// Counts the tokens that processes share.
+    number: Option<i64>,
+}
+
+impl AccessToken {
+    pub(crate) fn bearer(&self) -> HeaderValue {
+        self.bearer.clone()
+    }
+
+    fn new(token: &SecretString, expires_at: Timestamp, life: Duration) -> Result<Self, AttemptError> {
+        let mut bearer = HeaderValue::try_from(format!("Bearer {}", token.expose_secret()))
+            .map_err(|_| AttemptError::NotSent("the access token does not fit into a header".to_owned()))?;
+        bearer.set_sensitive(true);
+        Ok(Self { bearer, expires_at, life, number: None })
+    }
+
+    fn is_usable_at(&self, now: Timestamp) -> bool {
+        self.expires_at.since(now) > EXPIRY_MARGIN.min(self.life / 10)
+    }
+
+    fn should_refresh(&self, now: Timestamp) -> bool {
+        self.expires_at.since(now) < REFRESH_BEFORE_EXPIRY.min(self.life / 2)
+    }
+}
+
+/// What a sign-in sends of the client's secret.
+#[derive(Debug)]
+struct Credential {
+    /// Under which processes share a token: they sign in with the same secret at the same place.
+    shared_name: String,
+    form: SecretString,
+    basic: Option<HeaderValue>, // marked sensitive: `Debug` hides it
+}
+
+impl Credential {
+    fn new(method: TokenRequestAuth, client: &OAuthClient, url: &str) -> Self {
+        let (id, secret) = (&client.id, client.secret.expose_secret());
+        let mut form = url::form_urlencoded::Serializer::new(String::new());
+        form.append_pair("grant_type", "client_credentials");
+        let basic = match method {
+            TokenRequestAuth::Form => {
+                form.append_pair("client_id", id).append_pair("client_secret", secret);
+                None
+            }
+            TokenRequestAuth::Basic => {
+                let basic = HeaderValue::try_from(format!("Basic {}", BASE64_STANDARD.encode(format!("{id}:{secret}"))));
+                basic.ok().map(|mut basic| {
+                    basic.set_sensitive(true);
+                    basic
+                })
+            }
+        };
+        Self { shared_name: shared_name(id, secret, url), form: form.finish().into(), basic }
+    }
+}
+
+/// Signs in by client credentials (RFC 6749, section 4.4), at most once at a time.
+#[derive(Debug)]
+pub(crate) struct TokenSource {
+    client_id: String,
+    method: TokenRequestAuth,
+    url: String,
+    /// Replaced as a whole when the secret changes.
+    credential: ArcSwap<Credential>,
+    transport: HttpClient,
+    shared: RetryContext,
+    current: ArcSwapOption<AccessToken>,
+    /// Held by the one who asks; keeps the reason when asking failed.
+    asking: Mutex<Option<CallError>>,
+    asked: AtomicU64,
+    renewing: AtomicBool,
+    /// The number of the last token that the platform did not accept.
+    discarded: AtomicI64,
+    /// Other processes that use the same tokens.
+    fleet: OnceLock<Arc<dyn Coordinator>>,
+}
+
+/// What is read of a token answer (RFC 6749, section 5.1).
+#[derive(Deserialize)]
+struct TokenResponse {
+    #[serde(deserialize_with = "token")]
+    access_token: SecretString,
+    /// Seconds. It may be absent, and some gateways send it as text.
+    #[serde(default, deserialize_with = "lenient_number")]
+    expires_in: Option<u64>,
+}
+
+impl TokenResponse {
+    fn life(&self) -> Duration {
+        self.expires_in.map_or(UNSTATED_LIFE, Duration::from_secs).min(MAX_LIFE)
+    }
+}
+
+impl TokenSource {
+    pub(crate) fn new(credentials: &Credentials, client: &OAuthClient, transport: HttpClient, shared: RetryContext) -> Self {
+        let method = credentials.sign_in;
+        let url = credentials.hosts.login.route(match method {
+            TokenRequestAuth::Form => "/api/v2/oauth/token",
+            TokenRequestAuth::Basic => "/oauth/token",
+        });
+        Self {
+            client_id: client.id.clone(),
+            method,
+            credential: ArcSwap::from_pointee(Credential::new(method, client, &url)),
+            url,
+            transport,
+            shared,
+            current: ArcSwapOption::empty(),
+            asking: Mutex::new(None),
+            asked: AtomicU64::new(0),
+            renewing: AtomicBool::new(false),
+            discarded: AtomicI64::new(0),
+            fleet: OnceLock::new(),
+        }
+    }
+
+    /// Whose tokens these are.
+    pub(crate) fn client_id(&self) -> &str {
+        &self.client_id
+    }
+
+    /// From now on signs in with the client's secret as it is here. The token in use stays good until the platform refuses
+    /// it or it expires. Returns whether the secret is another one.
+    pub(crate) fn set_secret(&self, client: &OAuthClient) -> bool {
+        let new = Credential::new(self.method, client, &self.url);
+        let is_another = new.shared_name != self.credential.load().shared_name;
+        if is_another {
+            self.credential.store(Arc::new(new));
+        }
+        is_another
+    }
+
+    /// From now on other processes use the same tokens.
+    pub(crate) fn share(&self, fleet: Arc<dyn Coordinator>) {
+        let _ = self.fleet.set(fleet); // once
+    }
+
+    /// Whether there is a token that will do.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.current.load().as_ref().is_some_and(|token| token.is_usable_at(self.shared.clock.now()))
+    }
+
+    /// A token that will outlive a request. Waits only when there is none.
+    pub(crate) async fn token(self: &Arc<Self>, deadline: Timestamp) -> Result<Arc<AccessToken>, AttemptError> {
+        let now = self.shared.clock.now();
+        match self.current.load_full() {
+            Some(token) if token.is_usable_at(now) => {
+                if token.should_refresh(now) {
+                    self.spawn_refresh(deadline);
+                }
+                Ok(token)
+            }
+            _ => self
+                .refresh_single_flight(None, deadline)
+                .await
+                .map_err(|failed| AttemptError::AuthenticationFailed(Box::new(failed.cause))),
+        }
+    }
+
+    /// The platform did not accept `token`: nobody shall use it again.
+    pub(crate) fn discard(&self, token: &Arc<AccessToken>) {
+        if self.current.load().as_ref().is_some_and(|current| Arc::ptr_eq(current, token)) {
+            if let Some(number) = token.number {
+                self.discarded.store(number, Ordering::Release);
+            }
+            self.current.store(None);
+        }
+    }
+
+    fn spawn_refresh(self: &Arc<Self>, deadline: Timestamp) {
+        if self.renewing.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let source = Arc::clone(self);
+        tokio::spawn(async move {
+            let old = source.current.load_full();
+            if let Err(error) = source.refresh_single_flight(old.as_ref(), deadline).await {
+                warn!(%error, cause = error.cause.record(), "the access token could not be renewed ahead of its expiry; it is tried again");
+            }
+            source.renewing.store(false, Ordering::Release);
+        });
+    }
+
+    /// Asks for a token unless somebody else just did. `old` is a token that will not do, although it is still usable.
+    async fn refresh_single_flight(
+        &self,
+        old: Option<&Arc<AccessToken>>,
+        deadline: Timestamp,
+    ) -> Result<Arc<AccessToken>, CallError> {
+        let seen = self.asked.load(Ordering::Acquire);
+        let mut failure = self.asking.lock().await;
+        if self.asked.load(Ordering::Acquire) != seen {
+            // Somebody asked while we waited: their answer is ours, good or bad.
+            if let Some(failed) = failure.as_ref() {
+                return Err(failed.clone());
+            }
+        }
+        if let Some(token) = self.current.load_full()
+            && token.is_usable_at(self.shared.clock.now())
+            && !old.is_some_and(|old| Arc::ptr_eq(old, &token))
+        {
+            return Ok(token);
+        }
+        let asked = self.refresh_or_wait_for_peer(old, deadline).await;
+        self.asked.fetch_add(1, Ordering::Release);
+        match asked {
+            Ok(token) => {
+                *failure = None;
+                let token = Arc::new(token);
+                self.current.store(Some(Arc::clone(&token)));
+                Ok(token)
+            }
+            Err(failed) => {
+                *failure = Some(failed.clone());
+                Err(failed)
+            }
+        }
+    }
+
+    /// Asks the platform, unless another process did, or does.
+    async fn refresh_or_wait_for_peer(
+        &self,
+        old: Option<&Arc<AccessToken>>,
+        deadline: Timestamp,
+    ) -> Result<AccessToken, CallError> {
+        let Some(fleet) = self.fleet.get() else { return Ok(self.fetch_token_with_retries(deadline).await?.0) };
+        let clock = &self.shared.clock;
+        let discarded = Some(self.discarded.load(Ordering::Acquire)).filter(|number| *number > 0);
+        let not = old.and_then(|old| old.number).max(discarded);
+        while clock.now() < deadline {
+            let credential = self.credential.load_full();
+            match fleet.token(&credential.shared_name, not).await {
+                Ok(TokenLookup::Cached { token: IssuedToken { token, left, life }, number }) => {
+                    let known = AccessToken::new(&token, clock.now() + left, life).map_err(|error| {
+                        let reason = error.to_string();
+                        CallError::not_sent(Operation::Token, &reason)
+                    })?;
+                    return Ok(AccessToken { number: Some(number), ..known });
+                }
+                Ok(TokenLookup::RefreshingElsewhere) => clock.sleep(PEER_REFRESH_POLL).await,
+                Ok(TokenLookup::RefreshHere) => {
+                    return self.refresh_and_publish(fleet.as_ref(), &credential.shared_name, deadline).await;
+                }
+                Err(error) => {
+                    warn!(error, "the shared access token cannot be read; this process signs in by itself");
+                    return Ok(self.fetch_token_with_retries(deadline).await?.0);
+                }
+            }
+        }
+        Err(CallError::not_sent(Operation::Token, "another process asks for the access token, and did not get it in time"))
+    }
+
+    /// `shared_name` is that under which the turn was given.
+    async fn refresh_and_publish(
+        &self,
+        fleet: &dyn Coordinator,
+        shared_name: &str,
+        deadline: Timestamp,
+    ) -> Result<AccessToken, CallError> {
+        match self.fetch_token_with_retries(deadline).await {
+            Ok((token, new)) => {
+                let number = fleet.publish_token(shared_name, new).await;
+                let number = number.inspect_err(|error| warn!(error, "the access token cannot be shared"));
+                Ok(AccessToken { number: number.ok(), ..token })
+            }
+            Err(failed) => {
+                if let Err(error) = fleet.release_refresh_lock(shared_name).await {
+                    warn!(error, "nobody can be told that there is no access token; they find out later");
+                }
+                Err(failed)
+            }
+        }
+    }
+
+    async fn fetch_token_with_retries(&self, deadline: Timestamp) -> Result<(AccessToken, IssuedToken), CallError> {
+        let asked =
+            retry::execute(&self.shared, deadline, Operation::Token, RetrySafety::Idempotent, || self.request(deadline)).await?;
+        self.shared.fail_points.hit(FailPoint::SignedIn).await;
+        Ok(asked.value)
+    }
+
+    async fn request(&self, deadline: Timestamp) -> Result<(AccessToken, IssuedToken), AttemptError> {
+        let credential = self.credential.load_full();
+        let body = Bytes::copy_from_slice(credential.form.expose_secret().as_bytes());
+        let mut request = Request::post(&self.url)
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .header(header::ACCEPT, "application/json");
+        if let Some(basic) = &credential.basic {
+            request = request.header(header::AUTHORIZATION, basic);
+        }
+        let request = request.body(Full::new(body)).map_err(|error| AttemptError::NotSent(error.to_string()))?;
+        self.shared.stats.sent();
+        self.shared.stats.token_requested();
+        let _under_way = self.shared.pulse.call();
+        let asked_at = self.shared.clock.now();
+        let answer = self.transport.send(request, deadline).await?;
+        let answer = answer.error_for_status(self.shared.clock.now(), false).map_err(|error| match error {
+            // Here a 401 means that the credentials are wrong: renewing what we do not have yet would not help.
+            AttemptError::Unauthorized(refusal) => AttemptError::Rejected(refusal),
+            // The public platform throttles sign-ins by a 400 (docs/platform.md#sign-in).
+            AttemptError::Rejected(refusal) if is_throttled(&refusal) => {
+                AttemptError::Throttled { retry_after: Some(THROTTLED_FOR), correlation_id: refusal.correlation_id }
+            }
+            other => other,
+        })?;
+        let answer: TokenResponse = answer.json()?;
+        let life = answer.life();
+        debug!(seconds = life.as_secs(), stated = answer.expires_in.is_some(), "signed in");
+        let TokenResponse { access_token, .. } = answer;
+        // Counted from when we asked: the answer took its time.
+        let token = AccessToken::new(&access_token, asked_at + life, life)?;
+        Ok((token, IssuedToken { token: access_token, left: life, life }))
+    }
+}
+
+/// A wrong secret shall not work because another process has the right one.
+fn shared_name(id: &str, secret: &str, url: &str) -> String {
+    let parts = [id, secret, url].map(|part| digest(&SHA256, part.as_bytes()));
+    let hash = digest(&SHA256, &parts.iter().flat_map(|part| part.as_ref()).copied().collect::<Vec<_>>());
+    format!("{id} {}", BASE64_STANDARD.encode(&hash.as_ref()[..12]))
+}
+
+fn is_throttled(refusal: &ErrorResponse) -> bool {
+    refusal.code == "invalid_request" && refusal.message.mentions("rate limit exceeded")
+}
+
+/// Whether the answer is that of a sign-in.
+pub(crate) fn is_token(answer: &crate::http_client::HttpResponse) -> bool {
+    answer.json::<TokenResponse>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+
+    use super::*;
+    use crate::foreign::{ErrorCode, Sentence};
+
+    #[test]
+    fn a_token_answer_is_read_without_what_is_optional_and_in_either_kind() {
+        let life = |answer: &str| serde_json::from_str::<TokenResponse>(answer).map(|answer| answer.life().as_secs());
+        for stated in [r#""1800""#, "1800", "1800.0"] {
+            assert_eq!(life(&format!(r#"{{"access_token":"t","expires_in":{stated}}}"#)).unwrap(), 1800, "{stated}");
+        }
+        assert_eq!(life(r#"{"access_token":"t"}"#).unwrap(), 300);
+        assert_eq!(life(r#"{"access_token":"t","expires_in":null,"token_type":7}"#).unwrap(), 300);
+        assert_eq!(life(r#"{"access_token":"t","expires_in":18446744073709551615}"#).unwrap(), 172_800);
+        let long = "t".repeat(16_385);
+        for bad in ["", "a b", "a\\n", &long] {
+            assert!(life(&format!(r#"{{"access_token":"{bad}","expires_in":1800}}"#)).is_err(), "{}", bad.len());
+        }
+        assert!(life("{}").is_err());
+    }
+
+    #[test]
+    fn a_throttled_sign_in_is_known_by_its_sentence() {
+        let refusal = |code: &str, message: &str| ErrorResponse {
+            status: StatusCode::BAD_REQUEST,
+            code: ErrorCode::new(code),
+            message: Sentence::new(message),
+            correlation_id: None,
+        };
+        assert!(is_throttled(&refusal("invalid_request", "rate limit exceeded; try again in 60 seconds")));
+        assert!(!is_throttled(&refusal("invalid_request", "grant_type is missing")));
+        assert!(!is_throttled(&refusal("invalid_client", "rate limit exceeded")));
+    }
+}

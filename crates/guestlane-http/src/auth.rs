@@ -1,0 +1,195 @@
+//! Who asks, and whether they may: no key, no answer.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use axum::{
+    extract::{FromRequestParts, Request, State},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use guestlane::{
+    Clock, Rate, Timestamp,
+    api_key::{Principal, Scope},
+    error::Code,
+    request::Owner,
+    session::SessionRecord,
+};
+use http::{HeaderMap, header, request::Parts};
+
+use crate::{connections::Connection, problem::Problem, service::App};
+
+/// The owner of the request's API key, if it has one that is accepted. Found before anything else, so that strangers decide neither
+/// what is traced nor how much is logged.
+pub(crate) fn identify(app: &App, headers: &HeaderMap) -> Option<Principal> {
+    bearer(headers).and_then(|text| app.keys().authenticate(text, app.clock().now()))
+}
+
+/// Lets in who has a good key, and not too often.
+pub(crate) async fn authenticate(State(app): State<App>, request: Request, next: Next) -> Response {
+    let now = app.clock().now();
+    if app.keys_are_stale() {
+        let detail = "the API keys could not be read for 30 seconds, so that a revoked key might be accepted";
+        return Problem::new(Code::StoreFailed, detail, "send it again once the store answers").retry_after(1).into_response();
+    }
+    let Some(caller) = request.extensions().get::<Principal>() else { return unauthorized().into_response() };
+    if let Some(connection) = request.extensions().get::<Arc<Connection>>() {
+        app.connections().authenticated(connection);
+    }
+    app.key_was_used(&caller.id, now);
+    if let Err(seconds) = app.allowance().take(&caller.id, app.clock()) {
+        let problem = Problem::new(
+            Code::TooManyRequests,
+            "this API key makes more requests than GUESTLANE_API_KEY_RATE_LIMIT allows",
+            "send it again after so many seconds, under the same idempotency key",
+        );
+        return problem.retry_after(seconds).into_response();
+    }
+    next.run(request).await
+}
+
+/// The same, whatever is wrong with the key: nobody learns which keys exist.
+pub(crate) fn unauthorized() -> Problem {
+    Problem::new(
+        Code::Unauthorized,
+        "the request has no API key that is good",
+        "send `Authorization: Bearer gl_…`; `guestlane api-keys create` makes a key",
+    )
+}
+
+/// `Authorization: Bearer …` (RFC 6750, section 2.1).
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let (value, more) = (values.next()?.to_str().ok()?, values.next());
+    let (scheme, key) = value.split_once(' ')?;
+    (more.is_none() && scheme.eq_ignore_ascii_case("bearer")).then(|| key.trim())
+}
+
+/// How often a stream looks whether its key is still accepted.
+const LOOK_AT_KEY: Duration = Duration::from_secs(1);
+
+/// Somebody whose key was good.
+pub(crate) struct Authenticated(Principal);
+
+impl Authenticated {
+    /// Goes on only if the key allows it.
+    pub(crate) fn require_scope(&self, scope: Scope) -> Result<(), Problem> {
+        if self.0.scopes.allow(scope) {
+            return Ok(());
+        }
+        let detail = format!("the API key has not the scope {scope}");
+        Err(Problem::new(
+            Code::InsufficientScope,
+            detail,
+            format!("use a key that has it: `guestlane api-keys create --scope {scope}`"),
+        ))
+    }
+
+    /// The owner of the key: idempotency keys and sessions belong to it.
+    pub(crate) fn owner(&self) -> &Owner {
+        &self.0.owner
+    }
+
+    /// Whether the caller may look at `session`: with the scope for it at all sessions, else at those that its own keys created.
+    pub(crate) fn may_see(&self, session: &SessionRecord) -> bool {
+        self.0.scopes.allow(Scope::SessionsRead)
+            || self.0.scopes.allow(Scope::SessionsWrite) && session.request.key.owner() == self.owner()
+    }
+
+    /// Whether the key is still good: for answers that go on.
+    pub(crate) fn is_active(&self, app: &App) -> bool {
+        !app.keys_are_stale() && app.keys().is_good(&self.0.id, app.clock().now())
+    }
+
+    /// Waits until the key is not accepted any more: a stream ends then, whether or not anything is sent in it.
+    pub(crate) async fn revoked(&self, app: &App) {
+        while self.is_active(app) {
+            app.clock().sleep(LOOK_AT_KEY).await;
+        }
+    }
+
+    /// What the key allows.
+    pub(crate) fn scopes(&self) -> Vec<&'static str> {
+        self.0.scopes.iter().map(Scope::name).collect()
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Authenticated {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        parts.extensions.get::<Principal>().cloned().map(Self).ok_or_else(unauthorized)
+    }
+}
+
+/// How often each key may ask: a GCRA for each, with a window's requests at once.
+#[derive(Debug)]
+pub(crate) struct KeyRateLimiter {
+    rate: Option<Rate>,
+    /// When each key's requests so far will have been spread evenly.
+    spread_until: Mutex<HashMap<String, Timestamp>>,
+}
+
+impl KeyRateLimiter {
+    pub(crate) fn new(rate: Option<Rate>) -> Self {
+        Self { rate, spread_until: Mutex::default() }
+    }
+
+    /// Takes one request of the key, or says after how many seconds there will be one.
+    fn take(&self, key: &str, clock: &Clock) -> Result<(), u64> {
+        let Some(rate) = self.rate else { return Ok(()) };
+        let now = clock.monotonic();
+        let each = rate.window() / rate.calls();
+        let mut spread = self.spread_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = spread.get(key).copied().unwrap_or(now).max(now);
+        let ahead = until.since(now) + each;
+        if ahead > rate.window() {
+            return Err((ahead - rate.window()).as_secs() + 1);
+        }
+        match spread.get_mut(key) {
+            Some(known) => *known = until + each,
+            None => drop(spread.insert(key.to_owned(), until + each)),
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use guestlane::ManualClock;
+
+    use super::*;
+
+    #[test]
+    fn a_key_has_a_windows_requests_at_once_and_then_one_at_a_time() {
+        let hands = ManualClock::new(Timestamp::from_unix_micros(0));
+        let clock = Clock::from(hands.clone());
+        let allowance = KeyRateLimiter::new(Some("10/s".parse().unwrap()));
+        for _ in 0..10 {
+            assert_eq!(allowance.take("ann", &clock), Ok(()));
+        }
+        assert_eq!(allowance.take("ann", &clock), Err(1));
+        assert_eq!(allowance.take("bob", &clock), Ok(()), "another key has its own");
+        hands.advance(Duration::from_millis(100));
+        assert_eq!((allowance.take("ann", &clock), allowance.take("ann", &clock)), (Ok(()), Err(1)));
+    }
+
+    #[test]
+    fn a_bearer_is_read_as_the_standard_says() {
+        let read = |values: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(header::AUTHORIZATION, value.parse().unwrap());
+            }
+            bearer(&headers).map(str::to_owned)
+        };
+        assert_eq!(read(&["Bearer gl_x"]).as_deref(), Some("gl_x"));
+        assert_eq!(read(&["bearer  gl_x"]).as_deref(), Some("gl_x"));
+        for bad in [&["gl_x"][..], &["Basic gl_x"], &[], &["Bearer gl_x", "Bearer gl_y"]] {
+            assert_eq!(read(bad), None, "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! How it goes, second by second: what the dashboard shows and the metrics tell.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use guestlane::{
+    HistogramSnapshot, Timestamp,
+    store::{StoreGauges, log_failure},
+};
+
+use crate::{
+    model::{AuditStatus, ClientQuota, Latency, OutboxStatus, Overview, RecentError, Series, SessionCounts, SigningKeyStatus},
+    service::Service,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Seconds that the chart shows.
+const CHART: usize = 60;
+
+/// Seconds that the latency is told of.
+const LATENCY: usize = 300;
+
+/// How it went in the last minutes, as of `until`.
+#[derive(Debug, Clone)]
+pub(crate) struct Snapshot {
+    pub(crate) until: Timestamp,
+    /// When the store was last read with success, by the monotonic clock.
+    pub(crate) read_at: Timestamp,
+    /// What waits, where the store could be asked.
+    pub(crate) standing: Option<StoreGauges>,
+    /// Records that the store has and the audit log's file has not.
+    pub(crate) audit_behind: u64,
+    opened: Ring<u64>,
+    failed: Ring<u64>,
+    p50_ms: Ring<Option<f64>>,
+    p99_ms: Ring<Option<f64>>,
+    latency: Option<Latency>,
+    calls: Vec<u64>,
+}
+
+impl Snapshot {
+    pub(crate) fn at(until: Timestamp, read_at: Timestamp) -> Self {
+        Self {
+            until,
+            read_at,
+            standing: None,
+            audit_behind: 0,
+            opened: Ring::new(CHART),
+            failed: Ring::new(CHART),
+            p50_ms: Ring::new(CHART),
+            p99_ms: Ring::new(CHART),
+            latency: None,
+            calls: Vec::new(),
+        }
+    }
+}
+
+/// The last figures of a fixed number of seconds.
+#[derive(Debug, Clone)]
+struct Ring<T>(VecDeque<T>);
+
+impl<T: Clone + Default> Ring<T> {
+    fn new(length: usize) -> Self {
+        Self(std::iter::repeat_n(T::default(), length).collect())
+    }
+
+    fn push(&mut self, value: T) {
+        self.0.pop_front();
+        self.0.push_back(value);
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter()
+    }
+}
+
+/// Looks once a second.
+pub(crate) struct Sampler<'a> {
+    service: &'a Service,
+    latencies: Ring<Option<HistogramSnapshot>>,
+    failures: u64,
+    client_calls: Vec<u64>,
+}
+
+impl<'a> Sampler<'a> {
+    pub(crate) fn new(service: &'a Service) -> Self {
+        Self { service, latencies: Ring::new(LATENCY), failures: 0, client_calls: Vec::new() }
+    }
+
+    pub(crate) async fn run(mut self) {
+        let mut watched = Snapshot::at(self.service.clock().now(), self.service.clock().monotonic());
+        let mut before = self.service.engine().metrics().latency();
+        loop {
+            self.service.clock().sleep(SECOND).await;
+            let engine = self.service.engine();
+            let now = engine.metrics().latency();
+            let second = now.since(&before);
+            let failures = engine.metrics().failures_by_code().values().map(|problem| problem.count).sum::<u64>();
+            let calls: Vec<_> = engine.clients().iter().map(|client| client.calls).collect();
+            watched.opened.push(second.count());
+            watched.failed.push(failures - self.failures);
+            watched.p50_ms.push(second.quantile(0.5).map(millis));
+            watched.p99_ms.push(second.quantile(0.99).map(millis));
+            let five_minutes_ago = self.latencies.iter().next().cloned().flatten();
+            watched.latency = latency(&five_minutes_ago.map_or_else(|| now.clone(), |then| now.since(&then)));
+            watched.calls = calls.iter().zip(self.client_calls.iter().chain(std::iter::repeat(&0))).map(|(n, b)| n - b).collect();
+            (self.failures, self.client_calls) = (failures, calls);
+            self.latencies.push(Some(before));
+            before = now;
+            watched.until = self.service.clock().now();
+            match engine.store().gauges().await {
+                Ok(standing) => {
+                    watched.standing = Some(standing);
+                    watched.read_at = self.service.clock().monotonic();
+                }
+                Err(error) => {
+                    log_failure(&error, "the store could not be read; its figures are missing");
+                    watched.standing = None;
+                }
+            }
+            let written = watched.standing.and_then(|standing| standing.audit);
+            watched.audit_behind = written.map_or(0, |(log, size)| size.saturating_sub(engine.audit_signed(log).unwrap_or(0)));
+            self.service.snapshot().send_replace(Arc::new(watched.clone()));
+        }
+    }
+}
+
+fn millis(seconds: f64) -> f64 {
+    (seconds * 1e6).round() / 1e3
+}
+
+fn latency(counted: &HistogramSnapshot) -> Option<Latency> {
+    let quantile = |share| counted.quantile(share).map(millis);
+    Some(Latency { count: counted.count(), p50_ms: quantile(0.5)?, p90_ms: quantile(0.9)?, p99_ms: quantile(0.99)? })
+}
+
+/// How it goes, for a caller whose key allows `scopes`.
+pub(crate) fn overview(service: &Service, scopes: Vec<&'static str>) -> Overview {
+    let (engine, watched) = (service.engine(), service.snapshot().borrow().clone());
+    let now = service.clock().now();
+    let standing = watched.standing.unwrap_or_default();
+    let since = |moment: Option<Timestamp>| moment.map(|moment| now.since(moment).as_secs_f64());
+    let mut problems: Vec<_> = engine.metrics().failures_by_code().into_iter().collect();
+    problems.sort_by_key(|(_, problem)| std::cmp::Reverse(problem.last_at));
+    let clients = engine.clients().into_iter().zip(1..).map(|(client, number)| ClientQuota {
+        client: number.to_string(),
+        limit_per_second: client.allowed.map(|rate| rate.per_second()),
+        used_share: client.allowed.map_or(0.0, |rate| f64::from(client.used) / f64::from(rate.calls())),
+        calls_per_second: watched.calls.get(number - 1).copied().unwrap_or(0) as f64,
+        throttled: client.throttled,
+        left_out: client.left_out.then_some("it was refused, or could not sign in"),
+    });
+    let keys = engine.keyring().list(now).into_iter().map(|key| SigningKeyStatus {
+        age_seconds: now.since(key.created_at).as_secs_f64(),
+        active_from: key.active_from,
+        kid: key.kid,
+        state: key.state.name(),
+        created_at: key.created_at,
+    });
+    Overview {
+        now,
+        version: env!("CARGO_PKG_VERSION"),
+        surface: engine.surface().name(),
+        started_at: service.started_at(),
+        scopes,
+        sessions: SessionCounts {
+            open: engine.metrics().latency().count(),
+            failed: standing.failed,
+            unfinished: standing.unfinished,
+            needs_attention: standing.needs_attention,
+            oldest_unfinished_seconds: since(standing.oldest_unfinished),
+        },
+        series: Series {
+            until: watched.until,
+            opened: watched.opened.iter().copied().collect(),
+            failed: watched.failed.iter().copied().collect(),
+            p50_ms: watched.p50_ms.iter().copied().collect(),
+            p99_ms: watched.p99_ms.iter().copied().collect(),
+        },
+        latency: watched.latency.clone(),
+        clients: clients.collect(),
+        errors: engine.error_counts().into(),
+        problems: problems.into_iter().map(|(code, problem)| RecentError::new(code, problem)).collect(),
+        outbox: OutboxStatus {
+            pending: standing.pending_events,
+            dead: standing.dead_events,
+            oldest_pending_seconds: since(standing.oldest_event),
+            receivers: engine.outbox().map_or(0, guestlane::outbox::Outbox::receivers),
+        },
+        audit: AuditStatus { size: standing.audit.map_or(0, |(_, size)| size), behind: watched.audit_behind },
+        keys: keys.collect(),
+    }
+}

@@ -1,0 +1,73 @@
+//! What describes the service says what it does.
+
+use guestlane::error::Code;
+use http::Method;
+use serde_json::Value;
+
+use crate::harness::{World, json};
+
+#[tokio::test]
+async fn the_document_is_the_one_that_was_read() {
+    let world = World::new().await;
+    let document = json(&world.send(Method::GET, "/openapi.json", &[], "").await);
+    assert_eq!(document["openapi"], "3.1.0");
+    insta::assert_json_snapshot!("openapi", document);
+}
+
+/// Looks at each schema, wherever it stands.
+fn each_schema(path: &str, schema: &Value, look: &mut impl FnMut(&str, &Value)) {
+    look(path, schema);
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        each_schema(&format!("{path}.{name}"), property, look);
+    }
+    if schema["items"].is_object() {
+        each_schema(&format!("{path}[]"), &schema["items"], look);
+    }
+    for one in ["oneOf", "anyOf", "allOf"].iter().flat_map(|name| schema[*name].as_array().into_iter().flatten()) {
+        each_schema(path, one, look);
+    }
+}
+
+#[tokio::test]
+async fn every_schema_has_bounds_a_description_and_an_example() {
+    let world = World::new().await;
+    let document = json(&world.send(Method::GET, "/openapi.json", &[], "").await);
+    let mut missing = Vec::new();
+    for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
+        if schema["description"].as_str().is_none_or(str::is_empty) {
+            missing.push(format!("{name}: no description"));
+        }
+        each_schema(name, schema, &mut |path, schema| {
+            let is = |kind: &str| match &schema["type"] {
+                Value::Array(kinds) => kinds.iter().any(|one| one == kind),
+                one => one == kind,
+            };
+            let has = |member: &str| !schema[member].is_null();
+            let element = path.ends_with("[]");
+            if is("string") && !has("enum") && !has("maxLength") && !has("pattern") && !element {
+                missing.push(format!("{path}: a text without maxLength"));
+            }
+            if (is("integer") || is("number")) && !has("minimum") && !element {
+                missing.push(format!("{path}: a number without minimum"));
+            }
+            if is("array") && !has("maxItems") {
+                missing.push(format!("{path}: an array without maxItems"));
+            }
+            let plain = is("string") || is("integer") || is("number");
+            if plain && !has("enum") && !has("example") && !has("examples") && !element {
+                missing.push(format!("{path}: no example"));
+            }
+        });
+    }
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
+}
+
+#[tokio::test]
+async fn each_kind_of_problem_leads_to_its_page() {
+    let world = World::new().await;
+    for code in Code::ALL {
+        let page = world.send(Method::GET, &code.page_path(), &[], "").await;
+        let text = String::from_utf8(page.body.to_vec()).unwrap();
+        assert!(page.status == 200 && text.starts_with(&format!("# {}", code.title())), "{code}");
+    }
+}

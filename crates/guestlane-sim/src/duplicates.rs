@@ -1,0 +1,110 @@
+//! Who has how many contacts and conversations, whichever surface made them: one guest is one entry.
+
+use std::collections::HashMap;
+
+use guestlane_genesys::guest_address;
+use serde::Serialize;
+
+/// Contacts and conversations by guest, under the guest's address.
+#[derive(Debug, Default)]
+pub(crate) struct DuplicateCounter(HashMap<String, Share>);
+
+#[derive(Debug, Default)]
+struct Share {
+    guest_id: String,
+    contacts: u64,
+    conversations: u64,
+}
+
+/// What exists, and what exists more than once.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Duplicates {
+    /// Contacts beyond a guest's first.
+    pub contacts: u64,
+    /// Conversations beyond a guest's first.
+    pub conversations: u64,
+    /// The guests concerned, at most 100.
+    pub guests: Vec<GuestCounts>,
+}
+
+/// One guest's share.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GuestCounts {
+    /// The guest.
+    pub guest_id: String,
+    /// Contacts under the guest's address.
+    pub contacts: u64,
+    /// Conversations under the guest's address.
+    pub conversations: u64,
+}
+
+impl DuplicateCounter {
+    fn share(&mut self, guest_id: &str) -> &mut Share {
+        let share = self.0.entry(guest_address(guest_id)).or_default();
+        guest_id.clone_into(&mut share.guest_id);
+        share
+    }
+
+    pub(crate) fn contact(&mut self, guest_id: &str) {
+        self.share(guest_id).contacts += 1;
+    }
+
+    /// A contact is no longer this guest's.
+    pub(crate) fn contact_gone(&mut self, guest_id: &str) {
+        let share = self.share(guest_id);
+        share.contacts = share.contacts.saturating_sub(1);
+        self.forget_empty(guest_id);
+    }
+
+    /// A conversation is no longer this guest's.
+    pub(crate) fn conversation_gone(&mut self, guest_id: &str) {
+        let share = self.share(guest_id);
+        share.conversations = share.conversations.saturating_sub(1);
+        self.forget_empty(guest_id);
+    }
+
+    fn forget_empty(&mut self, guest_id: &str) {
+        if self.0.get(&guest_address(guest_id)).is_some_and(|share| share.contacts + share.conversations == 0) {
+            self.0.remove(&guest_address(guest_id));
+        }
+    }
+
+    pub(crate) fn conversation(&mut self, guest_id: &str) {
+        self.share(guest_id).conversations += 1;
+    }
+
+    /// Whose contact is at this address, if there is one.
+    pub(crate) fn guest_at(&self, address: &str) -> Option<&str> {
+        self.0.get(address).filter(|share| share.contacts > 0).map(|share| share.guest_id.as_str())
+    }
+
+    pub(crate) fn contacts(&self) -> u64 {
+        self.0.values().map(|share| share.contacts).sum()
+    }
+
+    pub(crate) fn conversations(&self) -> u64 {
+        self.0.values().map(|share| share.conversations).sum()
+    }
+
+    pub(crate) fn guests(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    pub(crate) fn duplicates(&self) -> Duplicates {
+        let mut found = Duplicates::default();
+        for share in self.0.values().filter(|share| share.contacts > 1 || share.conversations > 1) {
+            found.contacts += share.contacts.saturating_sub(1);
+            found.conversations += share.conversations.saturating_sub(1);
+            found.guests.push(GuestCounts {
+                guest_id: share.guest_id.clone(),
+                contacts: share.contacts,
+                conversations: share.conversations,
+            });
+        }
+        found.guests.sort_by(|a, b| a.guest_id.cmp(&b.guest_id));
+        found.guests.truncate(100);
+        found
+    }
+}

@@ -1,0 +1,295 @@
+//! One frame of a guest: read, checked, sent to the one who knows the answer.
+
+use guestlane_genesys::{
+    Timestamp,
+    guest::frame::{
+        Action, Body, ClientFrame, Configuration, Empty, ErrorMessage, FrameKind, ResumeToken, ServerFrame, SessionToken,
+    },
+};
+use serde_json::{Value, json};
+
+use super::{ECHOES_PER_MINUTE, REQUESTS_PER_MINUTE};
+use crate::{options::MAX_ATTRIBUTES, organization::Organization, rate_window::RateHeaders};
+
+/// What follows a frame.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    /// What overtakes the answer.
+    pub(crate) before: Vec<ServerFrame>,
+    pub(crate) answer: ServerFrame,
+    /// What is pushed because of it.
+    pub(crate) after: Vec<ServerFrame>,
+    /// Whether the connection ends then.
+    pub(crate) close: bool,
+}
+
+impl From<ServerFrame> for Reply {
+    fn from(answer: ServerFrame) -> Self {
+        Self { before: Vec::new(), answer, after: Vec::new(), close: false }
+    }
+}
+
+/// A text of a client, as far as it could be read.
+#[derive(Debug)]
+pub(crate) struct Given {
+    value: Value,
+    pub(crate) tracing_id: Option<String>,
+}
+
+impl Given {
+    pub(crate) fn read(text: &str) -> Self {
+        let value: Value = serde_json::from_str(text).unwrap_or(Value::Null);
+        let tracing_id = value["tracingId"].as_str().map(str::to_owned);
+        Self { value, tracing_id }
+    }
+
+    pub(crate) fn action(&self) -> &str {
+        self.value["action"].as_str().unwrap_or_default()
+    }
+
+    /// For the journal: without the secrets that a frame has.
+    pub(crate) fn without_secrets(&self) -> String {
+        let mut shown = self.value.clone();
+        let secret = |secret: &Value| secret.as_str().filter(|secret| !secret.is_empty()).map(str::to_owned);
+        let secrets: Vec<String> = [&self.value["token"], &self.value["data"]["code"], &self.value["resumeToken"]]
+            .into_iter()
+            .filter_map(secret)
+            .collect();
+        hide(&mut shown, &secrets);
+        if shown.is_null() { String::new() } else { shown.to_string() }
+    }
+}
+
+/// The token may stand elsewhere, too: clients send it as the customer's id of the journey.
+fn hide(value: &mut Value, secrets: &[String]) {
+    match value {
+        Value::String(text) => {
+            for secret in secrets.iter().filter(|secret| text.contains(secret.as_str())).collect::<Vec<_>>() {
+                *text = text.replace(secret.as_str(), "***");
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(|value| hide(value, secrets)),
+        Value::Object(fields) => fields.values_mut().for_each(|value| hide(value, secrets)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+pub(crate) fn response(body: Body, tracing_id: Option<String>) -> ServerFrame {
+    ServerFrame { kind: FrameKind::Response, code: 200, body, tracing_id }
+}
+
+pub(crate) fn push(body: Body) -> ServerFrame {
+    ServerFrame { kind: FrameKind::Message, code: 200, body, tracing_id: None }
+}
+
+/// The usual form of an error.
+pub(crate) fn error(code: u16, text: impl Into<String>, tracing_id: Option<String>) -> ServerFrame {
+    ServerFrame { kind: FrameKind::Response, code, body: Body::Text(text.into()), tracing_id }
+}
+
+pub(crate) fn too_many(text: &str, seconds: u64, tracing_id: Option<String>) -> ServerFrame {
+    let body = ErrorMessage {
+        name: Some("TooManyRequestsErrorMessage".to_owned()),
+        message: Some(text.to_owned()),
+        error_code: Some(4029),
+        error_message: Some(text.to_owned()),
+        retry_after: Some(seconds),
+        ..ErrorMessage::default()
+    };
+    ServerFrame { kind: FrameKind::Response, code: 429, body: Body::TooManyRequests(body), tracing_id }
+}
+
+impl Organization {
+    /// Answers a frame.
+    pub(crate) fn frame(&mut self, connection: u64, given: &Given, now: Timestamp) -> Reply {
+        let tracing_id = given.tracing_id.clone();
+        if let Err(refusal) = self.count_request(connection, &tracing_id, now) {
+            return refusal.into();
+        }
+        if !given.value.is_object() || given.action().is_empty() {
+            return error(400, "Request failed.", tracing_id).into();
+        }
+        let token = given.value["token"].as_str().unwrap_or_default();
+        if token.is_empty() {
+            return error(4020, "Missing parameter token", tracing_id).into();
+        }
+        if token.len() > SessionToken::MAX {
+            return error(400, "The token is too long.", tracing_id).into();
+        }
+        let wants_deployment =
+            ["configureSession", "configureAuthenticatedSession", "getConfiguration"].contains(&given.action());
+        if wants_deployment && given.value["deploymentId"].as_str().unwrap_or_default().is_empty() {
+            return error(4020, "Missing parameter deploymentId", tracing_id).into();
+        }
+        let mut value = given.value.clone();
+        if given.action() == "onAttachment" {
+            if value["fileSize"].is_null() {
+                return error(4020, "Missing parameter fileSize", tracing_id).into();
+            }
+            if value["attachmentId"].as_str().unwrap_or_default().is_empty() {
+                value["attachmentId"] = json!(self.new_id());
+            }
+        }
+        let Ok(frame) = serde_json::from_value::<ClientFrame>(value) else {
+            return error(400, "Request failed.", tracing_id).into();
+        };
+        let key = Self::token_key(token);
+        match frame.action {
+            Action::ConfigureSession(configure) => self.configure(connection, &key, &configure, None, tracing_id, now),
+            Action::ConfigureAuthenticatedSession { configure, data } => match self.subject_of(&data.code, now) {
+                Some(subject) => self.configure(connection, &key, &configure, Some(subject), tracing_id, now),
+                None => error(401, "User is unauthorized", tracing_id).into(),
+            },
+            Action::GetConfiguration { deployment_id } => self.configuration(&deployment_id, tracing_id),
+            action => {
+                if let Err(refusal) = self.living_session(connection, &key, &tracing_id, now) {
+                    return refusal.into();
+                }
+                match action {
+                    Action::OnMessage { message, .. } => {
+                        let well_formed = well_formed(&given.value["message"]);
+                        self.on_message(connection, &key, *message, well_formed, tracing_id, now)
+                    }
+                    Action::Echo { message } => self.echo(connection, &key, *message, tracing_id, now),
+                    Action::GetJwt {} => self.history_jwt(&key, tracing_id, now),
+                    Action::OnAttachment { attachment_id, file_name, file_type, file_size, errors_as_json, .. } => {
+                        let file_size = file_size.unwrap_or_default();
+                        let file = super::attachments::Wanted { attachment_id, file_name, file_type, file_size };
+                        self.on_attachment(&key, file, errors_as_json == Some(true), tracing_id, now)
+                    }
+                    Action::GetAttachment { attachment_id } => self.get_attachment(&key, &attachment_id, tracing_id, now),
+                    Action::DeleteAttachment { attachment_id } => self.delete_attachment(&key, &attachment_id, tracing_id),
+                    Action::CloseSession { close_all_connections } => {
+                        self.close_session(connection, &key, close_all_connections, tracing_id)
+                    }
+                    Action::ResumeToken {} => {
+                        let resume_token = self.new_id().simple().to_string();
+                        let body = ResumeToken { resume_token, exp: now.unix_seconds() + 3600 };
+                        response(Body::ResumeToken(body), tracing_id).into()
+                    }
+                    // The platform lists it and nobody knows what it takes.
+                    _ => error(4000, "Feature unavailable", tracing_id).into(),
+                }
+            }
+        }
+    }
+
+    fn count_request(&mut self, connection: u64, tracing_id: &Option<String>, now: Timestamp) -> Result<(), ServerFrame> {
+        let Some(known) = self.guests.connections.get_mut(&connection) else { return Ok(()) };
+        let (rate, room) = known.requests.take_of_minute(REQUESTS_PER_MINUTE, now);
+        if room { Ok(()) } else { Err(too_fast("Too many requests on this connection", rate, tracing_id)) }
+    }
+
+    fn configuration(&self, deployment_id: &str, tracing_id: Option<String>) -> Reply {
+        if deployment_id != self.options.deployment.id.to_string() {
+            return error(400, "Request failed.", tracing_id).into();
+        }
+        let configuration = Configuration {
+            allowed_media: self.allowed_media(),
+            blocked_extensions: Some(self.blocked_extensions()),
+            max_custom_data_bytes: MAX_ATTRIBUTES,
+            message_routing_enabled: true,
+            session_duration_seconds: Some(self.options.deployment.session_seconds),
+        };
+        response(Body::Configuration(configuration), tracing_id).into()
+    }
+
+    pub(super) fn allowed_media(&self) -> Value {
+        let deployment = &self.options.deployment;
+        let types: Vec<_> = deployment.file_types.iter().map(|kind| json!({"type": kind})).collect();
+        json!({"inbound": {"fileTypes": types, "maxFileSizeKB": deployment.max_file_kb}})
+    }
+
+    pub(super) fn blocked_extensions(&self) -> Vec<String> {
+        [".exe", ".bat"].map(str::to_owned).to_vec()
+    }
+
+    fn living_session(
+        &mut self,
+        connection: u64,
+        key: &str,
+        tracing_id: &Option<String>,
+        now: Timestamp,
+    ) -> Result<(), ServerFrame> {
+        let mine = self.guests.connections.get(&connection).is_some_and(|known| known.session.as_deref() == Some(key));
+        match self.guests.sessions.get(key) {
+            Some(session) if session.expires_at <= now => {
+                self.end_conversation_of(key, now);
+                self.guests.detach(connection);
+                Err(response(Body::SessionExpired(Empty {}), tracing_id.clone()))
+            }
+            Some(_) if mine => Ok(()),
+            // A connection speaks for the session it configured, and for no other.
+            _ => Err(error(4007, "Session not found", tracing_id.clone())),
+        }
+    }
+
+    fn echo(
+        &mut self,
+        connection: u64,
+        key: &str,
+        message: guestlane_genesys::guest::event::Message,
+        tracing_id: Option<String>,
+        now: Timestamp,
+    ) -> Reply {
+        if let Some(known) = self.guests.connections.get_mut(&connection) {
+            let (rate, room) = known.echoes.take_of_minute(ECHOES_PER_MINUTE, now);
+            if !room {
+                return too_fast("Too many echoes on this connection", rate, &tracing_id).into();
+            }
+        }
+        let mut said = self.inbound(message, now);
+        if let Some(session) = self.guests.sessions.get(key) {
+            let seconds = self.options.deployment.session_seconds.to_string();
+            said.metadata.insert("durationSeconds".to_owned(), seconds);
+            said.metadata.insert("expirationDate".to_owned(), session.expires_at.unix_seconds().to_string());
+            if session.subject.is_some() {
+                said.metadata.insert("authenticated".to_owned(), "true".to_owned());
+            }
+        }
+        response(Body::Structured(said.into()), tracing_id).into()
+    }
+}
+
+/// What a guest may send (docs/platform.md#guest-frames).
+const CONTENTS: [&str; 11] = [
+    "Attachment",
+    "QuickReply",
+    "QuickReplyV2",
+    "ButtonResponse",
+    "Card",
+    "Carousel",
+    "DatePicker",
+    "ListPicker",
+    "Form",
+    "Generic",
+    "Text",
+];
+const EVENTS: [&str; 5] = ["Presence", "Typing", "CoBrowse", "Video", "Reactions"];
+
+/// Whether each content and each event has a type that is known, and what its type needs.
+fn well_formed(message: &Value) -> bool {
+    let is_text = |value: &Value| value.is_string();
+    let says = |value: &Value| value.as_str().is_some_and(|text| !text.is_empty());
+    let all = |list: &Value, good: &dyn Fn(&Value) -> bool| match list {
+        Value::Null => true,
+        Value::Array(list) => list.iter().all(good),
+        _ => false,
+    };
+    let content = |content: &Value| match content["contentType"].as_str().unwrap_or_default() {
+        "ButtonResponse" => {
+            let button = &content["buttonResponse"];
+            says(&button["type"]) && is_text(&button["text"]) && is_text(&button["payload"])
+        }
+        kind => CONTENTS.contains(&kind),
+    };
+    let event = |event: &Value| match event["eventType"].as_str().unwrap_or_default() {
+        "Presence" => says(&event["presence"]["type"]),
+        kind => EVENTS.contains(&kind),
+    };
+    all(&message["content"], &content) && all(&message["events"], &event)
+}
+
+pub(super) fn too_fast(text: &str, rate: RateHeaders, tracing_id: &Option<String>) -> ServerFrame {
+    too_many(text, rate.reset, tracing_id.clone())
+}

@@ -1,0 +1,68 @@
+//! The history of a session: a JWT of one minute opens it, and opens nothing else
+//! (docs/platform.md#guest-history).
+
+use std::time::Duration;
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use guestlane_genesys::{
+    Timestamp,
+    guest::frame::{Body as FrameBody, Jwt},
+};
+use http::{HeaderMap, Response, StatusCode};
+use serde_json::json;
+
+use super::{
+    HISTORY_READS_PER_MINUTE,
+    frames::{self, Reply},
+};
+use crate::{
+    organization::Organization,
+    public_api::{
+        deployment::Page,
+        oauth_server::{bearer, unauthorized},
+    },
+    response::{self, Body, Refusal},
+};
+
+/// How long a JWT of `getJwt` is good.
+const LIFE: Duration = Duration::from_secs(60);
+
+impl Organization {
+    /// `getJwt`
+    pub(super) fn history_jwt(&mut self, key: &str, tracing_id: Option<String>, now: Timestamp) -> Reply {
+        let jwt = self.new_jwt("history", now + LIFE);
+        self.guests.history_jwts.retain(|_, (_, until)| *until > now - LIFE);
+        self.guests.history_jwts.insert(jwt.clone(), (key.to_owned(), now + LIFE));
+        frames::response(FrameBody::Jwt(Jwt { jwt, exp: (now + LIFE).unix_seconds() }), tracing_id).into()
+    }
+
+    /// It has the form of a JWT; what is in it is the platform's affair.
+    pub(super) fn new_jwt(&mut self, purpose: &str, until: Timestamp) -> String {
+        let encode = |value: serde_json::Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
+        let header = encode(json!({"alg": "HS256", "typ": "JWT"}));
+        let claims = encode(json!({"jti": self.new_id(), "purpose": purpose, "exp": until.unix_seconds()}));
+        format!("{header}.{claims}.{}", BASE64_URL_SAFE_NO_PAD.encode(self.new_id().as_bytes()))
+    }
+
+    /// `GET /api/v2/webmessaging/messages`: newest first.
+    pub(crate) fn history(
+        &mut self,
+        headers: &HeaderMap,
+        query: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Response<Body>, Refusal> {
+        let jwt = bearer(headers)?;
+        let (key, until) =
+            self.guests.history_jwts.get(jwt).ok_or_else(|| unauthorized("bad.credentials", "Invalid login credentials."))?;
+        if *until <= now {
+            return Err(unauthorized("credentials.expired", "The JWT has expired."));
+        }
+        let session = self.guests.sessions.get_mut(key).ok_or_else(Refusal::not_found)?;
+        let (rate, room) = session.history_reads.take_of_minute(HISTORY_READS_PER_MINUTE, now);
+        if !room {
+            return Err(Refusal::too_many_requests(rate.reset));
+        }
+        let newest_first: Vec<_> = session.history.iter().rev().cloned().collect();
+        Ok(response::json(StatusCode::OK, &Page::read(query)?.of(&newest_first)))
+    }
+}

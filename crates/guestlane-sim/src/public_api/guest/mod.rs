@@ -1,0 +1,172 @@
+//! The guest's side: sessions by token, and the connections they have
+//! (docs/platform.md#guest-sessions).
+
+pub(super) mod attachments;
+mod authenticated;
+pub(crate) mod fault;
+pub(crate) mod frames;
+mod history;
+mod message;
+mod session;
+pub(crate) mod socket;
+pub(crate) mod upgrade;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use aws_lc_rs::digest;
+use guestlane_genesys::{
+    Timestamp,
+    guest::frame::{Body, ConnectionClosed, Empty, ServerFrame},
+};
+use serde_json::Value;
+use tokio::sync::mpsc::UnboundedSender;
+use uuid::Uuid;
+
+use crate::{organization::Organization, rate_window::Window};
+
+pub(super) const REQUESTS_PER_MINUTE: u32 = 60;
+pub(super) const CONNECTIONS_PER_MINUTE: u32 = 1000;
+const CONFIGURES_PER_MINUTE: u32 = 60;
+const ECHOES_PER_MINUTE: u32 = 2;
+const HISTORY_READS_PER_MINUTE: u32 = 10;
+const CONNECTIONS_PER_SESSION: usize = 3;
+
+/// What goes to a connection beside the answers it waits for.
+#[derive(Debug)]
+pub(crate) enum Push {
+    /// A frame.
+    Frame(Box<ServerFrame>),
+    /// No more frames.
+    Close,
+}
+
+/// Everything about guests. A session is kept by the hash of its token: the token itself is a secret.
+#[derive(Debug, Default)]
+pub(crate) struct Guests {
+    sessions: HashMap<String, Session>,
+    connections: BTreeMap<u64, Connection>,
+    files: attachments::Files,
+    history_jwts: HashMap<String, (String, Timestamp)>,
+    signed_in: authenticated::SignedIn,
+    upgrades: Option<Window>,
+    /// Sessions that ever began.
+    pub(crate) began: u64,
+}
+
+#[derive(Debug)]
+struct Session {
+    expires_at: Timestamp,
+    conversation: Option<Uuid>,
+    /// A presence `Join` was sent.
+    joined: bool,
+    read_only: bool,
+    /// Closed after its read-only end: what `startNew` waits for.
+    closed: bool,
+    cleared: bool,
+    /// Who signed in.
+    subject: Option<String>,
+    /// Attributes of a presence that began no conversation.
+    attributes: BTreeMap<String, String>,
+    history: Vec<Value>,
+    connections: VecDeque<u64>,
+    messages: Window,
+    configures: Window,
+    history_reads: Window,
+}
+
+#[derive(Debug)]
+struct Connection {
+    sender: UnboundedSender<Push>,
+    session: Option<String>,
+    requests: Window,
+    echoes: Window,
+}
+
+impl Guests {
+    /// A socket is open: its number.
+    pub(crate) fn connect(&mut self, sender: UnboundedSender<Push>, now: Timestamp) -> u64 {
+        let number = self.connections.last_key_value().map_or(1, |(last, _)| last + 1);
+        let connection = Connection { sender, session: None, requests: Window::new(now), echoes: Window::new(now) };
+        self.connections.insert(number, connection);
+        number
+    }
+
+    /// A socket is gone.
+    pub(crate) fn disconnect(&mut self, number: u64) {
+        self.detach(number);
+        self.connections.remove(&number);
+    }
+
+    pub(crate) fn sockets(&self) -> u64 {
+        self.connections.len() as u64
+    }
+
+    /// The connection has no session any more.
+    fn detach(&mut self, number: u64) {
+        let session = self.connections.get_mut(&number).and_then(|connection| connection.session.take());
+        if let Some(session) = session.and_then(|session| self.sessions.get_mut(&session)) {
+            session.connections.retain(|known| *known != number);
+        }
+    }
+
+    /// No connection speaks for the session any more; they stay open.
+    fn detach_all(&mut self, session: &str) {
+        let numbers = self.sessions.get(session).map(|session| session.connections.clone()).unwrap_or_default();
+        for number in numbers {
+            self.detach(number);
+        }
+    }
+
+    fn push(&self, number: u64, frame: &ServerFrame) {
+        if let Some(connection) = self.connections.get(&number) {
+            let _ = connection.sender.send(Push::Frame(frame.clone().into()));
+        }
+    }
+
+    /// To all connections of a session, but perhaps one.
+    fn broadcast(&self, session: &str, frame: &ServerFrame, but: Option<u64>) {
+        for number in self.sessions.get(session).into_iter().flat_map(|session| &session.connections) {
+            if Some(*number) != but {
+                self.push(*number, frame);
+            }
+        }
+    }
+
+    /// The connection is told that it ends, and ends.
+    fn close(&mut self, number: u64, reason: Option<&str>) {
+        let reason = reason.map(str::to_owned);
+        let closed = ConnectionClosed { reason: reason.clone(), reason_code: reason };
+        self.push(number, &frames::push(Body::ConnectionClosed(closed)));
+        self.detach(number);
+        if let Some(connection) = self.connections.get(&number) {
+            let _ = connection.sender.send(Push::Close);
+        }
+    }
+
+    fn close_all(&mut self, session: &str, but: Option<u64>, reason: Option<&str>) {
+        let numbers: Vec<u64> =
+            self.sessions.get(session).into_iter().flat_map(|session| session.connections.iter().copied()).collect();
+        for number in numbers.into_iter().filter(|number| Some(*number) != but) {
+            self.close(number, reason);
+        }
+    }
+}
+
+impl Organization {
+    /// Ends the sessions whose time is over, and tells their connections.
+    pub(crate) fn expire(&mut self, now: Timestamp) {
+        let over = self.guests.sessions.iter().filter(|(_, session)| session.expires_at <= now);
+        let over: Vec<String> = over.map(|(key, _)| key.clone()).collect();
+        for key in over {
+            self.end_conversation_of(&key, now);
+            self.guests.broadcast(&key, &frames::push(Body::SessionExpired(Empty {})), None);
+            self.guests.detach_all(&key);
+        }
+    }
+
+    /// How a token is kept.
+    pub(crate) fn token_key(token: &str) -> String {
+        let hash = digest::digest(&digest::SHA256, token.as_bytes());
+        hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}

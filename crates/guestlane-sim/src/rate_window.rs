@@ -1,0 +1,65 @@
+//! How many calls fit into a span of time: the one arithmetic behind every limit here.
+
+use std::time::Duration;
+
+use guestlane_genesys::{Rate, Timestamp};
+
+/// A quota's window: it begins with the first call after the one before has passed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Window {
+    began: Timestamp,
+    calls: u32,
+}
+
+/// The quota as the platform tells it with each answer.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct RateHeaders {
+    pub(crate) count: u32,
+    pub(crate) allowed: u32,
+    pub(crate) reset: u64,
+}
+
+impl RateHeaders {
+    /// What they are called on the wire.
+    pub(crate) const NAMES: [&str; 3] = ["inin-ratelimit-count", "inin-ratelimit-allowed", "inin-ratelimit-reset"];
+}
+
+impl Window {
+    pub(crate) fn new(now: Timestamp) -> Self {
+        Self { began: now, calls: 0 }
+    }
+
+    /// Counts a call if there is room for it, and says so.
+    pub(crate) fn take(&mut self, rate: Rate, now: Timestamp) -> (RateHeaders, bool) {
+        self.take_of(rate.calls(), rate.window(), now)
+    }
+
+    /// The same for `allowed` calls in a minute.
+    pub(crate) fn take_of_minute(&mut self, allowed: u32, now: Timestamp) -> (RateHeaders, bool) {
+        self.take_of(allowed, Duration::from_secs(60), now)
+    }
+
+    /// The same for `allowed` calls in `span`.
+    pub(crate) fn take_of(&mut self, allowed: u32, span: Duration, now: Timestamp) -> (RateHeaders, bool) {
+        if now.since(self.began) >= span {
+            *self = Self::new(now);
+        }
+        let room = self.calls < allowed;
+        self.calls += u32::from(room);
+        (self.headers(allowed, span, now), room)
+    }
+
+    /// What is told of the quota when no call is counted.
+    pub(crate) fn look(mut self, rate: Rate, now: Timestamp) -> RateHeaders {
+        if now.since(self.began) >= rate.window() {
+            self = Self::new(now);
+        }
+        self.headers(rate.calls(), rate.window(), now)
+    }
+
+    fn headers(&self, allowed: u32, span: Duration, now: Timestamp) -> RateHeaders {
+        let left = span.saturating_sub(now.since(self.began));
+        let reset = left.max(Duration::from_micros(1)).as_micros().div_ceil(1_000_000);
+        RateHeaders { count: self.calls, allowed, reset: u64::try_from(reset).unwrap_or(1) }
+    }
+}

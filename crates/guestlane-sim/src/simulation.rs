@@ -1,0 +1,471 @@
+//! One request's way through the simulator, or one frame's: count it, decide its fault, do the work, answer, write it down.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use guestlane_genesys::{Clock, Timestamp, guest::frame::ServerFrame};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::{
+    admin,
+    duplicates::Duplicates,
+    fault::{Fault, FaultKind},
+    fault_injection::{self, Disconnect, PostFault, PreFault},
+    journal::{self, Journal, Record},
+    options::Options,
+    organization::Organization,
+    public_api::{
+        guest::{
+            fault::{self, After as Outcome},
+            frames::{Given, Reply},
+        },
+        is_gateway,
+    },
+    rate_window::RateHeaders,
+    response::{Body, Refusal},
+    route::{Op, Route, RouteMatch, door},
+    webhook_receiver::{Crm, CrmCounts},
+};
+
+/// A request, read whole.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    pub(crate) query: Option<String>,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+/// A frame's way is over: what goes over the wire, in this order.
+#[derive(Debug)]
+pub(crate) struct FrameReply {
+    pub(crate) before: Vec<ServerFrame>,
+    pub(crate) outcome: Outcome,
+    pub(crate) after: Vec<ServerFrame>,
+    /// Whether the socket is closed then.
+    pub(crate) close: bool,
+}
+
+/// The pretended world.
+#[derive(Debug)]
+pub(crate) struct Simulation {
+    pub(crate) organization: Mutex<Organization>,
+    pub(crate) crm: Mutex<Crm>,
+    pub(crate) journal: Mutex<Journal>,
+    faults: Mutex<Faults>,
+    calls: [AtomicU64; Route::ALL.len()],
+    requests: AtomicU64,
+    connections: AtomicU64,
+    hanging: Arc<AtomicU64>,
+    clock: Clock,
+    /// Microseconds the pretended time is ahead of the clock.
+    ahead: AtomicI64,
+    seed: u64,
+    latency: Duration,
+    /// Whether the operations of the surface `rest` are there.
+    brief: bool,
+}
+
+#[derive(Debug, Default)]
+struct Faults {
+    wanted: Vec<Fault>,
+    seed: u64,
+    /// Calls by route before these faults were wanted: `nth` and `first` count from then.
+    before: [u64; Route::ALL.len()],
+    hits: BTreeMap<&'static str, u64>,
+}
+
+/// What the simulator counted: `GET /_sim/state`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Snapshot {
+    /// Contacts that exist.
+    pub contacts: u64,
+    /// Conversations that exist.
+    pub conversations: u64,
+    /// Different guests among the contacts and the conversations.
+    pub guests: u64,
+    /// What exists more than once.
+    pub duplicates: Duplicates,
+    /// Access tokens issued.
+    pub tokens_issued: u64,
+    /// Requests by route, faults included.
+    pub calls: BTreeMap<&'static str, u64>,
+    /// Calls answered 429 for the quota's sake.
+    pub throttled: u64,
+    /// Faults that hit, by kind.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// Requests that are held without an answer now.
+    pub hanging: u64,
+    /// The CRM's side.
+    pub crm: CrmCounts,
+    /// Guests' messages beyond the first of a conversation, before an agent spoke in it.
+    pub repeated_first_messages: u64,
+    /// Conversations that wait for an agent, by queue.
+    pub queues: BTreeMap<Uuid, u64>,
+    /// Conversations that a contact is linked to.
+    pub linked: u64,
+    /// Times that a conversation was moved to a queue, be it the one it was in.
+    pub transfers: u64,
+    /// TCP connections that were opened, by whomever.
+    pub connections: u64,
+    /// Guest sockets that are open.
+    pub sockets: u64,
+    /// Guest sessions that began.
+    pub guest_sessions: u64,
+}
+
+/// How far ahead the pretended time can be, in microseconds: a thousand years, beyond which dates have no form on the wire.
+const MAX_CLOCK: i64 = 1000 * 365 * 24 * 3600 * 1_000_000;
+
+/// Where only the operations of the surface `rest` are.
+const BRIEF_PATHS: [&str; 2] = ["/api/v2/oauth/token", "/api/v2/conversations/messaging"];
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Simulation {
+    pub(crate) fn new(options: Options, origin: String) -> Result<Self, String> {
+        Ok(Self {
+            crm: Mutex::new(Crm::new(options.crm_secret.as_deref())?),
+            journal: Mutex::default(),
+            faults: Mutex::new(Faults { wanted: options.faults.clone(), seed: options.seed, ..Faults::default() }),
+            calls: std::array::from_fn(|_| AtomicU64::new(0)),
+            requests: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
+            hanging: Arc::default(),
+            clock: options.clock.clone(),
+            ahead: AtomicI64::new(0),
+            seed: options.seed,
+            latency: options.latency,
+            brief: options.brief,
+            organization: Mutex::new(Organization::new(options, origin)),
+        })
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        let ahead = self.ahead.load(Ordering::Relaxed);
+        Timestamp::from_unix_micros(self.clock.now().unix_micros().saturating_add(ahead))
+    }
+
+    pub(crate) fn advance(&self, by: Duration) {
+        let by = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
+        let further = |ahead: i64| Some(ahead.saturating_add(by).min(MAX_CLOCK));
+        let _ = self.ahead.fetch_update(Ordering::Relaxed, Ordering::Relaxed, further);
+        let now = self.now();
+        lock(&self.organization).expire(now);
+    }
+
+    pub(crate) async fn sleep(&self, duration: Duration) {
+        self.clock.sleep(duration).await;
+    }
+
+    pub(crate) fn connected(&self) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Something is held without an answer, until this is dropped.
+    pub(crate) fn hold(&self) -> ConnectionGuard {
+        ConnectionGuard::new(&self.hanging)
+    }
+
+    pub(crate) fn set_faults(&self, faults: Vec<Fault>, seed: Option<u64>) {
+        let mut known = lock(&self.faults);
+        known.wanted = faults;
+        known.seed = seed.unwrap_or(known.seed);
+        known.before = std::array::from_fn(|route| self.calls[route].load(Ordering::Relaxed));
+    }
+
+    /// The faults that are wanted, and their seed.
+    pub(crate) fn faults(&self) -> (Vec<Fault>, u64) {
+        let known = lock(&self.faults);
+        (known.wanted.clone(), known.seed)
+    }
+
+    pub(crate) fn state(&self) -> Snapshot {
+        let now = self.now();
+        let organization = lock(&self.organization);
+        Snapshot {
+            contacts: organization.tally.contacts(),
+            conversations: organization.tally.conversations(),
+            guests: organization.tally.guests(),
+            duplicates: organization.tally.duplicates(),
+            tokens_issued: organization.sign_in.issued,
+            calls: Route::ALL.iter().map(|route| (route.name(), self.calls[*route as usize].load(Ordering::Relaxed))).collect(),
+            throttled: organization.sign_in.throttled,
+            faults: lock(&self.faults).hits.clone(),
+            hanging: self.hanging.load(Ordering::Relaxed),
+            crm: lock(&self.crm).counts(),
+            repeated_first_messages: organization.desk.repeated_first_messages(),
+            queues: organization.queues(),
+            linked: organization.desk.linked(now),
+            transfers: organization.desk.transfers,
+            connections: self.connections.load(Ordering::Relaxed),
+            sockets: organization.guests.sockets(),
+            guest_sessions: organization.guests.began,
+        }
+    }
+
+    /// Answers a request, or says that the connection shall be closed without an answer.
+    pub(crate) async fn handle(&self, request: Incoming) -> Result<Response<Body>, Disconnect> {
+        let door = self.door(&request.method, &request.path);
+        if door == RouteMatch::Admin {
+            return Ok(admin::handle(self, &request));
+        }
+        let (n, correlation_id, at) = self.begin().await;
+        let route = if let RouteMatch::Route(op, _) = &door { Some(op.route()) } else { None };
+        let fault = route.and_then(|route| self.fault(route));
+        let is_file = route == Some(Route::Upload);
+        // Written down as it comes: a request that is held for ever was made, too.
+        lock(&self.journal).add(Record {
+            n,
+            at,
+            route,
+            method: request.method.clone(),
+            path: journal::path(&request.path, request.query.as_deref()),
+            headers: journal::headers(&request.headers),
+            body: journal::body(route, &request.path, &request.headers, if is_file { &[] } else { &request.body }),
+            status: None,
+            fault,
+            correlation_id,
+        });
+        let mut answer = self.answer(door, fault.as_ref(), &request, correlation_id).await;
+        if let Ok(response) = &mut answer {
+            lock(&self.journal).answered(n, response.status().as_u16());
+            self.date(response);
+        }
+        answer
+    }
+
+    /// Refuses a request that is too large to be read.
+    pub(crate) async fn too_large(&self, head: &http::request::Parts, max: usize) -> Response<Body> {
+        let (n, correlation_id, at) = self.begin().await;
+        let message = format!("The body is too large. Maximum bytes: {max}");
+        let refusal = Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "request.too.large", message);
+        let route = if let RouteMatch::Route(op, _) = self.door(&head.method, head.uri.path()) { Some(op.route()) } else { None };
+        lock(&self.journal).add(Record {
+            n,
+            at,
+            route,
+            method: head.method.clone(),
+            path: journal::path(head.uri.path(), head.uri.query()),
+            headers: journal::headers(&head.headers),
+            body: "".into(),
+            status: Some(refusal.status.as_u16()),
+            fault: None,
+            correlation_id,
+        });
+        let mut response = tagged(refusal.answer(correlation_id), correlation_id, RateHeaders::default());
+        self.date(&mut response);
+        response
+    }
+
+    fn door(&self, method: &Method, path: &str) -> RouteMatch {
+        match door(method, path) {
+            RouteMatch::Route(Op::BriefToken | Op::BriefConversation, _) if !self.brief => RouteMatch::Unknown,
+            RouteMatch::WrongMethod if !self.brief && BRIEF_PATHS.contains(&path) => RouteMatch::Unknown,
+            door => door,
+        }
+    }
+
+    /// By the pretended clock, as everything else.
+    fn date(&self, response: &mut Response<Body>) {
+        let seconds = u64::try_from(self.now().unix_seconds()).unwrap_or(0);
+        let date = httpdate::fmt_http_date(std::time::UNIX_EPOCH + Duration::from_secs(seconds));
+        if let Ok(date) = HeaderValue::from_str(&date) {
+            response.headers_mut().insert(http::header::DATE, date);
+        }
+    }
+
+    /// Answers a frame of a guest.
+    pub(crate) async fn frame(&self, connection: u64, text: &str) -> FrameReply {
+        let given = Given::read(text);
+        let route = Route::of_action(given.action());
+        let (n, correlation_id, at) = self.begin().await;
+        let fault = self.fault(route);
+        lock(&self.journal).add(Record {
+            n,
+            at,
+            route: Some(route),
+            method: Method::from_bytes(b"FRAME").unwrap_or_default(),
+            path: journal::cut(given.action()).into(),
+            headers: Vec::new(),
+            body: journal::cut(&given.without_secrets()),
+            status: None,
+            fault,
+            correlation_id,
+        });
+        let (framed, code) = self.answer_frame(connection, &given, fault.as_ref());
+        if let Some(code) = code {
+            lock(&self.journal).answered(n, code);
+        }
+        framed
+    }
+
+    fn answer_frame(&self, connection: u64, given: &Given, wanted: Option<&Fault>) -> (FrameReply, Option<u16>) {
+        let only = |outcome| FrameReply { before: Vec::new(), outcome, after: Vec::new(), close: false };
+        let Some(wanted) = wanted else {
+            let Reply { before, answer, after, close } = lock(&self.organization).frame(connection, given, self.now());
+            let code = Some(answer.code);
+            return (FrameReply { before, outcome: Outcome::Text(answer.to_text()), after, close }, code);
+        };
+        match fault::before(wanted, given.tracing_id.clone()) {
+            fault::Before::Work => {}
+            fault::Before::Answer(answer) => return (only(Outcome::Text(answer.to_text())), Some(answer.code)),
+            fault::Before::Reset => return (only(Outcome::Reset), None),
+            fault::Before::Hang => return (only(Outcome::Hang), None),
+        }
+        let now = self.now_as_of(wanted);
+        let Reply { before, answer, after, close } = {
+            let mut organization = lock(&self.organization);
+            if wanted.kind == FaultKind::TokenRevoked {
+                organization.sign_in.revoke_tokens();
+            }
+            organization.frame(connection, given, now)
+        };
+        let (outcome, code) = fault::after(wanted, answer);
+        // What is lost is lost with all that was pushed because of it.
+        let goes_on = matches!(outcome, Outcome::Text(_) | Outcome::Later(..));
+        let (before, after) = if goes_on { (before, after) } else { Default::default() };
+        (FrameReply { before, outcome, after, close }, code)
+    }
+
+    /// Counts a request or a frame: its number, its correlation id, when it came.
+    async fn begin(&self) -> (u64, Uuid, Timestamp) {
+        let n = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
+        let correlation_id = Uuid::from_u64_pair(0xc0de_0000_0000_4000 | self.seed & 0xffff, (1 << 63) | n);
+        let at = self.now();
+        if !self.latency.is_zero() {
+            self.clock.sleep(self.latency).await;
+        }
+        (n, correlation_id, at)
+    }
+
+    /// The time as a call with this fault sees it.
+    fn now_as_of(&self, fault: &Fault) -> Timestamp {
+        let skew = if fault.kind == FaultKind::ClockSkew { fault.seconds.unwrap_or(3600) } else { 0 };
+        Timestamp::from_unix_micros(self.now().unix_micros() + skew * 1_000_000)
+    }
+
+    fn fault(&self, route: Route) -> Option<Fault> {
+        let nth = self.calls[route as usize].fetch_add(1, Ordering::Relaxed) + 1;
+        let mut faults = lock(&self.faults);
+        let nth = nth.saturating_sub(faults.before[route as usize]);
+        let hit = (0_u64..).zip(&faults.wanted).find(|(salt, fault)| fault.hits(route, nth, faults.seed, *salt));
+        let fault = *hit?.1;
+        *faults.hits.entry(fault.kind.name()).or_default() += 1;
+        Some(fault)
+    }
+
+    async fn answer(
+        &self,
+        door: RouteMatch,
+        fault: Option<&Fault>,
+        request: &Incoming,
+        correlation_id: Uuid,
+    ) -> Result<Response<Body>, Disconnect> {
+        let refuse = |refusal: Refusal| Ok(tagged(refusal.answer(correlation_id), correlation_id, RateHeaders::default()));
+        let (op, ids) = match door {
+            RouteMatch::Route(op, ids) => (op, ids),
+            RouteMatch::WrongMethod => {
+                let message = "The method is not allowed on this path.";
+                return refuse(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method.not.allowed", message));
+            }
+            RouteMatch::Unknown | RouteMatch::Admin => return refuse(Refusal::not_found()),
+        };
+        let Some(fault) = fault else { return Ok(self.work(op, &ids, request, self.now(), correlation_id)) };
+        let route = op.route();
+        let slows = [
+            FaultKind::TooManyRequests,
+            FaultKind::TooManyRequestsDate,
+            FaultKind::TooManyRequestsSentence,
+            FaultKind::Unavailable,
+        ];
+        let rate = match slows.contains(&fault.kind) && op.is_behind_a_token() {
+            true => lock(&self.organization).quota_of(&request.headers, self.now()),
+            false => RateHeaders::default(),
+        };
+        match fault_injection::before(fault, route, &request.body, self.now(), correlation_id) {
+            PreFault::Proceed => {}
+            PreFault::Reject(refusal) => return Ok(tagged(refusal.answer(correlation_id), correlation_id, rate)),
+            PreFault::Respond(response) => return Ok(tagged(response, correlation_id, rate)),
+            PreFault::Disconnect(ending) => return Err(ending),
+            PreFault::Hang => return self.hang().await,
+        }
+        let revoked = fault.kind == FaultKind::TokenRevoked;
+        if revoked && route != Route::Token {
+            lock(&self.organization).sign_in.revoke_tokens();
+        }
+        let answer = self.work(op, &ids, request, self.now_as_of(fault), correlation_id);
+        if revoked && route == Route::Token {
+            lock(&self.organization).sign_in.revoke_tokens();
+        }
+        match fault_injection::after(fault, answer, &self.clock, ConnectionGuard::new(&self.hanging), correlation_id).await {
+            PostFault::Respond(response) => Ok(tagged(response, correlation_id, RateHeaders::default())),
+            PostFault::Disconnect(ending) => Err(ending),
+            PostFault::Hang => self.hang().await,
+        }
+    }
+
+    async fn hang(&self) -> Result<Response<Body>, Disconnect> {
+        let _held = ConnectionGuard::new(&self.hanging);
+        std::future::pending().await
+    }
+
+    fn work(&self, op: Op, ids: &[String], request: &Incoming, now: Timestamp, correlation_id: Uuid) -> Response<Body> {
+        let (answer, rate) = if op == Op::Crm {
+            (lock(&self.crm).receive(&request.headers, &request.body, now), RateHeaders::default())
+        } else {
+            lock(&self.organization).answer(op, ids, request, now)
+        };
+        let mut response = tagged(answer.unwrap_or_else(|refusal| refusal.answer(correlation_id)), correlation_id, rate);
+        if self.brief && is_gateway(op, request) {
+            response.headers_mut().insert("guestlane-sim-route", HeaderValue::from_static("brief"));
+        }
+        response
+    }
+}
+
+/// The headers that every answer has (docs/platform.md#rate-limits).
+fn tagged(mut response: Response<Body>, correlation_id: Uuid, rate: RateHeaders) -> Response<Body> {
+    let headers = response.headers_mut();
+    let mut text = Uuid::encode_buffer();
+    if let Ok(value) = HeaderValue::from_str(correlation_id.hyphenated().encode_lower(&mut text)) {
+        headers.insert("inin-correlation-id", value);
+    }
+    if rate.allowed > 0 {
+        let [count, allowed, reset] = RateHeaders::NAMES;
+        headers.insert(count, rate.count.into());
+        headers.insert(allowed, rate.allowed.into());
+        headers.insert(reset, rate.reset.into());
+    }
+    response
+}
+
+/// Counts a request that is held, for as long as it is.
+#[derive(Debug)]
+pub(crate) struct ConnectionGuard(Arc<AtomicU64>);
+
+impl ConnectionGuard {
+    fn new(count: &Arc<AtomicU64>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for ConnectionGuard {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

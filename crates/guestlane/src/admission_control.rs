@@ -1,0 +1,234 @@
+//! When the next row of a batch may begin: from the quota and from how the platform answers, not from a number that somebody must guess.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use guestlane_genesys::{Priority, Timestamp};
+use tokio::sync::Notify;
+
+use crate::{engine::SessionEngine, request::QueueId};
+
+/// Lets rows begin, one after another.
+///
+/// A row that waits for an answer, or for the moment to try again, costs nothing; one that waits for its turn in the quota only grows old. So as
+/// many are begun as keep the quota busy, and as the platform answers without a queue of its own.
+#[derive(Debug)]
+pub struct AdmissionController {
+    engine: Arc<SessionEngine>,
+    ceiling: usize,
+    crowd: Mutex<BurstDetector>,
+    shared: Arc<Queue>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    begun: AtomicUsize,
+    ended: Notify,
+}
+
+/// How many may wait.
+#[derive(Debug, Clone, Copy)]
+struct QueueLimits {
+    for_long: usize,
+    in_a_burst: usize,
+}
+
+/// Tells a burst, which is taken, from an overload, which would make all wait who are taken: by how long the crowd stays.
+#[derive(Debug, Default)]
+struct BurstDetector {
+    since: Option<Timestamp>,
+    strict_until: Option<Timestamp>,
+}
+
+impl BurstDetector {
+    /// A crowd that stays longer is an overload.
+    const BURST: Duration = Duration::from_millis(500);
+
+    /// After an overload, for how long nobody waits beyond what is good for long.
+    const STEADY_WINDOW: Duration = Duration::from_secs(5);
+
+    /// Whether one more is let in, where so many wait already.
+    fn admit(&mut self, waiting: usize, room: QueueLimits, now: Timestamp) -> bool {
+        if waiting < room.for_long {
+            self.since = None;
+            return true;
+        }
+        let since = *self.since.get_or_insert(now);
+        let strict = now.since(since) > Self::BURST || self.strict_until.is_some_and(|until| now < until);
+        if strict {
+            self.strict_until = Some(now + Self::STEADY_WINDOW);
+        }
+        !strict && waiting < room.in_a_burst
+    }
+}
+
+/// A row that has begun, until this is dropped.
+#[derive(Debug)]
+pub struct Permit(Arc<Queue>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.begun.fetch_sub(1, Ordering::Relaxed);
+        self.0.ended.notify_one();
+    }
+}
+
+/// The platform does not answer, and waiting for it has been long enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the platform has not answered for {} s", .0.as_secs())]
+pub struct PlatformOutage(pub Duration);
+
+/// What [`AdmissionController::next`] waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PauseEvent {
+    /// Nothing goes well; it is looked whether the platform is back.
+    Paused(Duration),
+    /// It is back.
+    Resumed,
+}
+
+impl AdmissionController {
+    /// Rows at once, when nobody says how many at the most: far more than a quota needs, and few enough connections for any platform.
+    pub const MAX_CONCURRENCY: usize = 256;
+
+    /// How long a platform that has answered before may be silent.
+    const PATIENCE: Duration = Duration::from_secs(15 * 60);
+
+    /// How often it is looked whether it is back.
+    const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+    /// At most `ceiling` at once: rows of a batch, or sessions that somebody waits for.
+    pub fn new(engine: Arc<SessionEngine>, ceiling: usize) -> Self {
+        Self { engine, ceiling: ceiling.max(1), crowd: Mutex::default(), shared: Arc::default() }
+    }
+
+    /// How many rows may be ready to make a call, beyond those that wait for the platform; and whether a quota keeps the platform from being
+    /// crowded. A fifth of a second's calls keep the quota busy.
+    fn rows(&self) -> (usize, bool) {
+        const MOST: f64 = 64.0;
+        let quota = self.engine.platform.calls_in_a_second();
+        (quota.map_or(MOST, |calls| (calls / 5.0).clamp(4.0, MOST)) as usize, quota.is_some())
+    }
+
+    /// How many callers may be ready to make a call: for long, and in a burst. As many as the quota serves in a quarter of a second, and in two
+    /// seconds. Without a quota they wait for this machine alone, and more would only make each other wait.
+    fn interactive_limits(&self) -> QueueLimits {
+        let calls_each = if self.engine.surface.is_public_api() { 5.0 } else { 2.0 };
+        match self.engine.platform.calls_in_a_second() {
+            Some(calls) => QueueLimits {
+                for_long: (calls / calls_each / 4.0).max(4.0) as usize,
+                in_a_burst: (calls / calls_each * 2.0).max(8.0) as usize,
+            },
+            None => QueueLimits { for_long: 6, in_a_burst: 64 },
+        }
+    }
+
+    /// Rows that have begun and not ended.
+    pub fn begun(&self) -> usize {
+        self.shared.begun.load(Ordering::Relaxed)
+    }
+
+    /// Counts a session that begins, unless so many wait already that it would wait long.
+    pub fn try_acquire(&self) -> Option<Permit> {
+        let pulse = self.engine.platform.pulse();
+        let mut begun = self.begun();
+        let elsewhere = pulse.awaiting_response(Priority::Interactive);
+        // Without a quota it is the answers that show how many calls the platform takes: those beyond wait, wherever they are.
+        let paced = self.engine.platform.calls_in_a_second().is_some();
+        let ready = begun.saturating_sub(if paced { elsewhere } else { elsewhere.min(pulse.limit()) });
+        let now = self.engine.clock.monotonic();
+        if !self.crowd.lock().unwrap_or_else(PoisonError::into_inner).admit(ready, self.interactive_limits(), now) {
+            return None;
+        }
+        loop {
+            if begun >= self.ceiling {
+                return None;
+            }
+            match self.shared.begun.compare_exchange_weak(begun, begun + 1, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return Some(Permit(Arc::clone(&self.shared))),
+                Err(now) => begun = now,
+            }
+        }
+    }
+
+    /// Waits until the next row may begin, and counts it. While nothing goes well no row begins, for they would only fail: `holding` is told, and
+    /// the platform is asked for `queue` now and then. One that never answered is not waited for.
+    pub async fn acquire(&self, queue: QueueId, mut holding: impl FnMut(PauseEvent)) -> Result<Permit, PlatformOutage> {
+        let mut held = false;
+        loop {
+            let pulse = self.engine.platform.pulse();
+            if let Some(lasted) = pulse.open_for() {
+                if lasted > Self::PATIENCE || !pulse.ever_succeeded() {
+                    return Err(PlatformOutage(lasted));
+                }
+                held = true;
+                holding(PauseEvent::Paused(lasted));
+                self.engine.clock.sleep(Self::LOOK_EVERY.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+                if pulse.open_for().is_some() {
+                    self.engine.probe_platform(queue).await;
+                }
+                continue;
+            }
+            if std::mem::take(&mut held) {
+                holding(PauseEvent::Resumed);
+            }
+            let begun = self.begun();
+            let ready = begun.saturating_sub(pulse.awaiting_response(Priority::Background));
+            let (most, paced) = self.rows();
+            let room = paced || pulse.in_flight() < pulse.limit();
+            if begun < self.ceiling && ready < most && room {
+                self.shared.begun.fetch_add(1, Ordering::Relaxed);
+                return Ok(Permit(Arc::clone(&self.shared)));
+            }
+            tokio::select! {
+                () = pulse.changed() => {}
+                () = self.shared.ended.notified() => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROOM: QueueLimits = QueueLimits { for_long: 6, in_a_burst: 64 };
+
+    fn at(millis: i64) -> Timestamp {
+        Timestamp::from_unix_micros(millis * 1000)
+    }
+
+    #[test]
+    fn a_burst_is_taken_and_an_overload_is_not() {
+        let mut crowd = BurstDetector::default();
+        assert!((0..64).all(|waiting| crowd.admit(waiting, ROOM, at(0))), "64 at once");
+        assert!(!crowd.admit(64, ROOM, at(0)));
+        assert!(crowd.admit(30, ROOM, at(400)));
+        assert!(!crowd.admit(30, ROOM, at(600)), "it has stayed too long");
+        assert!(crowd.admit(5, ROOM, at(610)));
+        assert!(!crowd.admit(6, ROOM, at(620)), "and what follows an overload is none of a burst");
+    }
+
+    #[test]
+    fn after_a_quiet_while_a_burst_is_taken_again() {
+        let mut crowd = BurstDetector::default();
+        assert!(crowd.admit(10, ROOM, at(0)) && !crowd.admit(10, ROOM, at(501)));
+        assert!(!crowd.admit(10, ROOM, at(4000)) && crowd.admit(2, ROOM, at(4001)));
+        assert!(!crowd.admit(10, ROOM, at(8999)));
+        assert!(crowd.admit(2, ROOM, at(9000)) && crowd.admit(10, ROOM, at(14_000)));
+    }
+
+    #[test]
+    fn crowds_that_go_away_in_time_are_bursts_however_often_they_come() {
+        let mut crowd = BurstDetector::default();
+        for burst in 0..100 {
+            assert!(crowd.admit(0, ROOM, at(burst * 1000)));
+            assert!(crowd.admit(60, ROOM, at(burst * 1000 + 1)) && crowd.admit(60, ROOM, at(burst * 1000 + 400)));
+        }
+    }
+}

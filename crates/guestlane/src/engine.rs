@@ -1,0 +1,547 @@
+//! Everything a process needs to create sessions, opened once.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
+    time::Duration,
+};
+
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, future::Shared, stream};
+use guestlane_genesys::{
+    ApiPath, AttemptError, AttemptLog, BaseUrl, CallError, CallPolicy, ClientMetrics, ClientUsage, Clock, Credentials,
+    ErrorCounts, FailPoint, FailPoints, GenesysClient, Operation, Priority, Rate, Timestamp, TlsRoots,
+};
+use http::StatusCode;
+use secrecy::SecretString;
+use tokio::sync::{OnceCell, broadcast};
+use tracing::{error, info, warn};
+use url::Url;
+
+use crate::{
+    api_key::ApiKeyHasher,
+    audit::{AuditRecord, Checkpoint, NoteSigner, Status, VerifierKey, checkpoint_path, lines_path},
+    error::{Error, SessionOutcome},
+    executor::CreatedSession,
+    key_rotation::KeyringCache,
+    metrics::{ErrorCounters, SessionMetrics},
+    outbox::{EgressPolicy, Outbox},
+    request::{QueueId, SessionRequest},
+    session::{Failure, LEASE_RENEW_INTERVAL, LeaseRegistry, SessionContext, SessionRecord, SurfaceBinding},
+    store::{BeginOutcome, Database, Store},
+    surface::{MessagingConfig, Surface},
+    tenant_binding,
+    token::{Keyring, MasterKey, RotationPolicy, TokenIdentity},
+    workspace::{StorageConfig, Workspace, api_key_hash, new_guest_session},
+};
+
+/// Whom to tell.
+#[derive(Debug, Clone)]
+pub struct WebhookConfig {
+    /// Where events go: to each of these.
+    pub urls: Vec<Url>,
+    /// The keys that sign, as `CRM_WEBHOOK_SECRET` has them: one entry for all addresses, or one for each, with spaces between.
+    /// Without them, the store makes and keeps a secret for each address.
+    pub secret: Option<SecretString>,
+    /// Which addresses are allowed.
+    pub networks: EgressPolicy,
+    /// Whose certificates are believed.
+    pub trust: TlsRoots,
+}
+
+/// All that must be decided.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// The platform, and as whom.
+    pub credentials: Credentials,
+    /// How patient calls are.
+    pub patience: CallPolicy,
+    /// How long a caller waits for a session.
+    pub deadline: Duration,
+    /// Which of the platform's APIs opens conversations.
+    pub surface: Surface,
+    /// What the public platform's surfaces need to be told.
+    pub cloud: MessagingConfig,
+    /// Where things are kept.
+    pub places: StorageConfig,
+    /// How long sessions that are done are kept; `None`: for ever.
+    pub keep_sessions: Option<Duration>,
+    /// When signing keys follow each other.
+    pub keys: RotationPolicy,
+    /// Whom to tell, if anybody.
+    pub crm: Option<WebhookConfig>,
+}
+
+/// Creates sessions. Everything in here lives as long as the process does.
+#[derive(Debug)]
+pub struct SessionEngine {
+    pub(crate) clock: Clock,
+    pub(crate) deadline: Duration,
+    pub(crate) platform: Arc<GenesysClient>,
+    pub(crate) api: BaseUrl,
+    pub(crate) client_ids: String,
+    pub(crate) organization: OnceCell<()>,
+    pub(crate) surface: Surface,
+    pub(crate) cloud: MessagingConfig,
+    pub(crate) master: Arc<MasterKey>,
+    /// The store's count of seals, as of the last time that this process added to it.
+    pub(crate) counted_seals: AtomicU64,
+    pub(crate) keys: KeyringCache,
+    pub(crate) key_schedule: RotationPolicy,
+    pub(crate) store: Store,
+    pub(crate) errors: ErrorCounters,
+    pub(crate) figures: SessionMetrics,
+    pub(crate) news: broadcast::Sender<Arc<SessionRecord>>,
+    pub(crate) outbox: Option<Outbox>,
+    pub(crate) driving: LeaseRegistry,
+    pub(crate) fail_points: FailPoints,
+    pub(crate) keep_sessions: Option<Duration>,
+    pub(crate) database: Database,
+    audit_key: VerifierKey,
+    audit_signer: Arc<NoteSigner>,
+    audit_log: PathBuf,
+    queues: Mutex<HashMap<QueueId, QueueCacheEntry>>,
+    heartbeat: tokio::task::JoinHandle<()>,
+    measuring_clock: tokio::task::JoinHandle<()>,
+    reading_keys: tokio::task::JoinHandle<()>,
+}
+
+type InFlightLookup = Shared<BoxFuture<'static, Result<(), CallError>>>;
+
+#[derive(Debug, Clone)]
+enum QueueCacheEntry {
+    Exists { until: Timestamp },
+    Fetching(InFlightLookup),
+}
+
+/// News that wait for those who look.
+const EVENT_BUFFER: usize = 1024;
+
+/// How long a queue that exists is believed to exist (requirement R14, docs/requirements.md).
+const QUEUE_CACHE_TTL: Duration = Duration::from_secs(300);
+
+/// How often a caller looks whether the session that another one drives is done.
+const WAIT_POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How often abandoned sessions are looked for.
+const RECOVER_EVERY: Duration = Duration::from_millis(500);
+
+/// How often the clocks of this machine and of the database are compared.
+const MEASURE_CLOCK_EVERY: Duration = Duration::from_secs(10);
+
+/// How many abandoned sessions are driven at once.
+const RECOVERY_CONCURRENCY: u32 = 32;
+
+impl SessionEngine {
+    /// Opens store, keys, platform and CRM. Must be called within a tokio runtime; nothing is sent yet.
+    pub async fn open(config: EngineConfig, clock: Clock) -> Result<Arc<Self>, Error> {
+        let state = Workspace::open(&config.places, &clock).await?;
+        let clock = state.store.clock();
+        if config.surface.is_public_api() {
+            state.check_platform_binding(&config.credentials.hosts.api).await?; // and is this one's once the platform has answered
+        } else {
+            state.bind_platform(&config.credentials.hosts.api).await?;
+        }
+        let fail_points = config.places.fail_points.clone();
+        fail_points.hit(FailPoint::PlatformStored).await;
+        let platform = GenesysClient::new(&config.credentials, config.patience, clock.clone(), fail_points.clone())?;
+        if let Some(fleet) = state.store.fleet(Arc::clone(&state.master), clock.clone()) {
+            platform.set_coordinator(&fleet);
+        }
+        let platform = Arc::new(platform);
+        let outbox = match config.crm {
+            Some(crm) => Some(Outbox::open(&state, &crm, clock.clone()).await?),
+            None => None,
+        };
+        state.store.release_stale_initial_leases(clock.now()).await?;
+        let audit_key = state.audit_key().clone();
+        let errors = ErrorCounters::new(state.store.error_counts().await?, Arc::clone(platform.stats()));
+        let driving = LeaseRegistry::default();
+        let heartbeat = tokio::spawn(renew_leases(driving.clone(), state.store.clone(), clock.clone(), fail_points.clone()));
+        let measuring_clock = tokio::spawn(measure_clock(state.store.clone()));
+        let counted_seals = AtomicU64::new(state.store.seals(&state.master.id()).await?);
+        let keys = KeyringCache::new(state.keyring, Arc::clone(&state.master), state.store.clone());
+        let reading_keys = tokio::spawn(keys.clone().reload_loop(clock.clone()));
+        Ok(Arc::new(Self {
+            clock,
+            deadline: config.deadline,
+            platform,
+            api: config.credentials.hosts.api,
+            client_ids: tenant_binding::client_set_key(&config.credentials.clients),
+            organization: OnceCell::new(),
+            surface: config.surface,
+            cloud: config.cloud,
+            master: state.master,
+            counted_seals,
+            keys,
+            key_schedule: config.keys,
+            store: state.store,
+            errors,
+            figures: SessionMetrics::default(),
+            news: broadcast::channel(EVENT_BUFFER).0,
+            outbox,
+            driving,
+            fail_points,
+            keep_sessions: config.keep_sessions,
+            database: config.places.database,
+            audit_key,
+            audit_signer: state.audit_signer,
+            audit_log: config.places.audit.path,
+            queues: Mutex::default(),
+            heartbeat,
+            measuring_clock,
+            reading_keys,
+        }))
+    }
+
+    /// Sessions, records, events.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The keys, as they are now: another process may rotate or revoke one at any time.
+    pub fn keyring(&self) -> Arc<Keyring> {
+        self.keys.ring()
+    }
+
+    /// How signing keys follow each other.
+    pub fn key_schedule(&self) -> RotationPolicy {
+        self.key_schedule
+    }
+
+    /// Who vouches for the audit log.
+    pub fn audit_key(&self) -> &VerifierKey {
+        &self.audit_key
+    }
+
+    /// How many of a log's records its file's checkpoint covers; `None` where there is none, or it cannot be read.
+    pub fn audit_signed(&self, log: u32) -> Option<u64> {
+        let note = std::fs::read_to_string(checkpoint_path(&lines_path(&self.audit_log, log))).ok()?;
+        Some(Checkpoint::open(&note, &self.audit_key).ok()?.size)
+    }
+
+    /// Signs a checkpoint as the audit log's own.
+    pub fn sign_checkpoint(&self, checkpoint: &Checkpoint) -> String {
+        checkpoint.sign(&self.audit_signer)
+    }
+
+    /// Where the first audit log is written.
+    pub fn audit_log(&self) -> &Path {
+        &self.audit_log
+    }
+
+    /// Events to the CRM, if there is one.
+    pub fn outbox(&self) -> Option<&Outbox> {
+        self.outbox.as_ref()
+    }
+
+    /// What sessions came to in this process.
+    pub fn metrics(&self) -> &SessionMetrics {
+        &self.figures
+    }
+
+    /// From now on, each session of this process as it is once it is open, failed, or rests. Who does not keep up misses some.
+    pub fn subscribe(&self) -> broadcast::Receiver<Arc<SessionRecord>> {
+        self.news.subscribe()
+    }
+
+    /// The clock that everything here goes by.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Which of the platform's APIs opens conversations.
+    pub fn surface(&self) -> &Surface {
+        &self.surface
+    }
+
+    /// How long a caller waits for a session.
+    pub fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    /// Errors by category, of this process and of those before it (requirement R12,
+    /// docs/requirements.md).
+    pub fn error_counts(&self) -> ErrorCounts {
+        self.errors.totals()
+    }
+
+    /// The secret that API keys are hashed under.
+    pub async fn api_key_hash(&self) -> Result<ApiKeyHasher, Error> {
+        api_key_hash(&self.store, &self.master).await
+    }
+
+    /// The platform's health, as its answers tell it: how long nothing has gone well, if so.
+    pub fn platform_down_for(&self) -> Option<Duration> {
+        self.platform.pulse().open_for()
+    }
+
+    /// What the calls came to.
+    pub fn stats(&self) -> &ClientMetrics {
+        self.platform.stats()
+    }
+
+    /// Looks the queue up, unless it is known, or the key has been admitted before and nothing
+    /// needs to be asked (requirement R14, docs/requirements.md).
+    pub(crate) async fn verify_queue(&self, request: &SessionRequest) -> Result<(), Error> {
+        let now = self.clock.now();
+        let known = self.queues.lock().unwrap_or_else(PoisonError::into_inner).get(&request.queue).cloned();
+        if matches!(known, Some(QueueCacheEntry::Exists { until }) if now < until) {
+            return Ok(());
+        }
+        if self.store.find_by_key(request.key.clone()).await?.is_some() {
+            return Ok(());
+        }
+        match self.fetch_queue(request.queue).await {
+            Ok(()) => {
+                self.fail_points.hit(FailPoint::QueueLookedUp).await;
+                Ok(())
+            }
+            Err(failed) => {
+                let error = queue_error(request.queue, failed);
+                let advice = error.advice();
+                let text = format!("{}: {}", advice.code, error.redacted());
+                let entry = AuditRecord::refused(&request.guest, request.queue, text, self.errors.totals(), self.clock.now());
+                self.store.record_refusal(entry, self.errors.take()).await?;
+                self.fail_points.hit(FailPoint::RefusalStored).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// The next session of this queue looks it up again.
+    pub(crate) fn forget_queue(&self, queue: QueueId) {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner).remove(&queue);
+    }
+
+    /// However many ask for the same queue at once, one call is made.
+    async fn fetch_queue(&self, queue: QueueId) -> Result<(), CallError> {
+        let asking = {
+            let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+            match queues.get(&queue) {
+                Some(QueueCacheEntry::Exists { until }) if self.clock.now() < *until => return Ok(()),
+                Some(QueueCacheEntry::Fetching(asking)) if asking.peek().is_none() => asking.clone(),
+                _ => {
+                    // A task of its own, with a deadline of its own: whoever asked first may go away.
+                    let (platform, deadline) = (Arc::clone(&self.platform), self.clock.now() + self.deadline);
+                    let asking = tokio::spawn(async move { platform.queue(queue.0, deadline).await.map(drop) });
+                    let asking = asking.map(|ended| ended.unwrap_or_else(|_| Err(interrupted()))).boxed().shared();
+                    queues.insert(queue, QueueCacheEntry::Fetching(asking.clone()));
+                    asking
+                }
+            }
+        };
+        let answer = asking.await;
+        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        match &answer {
+            Ok(()) => queues.insert(queue, QueueCacheEntry::Exists { until: self.clock.now() + QUEUE_CACHE_TTL }),
+            Err(_) => queues.remove(&queue),
+        };
+        answer
+    }
+
+    /// Asks for a queue, once and whatever the answer: that there is one is the news. So an outage ends also when nobody has anything to send.
+    pub async fn probe_platform(&self, queue: QueueId) {
+        let deadline = self.clock.now() + self.deadline;
+        match self.platform.probe_get(ApiPath::new("/api/v2/routing/queues").segment(queue), deadline).await {
+            Ok(seen) if !seen.status.is_server_error() => self.platform.pulse().record_success(),
+            Ok(_) | Err(_) => {}
+        }
+    }
+
+    /// From now on the OAuth clients sign in with these secrets; those that are not in use are passed over. Returns the
+    /// number of secrets that are others than before.
+    pub fn set_client_secrets(&self, clients: &[guestlane_genesys::OAuthClient]) -> usize {
+        self.platform.set_secrets(clients)
+    }
+
+    /// From now on the platform allows each OAuth client so many calls; `None`: as many as there are.
+    pub fn set_quota(&self, quota: Option<Rate>) {
+        self.platform.set_quota(quota);
+    }
+
+    /// What each OAuth client has used of its quota.
+    pub fn clients(&self) -> Vec<ClientUsage> {
+        self.platform.clients()
+    }
+
+    /// Takes the key. When the attempt cannot be put on record in the audit file, it ends here, before anything is created; unless something
+    /// may have been created before: that is never hidden.
+    pub(crate) async fn begin_session(&self, request: &SessionRequest) -> Result<BeginOutcome, Error> {
+        let now = self.clock.now();
+        let identity = TokenIdentity::new(self.keyring().active(now).kid(), now);
+        let admitted =
+            self.store.begin(request.clone(), self.session_context(request)?, identity, self.errors.totals(), now).await?;
+        match (admitted.value, admitted.audit) {
+            (BeginOutcome::Acquired(session), Err(error)) if !session.may_have_succeeded() => {
+                let failure = Failure { code: "audit_unavailable".to_owned(), message: crate::error::display_chain(&*error) };
+                let after = session.clone().refused(failure, 0)?;
+                self.commit(self.transition(&session, after, Some(Status::Failed))).await?;
+                Err(Error::Audit(error))
+            }
+            (admission, _) => {
+                self.fail_points.hit(FailPoint::Admitted).await;
+                if let BeginOutcome::Acquired(session) | BeginOutcome::InProgress(session) = &admission
+                    && let Some(trail) = AttemptLog::current()
+                {
+                    trail.record(session.id.0);
+                }
+                Ok(admission)
+            }
+        }
+    }
+
+    /// How a new session goes, with what must be recorded before its first call.
+    fn session_context(&self, request: &SessionRequest) -> Result<SessionContext, Error> {
+        let way = match self.surface {
+            Surface::Rest => SurfaceBinding::Rest,
+            Surface::WebMessaging { deployment } => {
+                SurfaceBinding::WebMessaging { deployment, token: new_guest_session(&self.master)? }
+            }
+            Surface::OpenMessaging { integration } => SurfaceBinding::OpenMessaging { integration },
+        };
+        let contact_without_identifier = self.surface.is_public_api() && self.cloud.identifiers(request).is_empty();
+        Ok(SessionContext { way, contact_without_identifier, trace: AttemptLog::current().and_then(|trail| trail.parent()) })
+    }
+
+    /// Waits until the session is done, or free to be taken up.
+    pub(crate) async fn wait_until_released(&self, session: &SessionRecord, deadline: Timestamp) -> Result<(), Error> {
+        let mut held = session.clone();
+        while held.state.is_unfinished() && held.is_leased(self.clock.now()) {
+            if self.clock.now() >= deadline {
+                return Err(Error::InProgress { session: held.id, retry_at: held.due_at });
+            }
+            self.clock.sleep(WAIT_POLL_INTERVAL).await;
+            match self.store.session(session.id).await? {
+                Some(now) => held = now,
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes up sessions that nobody drives any more, and drives each to its end. Says what came of them; nothing, when there are none.
+    pub async fn recover_abandoned(self: &Arc<Self>) -> Result<Vec<Result<CreatedSession, Error>>, Error> {
+        if self.store.unfinished().await? == 0 {
+            return Ok(Vec::new());
+        }
+        self.check_organization(self.clock.now() + self.deadline).await?;
+        // To drive a session again is to make calls again: on a failing platform these are paid for like any other.
+        let budget = self.platform.budget();
+        let paid = budget.withdraw(RECOVERY_CONCURRENCY);
+        let taken = if paid == 0 { Vec::new() } else { self.store.claim_due(paid, self.clock.now()).await? };
+        budget.refund(paid - u32::try_from(taken.len()).unwrap_or(paid).min(paid));
+        if !taken.is_empty() {
+            self.fail_points.hit(FailPoint::TakenUp).await;
+        }
+        let driven = stream::iter(taken).map(|session| {
+            let engine = Arc::clone(self);
+            async move {
+                let driven = Priority::Background.scope(engine.resume(session)).await;
+                if driven.is_ok() {
+                    engine.platform.budget().refund(1);
+                }
+                driven
+            }
+        });
+        Ok(driven.buffer_unordered(RECOVERY_CONCURRENCY as usize).collect().await)
+    }
+
+    /// What a process does beside its callers' wishes, for as long as it is polled: finishes abandoned sessions, tells the CRM,
+    /// forgets what is old, and makes the next key when it is time.
+    pub async fn run_background_tasks(self: Arc<Self>) {
+        let recover = async {
+            loop {
+                match self.recover_abandoned().await {
+                    Ok(driven) => {
+                        for error in driven.iter().filter_map(|driven| driven.as_ref().err()) {
+                            warn!(
+                                error = error.redacted(),
+                                session = error.session().map(|id| id.to_string()),
+                                correlation_id = error.correlation_id(),
+                                "an unfinished session could not be completed"
+                            );
+                        }
+                    }
+                    Err(error) => {
+                        crate::store::log_failure(&error, "unfinished sessions could not be looked for; it is tried again")
+                    }
+                }
+                self.clock.sleep(RECOVER_EVERY).await;
+            }
+        };
+        let deliver = async {
+            match &self.outbox {
+                Some(outbox) => outbox.run().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::join!(recover, deliver, self.prune_loop(), self.rotation_loop(), self.keep_counting_seals());
+    }
+
+    /// Writes down what no transition will carry any more. For a process that ends.
+    pub async fn flush_outbox(&self) -> Result<(), Error> {
+        self.count_seals().await;
+        Ok(self.store.add_errors(self.errors.take()).await?)
+    }
+}
+
+impl Drop for SessionEngine {
+    fn drop(&mut self) {
+        self.heartbeat.abort();
+        self.measuring_clock.abort();
+        self.reading_keys.abort();
+    }
+}
+
+/// Compares this machine's clock with the database's, for as long as the process lives.
+async fn measure_clock(store: Store) {
+    let clock = store.clock();
+    let mut may_claim = true;
+    loop {
+        clock.sleep(MEASURE_CLOCK_EVERY).await;
+        if let Err(error) = store.measure_clock().await {
+            crate::store::log_failure(&error, "the clocks could not be compared; the last comparison holds");
+        }
+        let offset = store.clock_offset();
+        match (may_claim, store.may_claim()) {
+            (true, false) => error!(offset, "this machine's clock differs from the database's; claiming and retention stop"),
+            (false, true) => info!(offset, "this machine's clock agrees with the database's again; claiming goes on"),
+            (true, true) | (false, false) => {}
+        }
+        may_claim = store.may_claim();
+    }
+}
+
+/// A driver that lives keeps its sessions.
+async fn renew_leases(driving: LeaseRegistry, store: Store, clock: Clock, fail_points: FailPoints) {
+    loop {
+        clock.sleep(LEASE_RENEW_INTERVAL).await;
+        let leases = driving.leases();
+        if leases.is_empty() {
+            continue;
+        }
+        match store.renew_leases(leases, clock.now()).await {
+            Ok(()) => fail_points.hit(FailPoint::LeasesRenewed).await,
+            Err(error) => {
+                crate::store::log_failure(&error, "leases could not be renewed; another process may take these sessions over")
+            }
+        }
+    }
+}
+
+/// The task that asked was ended with the runtime.
+fn interrupted() -> CallError {
+    CallError::not_sent(Operation::Queue, "the process is ending")
+}
+
+fn queue_error(queue: QueueId, failed: CallError) -> Error {
+    let refusal = failed.cause.refusal();
+    let unknown = refusal.is_some_and(|refusal| matches!(refusal.status, StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST));
+    let signed_in = !matches!(failed.cause, AttemptError::AuthenticationFailed(_));
+    if unknown && signed_in {
+        let correlation_id = failed.cause.correlation_id().cloned();
+        return Error::UnknownQueue { queue, correlation_id };
+    }
+    Error::Platform { session: None, then: SessionOutcome::NothingCreated, failed }
+}

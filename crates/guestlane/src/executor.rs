@@ -1,0 +1,152 @@
+//! The order of things.
+
+use guestlane_genesys::{AttemptLog, Priority, Timestamp, guest::frame::SessionToken, trace_context};
+
+use tracing::{Instrument, Span, field::Empty, info_span};
+
+use crate::{
+    engine::SessionEngine,
+    error::Error,
+    failure::key_reuse_error,
+    request::SessionRequest,
+    session::{SessionRecord, SessionState, SurfaceBinding},
+    store::{BeginOutcome, StoreError},
+    token::{GuestToken, TokenIdentity},
+    workspace::open_guest_session,
+};
+
+/// A session that is open, and the token that vouches for its guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreatedSession {
+    /// As the ledger has it.
+    pub session: SessionRecord,
+    /// The token that the platform was given.
+    pub guest_token: GuestToken,
+    /// The token of the guest's session on the guest API: with it and the deployment, a browser or an app takes over. Of web messaging.
+    pub guest_session: Option<SessionToken>,
+    /// Whether it was open already when it was asked for.
+    pub replayed: bool,
+}
+
+impl SessionEngine {
+    /// Creates a session, or finds the one of the same key. When this returns an error, the error says what exists and what becomes of it.
+    pub async fn create(&self, request: SessionRequest) -> Result<CreatedSession, Error> {
+        let trail = AttemptLog::current().unwrap_or_default();
+        let span = self.span("create session");
+        self.record_outcome(trail.scope(self.create_or_replay(request)).instrument(span).await)
+    }
+
+    async fn create_or_replay(&self, request: SessionRequest) -> Result<CreatedSession, Error> {
+        let asked_at = self.clock.now();
+        let deadline = asked_at + self.deadline;
+
+        if let Err(invalid) = self.surface.validate(&request)
+            && self.store.find_by_key(request.key.clone()).await?.is_none()
+        {
+            return Err(invalid.into()); // a session that is known goes on the way it began
+        }
+        self.check_organization(deadline).await?;
+        self.verify_queue(&request).await?;
+        loop {
+            let admission = self.begin_session(&request).await?;
+            match admission {
+                BeginOutcome::Acquired(session) => match self.run_saga(session, asked_at, deadline).await {
+                    // Somebody took us for dead, and drives it now: their answer is ours.
+                    Err(Error::Store(StoreError::LeaseLost)) if self.clock.now() < deadline => {}
+                    driven => return driven,
+                },
+                BeginOutcome::AlreadyCompleted(session) => {
+                    self.keys.ensure_loaded(&session.token.kid).await;
+                    return self.created(session, true);
+                }
+                BeginOutcome::InProgress(session) => self.wait_until_released(&session, deadline).await?,
+                BeginOutcome::KeyReused(session) => return Err(key_reuse_error(&session, &request)),
+                BeginOutcome::NeedsAttention(session) => return Err(Error::needs_attention(&session)),
+            }
+        }
+    }
+
+    /// As [`create`](Self::create), for a row of a batch: sessions that somebody waits for go first.
+    pub async fn create_in_background(&self, request: SessionRequest) -> Result<CreatedSession, Error> {
+        Priority::Background.scope(self.create(request)).await
+    }
+
+    /// Goes on with a session that was left behind, until it is open or there is a reason why not.
+    pub async fn resume(&self, session: SessionRecord) -> Result<CreatedSession, Error> {
+        let trail = AttemptLog::of(session.trace);
+        let span = self.span("resume session");
+        trace_context::set_parent(&span, session.trace);
+        let resumed = async {
+            let deadline = self.clock.now() + self.deadline;
+            self.check_organization(deadline).await?;
+            let since = session.admitted_at;
+            self.run_saga(session, since, deadline).await
+        };
+        self.record_outcome(trail.scope(resumed).instrument(span).await)
+    }
+
+    fn span(&self, name: &'static str) -> Span {
+        info_span!(
+            target: trace_context::TARGET,
+            "session",
+            otel.name = name,
+            otel.status_code = Empty,
+            guestlane.surface = self.surface.name(),
+            guestlane.session.id = Empty,
+            guestlane.session.state = Empty,
+            error.type = Empty,
+        )
+    }
+
+    fn record_outcome(&self, ended: Result<CreatedSession, Error>) -> Result<CreatedSession, Error> {
+        if let Err(error) = &ended {
+            self.figures.failed(error, self.clock.now());
+        }
+        ended
+    }
+
+    /// Drives a session that is ours: contact, then conversation, in two steps or more, each repeated alone and each on record before the next.
+    async fn run_saga(&self, mut session: SessionRecord, since: Timestamp, deadline: Timestamp) -> Result<CreatedSession, Error> {
+        let _driving = self.driving.start(&session);
+        if session.is_past_idempotency_window(self.clock.now()) {
+            return Err(self.mark_needs_attention(session).await?);
+        }
+        self.keys.ensure_loaded(&session.token.kid).await;
+        let mut signed: Option<(TokenIdentity, GuestToken)> = None;
+        loop {
+            // Where no key comes with the token, or nobody can have taken it: the platform need not be asked to refuse it.
+            let may_renew = session.surface_binding != SurfaceBinding::Rest || !session.outcome_unknown;
+            let revoked = self.keyring().is_revoked(&session.token.kid);
+            if may_renew && session.message_id.is_none() && (revoked || session.token.is_expired_at(self.clock.now())) {
+                session = self.reissue_guest_token(session, 0).await?;
+            }
+            // Once for all steps: a signature is most of a session's processor time.
+            let token = match signed.take_if(|(identity, _)| *identity == session.token) {
+                Some((_, token)) => token,
+                None => self.sign(&session).await?,
+            };
+            let identity = session.token.clone();
+            session = match self.next_step(&session, &token, since, deadline).await {
+                Ok(transition) => self.commit(transition).await?,
+                Err(failed) if failed.is_of_expired_token() && !token_is_fresh(&session, self.clock.now()) => {
+                    self.reissue_guest_token(session, failed.tries()).await?
+                }
+                // The platform does not know a revoked key any more; one that knows the idempotency key does not look at the token.
+                Err(failed) if failed.is_of_guest_token() && self.keyring().is_revoked(&session.token.kid) => {
+                    self.reissue_guest_token(session, failed.tries()).await?
+                }
+                Err(failed) => return Err(self.record_failure(session, failed).await?),
+            };
+            if session.state == SessionState::Open {
+                let guest_session = open_guest_session(&self.master, &session)?;
+                return Ok(CreatedSession { session, guest_token: token, guest_session, replayed: false });
+            }
+            signed = Some((identity, token));
+        }
+    }
+}
+
+/// Refused as expired although it is fresh by our clock: the clocks differ, and another fresh one would fare no better.
+fn token_is_fresh(session: &SessionRecord, now: Timestamp) -> bool {
+    now.unix_seconds() - session.token.issued_at < 60
+}

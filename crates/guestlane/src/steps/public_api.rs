@@ -1,0 +1,145 @@
+//! The steps of the public platform's surfaces: contact, first message, its conversation, and that it is where it shall be.
+//!
+//! None of the platform's calls takes an `Idempotency-Key`. What keeps each from being done twice is said at each.
+
+use guestlane_genesys::{
+    AcceptedMessage, CallError, Completed, ExternalContact, FailPoint, GuestSession, Operation, PlatformId, Timestamp,
+};
+use tracing::warn;
+use uuid::Uuid;
+
+use super::StepError;
+use crate::{
+    engine::SessionEngine,
+    session::{SessionRecord, SurfaceBinding},
+    store::CommitRequest,
+    token::GuestToken,
+    workspace::open_guest_session,
+};
+
+impl SessionEngine {
+    /// Finds the guest's contact or makes it: by an identifier, which belongs to one contact. A guest of whom nothing identifies a contact has
+    /// the one that an earlier session made; else one is made, and not asked for again once its answer was lost.
+    pub(super) async fn upsert_contact(&self, session: &SessionRecord, deadline: Timestamp) -> Result<CommitRequest, StepError> {
+        let (request, contact) = (&session.request, self.cloud.contact(&session.request));
+        let identifiers = self.cloud.identifiers(request);
+        let (contact_id, tries) = if session.contact_without_identifier && session.outcome_unknown {
+            (None, 0) // whatever identifies the guest by now did not when the contact was asked for
+        } else if !identifiers.is_empty() {
+            let done = match self.platform.upsert_contact(&identifiers, &contact, deadline).await {
+                // Somebody else has the e-mail or the telephone: the guest is who the identifier says, without them.
+                Err(failed) if failed.is_conflict() && self.cloud.external_source.is_some() => {
+                    let unshared = ExternalContact { personal_email: None, cell_phone: None, ..contact };
+                    let done = self.platform.upsert_contact(&identifiers, &unshared, deadline).await?;
+                    Completed { tries: failed.tries + done.tries, ..done }
+                }
+                done => done?,
+            };
+            (Some(done.value.id), done.tries)
+        } else if let Some(known) = self.store.latest_contact_id(request.guest.clone(), session.id).await? {
+            (Some(PlatformId::from_store(known)), 0)
+        } else {
+            match self.platform.create_contact(&contact, deadline).await {
+                Ok(done) => (Some(done.value.id), done.tries),
+                Err(failed) if failed.may_exist => (None, failed.tries),
+                Err(failed) => return Err(failed.into()),
+            }
+        };
+        self.fail_points.hit(FailPoint::ContactMade).await;
+        let after = session.clone().contact_created(contact_id, tries, self.clock.now())?;
+        Ok(self.transition(session, after, None))
+    }
+
+    /// Lets the guest say the first words, which makes the platform open the conversation. The guest's session and sender were recorded at
+    /// admission: however often this is repeated, they are the same, and with them the conversation.
+    pub(super) async fn send_first_message(
+        &self,
+        session: &SessionRecord,
+        token: &GuestToken,
+        deadline: Timestamp,
+    ) -> Result<CommitRequest, StepError> {
+        let (message_id, conversation_id, ends, tries) = match &session.surface_binding {
+            SurfaceBinding::OpenMessaging { integration } => {
+                let done = self.send_inbound(session, *integration, token, deadline).await?;
+                (done.value.id, done.value.conversation_id, None, done.tries)
+            }
+            SurfaceBinding::WebMessaging { .. } | SurfaceBinding::Rest => {
+                let guest = self.guest_session(session)?;
+                let message = self.cloud.first_message(&session.request, token);
+                let done = self.platform.send_first_message(&guest, &message, deadline).await?;
+                (done.value.message_id, None, done.value.expires_at, done.tries)
+            }
+        };
+        self.fail_points.hit(FailPoint::MessageSent).await;
+        let after = session.clone().message_sent(message_id, conversation_id, ends, tries, self.clock.now())?;
+        Ok(self.transition(session, after, None))
+    }
+
+    fn guest_session(&self, session: &SessionRecord) -> Result<GuestSession, StepError> {
+        let lost = || StepError::Call(CallError::not_sent(Operation::FirstMessage, "the guest was erased"));
+        let SurfaceBinding::WebMessaging { deployment, .. } = session.surface_binding else { return Err(lost()) };
+        let token = open_guest_session(&self.master, session).map_err(StepError::MasterKey)?.ok_or_else(lost)?;
+        let may_have_begun = session.outcome_unknown.then_some(session.step_started_at);
+        Ok(GuestSession { deployment, origin: self.cloud.origin.clone(), token, may_have_begun })
+    }
+
+    async fn send_inbound(
+        &self,
+        session: &SessionRecord,
+        integration: Uuid,
+        token: &GuestToken,
+        deadline: Timestamp,
+    ) -> Result<Completed<AcceptedMessage>, CallError> {
+        let message =
+            self.cloud.inbound_message(&session.request, token, &session.id.to_string(), &session.admitted_at.to_millis());
+        self.platform.send_inbound_message(integration, &message, deadline).await
+    }
+
+    /// Asks which conversation the first message is in, until the platform knows. It only reads.
+    pub(super) async fn find_conversation(
+        &self,
+        session: &SessionRecord,
+        message_id: &PlatformId,
+        deadline: Timestamp,
+    ) -> Result<CommitRequest, StepError> {
+        let done = self.platform.find_conversation_by_message(message_id, deadline).await?;
+        self.fail_points.hit(FailPoint::ConversationFound).await;
+        let after = session.clone().conversation_found(done.value, done.tries, self.clock.now())?;
+        Ok(self.transition(session, after, None))
+    }
+
+    /// Links the contact, and moves the conversation to its queue, as far as that is asked for and not done yet: it looks before it acts.
+    pub(super) async fn link_and_route(
+        &self,
+        session: &SessionRecord,
+        conversation_id: &PlatformId,
+        since: Timestamp,
+        deadline: Timestamp,
+    ) -> Result<CommitRequest, StepError> {
+        let contact = session.contact_id.as_ref().filter(|_| self.cloud.link_contact);
+        let mut session = session.clone();
+        let mut tries = 0;
+        if contact.is_some() || self.cloud.move_to_queue {
+            let done = self.platform.conversation(conversation_id, self.cloud.move_to_queue, deadline).await?;
+            tries += done.tries;
+            if let Some(contact) = contact {
+                (session, tries) = self.link_or_replace(session.clone(), contact, &done.value, tries, deadline).await?;
+                self.fail_points.hit(FailPoint::ContactLinked).await;
+            }
+            let queue = session.request.queue.0;
+            if !self.cloud.move_to_queue && done.value.current_queue().is_some_and(|there| there != queue) {
+                warn!(
+                    session = %session.id,
+                    "the conversation waits in another queue than was asked for: the inbound flow does not read routingTarget; \
+                     GENESYS_MOVE_TO_QUEUE=true moves conversations"
+                );
+            }
+            if self.cloud.move_to_queue {
+                tries += self.move_if_queue_exists(&session, &done.value, deadline).await?;
+                self.fail_points.hit(FailPoint::QueueReached).await;
+            }
+        }
+        self.fail_points.hit(FailPoint::ConversationOpened).await;
+        self.complete(&session, conversation_id.clone(), tries, since)
+    }
+}

@@ -1,0 +1,306 @@
+//! Moves a store from a file into a PostgreSQL database; afterwards the file is refused.
+//!
+//! Before the first row is copied, the file is durably marked: from then on no process opens it, so that it cannot change behind the
+//! rows that are already in the database. An interrupted move is finished by the same command or [abandoned](abandon). Because a file
+//! can change all the same (after an abandoned move, or restored from a backup), a resumed move compares the rows themselves and
+//! replaces them from the first difference on. At the end the digests of all tables and the roots of all audit logs must be equal.
+
+mod rows;
+mod table;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use guestlane_genesys::{FailPoint, FailPoints, Timestamp};
+use rusqlite::{Connection as File, OpenFlags, OptionalExtension, TransactionBehavior};
+
+use super::{
+    PostgresUrl, StoreError,
+    postgres::{Connection, LOCK, NodeIdentity, detect_transaction_pooling, migrate},
+    sqlite::{self, Marked},
+    trusted_time::{HORIZON, MARK},
+};
+use crate::audit::{ChangeAction, Frontier, UNRECORDED, leaf_hash, lines_path};
+use table::TABLES;
+
+/// The result of a move.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MigrationReport {
+    /// Rows of each table: the same number, with the same digest, in the file and in the database.
+    pub rows: BTreeMap<&'static str, u64>,
+    /// SHA-256 over all columns of all rows of each table, in hexadecimal.
+    pub digests: BTreeMap<&'static str, String>,
+    /// Rows that this run copied; an earlier run that was interrupted copied the others.
+    pub copied_now: u64,
+    /// Audit logs, each with its size; their roots are equal in the file and in the database.
+    pub logs: Vec<(u32, u64)>,
+}
+
+/// Progress of a move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MigrationProgress {
+    /// The table.
+    pub table: &'static str,
+    /// Rows of it that the database has.
+    pub done: u64,
+    /// Rows of it that the file has.
+    pub of: u64,
+}
+
+/// The reason why a store does not move.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrationError {
+    /// One of the stores cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The database has another store in it.
+    #[error("the database has another store in it already")]
+    NotEmpty,
+    /// A process has the file open.
+    #[error("another process uses the store {}", .0.display())]
+    InUse(PathBuf),
+    /// The move is finished; the database may have been used since.
+    #[error("this store was copied into the database before")]
+    AlreadyMigrated,
+    /// A move to another database was begun, and neither finished nor abandoned.
+    #[error("the store {} is being moved to {to}", .path.display())]
+    WrongTarget {
+        /// The file.
+        path: PathBuf,
+        /// The database that the file names.
+        to: String,
+    },
+    /// There is no move to abandon.
+    #[error("the store {} is not being moved", .0.display())]
+    NotStarted(PathBuf),
+    /// A file of the audit log is not beside this state directory.
+    #[error("the audit log's file {} is not there", .0.display())]
+    NoAuditFile(PathBuf),
+    /// The two stores differ after the copy.
+    #[error("{what} is not the same in both: {from} in the file, {to} in the database")]
+    Differs {
+        /// A table, or an audit log.
+        what: String,
+        /// In the file.
+        from: String,
+        /// In the database.
+        to: String,
+    },
+}
+
+impl From<rusqlite::Error> for MigrationError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// How long one statement may take: a statement may look at all rows of a table.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Moves the store in `from` into the database `to`. The audit logs belong to the state directory `home` afterwards, which has their
+/// files, the first of them `audit_log`. Blocks.
+///
+/// # Errors
+/// See [`MigrationError`]. After the first row the file stays refused until the move is finished or [abandoned](abandon).
+pub fn migrate_store(
+    from: &Path,
+    to: &PostgresUrl,
+    home: &Path,
+    audit_log: &Path,
+    now: Timestamp,
+    fail_points: &FailPoints,
+    mut progress: impl FnMut(MigrationProgress),
+) -> Result<MigrationReport, MigrationError> {
+    let (mut file, _locked) = open_alone(from)?;
+    if let Some(missing) = missing_audit_file(&file, audit_log)? {
+        return Err(MigrationError::NoAuditFile(missing));
+    }
+    let home = NodeIdentity::in_directory(home.to_owned())?;
+    let mut database = Connection::new(to.clone(), "", STATEMENT_TIMEOUT)?;
+    database.ensure_open()?;
+    detect_transaction_pooling(&mut database, &mut Connection::new(to.clone(), "", STATEMENT_TIMEOUT)?)?;
+    migrate(&mut database, &to.to_string())?;
+    // Two schemas of one database are two stores.
+    let schema: String = database.query_one("SELECT current_schema()::text", &[])?.get(0);
+    let target = format!("{to}, schema {schema}");
+    is_not_marked_for_another(&file, from, &target)?;
+    begin(&file, &mut database, now)?;
+    if sqlite::marked(&file)?.is_none() {
+        sqlite::mark(&file, &Marked::Moving(target.clone()))?;
+    }
+    fail_points.hit_blocking(FailPoint::MoveMarked);
+
+    let file = file.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut copied = MigrationReport { rows: BTreeMap::new(), digests: BTreeMap::new(), copied_now: 0, logs: Vec::new() };
+    for table in TABLES {
+        let of = count(&file, table.name)?;
+        let report = |done| progress(MigrationProgress { table: table.name, done, of });
+        copied.copied_now += table.copy(&file, &mut database, home.id, fail_points, report)?;
+        copied.rows.insert(table.name, of);
+    }
+    database
+        .execute("SELECT setval(pg_get_serial_sequence('outbox', 'seq'), (SELECT coalesce(max(seq), 0) + 1 FROM outbox))", &[])?;
+    // A move that goes on may have been begun with another state directory.
+    database.execute("UPDATE audit_log SET home = $1 WHERE home <> $1", &[&home.id])?;
+    for table in TABLES {
+        let (in_file, in_database) = table.digests(&file, &mut database)?;
+        if in_file != in_database {
+            return Err(differs(table.name, in_file, in_database));
+        }
+        copied.digests.insert(table.name, in_file);
+    }
+    copied.logs = compare_logs(&file, &mut database)?;
+    // The file is given up before the database may be opened: no moment has two stores in use.
+    sqlite::mark(&file, &Marked::Moved(target))?;
+    file.commit()?;
+    fail_points.hit_blocking(FailPoint::StoreMoved);
+    finish(&mut database, now)?;
+    Ok(copied)
+}
+
+/// Opens the database for use; its first process records that the store was moved here.
+fn finish(database: &mut Connection, now: Timestamp) -> Result<(), MigrationError> {
+    // Retention begins anew by the database's clock: the file's mark says nothing of that.
+    database.execute("DELETE FROM property WHERE name = ANY($1)", &[&[MARK, HORIZON].as_slice()])?;
+    let name = format!("{UNRECORDED}{}", ChangeAction::StoreMoved.name());
+    let sql = "WITH moved AS (INSERT INTO property (name, value) SELECT $2, value FROM property WHERE name = 'store_id' \
+         ON CONFLICT (name) DO UPDATE SET value = excluded.value) UPDATE migration SET completed_at = $1 WHERE completed_at IS NULL";
+    database.repeated(|database| database.execute(sql, &[&now.unix_micros(), &name]).map(drop))?;
+    Ok(())
+}
+
+/// The database that an unfinished move of the file goes to. Changes nothing. Blocks.
+///
+/// # Errors
+/// As [`abandon`].
+pub fn unfinished(from: &Path) -> Result<String, MigrationError> {
+    let (file, _locked) = open_alone(from)?;
+    match sqlite::marked(&file)? {
+        Some(Marked::Moving(to)) => Ok(to),
+        Some(Marked::Moved(to)) => Err(StoreError::Migrated { path: from.to_owned(), to }.into()),
+        None => Err(MigrationError::NotStarted(from.to_owned())),
+    }
+}
+
+/// Ends a move that was not finished: the file is used again. Returns the database that it was going to, which stays refused: its rows
+/// are those of a moment that is past. A later [`copy`] to it brings them up to date. Blocks.
+///
+/// # Errors
+/// [`MigrationError::NotBegun`] where no move was begun, [`StoreError::Moved`] where it is finished: then the database may be in use.
+pub fn abandon(from: &Path) -> Result<String, MigrationError> {
+    let (mut file, _locked) = open_alone(from)?;
+    match sqlite::marked(&file)? {
+        Some(Marked::Moving(to)) => {
+            sqlite::unmark(&mut file, &to)?;
+            Ok(to)
+        }
+        Some(Marked::Moved(to)) => Err(StoreError::Migrated { path: from.to_owned(), to }.into()),
+        None => Err(MigrationError::NotStarted(from.to_owned())),
+    }
+}
+
+/// Opens the file for this process alone, for as long as the second value lives.
+fn open_alone(from: &Path) -> Result<(File, std::fs::File), MigrationError> {
+    let users = sqlite::lock_file(from)?;
+    users.try_lock().map_err(|_| MigrationError::InUse(from.to_owned()))?;
+    let mut file = File::open_with_flags(from, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    file.busy_timeout(Duration::from_secs(5))?;
+    sqlite::migrate_schema(&mut file, from)?;
+    Ok((file, users))
+}
+
+/// A file moves to one database: two databases with its sessions would each go on with them.
+fn is_not_marked_for_another(file: &File, from: &Path, target: &str) -> Result<(), MigrationError> {
+    match sqlite::marked(file)? {
+        Some(Marked::Moving(to)) if to != target => Err(MigrationError::WrongTarget { path: from.to_owned(), to }),
+        Some(Marked::Moved(to)) if to != target => Err(StoreError::Migrated { path: from.to_owned(), to }.into()),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// The database is empty, or has what an earlier run of the same store left there.
+fn begin(file: &File, database: &mut Connection, now: Timestamp) -> Result<(), MigrationError> {
+    const STORE_ID: &str = "SELECT value FROM property WHERE name = 'store_id'";
+    let source: Option<String> = file.query_row(STORE_ID, [], |row| row.get(0)).optional()?;
+    let source = source.ok_or(StoreError::Row("property.store_id"))?.into_bytes();
+    match database.transaction(|tx| take(tx, &source, now))? {
+        Taken::Ours => Ok(()),
+        Taken::Finished => Err(MigrationError::AlreadyMigrated),
+        Taken::Others => Err(MigrationError::NotEmpty),
+    }
+}
+
+/// Whose a database is.
+enum Taken {
+    Ours,
+    Finished,
+    Others,
+}
+
+/// Takes an empty database for the move. A node that starts at the same moment writes its first row under the same lock: one of the
+/// two sees the other.
+fn take(tx: &mut Connection, source: &[u8], now: Timestamp) -> Result<Taken, StoreError> {
+    tx.query("SELECT pg_advisory_xact_lock($1)", &[&LOCK])?;
+    let known = tx.query_opt("SELECT source, completed_at IS NOT NULL FROM migration", &[])?;
+    match known.map(|row| (row.get::<_, Vec<u8>>(0), row.get::<_, bool>(1))) {
+        Some((known, true)) if known == source => return Ok(Taken::Finished),
+        Some((known, false)) if known == source => return Ok(Taken::Ours),
+        Some(_) => return Ok(Taken::Others),
+        None => {}
+    }
+    for table in ["session", "signing_key", "platform", "audit_log"] {
+        if tx.query_one(&format!("SELECT EXISTS (SELECT 1 FROM {table})"), &[])?.get(0) {
+            return Ok(Taken::Others);
+        }
+    }
+    tx.execute("INSERT INTO migration (source, started_at) VALUES ($1, $2)", &[&source, &now.unix_micros()])?;
+    Ok(Taken::Ours)
+}
+
+/// The file of a log that goes on, if it is not where it should.
+fn missing_audit_file(file: &File, first: &Path) -> Result<Option<PathBuf>, MigrationError> {
+    let mut open = file.prepare("SELECT log FROM audit_log WHERE closed_at IS NULL AND size > 0 ORDER BY log")?;
+    let logs = open.query_map([], |row| row.get(0))?.collect::<Result<Vec<u32>, _>>()?;
+    Ok(logs.into_iter().map(|log| lines_path(first, log)).find(|path| !path.exists()))
+}
+
+fn differs(what: impl Into<String>, from: impl ToString, to: impl ToString) -> MigrationError {
+    MigrationError::Differs { what: what.into(), from: from.to_string(), to: to.to_string() }
+}
+
+fn count(file: &File, table: &str) -> Result<u64, MigrationError> {
+    Ok(file.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))?)
+}
+
+/// Each log's lines, as they arrived, lead to the root that the file signed.
+fn compare_logs(file: &File, database: &mut Connection) -> Result<Vec<(u32, u64)>, MigrationError> {
+    let mut logs = Vec::new();
+    let mut select = file.prepare("SELECT log, size, frontier FROM audit_log ORDER BY log")?;
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        let (log, size, frontier): (u32, u64, Vec<u8>) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        let wanted = Frontier::from_bytes(size, &frontier).ok_or(StoreError::Row("audit_log.frontier"))?;
+        let mut found = Frontier::default();
+        loop {
+            let from = i64::try_from(found.size()).unwrap_or(i64::MAX);
+            let lines = "SELECT line FROM audit_record WHERE log = $1 AND idx >= $2 ORDER BY idx LIMIT 10000";
+            let lines = database.query(lines, &[&i64::from(log), &from])?;
+            if lines.is_empty() {
+                break;
+            }
+            lines.iter().for_each(|row| found.push(leaf_hash(row.get::<_, &str>(0).as_bytes())));
+        }
+        if found != wanted {
+            return Err(differs(format!("the audit log {log}"), hex(&wanted.root()), hex(&found.root())));
+        }
+        logs.push((log, size));
+    }
+    Ok(logs)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,302 @@
+//! What is kept on this machine: the store, the keys, the audit log. Enough to look at sessions, without the platform.
+
+use std::{
+    collections::{HashMap, hash_map},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use guestlane_genesys::{BaseUrl, Clock, FailPoint, FailPoints, guest::frame::SessionToken};
+use secrecy::SecretString;
+use tracing::{info, warn};
+use zeroize::Zeroizing;
+
+use crate::{
+    api_key::ApiKeyHasher,
+    audit::{
+        self, Checkpoint, Hash, NoteSigner, VerifierKey,
+        proof::{ProvenRecord, SessionProof},
+    },
+    durable_fs,
+    error::Error,
+    request::ValidationError,
+    session::{SessionId, SessionRecord, SurfaceBinding},
+    store::{AuditSettings, BenchOverrides, Database, GuestIdMode, RecordFilter, Store, StoreError},
+    token::{Keyring, MasterKey, MasterKeyError, SealedSigningKey},
+};
+
+/// Where a engine keeps what it knows.
+#[derive(Debug, Clone)]
+pub struct StorageConfig {
+    /// The store.
+    pub database: Database,
+    /// The state directory: what belongs to this machine alone.
+    pub home: PathBuf,
+    /// `session-audit.jsonl`, and how it is kept.
+    pub audit: AuditSettings,
+    /// The master key's file, used when no key is given.
+    pub master_key_file: PathBuf,
+    /// `GUESTLANE_MASTER_KEY`.
+    pub master_key: Option<SecretString>,
+    /// `GUESTLANE_MASTER_KEY_PREVIOUS`: opens what `master_key` does not, while that takes its place.
+    pub master_key_previous: Option<SecretString>,
+    /// What a measurement goes without, to learn what it costs. No setting reaches this.
+    pub guarantees: BenchOverrides,
+    /// Where this process dies: for tests. Nothing in release builds.
+    pub fail_points: FailPoints,
+}
+
+impl StorageConfig {
+    /// All in one directory, guests in plain, no rotation, a master key of its own.
+    pub fn in_directory(directory: &Path) -> Self {
+        Self {
+            database: Database::Sqlite(directory.join("guestlane.db")),
+            home: directory.to_owned(),
+            audit: AuditSettings {
+                path: directory.join("audit/session-audit.jsonl"),
+                guest_ids: GuestIdMode::Plain,
+                rotate_at: None,
+            },
+            master_key_file: directory.join("master.key"),
+            guarantees: BenchOverrides::default(),
+            master_key: None,
+            master_key_previous: None,
+            fail_points: FailPoints::default(),
+        }
+    }
+
+    /// The master keys that were given, where they are in no file.
+    fn given_master_key(&self) -> Result<Option<MasterKey>, MasterKeyError> {
+        const CURRENT: &str = "GUESTLANE_MASTER_KEY";
+        const PREVIOUS: &str = "GUESTLANE_MASTER_KEY_PREVIOUS";
+        match (&self.master_key, &self.master_key_previous) {
+            (Some(current), Some(previous)) => MasterKey::parse(current, CURRENT)?.with_previous(previous, PREVIOUS).map(Some),
+            (Some(current), None) => MasterKey::parse(current, CURRENT).map(Some),
+            (None, Some(_)) => Err(MasterKeyError::PreviousAlone { previous: PREVIOUS.to_owned(), current: CURRENT.to_owned() }),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// The master keys of a store that is in use: none is made.
+    pub(crate) fn master_key_in_use(&self) -> Result<MasterKey, MasterKeyError> {
+        self.given_master_key()?.map_or_else(|| MasterKey::from_file_in_use(&self.master_key_file), Ok)
+    }
+
+    /// The store must be there.
+    pub(crate) fn expect_store(&self) -> Result<(), Error> {
+        if self.database.file().is_some_and(|file| !file.exists()) {
+            let reason = format!("has no store: there is no {}", self.database);
+            return Err(
+                ValidationError::new("the state directory", reason, "name it by --state-dir, or create a session first").into()
+            );
+        }
+        Ok(())
+    }
+}
+
+/// What a engine keeps on this machine, without the platform: enough to look at sessions, keys and records.
+#[derive(Debug)]
+pub struct Workspace {
+    /// Sessions, records, events.
+    pub store: Store,
+    /// The keys, opened.
+    pub keyring: Arc<Keyring>,
+    pub(crate) audit_signer: Arc<NoteSigner>,
+    pub(crate) master: Arc<MasterKey>,
+}
+
+impl Workspace {
+    /// Opens the store and the keys, making both on first use, and mends what a process that was killed left behind.
+    pub async fn open(places: &StorageConfig, clock: &Clock) -> Result<Self, Error> {
+        Self::open_with(places, clock, true).await
+    }
+
+    /// Opens the store and the keys to look at them: they must be there, and the files of the audit log stay as they are.
+    pub async fn open_read_only(places: &StorageConfig, clock: &Clock) -> Result<Self, Error> {
+        places.expect_store()?;
+        Self::open_with(places, clock, false).await
+    }
+
+    async fn open_with(places: &StorageConfig, clock: &Clock, mend: bool) -> Result<Self, Error> {
+        // A damaged master key must be told before anything is made.
+        let given = places.given_master_key()?;
+        let store = match mend {
+            true => Store::open(&places.database, &places.home, clock, &places.fail_points).await?,
+            false => Store::open_to_look(&places.database, &places.home, clock, &places.fail_points).await?,
+        };
+        if let Some(mode) = durable_fs::mode_for_others(&places.home) {
+            let directory = places.home.display();
+            warn!(%directory, mode = format!("{mode:o}"), "the state directory can be entered by others");
+        }
+        if given.is_none() && !places.master_key_file.exists() && !store.signing_keys().await?.is_empty() {
+            return Err(MasterKeyError::Missing(places.master_key_file.clone()).into()); // a new one would open nothing
+        }
+        let from_file = || match MasterKey::from_file(&places.master_key_file, &places.fail_points) {
+            // A read-only file system has no place for a lock; no process rotates the key there either.
+            Err(MasterKeyError::File(_, error)) if !mend && durable_fs::is_read_only(&error) => {
+                MasterKey::from_locked_file(&places.master_key_file)
+            }
+            read => read,
+        };
+        let master = given.map_or_else(from_file, Ok)?;
+        Self::with_key(places, clock, store, master, mend).await
+    }
+
+    /// Opens the keys in the store, making the first ones.
+    pub(crate) async fn with_key(
+        places: &StorageConfig,
+        clock: &Clock,
+        store: Store,
+        master: MasterKey,
+        mend: bool,
+    ) -> Result<Self, Error> {
+        let mut keys = store.signing_keys().await?;
+        if keys.is_empty() {
+            store.add_signing_key(SealedSigningKey::first(&master, clock.now())?).await?;
+            places.fail_points.hit(FailPoint::SigningKeyStored).await;
+            keys = store.signing_keys().await?;
+            info!(kid = SealedSigningKey::FIRST_KID, "made the first signing key");
+        }
+        let (keyring, master) = (Arc::new(Keyring::open(&master, keys)?), Arc::new(master));
+        let audit_signer = Arc::new(audit_signer(&store, &master).await?);
+        places.fail_points.hit(FailPoint::AuditKeyStored).await;
+        store.attach_audit_log(places.audit.clone(), Arc::clone(&audit_signer), mend).await?;
+        if mend {
+            store.record_unrecorded(clock.now()).await?;
+        }
+        store.override_for_bench(places.guarantees).await?;
+        Ok(Self { store, keyring, audit_signer, master })
+    }
+
+    /// Who vouches for the audit log.
+    pub fn audit_key(&self) -> &VerifierKey {
+        self.audit_signer.public()
+    }
+
+    /// Proof that a session's records are in the log. Without records, `None`.
+    pub async fn prove_inclusion(&self, session: SessionId) -> Result<Option<SessionProof>, Error> {
+        let filter = RecordFilter { session: Some(session), guest: None, limit: u32::MAX };
+        let mut trees: HashMap<u32, (Vec<Hash>, String)> = HashMap::new();
+        let mut records = Vec::new();
+        for record in self.store.records(filter).await? {
+            let (leaves, note) = match trees.entry(record.log) {
+                hash_map::Entry::Occupied(known) => known.into_mut(),
+                hash_map::Entry::Vacant(new) => new.insert(self.tree(record.log).await?),
+            };
+            let index = usize::try_from(record.index).map_err(|_| StoreError::Row("audit_record.idx"))?;
+            let path = audit::inclusion(leaves, index).ok_or(StoreError::Row("audit_record.idx"))?;
+            let proof = audit::proof::write(record.index, &path, note);
+            records.push(ProvenRecord { line: record.line, proof });
+        }
+        Ok((!records.is_empty()).then(|| SessionProof { session_id: session.to_string(), records }))
+    }
+
+    /// A log's leaves, and a checkpoint over them.
+    async fn tree(&self, log: u32) -> Result<(Vec<Hash>, String), Error> {
+        let leaves = self.store.leaves(log).await?;
+        let origin = Checkpoint::origin_of(self.audit_key(), log);
+        let note = self.sign(&Checkpoint { origin, size: leaves.len() as u64, root: audit::root(&leaves) });
+        Ok((leaves, note))
+    }
+
+    /// The token of a session's guest on the guest API; `None` where there is none, or where the guest was erased.
+    pub fn guest_session(&self, session: &SessionRecord) -> Result<Option<SessionToken>, MasterKeyError> {
+        open_guest_session(&self.master, session)
+    }
+
+    /// The secret that API keys are hashed under, made on first use.
+    pub async fn api_key_hash(&self) -> Result<ApiKeyHasher, Error> {
+        api_key_hash(&self.store, &self.master).await
+    }
+
+    /// Signs a checkpoint as the audit log's own.
+    pub fn sign(&self, checkpoint: &Checkpoint) -> String {
+        checkpoint.sign(&self.audit_signer)
+    }
+
+    /// A store's keys and ids mean nothing to another platform: the first one that it is used with is the only one.
+    pub(crate) async fn bind_platform(&self, base: &BaseUrl) -> Result<(), Error> {
+        let known = self.store.get_or_insert_platform(base.as_str().to_owned()).await?;
+        same_platform(&known, base)
+    }
+
+    /// As [`bind_platform`](Self::belongs_to), for a platform that has yet to answer: a name that was mistyped claims no store.
+    pub(crate) async fn check_platform_binding(&self, base: &BaseUrl) -> Result<(), Error> {
+        self.store.platform().await?.map_or(Ok(()), |known| same_platform(&known, base))
+    }
+}
+
+/// The name under which tokens of guest sessions are encrypted.
+pub(crate) const GUEST_SESSION: &str = "a guest session's token";
+
+/// A fresh token for a guest's session, encrypted: it is recorded before it is used.
+pub(crate) fn new_guest_session(master: &MasterKey) -> Result<Vec<u8>, MasterKeyError> {
+    master.seal(GUEST_SESSION, SessionToken::generate().expose().as_bytes())
+}
+
+pub(crate) fn open_guest_session(master: &MasterKey, session: &SessionRecord) -> Result<Option<SessionToken>, MasterKeyError> {
+    match &session.surface_binding {
+        SurfaceBinding::WebMessaging { token, .. } if !token.is_empty() => {
+            let opened = master.open(GUEST_SESSION, token)?;
+            Ok(Some(SessionToken::new(String::from_utf8_lossy(&opened))))
+        }
+        SurfaceBinding::WebMessaging { .. } | SurfaceBinding::Rest | SurfaceBinding::OpenMessaging { .. } => Ok(None),
+    }
+}
+
+fn same_platform(known: &str, base: &BaseUrl) -> Result<(), Error> {
+    if known == base.as_str() {
+        return Ok(());
+    }
+    let reason = format!("belongs to the platform at {known}, not to {base}");
+    let fix = "choose another state directory for this platform; sessions of one are not sessions of the other";
+    Err(Error::Settings(vec![ValidationError::new("GUESTLANE_STATE_DIR", reason, fix)]))
+}
+
+/// A secret of the store, opened; made on first use.
+async fn get_or_create_secret(
+    store: &Store,
+    master: &MasterKey,
+    name: &'static str,
+    new: impl FnOnce() -> Result<Zeroizing<Vec<u8>>, Error>,
+) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let kept = match store.get_or_insert_secret(name, None).await? {
+        Some(kept) => kept,
+        // Of two processes that start at once, the first one's secret is the secret.
+        None => {
+            let kept = store.get_or_insert_secret(name, Some(master.seal(name, &new()?)?)).await?;
+            count_seals(store, master).await;
+            kept.unwrap_or_default()
+        }
+    };
+    Ok(master.open(name, &kept)?)
+}
+
+/// Adds the seals of this process to those that the store counts. Returns the sum, where the store can be asked.
+pub(crate) async fn count_seals(store: &Store, master: &MasterKey) -> Option<u64> {
+    let new = master.take_seals();
+    let counted = if new == 0 { store.seals(&master.id()).await } else { store.add_seals(&master.id(), new).await };
+    if let Err(error) = &counted {
+        master.give_back_seals(new);
+        crate::store::log_failure(error, "the seals of the master key could not be counted; they are counted later");
+    }
+    counted.ok()
+}
+
+pub(crate) async fn api_key_hash(store: &Store, master: &MasterKey) -> Result<ApiKeyHasher, Error> {
+    let new = || {
+        let mut secret = Zeroizing::new(vec![0; 32]);
+        aws_lc_rs::rand::fill(&mut secret).map_err(|_| MasterKeyError::Unusable)?;
+        Ok(secret)
+    };
+    Ok(ApiKeyHasher::new(&get_or_create_secret(store, master, "the API keys' secret", new).await?))
+}
+
+/// The name under which the audit log's key is kept and encrypted.
+pub(crate) const AUDIT_KEY: &str = "the audit log's key";
+
+async fn audit_signer(store: &Store, master: &MasterKey) -> Result<NoteSigner, Error> {
+    let new = || NoteSigner::generate().map(|seed| seed.to_vec().into()).ok_or(MasterKeyError::Unusable.into());
+    let seed = get_or_create_secret(store, master, AUDIT_KEY, new).await?;
+    NoteSigner::from_seed(&seed).ok_or_else(|| MasterKeyError::Wrong(AUDIT_KEY.to_owned()).into())
+}

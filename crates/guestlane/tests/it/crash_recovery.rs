@@ -1,0 +1,626 @@
+//! The process dies at every fail point, at each of its passings, and with every fault at every step; the next one drives to rest.
+//!
+//! What is asserted is what the platform and the CRM count, never our own store alone.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use guestlane::{
+    FailPoint, FailPoints, SessionEngine, Timestamp, Workspace,
+    api_key::{ApiKey, ApiKeyHasher, StoredApiKey},
+    audit, session,
+    store::{GuestIdMode, ReplayFilter, SessionFilter},
+    surface::Surface,
+    token::{KeyState, RotationPolicy},
+};
+use guestlane_sim::FaultKind;
+
+use crate::harness::{Kept, OPEN_MESSAGING, SALES, WEB_MESSAGING, World, request, tell};
+
+/// Who dies, and where.
+#[derive(Clone)]
+struct Death {
+    at: Option<(FailPoint, usize)>,
+    passed: Arc<AtomicUsize>,
+    died: Arc<AtomicBool>,
+}
+
+impl Death {
+    /// At the n-th passing of a fail point, counted from 1.
+    fn at(fail_point: FailPoint, nth: usize) -> Self {
+        Self { at: Some((fail_point, nth)), passed: Arc::default(), died: Arc::default() }
+    }
+
+    fn never() -> Self {
+        Self { at: None, passed: Arc::default(), died: Arc::default() }
+    }
+
+    fn fail_points(&self, last_words: impl Fn() + Send + Sync + 'static) -> FailPoints {
+        let death = self.clone();
+        FailPoints::new(move |fail_point| {
+            let Some((at, nth)) = death.at else { return false };
+            let dies = fail_point == at && death.passed.fetch_add(1, Ordering::SeqCst) + 1 == nth;
+            if dies {
+                last_words();
+                death.died.store(true, Ordering::SeqCst);
+            }
+            dies
+        })
+    }
+
+    fn died(&self) -> bool {
+        self.died.load(Ordering::SeqCst)
+    }
+}
+
+/// One process: it opens all, creates a session, and does what else a process does, for as long as it lives.
+async fn live(world: &World, death: &Death, guest: &str, erase: Option<&str>) {
+    live_until(world, death, guest, erase, || ()).await;
+}
+
+/// As [`live`]; `last_words` run at the fail point, before anything else can happen.
+async fn live_until(
+    world: &World,
+    death: &Death,
+    guest: &str,
+    erase: Option<&str>,
+    last_words: impl Fn() + Send + Sync + 'static,
+) {
+    let mut config = world.config.clone();
+    config.places.fail_points = death.fail_points(last_words);
+    let (clock, hands) = (world.clock(), world.clock.clone());
+    let (guest, erase) = (guest.to_owned(), erase.map(str::to_owned));
+    let mut life = tokio::spawn(async move {
+        let Ok(engine) = SessionEngine::open(config, clock.clone()).await else { return };
+        let _ = engine.create(request(&guest)).await;
+        engine.outbox().unwrap().wait_for_initial_deliveries().await;
+        for _ in 0..3 {
+            hands.advance(Duration::from_secs(301));
+            let _ = engine.recover_abandoned().await;
+            let _ = engine.outbox().unwrap().deliver_due().await;
+        }
+        if let Some(erase) = erase {
+            let _ = engine.store().erase_guest(erase.parse().unwrap(), clock.now()).await;
+        }
+        if let Ok(key) = stored_api_key(clock.now()) {
+            let id = key.id.clone();
+            let _ = engine.store().add_api_key(key, None).await;
+            let _ = engine.store().revoke_api_key(id, clock.now()).await;
+        }
+        if let Some(session) = session(&engine, &guest).await {
+            let event = ReplayFilter::Event(format!("msg_{}", session.id.0.simple()));
+            let _ = engine.store().replay(event, clock.now()).await;
+            let _ = engine.outbox().unwrap().deliver_due().await;
+        }
+    });
+    while !death.died() && !life.is_finished() {
+        time_passes(world);
+        tokio::task::yield_now().await;
+    }
+    life.abort();
+    let _ = (&mut life).await;
+}
+
+/// Who waits for an answer that does not come waits until the time limit.
+fn time_passes(world: &World) {
+    if world.sim.state().hanging > 0 {
+        world.clock.advance(Duration::from_secs(1));
+    }
+}
+
+fn stored_api_key(now: Timestamp) -> Result<StoredApiKey, guestlane::Error> {
+    let key = ApiKey::generate()?;
+    Ok(StoredApiKey::new(&key, &ApiKeyHasher::new(b"secret"), "shop", "sessions:write".parse()?, now))
+}
+
+async fn session(engine: &SessionEngine, guest: &str) -> Option<guestlane::session::SessionRecord> {
+    let filter = SessionFilter { guest: Some(guest.to_owned()), state: None, limit: 2, ..SessionFilter::default() };
+    let mut sessions = engine.store().sessions(filter).await.ok()?.sessions;
+    assert!(sessions.len() < 2, "one wish is one session");
+    sessions.pop()
+}
+
+/// The next process: the caller asks again, and what was left behind is finished.
+async fn drive_to_rest(world: &World, guest: &str) {
+    world.faults(&[]);
+    let engine = world.engine().await;
+    for round in 0.. {
+        let _ = engine.create(request(guest)).await;
+        engine.recover_abandoned().await.unwrap();
+        engine.outbox().unwrap().deliver_due().await.unwrap();
+        let open = session(&engine, guest).await.is_some_and(|session| session.state == session::SessionState::Open);
+        if open && engine.store().pending_events().await.unwrap() == 0 && engine.store().unfinished().await.unwrap() == 0 {
+            break;
+        }
+        assert!(round < 10, "{guest} does not come to rest: {:?}", session(&engine, guest).await);
+        world.clock.advance(Duration::from_secs(301));
+    }
+    engine.flush_outbox().await.unwrap();
+}
+
+/// Each guest has one contact, one conversation and one event; and the audit log is as it was written.
+async fn assert_at_rest(world: &World, guests: u64) {
+    world.assert_each_guest_once(guests);
+    let crm = world.sim.state().crm;
+    // A signature may be refused: five minutes can pass while an event is on its way. Then it is signed anew and sent again.
+    assert_eq!((crm.events, crm.guests_told_twice), (guests, 0));
+    if world.config.surface.is_public_api() {
+        let state = world.sim.state();
+        let waiting = state.queues.iter().find(|(id, _)| id.to_string() == SALES).map(|(_, waiting)| *waiting);
+        assert_eq!((state.linked, waiting), (guests, Some(guests)), "each has its contact, and is in its queue");
+    }
+    assert_audit_is_proven(world).await;
+}
+
+async fn assert_audit_is_proven(world: &World) {
+    assert!(!world.proven_logs().await.is_empty());
+}
+
+fn copy_files(from: &Path, to: &Path) {
+    let _ = std::fs::remove_dir_all(to);
+    std::fs::create_dir_all(to.join("audit")).unwrap();
+    for directory in ["", "audit"] {
+        for file in std::fs::read_dir(from.join(directory)).into_iter().flatten().flatten() {
+            if file.file_type().unwrap().is_file() {
+                std::fs::copy(file.path(), to.join(directory).join(file.file_name())).unwrap();
+            }
+        }
+    }
+}
+
+/// A world whose logs are full after a few records, and whose guests can be erased.
+async fn world(surface: &Surface) -> World {
+    let mut world = World::on(surface).await;
+    world.config.places.audit.rotate_at = Some(900);
+    world.config.places.audit.guest_ids = GuestIdMode::Pseudonymous;
+    // In memory where there is such a place: it is processes that die here, thousands of them, and not the disk.
+    if let Ok(directory) = tempfile::tempdir_in("/dev/shm") {
+        world.directory = directory;
+    }
+    keep_state_in(&mut world, "state");
+    world
+}
+
+/// A directory of its own, so that a copy can take its place.
+fn keep_state_in(world: &mut World, name: &str) {
+    let places = guestlane::StorageConfig::in_directory(&world.directory.path().join(name));
+    if crate::STORE == Kept::InAFile {
+        world.config.places.database = places.database;
+    }
+    world.config.places.home = places.home;
+    world.config.places.master_key_file = places.master_key_file;
+    world.config.places.audit.path = places.audit.path;
+}
+
+/// What must go wrong for a life to come to a fail point.
+fn fault_on_the_way_to(fail_point: FailPoint, surface: &Surface) -> String {
+    let opens = match surface {
+        Surface::Rest => "conversation",
+        Surface::WebMessaging { .. } => "socket",
+        Surface::OpenMessaging { .. } => "open-message",
+    };
+    match fail_point {
+        FailPoint::AttemptFailed | FailPoint::LeasesRenewed => "contact:500:first=2".to_owned(),
+        FailPoint::RefusalStored => "queue:404:nth=1".to_owned(),
+        FailPoint::StepFailed | FailPoint::FailureStored | FailPoint::TakenUp => format!("{opens}:500:first=4"),
+        FailPoint::TokenRenewed => format!("{opens}:429:nth=1,retry-after=400"),
+        FailPoint::EventsClaimed => "crm:500:nth=1".to_owned(),
+        _ => "contact:500:nth=99".to_owned(),
+    }
+}
+
+/// Runs what needs a runtime of its own: what is left of the dead ends with it.
+fn run<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+}
+
+/// Every fail point of a surface but those that have tests of their own: 24 hours must pass for one, and keys be made for the others.
+fn fail_points(surface: &Surface) -> impl Iterator<Item = FailPoint> {
+    let none_of_it = match surface {
+        Surface::Rest => FAIL_POINTS_OF_OFFICIAL_SURFACES,
+        Surface::WebMessaging { .. } => &[],
+        Surface::OpenMessaging { .. } => &FAIL_POINTS_OF_OFFICIAL_SURFACES[..2],
+    };
+    FailPoint::ALL
+        .iter()
+        .copied()
+        .filter(move |fail_point| !OF_THEIR_OWN.contains(fail_point) && !none_of_it.contains(fail_point))
+}
+
+const OF_THEIR_OWN: &[FailPoint] = &[
+    FailPoint::SetAside,
+    FailPoint::ContactForgotten,
+    FailPoint::NextKeyStored,
+    FailPoint::KeyRevoked,
+    FailPoint::PreviousMasterKeyKept,
+    FailPoint::MasterKeyReplaced,
+    FailPoint::ChunkResealed,
+    // Only where a store is shared, or moved.
+    FailPoint::RowsTaken,
+    FailPoint::RowsEnded,
+    FailPoint::MoveMarked,
+    FailPoint::RowsCopied,
+    FailPoint::StoreMoved,
+];
+
+/// The first two are of the guest socket.
+const FAIL_POINTS_OF_OFFICIAL_SURFACES: &[FailPoint] = &[
+    FailPoint::GuestConnected,
+    FailPoint::GuestConfigured,
+    FailPoint::MessageSent,
+    FailPoint::MessageStored,
+    FailPoint::ConversationFound,
+    FailPoint::ConversationStored,
+    FailPoint::ContactLinked,
+    FailPoint::QueueReached,
+    FailPoint::OrganizationStored,
+];
+
+/// Fail points that only the very first process passes. Where processes share an access token, the first one signs in for all.
+fn is_first_use(fail_point: FailPoint) -> bool {
+    let signs_in_for_all = crate::STORE == Kept::InPostgres && fail_point == FailPoint::SignedIn;
+    signs_in_for_all
+        || matches!(
+            fail_point,
+            FailPoint::MasterKeyDrafted | FailPoint::MasterKeyMade | FailPoint::SigningKeyStored | FailPoint::OrganizationStored
+        )
+}
+
+/// How often each fail point was the last one that a process passed.
+fn die_at_each_passing(fail_point: FailPoint, surface: &Surface) -> usize {
+    let mut deaths = 0;
+    loop {
+        let died = run(async {
+            let world = world(surface).await;
+            // A guest who is done, and can be erased.
+            let before = if is_first_use(fail_point) { None } else { Some("before") };
+            if let Some(before) = before {
+                drive_to_rest(&world, before).await;
+            }
+            world.faults(&[&fault_on_the_way_to(fail_point, surface)]);
+            let death = Death::at(fail_point, deaths + 1);
+            live(&world, &death, "ann", before).await;
+            drive_to_rest(&world, "ann").await;
+            assert_at_rest(&world, 1 + u64::from(before.is_some())).await;
+            death.died()
+        });
+        if !died {
+            return deaths;
+        }
+        deaths += 1;
+    }
+}
+
+fn die_everywhere(surface: &Surface) {
+    let deaths: BTreeMap<_, _> =
+        fail_points(surface).map(|fail_point| (fail_point, die_at_each_passing(fail_point, surface))).collect();
+    let unreached: Vec<_> = deaths.iter().filter(|(_, deaths)| **deaths == 0).map(|(fail_point, _)| fail_point.name()).collect();
+    assert!(unreached.is_empty(), "no test reaches {unreached:?}");
+    let sum = deaths.values().sum::<usize>();
+    tell(&format!("{surface}: {} fail_points, {sum} deaths, one at each passing", deaths.len()));
+    for (fail_point, deaths) in deaths {
+        tell(&format!("  {fail_point:<24} {deaths}"));
+    }
+}
+
+#[test]
+fn a_process_that_dies_at_any_passing_of_any_fail_point_loses_nobody_and_makes_nobody_twice() {
+    die_everywhere(&Surface::Rest);
+}
+
+#[test]
+fn on_web_messaging_a_process_that_dies_at_any_passing_of_any_fail_point_loses_nobody_and_makes_nobody_twice() {
+    die_everywhere(&WEB_MESSAGING);
+}
+
+#[test]
+fn on_open_messaging_a_process_that_dies_at_any_passing_of_any_fail_point_loses_nobody_and_makes_nobody_twice() {
+    die_everywhere(&OPEN_MESSAGING);
+}
+
+/// Without an external source, e-mail and telephone nothing finds a contact again: a death may cost the contact, never the guest.
+#[test]
+fn a_guest_of_whom_nothing_identifies_a_contact_is_neither_lost_nor_made_twice() {
+    let mut unlinked = 0;
+    for fail_point in fail_points(&WEB_MESSAGING) {
+        run(async {
+            let mut world = world(&WEB_MESSAGING).await;
+            world.config.cloud.external_source = None;
+            world.faults(&[&fault_on_the_way_to(fail_point, &WEB_MESSAGING)]);
+            let death = Death::at(fail_point, 1);
+            live(&world, &death, "ann", None).await;
+            drive_to_rest(&world, "ann").await;
+            let state = world.sim.state();
+            assert!(state.contacts <= 1 && state.conversations == 1, "{fail_point}: {state:?}");
+            assert_eq!((state.crm.events, state.crm.guests_told_twice), (1, 0), "{fail_point}");
+            unlinked += 1 - state.linked;
+        });
+    }
+    tell(&format!("{unlinked} deaths left a guest without a linked contact"));
+    assert!(unlinked > 0, "where the answer died with the process");
+}
+
+/// Every call of a session, and every frame.
+fn steps(surface: &Surface) -> &'static [&'static str] {
+    match surface {
+        Surface::Rest => &["token", "queue", "contact", "conversation", "crm"],
+        Surface::WebMessaging { .. } => &[
+            "token",
+            "queue",
+            "contact",
+            "socket",
+            "configure",
+            "message",
+            "jwt",
+            "history",
+            "details",
+            "conversation-read",
+            "link",
+            "transfer",
+            "crm",
+        ],
+        Surface::OpenMessaging { .. } => {
+            &["token", "queue", "contact", "open-message", "details", "conversation-read", "link", "transfer", "crm"]
+        }
+    }
+}
+
+/// On a database every case takes longer: one of thirteen is taken, others at each fail point, unless all are asked for.
+#[expect(clippy::disallowed_methods, reason = "a test's own setting")]
+fn is_taken(case: usize, fail_point: Option<FailPoint>) -> bool {
+    let all = crate::STORE == Kept::InAFile || std::env::var("GUESTLANE_TEST_ALL_FAULTS").is_ok();
+    all || (case + fail_point.map_or(0, |fail_point| fail_point as usize)).is_multiple_of(13)
+}
+
+/// Every fault at every step, with a death at the first passing of a fail point; each case has a guest of its own.
+fn die_with_every_fault(fail_point: Option<FailPoint>, kinds: &[FaultKind], surface: &Surface) -> (usize, usize) {
+    run(async {
+        let world = world(surface).await;
+        drive_to_rest(&world, "guest-0").await;
+        let (mut met, mut cases, mut deaths) = (0, 0, 0);
+        for step in steps(surface) {
+            for kind in kinds {
+                let fault = format!("{step}:{}:nth=1", kind.name());
+                if fault.parse::<guestlane_sim::Fault>().is_err() {
+                    continue; // stale is for what reads
+                }
+                met += 1;
+                if !is_taken(met, fail_point) {
+                    continue;
+                }
+                cases += 1;
+                let mut faults = vec![fault.clone()];
+                faults.extend(fail_point.map(|fail_point| fault_on_the_way_to(fail_point, surface)));
+                // The history is asked for only by one who does not know what became of the message.
+                if ["jwt", "history"].contains(step) {
+                    faults.push("message:answer-lost:nth=1".to_owned());
+                }
+                world.faults(&faults.iter().map(String::as_str).collect::<Vec<_>>());
+                let repeated = world.sim.state().repeated_first_messages;
+                let death = fail_point.map_or_else(Death::never, |fail_point| Death::at(fail_point, 1));
+                let (guest, erase) = (format!("guest-{cases}"), format!("guest-{}", cases - 1));
+                live(&world, &death, &guest, Some(&erase)).await;
+                drive_to_rest(&world, &guest).await;
+                let state = world.sim.state();
+                let all = cases as u64 + 1;
+                assert_eq!((state.contacts, state.conversations), (all, all), "{fail_point:?} {fault}");
+                // Open Messaging has nothing to look at first: each answer that is lost, by the fault or by the death, may repeat the message.
+                let most = if *surface == OPEN_MESSAGING && death.died() { 2 } else { 1 };
+                assert!(state.repeated_first_messages - repeated <= most, "{fail_point:?} {fault}");
+                deaths += usize::from(death.died());
+            }
+        }
+        assert_at_rest(&world, cases as u64 + 1).await;
+        (cases, deaths)
+    })
+}
+
+fn die_everywhere_with_every_fault(part: usize) {
+    let fail_points = fail_points(&Surface::Rest).filter(|fail_point| !is_first_use(*fail_point));
+    die_with_every_fault_at(fail_points.skip(part).step_by(2), FaultKind::ALL, &Surface::Rest);
+}
+
+fn die_with_every_fault_at(fail_points: impl Iterator<Item = FailPoint>, kinds: &[FaultKind], surface: &Surface) {
+    let mut all = 0;
+    for fail_point in fail_points {
+        let (cases, deaths) = die_with_every_fault(Some(fail_point), kinds, surface);
+        tell(&format!("  {fail_point:<24} {cases} faults at their steps, died in {deaths}"));
+        assert!(deaths > 0, "{fail_point}");
+        all += cases;
+    }
+    tell(&format!("{surface}: {all} cases"));
+}
+
+/// The fail points that the surface `rest` does not have, and those around them: the others do the same
+/// on every surface.
+fn official_fail_points(surface: &Surface) -> impl Iterator<Item = FailPoint> {
+    let more = [
+        FailPoint::SignedIn,
+        FailPoint::AttemptFailed,
+        FailPoint::ContactMade,
+        FailPoint::ConversationOpened,
+        FailPoint::FailureStored,
+    ];
+    fail_points(surface).filter(move |fail_point| {
+        (FAIL_POINTS_OF_OFFICIAL_SURFACES.contains(fail_point) || more.contains(fail_point)) && !is_first_use(*fail_point)
+    })
+}
+
+/// A fault of each sort: done and not told in three ways, not done, refused.
+const SORTS: &[FaultKind] =
+    &[FaultKind::AnswerLost, FaultKind::BadGatewayAfter, FaultKind::HangAfter, FaultKind::Reset, FaultKind::Forbidden];
+
+fn every_fault_at_every_step(surface: &Surface) {
+    let (cases, _) = die_with_every_fault(None, FaultKind::ALL, surface);
+    tell(&format!("{surface}: {cases} faults at their steps"));
+}
+
+#[test]
+fn on_web_messaging_every_fault_at_every_call_and_frame() {
+    every_fault_at_every_step(&WEB_MESSAGING);
+}
+
+#[test]
+fn on_open_messaging_every_fault_at_every_call() {
+    every_fault_at_every_step(&OPEN_MESSAGING);
+}
+
+#[test]
+fn on_web_messaging_each_sort_of_fault_at_every_call_and_frame_with_a_death_at_its_fail_points() {
+    die_with_every_fault_at(official_fail_points(&WEB_MESSAGING), SORTS, &WEB_MESSAGING);
+}
+
+#[test]
+fn on_open_messaging_each_sort_of_fault_at_every_call_with_a_death_at_its_fail_points() {
+    die_with_every_fault_at(official_fail_points(&OPEN_MESSAGING), SORTS, &OPEN_MESSAGING);
+}
+
+// In two halves, for two processors.
+#[test]
+fn every_fault_at_every_step_with_a_death_at_every_fail_point_first_half() {
+    die_everywhere_with_every_fault(0);
+}
+
+#[test]
+fn every_fault_at_every_step_with_a_death_at_every_fail_point_second_half() {
+    die_everywhere_with_every_fault(1);
+}
+
+#[test]
+fn a_process_that_dies_when_it_set_a_session_aside_leaves_it_for_a_person() {
+    for death in [Death::at(FailPoint::SetAside, 1), Death::never()] {
+        run(async {
+            let world = world(&Surface::Rest).await;
+            world.faults(&["conversation:answer-lost"]);
+            world.engine().await.create(request("ann")).await.unwrap_err();
+            world.clock.advance(Duration::from_secs(24 * 3600));
+            world.faults(&[]);
+            live(&world, &death, "bob", None).await;
+            let engine = world.engine().await;
+            assert_eq!(session(&engine, "ann").await.unwrap().state, session::SessionState::NeedsAttention);
+            assert_eq!(death.died(), death.at.is_some());
+            drive_to_rest(&world, "bob").await;
+            world.assert_each_guest_once(2); // ann's was opened once, and the answer was lost
+            assert_audit_is_proven(&world).await;
+        });
+    }
+}
+
+/// A process dies when it has made the next key, or revoked one, or on the way there: the next process finds all of it or nothing, there is a
+/// key that signs, and the sessions of the one before are completed.
+#[test]
+fn a_process_that_dies_when_keys_change_leaves_one_that_signs() {
+    let fail_points = [
+        FailPoint::RowsWritten,
+        FailPoint::RecordsWritten,
+        FailPoint::Committed,
+        FailPoint::NextKeyStored,
+        FailPoint::KeyRevoked,
+    ];
+    for (fail_point, revokes) in fail_points.into_iter().flat_map(|fail_point| [(fail_point, false), (fail_point, true)]) {
+        if (fail_point == FailPoint::NextKeyStored && revokes) || (fail_point == FailPoint::KeyRevoked && !revokes) {
+            continue;
+        }
+        run(async {
+            let world = world(&Surface::Rest).await;
+            world.faults(&["conversation:answer-lost:first=4"]);
+            world.engine().await.create(request("ann")).await.unwrap_err();
+            let (armed, died) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+            let (at, dies, says) = (fail_point, Arc::clone(&armed), Arc::clone(&died));
+            let mut places = world.config.places.clone();
+            places.fail_points = FailPoints::new(move |fail_point| {
+                let dies = dies.load(Ordering::SeqCst) && fail_point == at;
+                says.fetch_or(dies, Ordering::SeqCst);
+                dies
+            });
+            let (clock, now) = (world.clock(), world.clock.now());
+            let changing = tokio::spawn(async move {
+                let state = Workspace::open_read_only(&places, &clock).await.unwrap();
+                armed.store(true, Ordering::SeqCst);
+                if revokes {
+                    let _ = state.revoke_key("webchat-guest-key-v1", now).await;
+                } else {
+                    let _ = state.rotate_key(RotationPolicy::default(), &clock).await;
+                }
+            });
+            while !died.load(Ordering::SeqCst) && !changing.is_finished() {
+                tokio::task::yield_now().await;
+            }
+            changing.abort();
+            assert!(died.load(Ordering::SeqCst), "{fail_point}");
+            let committed = !matches!(fail_point, FailPoint::RowsWritten | FailPoint::RecordsWritten);
+            let states: Vec<_> = world.state().await.keyring.list(world.clock.now()).into_iter().map(|key| key.state).collect();
+            assert_eq!(
+                states,
+                match (committed, revokes) {
+                    (false, _) => vec![KeyState::Active],
+                    (true, false) => vec![KeyState::Active, KeyState::Next],
+                    (true, true) => vec![KeyState::Revoked, KeyState::Active],
+                },
+                "{fail_point}"
+            );
+            drive_to_rest(&world, "ann").await;
+            drive_to_rest(&world, "bob").await;
+            assert_at_rest(&world, 2).await;
+        });
+    }
+}
+
+/// The machine's power is cut at a fail point: what was committed is on the disk, of the rest there is what the disk happens to have.
+#[test]
+fn a_power_cut_at_any_fail_point_of_the_writing_thread_loses_nothing() {
+    let writing = [
+        FailPoint::RowsWritten,
+        FailPoint::RecordsWritten,
+        FailPoint::Committed,
+        FailPoint::LinesAppended,
+        FailPoint::HashesAppended,
+        FailPoint::CheckpointWritten,
+        FailPoint::LogSealed,
+    ];
+    let mut cuts = 0;
+    for fail_point in writing {
+        for nth in 1..9 {
+            let mut chance = fastrand::Rng::with_seed(nth as u64 * 31 + fail_point as u64);
+            run(async {
+                let mut world = world(&Surface::Rest).await;
+                drive_to_rest(&world, "before").await;
+                let death = Death::at(fail_point, nth);
+                let (state, copy) = (world.directory.path().join("state"), world.directory.path().join("at-the-fail_point"));
+                let copied = copy.clone();
+                live_until(&world, &death, "ann", None, move || copy_files(&state, &copied)).await;
+                if death.died() {
+                    cuts += 1;
+                    drop_what_was_not_synced(&world, &copy, &mut chance);
+                    keep_state_in(&mut world, "at-the-fail_point");
+                }
+                drive_to_rest(&world, "ann").await;
+                assert_at_rest(&world, 2).await;
+            });
+        }
+    }
+    assert!(cuts > 30, "{cuts}");
+    tell(&format!("{cuts} power cuts"));
+}
+
+/// The files of a log that is open are not synced: a crash may leave them shorter, or with zeros at the end, each by itself.
+fn drop_what_was_not_synced(world: &World, state: &Path, chance: &mut fastrand::Rng) {
+    let first = state.join("audit/session-audit.jsonl");
+    let open = world.open_logs(state).into_iter().map(|log| audit::lines_path(&first, log));
+    for path in open.flat_map(|lines| [audit::hashes_path(&lines), audit::checkpoint_path(&lines), lines]) {
+        let Ok(file) = std::fs::OpenOptions::new().write(true).open(path) else { continue };
+        let length = file.metadata().unwrap().len();
+        let kept = chance.u64(0..=length);
+        file.set_len(kept).unwrap();
+        if chance.bool() {
+            file.set_len(length).unwrap(); // zeros where the bytes were
+        }
+    }
+}

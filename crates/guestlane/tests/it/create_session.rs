@@ -1,0 +1,234 @@
+//! One session, from the request to the record.
+
+use guestlane::{Error, request::SessionRequest, session::SessionState, token};
+use serde_json::{Value, json};
+
+use crate::harness::{SALES, SUPPORT, World, crowd, fresh, request};
+
+#[tokio::test]
+async fn the_sample_guest_is_registered_and_routed_byte_for_byte_as_the_brief_has_it() {
+    let world = World::new().await;
+    let engine = world.engine().await;
+    let opened = engine.create(fresh("user-8842-xyz")).await.unwrap();
+    let token = opened.guest_token.expose();
+    let key = opened.session.request.key.as_str();
+
+    let [contact] = &world.journal("contact")[..] else { panic!() };
+    assert_eq!((contact.method.as_str(), contact.path.as_str()), ("POST", "/api/v2/externalcontacts/contacts"));
+    assert_eq!(
+        contact.body,
+        format!(
+            r#"{{"type":"webchat","address":"guest-user-8842-xyz","externalContactId":"user-8842-xyz","customAttributes":{{"guestToken":"{token}","source":"web-portal","tier":"premium"}}}}"#
+        )
+    );
+    let [conversation] = &world.journal("conversation")[..] else { panic!() };
+    assert_eq!((conversation.method.as_str(), conversation.path.as_str()), ("POST", "/api/v2/conversations/messaging"));
+    assert_eq!(
+        conversation.body,
+        format!(
+            r#"{{"contactId":"guest-user-8842-xyz","routingData":{{"queueId":"{SALES}","skillRequirements":[]}},"customAttributes":{{"sessionToken":"{token}","routingTarget":"{SALES}"}}}}"#
+        )
+    );
+    for (entry, step) in [(contact, "contact"), (conversation, "conversation")] {
+        assert_eq!(entry.headers["authorization"], "Bearer ***", "the journal shows no token");
+        assert_eq!(entry.headers["content-type"], "application/json");
+        assert_eq!(entry.headers["idempotency-key"], format!("{key}-{step}"));
+        assert!(key.starts_with("webchat-session-"));
+    }
+    let [sign_in] = &world.journal("token")[..] else { panic!() };
+    assert_eq!(sign_in.path, "/api/v2/oauth/token");
+    assert_eq!(sign_in.headers["content-type"], "application/x-www-form-urlencoded");
+    assert_eq!(sign_in.body, "grant_type=client_credentials&client_id=sim-client&client_secret=***");
+    assert_eq!(opened.session.contact_id.as_deref(), Some("0a110000-0000-4000-8000-000000000002"));
+    assert_eq!(opened.session.state, SessionState::Open);
+    assert_eq!((opened.replayed, opened.session.attempts), (false, 2));
+}
+
+#[tokio::test]
+async fn the_guest_token_verifies_with_the_exported_key_alone() {
+    let world = World::new().await;
+    let engine = world.engine().await;
+    let opened = engine.create(fresh("user-8842-xyz")).await.unwrap();
+
+    let pem = engine.keyring().active(world.clock.now()).public_pem().unwrap();
+    let key = jsonwebtoken::DecodingKey::from_rsa_pem(pem.as_bytes()).unwrap();
+    let mut validation = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::RS256);
+    validation.validate_exp = false; // the test's clock is not the machine's
+    let data = jsonwebtoken::decode::<Value>(opened.guest_token.expose(), &key, &validation).unwrap();
+    assert_eq!(data.header.kid.as_deref(), Some("webchat-guest-key-v1"));
+    let claims = data.claims;
+    assert_eq!(claims["guestId"], "user-8842-xyz");
+    assert_eq!((&claims["source"], &claims["tier"]), (&json!("web-portal"), &json!("premium")));
+    assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 300);
+    let header = token::decode(opened.guest_token.expose()).unwrap().0;
+    assert_eq!(header, json!({"alg": "RS256", "kid": "webchat-guest-key-v1"}));
+}
+
+#[tokio::test]
+async fn the_same_key_again_is_the_same_session_and_makes_no_call() {
+    let world = World::new().await;
+    let first = world.engine().await.create(request("ann")).await.unwrap();
+    let calls = world.sim.journal().len();
+
+    let again = world.engine().await.create(request("ann")).await.unwrap(); // another process
+    assert!(again.replayed);
+    assert_eq!(again.session, first.session);
+    assert_eq!(again.guest_token, first.guest_token);
+    assert_eq!(world.journal("contact").len() + world.journal("conversation").len() + world.journal("queue").len(), 3);
+    assert_eq!(world.sim.journal().iter().filter(|entry| entry.n > calls as u64 && entry.path.starts_with("/api")).count(), 0);
+}
+
+#[tokio::test]
+async fn the_same_key_for_another_wish_is_a_mismatch_that_names_the_field() {
+    let world = World::new().await;
+    let engine = world.engine().await;
+    engine.create(request("ann")).await.unwrap();
+    let other = SessionRequest { queue: SUPPORT.parse().unwrap(), ..request("ann") };
+    let error = engine.create(other).await.unwrap_err();
+    assert!(matches!(&error, Error::IdempotencyKeyReused { fields, .. } if fields == &["queueId"]), "{error:?}");
+    world.assert_each_guest_once(1);
+}
+
+#[tokio::test]
+async fn a_thousand_sessions_with_five_percent_of_answers_lost_are_a_thousand_and_not_one_more() {
+    let world = World::with(|options| options.seed = 7).await;
+    let engine = world.engine().await;
+    world.faults(&["any:answer-lost:p=0.05"]);
+    let created = crowd(&engine, 1000, 64).await;
+    let bad: Vec<_> = created.iter().filter_map(|one| one.as_ref().err().map(|e| e.redacted())).collect();
+    assert!(bad.is_empty(), "{bad:?}");
+    world.assert_each_guest_once(1000);
+    let state = world.sim.state();
+    assert!(state.faults["answer-lost"] > 50, "{:?}", state.faults);
+    // The one request's answer may be among the lost.
+    assert_eq!(engine.stats().token_requests(), state.calls["token"]);
+    assert!(state.calls["token"] <= 2, "{:?}", state.calls);
+}
+
+#[tokio::test]
+async fn many_callers_with_one_key_get_one_session() {
+    let world = World::new().await;
+    let engine = world.engine().await;
+    let asked = futures_util::future::join_all((0..20).map(|_| engine.create(request("ann")))).await;
+    let ids: std::collections::HashSet<_> = asked.iter().map(|opened| opened.as_ref().unwrap().session.id).collect();
+    assert_eq!(ids.len(), 1);
+    assert_eq!(asked.iter().filter(|opened| !opened.as_ref().unwrap().replayed).count(), 1);
+    world.assert_each_guest_once(1);
+}
+
+#[tokio::test]
+async fn the_queue_is_asked_for_once_however_many_want_it() {
+    let world = World::new().await;
+    let engine = world.engine().await;
+    assert!(crowd(&engine, 50, 50).await.iter().all(Result::is_ok));
+    assert_eq!(world.journal("queue").len(), 1);
+}
+
+#[tokio::test]
+async fn a_missing_scope_is_told_with_the_scopes_to_add_and_the_key_may_be_used_again() {
+    let world = World::with(|options| options.clients[0].scopes = vec![guestlane_sim::SCOPE_CONTACTS.to_owned()]).await;
+    let engine = world.engine().await;
+    let error = engine.create(request("ann")).await.unwrap_err();
+    let advice = error.advice();
+    assert_eq!(advice.code, guestlane::error::Code::Forbidden);
+    assert!(advice.fix.contains("conversations:messaging"), "{}", advice.fix);
+    assert!(error.correlation_id().is_some());
+    assert_eq!(world.journal("conversation").len(), 1, "a refusal is not repeated");
+    let stored = engine.store().session(error.session().unwrap()).await.unwrap().unwrap();
+    assert_eq!(stored.state, SessionState::Failed);
+    assert_eq!(world.audit().last().unwrap()["status"], "failed");
+
+    let again = engine.create(request("ann")).await.unwrap_err();
+    assert_eq!(again.session(), error.session());
+    assert_eq!(world.journal("contact").len(), 1, "the contact is there already");
+}
+
+#[tokio::test]
+async fn wrong_credentials_are_told_and_nothing_is_created() {
+    let mut world = World::new().await;
+    world.config.credentials.clients[0].secret = "wrong".to_owned().into();
+    let engine = world.engine().await;
+    let error = engine.create(request("ann")).await.unwrap_err();
+    assert!(error.advice().cause.contains("OAuth authentication failed"), "{:?}", error.advice());
+    assert!(error.advice().fix.contains("verify client credentials and scopes"));
+    engine.flush_outbox().await.unwrap();
+    assert_eq!(engine.store().error_counts().await.unwrap().auth, 1, "one sign-in failed, whoever waited for it");
+    let records = world.audit();
+    assert_eq!(records.len(), 1);
+    assert_eq!((&records[0]["status"], &records[0]["guestIdentifier"]), (&json!("failed"), &json!("ann")));
+    assert_eq!(world.sim.state().contacts, 0);
+}
+
+#[tokio::test]
+async fn a_token_of_an_unregistered_key_is_refused_and_counted() {
+    let world = World::new().await;
+    let engine = world.engine().await;
+    let elsewhere = World::new().await;
+    world.sim.register_guest_keys(&elsewhere.engine().await.keyring().jwks(world.clock.now()).to_string()).unwrap();
+    let error = engine.create(request("ann")).await.unwrap_err();
+    assert_eq!(error.advice().code, guestlane::error::Code::GuestTokenRejected);
+    engine.flush_outbox().await.unwrap();
+    assert_eq!(engine.store().error_counts().await.unwrap().token_validation, 1);
+    world.sim.register_guest_keys(&engine.keyring().jwks(world.clock.now()).to_string()).unwrap();
+    assert!(engine.create(request("ann")).await.is_ok());
+}
+
+#[tokio::test]
+async fn every_field_of_the_audit_record_is_there() {
+    let world = World::new().await;
+    let opened = world.engine().await.create(request("ann")).await.unwrap();
+    let [pending, success] = &world.audit()[..] else { panic!() };
+    assert_eq!(pending["status"], "pending");
+    let session = &opened.session;
+    assert_eq!(
+        success.as_object().unwrap().iter().filter(|(name, _)| *name != "timestamp" && *name != "latencyMs").collect::<Vec<_>>(),
+        json!({
+            "index": 1, "action": "session.create", "status": "success", "sessionId": session.id.to_string(),
+            "guestIdentifier": "ann", "queueId": SALES, "routingTarget": SALES, "contactId": session.contact_id,
+            "conversationId": session.conversation_id, "error": null, "tokenExpiryPolicy": "PT5M",
+            "errorRates": {"total": 0, "tokenValidation": 0, "rateLimit": 0, "auth": 0, "network": 0, "tokenValidationRate": "0.0000"},
+        })
+        .as_object()
+        .unwrap()
+        .iter()
+        .collect::<Vec<_>>()
+    );
+    assert!(success["latencyMs"].is_number() && success["timestamp"].is_string());
+    let text = std::fs::read_to_string(world.audit_path()).unwrap();
+    assert!(!text.contains(opened.guest_token.expose()) && !text.contains("premium"), "no token and no attribute's value");
+}
+
+#[tokio::test]
+async fn a_token_is_renewed_ahead_of_its_expiry_and_nobody_waits_for_it() {
+    let world = World::new().await;
+    let engine = world.engine().await;
+    engine.create(request("ann")).await.unwrap();
+    world.clock.advance(std::time::Duration::from_secs(1800 - 30));
+    engine.create(request("bob")).await.unwrap(); // with the old token, which has 30 s left
+    while world.sim.state().tokens_issued < 2 {
+        tokio::task::yield_now().await;
+    }
+    world.clock.advance(std::time::Duration::from_secs(60));
+    engine.create(request("cy")).await.unwrap(); // with the new one
+    assert_eq!(world.sim.state().tokens_issued, 2);
+    engine.flush_outbox().await.unwrap();
+    assert_eq!(engine.store().error_counts().await.unwrap().total, 0);
+}
+
+/// During an update of a fleet, and where one machine has two versions installed.
+#[tokio::test]
+async fn a_process_stops_writing_once_a_newer_version_has_changed_the_stores_format() {
+    let world = World::new().await;
+    let engine = world.engine().await;
+    engine.create(request("ann")).await.unwrap();
+    world.sql(match crate::STORE {
+        crate::harness::Kept::InAFile => "PRAGMA user_version = 99",
+        crate::harness::Kept::InPostgres => "UPDATE format SET number = 99",
+    });
+    let refused = engine.create(request("bob")).await.unwrap_err();
+    assert_eq!(refused.advice().code.name(), "state_newer", "{refused:?}");
+    assert!(refused.advice().fix.contains("restart"), "{:?}", refused.advice());
+    assert!(engine.store().revoke_api_key("nobody".to_owned(), world.clock.now()).await.is_err());
+    assert!(engine.store().claim_due(9, world.clock.now()).await.is_err());
+    world.assert_each_guest_once(1);
+}

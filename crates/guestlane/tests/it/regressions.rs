@@ -1,0 +1,280 @@
+//! Each defect of the first draft (docs/requirements.md#defects), by its name. With the defect put
+//! back, its test fails.
+
+use std::{fs, time::Duration};
+
+use guestlane::{
+    Error, Rate,
+    request::{Attributes, GuestId, QueueId},
+    session::SessionState,
+    token,
+};
+
+use crate::harness::{World, crowd, request};
+
+#[tokio::test]
+async fn a_new_idempotency_key_for_each_retry() {
+    let world = World::with(|options| options.seed = 42).await;
+    let engine = world.engine().await;
+    world.faults(&["contact:answer-lost:p=0.05", "conversation:answer-lost:p=0.05"]);
+    assert!(crowd(&engine, 2000, 64).await.iter().all(Result::is_ok));
+    world.assert_each_guest_once(2000);
+    assert!(world.sim.state().faults["answer-lost"] > 100);
+}
+
+#[tokio::test]
+async fn both_steps_repeated_when_only_the_second_failed() {
+    let world = World::new().await;
+    let engine = world.engine().await;
+    world.faults(&["conversation:500"]);
+    let error = engine.create(request("ann")).await.unwrap_err();
+    assert_eq!(error.advice().code, guestlane::error::Code::PlatformFailing);
+    let state = world.sim.state();
+    assert_eq!((state.contacts, state.calls["contact"], state.calls["conversation"]), (1, 1, 4));
+}
+
+#[tokio::test]
+async fn the_error_wrapper_drops_the_status_so_a_429_is_never_counted_as_one() {
+    let world = World::new().await;
+    let engine = world.engine().await;
+    world.faults(&["contact:429"]);
+    engine.create(request("ann")).await.unwrap_err();
+    let errors = engine.store().error_counts().await.unwrap();
+    let calls = world.sim.state().calls["contact"];
+    assert!(calls > 4, "a 429 is none of the three repetitions: {calls}");
+    assert_eq!((errors.rate_limit, errors.total), (calls, calls));
+}
+
+#[tokio::test]
+async fn a_payload_400_is_retried_and_costs_4_calls_and_7_seconds() {
+    let world = World::new().await;
+    let engine = world.engine().await;
+    // Nobody's key is registered: the platform refuses the token with a 400.
+    let elsewhere = World::new().await;
+    world.sim.register_guest_keys(&elsewhere.engine().await.keyring().jwks(world.clock.now()).to_string()).unwrap();
+    let before = world.clock.now();
+    engine.create(request("ann")).await.unwrap_err();
+    assert_eq!(world.sim.state().calls["contact"], 1);
+    assert!(world.clock.now().since(before) < Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn retry_after_ignored_no_jitter_no_pacing() {
+    let mut world = World::with(|options| options.quota = Some(Rate::REST)).await;
+    world.config.patience.quota = Some(Rate::REST);
+    world.config.deadline = Duration::from_secs(3600);
+    let engine = world.engine().await;
+    let before = world.clock.now();
+    let created = crowd(&engine, 1000, 1000).await;
+    assert!(created.iter().all(Result::is_ok), "none lost");
+    world.assert_each_guest_once(1000);
+    let calls = engine.stats().calls();
+    assert!(engine.stats().throttled() * 1000 <= calls, "{} of {calls} answered 429", engine.stats().throttled());
+    let seconds = world.clock.now().since(before).as_secs_f64();
+    assert!(calls as f64 / seconds >= 97.0, "{calls} calls in {seconds} s: the limit is not used");
+}
+
+#[tokio::test]
+async fn a_retry_after_is_waited_for() {
+    let world = World::new().await;
+    let engine = world.engine().await;
+    world.faults(&["contact:429:first=1,retry-after=20"]);
+    let before = world.clock.now();
+    engine.create(request("ann")).await.unwrap();
+    assert!(world.clock.now().since(before) >= Duration::from_secs(20));
+    assert_eq!(world.sim.state().calls["contact"], 2);
+}
+
+#[tokio::test]
+async fn no_single_refresh_256_first_sessions_ask_for_256_tokens() {
+    let world = World::new().await;
+    let engine = world.engine().await;
+    assert!(crowd(&engine, 256, 256).await.iter().all(Result::is_ok));
+    assert_eq!(world.sim.state().tokens_issued, 1);
+
+    // The first ones all waited for the queue; now 256 calls find at once that there is no token.
+    world.sim.revoke_tokens();
+    let more: Vec<_> = (0..256).map(|n| engine.create(request(&format!("another-{n}")))).collect();
+    assert!(futures_util::future::join_all(more).await.iter().all(Result::is_ok));
+    assert_eq!(world.sim.state().tokens_issued, 2);
+}
+
+#[tokio::test]
+async fn wrong_credentials_are_not_tried_once_for_each_waiter() {
+    let mut world = World::new().await;
+    world.config.credentials.clients[0].secret = "wrong".to_owned().into();
+    let engine = world.engine().await;
+    assert!(crowd(&engine, 256, 256).await.iter().all(Result::is_err));
+    // A caller that arrives after the failure was reported requests a token again. How many do depends on the machine's load.
+    let at_most = 25;
+    assert!(world.sim.state().calls["token"] <= at_most, "{:?}", world.sim.state().calls);
+}
+
+#[tokio::test]
+async fn a_revoked_token_is_kept_until_its_expiry() {
+    let world = World::new().await;
+    let engine = world.engine().await;
+    engine.create(request("ann")).await.unwrap();
+    world.sim.revoke_tokens();
+    engine.create(request("bob")).await.unwrap();
+    let state = world.sim.state();
+    assert_eq!((state.tokens_issued, state.calls["contact"]), (2, 3), "one extra attempt");
+}
+
+#[tokio::test]
+async fn attributes_can_overwrite_guest_token_and_guest_id_in_the_claims() {
+    for name in ["guestToken", "guestId", "sessionToken", "routingTarget", "exp", "iat"] {
+        assert!(Attributes::from_pairs([(name, "forged")]).is_err(), "{name}");
+    }
+    let world = World::new().await;
+    let engine = world.engine().await;
+    let opened = engine.create(request("ann")).await.unwrap();
+    let verified = token::verify(&engine.keyring(), opened.guest_token.expose(), world.clock.now()).unwrap();
+    assert_eq!(verified.guest_id, "ann");
+}
+
+#[tokio::test]
+async fn the_crm_receives_the_whole_claims_part_of_the_token_as_guest_id() {
+    let world = World::new().await;
+    let engine = world.engine().await;
+    let mut wish = request("ann");
+    wish.attributes = Attributes::from_pairs([("email", "ann@example.org")]).unwrap();
+    let opened = engine.create(wish).await.unwrap();
+    engine.outbox().unwrap().wait_for_initial_deliveries().await;
+    let [event] = &world.sim.crm_events()[..] else { panic!() };
+    assert_eq!(event["data"]["guestId"], "ann");
+    assert_eq!(event["event"], "webchat.session.created");
+    let mut fields: Vec<_> = event["data"].as_object().unwrap().keys().cloned().collect();
+    fields.sort();
+    assert_eq!(fields, ["contactId", "conversationId", "guestId", "initializationLatencyMs"]);
+    let claims = opened.guest_token.expose().split('.').nth(1).unwrap().to_owned();
+    let sent = &world.journal("crm")[0].body;
+    assert!(!sent.contains("ann@example.org") && !sent.contains(&claims));
+}
+
+#[tokio::test]
+async fn the_key_pair_lives_in_memory_under_one_fixed_kid() {
+    let world = World::new().await;
+    let (one, two) = (world.engine().await, world.engine().await);
+    assert_eq!(one.keyring().jwks(world.clock.now()), two.keyring().jwks(world.clock.now()), "two processes, one key");
+    let opened = one.create(request("ann")).await.unwrap();
+    drop((one, two));
+    let restarted = world.engine().await;
+    token::verify(&restarted.keyring(), opened.guest_token.expose(), world.clock.now()).unwrap();
+    // At rest the key is not readable: PKCS#8 begins with the version and the algorithm's id.
+    let database = world.kept_bytes();
+    let rsa_pkcs8 = [0x02, 0x01, 0x00, 0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
+    assert!(!database.windows(rsa_pkcs8.len()).any(|window| window == rsa_pkcs8));
+    let in_hex: String = rsa_pkcs8.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert!(!database.windows(in_hex.len()).any(|window| window == in_hex.as_bytes()));
+}
+
+#[tokio::test]
+async fn no_timeout_on_platform_calls() {
+    let world = World::new().await;
+    let engine = world.engine().await;
+    world.faults(&["contact:hang:first=1"]);
+    let creating = tokio::spawn(async move { engine.create(request("ann")).await });
+    world.hanging().await;
+    world.clock.advance(Duration::from_secs(10));
+    creating.await.unwrap().unwrap();
+    world.assert_each_guest_once(1);
+}
+
+#[tokio::test]
+async fn the_audit_directory_is_not_created() {
+    let world = World::new().await;
+    assert!(!world.audit_path().parent().unwrap().exists());
+    world.engine().await.create(request("ann")).await.unwrap();
+    assert_eq!(world.audit().len(), 2);
+}
+
+#[tokio::test]
+async fn a_failing_audit_write_fails_the_session_before_anything_is_created() {
+    let world = World::new().await;
+    let engine = world.engine().await;
+    block_audit_file(&world);
+    let error = engine.create(request("ann")).await.unwrap_err();
+    assert!(matches!(error, Error::Audit(_)), "{error:?}");
+    assert_eq!(world.sim.state().contacts, 0);
+
+    unblock_audit_file(&world);
+    engine.create(request("ann")).await.unwrap(); // with the same key
+    world.assert_each_guest_once(1);
+    let statuses: Vec<_> = world.audit().iter().map(|record| record["status"].clone()).collect();
+    assert_eq!(statuses, ["pending", "failed", "pending", "success"], "the records were only late");
+}
+
+#[tokio::test]
+async fn a_failing_audit_write_hides_a_session_that_was_created() {
+    let world = World::new().await;
+    let engine = world.engine().await;
+    world.faults(&["conversation:hang:first=1"]);
+    let creating = tokio::spawn({
+        let engine = engine.clone();
+        async move { engine.create(request("ann")).await }
+    });
+    world.hanging().await;
+    block_audit_file(&world);
+    world.clock.advance(Duration::from_secs(10));
+    let opened = creating.await.unwrap().unwrap();
+    assert_eq!(opened.session.state, SessionState::Open);
+    engine.outbox().unwrap().wait_for_initial_deliveries().await;
+    assert_eq!(world.sim.state().crm.events, 1, "the CRM is told");
+
+    unblock_audit_file(&world);
+    engine.create(request("bob")).await.unwrap();
+    let statuses: Vec<_> = world.audit().iter().map(|record| record["status"].clone()).collect();
+    assert_eq!(statuses, ["pending", "success", "pending", "success"], "the record was only late");
+}
+
+/// A directory stands where the file should be: nobody can write it, not even root.
+fn block_audit_file(world: &World) {
+    let path = world.audit_path();
+    let _ = fs::rename(path, path.with_extension("aside"));
+    fs::create_dir_all(path).unwrap();
+}
+
+fn unblock_audit_file(world: &World) {
+    let path = world.audit_path();
+    fs::remove_dir(path).unwrap();
+    let _ = fs::rename(path.with_extension("aside"), path);
+}
+
+#[tokio::test]
+async fn nothing_written_before_the_calls() {
+    let world = World::new().await;
+    world.faults(&["conversation:hang:first=1"]);
+    let engine = world.engine().await;
+    let creating = tokio::spawn(async move { engine.create(request("ann")).await });
+    world.hanging().await;
+    creating.abort(); // the process dies between the two posts
+    let _ = creating.await;
+    assert_eq!((world.sim.state().contacts, world.sim.state().conversations), (1, 0));
+
+    world.clock.advance(guestlane::session::LEASE_TTL);
+    let restarted = world.engine().await;
+    let finished = restarted.recover_abandoned().await.unwrap();
+    let [Ok(opened)] = &finished[..] else { panic!("{finished:?}") };
+    assert_eq!(opened.session.state, SessionState::Open);
+    world.assert_each_guest_once(1);
+    assert_eq!(world.journal("contact").len(), 1, "the same contact");
+}
+
+#[tokio::test]
+async fn an_empty_or_missing_guest_or_queue_is_sent_as_it_is() {
+    assert!("".parse::<GuestId>().is_err());
+    assert!("".parse::<QueueId>().is_err());
+    let world = World::new().await;
+    let engine = world.engine().await;
+    let mut wish = request("ann");
+    wish.queue = "00000000-0000-4000-8000-000000000000".parse().unwrap();
+    let error = engine.create(wish.clone()).await.unwrap_err();
+    assert!(matches!(error, Error::UnknownQueue { .. }), "{error:?}");
+    let state = world.sim.state();
+    assert_eq!((state.contacts, state.calls["contact"], state.calls["queue"]), (0, 0, 1));
+    assert_eq!(world.audit().len(), 1);
+    // The key was not taken: the corrected request may use it.
+    wish.queue = request("ann").queue;
+    engine.create(wish).await.unwrap();
+}

@@ -1,0 +1,24 @@
+//! What only a store in a file has: bytes that another reader holds.
+
+use guestlane::store::GuestIdMode;
+
+use crate::{
+    audit::{canary, erase, files_with_the_canary},
+    harness::World,
+};
+
+#[tokio::test]
+async fn bytes_that_another_reader_holds_are_gone_after_the_next_start() {
+    let mut world = World::new().await;
+    world.config.places.audit.guest_ids = GuestIdMode::Pseudonymous;
+    let engine = world.engine().await;
+    engine.create(canary("one")).await.unwrap();
+    engine.outbox().unwrap().wait_for_initial_deliveries().await;
+    let reader = rusqlite::Connection::open(world.config.places.database.file().unwrap()).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM session").unwrap();
+    assert!(!erase(&engine, &world).await.bytes_gone);
+    assert!(!files_with_the_canary(&world).is_empty(), "somebody still reads them");
+    drop(reader);
+    world.engine().await;
+    assert_eq!(files_with_the_canary(&world), [""; 0]);
+}

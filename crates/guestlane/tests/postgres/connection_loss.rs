@@ -1,0 +1,196 @@
+//! The way to the database breaks, the database goes down: nothing is guessed.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use guestlane::{Clock, SessionEngine};
+use guestlane_test_postgres::{Proxy, Server, schema_in};
+
+use crate::harness::{World, request};
+
+/// On the machine's own clock: a database is waited for in real time.
+async fn engine(world: &World, database: &str) -> Arc<SessionEngine> {
+    let mut config = world.config.clone();
+    config.places.database = database.parse().unwrap();
+    SessionEngine::open(config, Clock::system()).await.unwrap()
+}
+
+/// A world with a database server of its own, and the URL of a schema there.
+async fn apart() -> (World, Server, String) {
+    let server = Server::start();
+    let schema = schema_in(&server.url());
+    (World::with(|options| options.clock = Clock::system()).await, server, schema)
+}
+
+/// Connections are broken again and again, wherever a transaction happens to be; callers ask again under the same key.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_break_at_any_moment_cost_nobody_and_make_nobody_twice() {
+    let (world, server, schema) = apart().await;
+    let proxy = Proxy::to(server.port()).await;
+    let engine = engine(&world, &proxy.url(&schema, server.port())).await;
+    let done = Arc::new(AtomicBool::new(false));
+    let until = Arc::clone(&done);
+    let breaking = tokio::spawn(async move {
+        let mut breaks = 0_u32;
+        while !until.load(Ordering::SeqCst) {
+            Clock::system().sleep(Duration::from_millis(3 + u64::from(breaks % 40))).await;
+            proxy.break_all();
+            breaks += 1;
+        }
+        (proxy, breaks)
+    });
+    const GUESTS: usize = 200;
+    let asked = (0..GUESTS).map(|guest| {
+        let engine = Arc::clone(&engine);
+        async move {
+            let mut errors = 0;
+            while let Err(error) = engine.create(request(&format!("guest-{guest}"))).await {
+                errors += 1;
+                assert!(errors < 50, "{error}");
+                Clock::system().sleep(Duration::from_millis(50)).await;
+            }
+        }
+    });
+    let asked = futures_util::stream::iter(asked);
+    futures_util::StreamExt::for_each_concurrent(asked, 16, |asked| asked).await;
+    done.store(true, Ordering::SeqCst);
+    let (_proxy, breaks) = breaking.await.unwrap();
+    assert!(breaks > 20, "{breaks}");
+    world.assert_each_guest_once(GUESTS as u64);
+    let store = engine.store();
+    assert_eq!(store.unfinished().await.unwrap(), 0);
+    let logs = store.logs(engine.audit_log(), engine.audit_key()).await.unwrap();
+    for log in logs {
+        let leaves = store.leaves(log.log).await.unwrap();
+        assert_eq!(leaves.len() as u64, log.checkpoint.size);
+        if log.checkpoint.size > 0 {
+            guestlane::audit::verify_log(&log.path, engine.audit_key(), &[]).unwrap();
+        }
+    }
+    // Each session that is open was written once, and its event once.
+    let counts = guestlane_test_postgres::column(&schema, "SELECT count(*) FROM session WHERE state = 'open'");
+    let events = guestlane_test_postgres::column(&schema, "SELECT count(*) FROM outbox");
+    let records =
+        guestlane_test_postgres::column(&schema, r#"SELECT count(*) FROM audit_record WHERE line LIKE '%"status":"success"%'"#);
+    assert_eq!((&counts[0], &events[0], &records[0]), (&"200".to_owned(), &"200".to_owned(), &"200".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_is_down_is_told_and_the_same_key_works_once_it_is_back() {
+    let (world, server, schema) = apart().await;
+    let engine = engine(&world, &schema).await;
+    engine.create(request("ann")).await.unwrap();
+    server.stop();
+    let error = engine.create(request("bob")).await.unwrap_err();
+    assert_eq!(error.advice().code.name(), "store_failed", "{error}");
+    world.assert_each_guest_once(1);
+    server.restart();
+    engine.create(request("bob")).await.unwrap();
+    world.assert_each_guest_once(2);
+    assert!(engine.create(request("ann")).await.unwrap().replayed);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_restarts_meanwhile_is_waited_for() {
+    let (world, server, schema) = apart().await;
+    let engine = engine(&world, &schema).await;
+    engine.create(request("ann")).await.unwrap();
+    server.stop();
+    let bob = tokio::spawn(async move { engine.create(request("bob")).await });
+    Clock::system().sleep(Duration::from_millis(500)).await;
+    assert!(!bob.is_finished());
+    server.restart();
+    bob.await.unwrap().unwrap();
+    world.assert_each_guest_once(2);
+}
+
+/// The database's machine dies in the middle of a burst, and its standby takes over: whatever was answered is there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_standby_that_takes_over_has_everybody_and_nobody_comes_twice() {
+    let (world, first, _) = apart().await;
+    let second = first.standby();
+    let schema = schema_in(&first.url());
+    let (_, search_path) = schema.split_once('?').unwrap();
+    let both = format!("postgres://guestlane@127.0.0.1:{},127.0.0.1:{}/postgres?{search_path}", first.port(), second.port());
+    let engine = engine(&world, &both).await;
+    const GUESTS: u64 = 300;
+    let begun = Arc::new(AtomicU64::new(0));
+    let asked = (0..GUESTS).map(|guest| {
+        let (engine, begun) = (Arc::clone(&engine), Arc::clone(&begun));
+        async move {
+            begun.fetch_add(1, Ordering::SeqCst);
+            while let Err(error) = engine.create(request(&format!("guest-{guest}"))).await {
+                assert_eq!(error.advice().code.name(), "store_failed", "{error}");
+                Clock::system().sleep(Duration::from_millis(50)).await;
+            }
+        }
+    });
+    let asked = futures_util::stream::iter(asked.collect::<Vec<_>>());
+    let burst = tokio::spawn(futures_util::StreamExt::for_each_concurrent(asked, 16, |asked| asked));
+    while begun.load(Ordering::SeqCst) < GUESTS / 3 {
+        Clock::system().sleep(Duration::from_millis(5)).await;
+    }
+    first.kill();
+    guestlane_test_postgres::execute(&second.url(), "SELECT pg_promote()");
+    burst.await.unwrap();
+    world.assert_each_guest_once(GUESTS);
+    let url = format!("{}?{search_path}", second.url());
+    for (what, sql) in [
+        ("open sessions", "SELECT count(*) FROM session WHERE state = 'open'"),
+        ("events", "SELECT count(*) FROM outbox"),
+        ("records", r#"SELECT count(*) FROM audit_record WHERE line LIKE '%"status":"success"%'"#),
+    ] {
+        assert_eq!(guestlane_test_postgres::column(&url, sql), [GUESTS.to_string()], "{what}");
+    }
+    for log in engine.store().logs(engine.audit_log(), engine.audit_key()).await.unwrap() {
+        guestlane::audit::verify_log(&log.path, engine.audit_key(), &[]).unwrap();
+    }
+}
+
+/// A commit that waits for its standby when the connection is given up is in the database, and may yet be lost with it: nothing is made of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_standby_does_not_have_is_not_sent_to_the_platform() {
+    let (world, first, schema) = apart().await;
+    let second = first.standby();
+    let engine = engine(&world, &schema).await;
+    engine.create(request("ann")).await.unwrap();
+    second.stop();
+    let error = engine.create(request("bob")).await.unwrap_err();
+    assert_eq!(error.advice().code.name(), "store_failed", "{error}");
+    world.assert_each_guest_once(1);
+    second.restart();
+    engine.create(request("bob")).await.unwrap();
+    world.assert_each_guest_once(2);
+}
+
+/// Somebody asks for a session whose driver is slow, just when that writes that it is open: what it wrote stays.
+#[tokio::test]
+async fn what_a_driver_writes_is_not_undone_by_whoever_takes_it_for_dead() {
+    let world = World::new().await;
+    let engine = world.engine().await;
+    world.faults(&["conversation:hang"]);
+    let driving = tokio::spawn({
+        let engine = Arc::clone(&engine);
+        async move { engine.create(request("ann")).await }
+    });
+    world.hanging().await;
+    driving.abort();
+    world.clock.advance(Duration::from_secs(5)); // its lease is over
+    let url = world.postgres.clone().unwrap();
+    // The driver's transaction is under way for half a second of the database's own.
+    let open =
+        "BEGIN; UPDATE session SET state = 'open', conversation_id = 'c', opened_at = admitted_at; SELECT pg_sleep(0.5); COMMIT";
+    let writing = tokio::task::spawn_blocking(move || guestlane_test_postgres::execute(&url, open));
+    let locked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+    while guestlane_test_postgres::column(world.postgres.as_ref().unwrap(), locked)[0] == "0" {
+        tokio::task::yield_now().await;
+    }
+    let asked = engine.create(request("ann")).await.unwrap();
+    assert!(asked.replayed && asked.session.conversation_id.as_deref() == Some("c"), "{asked:?}");
+    writing.await.unwrap();
+}
