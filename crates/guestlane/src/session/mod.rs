@@ -1,4 +1,4 @@
-//! The durable record of every session and how far it got.
+//! The durable record of every session: its state, its lease and its legal transitions.
 
 mod lease;
 mod record;

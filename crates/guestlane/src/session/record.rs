@@ -1,4 +1,4 @@
-//! One session, as the ledger has it.
+//! The session record: the durable row of one session, and the pure functions that change it.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::{
     token::TokenIdentity,
 };
 
-/// A session's id: ordered by time (UUID version 7).
+/// ID of a session, a UUID version 7. IDs sort by the time of admission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId(pub Uuid);
 
@@ -48,107 +48,118 @@ impl FromStr for SessionId {
     }
 }
 
-/// What whoever asks for a session under its key may do.
+/// Whether a caller that presents an idempotency key may run the saga, must wait, or gets the
+/// stored result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Availability {
-    /// It is open: there is nothing to do.
+    /// The session is open. The caller gets the stored result.
     Completed,
-    /// Nothing: a person must look.
+    /// The session needs an operator's decision. The caller cannot run the saga.
     NeedsAttention,
-    /// Wait: somebody else drives it, or the platform asked for patience.
+    /// The caller must wait: another worker holds the lease, or the platform sent `Retry-After`.
     Unavailable,
-    /// Take it up.
+    /// The caller may claim the session and run its saga.
     Claimable,
 }
 
 /// How a step failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StepFailure {
-    /// The platform said no.
+    /// The platform refused the request.
     Rejected {
-        /// To us (credentials, permissions), not to the request.
+        /// Whether the refusal concerns the product's credentials or permissions, not the request.
         about_us: bool,
     },
-    /// The platform said: not before so long.
+    /// The platform sent `Retry-After` with this wait.
     RetryAfter(Duration),
-    /// We stopped trying for now.
+    /// The retries ended without success; the step is repeated after a backoff.
     BackedOff,
 }
 
-/// Why the last attempt did not end well.
+/// Why the last attempt failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// A stable code of the error catalogue.
     pub code: String,
-    /// One sentence.
+    /// A description of one sentence.
     pub message: String,
 }
 
-/// One session, as the ledger has it.
+/// The durable row of one session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionRecord {
-    /// Its id.
+    /// ID of the session.
     pub id: SessionId,
-    /// What was asked for.
+    /// The caller's request.
     pub request: SessionRequest,
-    /// How far it got.
+    /// The state of the saga.
     pub state: SessionState,
-    /// What its guest token is made of.
+    /// The claims from which the same guest token is signed again.
     pub token: TokenIdentity,
-    /// By which of the platform's APIs its conversation is opened.
+    /// The platform API that opens the conversation.
     pub surface_binding: SurfaceBinding,
     /// The contact, once it exists.
     pub contact_id: Option<PlatformId>,
-    /// Whether nothing identified the guest's contact when the session was admitted.
+    /// Whether no identifier of the guest's contact was known when the session was admitted.
     pub contact_without_identifier: bool,
-    /// Whether a contact may exist whose id nobody knows: it had no identifier, and the answer was lost. It is not asked for again.
+    /// Whether a contact may exist whose ID is unknown, because it had no identifier and the
+    /// response was lost. The contact is not created again.
     pub contact_id_lost: bool,
-    /// The guest's first message, once the platform has it. Of the official surfaces.
+    /// The guest's first message, once the platform has accepted it. Only on `web-messaging` and
+    /// `open-messaging`.
     pub message_id: Option<PlatformId>,
     /// The conversation, once it is known to exist.
     pub conversation_id: Option<PlatformId>,
-    /// When the guest's session on the platform ends if nothing is said. Of web messaging.
+    /// When the guest's session on the platform expires without further messages. Only on
+    /// `web-messaging`.
     pub guest_session_expires_at: Option<Timestamp>,
-    /// Calls sent for the contact and the conversation: 2 when nothing had to be repeated.
+    /// Number of calls sent for the contact and the conversation; 2 if no call was repeated.
     pub attempts: u32,
-    /// Counts who drove it: a driver with an older number can write nothing.
+    /// Fencing number of the lease. It increases with each claim; a write with an older number
+    /// changes nothing.
     pub epoch: u32,
-    /// When it was admitted.
+    /// When the session was admitted.
     pub admitted_at: Timestamp,
-    /// Since when the key of the present step may be in use on the platform.
+    /// Earliest time at which the present step's platform key may have been used.
     pub step_started_at: Timestamp,
-    /// Whether an attempt at the present step may have done its work without our knowing.
+    /// Whether an attempt at the present step has an unknown outcome.
     pub outcome_unknown: bool,
-    /// Whether it was taken up unfinished, and so is owed to a caller who is gone. Known while it is driven; not stored.
+    /// Whether the session was claimed unfinished, so that its caller is gone but expects it to
+    /// complete. Known during the lease; not stored.
     pub recovered: bool,
-    /// When it may be taken up by somebody else: the end of the lease, of the parking, or of the pause after giving up.
+    /// When another worker may claim the session: the end of the lease, of the `Retry-After` wait,
+    /// or of the backoff.
     pub due_at: Timestamp,
-    /// When the conversation was there.
+    /// When the conversation was opened.
     pub opened_at: Option<Timestamp>,
-    /// From the caller's request, or from admission where that caller is gone, to the conversation.
+    /// Time from the caller's request to the conversation. It starts at admission if the caller is
+    /// gone.
     pub latency: Option<Duration>,
-    /// Why the last attempt did not end well.
+    /// Why the last attempt failed.
     pub failure: Option<Failure>,
-    /// The trace of whoever asked first.
+    /// Trace context of the request that admitted the session.
     pub trace: Option<TraceParent>,
 }
 
 impl SessionRecord {
-    /// How long the platform remembers a key (requirement R6, docs/requirements.md), less an hour
-    /// for clocks that differ and calls under way.
+    /// How long a platform key can be repeated safely.
+    ///
+    /// The platform remembers a key for 24 h (requirement R6, docs/requirements.md). One hour is
+    /// subtracted for clock skew and for calls in flight.
     pub const IDEMPOTENCY_WINDOW: Duration = Duration::from_secs(23 * 3600);
 
-    /// How long an open message whose answer was lost is sent again. After that its conversation may have been ended, and the same sender would
-    /// begin a second one.
+    /// How long an open message of unknown outcome is sent again.
+    ///
+    /// After that its conversation may have ended, and the same sender would open a second one.
     const OPEN_MESSAGE_DEDUP_WINDOW: Duration = Duration::from_secs(3600);
 
-    /// How long a session rests after it was given up for now; twice as long each time.
+    /// The first backoff after a failed run of the saga. It doubles each time.
     const BASE_BACKOFF: Duration = Duration::from_secs(15);
 
-    /// The longest rest.
+    /// The longest backoff.
     pub(crate) const MAX_BACKOFF: Duration = Duration::from_secs(300);
 
-    /// Admitted and leased to whoever asked, now.
+    /// Returns a new record in the state `Admitted`, leased to the caller from `now` on.
     pub fn new(request: SessionRequest, start: SessionContext, token: TokenIdentity, now: Timestamp) -> Self {
         let SessionContext { way: surface_binding, contact_without_identifier, trace } = start;
         Self {
@@ -177,8 +188,12 @@ impl SessionRecord {
         }
     }
 
-    /// Whether others must keep away for now: somebody drives it, or the platform asked to wait. One that was given up for now may be
-    /// taken up by whoever asks for it. A lease that would end later than any lease can was given by a clock that was set back since.
+    /// Whether another worker must leave the session alone at `now`.
+    ///
+    /// A parked session is blocked until its `Retry-After` wait ends. A session in backoff is not
+    /// blocked: a caller that presents its idempotency key may claim it. An expiry beyond
+    /// `LEASE_TTL + MAX_CLOCK_SKEW` was written before the wall clock moved backwards; the lease is
+    /// treated as expired.
     pub fn is_leased(&self, now: Timestamp) -> bool {
         let waits = self.due_at > now;
         match (self.state, &self.failure) {
@@ -188,12 +203,12 @@ impl SessionRecord {
         }
     }
 
-    /// Whether its guest was erased: then nobody can go on with it.
+    /// Whether the guest of this session was erased. An erased session cannot be resumed.
     pub fn is_erased(&self) -> bool {
         self.request.key.as_str().strip_prefix("erased-").is_some_and(|id| id == self.id.0.simple().to_string())
     }
 
-    /// What whoever asks for it under its key may do.
+    /// Returns whether a caller that presents the idempotency key may run the saga at `now`.
     #[deny(clippy::wildcard_enum_match_arm)]
     pub fn availability_at(&self, now: Timestamp) -> Availability {
         match self.state {
@@ -202,20 +217,24 @@ impl SessionRecord {
             SessionState::Admitted | SessionState::ContactCreated | SessionState::Parked if self.is_leased(now) => {
                 Availability::Unavailable
             }
-            // What was refused may be mended by now, and what rests need not wait for its turn when somebody asks. Whoever
-            // drove it can write nothing from here on.
+            // The cause of a refusal may be corrected by now, and a caller does not wait for the
+            // backoff. The claim raises the epoch, which fences off the worker before.
             SessionState::Admitted | SessionState::ContactCreated | SessionState::Parked | SessionState::Failed => {
                 Availability::Claimable
             }
         }
     }
 
-    /// Whether the platform may have forgotten the key of the present step, so that repeating it may make a second one. Where the guest has said
-    /// something, nothing is left that could; but without a conversation after so long, somebody should know.
+    /// Whether the platform may have forgotten the present step's key, so that a repeated call
+    /// could create a duplicate.
+    ///
+    /// After the first message was accepted, no later step can create a duplicate. A session
+    /// without a conversation still expires, so that an operator looks at it.
     pub fn is_past_idempotency_window(&self, now: Timestamp) -> bool {
         let life = match (&self.surface_binding, &self.message_id, &self.conversation_id) {
             (SurfaceBinding::WebMessaging { .. } | SurfaceBinding::OpenMessaging { .. }, Some(_), Some(_)) => return false,
-            // The same sender is the same conversation only for as long as that lives, and an agent may end it.
+            // The same sender reaches the same conversation only while that is active, and an agent
+            // may end it.
             (SurfaceBinding::OpenMessaging { .. }, None, _)
                 if self.outcome_unknown && self.state == SessionState::ContactCreated =>
             {
@@ -226,12 +245,13 @@ impl SessionRecord {
         now.since(self.step_started_at) >= life
     }
 
-    /// Whether nothing of it exists beyond a contact, surely: it may begin anew in another way.
+    /// Whether at most a contact can exist on the platform, so that the session may restart on
+    /// another surface.
     pub fn can_restart(&self) -> bool {
         self.state == SessionState::Failed && !self.outcome_unknown && self.message_id.is_none()
     }
 
-    /// Whether something may exist on the platform.
+    /// Whether the session may have created something on the platform.
     pub fn may_have_succeeded(&self) -> bool {
         self.outcome_unknown || self.contact_id.is_some() || self.contact_id_lost || self.message_id.is_some()
     }
@@ -241,13 +261,23 @@ impl SessionRecord {
         Ok(self)
     }
 
-    /// The contact exists; or, without an id, one may exist that nobody can find.
+    /// Records the created contact. Without an ID, a contact may exist that cannot be found.
+    ///
+    /// # Errors
+    ///
+    /// [`IllegalTransition`] if the present state does not allow it.
     pub fn contact_created(self, contact_id: Option<PlatformId>, tries: u32, now: Timestamp) -> Result<Self, IllegalTransition> {
         let next = self.step(Transition::ContactCreated)?.start_step(tries, now);
         Ok(Self { contact_id_lost: contact_id.is_none(), contact_id, ..next })
     }
 
-    /// The platform has the guest's first message, and perhaps says at once in which conversation.
+    /// Records that the platform accepted the guest's first message.
+    ///
+    /// The platform may name the conversation in the same response.
+    ///
+    /// # Errors
+    ///
+    /// [`IllegalTransition`] if the present state does not allow it.
     pub fn message_sent(
         self,
         message_id: PlatformId,
@@ -260,27 +290,41 @@ impl SessionRecord {
         Ok(Self { message_id: Some(message_id), conversation_id, guest_session_expires_at, ..next })
     }
 
-    /// The first message's conversation is known.
+    /// Records the conversation of the first message.
+    ///
+    /// # Errors
+    ///
+    /// [`IllegalTransition`] if the present state does not allow it.
     pub fn conversation_found(self, conversation_id: PlatformId, tries: u32, now: Timestamp) -> Result<Self, IllegalTransition> {
         let next = self.step(Transition::ConversationFound)?.start_step(tries, now);
         Ok(Self { conversation_id: Some(conversation_id), ..next })
     }
 
-    /// The platform has the contact no more. Until another one is [known](Self::contact_replaced) one may exist whose ID is not known:
-    /// it is not made a second time.
+    /// Records that the platform no longer has the contact.
+    ///
+    /// Until [`contact_replaced`](Self::contact_replaced) records another one, a contact with
+    /// unknown ID may exist, and none is created again.
+    ///
+    /// # Errors
+    ///
+    /// [`IllegalTransition`] if the present state does not allow it.
     pub fn contact_lost(self, now: Timestamp) -> Result<Self, IllegalTransition> {
         let next = self.step(Transition::ContactReplaced)?;
         Ok(Self { contact_id: None, contact_id_lost: true, due_at: now + LEASE_TTL, ..next })
     }
 
-    /// Another contact is in the place of the one that the platform has no more.
+    /// Records the contact that replaces one which the platform no longer has.
+    ///
+    /// # Errors
+    ///
+    /// [`IllegalTransition`] if the present state does not allow it.
     pub fn contact_replaced(self, contact_id: PlatformId, tries: u32, now: Timestamp) -> Result<Self, IllegalTransition> {
         let next = self.step(Transition::ContactReplaced)?;
         let attempts = next.attempts + tries;
         Ok(Self { contact_id: Some(contact_id), contact_id_lost: false, attempts, due_at: now + LEASE_TTL, ..next })
     }
 
-    /// A step is done; with the next one nothing has happened yet.
+    /// Resets what belongs to a step after the one before is done, and extends the lease.
     fn start_step(self, tries: u32, now: Timestamp) -> Self {
         let attempts = self.attempts + tries;
         Self {
@@ -294,7 +338,11 @@ impl SessionRecord {
         }
     }
 
-    /// The conversation exists.
+    /// Records that the conversation exists, which completes the saga. Latency counts from `since`.
+    ///
+    /// # Errors
+    ///
+    /// [`IllegalTransition`] if the present state does not allow it.
     pub fn completed(
         self,
         conversation_id: PlatformId,
@@ -316,8 +364,11 @@ impl SessionRecord {
         })
     }
 
-    /// Whether a setback ends it for good. A «no» does not undo what an earlier attempt may have done, nor what the guest has said already; and
-    /// a session that was promised to be completed is not given up because somebody's credentials are wrong today.
+    /// Whether a failure of this kind ends the session for good.
+    ///
+    /// A refusal does not undo an earlier attempt of unknown outcome, nor a message that was
+    /// already sent. A recovered session is not ended by a refusal of the product's own
+    /// credentials.
     pub fn is_terminal_failure(&self, setback: StepFailure, may_exist: bool) -> bool {
         match setback {
             StepFailure::Rejected { about_us } => {
@@ -327,7 +378,13 @@ impl SessionRecord {
         }
     }
 
-    /// A step failed. `may_exist`: one of its attempts may have done the work.
+    /// Records that a step failed, and moves the session to the state that follows.
+    ///
+    /// `may_exist` says that one of the step's attempts may have taken effect.
+    ///
+    /// # Errors
+    ///
+    /// [`IllegalTransition`] if the present state does not allow it.
     pub fn apply_failure(
         self,
         setback: StepFailure,
@@ -346,38 +403,60 @@ impl SessionRecord {
         }
     }
 
-    /// The platform refused.
+    /// Records that the platform refused, which ends the session.
+    ///
+    /// # Errors
+    ///
+    /// [`IllegalTransition`] if the present state does not allow it.
     pub fn refused(self, failure: Failure, tries: u32) -> Result<Self, IllegalTransition> {
         let next = self.step(Transition::Rejected)?;
         Ok(Self { attempts: next.attempts + tries, failure: Some(failure), ..next })
     }
 
-    /// The platform wants us to wait until then.
+    /// Records that the platform asked to wait until `until`.
+    ///
+    /// # Errors
+    ///
+    /// [`IllegalTransition`] if the present state does not allow it.
     pub fn parked(self, failure: Failure, tries: u32, until: Timestamp) -> Result<Self, IllegalTransition> {
         let next = self.step(Transition::Parked)?;
-        // Not past the time in which the platform remembers the key: one try must be left.
+        // Stay within the time in which the platform remembers the key, so that one more try is
+        // left.
         let until = until.min(next.step_started_at + Self::IDEMPOTENCY_WINDOW - Self::MAX_BACKOFF);
         Ok(Self { attempts: next.attempts + tries, failure: Some(failure), due_at: until, ..next })
     }
 
-    /// We stop for now; somebody goes on after a rest.
+    /// Records that the retries ended without success, and schedules a backoff that grows with the
+    /// epoch.
+    ///
+    /// # Errors
+    ///
+    /// [`IllegalTransition`] if the present state does not allow it.
     pub fn backed_off(self, failure: Failure, tries: u32, now: Timestamp) -> Result<Self, IllegalTransition> {
         let next = self.step(Transition::BackedOff)?;
         let rest = Self::BASE_BACKOFF.saturating_mul(1 << next.epoch.saturating_sub(1).min(8)).min(Self::MAX_BACKOFF);
         Ok(Self { attempts: next.attempts + tries, failure: Some(failure), due_at: now + rest, ..next })
     }
 
-    /// A fresh token takes the place of one that the platform refused as expired.
+    /// Replaces a guest token that the platform refused as expired.
+    ///
+    /// # Errors
+    ///
+    /// [`IllegalTransition`] if the present state does not allow it.
     pub fn token_renewed(self, token: TokenIdentity, tries: u32, now: Timestamp) -> Result<Self, IllegalTransition> {
         let next = self.step(Transition::TokenReissued)?;
         Ok(Self { token, attempts: next.attempts + tries, due_at: now + LEASE_TTL, ..next })
     }
 
-    /// Somebody goes on with it, under a new epoch: whoever drove it before can write nothing any more.
+    /// Claims the session under a new epoch, which fences off the worker that held it before.
+    ///
+    /// # Errors
+    ///
+    /// [`IllegalTransition`] if the present state does not allow it.
     pub fn claimed(self, now: Timestamp) -> Result<Self, IllegalTransition> {
-        // Without a word of how it ended, the driver before died with a call under way, perhaps.
+        // Without a recorded failure, the worker before may have died with a call in flight.
         let uncertain = self.outcome_unknown || self.failure.is_none();
-        // What was refused, and surely not done before, begins anew: its key is free.
+        // A refused step without unknown outcome starts afresh: the platform has not taken its key.
         let step_started_at = if self.state == SessionState::Failed && !uncertain { now } else { self.step_started_at };
         let owed = self.state != SessionState::Failed;
         let next = self.step(Transition::Claimed)?;
@@ -392,7 +471,11 @@ impl SessionRecord {
         })
     }
 
-    /// Too old to be repeated safely.
+    /// Records that the step can no longer be repeated safely, and that an operator must look.
+    ///
+    /// # Errors
+    ///
+    /// [`IllegalTransition`] if the present state does not allow it.
     pub fn expired(self, failure: Failure) -> Result<Self, IllegalTransition> {
         let next = self.step(Transition::Expired)?;
         Ok(Self { epoch: next.epoch + 1, failure: Some(failure), ..next })

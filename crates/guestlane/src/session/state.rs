@@ -1,57 +1,66 @@
-//! How far a session got, and every legal move. One table, used live and in recovery.
+//! The states of a session and the table of legal transitions, used in normal operation and in
+//! recovery.
 
 use std::fmt;
 
-/// How far a session got.
+/// State of a session's saga.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SessionState {
-    /// It has the key. Nothing is known to exist on the platform.
+    /// The idempotency key is taken. Nothing is known to exist on the platform.
     Admitted,
     /// The contact exists.
     ContactCreated,
-    /// The conversation exists: done.
+    /// The conversation exists; the saga is complete.
     Open,
-    /// The platform refused; the same key may try again once the cause is mended.
+    /// The platform refused. The same idempotency key may try again once the cause is corrected.
     Failed,
-    /// The platform asked to wait longer than the caller could; it goes on by itself then.
+    /// The platform sent a `Retry-After` longer than the caller could wait. The worker resumes the
+    /// session after it.
     Parked,
-    /// Too old to be repeated safely: a person must look.
+    /// The step can no longer be repeated safely. An operator must look.
     NeedsAttention,
 }
 
-/// What happens to a session.
+/// What changes a session's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Transition {
-    /// The platform made the contact.
+    /// The platform created the contact.
     ContactCreated,
-    /// The platform has the guest's first message; its conversation is not known yet.
+    /// The platform accepted the guest's first message; its conversation is not known yet.
     MessageSent,
-    /// The first message's conversation is known; it is not yet where it shall be.
+    /// The first message's conversation is known; the contact is not linked and the queue not
+    /// reached yet.
     ConversationFound,
-    /// The platform has the contact no more: it is struck out, or another one takes its place.
+    /// The platform no longer has the contact: its ID is removed, or another contact replaces it.
     ContactReplaced,
-    /// The conversation is there, and where it shall be.
+    /// The conversation exists; its contact is linked and its queue reached as far as configured.
     Opened,
-    /// The platform said no.
+    /// The platform refused.
     Rejected,
-    /// The platform said: later.
+    /// The platform sent `Retry-After`.
     Parked,
-    /// We stopped trying for now; the outcome may be unknown.
+    /// The retries ended without success for now; the outcome may be unknown.
     BackedOff,
-    /// The platform refused the guest token as expired: a fresh one was signed.
+    /// The platform refused the guest token as expired, and a fresh one was signed.
     TokenReissued,
-    /// Somebody goes on with it: a worker with an unfinished one, a caller with a failed one.
+    /// A worker claimed an unfinished session, or a caller claimed a failed one.
     Claimed,
-    /// The platform may have forgotten the key.
+    /// The platform may have forgotten the step's key.
     Expired,
 }
 
 impl SessionState {
-    /// All of them.
+    /// All states.
     pub const ALL: [Self; 6] =
         [Self::Admitted, Self::ContactCreated, Self::Open, Self::Failed, Self::Parked, Self::NeedsAttention];
 
-    /// All legal moves. `has_contact` tells how far a session had come that was parked or refused.
+    /// Returns the state after `step`. This table has all legal transitions.
+    ///
+    /// `has_contact` decides to which state a parked or failed session returns.
+    ///
+    /// # Errors
+    ///
+    /// [`IllegalTransition`] if the table has no entry for this state and step.
     #[deny(clippy::wildcard_enum_match_arm)]
     pub fn apply(self, step: Transition, has_contact: bool) -> Result<Self, IllegalTransition> {
         let resumed = if has_contact { Self::ContactCreated } else { Self::Admitted };
@@ -87,12 +96,12 @@ impl SessionState {
         })
     }
 
-    /// Whether somebody must still drive it, without being asked.
+    /// Whether a worker must resume the session without a request from a caller.
     pub fn is_unfinished(self) -> bool {
         matches!(self, Self::Admitted | Self::ContactCreated | Self::Parked)
     }
 
-    /// The name in the store, in documents and on the screen.
+    /// Returns the state's name in the store, in documents and in output.
     pub fn name(self) -> &'static str {
         match self {
             Self::Admitted => "admitted",
@@ -104,7 +113,7 @@ impl SessionState {
         }
     }
 
-    /// The state of that name.
+    /// Returns the state with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.name() == name)
     }
@@ -116,13 +125,13 @@ impl fmt::Display for SessionState {
     }
 }
 
-/// A move that the table does not have. It is a defect of ours.
+/// A transition that the table does not have. It is a defect in this product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a session that is {state} cannot take the step {step:?}")]
 pub struct IllegalTransition {
-    /// The state it was in.
+    /// The state of the session.
     pub state: SessionState,
-    /// What should have happened.
+    /// The transition that was refused.
     pub step: Transition,
 }
 

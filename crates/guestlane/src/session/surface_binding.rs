@@ -1,37 +1,41 @@
-//! By which of the platform's APIs a session's conversation is opened, with what was chosen before the first call.
+//! The platform API that opens a session's conversation, with the values chosen before the first
+//! call.
 
 use guestlane_genesys::TraceParent;
 use uuid::Uuid;
 
 use crate::surface::Surface;
 
-/// By which of the platform's APIs a session's conversation is opened. It stays what it was when the session was admitted, whatever the settings say by then.
+/// The platform API that opens a session's conversation.
+///
+/// It is fixed when the session is admitted, and does not follow later changes of the settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SurfaceBinding {
     /// The calls of requirements R4 and R5 (docs/requirements.md).
     Rest,
-    /// The guest socket.
+    /// Web messaging over the guest WebSocket.
     WebMessaging {
-        /// The web deployment.
+        /// ID of the web deployment.
         deployment: Uuid,
-        /// The session's token on the guest API, encrypted under the master key. Empty once the guest is erased.
+        /// Guest session token, encrypted under the master key. It is empty once the guest is
+        /// erased.
         token: Vec<u8>,
     },
-    /// Open Messaging: the session's own id is the sender's and the message's.
+    /// Open Messaging. The session's own ID is the ID of the sender and of the message.
     OpenMessaging {
-        /// The integration.
+        /// ID of the integration.
         integration: Uuid,
     },
 }
 
-/// What is recorded of a session's way with its admission.
+/// What is recorded at admission besides the request and the token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionContext {
-    /// The way.
+    /// The surface, with the values chosen for this session.
     pub way: SurfaceBinding,
-    /// Whether nothing identifies the guest's contact: then it must not be asked for twice.
+    /// Whether no identifier finds the guest's contact. Such a contact must not be created twice.
     pub contact_without_identifier: bool,
-    /// The trace of whoever asks.
+    /// Trace context of the request that admits the session.
     pub trace: Option<TraceParent>,
 }
 
@@ -42,7 +46,7 @@ impl From<SurfaceBinding> for SessionContext {
 }
 
 impl SurfaceBinding {
-    /// The surface it belongs to.
+    /// Returns the surface to which this binding belongs.
     pub fn surface(&self) -> Surface {
         match self {
             Self::Rest => Surface::Rest,

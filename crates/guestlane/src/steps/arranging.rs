@@ -1,8 +1,9 @@
-//! Links the contact and moves the conversation, also where the platform has forgotten the contact or the queue.
+//! Links the contact and moves the conversation to its queue, even if the platform lost one of
+//! them.
 //!
-//! A contact without interaction expires after 60 days (docs/platform.md#contacts), contacts are
-//! deleted and merged, and so are queues. An ID that the store has and the platform has not must
-//! not keep a guest from the agents: the conversation exists already.
+//! A contact without interaction expires after 60 days (docs/platform.md#contacts), and contacts
+//! and queues are deleted or merged. An ID that exists only in the store must not keep a guest from
+//! the agents, because the conversation exists already.
 
 use std::time::Duration;
 
@@ -13,15 +14,19 @@ use uuid::Uuid;
 use super::StepError;
 use crate::{engine::SessionEngine, error::Error, session::SessionRecord, store::StoreError};
 
-/// How long a conversation may be unknown to the platform's other parts.
+/// How long a new conversation may be unknown to other parts of the platform.
 const SETTLES_WITHIN: Duration = Duration::from_secs(2);
 
-/// How long a contact that this session made may be unknown to the platform before the session opens without it.
+/// How long a contact of this session may be unknown to the platform before the session opens
+/// without a link.
 const CONTACT_SETTLES_WITHIN: Duration = Duration::from_secs(300);
 
 impl SessionEngine {
-    /// Links the contact. Where the platform has it no more, links another one instead, once; where that fails, too, the session opens
-    /// without a link. Returns the session as it is stored now, and the calls so far.
+    /// Links the contact to the conversation.
+    ///
+    /// If the platform no longer has the contact, the method links a replacement, once. If that
+    /// also fails, the session opens without a link. Returns the session as stored now, and the
+    /// number of calls so far.
     pub(super) async fn link_or_replace(
         &self,
         session: SessionRecord,
@@ -35,8 +40,9 @@ impl SessionEngine {
             Err(failed) if failed.is_not_found() => failed,
             Err(failed) => return Err(failed.into()),
         };
-        // The answer does not tell which of contact, conversation and communication is not found: a conversation that is young may be
-        // unknown for a moment, and one that ended has no communication when it is read again.
+        // A 404 does not say whether contact, conversation or communication is missing. A new
+        // conversation may be unknown for a moment, and an ended one has no communication when it
+        // is read again.
         self.clock.sleep(SETTLES_WITHIN).await;
         let again = self.platform.conversation(&conversation.id, false, deadline).await?;
         let tries = tries + first.tries + again.tries;
@@ -49,7 +55,7 @@ impl SessionEngine {
         let tries = tries + failed.tries;
         let earlier = self.store.latest_contact_id(session.request.guest.clone(), session.id).await?;
         if earlier.as_deref() != Some(contact.as_str()) {
-            // A contact of this very session may not be there yet.
+            // The platform may not know a contact of this same session yet.
             if self.clock.now().since(session.step_started_at) < CONTACT_SETTLES_WITHIN {
                 return Err(failed.into());
             }
@@ -68,7 +74,8 @@ impl SessionEngine {
         }
     }
 
-    /// Finds or makes another contact. That it is being made is recorded first: after a crash it is not made a second time.
+    /// Finds or creates another contact. The loss is recorded first, so that a crash cannot lead to
+    /// a second contact.
     async fn replace_contact(
         &self,
         session: SessionRecord,
@@ -117,7 +124,8 @@ impl SessionEngine {
         }
     }
 
-    /// Moves the conversation to the session's queue. Where that queue exists no more, the conversation stays where it is.
+    /// Moves the conversation to the session's queue. If the queue no longer exists, the
+    /// conversation stays where it is.
     pub(super) async fn move_if_queue_exists(
         &self,
         session: &SessionRecord,
@@ -145,7 +153,7 @@ impl SessionEngine {
         match holder {
             _ if conversation.has_visited_queue(queue) => Ok(0),
             Some(holder) => Ok(self.platform.move_to_queue(&conversation.id, holder, queue, deadline).await?.tries),
-            None => Ok(0), // it has ended: there is nothing to move
+            None => Ok(0), // the conversation has ended, so there is nothing to move
         }
     }
 }

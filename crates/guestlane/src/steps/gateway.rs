@@ -1,4 +1,4 @@
-//! The two steps of the surface `rest`: contact, conversation. Each carries an `Idempotency-Key`.
+//! The two steps of the surface `rest`: contact and conversation. Each sends an `Idempotency-Key`.
 
 use guestlane_genesys::{CreateContactRequest, FailPoint, NewConversation, Timestamp};
 
@@ -6,7 +6,7 @@ use super::StepError;
 use crate::{engine::SessionEngine, session::SessionRecord, store::CommitRequest, token::GuestToken};
 
 impl SessionEngine {
-    /// Step A (requirement R4, docs/requirements.md).
+    /// Creates the contact: step A (requirement R4, docs/requirements.md).
     pub(super) async fn create_contact(
         &self,
         session: &SessionRecord,
@@ -22,7 +22,7 @@ impl SessionEngine {
         Ok(self.transition(session, after, None))
     }
 
-    /// Step B (requirement R5, docs/requirements.md).
+    /// Opens the conversation: step B (requirement R5, docs/requirements.md).
     pub(super) async fn open_conversation(
         &self,
         session: &SessionRecord,

@@ -1,4 +1,4 @@
-//! The steps of a session: what each sends, and what it writes.
+//! The steps of the saga: the call that each sends, and the transition that it commits.
 
 mod arranging;
 mod gateway;
@@ -20,15 +20,15 @@ use crate::{
     workspace::open_guest_session,
 };
 
-/// A step did not end well.
+/// Why a step failed.
 pub(crate) enum StepError {
-    /// The call was given up.
+    /// The platform call failed after its retries.
     Call(CallError),
-    /// The store could not be asked.
+    /// The store did not answer or refused.
     Store(StoreError),
-    /// The guest's session cannot be opened.
+    /// The guest session token cannot be decrypted.
     MasterKey(MasterKeyError),
-    /// A defect of ours.
+    /// A transition that the state table does not allow, which is a defect in this product.
     Transition(IllegalTransition),
 }
 
@@ -40,7 +40,7 @@ impl StepError {
         }
     }
 
-    /// The platform refused the guest token, for whatever is wrong with it.
+    /// Whether the platform refused the guest token, for any reason.
     pub(crate) fn is_of_guest_token(&self) -> bool {
         match self {
             Self::Call(failed) => matches!(&failed.cause, AttemptError::Rejected(refusal) if refusal.is_guest_token()),
@@ -48,7 +48,7 @@ impl StepError {
         }
     }
 
-    /// The platform refused the guest token as expired.
+    /// Whether the platform refused the guest token as expired.
     pub(crate) fn is_of_expired_token(&self) -> bool {
         match self {
             Self::Call(failed) => matches!(&failed.cause, AttemptError::Rejected(refusal) if refusal.is_expired_guest_token()),
@@ -76,7 +76,7 @@ impl From<IllegalTransition> for StepError {
 }
 
 impl SessionEngine {
-    /// The next step of a session, and what it writes.
+    /// Runs the next step of the saga, and returns the transition to commit.
     pub(crate) async fn next_step(
         &self,
         session: &SessionRecord,
@@ -99,7 +99,7 @@ impl SessionEngine {
         }
     }
 
-    /// The last transition: it carries the audit record «success» and the CRM's event.
+    /// Returns the last transition, with the audit record «success» and the outbox events.
     fn complete(
         &self,
         session: &SessionRecord,
@@ -119,7 +119,9 @@ impl SessionEngine {
         CommitRequest { before: before.clone(), after, audit, events: Vec::new(), errors: self.errors.take(), calls }
     }
 
-    /// The session as it is from now on. An audit file that lags behind hides nothing: the record is in the store.
+    /// Commits a transition and returns the session as stored.
+    ///
+    /// An audit file that lags behind loses nothing, because the store has the audit record.
     pub(crate) async fn commit(&self, transition: CommitRequest) -> Result<SessionRecord, Error> {
         let span = info_span!(
             target: trace_context::TARGET,
@@ -143,7 +145,7 @@ impl SessionEngine {
         Ok(session)
     }
 
-    /// Which record of the audit log says it.
+    /// Records in the span which audit record belongs to the session's transition.
     async fn record_admission(&self, span: &Span, session: SessionId) {
         let filter = RecordFilter { session: Some(session), guest: None, limit: 1 };
         if let Some(record) = self.store.records(filter).await.ok().and_then(|records| records.into_iter().last()) {
@@ -152,7 +154,7 @@ impl SessionEngine {
         }
     }
 
-    /// Counts what became of a session, and tells those who watch.
+    /// Counts the result of a session in the metrics, and publishes it to the subscribers.
     fn publish(&self, session: &SessionRecord) {
         let span = Span::current();
         span.record("guestlane.session.id", tracing::field::display(session.id));
@@ -171,7 +173,10 @@ impl SessionEngine {
         }
     }
 
-    /// Signs, or signs again: the same identity gives the same bytes, and the platform refuses a key that comes back with others.
+    /// Signs the guest token, for the first time or again.
+    ///
+    /// The same identity gives the same bytes. The platform refuses a repeated key with a different
+    /// body.
     pub(crate) async fn sign(&self, session: &SessionRecord) -> Result<GuestToken, Error> {
         match self.sign_for(session) {
             Ok(token) => Ok(token),
@@ -185,7 +190,11 @@ impl SessionEngine {
         }
     }
 
-    /// The token that a session's guest is vouched for by.
+    /// Returns the signed guest token of a session.
+    ///
+    /// # Errors
+    ///
+    /// [`token::TokenError`] if the keyring cannot sign for the session's token identity.
     pub fn sign_for(&self, session: &SessionRecord) -> Result<GuestToken, token::TokenError> {
         self.keyring().sign(&session.request.guest, &session.request.attributes, &session.token)
     }
@@ -196,8 +205,10 @@ impl SessionEngine {
         Ok(CreatedSession { session, guest_token, guest_session, replayed })
     }
 
-    /// The platform has not taken the key with this token (it refused it, or never saw it): a fresh one, by the key that is active now, may go
-    /// under it.
+    /// Replaces the guest token by a fresh one, signed with the signing key that is active now.
+    ///
+    /// This is safe only if the platform has not taken the platform key with the old token: it
+    /// refused that token, or never received it.
     pub(crate) async fn reissue_guest_token(&self, session: SessionRecord, tries: u32) -> Result<SessionRecord, Error> {
         let now = self.clock.now();
         let identity = TokenIdentity::new(self.keyring().active(now).kid(), now);
@@ -208,7 +219,7 @@ impl SessionEngine {
     }
 }
 
-/// Where the process may die once a session stands in the ledger as it is.
+/// Returns the fail point that follows the commit of a session in this state.
 fn fail_point_after(session: &SessionRecord) -> Option<FailPoint> {
     match session.state {
         SessionState::Open => Some(FailPoint::OpenStored),
@@ -218,6 +229,6 @@ fn fail_point_after(session: &SessionRecord) -> Option<FailPoint> {
         SessionState::ContactCreated if session.conversation_id.is_some() => Some(FailPoint::ConversationStored),
         SessionState::ContactCreated if session.message_id.is_some() => Some(FailPoint::MessageStored),
         SessionState::ContactCreated => Some(FailPoint::ContactStored),
-        SessionState::Admitted => None, // its token was renewed, and that has a fail point of its own
+        SessionState::Admitted => None, // only a reissued token commits here, and that has its own fail point
     }
 }

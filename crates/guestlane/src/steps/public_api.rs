@@ -1,6 +1,8 @@
-//! The steps of the public platform's surfaces: contact, first message, its conversation, and that it is where it shall be.
+//! The steps of the public platform's surfaces: contact, first message, conversation, link and
+//! queue.
 //!
-//! None of the platform's calls takes an `Idempotency-Key`. What keeps each from being done twice is said at each.
+//! No call of the public platform takes an `Idempotency-Key`. Each step says what keeps it from
+//! taking effect twice.
 
 use guestlane_genesys::{
     AcceptedMessage, CallError, Completed, ExternalContact, FailPoint, GuestSession, Operation, PlatformId, Timestamp,
@@ -18,16 +20,22 @@ use crate::{
 };
 
 impl SessionEngine {
-    /// Finds the guest's contact or makes it: by an identifier, which belongs to one contact. A guest of whom nothing identifies a contact has
-    /// the one that an earlier session made; else one is made, and not asked for again once its answer was lost.
+    /// Finds or creates the guest's contact.
+    ///
+    /// An identifier belongs to one contact, so the upsert can be repeated. Without identifiers,
+    /// the guest's contact of an earlier session is used. If there is none, a contact is created,
+    /// and not again after a lost response.
     pub(super) async fn upsert_contact(&self, session: &SessionRecord, deadline: Timestamp) -> Result<CommitRequest, StepError> {
         let (request, contact) = (&session.request, self.cloud.contact(&session.request));
         let identifiers = self.cloud.identifiers(request);
         let (contact_id, tries) = if session.contact_without_identifier && session.outcome_unknown {
-            (None, 0) // whatever identifies the guest by now did not when the contact was asked for
+            // An identifier known by now was not part of the lost create, so an upsert could
+            // duplicate it.
+            (None, 0)
         } else if !identifiers.is_empty() {
             let done = match self.platform.upsert_contact(&identifiers, &contact, deadline).await {
-                // Somebody else has the e-mail or the telephone: the guest is who the identifier says, without them.
+                // Another contact has the e-mail address or the telephone number. The external ID
+                // decides which contact is the guest's, so the upsert is repeated without them.
                 Err(failed) if failed.is_conflict() && self.cloud.external_source.is_some() => {
                     let unshared = ExternalContact { personal_email: None, cell_phone: None, ..contact };
                     let done = self.platform.upsert_contact(&identifiers, &unshared, deadline).await?;
@@ -50,8 +58,10 @@ impl SessionEngine {
         Ok(self.transition(session, after, None))
     }
 
-    /// Lets the guest say the first words, which makes the platform open the conversation. The guest's session and sender were recorded at
-    /// admission: however often this is repeated, they are the same, and with them the conversation.
+    /// Sends the guest's first message, upon which the platform opens the conversation.
+    ///
+    /// The guest session token and the sender are recorded at admission. Each repetition uses the
+    /// same ones and reaches the same conversation.
     pub(super) async fn send_first_message(
         &self,
         session: &SessionRecord,
@@ -95,7 +105,8 @@ impl SessionEngine {
         self.platform.send_inbound_message(integration, &message, deadline).await
     }
 
-    /// Asks which conversation the first message is in, until the platform knows. It only reads.
+    /// Polls for the conversation of the first message until the platform knows it. The step only
+    /// reads.
     pub(super) async fn find_conversation(
         &self,
         session: &SessionRecord,
@@ -108,7 +119,10 @@ impl SessionEngine {
         Ok(self.transition(session, after, None))
     }
 
-    /// Links the contact, and moves the conversation to its queue, as far as that is asked for and not done yet: it looks before it acts.
+    /// Links the contact and moves the conversation to its queue, as far as configured and not
+    /// done.
+    ///
+    /// Each action is preceded by a read, so that a repetition does nothing twice.
     pub(super) async fn link_and_route(
         &self,
         session: &SessionRecord,
