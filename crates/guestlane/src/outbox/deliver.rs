@@ -1,4 +1,4 @@
-//! One event, one try, one verdict.
+//! Sends one delivery of an event and classifies the response.
 
 use std::{io, net::IpAddr, time::Duration};
 
@@ -20,19 +20,22 @@ use super::{
 };
 use crate::store::DeliveryState;
 
-/// The longest a try may take (requirement R10, docs/requirements.md).
+/// Timeout of a delivery (requirement R10, docs/requirements.md).
 pub(crate) const TRY_LIMIT: Duration = Duration::from_secs(3);
 
-/// The longest wait that a receiver's `Retry-After` can ask for. The guest's later events wait
-/// behind this one.
+/// Longest wait that an endpoint's `Retry-After` can set. The guest's later events wait behind this
+/// one.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * HOUR);
 
-/// How long an event may be old for a try that could not leave this machine not to count. A machine
-/// that is unable for longer (it has no IPv6, for example, and the receiver has nothing else) gets
-/// its dead letters, for a person to see.
+/// Age of an event up to which a delivery that could not leave this host is not counted.
+///
+/// A host that cannot connect for longer (it has no IPv6 and the receiver has nothing else, for
+/// example) produces dead letters, so that an operator sees the problem.
 const LOCAL_PATIENCE: Duration = Duration::from_secs(24 * HOUR);
 
-/// When the tries come after the event, each counted from the failure of the one before: the schedule of Standard Webhooks.
+/// Waits between the deliveries of an event, each from the failure of the one before.
+///
+/// This is the schedule of Standard Webhooks.
 const RETRY_SCHEDULE: [Duration; 9] = [
     Duration::from_secs(5),
     Duration::from_secs(5 * MINUTE),
@@ -47,39 +50,40 @@ const RETRY_SCHEDULE: [Duration; 9] = [
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 
-/// What came of a try.
+/// Result of a delivery, before it is stored.
 #[derive(Debug)]
 pub(super) enum Tried {
-    /// The receiver answered or did not: this is written down.
+    /// The endpoint responded, or the delivery failed on its way; the outcome is stored.
     Settled(DeliveryOutcome),
-    /// The receiver answered 410 Gone: it wants no more events. The event waits until the endpoint is enabled again.
+    /// The endpoint responded 410 Gone and takes no more events. The event waits until the endpoint
+    /// is enabled again.
     Gone(DeliveryOutcome),
-    /// This machine could not connect, for the reason that is said. The receiver has no part in it,
-    /// so it is none of its tries.
+    /// This host could not connect, for the given reason. The delivery is not counted, because the
+    /// endpoint did not cause the failure.
     Local(String),
 }
 
-/// What a try came to.
+/// Outcome of a delivery, as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeliveryOutcome {
-    /// The CRM has it.
+    /// The endpoint accepted the event.
     Delivered,
-    /// It is tried again.
+    /// The event is delivered again.
     Retry {
-        /// When.
+        /// Time of the next delivery.
         at: Timestamp,
-        /// Why it failed.
+        /// Why the delivery failed.
         error: String,
     },
-    /// That was the last try.
+    /// The event exhausted its deliveries and becomes a dead letter.
     Dead {
-        /// Why it failed.
+        /// Why the last delivery failed.
         error: String,
     },
 }
 
 impl DeliveryOutcome {
-    /// How the event stands from now on, when it is due again, and why the try failed.
+    /// Returns the event's state, the time of its next delivery, and why this delivery failed.
     pub(crate) fn into_parts(self) -> (DeliveryState, Option<Timestamp>, Option<String>) {
         match self {
             Self::Delivered => (DeliveryState::Delivered, None, None),
@@ -89,7 +93,7 @@ impl DeliveryOutcome {
     }
 }
 
-/// The CRM, as far as we know it.
+/// The HTTP client of one webhook endpoint.
 #[derive(Debug)]
 pub struct WebhookEndpoint {
     url: Url,
@@ -99,7 +103,10 @@ pub struct WebhookEndpoint {
 }
 
 impl WebhookEndpoint {
-    /// Nothing is sent yet.
+    /// Creates the client without opening a connection.
+    ///
+    /// # Errors
+    /// [`NoTlsRoots`] if no trusted root certificate is found.
     pub fn new(url: Url, networks: EgressPolicy, trust: &TlsRoots, clock: Clock) -> Result<Self, NoTlsRoots> {
         let transport =
             HttpClient::with_resolver(clock.clone(), TRY_LIMIT, SsrfGuardResolver(networks), trust, Parsing::Lenient)?;
@@ -146,10 +153,11 @@ impl WebhookEndpoint {
         self.transport.send_for_head(request, now + TRY_LIMIT).await
     }
 
-    /// Opens a connection as a delivery would, TLS handshake included, and closes it. No event is sent.
+    /// Opens a connection as a delivery would, TLS handshake included, and closes it. No event is
+    /// sent.
     ///
     /// # Errors
-    /// A delivery would get no answer, for the same reason.
+    /// [`NotConnected`] if a delivery would get no response, for the same reason.
     pub(crate) async fn connect(&self) -> Result<(), NotConnected> {
         let failed = |error: io::Error| NotConnected::Failed(error.into());
         if !self.may_connect() {
@@ -159,7 +167,7 @@ impl WebhookEndpoint {
         self.transport.connect(uri).await
     }
 
-    /// A host that is written as an address is never resolved, so it is vetted here.
+    /// Checks a host that is written as an IP address, because the resolver never sees it.
     fn may_connect(&self) -> bool {
         self.literal_address().is_none_or(|address| self.networks.allow(address))
     }
@@ -179,8 +187,9 @@ struct Failed {
     at_least: Duration,
 }
 
-/// 2xx is delivered, whatever follows the status line; all else is not: a redirect is not followed,
-/// it could lead anywhere.
+/// Accepts any 2xx, whatever follows the status line, and nothing else.
+///
+/// Redirects are not followed, because they could lead anywhere.
 fn classify_response(sent: Result<HttpResponse, TransportError>, now: Timestamp) -> Result<(), Failed> {
     match sent {
         Ok(answer) if answer.status.is_success() => Ok(()),
@@ -197,7 +206,9 @@ fn classify_response(sent: Result<HttpResponse, TransportError>, now: Timestamp)
     }
 }
 
-/// The next try, a tenth earlier or later so that a crowd spreads; never before the receiver's `Retry-After`.
+/// Schedules the next delivery, with 10 % jitter so that events of one outage spread.
+///
+/// The wait is never shorter than the endpoint's `Retry-After`.
 fn after_failure(tries: u32, failed: Failed, now: Timestamp, spread: f64) -> DeliveryOutcome {
     match RETRY_SCHEDULE.get(tries as usize) {
         Some(wait) => {

@@ -1,4 +1,5 @@
-//! The webhook endpoints: the keys of each, and whether it is disabled. The settings give them, or the store keeps them.
+//! The webhook endpoints: their signing keys, from the settings or the store, and whether each is
+//! disabled.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,46 +21,50 @@ use crate::{
     workspace::{Workspace, count_seals},
 };
 
-/// The one secret of all endpoints, as earlier versions kept it.
+/// Name of the one secret of all endpoints, as earlier versions stored it.
 const SHARED: &str = "the CRM's webhook secret";
 
-/// The names of the endpoints' own keys begin with it.
+/// Prefix of the names of the endpoints' own keys.
 const OWN: &str = "webhook endpoint ";
 
-/// How often a change of keys is tried again that another process was faster with.
+/// How often a change of keys is retried after another process changed them first.
 const TRIES: usize = 10;
 
-/// The longest time in which the key before signs, too.
+/// Longest overlap in which a replaced key still signs.
 pub const MAX_OVERLAP: Duration = Duration::from_secs(90 * 24 * 3600);
 
-/// An endpoint: an address of `CRM_WEBHOOK_URL`.
+/// A webhook endpoint: one address of `CRM_WEBHOOK_URL`.
 #[derive(Debug, Clone, Default)]
 pub struct Endpoint {
-    /// From 1, in their order.
+    /// Number of the endpoint, from 1, in the order of `CRM_WEBHOOK_URL`.
     pub number: u32,
-    /// What its events are signed with.
+    /// The keys that sign its events.
     pub keys: EndpointKeys,
-    /// Since when it gets no events, because it answered 410 Gone.
+    /// When the endpoint was disabled because it responded 410 Gone.
     pub disabled_at: Option<Timestamp>,
 }
 
-/// The endpoints of the settings, as they stand in the store.
+/// The configured endpoints, with their state in the store.
 #[derive(Debug, Clone)]
 pub struct Endpoints {
     addresses: Vec<String>,
-    /// Shared by all clones: a reload replaces it.
+    /// The keys of the settings. All clones share them, so that a reload replaces them everywhere.
     given: Arc<ArcSwapOption<Vec<EndpointKeys>>>,
-    /// Whether the settings name the endpoints. Without them there is one, which has no address yet.
+    /// Whether the settings name the endpoints. Without them, one endpoint without an address
+    /// exists.
     are_named: bool,
     store: Store,
     master: Arc<MasterKey>,
 }
 
 impl Endpoints {
-    /// The endpoints of `crm`. Without settings there is one, so that its secret can be made before its address is known.
+    /// Returns the endpoints of `crm`.
+    ///
+    /// Without settings one endpoint exists, so that its secret can be generated before its address
+    /// is known.
     ///
     /// # Errors
-    /// Where the secrets of the settings do not fit their addresses.
+    /// If the configured secrets do not match the addresses.
     pub fn new(state: &Workspace, crm: Option<&WebhookConfig>) -> Result<Self, Error> {
         let urls = crm.map(|crm| crm.urls.as_slice()).unwrap_or_default();
         let given = Arc::new(ArcSwapOption::new(given_keys(crm)?.0));
@@ -68,10 +73,11 @@ impl Endpoints {
         Ok(Self { addresses, given, are_named: !urls.is_empty(), store, master })
     }
 
-    /// The keys that the settings give now, where they are others than those in use.
+    /// Returns the keys of the settings `crm` if they differ from those in use.
     ///
     /// # Errors
-    /// They cannot be used; or the addresses changed, too, so that their order says nothing of the endpoints in use.
+    /// If the keys cannot be used, or if the addresses changed as well, so that the order does not
+    /// identify the endpoints in use.
     pub(super) fn other_keys(&self, crm: Option<&WebhookConfig>) -> Result<Option<GivenKeys>, Error> {
         let new = given_keys(crm)?;
         let in_use = GivenKeys(self.given.load_full());
@@ -85,17 +91,18 @@ impl Endpoints {
         Ok(Some(new))
     }
 
-    /// Uses other keys of the settings from now on. Returns those before.
+    /// Replaces the configured keys and returns those before.
     pub(super) fn replace_given(&self, new: GivenKeys) -> GivenKeys {
         GivenKeys(self.given.swap(new.0))
     }
 
-    /// How many there are.
+    /// Returns the number of endpoints.
     pub fn count(&self) -> u32 {
         u32::try_from(self.addresses.len()).unwrap_or(u32::MAX)
     }
 
-    /// Whether one secret of the settings is that of several endpoints, each of which could sign for the others.
+    /// Whether several endpoints share one configured secret, so that each could sign for the
+    /// others.
     fn share_a_secret(&self) -> bool {
         let given = self.given.load();
         let Some([first, others @ ..]) = given.as_deref().map(Vec::as_slice) else { return false };
@@ -103,13 +110,14 @@ impl Endpoints {
         others.iter().any(|keys| text(keys) == text(first))
     }
 
-    /// Makes the secrets that are missing, and reads all.
+    /// Generates missing secrets and returns all endpoints.
     ///
-    /// A store of an earlier version has one secret for all: each endpoint of the settings begins with that one, so that no receiver
-    /// notices the change. A process that dies meanwhile leaves it to the next one, because the store says last that each has its own.
+    /// A store of an earlier version has one secret for all endpoints. Each configured endpoint
+    /// starts with that secret, so that no receiver notices the migration. The store marks the
+    /// migration as complete last, so that the next process repeats an interrupted one.
     ///
     /// # Errors
-    /// Where the store fails, or its secrets cannot be opened.
+    /// If the store fails, or if its secrets cannot be decrypted.
     pub async fn open(&self) -> Result<Vec<Endpoint>, Error> {
         if self.share_a_secret() {
             warn!(
@@ -138,10 +146,10 @@ impl Endpoints {
         Ok(Some(String::from_utf8_lossy(&self.master.open(SHARED, &sealed)?).into_owned().into()))
     }
 
-    /// Reads all as they stand, and changes nothing: an endpoint that no process has used yet has no keys.
+    /// Reads all endpoints without a change. An endpoint that no process has used yet has no keys.
     ///
     /// # Errors
-    /// Where the store fails, or its secrets cannot be opened.
+    /// If the store fails, or if its secrets cannot be decrypted.
     pub async fn read(&self) -> Result<Vec<Endpoint>, Error> {
         let disabled = self.store.disabled_endpoints().await?;
         let mut kept = vec![EndpointKeys::default(); self.addresses.len()];
@@ -164,21 +172,23 @@ impl Endpoints {
         Ok((1..).zip(&self.addresses).zip(kept).map(endpoint).collect())
     }
 
-    /// Makes the Ed25519 key of an endpoint, where it has none: from then on its events have both signatures.
+    /// Generates the Ed25519 key of an endpoint that has none. Its events then carry both
+    /// signatures.
     ///
     /// # Errors
-    /// For a number that is no endpoint's; and where the store fails.
+    /// If `number` is not an endpoint, or if the store fails.
     pub async fn add_ed25519(&self, number: u32) -> Result<(), Error> {
         self.expect(number)?;
         let is_given = self.given.load().as_ref().and_then(|given| given.get(number as usize - 1)?.public_key()).is_some();
         if is_given { Ok(()) } else { self.complete(number, KeyKind::Ed25519, None).await }
     }
 
-    /// Puts a fresh key in the place of an endpoint's current one, which signs for `overlap` more.
+    /// Replaces an endpoint's current key by a fresh one. The key before signs for `overlap`
+    /// longer.
     ///
     /// # Errors
-    /// For a number that is no endpoint's, a key that the settings give, an overlap beyond [`MAX_OVERLAP`], and where too many earlier
-    /// keys still sign.
+    /// If `number` is not an endpoint, if the settings give the key, if `overlap` exceeds
+    /// [`MAX_OVERLAP`], if too many earlier keys still sign, or if the store fails.
     pub async fn rotate(&self, number: u32, kind: KeyKind, overlap: Duration, now: Timestamp) -> Result<(), Error> {
         self.expect(number)?;
         if overlap > MAX_OVERLAP {
@@ -203,16 +213,16 @@ impl Endpoints {
         self.change(number, Some(record), |keys| keys.rotated(kind, overlap, now).map(Some)).await
     }
 
-    /// Enables an endpoint that was disabled. Returns whether it was.
+    /// Enables a disabled endpoint. Returns whether it was disabled.
     ///
     /// # Errors
-    /// For a number that is no endpoint's; and where the store fails.
+    /// If `number` is not an endpoint, or if the store fails.
     pub async fn enable(&self, number: u32) -> Result<bool, Error> {
         self.expect(number)?;
         Ok(self.store.enable_endpoint(number).await?)
     }
 
-    /// Disables an endpoint. Returns whether it was enabled before.
+    /// Disables an endpoint. Returns whether it was enabled.
     pub(super) async fn disable(&self, number: u32, now: Timestamp) -> Result<bool, Error> {
         let address = self.expect(number)?.clone();
         Ok(self.store.disable_endpoint(DisabledEndpoint { number, address, at: now }).await?)
@@ -234,7 +244,7 @@ impl Endpoints {
         self.change(number, None, |keys| keys.completed(kind, first)).await
     }
 
-    /// Changes the keys that the store keeps for an endpoint, unless `change` finds nothing to do.
+    /// Changes an endpoint's keys in the store by compare-and-swap, unless `change` returns `None`.
     async fn change(
         &self,
         number: u32,
@@ -269,12 +279,12 @@ impl Endpoints {
     }
 }
 
-/// The keys that the settings give, one entry for each endpoint; none where the store keeps them.
+/// The configured keys, one entry for each endpoint, or `None` if the store has the keys.
 #[derive(Debug, Clone)]
 pub(crate) struct GivenKeys(Option<Arc<Vec<EndpointKeys>>>);
 
 impl GivenKeys {
-    /// Whether the endpoints that both have keep their keys.
+    /// Whether the endpoints in both configurations have the same keys.
     fn is_same(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {
             (None, None) => true,
@@ -290,7 +300,7 @@ fn given_keys(crm: Option<&WebhookConfig>) -> Result<GivenKeys, Error> {
     Ok(GivenKeys(Some(Arc::new(keys))))
 }
 
-/// Without settings there is one endpoint, which has no address yet.
+/// Returns the addresses' digests. Without settings, one endpoint without an address exists.
 fn addresses_of(urls: &[Url]) -> Vec<String> {
     if urls.is_empty() { vec![String::new()] } else { urls.iter().map(digest_of).collect() }
 }
@@ -303,7 +313,7 @@ fn invalid(error: &InvalidKeys) -> Error {
     ValidationError::new("CRM_WEBHOOK_SECRET", error.to_string(), fix).into()
 }
 
-/// Identifies an address without repeating it.
+/// Returns a digest that identifies an address without revealing it.
 fn digest_of(url: &Url) -> String {
     let hash = digest(&SHA256, url.as_str().as_bytes());
     hash.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
@@ -341,7 +351,7 @@ mod tests {
         open.iter().map(|endpoint| endpoint.keys.secret().unwrap().expose().to_owned()).collect()
     }
 
-    /// The one secret that an earlier version kept.
+    /// Stores the one shared secret as an earlier version did.
     async fn keep_shared(state: &Workspace) -> String {
         use secrecy::ExposeSecret;
 
@@ -429,13 +439,13 @@ mod tests {
         assert!(endpoints.other_keys(Some(&crm(2, Some(ONE)))).unwrap().is_none());
         let moved = endpoints.other_keys(Some(&crm(3, Some(OTHER)))).unwrap_err().to_string();
         assert!(moved.contains("CRM_WEBHOOK_URL") && !moved.contains(OTHER), "{moved}");
-        // A change of the addresses alone takes a restart, and touches no key.
+        // A change of the addresses alone requires a restart, and changes no key.
         assert!(endpoints.other_keys(Some(&crm(3, Some(ONE)))).unwrap().is_none());
         let new = endpoints.other_keys(Some(&crm(2, Some(OTHER)))).unwrap().unwrap();
         let clone = endpoints.clone();
         endpoints.replace_given(new);
         assert_eq!(clone.open().await.unwrap()[1].keys.secret().unwrap().expose(), OTHER);
-        // Without the setting, secrets are made and kept.
+        // Without the setting, secrets are generated and stored.
         let kept = endpoints.other_keys(Some(&crm(2, None))).unwrap().unwrap();
         endpoints.replace_given(kept);
         let open = clone.open().await.unwrap();

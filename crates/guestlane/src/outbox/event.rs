@@ -1,4 +1,4 @@
-//! One event: `webchat.session.created` (requirement R10, docs/requirements.md).
+//! The event `webchat.session.created` (requirement R10, docs/requirements.md).
 
 use std::{fmt, time::Duration};
 
@@ -8,32 +8,33 @@ use uuid::Uuid;
 
 use crate::session::{SessionId, SessionRecord};
 
-/// An event on its way to the CRM.
+/// An event in the outbox for one webhook endpoint.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Event {
-    /// The `webhook-id` of every try.
+    /// The `webhook-id` of every delivery.
     pub id: String,
-    /// Which receiver it is for: from 1.
+    /// Number of the endpoint that receives the event, from 1.
     pub receiver: u32,
-    /// The session it is about.
+    /// The session that the event reports.
     pub session: SessionId,
-    /// The guest whose events keep their order.
+    /// The guest. Events of one guest are delivered in order.
     pub guest: String,
-    /// The bytes of every try.
+    /// The request body of every delivery.
     pub body: String,
-    /// Tries so far.
+    /// Number of deliveries so far.
     pub tries: u32,
-    /// Counts who had it leased: one with an older number settles nothing.
+    /// Fencing number of the lease. It increases with each claim; a result with an older number is
+    /// ignored.
     pub epoch: u32,
-    /// When it was written.
+    /// When the event was written.
     pub created_at: Timestamp,
-    /// The next try, or the end of the lease of the present one.
+    /// Time of the next delivery, or the end of the lease of the delivery in flight.
     pub due_at: Timestamp,
-    /// The trace of whoever asked for the session.
+    /// Trace context of the request that created the session.
     pub trace: Option<TraceParent>,
 }
 
-/// The body names the guest: it stays out of logs.
+/// Omits the body, which names the guest, so that it stays out of logs.
 impl fmt::Debug for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Event")
@@ -62,10 +63,12 @@ struct Data<'a> {
 }
 
 impl Event {
-    /// How long whoever takes an event has it for themselves: more than a try takes.
+    /// How long a claimed event is leased. It is longer than a delivery takes.
     pub const LEASE: Duration = Duration::from_secs(10);
 
-    /// A session was opened. The event's id is the session's, so that nothing can make a second event of one session.
+    /// Returns the event of an opened session.
+    ///
+    /// The event's ID is derived from the session's, so that a session cannot have two events.
     pub fn session_created(session: &SessionRecord, receiver: u32, now: Timestamp) -> Self {
         let body = Body {
             event: "webchat.session.created",
@@ -92,7 +95,7 @@ impl Event {
     }
 }
 
-/// The id of the event that a session was opened: one for each session.
+/// Returns the ID of a session's event `webchat.session.created`. Each session has one.
 pub fn event_id(session: Uuid) -> String {
     format!("msg_{}", session.simple())
 }

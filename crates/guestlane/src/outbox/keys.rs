@@ -9,20 +9,20 @@ use zeroize::Zeroizing;
 
 use super::sign::{WebhookKeyPair, WebhookSecret};
 
-/// How many keys sign for one endpoint at once, at the most: each of them is one more signature in the header.
+/// Most keys that sign for one endpoint. Each key adds a signature to the header.
 const MAX_KEYS: usize = 6;
 
-/// The signature that a key makes.
+/// Kind of signature that a key makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyKind {
-    /// `v1`: HMAC-SHA-256 under a secret that the receiver has, too.
+    /// `v1`: HMAC-SHA-256 with a secret that the receiver shares.
     Secret,
-    /// `v1a`: Ed25519. The receiver has the public key alone.
+    /// `v1a`: Ed25519. The receiver has only the public key.
     Ed25519,
 }
 
 impl KeyKind {
-    /// A fresh key.
+    /// Generates a key of this kind.
     fn generate(self) -> Result<SecretString, InvalidKeys> {
         match self {
             Self::Secret => WebhookSecret::generate().map_err(|_| InvalidKeys::NotMade),
@@ -31,30 +31,30 @@ impl KeyKind {
     }
 }
 
-/// The keys cannot be used. No text of a key is repeated.
+/// Why keys cannot be used. The error never contains the text of a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidKeys {
-    /// A text in the settings is no key.
+    /// An entry in the settings is not a key.
     #[error("has a text in place {0} that is neither whsec_ and the base64 of 24 to 64 bytes nor whsk_ and that of a key pair")]
     Malformed(usize),
-    /// There is neither one entry nor one for each endpoint.
+    /// The number of entries is neither one nor the number of endpoints.
     #[error("has {found} entries for {endpoints} webhook addresses")]
     Count {
-        /// Entries with spaces between.
+        /// Number of entries, separated by spaces.
         found: usize,
-        /// Addresses.
+        /// Number of addresses.
         endpoints: usize,
     },
-    /// An entry has more keys than sign at once.
+    /// An entry has more keys than may sign at once.
     #[error("has more than {MAX_KEYS} keys for one endpoint")]
     TooMany,
-    /// An entry has no secret that makes `v1` signatures.
+    /// An entry has no secret for `v1` signatures.
     #[error("has no whsec_ secret in place {0}, and every endpoint has one")]
     NoSecret(usize),
-    /// Earlier keys still sign.
+    /// Too many earlier keys still sign.
     #[error("has {MAX_KEYS} keys that sign already, until {0}")]
     StillSigning(Timestamp),
-    /// What the store keeps is not what this version writes.
+    /// The stored value was not written by this version.
     #[error("cannot be read")]
     Unreadable,
     /// The random number generator failed.
@@ -91,19 +91,21 @@ impl Key {
     }
 }
 
-/// A key, and the moment at which it signs no more.
+/// A key, and the time at which it stops signing.
 #[derive(Debug, Clone)]
 struct Timed {
     key: Key,
     until: Option<Timestamp>,
 }
 
-/// The keys that sign the events of one endpoint. The first one of a kind is the current one; the others are those before, which sign
-/// too until the receiver has changed over.
+/// The keys that sign the events of one endpoint.
+///
+/// The first key of a kind is the current one. The others are earlier ones, which sign too until
+/// the receiver has switched to the current key.
 #[derive(Debug, Clone, Default)]
 pub struct EndpointKeys(Vec<Timed>);
 
-/// As the store keeps it, sealed.
+/// The keys as the store has them, sealed under the master key.
 #[derive(Serialize, Deserialize)]
 struct Kept {
     keys: Vec<KeptKey>,
@@ -118,8 +120,11 @@ struct KeptKey {
 }
 
 impl EndpointKeys {
-    /// Reads `CRM_WEBHOOK_SECRET`: entries with spaces between, one for each endpoint in their order. An entry is one key, or several
-    /// with commas between, of which the first one of a kind is the current one. A single entry is that of all endpoints.
+    /// Parses `CRM_WEBHOOK_SECRET`, which has one entry for each endpoint, in order, separated by
+    /// spaces.
+    ///
+    /// An entry has one key, or several separated by commas; the first of a kind is the current
+    /// one. A single entry serves all endpoints.
     ///
     /// # Errors
     /// See [`InvalidKeys`].
@@ -147,7 +152,7 @@ impl EndpointKeys {
         Ok(Self(keys.into_iter().map(|key| Timed { key, until: None }).collect()))
     }
 
-    /// What [`to_store`](Self::to_store) wrote.
+    /// Parses what [`to_store`](Self::to_store) wrote.
     pub(super) fn from_store(bytes: &[u8]) -> Result<Self, InvalidKeys> {
         let kept: Kept = serde_json::from_slice(bytes).map_err(|_| InvalidKeys::Unreadable)?;
         let timed = |kept: KeptKey| {
@@ -163,7 +168,7 @@ impl EndpointKeys {
         serde_json::to_vec(&kept).unwrap_or_default().into()
     }
 
-    /// With a key of that kind: `first`, or a fresh one. `None` where there is one already.
+    /// Adds `first`, or a fresh key of that kind. Returns `None` if the endpoint has one already.
     pub(super) fn completed(&self, kind: KeyKind, first: Option<&SecretString>) -> Result<Option<Self>, InvalidKeys> {
         if self.current(kind).is_some() {
             return Ok(None);
@@ -173,7 +178,8 @@ impl EndpointKeys {
         Ok(Some(Self([vec![Timed { key, until: None }], self.0.clone()].concat())))
     }
 
-    /// With a fresh key of that kind; the one before signs for `overlap` more. Keys whose time is over are gone.
+    /// Adds a fresh key of that kind. The key before signs for `overlap` longer; expired keys are
+    /// removed.
     pub(super) fn rotated(&self, kind: KeyKind, overlap: Duration, now: Timestamp) -> Result<Self, InvalidKeys> {
         let until = now + overlap;
         let mut keys = self.0.clone();
@@ -190,7 +196,7 @@ impl EndpointKeys {
         Ok(Self(keys))
     }
 
-    /// With the Ed25519 keys of `kept`, where these are the settings' and have none.
+    /// Adds the Ed25519 keys of `kept` if the configured keys have none.
     pub(super) fn with_ed25519_of(mut self, kept: &Self) -> Self {
         if self.current(KeyKind::Ed25519).is_none() {
             self.0.extend(kept.0.iter().filter(|timed| timed.key.kind() == KeyKind::Ed25519).cloned());
@@ -198,13 +204,14 @@ impl EndpointKeys {
         self
     }
 
-    /// Whether `other` has the same keys for the same time.
+    /// Whether `other` has the same keys with the same end times.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         let same = |(one, other): (&Timed, &Timed)| one.key.text() == other.key.text() && one.until == other.until;
         self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(same)
     }
 
-    /// The value of `webhook-signature`: one signature for each key that signs now, with spaces between.
+    /// Returns the value of `webhook-signature`: the signature of each key valid at `now`,
+    /// separated by spaces.
     pub fn sign(&self, id: &str, now: Timestamp, body: &[u8]) -> String {
         let sign = |timed: &Timed| match &timed.key {
             Key::Secret(secret) => secret.sign(id, now, body),
@@ -221,7 +228,7 @@ impl EndpointKeys {
         self.0.iter().map(|timed| &timed.key).find(|key| key.kind() == kind)
     }
 
-    /// The current secret, `whsec_…`.
+    /// Returns the current secret, `whsec_…`.
     pub fn secret(&self) -> Option<&WebhookSecret> {
         match self.current(KeyKind::Secret) {
             Some(Key::Secret(secret)) => Some(secret),
@@ -229,7 +236,7 @@ impl EndpointKeys {
         }
     }
 
-    /// The current public key of Ed25519 signatures, `whpk_…`, where the endpoint has one.
+    /// Returns the current Ed25519 public key, `whpk_…`, if the endpoint has one.
     pub fn public_key(&self) -> Option<String> {
         match self.current(KeyKind::Ed25519) {
             Some(Key::Ed25519(pair)) => Some(pair.public_key()),
@@ -237,7 +244,8 @@ impl EndpointKeys {
         }
     }
 
-    /// When the last key of that kind before the current one stops signing; `None` where the current one signs alone.
+    /// Returns when the last earlier key of that kind stops signing, or `None` if only the current
+    /// one signs.
     pub fn earlier_until(&self, kind: KeyKind, now: Timestamp) -> Option<Timestamp> {
         self.signing(now).filter(|timed| timed.key.kind() == kind).filter_map(|timed| timed.until).max()
     }

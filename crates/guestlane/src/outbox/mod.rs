@@ -1,4 +1,4 @@
-//! What the CRM shall be told: written with what happened, delivered later, at least once.
+//! The outbox: events are committed with the transition and delivered later, at least once.
 
 mod deliver;
 mod endpoints;

@@ -1,4 +1,5 @@
-//! Signatures by the Standard Webhooks scheme, so that receivers can use any library of it.
+//! Signatures of the Standard Webhooks scheme, which receivers can verify with any of its
+//! libraries.
 
 use std::{fmt, sync::Arc};
 
@@ -11,20 +12,23 @@ use guestlane_genesys::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
-/// The secret shared with the CRM: `whsec_` and the base64 of 24 to 64 bytes.
+/// The secret shared with the webhook endpoint: `whsec_` and the base64 of 24 to 64 bytes.
 #[derive(Clone)]
 pub struct WebhookSecret {
     text: SecretString,
     key: hmac::Key,
 }
 
-/// Not such a secret. The text is not repeated.
+/// The text is not a webhook secret. The error does not contain it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("is not whsec_ and the base64 of 24 to 64 bytes")]
 pub struct InvalidSecret;
 
 impl WebhookSecret {
-    /// Reads `whsec_…`.
+    /// Parses `whsec_…`.
+    ///
+    /// # Errors
+    /// [`InvalidSecret`] if the text has another form.
     pub fn parse(text: &SecretString) -> Result<Self, InvalidSecret> {
         let encoded = text.expose_secret().strip_prefix("whsec_").ok_or(InvalidSecret)?;
         let bytes = Zeroizing::new(BASE64_STANDARD.decode(encoded).map_err(|_| InvalidSecret)?);
@@ -34,19 +38,22 @@ impl WebhookSecret {
         Ok(Self { text: text.clone(), key: hmac::Key::new(hmac::HMAC_SHA256, &bytes) })
     }
 
-    /// A fresh one.
+    /// Generates a secret.
+    ///
+    /// # Errors
+    /// [`InvalidSecret`] if the random number generator fails.
     pub fn generate() -> Result<SecretString, InvalidSecret> {
         let mut bytes = Zeroizing::new([0; 32]);
         rand::fill(bytes.as_mut()).map_err(|_| InvalidSecret)?;
         Ok(format!("whsec_{}", BASE64_STANDARD.encode(*bytes)).into())
     }
 
-    /// `whsec_…`, for whoever sets up the receiver.
+    /// Returns `whsec_…`, for the operator who configures the receiver.
     pub fn expose(&self) -> &str {
         self.text.expose_secret()
     }
 
-    /// One signature of `webhook-signature`.
+    /// Returns one signature of `webhook-signature`.
     pub fn sign(&self, id: &str, timestamp: Timestamp, body: &[u8]) -> String {
         let mut context = hmac::Context::with_key(&self.key);
         context.update(format!("{id}.{}.", timestamp.unix_seconds()).as_bytes());
@@ -61,15 +68,16 @@ impl fmt::Debug for WebhookSecret {
     }
 }
 
-/// An Ed25519 key pair for signatures that a receiver verifies without being able to make them: `whsk_` and the base64 of 64 bytes,
-/// the seed and the public key.
+/// An Ed25519 key pair. The receiver verifies its signatures and cannot make them.
+///
+/// The text is `whsk_` and the base64 of 64 bytes: the seed and the public key.
 #[derive(Clone)]
 pub struct WebhookKeyPair {
     text: SecretString,
     pair: Arc<Ed25519KeyPair>,
 }
 
-/// Not such a key pair. The text is not repeated.
+/// The text is not a key pair. The error does not contain it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("is not whsk_ and the base64 of an Ed25519 key pair of 64 bytes")]
 pub struct InvalidKeyPair;
@@ -77,10 +85,10 @@ pub struct InvalidKeyPair;
 impl WebhookKeyPair {
     const SEED: usize = 32;
 
-    /// Reads `whsk_…`.
+    /// Parses `whsk_…`.
     ///
     /// # Errors
-    /// Where the text has another form, or the public key in it is not that of the seed.
+    /// If the text has another form, or if its public key does not belong to the seed.
     pub fn parse(text: &SecretString) -> Result<Self, InvalidKeyPair> {
         let encoded = text.expose_secret().strip_prefix("whsk_").ok_or(InvalidKeyPair)?;
         let bytes = Zeroizing::new(BASE64_STANDARD.decode(encoded).map_err(|_| InvalidKeyPair)?);
@@ -89,7 +97,10 @@ impl WebhookKeyPair {
         Ok(Self { text: text.clone(), pair: Arc::new(pair) })
     }
 
-    /// A fresh one.
+    /// Generates a key pair.
+    ///
+    /// # Errors
+    /// [`InvalidKeyPair`] if the random number generator fails.
     pub fn generate() -> Result<SecretString, InvalidKeyPair> {
         let mut bytes = Zeroizing::new([0; 2 * Self::SEED]);
         let (seed, public) = bytes.split_at_mut(Self::SEED);
@@ -99,17 +110,17 @@ impl WebhookKeyPair {
         Ok(format!("whsk_{}", BASE64_STANDARD.encode(*bytes)).into())
     }
 
-    /// `whsk_…`, for the store.
+    /// Returns `whsk_…`, for the store.
     pub(super) fn expose(&self) -> &str {
         self.text.expose_secret()
     }
 
-    /// `whpk_…`, the public key that a receiver verifies with. It is no secret.
+    /// Returns `whpk_…`, the public key with which a receiver verifies. It is not secret.
     pub fn public_key(&self) -> String {
         format!("whpk_{}", BASE64_STANDARD.encode(self.pair.public_key()))
     }
 
-    /// One signature of `webhook-signature`.
+    /// Returns one signature of `webhook-signature`.
     pub fn sign(&self, id: &str, timestamp: Timestamp, body: &[u8]) -> String {
         let signed = [format!("{id}.{}.", timestamp.unix_seconds()).as_bytes(), body].concat();
         format!("v1a,{}", BASE64_STANDARD.encode(self.pair.sign(&signed)))

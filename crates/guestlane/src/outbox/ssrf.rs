@@ -1,4 +1,6 @@
-//! Where events may go: never into somebody's private network by way of a host name (server-side request forgery).
+//! Egress policy of webhooks, against server-side request forgery (SSRF).
+//!
+//! A host name must not lead a delivery into a private network.
 
 use std::{
     future::Future,
@@ -12,24 +14,25 @@ use guestlane_genesys::resolver;
 use hyper_util::client::legacy::connect::dns::Name;
 use tower_service::Service;
 
-/// Which addresses a webhook may be sent to.
+/// Which addresses may receive webhooks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EgressPolicy {
-    /// Only those that everybody can reach.
+    /// Only addresses of the public internet.
     Public,
-    /// Private ones and this machine, too: `CRM_ALLOW_PRIVATE_NETWORKS=true`.
+    /// Private and loopback addresses too: `CRM_ALLOW_PRIVATE_NETWORKS=true`.
     Any,
 }
 
 impl EgressPolicy {
-    /// Whether a webhook may go there.
+    /// Whether the policy allows a webhook to `address`.
     pub fn allow(self, address: IpAddr) -> bool {
         self == Self::Any || is_public(address)
     }
 }
 
-/// Whether an address is one of the public internet's (IANA special-purpose address registries, RFC 6890). An IPv6 address that carries an
-/// IPv4 address is judged by that, too.
+/// Whether an address is public by the IANA special-purpose address registries (RFC 6890).
+///
+/// An IPv6 address that embeds an IPv4 address is judged by the latter too.
 pub fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
@@ -41,8 +44,8 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
     let [a, b, c, _] = address.octets();
     let special = match a {
         0 | 10 | 127 | 224..=255 => true, // this network, private, loopback, multicast, reserved, broadcast
-        100 => (64..128).contains(&b),    // shared by carriers (RFC 6598)
-        169 => b == 254,                  // link-local, and the clouds' metadata services
+        100 => (64..128).contains(&b),    // carrier-grade NAT (RFC 6598)
+        169 => b == 254,                  // link-local, cloud metadata services
         172 => (16..32).contains(&b),     // private
         192 => matches!((b, c), (168, _) | (0, 0 | 2) | (88, 99)), // private, IETF, documentation, 6to4 relays
         198 => matches!((b, c), (18 | 19, _) | (51, 100)), // benchmarks, documentation
@@ -55,7 +58,8 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 fn is_public_v6(address: Ipv6Addr) -> bool {
     let segments = address.segments();
     let embedded = match segments {
-        // mapped (RFC 4291), translated (RFC 6052). The translators' own prefix (RFC 8215) and the old compatible addresses lead nowhere public.
+        // IPv4-mapped (RFC 4291) and IPv4-translated (RFC 6052). The local-use NAT64 prefix (RFC
+        // 8215) and the deprecated compatible addresses are never public.
         [0, 0, 0, 0, 0, 0xffff, hi, lo] | [0x64, 0xff9b, 0, 0, 0, 0, hi, lo] => Some((hi, lo)),
         [0x2002, hi, lo, ..] => Some((hi, lo)), // 6to4
         _ => None,
@@ -65,7 +69,8 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         let [c, d] = lo.to_be_bytes();
         return is_public_v4(Ipv4Addr::new(a, b, c, d));
     }
-    // Global unicast is 2000::/3; of it, not the IETF's (2001::/23), documentation (2001:db8::/32, 3fff::/20).
+    // Global unicast is 2000::/3, except the IETF's block (2001::/23) and documentation
+    // (2001:db8::/32, 3fff::/20).
     let [first, second, ..] = segments;
     let global = (0x2000..0x4000).contains(&first);
     let ietf = first == 0x2001 && second < 0x200;
@@ -73,7 +78,9 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     global && !ietf && !documentation
 }
 
-/// Resolves a name, and refuses it when any of its addresses is not allowed. What was vetted is what is connected to.
+/// Resolves a host name, and rejects it if the policy forbids any of its addresses.
+///
+/// The client connects to exactly the checked addresses, so a second lookup cannot change them.
 #[derive(Debug, Clone)]
 pub(super) struct SsrfGuardResolver(pub(super) EgressPolicy);
 
@@ -98,7 +105,7 @@ impl Service<Name> for SsrfGuardResolver {
     }
 }
 
-/// What a refused address is told by.
+/// Error message for a forbidden address.
 pub(crate) const NOT_PUBLIC: &str = "the address is in a private network (CRM_ALLOW_PRIVATE_NETWORKS=true allows that)";
 
 #[cfg(test)]
@@ -107,7 +114,8 @@ mod tests {
 
     use super::*;
 
-    /// Hosts as an attacker would write them into a URL, each with what it is. The URL standard reads many writings of one address.
+    /// Hosts as an attacker would write them in a URL, each with its kind. The URL standard accepts
+    /// many spellings of one address.
     const HOSTILE: &[(&str, &[&str])] = &[
         ("this machine (RFC 1122)", &["127.0.0.1", "127.0.0.2", "127.1", "127.0.1", "127.255.255.254", "127.8.8.8"]),
         (
@@ -269,7 +277,8 @@ mod tests {
         for name in ["localhost", "LOCALHOST", "localhost.", "crm.localhost", "CRM.localhost."] {
             let resolved = SsrfGuardResolver(EgressPolicy::Public).call(name.parse().unwrap()).await;
             assert_eq!(resolved.map(|_| ()).unwrap_err().kind(), io::ErrorKind::PermissionDenied, "{name}");
-            // Plain http is sent to such a name: it is never an address of another machine.
+            // Deliveries to such a name may use plain http, so it must never be an address of
+            // another host.
             let here = SsrfGuardResolver(EgressPolicy::Any).call(name.parse().unwrap()).await.unwrap();
             assert!(here.into_iter().all(|address| address.ip().is_loopback()), "{name}");
         }

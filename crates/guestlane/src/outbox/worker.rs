@@ -1,4 +1,4 @@
-//! Delivers in the background: nothing that happens here delays or fails a session.
+//! Delivers events in the background. No failure here delays or fails a session.
 
 use std::{
     ops::Add,
@@ -28,40 +28,40 @@ use crate::{
     workspace::Workspace,
 };
 
-/// How many tries are under way at once to one receiver.
+/// Most deliveries in flight to one endpoint.
 const CONCURRENCY: usize = 64;
 
-/// How often the store is asked for events whose time has come.
+/// How often the worker polls the store for due events.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// How often the log says that this machine cannot connect to anything.
+/// How often the log repeats that this host cannot connect.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
-/// The outbox of one process. Cheap to clone.
+/// The outbox of one process. Clones are cheap and share their state.
 #[derive(Debug, Clone)]
 pub struct Outbox {
     receivers: Arc<[EndpointWorker]>,
     endpoints: Endpoints,
-    /// Held while the endpoints are read: what was read first must not take the place of what was read later.
+    /// Held while the endpoints are read, so that an older result cannot replace a newer one.
     reading: Arc<tokio::sync::Mutex<()>>,
     store: Store,
     clock: Clock,
     fail_points: FailPoints,
     first_tries: Arc<watch::Sender<usize>>,
-    /// When the log said the last time that this machine cannot connect: monotonic microseconds.
+    /// When the log last reported that this host cannot connect, in monotonic microseconds.
     warned_at: Arc<AtomicI64>,
 }
 
-/// Each receiver has its own room: one that is slow or down keeps nobody else waiting.
+/// State of one endpoint. Each has its own semaphore, so that a slow one does not delay the others.
 #[derive(Debug)]
 struct EndpointWorker {
-    /// From 1.
+    /// Number of the endpoint, from 1.
     number: u32,
     crm: WebhookEndpoint,
     room: Semaphore,
-    /// From a try that the receiver did not take to one that it took.
+    /// The outage between a failed delivery and the next successful one.
     outage: Outage,
-    /// Its keys and whether it is disabled, as the store had them a second ago at the latest.
+    /// The endpoint's keys and whether it is disabled, at most a second old.
     endpoint: ArcSwap<Endpoint>,
 }
 
@@ -71,14 +71,14 @@ impl EndpointWorker {
     }
 }
 
-/// What a round of deliveries came to.
+/// Counts of the deliveries of one round.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DeliveryStats {
-    /// Their receivers have them.
+    /// Events that an endpoint accepted.
     pub delivered: usize,
-    /// They are tried again.
+    /// Events that will be delivered again.
     pub failed: usize,
-    /// Their tries are used up.
+    /// Events that became dead letters.
     pub dead: usize,
 }
 
@@ -91,10 +91,12 @@ impl Add for DeliveryStats {
 }
 
 impl Outbox {
-    /// Reads the keys of the endpoints of `crm`, making those that are missing. Nothing is sent yet.
+    /// Opens the outbox for the endpoints of `crm`, and generates missing keys. No event is sent
+    /// yet.
     ///
     /// # Errors
-    /// Where the store fails, the secrets of the settings do not fit their addresses, or no certificate is trusted.
+    /// If the store fails, if the configured secrets do not match the addresses, or if no trusted
+    /// root certificate is found.
     pub async fn open(state: &Workspace, crm: &WebhookConfig, clock: Clock) -> Result<Self, Error> {
         let endpoints = Endpoints::new(state, Some(crm))?;
         let mut receivers = Vec::new();
@@ -119,39 +121,41 @@ impl Outbox {
         })
     }
 
-    /// How many receivers there are.
+    /// Returns the number of endpoints.
     pub fn receivers(&self) -> usize {
         self.receivers.len()
     }
 
-    /// The endpoints, as this process knows them.
+    /// Returns the endpoints as this process knows them.
     pub fn endpoints(&self) -> Vec<Arc<Endpoint>> {
         self.receivers.iter().map(|receiver| receiver.endpoint.load_full()).collect()
     }
 
-    /// Reads keys and standing of the endpoints again: another process may have rotated, disabled or enabled one.
+    /// Reads the endpoints' keys and disabled marks again, which another process may have changed.
     ///
     /// # Errors
-    /// Where the store fails: what is known goes on.
+    /// If the store fails. The known keys stay in use.
     pub async fn read_endpoints(&self) -> Result<(), Error> {
         let _alone = self.reading.lock().await;
         self.know(self.endpoints.read().await?);
         Ok(())
     }
 
-    /// The keys that the settings give now, where they are others than those in use.
+    /// Returns the keys of the settings `crm` if they differ from those in use.
     ///
     /// # Errors
-    /// They cannot be used with the endpoints in use.
+    /// If the keys cannot be used with the endpoints in use.
     pub(crate) fn other_keys(&self, crm: Option<&WebhookConfig>) -> Result<Option<GivenKeys>, Error> {
         self.endpoints.other_keys(crm)
     }
 
-    /// Signs with other keys of the settings from now on; without any, with those of the store, which are made if they are
-    /// missing.
+    /// Replaces the configured keys by `new`.
+    ///
+    /// Without configured keys, the worker signs with the keys in the store, and generates missing
+    /// ones.
     ///
     /// # Errors
-    /// Where the store fails: the keys before go on.
+    /// If the store fails. The keys before stay in use.
     pub(crate) async fn use_keys(&self, new: GivenKeys) -> Result<(), Error> {
         let _alone = self.reading.lock().await;
         let before = self.endpoints.replace_given(new);
@@ -174,18 +178,20 @@ impl Outbox {
         }
     }
 
-    /// The event that a session was opened, once for each receiver.
+    /// Returns the event of an opened session, once for each endpoint.
     pub(crate) fn session_created(&self, session: &SessionRecord, now: Timestamp) -> Vec<Event> {
         self.receivers.iter().map(|receiver| Event::session_created(session, receiver.number, now)).collect()
     }
 
-    /// Tries an event that was just written, in the background. Must be called within a tokio runtime.
+    /// Delivers an event that was just committed, in the background. Must be called within a tokio
+    /// runtime.
     pub(crate) fn dispatch_now(&self, event: Event) {
         self.first_tries.send_modify(|count| *count += 1);
         let outbox = self.clone();
         tokio::spawn(async move {
             if let Some(receiver) = outbox.receivers.iter().find(|receiver| receiver.number == event.receiver) {
-                // Its lease must outlast the try. When there is no room in time, the event is found in the store later.
+                // The lease must outlast the delivery. Without a free slot in time, the worker
+                // claims the event from the store later.
                 let room = outbox.clock.timeout(Event::LEASE - 2 * TRY_LIMIT, receiver.room.acquire()).await;
                 if let Ok(Ok(_room)) = room
                     && !receiver.is_disabled()
@@ -197,14 +203,20 @@ impl Outbox {
         });
     }
 
-    /// Waits until every event of [`dispatch_now`](Self::send_soon) was tried, at most as long as a try may take.
+    /// Waits until each event of [`dispatch_now`](Self::dispatch_now) had its first delivery, at
+    /// most as long as one delivery may take.
+    ///
+    /// Returns whether all of them had it.
     pub async fn wait_for_initial_deliveries(&self) -> bool {
         let mut first_tries = self.first_tries.subscribe();
         let done = async { first_tries.wait_for(|count| *count == 0).await.is_ok() };
         self.clock.timeout(TRY_LIMIT + Duration::from_millis(100), done).await.unwrap_or(false)
     }
 
-    /// Delivers what is due, to all receivers at once, until nothing is.
+    /// Delivers due events to all endpoints concurrently until none is due.
+    ///
+    /// # Errors
+    /// [`StoreError`] if due events cannot be claimed.
     pub async fn deliver_due(&self) -> Result<DeliveryStats, StoreError> {
         let rounds = self.receivers.iter().map(|receiver| self.deliver_due_to(receiver));
         let rounds = futures_util::future::try_join_all(rounds).await?;
@@ -215,7 +227,8 @@ impl Outbox {
         let mut round = DeliveryStats::default();
         let mut tries = FuturesUnordered::new();
         loop {
-            // As soon as one try is over the next event is taken: a slow answer holds up nothing but itself.
+            // Each finished delivery makes room for the next event, so that a slow response delays
+            // no other event.
             if !receiver.is_disabled() {
                 let room = CONCURRENCY - tries.len();
                 let events = self.store.claim_events(receiver.number, u32::try_from(room).unwrap_or(1), self.clock.now()).await?;
@@ -233,7 +246,7 @@ impl Outbox {
         }
     }
 
-    /// Delivers what becomes due, for ever; each receiver by itself.
+    /// Delivers events as they become due and never returns. Each endpoint has its own loop.
     pub(crate) async fn run(&self) {
         tokio::join!(self.keep_delivering(), self.keep_reading_endpoints());
     }
@@ -295,8 +308,8 @@ impl Outbox {
             Tried::Local(reason) => {
                 Span::current().record("error.type", reason).record("otel.status_code", "ERROR");
                 self.warn_of_this_machine(receiver, reason);
-                // Not written down: the event is due again when its lease ends, and no try of the
-                // receiver is used.
+                // The result is not stored: the event is due again when its lease ends, and the
+                // delivery is not counted.
                 return tried;
             }
         };
@@ -317,7 +330,8 @@ impl Outbox {
                 warn!(event = event.id, receiver = receiver.number, error, "the CRM was not told, and all tries are used up");
             }
         }
-        // When this fails the event is due again after its lease: told twice under one id, never lost.
+        // If this fails, the event is due again when its lease ends. It is delivered twice with one
+        // ID, and never lost.
         if let Err(error) = self.store.record_delivery(event, settlement, self.clock.now()).await {
             crate::store::log_failure(
                 &error,
@@ -328,7 +342,8 @@ impl Outbox {
         tried
     }
 
-    /// The receiver wants no more events. Where the store cannot be written, the next event gets the same answer.
+    /// Disables the endpoint. If the store cannot be written, the next event gets the same
+    /// response.
     async fn disable(&self, receiver: &EndpointWorker) {
         let now = self.clock.now();
         let known = receiver.endpoint.load_full();
@@ -344,8 +359,7 @@ impl Outbox {
         }
     }
 
-    /// Every event that is due fails in the same way at such a time, so the log says it now and
-    /// then.
+    /// Logs at most once per interval, because every due event fails in the same way.
     fn warn_of_this_machine(&self, receiver: &EndpointWorker, error: &str) {
         let now = self.clock.monotonic().unix_micros();
         let due = |last: i64| now.saturating_sub(last) >= i64::try_from(WARN_EVERY.as_micros()).unwrap_or(i64::MAX);

@@ -264,7 +264,6 @@ impl SessionRecord {
     /// Records the created contact. Without an ID, a contact may exist that cannot be found.
     ///
     /// # Errors
-    ///
     /// [`IllegalTransition`] if the present state does not allow it.
     pub fn contact_created(self, contact_id: Option<PlatformId>, tries: u32, now: Timestamp) -> Result<Self, IllegalTransition> {
         let next = self.step(Transition::ContactCreated)?.start_step(tries, now);
@@ -276,7 +275,6 @@ impl SessionRecord {
     /// The platform may name the conversation in the same response.
     ///
     /// # Errors
-    ///
     /// [`IllegalTransition`] if the present state does not allow it.
     pub fn message_sent(
         self,
@@ -293,7 +291,6 @@ impl SessionRecord {
     /// Records the conversation of the first message.
     ///
     /// # Errors
-    ///
     /// [`IllegalTransition`] if the present state does not allow it.
     pub fn conversation_found(self, conversation_id: PlatformId, tries: u32, now: Timestamp) -> Result<Self, IllegalTransition> {
         let next = self.step(Transition::ConversationFound)?.start_step(tries, now);
@@ -306,7 +303,6 @@ impl SessionRecord {
     /// unknown ID may exist, and none is created again.
     ///
     /// # Errors
-    ///
     /// [`IllegalTransition`] if the present state does not allow it.
     pub fn contact_lost(self, now: Timestamp) -> Result<Self, IllegalTransition> {
         let next = self.step(Transition::ContactReplaced)?;
@@ -316,7 +312,6 @@ impl SessionRecord {
     /// Records the contact that replaces one which the platform no longer has.
     ///
     /// # Errors
-    ///
     /// [`IllegalTransition`] if the present state does not allow it.
     pub fn contact_replaced(self, contact_id: PlatformId, tries: u32, now: Timestamp) -> Result<Self, IllegalTransition> {
         let next = self.step(Transition::ContactReplaced)?;
@@ -341,7 +336,6 @@ impl SessionRecord {
     /// Records that the conversation exists, which completes the saga. Latency counts from `since`.
     ///
     /// # Errors
-    ///
     /// [`IllegalTransition`] if the present state does not allow it.
     pub fn completed(
         self,
@@ -383,7 +377,6 @@ impl SessionRecord {
     /// `may_exist` says that one of the step's attempts may have taken effect.
     ///
     /// # Errors
-    ///
     /// [`IllegalTransition`] if the present state does not allow it.
     pub fn apply_failure(
         self,
@@ -406,7 +399,6 @@ impl SessionRecord {
     /// Records that the platform refused, which ends the session.
     ///
     /// # Errors
-    ///
     /// [`IllegalTransition`] if the present state does not allow it.
     pub fn refused(self, failure: Failure, tries: u32) -> Result<Self, IllegalTransition> {
         let next = self.step(Transition::Rejected)?;
@@ -416,7 +408,6 @@ impl SessionRecord {
     /// Records that the platform asked to wait until `until`.
     ///
     /// # Errors
-    ///
     /// [`IllegalTransition`] if the present state does not allow it.
     pub fn parked(self, failure: Failure, tries: u32, until: Timestamp) -> Result<Self, IllegalTransition> {
         let next = self.step(Transition::Parked)?;
@@ -430,7 +421,6 @@ impl SessionRecord {
     /// epoch.
     ///
     /// # Errors
-    ///
     /// [`IllegalTransition`] if the present state does not allow it.
     pub fn backed_off(self, failure: Failure, tries: u32, now: Timestamp) -> Result<Self, IllegalTransition> {
         let next = self.step(Transition::BackedOff)?;
@@ -441,7 +431,6 @@ impl SessionRecord {
     /// Replaces a guest token that the platform refused as expired.
     ///
     /// # Errors
-    ///
     /// [`IllegalTransition`] if the present state does not allow it.
     pub fn token_renewed(self, token: TokenIdentity, tries: u32, now: Timestamp) -> Result<Self, IllegalTransition> {
         let next = self.step(Transition::TokenReissued)?;
@@ -451,7 +440,6 @@ impl SessionRecord {
     /// Claims the session under a new epoch, which fences off the worker that held it before.
     ///
     /// # Errors
-    ///
     /// [`IllegalTransition`] if the present state does not allow it.
     pub fn claimed(self, now: Timestamp) -> Result<Self, IllegalTransition> {
         // Without a recorded failure, the worker before may have died with a call in flight.
@@ -474,7 +462,6 @@ impl SessionRecord {
     /// Records that the step can no longer be repeated safely, and that an operator must look.
     ///
     /// # Errors
-    ///
     /// [`IllegalTransition`] if the present state does not allow it.
     pub fn expired(self, failure: Failure) -> Result<Self, IllegalTransition> {
         let next = self.step(Transition::Expired)?;

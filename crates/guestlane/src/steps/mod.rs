@@ -193,7 +193,6 @@ impl SessionEngine {
     /// Returns the signed guest token of a session.
     ///
     /// # Errors
-    ///
     /// [`token::TokenError`] if the keyring cannot sign for the session's token identity.
     pub fn sign_for(&self, session: &SessionRecord) -> Result<GuestToken, token::TokenError> {
         self.keyring().sign(&session.request.guest, &session.request.attributes, &session.token)
@@ -229,6 +228,7 @@ fn fail_point_after(session: &SessionRecord) -> Option<FailPoint> {
         SessionState::ContactCreated if session.conversation_id.is_some() => Some(FailPoint::ConversationStored),
         SessionState::ContactCreated if session.message_id.is_some() => Some(FailPoint::MessageStored),
         SessionState::ContactCreated => Some(FailPoint::ContactStored),
-        SessionState::Admitted => None, // only a reissued token commits here, and that has its own fail point
+        // Only a reissued token commits in this state, and that has its own fail point.
+        SessionState::Admitted => None,
     }
 }
