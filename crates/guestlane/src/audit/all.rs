@@ -1,4 +1,4 @@
-//! Checks all logs of a store, while they are written.
+//! Verifies all audit logs of a store while processes write them.
 
 use std::{path::Path, time::Duration};
 
@@ -12,11 +12,17 @@ use super::{
 };
 use crate::store::{LogInfo, Store, StoreError};
 
-/// A log, and what checking it came to.
+/// A log, and the result of its verification.
 pub type LogVerification = (LogInfo, Result<Checkpoint, VerificationError>);
 
-/// Checks each log of the store, of which the first is written to `first`: its lines, what was signed over them, what `kept` knows of them, and what
-/// the store knows; of a log whose files are on another machine, what the store has. Reads all of them: it may take long, and blocks meanwhile.
+/// Verifies each log of the store. `first` is the path of the first log.
+///
+/// The method compares each log's lines with its checkpoints, with the checkpoints in `kept`, and
+/// with the store. A log whose files are on another node is verified from the store alone. The call
+/// reads all logs completely, which may take long and blocks meanwhile.
+///
+/// # Errors
+/// [`StoreError`] if the store cannot list its logs.
 pub async fn verify_all(
     store: &Store,
     first: &Path,
@@ -24,7 +30,7 @@ pub async fn verify_all(
     mut kept: Vec<Checkpoint>,
     clock: &Clock,
 ) -> Result<Vec<LogVerification>, StoreError> {
-    // What the store has before the files are looked at: they must have at least that.
+    // The store is read before the files, so that the files must contain at least as much.
     let logs = store.logs(first, key).await?;
     kept.extend(logs.iter().flat_map(|log| rotation_checkpoints(&log.path, key)));
     let mut checked = Vec::new();
@@ -41,7 +47,8 @@ pub async fn verify_all(
     Ok(checked)
 }
 
-/// A log whose files are on another machine: what the store has of it, against what the store signed, and against what somebody kept.
+/// Verifies a log on another node: its leaves in the store against the store's checkpoint and those
+/// in `kept`.
 async fn check_in_store(log: &LogInfo, kept: &[Checkpoint], store: &Store) -> Result<Checkpoint, VerificationError> {
     let leaves = store.leaves(log.log).await.map_err(|error| VerificationError::Store(Box::new(error)))?;
     let is_written = |checkpoint: &&Checkpoint| {
@@ -56,7 +63,12 @@ async fn check_in_store(log: &LogInfo, kept: &[Checkpoint], store: &Store) -> Re
     }
 }
 
-/// A log that is being written may be ahead of its checkpoint, or behind the store, for a moment: then it is looked at again.
+/// Repeats a verification that fails while the log is written, up to 5 times.
+///
+/// Such a log may be ahead of its checkpoint, or behind the store, for a moment.
+///
+/// # Errors
+/// See [`VerificationError`].
 pub async fn retry_while_growing(
     clock: &Clock,
     look: impl AsyncFn() -> Result<Checkpoint, VerificationError>,

@@ -1,4 +1,5 @@
-//! Checks a log on disk: its lines, what was signed over them, and what others know of it.
+//! Verifies an audit log on disk: its lines against its checkpoint, against kept checkpoints, and
+//! against the store.
 
 use std::{
     fs::{self, File},
@@ -22,51 +23,57 @@ pub enum VerificationError {
     /// A file cannot be read.
     #[error("{} cannot be read", .0.display())]
     Read(PathBuf, #[source] io::Error),
-    /// There is no checkpoint beside the log.
+    /// The log has no checkpoint file.
     #[error("{} is missing: without a checkpoint nothing is proven", .0.display())]
     NoCheckpoint(PathBuf),
-    /// The checkpoint is not good.
+    /// The checkpoint is not valid.
     #[error("{}: {}", .0.display(), .1)]
     Checkpoint(PathBuf, InvalidCheckpoint),
-    /// The file is that of another log.
+    /// The file belongs to another log.
     #[error("{} is the log {found}, not {wanted}", .path.display())]
     WrongLog {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What should stand there.
+        /// Origin of the expected log.
         wanted: String,
-        /// What does.
+        /// Origin of the log in the file.
         found: String,
     },
-    /// The file ends before the store does.
+    /// The file has fewer records than the store.
     #[error("{} ends with record {has}, the store has {store}: it was rolled back or cut, or the process that wrote it was killed or had no room on the disk", .path.display())]
     LogTruncated {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// How many records it has.
+        /// Number of records in the file.
         has: u64,
-        /// How many there are.
+        /// Number of records in the store.
         store: u64,
     },
-    /// The file is good by itself, and not what the store has.
+    /// The file is consistent in itself, but differs from the store.
     #[error("{} is signed, but it is not what the store has: one of them was changed", .0.display())]
     Diverged(PathBuf),
-    /// The store cannot be asked.
+    /// The store cannot be read.
     #[error("the store cannot be read")]
     Store(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The lines are not what was signed.
+    /// The lines differ from what was signed.
     #[error("{}: {}", .0.display(), .1)]
     Tampered(PathBuf, Tampered),
 }
 
-/// Checks the lines of `path` against the checkpoint beside it, and against those of `kept` that are of the same log: a log that was rolled
-/// back together with its checkpoint is found by one that somebody kept. A log that is being written while we look is checked as far
-/// as it is signed.
+/// Verifies the lines of `path` against the checkpoint beside it, and against the checkpoints of
+/// the same log in `kept`.
+///
+/// A kept checkpoint reveals a log that was rolled back together with its own checkpoint. A log
+/// that grows during the call is verified as far as it is signed.
+///
+/// # Errors
+/// See [`VerificationError`].
 pub fn verify_log(path: &Path, key: &VerifierKey, kept: &[Checkpoint]) -> Result<Checkpoint, VerificationError> {
     const MAX_RETRIES: u32 = 8;
     let read = |error| VerificationError::Read(path.to_owned(), error);
     let lines = File::open(path).map_err(read)?;
-    // They only help to name the line: without them the log is checked none the less.
+    // The hashes only serve to find the number of a bad line, so the log is verified without them
+    // too.
     let hashes = fs::read(hashes_path(path)).unwrap_or_default();
     let hashes = hashes.as_chunks::<32>().0;
     let mut newest = newest_checkpoint(path, key)?;
@@ -79,7 +86,7 @@ pub fn verify_log(path: &Path, key: &VerifierKey, kept: &[Checkpoint]) -> Result
         }
         let now = newest_checkpoint(path, key)?;
         if now.size <= newest.size {
-            grows = false; // nobody signs what there is more
+            grows = false; // no checkpoint covers the additional lines
             break;
         }
         (newest, grows) = (now, true);
@@ -109,8 +116,13 @@ fn newest_checkpoint(path: &Path, key: &VerifierKey) -> Result<Checkpoint, Verif
     }
 }
 
-/// As [`check`], for a log that a store knows: it must be that log, have all that the store had before we looked, and the store must have
-/// written it. `leaves` gives the hashes of the store's lines when it is asked, after the files were read.
+/// Verifies a log like [`verify_log`], and against the store.
+///
+/// The file must be the log of `known`, have all records that the store had before, and match the
+/// store. `leaves` reads the hashes of the store's lines; it is awaited after the files were read.
+///
+/// # Errors
+/// See [`VerificationError`].
 pub async fn verify_against_store<F, E>(
     path: &Path,
     key: &VerifierKey,
@@ -135,7 +147,8 @@ where
     if written == Some(newest.root) { Ok(newest) } else { Err(VerificationError::Diverged(path.to_owned())) }
 }
 
-/// The last checkpoints of the logs that the log at `path` continues: whoever has it knows how those must end.
+/// Returns the last checkpoints of the logs that the log at `path` continues. They define how those
+/// logs must end.
 pub fn rotation_checkpoints(path: &Path, key: &VerifierKey) -> Vec<Checkpoint> {
     let Ok(file) = File::open(path) else { return Vec::new() };
     continued_by(BufReader::new(file), key)
@@ -150,7 +163,7 @@ pub(crate) fn continued_by(lines: impl BufRead, key: &VerifierKey) -> Vec<Checkp
     }
     let rotations = lines.split(b'\n').map_while(Result::ok).filter_map(|line| {
         if !line.windows(ROTATE.len()).any(|window| window == ROTATE) {
-            return None; // nearly all of them
+            return None; // most lines are not rotations, so do not parse them
         }
         let rotation: Rotation = serde_json::from_slice(&line).ok()?;
         (rotation.action.as_bytes() == ROTATE).then(|| Checkpoint::open(&rotation.continues, key).ok())?

@@ -1,4 +1,4 @@
-//! Checkpoints (C2SP `tlog-checkpoint`): how large a log is and what its root is, signed.
+//! Checkpoints (C2SP `tlog-checkpoint`): the size and the root hash of a log, signed.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 
@@ -7,50 +7,54 @@ use super::{
     tree::Hash,
 };
 
-/// A log's state at one moment.
+/// The state of a log at one time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// Which log: the key's name, and the log's number behind a slash.
+    /// Origin of the log: the name of the key, a slash, and the log's number.
     pub origin: String,
-    /// How many records it has.
+    /// Number of records.
     pub size: u64,
-    /// The root over them.
+    /// Root hash over the records.
     pub root: Hash,
 }
 
-/// What was given as a checkpoint is none that this key signed.
+/// Why a note is not a valid checkpoint of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidCheckpoint {
-    /// The note does not verify.
+    /// The note's signature does not verify.
     #[error("it was not signed by this key, or was changed since")]
     Signature,
-    /// The note verifies, and is no checkpoint of one of this key's logs.
+    /// The signature verifies, but the note is not a checkpoint of a log of this key.
     #[error("it is signed, but it is no checkpoint of a log of this key")]
     Format,
 }
 
 impl Checkpoint {
-    /// The origin of a key's log.
+    /// Returns the origin of a log of `key`.
     pub fn origin_of(key: &VerifierKey, log: u32) -> String {
         format!("{}/{log}", key.name())
     }
 
-    /// The log's number.
+    /// Returns the log's number, or 0 if the origin has none.
     pub fn log(&self) -> u32 {
         self.origin.rsplit('/').next().and_then(|number| number.parse().ok()).unwrap_or(0)
     }
 
-    /// The root as the checkpoint writes it.
+    /// Returns the root hash in base64, as the checkpoint contains it.
     pub fn root_base64(&self) -> String {
         BASE64_STANDARD.encode(self.root)
     }
 
-    /// As a signed note.
+    /// Returns the checkpoint as a signed note.
     pub fn sign(&self, signer: &NoteSigner) -> String {
         signer.sign(&format!("{}\n{}\n{}\n", self.origin, self.size, self.root_base64()))
     }
 
-    /// From a note that `key` signed.
+    /// Parses a note signed by `key`.
+    ///
+    /// # Errors
+    /// [`InvalidCheckpoint`] if the signature does not verify, or if the note is not a checkpoint
+    /// of a log of `key`.
     pub fn open(note: &str, key: &VerifierKey) -> Result<Self, InvalidCheckpoint> {
         let text = key.open(note).ok_or(InvalidCheckpoint::Signature)?;
         Self::parse(text)
@@ -58,7 +62,7 @@ impl Checkpoint {
             .ok_or(InvalidCheckpoint::Format)
     }
 
-    /// Extension lines are passed over, as the format wants it.
+    /// Parses the text of a checkpoint. Extension lines are ignored, as the format requires.
     fn parse(text: &str) -> Option<Self> {
         let mut lines = text.split('\n');
         let (origin, size, root) = (lines.next()?, lines.next()?, lines.next()?);

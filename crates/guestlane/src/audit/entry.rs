@@ -1,4 +1,4 @@
-//! One record of the audit log.
+//! The record types of the audit log.
 
 use guestlane_genesys::{ErrorCounts, PlatformId, Timestamp, foreign::clean};
 use serde::Serialize;
@@ -10,32 +10,32 @@ use crate::{
     token,
 };
 
-/// How an attempt stands.
+/// Status of an audited action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// It begins: nothing has been created yet.
+    /// The attempt starts. Nothing has been created yet.
     Pending,
-    /// The conversation exists.
+    /// The conversation exists, or the change was made.
     Success,
-    /// It ended without.
+    /// The attempt ended without a conversation.
     Failed,
 }
 
-/// One record. Never a token, a secret or an attribute's value.
+/// One audit record. It never contains a token, a secret or the value of an attribute.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AuditRecord {
     /// An attempt at a session (requirement R11, docs/requirements.md).
     Session(Box<SessionEntry>),
-    /// A guest was made unreadable.
+    /// The erasure of a guest.
     Erasure(Erasure),
-    /// This log goes on where another one was closed.
+    /// The start of a log that continues a closed one.
     Rotation(Rotation),
-    /// What decides whom or what this store trusts was changed.
+    /// A change of what the store trusts.
     Change(Change),
 }
 
-/// An attempt at a session: all fields of requirement R11 (docs/requirements.md).
+/// An attempt at a session, with all fields of requirement R11 (docs/requirements.md).
 #[derive(Debug, Clone, PartialEq)]
 pub struct SessionEntry {
     timestamp: Timestamp,
@@ -50,16 +50,16 @@ pub struct SessionEntry {
     rates: ErrorRateSnapshot,
 }
 
-/// What was made unreadable.
+/// The erasure of a guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Erasure {
-    /// When.
+    /// When the guest was erased.
     pub timestamp: Timestamp,
-    /// The pseudonym by which the guest's records stay known; none where records have ids in plain.
+    /// The pseudonym in the guest's records, or `None` if records contain guest IDs in plain text.
     pub pseudonym: Option<String>,
-    /// Sessions of the guest.
+    /// Number of the guest's sessions.
     pub sessions: u64,
-    /// Events for the CRM.
+    /// Number of erased outbox events.
     pub events: u64,
 }
 
@@ -72,33 +72,33 @@ pub struct Change {
     detail: Option<String>,
 }
 
-/// What was changed.
+/// The kind of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChangeAction {
-    /// An API key was made; the subject is its ID.
+    /// An API key was created; the subject is its ID.
     ApiKeyCreated,
     /// An API key was revoked; the subject is its ID.
     ApiKeyRevoked,
-    /// A signing key was made; the subject is its `kid`.
+    /// A signing key was created; the subject is its `kid`.
     SigningKeyCreated,
     /// A signing key was revoked; the subject is its `kid`.
     SigningKeyRevoked,
-    /// All that the master key seals is sealed under this one; the subject is its ID.
+    /// All sealed values were sealed again under a new master key; the subject is its ID.
     MasterKeyRotated,
-    /// A key that signs a webhook endpoint's events was replaced; the subject is the endpoint's number.
+    /// A signing key of a webhook endpoint was replaced; the subject is the endpoint's number.
     WebhookKeyRotated,
-    /// Events are sent again; the subject is an event's ID, or a period.
+    /// Events are delivered again; the subject is an event's ID or a period.
     EventsReplayed,
-    /// The files of an audit log were written again from the store; the subject is the log's number.
+    /// The files of an audit log were rewritten from the store; the subject is the log's number.
     AuditLogRestored,
     /// The store was moved into this database; the subject is the store's ID.
     StoreMoved,
-    /// The move of the store was given up; the subject is the database that it was going to.
+    /// The move of the store was abandoned; the subject is the target database.
     MoveAbandoned,
 }
 
 impl ChangeAction {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 10] = [
         Self::ApiKeyCreated,
         Self::ApiKeyRevoked,
@@ -112,7 +112,7 @@ impl ChangeAction {
         Self::MoveAbandoned,
     ];
 
-    /// The `action` of the record.
+    /// Returns the `action` field of the record.
     pub fn name(self) -> &'static str {
         match self {
             Self::ApiKeyCreated => "api_key.create",
@@ -133,33 +133,35 @@ impl ChangeAction {
     }
 }
 
-/// A change that was made where no audit log could be written: a property of the store keeps it until the next start records it.
+/// Prefix of the properties that keep changes until the next start records them, because no audit
+/// log could be written.
 pub(crate) const UNRECORDED: &str = "unrecorded ";
 
-/// The end of the log before.
+/// The first record of a log, which refers to the log before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rotation {
-    /// When.
+    /// When the log started.
     pub timestamp: Timestamp,
-    /// The log before, and its last checkpoint: whoever has this log can tell whether that one is whole.
+    /// The last checkpoint of the log before. A reader of this log can check with it that the log
+    /// before is complete.
     pub continues: String,
 }
 
-/// The counters of requirement R12 (docs/requirements.md) as they stood.
+/// A snapshot of the error counters of requirement R12 (docs/requirements.md).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ErrorRateSnapshot {
     /// All errors.
     pub total: u64,
-    /// Guest tokens that did not verify or were refused.
+    /// Guest tokens that failed verification or were refused.
     pub token_validation: u64,
-    /// 429s.
+    /// Responses with status 429.
     pub rate_limit: u64,
-    /// 401s, 403s and failed sign-ins.
+    /// Responses with status 401 or 403, and failed token requests.
     pub auth: u64,
-    /// No answers, broken answers, 5xx.
+    /// Missing responses, broken responses, and status 5xx.
     pub network: u64,
-    /// `tokenValidation / total`, four decimals.
+    /// `tokenValidation / total` with four decimals.
     pub token_validation_rate: String,
 }
 
@@ -176,11 +178,10 @@ impl From<ErrorCounts> for ErrorRateSnapshot {
     }
 }
 
-/// The longest text of an error in a record, in characters.
+/// Longest error text in a record, in characters.
 const MAX_ERROR: usize = 2048;
 
-/// An id in a record is cut, whatever the store has: a record must stay one that the next process
-/// can read.
+/// Truncates an ID to the length that the next process accepts, whatever the store contains.
 fn bounded(id: Option<&PlatformId>) -> Option<String> {
     id.map(|id| clean(id, PlatformId::MAX))
 }
@@ -207,7 +208,7 @@ impl SessionEntry {
 }
 
 impl AuditRecord {
-    /// An attempt at a session begins, goes on, or has ended.
+    /// Returns the record of an attempt at a session that starts, continues or ends.
     pub fn for_session(session: &SessionRecord, status: Status, rates: ErrorCounts, now: Timestamp) -> Self {
         let request = &session.request;
         Self::Session(Box::new(SessionEntry {
@@ -220,7 +221,8 @@ impl AuditRecord {
         }))
     }
 
-    /// An attempt that ended before there was a session: the queue does not exist, or we could not sign in.
+    /// Returns the record of an attempt that failed before admission: the queue does not exist, or
+    /// the platform refused the product's credentials.
     pub fn refused(guest: &GuestId, queue: QueueId, error: String, rates: ErrorCounts, now: Timestamp) -> Self {
         Self::Session(Box::new(SessionEntry {
             error: Some(clean(&error, MAX_ERROR)),
@@ -228,18 +230,18 @@ impl AuditRecord {
         }))
     }
 
-    /// A change of what the store trusts. `detail` says more of it, without a secret.
+    /// Returns the record of a change. `detail` describes it and must not contain a secret.
     pub fn change(action: ChangeAction, subject: impl Into<String>, detail: Option<String>, now: Timestamp) -> Self {
         Self::Change(Change { timestamp: now, action, subject: subject.into(), detail })
     }
 
-    /// The record of a change that was kept in a property.
+    /// Returns the record of a change that was kept in a property of the store.
     pub(crate) fn unrecorded(name: &str, subject: String, now: Timestamp) -> Option<Self> {
         let action = ChangeAction::from_name(name.strip_prefix(UNRECORDED)?)?;
         Some(Self::change(action, subject, None, now))
     }
 
-    /// The guest that the record names.
+    /// Returns the guest that the record names.
     pub(crate) fn guest(&self) -> Option<&GuestId> {
         match self {
             Self::Session(entry) => Some(&entry.guest),
@@ -247,7 +249,7 @@ impl AuditRecord {
         }
     }
 
-    /// The session that the record is about.
+    /// Returns the session that the record describes.
     pub(crate) fn session(&self) -> Option<SessionId> {
         match self {
             Self::Session(entry) => entry.session_id,
@@ -255,7 +257,8 @@ impl AuditRecord {
         }
     }
 
-    /// The line that stands at `index` in a log, without its end. `guest` is how the log calls the guest.
+    /// Formats the line at `index` of a log, without its line feed. `guest` is the log's name for
+    /// the guest.
     pub(crate) fn line(&self, index: u64, guest: &str) -> String {
         let line = match self {
             Self::Session(entry) => serde_json::to_string(&SessionLine {

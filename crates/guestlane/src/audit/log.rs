@@ -1,8 +1,8 @@
-//! A log as files: its lines, their hashes and the checkpoint over them.
+//! The files of an audit log: its lines, the hashes of the lines, and the checkpoint over them.
 //!
-//! The store is where a record is safe; the files are where people and programs read it. After each commit they are brought up to the store,
-//! wherever a process stopped that wrote them before: a line that broke off is cut away and written again. A log belongs to one process at
-//! a time, so nobody else writes them.
+//! The store is the durable copy of a record; the files are the copy that operators and programs
+//! read. After each commit the files are synchronized with the store, wherever an earlier process
+//! stopped. A torn line is cut off and written again. Only one process at a time writes a log.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -17,49 +17,61 @@ use serde::Deserialize;
 use super::tree::{Hash, leaf_hash};
 use crate::durable_fs::{make_directory, sync_directory};
 
-/// The audit log cannot be written.
+/// Why an audit log cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum AuditError {
-    /// The file system's reason.
+    /// The file system failed.
     #[error("the audit log {} cannot be written", .0.display())]
     Write(PathBuf, #[source] io::Error),
-    /// The store could not be read.
+    /// The store cannot be read.
     #[error("the audit log {} cannot be brought up to the store: {}", .0.display(), .1)]
     Store(PathBuf, String),
-    /// The file is not what this store wrote.
+    /// The file was not written by this store.
     #[error("the audit log {} is not this store's: {}", .0.display(), .1)]
     Foreign(PathBuf, &'static str),
 }
 
-/// As much as is read from the store and written at once.
+/// Size of one read from the store and of one write, in bytes.
 pub const ONE_WRITE: usize = 1024 * 1024;
 
-/// As much of a file's end as is looked at first: more than a record has.
+/// Size of the first window at a file's end, in bytes. A record is shorter.
 const ENOUGH: u64 = 64 * 1024;
 
-/// The most that is looked at. Records are bounded, but those of an older version may repeat a
-/// whole answer of the platform (1 MiB), of which each byte may take six as JSON.
+/// Largest window at a file's end, in bytes.
+///
+/// Records are bounded, but a record of an older version may contain a whole response of the
+/// platform (1 MiB), of which each byte may take six bytes as JSON.
 const LONGEST: u64 = 64 * 1024 * 1024;
 
-/// What had to be put into the files.
+/// What was appended to the files.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct AppendedRange {
-    /// Lines.
+    /// Number of lines.
     pub lines: u64,
-    /// Whether there is another checkpoint.
+    /// Whether the checkpoint changed.
     pub checkpoint: bool,
 }
 
-/// What the files are brought up to: the lines of a log, by index.
+/// The source of a log's lines, by index: the store.
 pub trait LineSource {
-    /// The line at `index`.
+    /// Returns the line at `index`, or `None` if there is no such line.
+    ///
+    /// # Errors
+    /// The reason as text, if the source cannot be read.
     fn line(&self, index: u64) -> Result<Option<String>, String>;
 
-    /// Adds lines from `index` on, each with its end, until there are no more or the text is long enough for one write; says how many.
+    /// Appends lines to `text`, from `index` on, each with its line feed, and returns their number.
+    ///
+    /// It stops at the last line, or when the text is long enough for one write.
+    ///
+    /// # Errors
+    /// The reason as text, if the source cannot be read.
     fn append_from(&self, index: u64, text: &mut Vec<u8>) -> Result<u64, String>;
 }
 
-/// The file of a log's lines: that of the first log has the name that was chosen, the others have their number in front of its extension.
+/// Returns the path of a log's lines.
+///
+/// The first log has the configured path; the others have their number before the extension.
 pub fn lines_path(first: &Path, log: u32) -> PathBuf {
     if log <= 1 {
         return first.to_owned();
@@ -69,12 +81,14 @@ pub fn lines_path(first: &Path, log: u32) -> PathBuf {
     first.with_file_name(format!("{stem}.{log}{extension}"))
 }
 
-/// The file of the hashes of a log's lines: 32 bytes each (level 0 of C2SP `tlog-tiles`, in one piece).
+/// Returns the path of the hashes of a log's lines.
+///
+/// The file has 32 bytes for each line (level 0 of C2SP `tlog-tiles`, in one piece).
 pub fn hashes_path(lines: &Path) -> PathBuf {
     beside(lines, ".hashes")
 }
 
-/// The file of the newest checkpoint over a log's lines.
+/// Returns the path of the newest checkpoint over a log's lines.
 pub fn checkpoint_path(lines: &Path) -> PathBuf {
     beside(lines, ".checkpoint")
 }
@@ -85,7 +99,7 @@ fn beside(lines: &Path, ending: &str) -> PathBuf {
     lines.with_file_name(name)
 }
 
-/// The files of one log, and what we know of their end.
+/// The files of one log, with the cached state of their ends.
 #[derive(Debug)]
 pub struct LogFiles {
     path: PathBuf,
@@ -99,29 +113,32 @@ struct Open {
     checkpoint: File,
     inodes: [u64; 3],
     length: u64,
-    /// The index that comes next.
+    /// Index of the next line.
     next: u64,
-    /// The checkpoint as it stands in its file.
+    /// The checkpoint as it is in its file.
     sealed: String,
 }
 
 impl LogFiles {
-    /// Touches nothing yet. `path` is the file of the lines.
+    /// Creates the value without access to the file system. `path` is the path of the lines.
     pub fn new(path: PathBuf) -> Self {
         Self { path, open: None }
     }
 
-    /// The file of the lines.
+    /// Returns the path of the lines.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// How long the file of the lines is, as far as it is known.
+    /// Returns the length of the lines' file in bytes, or 0 if the file is not open.
     pub fn length(&self) -> u64 {
         self.open.as_ref().map_or(0, |open| open.length)
     }
 
-    /// Brings the files up to the store, and the checkpoint to `note`, which must be over all its lines.
+    /// Appends what the files lack, and writes `note`, the checkpoint over all lines.
+    ///
+    /// # Errors
+    /// See [`AuditError`].
     pub fn catch_up(
         &mut self,
         lines: &dyn LineSource,
@@ -130,12 +147,18 @@ impl LogFiles {
     ) -> Result<AppendedRange, AuditError> {
         let caught_up = self.try_catch_up(lines, note, fail_points);
         if caught_up.is_err() {
-            self.open = None; // whatever we believed of their end, we look again
+            // The cached state may be wrong after a failure, so the next call reads the files' ends
+            // again.
+            self.open = None;
         }
         caught_up
     }
 
-    /// Makes all that was written survive a power cut: for a log that is closed, which nobody brings up any more.
+    /// Syncs all files of a closed log to disk, because no later call repairs them after a power
+    /// failure.
+    ///
+    /// # Errors
+    /// [`AuditError::Write`] if a file cannot be synced.
     pub fn sync(&self) -> Result<(), AuditError> {
         let failed = |error| AuditError::Write(self.path.clone(), error);
         let Some(open) = &self.open else { return Ok(()) };
@@ -155,7 +178,7 @@ impl LogFiles {
         let failed = |error| AuditError::Write(path.clone(), error);
         let open = match &mut self.open {
             Some(open) if inodes(path).is_ok_and(|now| now == open.inodes) => open,
-            stale => stale.insert(Open::new(path)?), // never opened, or moved away under us
+            stale => stale.insert(Open::new(path)?), // not opened yet, or the files were moved away
         };
         let before = open.find_end(path, lines)?;
         let added = open.append_lines(path, lines)?;
@@ -169,7 +192,7 @@ impl LogFiles {
 
 impl Open {
     fn new(path: &Path) -> Result<Self, AuditError> {
-        // What is no file (a terminal, /dev/null) keeps no record.
+        // A terminal or /dev/null would lose the records.
         if fs::metadata(path).is_ok_and(|known| !known.is_file()) {
             return Err(AuditError::Foreign(path.to_owned(), "it is no regular file"));
         }
@@ -186,11 +209,11 @@ impl Open {
         let mut sealed = Vec::new();
         checkpoint.read_to_end(&mut sealed)?;
         let sealed = String::from_utf8(sealed).unwrap_or_default();
-        // A length that no file has: the end is read before the first write.
+        // No file has this length, so the file's end is read before the first write.
         Ok(Self { lines, hashes, checkpoint, inodes: inodes(path)?, length: u64::MAX, next: 0, sealed })
     }
 
-    /// The index that comes next in the file.
+    /// Returns the index of the next line in the file.
     fn find_end(&mut self, path: &Path, lines: &dyn LineSource) -> Result<u64, AuditError> {
         let length = self.lines.metadata().map_err(|error| AuditError::Write(path.to_owned(), error))?.len();
         if length != self.length {
@@ -199,7 +222,7 @@ impl Open {
         Ok(self.next)
     }
 
-    /// Appends the lines that the file does not have, and gives back their hashes.
+    /// Appends the lines that the file lacks, and returns their hashes.
     fn append_lines(&mut self, path: &Path, lines: &dyn LineSource) -> Result<Vec<Hash>, AuditError> {
         let mut hashes = Vec::new();
         let mut text = Vec::new();
@@ -216,7 +239,8 @@ impl Open {
         }
     }
 
-    /// Appends the hashes of the lines that were added to `before` others, or writes all anew when those are not all there.
+    /// Appends the hashes of the lines added after the first `before` lines. Rewrites all hashes if
+    /// the earlier ones are incomplete.
     fn append_hashes(&mut self, path: &Path, lines: &dyn LineSource, before: u64, added: &[Hash]) -> Result<(), AuditError> {
         let failed = |error| AuditError::Write(path.to_owned(), error);
         if self.hashes.metadata().map_err(failed)?.len() == before * 32 {
@@ -234,7 +258,7 @@ impl Open {
         Ok(())
     }
 
-    /// Writes the checkpoint in the place of the one before, if it is another one.
+    /// Overwrites the checkpoint if it differs.
     fn seal(&mut self, note: &str) -> io::Result<bool> {
         if self.sealed == note {
             return Ok(false);
@@ -245,12 +269,12 @@ impl Open {
         Ok(true)
     }
 
-    /// Finds the last whole line, cuts away what follows it, and makes sure that the line is the store's.
+    /// Finds the last whole line, cuts off what follows, and checks that the line is in the store.
     fn read_end(&mut self, path: &Path, full: u64, lines: &dyn LineSource) -> Result<(), AuditError> {
         let failed = |error| AuditError::Write(path.to_owned(), error);
         let foreign = |why| AuditError::Foreign(path.to_owned(), why);
         let line_at = |index| lines.line(index).map_err(|reason| AuditError::Store(path.to_owned(), reason));
-        // After a power cut there may be zeros where bytes were on their way, any number of them.
+        // A power failure can leave any number of zeros in place of bytes that were not synced.
         let length = without_zeros(&self.lines, full).map_err(failed)?;
         let Some(end) = last_lines(&self.lines, length).map_err(failed)? else {
             return Err(foreign("it has a line longer than any of ours"));
@@ -286,12 +310,12 @@ impl Open {
     }
 }
 
-/// The hashes of the lines of a text.
+/// Returns the leaf hashes of the lines in `text`.
 fn leaves(text: &[u8]) -> impl Iterator<Item = Hash> {
     text.split_inclusive(|byte| *byte == b'\n').map(|line| leaf_hash(line.strip_suffix(b"\n").unwrap_or(line)))
 }
 
-/// The length of a file without the zeros at its end.
+/// Returns the length of the file without trailing zeros.
 fn without_zeros(file: &File, length: u64) -> io::Result<u64> {
     let mut block = [0; 4096];
     let mut end = length;
@@ -307,21 +331,23 @@ fn without_zeros(file: &File, length: u64) -> io::Result<u64> {
     Ok(0)
 }
 
-/// What the three files are, whatever they are called.
+/// Returns the inodes of the three files, so that a rename is noticed.
 fn inodes(path: &Path) -> io::Result<[u64; 3]> {
     let inode = |path: &Path| fs::metadata(path).map(|known| known.ino());
     Ok([inode(path)?, inode(&hashes_path(path))?, inode(&checkpoint_path(path))?])
 }
 
-/// The end of the first `length` bytes of the file, with its last whole line from its first byte
-/// on. `None` where that line and what follows it are longer than [`LONGEST`].
+/// Returns the end of the first `length` bytes of the file, including its last whole line.
+///
+/// Returns `None` if that line and what follows exceed [`LONGEST`].
 fn last_lines(file: &File, length: u64) -> io::Result<Option<Vec<u8>>> {
     let mut window = ENOUGH;
     loop {
         let from = length.saturating_sub(window);
         let mut end = vec![0; usize::try_from(length - from).unwrap_or(usize::MAX)];
         file.read_exact_at(&mut end, from)?;
-        // The line before the last one ends in the window, or the file begins in it.
+        // The window contains the whole last line once it contains the end of the line before, or
+        // the file's start.
         if from == 0 || end.iter().filter(|byte| **byte == b'\n').count() >= 2 {
             return Ok(Some(end));
         }
@@ -361,7 +387,7 @@ mod tests {
 
         fn append_from(&self, index: u64, text: &mut Vec<u8>) -> Result<u64, String> {
             let lines = self.0.get(index as usize..).unwrap_or_default();
-            let lines = &lines[..lines.len().min(2)]; // in pieces
+            let lines = &lines[..lines.len().min(2)]; // in pieces, as a store returns them
             lines.iter().for_each(|line| text.extend_from_slice(format!("{line}\n").as_bytes()));
             Ok(lines.len() as u64)
         }
@@ -380,7 +406,7 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(128))]
-        /// Wherever a process died while it wrote, whatever of it reached the disk, the next one leaves the files whole.
+        /// Files that were cut at any point are whole after the next call.
         #[test]
         fn files_cut_anywhere_are_made_whole_again(
             before in 0_usize..6, more in 0_usize..4, cuts in [0.0_f64..1.0, 0.0_f64..1.0, 0.0_f64..1.0],
@@ -398,7 +424,7 @@ mod tests {
         }
     }
 
-    /// A record of an older version, that repeats a long text of the platform.
+    /// A record of an older version may contain a long text of the platform.
     #[test]
     fn one_long_line_stops_no_later_process_wherever_it_stands() {
         let directory = tempfile::tempdir().unwrap();
@@ -416,8 +442,7 @@ mod tests {
                 assert_is(&path, &store);
             }
         }
-        // A line that is too long for any record, and a long one that is not the store's, are still
-        // refused.
+        // An overlong line, and a long line that is not in the store, are still refused.
         let path = directory.path().join("foreign");
         for content in [vec![b'x'; 200_000], [vec![b'x'; 200_000], b"\n".to_vec()].concat()] {
             fs::write(&path, &content).unwrap();

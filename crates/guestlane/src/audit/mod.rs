@@ -1,5 +1,7 @@
-//! What happened, in order (requirement R11, docs/requirements.md), and proof of it: a Merkle tree
-//! over the lines (RFC 6962) and signed checkpoints (C2SP).
+//! The audit log (requirement R11, docs/requirements.md) and proofs over it.
+//!
+//! Its lines are the leaves of a Merkle tree (RFC 6962), and checkpoints over the tree are signed
+//! (C2SP).
 
 mod all;
 mod check;

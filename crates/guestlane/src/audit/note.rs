@@ -1,4 +1,4 @@
-//! Signed notes (C2SP `signed-note`): a text, and lines that say who vouches for it. Signed by Ed25519 (RFC 8032).
+//! Signed notes (C2SP `signed-note`): a text with signature lines, by Ed25519 (RFC 8032).
 
 use std::{fmt, str::FromStr};
 
@@ -14,41 +14,43 @@ use super::tree::sha256;
 /// The algorithm byte of an Ed25519 key.
 const ED25519_KEY: u8 = 1;
 
-/// Who vouches: a name and a public key. Its text is the verifier key of Go's `sumdb/note`: `name+hash+base64`.
+/// The name and the public key of a signer. Its text form is the verifier key of Go's `sumdb/note`:
+/// `name+hash+base64`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifierKey {
     name: String,
     key: [u8; 32],
 }
 
-/// Not a verifier key.
+/// The text is not a verifier key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a verifier key (name+hash+base64, as `guestlane audit key` prints it)")]
 pub struct InvalidVerifierKey;
 
 impl VerifierKey {
-    /// Whose it is.
+    /// Returns the name of the signer.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The first four bytes of `SHA-256(name ‖ "\n" ‖ algorithm ‖ key)`.
+    /// Returns the key ID: the first four bytes of `SHA-256(name ‖ "\n" ‖ algorithm ‖ key)`.
     fn id(&self) -> [u8; 4] {
         let [a, b, c, d, ..] = sha256(&[self.name.as_bytes(), b"\n", &[ED25519_KEY], &self.key]);
         [a, b, c, d]
     }
 
-    /// The text of a note that this key vouches for. `None` when it does not, or when that is not a note.
+    /// Returns the text of a note signed by this key, or `None` if the note is malformed or its
+    /// signature invalid.
     pub fn open<'a>(&self, note: &'a str) -> Option<&'a str> {
         let (text, signatures) = note.rsplit_once("\n\n")?;
-        let text = &note[..=text.len()]; // with the end of its last line
+        let text = &note[..=text.len()]; // including the line feed of its last line
         let signatures = signatures.strip_suffix('\n')?;
         let mut vouched = false;
         for line in signatures.split('\n') {
             let (name, signature) = line.strip_prefix("— ")?.split_once(' ')?;
             let signature = BASE64_STANDARD.decode(signature).ok()?;
             let (id, signature) = signature.split_at_checked(4)?;
-            // Others may vouch, too (witnesses): whoever is not known is passed over.
+            // A note may have signatures of other keys, such as witnesses; those are ignored.
             if name == self.name && id == self.id() {
                 vouched = UnparsedPublicKey::new(&ED25519, self.key).verify(text.as_bytes(), signature).is_ok();
                 if !vouched {
@@ -78,7 +80,7 @@ impl FromStr for VerifierKey {
         let key = BASE64_STANDARD.decode(key).map_err(|_| InvalidVerifierKey)?;
         let key = key.strip_prefix(&[ED25519_KEY]).and_then(|key| key.try_into().ok()).ok_or(InvalidVerifierKey)?;
         let known = Self { name: name.to_owned(), key };
-        // Written again it must be the same: that checks the hash, too.
+        // Formatting the key again must give the same text, which also checks the hash.
         let good = !name.is_empty() && !name.contains(char::is_whitespace) && known.to_string() == text.trim();
         if good { Ok(known) } else { Err(InvalidVerifierKey) }
     }
@@ -97,14 +99,17 @@ impl fmt::Debug for NoteSigner {
 }
 
 impl NoteSigner {
-    /// The seed of a new key (RFC 8032, section 5.1.5).
+    /// Generates the seed of a new key (RFC 8032, section 5.1.5). Returns `None` if the random
+    /// number generator fails.
     pub fn generate() -> Option<Zeroizing<[u8; 32]>> {
         let mut seed = Zeroizing::new([0; 32]);
         rand::fill(seed.as_mut()).ok()?;
         Some(seed)
     }
 
-    /// From a seed. Its name is made of the public key: `guestlane/` and its first 4 bytes hashed.
+    /// Creates a signer from a seed. Returns `None` if the seed is not valid.
+    ///
+    /// The name is `guestlane/` and the first 4 bytes of the public key's hash.
     pub fn from_seed(seed: &[u8]) -> Option<Self> {
         let pair = Ed25519KeyPair::from_seed_unchecked(seed).ok()?;
         let key: [u8; 32] = pair.public_key().as_ref().try_into().ok()?;
@@ -113,12 +118,14 @@ impl NoteSigner {
         Some(Self { pair, public: VerifierKey { name, key } })
     }
 
-    /// Who vouches.
+    /// Returns the verifier key.
     pub fn public(&self) -> &VerifierKey {
         &self.public
     }
 
-    /// The text, which ends with a line's end, and our signature. Ed25519 is deterministic: the same text gives the same note.
+    /// Returns `text`, which must end with a line feed, with this key's signature.
+    ///
+    /// Ed25519 is deterministic, so the same text gives the same note.
     pub fn sign(&self, text: &str) -> String {
         let signature = [&self.public.id(), self.pair.sign(text.as_bytes()).as_ref()].concat();
         format!("{text}\n— {} {}\n", self.public.name, BASE64_STANDARD.encode(signature))
@@ -131,7 +138,7 @@ mod tests {
 
     use super::*;
 
-    /// The key and the note of the documentation of Go's `sumdb/note`.
+    /// The key and the note in the documentation of Go's `sumdb/note`.
     const PETER: &str = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";
     const NOTE: &str = "If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n\n\
         — PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=\n";

@@ -1,4 +1,6 @@
-//! Proof that a record is in a log, for somebody who has neither the log nor us (C2SP `tlog-proof`).
+//! Inclusion proofs of audit records (C2SP `tlog-proof`).
+//!
+//! A verifier needs the proof and the public key, and neither the log nor this product.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
@@ -11,53 +13,54 @@ use super::{
 
 const HEADER: &str = "c2sp.org/tlog-proof@v1";
 
-/// A session's records, each with its proof: what `guestlane audit prove` prints.
+/// The audit records of one session, each with its inclusion proof: the output of `guestlane audit
+/// prove`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SessionProof {
-    /// The session.
+    /// ID of the session.
     pub session_id: String,
-    /// Its records, in the order of the logs.
+    /// The session's records, in the order of the logs.
     pub records: Vec<ProvenRecord>,
 }
 
-/// A record and its proof.
+/// An audit record with its inclusion proof.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProvenRecord {
-    /// The line, byte for byte, without its end.
+    /// The line, byte for byte, without its line feed.
     pub line: String,
-    /// The path from the line to a signed checkpoint, as C2SP `tlog-proof` writes it.
+    /// The path from the line to a signed checkpoint, in the format of C2SP `tlog-proof`.
     pub proof: String,
 }
 
-/// A proof proves nothing.
+/// Why a proof is not valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidProof {
-    /// Its text is not a proof's.
+    /// The text is not in the format of a proof.
     #[error("it is not written as a proof ({HEADER})")]
     Format,
-    /// Its checkpoint is not good.
+    /// The proof's checkpoint is not valid.
     #[error("its checkpoint is not good: {0}")]
     Checkpoint(#[from] InvalidCheckpoint),
     /// The path does not lead from the line to the checkpoint's root.
     #[error("the line is not in the log of the checkpoint, or not at this place")]
     Path,
-    /// The line is another session's.
+    /// The line belongs to another session.
     #[error("the line is not a record of this session")]
     OtherSession,
-    /// There is no record in it.
+    /// The proof has no record.
     #[error("there is no record in it")]
     Empty,
 }
 
-/// Writes the proof of the record at `index`.
+/// Formats the inclusion proof of the record at `index`.
 pub fn write(index: u64, path: &[Hash], checkpoint: &str) -> String {
     let hashes: String = path.iter().map(|hash| BASE64_STANDARD.encode(hash) + "\n").collect();
     format!("{HEADER}\nindex {index}\n{hashes}\n{checkpoint}")
 }
 
-/// Reads a proof: index, path, and the checkpoint's note.
+/// Parses a proof into its index, its path, and the note of its checkpoint.
 fn read(proof: &str) -> Option<(u64, Vec<Hash>, &str)> {
     let (head, note) = proof.split_once("\n\n")?;
     let mut lines = head.split('\n');
@@ -70,7 +73,10 @@ fn read(proof: &str) -> Option<(u64, Vec<Hash>, &str)> {
 }
 
 impl ProvenRecord {
-    /// Where in which log the line stands, if it does.
+    /// Returns the line's index, and the checkpoint of the log that includes it.
+    ///
+    /// # Errors
+    /// [`InvalidProof`] if the line is not proven to be in a log of `key`.
     pub fn verify(&self, key: &VerifierKey) -> Result<(u64, Checkpoint), InvalidProof> {
         let (index, path, note) = read(&self.proof).ok_or(InvalidProof::Format)?;
         let checkpoint = Checkpoint::open(note, key)?;
@@ -80,7 +86,11 @@ impl ProvenRecord {
 }
 
 impl SessionProof {
-    /// Each record's place, or the first one (counted from 1) that is not proven.
+    /// Returns each record's index and checkpoint.
+    ///
+    /// # Errors
+    /// The number of the first record, from 1, that is not proven, with the reason. The number is 0
+    /// if the proof has no record.
     pub fn verify(&self, key: &VerifierKey) -> Result<Vec<(u64, Checkpoint)>, (usize, InvalidProof)> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]

@@ -1,16 +1,17 @@
-//! The Merkle tree over the log's lines (RFC 6962, section 2.1): a leaf is a line's exact bytes, without its end.
+//! The Merkle tree over a log's lines (RFC 6962, section 2.1). A leaf is a line's exact bytes
+//! without its line feed.
 
 use aws_lc_rs::digest::{Context, SHA256};
 
-/// SHA-256, as RFC 6962 has it.
+/// A SHA-256 hash, as in RFC 6962.
 pub type Hash = [u8; 32];
 
-/// The hash of a line: `SHA-256(0x00 ‖ line)`.
+/// Returns the hash of a line: `SHA-256(0x00 ‖ line)`.
 pub fn leaf_hash(line: &[u8]) -> Hash {
     sha256(&[&[0], line])
 }
 
-/// The hash of two neighbours: `SHA-256(0x01 ‖ left ‖ right)`.
+/// Returns the hash of two adjacent nodes: `SHA-256(0x01 ‖ left ‖ right)`.
 fn node_hash(left: &Hash, right: &Hash) -> Hash {
     sha256(&[&[1], left, right])
 }
@@ -23,7 +24,8 @@ pub(crate) fn sha256(parts: &[&[u8]]) -> Hash {
     hash
 }
 
-/// The right edge of a tree: the hashes of its complete subtrees, largest first. It is all that is needed to go on.
+/// The right edge of a tree: the hashes of its complete subtrees, largest first. It suffices to
+/// append leaves.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Frontier {
     size: u64,
@@ -31,27 +33,29 @@ pub struct Frontier {
 }
 
 impl Frontier {
-    /// From what [`Frontier::to_bytes`] gave; `None` when that is not the edge of a tree of that size.
+    /// Parses what [`Frontier::to_bytes`] returned. Returns `None` if the bytes do not fit a tree
+    /// of that size.
     pub fn from_bytes(size: u64, bytes: &[u8]) -> Option<Self> {
         let (hashes, rest) = bytes.as_chunks::<32>();
         let whole = rest.is_empty() && hashes.len() == size.count_ones() as usize;
         whole.then(|| Self { size, hashes: hashes.to_vec() })
     }
 
-    /// The hashes, one after another.
+    /// Returns the hashes, concatenated.
     pub fn to_bytes(&self) -> Vec<u8> {
         self.hashes.concat()
     }
 
-    /// How many leaves there are.
+    /// Returns the number of leaves.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// Adds a leaf at the end.
+    /// Appends a leaf.
     pub fn push(&mut self, leaf: Hash) {
         let mut hash = leaf;
-        // Each 1 at the end of the size is a complete subtree as large as the one that was just made.
+        // Each trailing 1 bit of the size is a complete subtree as large as the new one, so the two
+        // are merged.
         for _ in 0..self.size.trailing_ones() {
             if let Some(left) = self.hashes.pop() {
                 hash = node_hash(&left, &hash);
@@ -61,7 +65,7 @@ impl Frontier {
         self.size += 1;
     }
 
-    /// The root of the tree. That of the empty tree is the hash of nothing.
+    /// Returns the root of the tree. The root of the empty tree is the hash of the empty string.
     pub fn root(&self) -> Hash {
         let mut hashes = self.hashes.iter().rev();
         let Some(last) = hashes.next() else { return sha256(&[]) };
@@ -77,17 +81,18 @@ impl FromIterator<Hash> for Frontier {
     }
 }
 
-/// The root of the tree over these leaves.
+/// Returns the root of the tree over `leaves`.
 pub fn root(leaves: &[Hash]) -> Hash {
     leaves.iter().copied().collect::<Frontier>().root()
 }
 
-/// The largest power of two below `size`: how many leaves are on the left.
+/// Returns the largest power of two below `size`: the number of leaves in the left subtree.
 fn split(size: usize) -> usize {
     1 << (size - 1).ilog2()
 }
 
-/// The audit path of the leaf at `index`, from the leaf to the root (RFC 6962, section 2.1.1). `None` when there is no such leaf.
+/// Returns the audit path of the leaf at `index`, from leaf to root (RFC 6962, section 2.1.1), or
+/// `None` if there is no such leaf.
 pub fn inclusion(leaves: &[Hash], index: usize) -> Option<Vec<Hash>> {
     if index >= leaves.len() {
         return None;
@@ -109,7 +114,8 @@ pub fn inclusion(leaves: &[Hash], index: usize) -> Option<Vec<Hash>> {
     Some(path)
 }
 
-/// The root that follows from a leaf and its path in a tree of that size (RFC 9162, section 2.1.3.2). `None` when the path does not fit.
+/// Returns the root for a leaf and its audit path in a tree of `size` leaves (RFC 9162, section
+/// 2.1.3.2), or `None` if the path does not fit.
 pub(super) fn root_from_inclusion(leaf: Hash, index: u64, size: u64, path: &[Hash]) -> Option<Hash> {
     if index >= size {
         return None;
@@ -149,7 +155,7 @@ mod tests {
         (0..count).map(|n| leaf_hash(format!("line {n}").as_bytes())).collect()
     }
 
-    /// The inputs and roots that the reference implementation of Certificate Transparency is tested with.
+    /// Inputs and roots of the tests of Certificate Transparency's reference implementation.
     #[test]
     fn the_roots_are_those_of_certificate_transparency() {
         let inputs: [&[u8]; 8] = [

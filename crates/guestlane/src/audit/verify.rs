@@ -1,4 +1,4 @@
-//! Checks a log by its file and a public key alone.
+//! Verifies an audit log from its file and a public key alone.
 
 use std::io::{self, BufRead, Read as _};
 
@@ -7,57 +7,57 @@ use super::{
     tree::{Frontier, Hash, leaf_hash, root},
 };
 
-/// What is wrong with a log. Lines are counted from 1.
+/// How a log differs from what was signed. Lines are numbered from 1.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Tampered {
-    /// A line is not the one that was written there.
+    /// A line differs from the record that was written there.
     #[error("line {line} was changed")]
     Changed {
-        /// The first such line.
+        /// Number of the first such line.
         line: u64,
     },
-    /// A line stands where another one was written: lines were dropped, inserted or swapped.
+    /// A line contains a record of another position: lines were removed, inserted or swapped.
     #[error("line {line} is not in its place: the record that was written as line {written_as} stands there")]
     Misplaced {
-        /// The first such line.
+        /// Number of the first such line.
         line: u64,
-        /// Where its record belongs.
+        /// Number of the line where the record belongs.
         written_as: u64,
     },
     /// The file ends too early.
     #[error("line {line} is missing: the log had {size} records")]
     Missing {
-        /// The first line that is missing.
+        /// Number of the first missing line.
         line: u64,
-        /// How many there were.
+        /// Number of records in the signed log.
         size: u64,
     },
-    /// The last line has no end.
+    /// The last line has no line feed.
     #[error("line {line} is not whole")]
     Torn {
-        /// The line.
+        /// Number of the line.
         line: u64,
     },
-    /// There is more than was signed.
+    /// The file has more lines than were signed.
     #[error("line {line} is not covered by the checkpoint, which was signed for {size} records")]
     Unsigned {
-        /// The first such line.
+        /// Number of the first unsigned line.
         line: u64,
-        /// How many were signed.
+        /// Number of signed records.
         size: u64,
     },
-    /// Something was changed, and without the hashes of the lines nobody can say where.
+    /// A line was changed, and without the hashes of the lines its number is unknown.
     #[error("one of the lines {from} to {to} was changed (which one can be told only with the file of hashes, unchanged)")]
     Somewhere {
-        /// The first line in question.
+        /// Number of the first candidate.
         from: u64,
-        /// The last one.
+        /// Number of the last candidate.
         to: u64,
     },
 }
 
 impl Tampered {
-    /// The first line that is not as it was written, or the first in question.
+    /// Returns the number of the first bad line, or of the first candidate.
     pub fn line(&self) -> u64 {
         match self {
             Self::Changed { line }
@@ -70,15 +70,15 @@ impl Tampered {
     }
 }
 
-/// The longest line that is read: far more than a record has.
+/// Longest line that is read, in bytes. A record is much shorter.
 const LONGEST: u64 = 1024 * 1024;
 
-/// The hashes of a log's lines, read as far as somebody wants them.
+/// Reads the hashes of a log's lines incrementally.
 #[derive(Debug)]
 pub(super) struct LeafReader<R> {
     lines: R,
     leaves: Vec<Hash>,
-    /// Whether what was read ends with a line's end.
+    /// Whether the text read so far ends with a line feed.
     whole: bool,
 }
 
@@ -87,7 +87,7 @@ impl<R: BufRead> LeafReader<R> {
         Self { lines, leaves: Vec::new(), whole: true }
     }
 
-    /// Reads on until there are `count` lines, or no more.
+    /// Reads until `count` lines are read or the file ends.
     pub(super) fn read_to(&mut self, count: u64) -> io::Result<()> {
         let mut line = Vec::new();
         while self.whole && (self.leaves.len() as u64) < count {
@@ -103,19 +103,25 @@ impl<R: BufRead> LeafReader<R> {
         Ok(())
     }
 
-    /// Whether there is something behind what was read.
+    /// Whether the file continues after what was read.
     pub(super) fn has_more(&mut self) -> io::Result<bool> {
         Ok(!self.whole || !self.lines.fill_buf()?.is_empty())
     }
 
-    /// Checks what was read.
+    /// Verifies the lines read so far.
     pub(super) fn verify(&self, checkpoints: &[Checkpoint], hashes: &[Hash]) -> Result<u64, Tampered> {
         verify_leaves(&self.leaves, self.whole, checkpoints, hashes)
     }
 }
 
-/// Checks the lines against checkpoints of their log: each must hold at its own size, and the largest must cover them all. `hashes` are the
-/// leaf hashes that were written beside the log; they need not be trusted, and only help to name the line.
+/// Verifies lines against checkpoints of their log, and returns the number of records.
+///
+/// Each checkpoint must hold at its own size, and the largest must cover all lines. `hashes` are
+/// the leaf hashes stored beside the log. They are not trusted, and only serve to find the number
+/// of a bad line.
+///
+/// # Errors
+/// [`io::Error`] if the lines cannot be read; [`Tampered`] if they differ from what was signed.
 pub fn verify(lines: impl BufRead, checkpoints: &[Checkpoint], hashes: &[Hash]) -> io::Result<Result<u64, Tampered>> {
     let mut reader = LeafReader::new(lines);
     reader.read_to(u64::MAX)?;
@@ -144,14 +150,14 @@ fn verify_leaves(leaves: &[Hash], whole: bool, checkpoints: &[Checkpoint], hashe
     }
 }
 
-/// The lines up to `proven` are good; those up to the checkpoint's size are not.
+/// Returns the first bad line after the `proven` good ones, up to the checkpoint's size.
 fn first_bad(leaves: &[Hash], whole: bool, checkpoint: &Checkpoint, proven: usize, hashes: &[Hash]) -> Tampered {
     let size = usize::try_from(checkpoint.size).unwrap_or(usize::MAX);
     let number = |at: usize| at as u64 + 1;
     let end = |at: usize| {
         if whole { Tampered::Missing { line: number(at), size: checkpoint.size } } else { Tampered::Torn { line: number(at) } }
     };
-    // Hashes that lead to the signed root are the true ones, whoever wrote them.
+    // Hashes that lead to the signed root are authentic, whatever wrote the file.
     let Some(written) = hashes.get(..size).filter(|written| root(written) == checkpoint.root) else {
         return if leaves.len() < size && proven == leaves.len() {
             end(proven)
@@ -188,7 +194,7 @@ mod tests {
         Checkpoint { origin: "guestlane/00000000/1".to_owned(), size: lines.len() as u64, root: root(&hashes(lines)) }
     }
 
-    /// What somebody may do to a file.
+    /// A manipulation of a log file.
     #[derive(Debug, Clone)]
     enum Change {
         Flip { byte: usize, bit: u32 },
@@ -213,7 +219,7 @@ mod tests {
         ]
     }
 
-    /// The changed file, and the first line that differs (from 1).
+    /// Returns the manipulated file, and the number of its first different line, from 1.
     fn apply(change: &Change, original: &[String]) -> (Vec<u8>, u64) {
         let count = original.len();
         let mut lines = original.to_vec();
@@ -242,7 +248,7 @@ mod tests {
     }
 
     proptest! {
-        // The gate runs all of them: 12,000 changed files.
+        // 12,000 manipulated files. The gate runs all of them.
         #![proptest_config(ProptestConfig { cases: 12_000, ..ProptestConfig::default() })]
         #[test]
         fn every_change_is_found_and_its_first_line_is_named(count in 1_usize..24, change in change(), with_hashes: bool) {
