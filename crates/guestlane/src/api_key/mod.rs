@@ -1,6 +1,7 @@
-//! Who may ask the service, and for what: API keys.
+//! API keys: which callers may use the service, and with which scopes.
 //!
-//! A key is shown once, when it is made. The store keeps what tells it again: a keyed hash. Who reads the store can neither use nor test keys.
+//! A key is shown once, at its creation. The store has only a keyed hash of it, so that access to
+//! the store does not suffice to use or to test keys.
 
 mod ring;
 mod text;
@@ -17,24 +18,24 @@ use crate::{
 pub use ring::{ApiKeyHasher, ApiKeySet, Principal};
 pub use text::ApiKey;
 
-/// What a key allows.
+/// A permission of an API key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
-    /// To create sessions.
+    /// Create sessions.
     SessionsWrite,
-    /// To look at sessions, events and figures. With guests' ids, without their tokens.
+    /// Read sessions, events and metrics. The responses contain guest IDs and no guest tokens.
     SessionsRead,
-    /// To have guest tokens verified.
+    /// Verify guest tokens.
     TokensVerify,
-    /// Everything, and to act: to replay events, to have the audit log verified.
+    /// All other scopes, and operations: replay events, verify the audit log.
     Admin,
 }
 
 impl Scope {
-    /// All of them.
+    /// All scopes.
     pub const ALL: [Self; 4] = [Self::SessionsWrite, Self::SessionsRead, Self::TokensVerify, Self::Admin];
 
-    /// As it is written.
+    /// Returns the scope's name in text.
     pub fn name(self) -> &'static str {
         match self {
             Self::SessionsWrite => "sessions:write",
@@ -62,12 +63,15 @@ impl FromStr for Scope {
     }
 }
 
-/// What a key allows, all in all.
+/// The scopes of one API key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scopes(BTreeSet<Scope>);
 
 impl Scopes {
-    /// At least one.
+    /// Creates a set of at least one scope.
+    ///
+    /// # Errors
+    /// [`ValidationError`] if there is none.
     pub fn new(scopes: impl IntoIterator<Item = Scope>) -> Result<Self, ValidationError> {
         let scopes: BTreeSet<_> = scopes.into_iter().collect();
         if scopes.is_empty() {
@@ -76,17 +80,17 @@ impl Scopes {
         Ok(Self(scopes))
     }
 
-    /// Whether they allow it.
+    /// Whether the set allows `scope`.
     pub fn allow(&self, scope: Scope) -> bool {
         self.0.contains(&scope) || self.0.contains(&Scope::Admin)
     }
 
-    /// Of a key whose scopes cannot be read: it allows nothing.
+    /// Returns the empty set, for a key whose scopes cannot be read.
     pub(crate) fn none() -> Self {
         Self(BTreeSet::new())
     }
 
-    /// Each.
+    /// Iterates over the scopes.
     pub fn iter(&self) -> impl Iterator<Item = Scope> {
         self.0.iter().copied()
     }
@@ -106,36 +110,37 @@ impl FromStr for Scopes {
     }
 }
 
-/// A key as the store keeps it.
+/// An API key as the store keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredApiKey {
-    /// What stands in the key to find it, and is no secret.
+    /// ID of the key, which is part of its text and not secret.
     pub id: String,
-    /// Whose it is, as a person wrote it.
+    /// The operator's name for the key.
     pub name: String,
     /// HMAC-SHA-256 of the whole key, under a secret of the store.
     pub hash: [u8; 32],
-    /// What it allows.
+    /// The scopes of the key.
     pub scopes: Scopes,
-    /// When it was made.
+    /// When the key was created.
     pub created_at: Timestamp,
-    /// From then on it is not accepted.
+    /// When the key expires.
     pub expires_at: Option<Timestamp>,
-    /// From then on it was not accepted.
+    /// When the key was revoked.
     pub revoked_at: Option<Timestamp>,
-    /// When it was last used, to the minute.
+    /// When the key was last used, to the minute.
     pub last_used_at: Option<Timestamp>,
-    /// The owner of the sessions that it creates: a key that replaces another one has the same.
+    /// Owner of the sessions that the key creates. A replacement of the key has the same owner.
     pub owner: String,
-    /// Whether the store's row could be read: a newer version may have written what this one does not know. Otherwise it is refused.
+    /// Whether this version can read the row. A newer version may have written it; such a key is
+    /// refused.
     pub is_readable: bool,
 }
 
 impl StoredApiKey {
-    /// The longest name, in characters.
+    /// Longest name, in characters.
     pub const MAX_NAME: usize = 64;
 
-    /// `key`, made at `now`, as it is kept: good for ever, and never used.
+    /// Returns the row of a key created at `now`, which does not expire.
     pub fn new(key: &ApiKey, hash_key: &ApiKeyHasher, name: impl Into<String>, scopes: Scopes, now: Timestamp) -> Self {
         Self {
             id: key.id().to_owned(),
@@ -151,14 +156,14 @@ impl StoredApiKey {
         }
     }
 
-    /// What the audit log says of a new key.
+    /// Returns the audit record of a new key.
     pub(crate) fn created(&self, replaces: Option<&str>) -> AuditRecord {
         let replaces = replaces.map(|id| format!("; replaces {id}")).unwrap_or_default();
         let detail = format!("{}; owner {}{replaces}", self.scopes, self.owner);
         AuditRecord::change(ChangeAction::ApiKeyCreated, &self.id, Some(detail), self.created_at)
     }
 
-    /// How it stands.
+    /// Returns the key's state: `revoked`, `unreadable`, `expired` or `good`.
     pub fn state_at(&self, now: Timestamp) -> &'static str {
         if self.revoked_at.is_some() {
             "revoked"
@@ -171,12 +176,16 @@ impl StoredApiKey {
         }
     }
 
-    /// Whether it is accepted.
+    /// Whether the key is accepted at `now`.
     pub fn is_active(&self, now: Timestamp) -> bool {
         self.state_at(now) == "good"
     }
 
-    /// A name that a list can show.
+    /// Checks a key's name: 1 to [`MAX_NAME`](Self::MAX_NAME) visible characters, without white
+    /// space at its ends.
+    ///
+    /// # Errors
+    /// [`ValidationError`] if the name has another form.
     pub fn check_name(name: &str) -> Result<(), ValidationError> {
         crate::request::check_visible("name", name)?;
         let length = name.chars().count();

@@ -1,4 +1,4 @@
-//! The keys that are accepted, as a process knows them.
+//! The API keys that a process accepts.
 
 use std::collections::HashMap;
 
@@ -8,17 +8,17 @@ use guestlane_genesys::Timestamp;
 use super::{ApiKey, Scopes, StoredApiKey};
 use crate::request::Owner;
 
-/// The secret that keys are hashed under. Not `Debug`.
+/// The secret under which API keys are hashed. `Debug` does not print it.
 #[derive(Clone)]
 pub struct ApiKeyHasher(hmac::Key);
 
 impl ApiKeyHasher {
-    /// From the store's secret.
+    /// Creates the hasher from the store's secret.
     pub fn new(secret: &[u8]) -> Self {
         Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
     }
 
-    /// What the store keeps of a key.
+    /// Returns the hash that the store keeps of a key.
     pub fn hash(&self, key: &ApiKey) -> [u8; 32] {
         let tag = hmac::sign(&self.0, key.expose().as_bytes());
         let mut hash = [0; 32];
@@ -33,18 +33,18 @@ impl std::fmt::Debug for ApiKeyHasher {
     }
 }
 
-/// Whose key it is.
+/// The caller that an API key authenticates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
-    /// The key's id.
+    /// ID of the key.
     pub id: String,
-    /// What it allows.
+    /// Scopes of the key.
     pub scopes: Scopes,
-    /// To whom its sessions and idempotency keys belong.
+    /// Owner of the caller's sessions and idempotency keys.
     pub owner: Owner,
 }
 
-/// The keys of a moment.
+/// The API keys in the store at one time.
 #[derive(Debug, Clone)]
 pub struct ApiKeySet {
     hash_key: ApiKeyHasher,
@@ -52,12 +52,14 @@ pub struct ApiKeySet {
 }
 
 impl ApiKeySet {
-    /// As the store has them.
+    /// Creates the set from the rows of the store.
     pub fn new(hash_key: ApiKeyHasher, keys: Vec<StoredApiKey>) -> Self {
         Self { hash_key, keys: keys.into_iter().map(|key| (key.id.clone(), key)).collect() }
     }
 
-    /// Whose key that is, if it is good. Takes as long for a key that nobody has as for one with a wrong secret.
+    /// Returns the caller that the key authenticates, or `None` if the key is not valid.
+    ///
+    /// The comparison takes as long for an unknown ID as for a wrong secret.
     pub fn authenticate(&self, text: &str, now: Timestamp) -> Option<Principal> {
         let key: ApiKey = text.parse().ok()?;
         let hash = self.hash_key.hash(&key);
@@ -70,17 +72,17 @@ impl ApiKeySet {
         })
     }
 
-    /// Whether the key of that id is good.
+    /// Whether the key with this ID is accepted at `now`.
     pub fn is_good(&self, id: &str, now: Timestamp) -> bool {
         self.keys.get(id).is_some_and(|key| key.is_active(now))
     }
 
-    /// How many keys have rows that cannot be read: they are refused.
+    /// Returns the number of keys whose rows cannot be read. They are refused.
     pub fn unreadable(&self) -> usize {
         self.keys.values().filter(|key| !key.is_readable).count()
     }
 
-    /// Whether any key is good.
+    /// Whether any key is accepted at `now`.
     pub fn has_active(&self, now: Timestamp) -> bool {
         self.keys.values().any(|key| key.is_active(now))
     }
@@ -113,7 +115,7 @@ mod tests {
         assert!(!accepted(&ring(&stored, &ApiKeyHasher::new(b"another secret")), now), "of another store");
         let unreadable = StoredApiKey { is_readable: false, ..stored.clone() };
         assert!(!accepted(&ring(&unreadable, &hash_key), now), "with a row that this version cannot read");
-        // Another key that claims the id.
+        // A row with the ID of one key and the hash of another.
         assert!(!accepted(&ring(&StoredApiKey { hash: hash_key.hash(&other), ..stored.clone() }, &hash_key), now));
     }
 

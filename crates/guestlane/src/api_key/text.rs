@@ -1,4 +1,4 @@
-//! A key as its owner has it.
+//! The text of an API key.
 
 use std::{fmt, str::FromStr};
 
@@ -7,8 +7,10 @@ use zeroize::Zeroizing;
 
 use crate::{error::Error, request::ValidationError, token::KeyError};
 
-/// `gl_`, an id of 12 characters, a secret of 43 (256 bits), a checksum of 6: letters and digits, so that one double click takes all of it. The
-/// checksum tells a key from any other text, without asking anybody: for programs that look for leaked secrets. Cannot be printed by accident.
+/// An API key: `gl_`, an ID of 12 characters, a secret of 43 (256 bits), and a checksum of 6.
+///
+/// All are letters and digits, so that a double click selects the whole key. The checksum lets
+/// secret scanners recognize a key without a request. `Debug` prints only the ID.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ApiKey(Zeroizing<String>);
 
@@ -20,17 +22,21 @@ const CHECKSUM: usize = 6;
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 impl ApiKey {
-    /// In characters.
+    /// Length in characters.
     pub const LENGTH: usize = PREFIX.len() + ID + SECRET + CHECKSUM;
 
-    /// A new one.
+    /// Generates a key.
+    ///
+    /// # Errors
+    /// [`Error`] if the random number generator fails.
     pub fn generate() -> Result<Self, Error> {
         let mut text = Zeroizing::new(String::with_capacity(Self::LENGTH));
         text.push_str(PREFIX);
         let mut bytes = Zeroizing::new([0; 64]);
         while text.len() < Self::LENGTH - CHECKSUM {
             rand::fill(bytes.as_mut()).map_err(|_| KeyError::Unusable).map_err(crate::token::KeyringError::Key)?;
-            // What is above the last whole multiple of 62 would make some characters likelier than others.
+            // Reject bytes above the last whole multiple of 62; they would make some characters
+            // more likely.
             let even = bytes.iter().filter(|byte| **byte < 248).take(Self::LENGTH - CHECKSUM - text.len());
             text.extend(even.map(|byte| char::from(ALPHABET[usize::from(byte % 62)])));
         }
@@ -39,18 +45,18 @@ impl ApiKey {
         Ok(Self(text))
     }
 
-    /// What finds it in the store.
+    /// Returns the key's ID, by which the store finds it.
     pub fn id(&self) -> &str {
         &self.0[PREFIX.len()..PREFIX.len() + ID]
     }
 
-    /// The key itself.
+    /// Returns the key's text.
     pub fn expose(&self) -> &str {
         &self.0
     }
 }
 
-/// The first 32 bits of SHA-256, in base 62.
+/// Returns the first 32 bits of SHA-256, in base 62.
 fn checksum(text: &str) -> String {
     let hash = digest::digest(&digest::SHA256, text.as_bytes());
     let mut number = hash.as_ref().iter().take(4).fold(0_u32, |number, byte| number << 8 | u32::from(*byte));
@@ -80,7 +86,7 @@ impl FromStr for ApiKey {
     }
 }
 
-/// Its id alone.
+/// Prints only the ID.
 impl fmt::Debug for ApiKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ApiKey({})", self.id())
@@ -116,7 +122,7 @@ mod tests {
             }
         }
         let expected = 500.0 * (ID + SECRET) as f64 / 62.0;
-        // Each is off by more than 7 standard deviations less than once in 10^11 runs.
+        // Each count is off by more than 7 standard deviations less than once in 10^11 runs.
         for byte in ALPHABET {
             let off = f64::from(counts[usize::from(*byte)]) - expected;
             assert!(off.abs() < 7.0 * expected.sqrt(), "{} came {} times", char::from(*byte), counts[usize::from(*byte)]);

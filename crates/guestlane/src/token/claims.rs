@@ -1,4 +1,4 @@
-//! What a guest token says.
+//! The header and the claims of a guest token.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -9,40 +9,41 @@ use zeroize::Zeroizing;
 
 use crate::request::{Attributes, GuestId};
 
-/// How long a guest token is good (requirement R3, docs/requirements.md).
+/// Lifetime of a guest token (requirement R3, docs/requirements.md).
 pub const TOKEN_TTL: Duration = Duration::from_secs(300);
 
-/// All that makes a guest token this one and no other: the ledger keeps it in place of the token. RS256 is deterministic, so the same
-/// identity, guest and attributes give the same bytes.
+/// The values that make a guest token unique. The store keeps them instead of the token.
+///
+/// RS256 is deterministic, so the same identity, guest and attributes give the same bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenIdentity {
-    /// The signing key's id.
+    /// ID of the signing key.
     pub kid: String,
-    /// The token's id.
+    /// ID of the token.
     pub jti: Uuid,
-    /// Seconds since the Unix epoch.
+    /// When the token was issued, in seconds since the Unix epoch.
     pub issued_at: i64,
 }
 
 impl TokenIdentity {
-    /// A new one, now.
+    /// Returns a new identity, issued at `now`.
     pub fn new(kid: &str, now: Timestamp) -> Self {
         Self { kid: kid.to_owned(), jti: Uuid::new_v4(), issued_at: now.unix_seconds() }
     }
 
-    /// Whether it would be expired by the time it arrives.
+    /// Whether the token expires before it can reach the platform.
     pub fn is_expired_at(&self, now: Timestamp) -> bool {
         const IN_TRANSIT_MARGIN: i64 = 10;
         self.expires_at() <= now.unix_seconds() + IN_TRANSIT_MARGIN
     }
 
-    /// Seconds since the Unix epoch.
+    /// Returns the expiry, in seconds since the Unix epoch.
     pub fn expires_at(&self) -> i64 {
         self.issued_at + i64::try_from(TOKEN_TTL.as_secs()).unwrap_or(0)
     }
 }
 
-/// A signed guest token. Whoever has it can speak for the guest: it cannot be printed by accident.
+/// A signed guest token. Its holder can act as the guest, so `Debug` does not print it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct GuestToken(Zeroizing<String>);
 
@@ -51,7 +52,7 @@ impl GuestToken {
         Self(token.into())
     }
 
-    /// What stands in the place of a token that is not signed: as long as one for these would be.
+    /// Returns a text that replaces an unsigned token, as long as a signed token for these values.
     pub fn placeholder(guest: &GuestId, attributes: &Attributes, kid: &str) -> Self {
         const SIGNATURE: usize = 256; // RSA, 2048 bits
         let base64 = |bytes: usize| (bytes * 4).div_ceil(3);
@@ -62,7 +63,7 @@ impl GuestToken {
         Self("x".repeat(base64(json(&header)) + 1 + base64(json(&claims)) + 1 + base64(SIGNATURE)).into())
     }
 
-    /// The token itself.
+    /// Returns the token's text.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -74,14 +75,15 @@ impl fmt::Debug for GuestToken {
     }
 }
 
-/// `{alg, kid}`, and nothing else (requirement R3, docs/requirements.md).
+/// The token's header: `{alg, kid}` and nothing else (requirement R3, docs/requirements.md).
 #[derive(Serialize)]
 pub(super) struct Header<'a> {
     pub(super) alg: &'static str,
     pub(super) kid: &'a str,
 }
 
-/// `guestId`, the caller's attributes (which cannot have any of the other names), then JWT's own.
+/// The token's claims: `guestId`, the caller's attributes, and those of JWT. Attributes cannot have
+/// the names of the other claims.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Claims<'a> {

@@ -1,4 +1,4 @@
-//! Which key signs, which are published, and which are believed.
+//! The key ring: which signing key signs, which keys are published, and which are trusted.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -16,16 +16,16 @@ use super::{
 };
 use crate::request::{Attributes, GuestId};
 
-/// A key cannot be used.
+/// Why a signing key cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// Not an RSA key of 2048 bits in PKCS#8, or the crypto library failed.
+    /// The key is not an RSA key of 2048 bits in PKCS#8, or the crypto library failed.
     #[error("the signing key is unusable")]
     Unusable,
-    /// A session was signed by a key that is not here.
+    /// A session's token was signed by a key that the key ring does not have.
     #[error("the signing key {0} is not in the key ring")]
     Missing(String),
-    /// There is no key, or each is revoked.
+    /// The store has no signing key, or all are revoked.
     #[error("no signing key is left that may sign")]
     NoUsableKey,
 }
@@ -33,41 +33,51 @@ pub enum KeyError {
 /// A signing key as the store keeps it.
 #[derive(Clone)]
 pub struct SealedSigningKey {
-    /// Its id.
+    /// ID of the key.
     pub kid: String,
     /// PKCS#8, encrypted under the master key.
     pub sealed: Vec<u8>,
-    /// The moments of its life.
+    /// The times that determine the key's state.
     pub life: KeyLifecycle,
 }
 
 impl SealedSigningKey {
-    /// The first key's id (requirement R2, docs/requirements.md).
+    /// ID of the first key (requirement R2, docs/requirements.md).
     pub const FIRST_KID: &'static str = "webchat-guest-key-v1";
 
-    /// A new first key: it signs at once.
+    /// Creates the first key of a store, which signs immediately.
+    ///
+    /// # Errors
+    /// [`KeyringError`] if the key cannot be generated or encrypted.
     pub fn first(master: &MasterKey, now: Timestamp) -> Result<Self, KeyringError> {
         Self::new(master, Self::FIRST_KID.to_owned(), KeyLifecycle::active_now(now))
     }
 
-    /// A new key that is published, and signs when it was published long enough.
+    /// Creates a key that is published now and signs after the publish lead time.
+    ///
+    /// # Errors
+    /// [`KeyringError`] if the key cannot be generated or encrypted.
     pub fn next(master: &MasterKey, kid: String, schedule: &RotationPolicy, now: Timestamp) -> Result<Self, KeyringError> {
         Self::new(master, kid, KeyLifecycle::next(schedule, now))
     }
 
-    /// A new key in the place of one that is revoked while none is published that could take over: it signs at once, and whoever verifies
-    /// must fetch the key set to know it.
+    /// Creates a key that replaces a revoked one when no published key can do so.
+    ///
+    /// It signs immediately, so verifiers must fetch the key set again to know it.
+    ///
+    /// # Errors
+    /// [`KeyringError`] if the key cannot be generated or encrypted.
     pub fn emergency_replacement(master: &MasterKey, kid: String, now: Timestamp) -> Result<Self, KeyringError> {
         Self::new(master, kid, KeyLifecycle::active_now(now))
     }
 
-    /// The id of a key that is made now: no other has or had it.
+    /// Returns a `kid` for a new key that no other key has or had.
     pub(crate) fn new_kid(keys: &[Self]) -> String {
         let last = keys.iter().filter_map(|key| version(&key.kid)).max().unwrap_or(0);
         format!("{KID}{}", last + 1)
     }
 
-    /// The order in which keys sign.
+    /// Returns the sort key for the order in which keys sign.
     pub(super) fn order(&self) -> (Timestamp, Timestamp, Option<u64>) {
         (self.life.active_from(), self.life.created_at(), version(&self.kid))
     }
@@ -79,43 +89,51 @@ impl SealedSigningKey {
     }
 }
 
-/// What may be told of a key.
+/// The public properties of a signing key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KeyInfo {
-    /// Its id.
+    /// ID of the key.
     pub kid: String,
-    /// Where it is in its life.
+    /// State of the key.
     pub state: KeyState,
-    /// When it was made, and published.
+    /// When the key was created and published.
     pub created_at: Timestamp,
-    /// From when on it signs.
+    /// When the key starts to sign.
     pub active_from: Timestamp,
-    /// Until when it is published and believed, where that is known.
+    /// Until when the key is published and trusted, if that is known.
     pub until: Option<Timestamp>,
-    /// When it was revoked.
+    /// When the key was revoked.
     pub revoked_at: Option<Timestamp>,
 }
 
-/// The keys, opened, as the store had them. What each is at a moment is a question of the moment alone ([`KeyState`]).
+/// The decrypted signing keys of the store. A key's state depends on the time alone ([`KeyState`]).
 #[derive(Debug)]
 pub struct Keyring {
-    /// In the order in which they sign.
+    /// The keys, in the order in which they sign.
     keys: Vec<Arc<SigningKey>>,
     lives: Vec<KeyLifecycle>,
-    /// Where each stands in those two.
+    /// Index of each key in `keys` and `lives`, by `kid`.
     places: HashMap<String, usize>,
-    /// The first that is not revoked: there is always one that signs.
+    /// The first key that is not revoked, so that one key can always sign.
     good: Arc<SigningKey>,
 }
 
 impl Keyring {
-    /// Opens the stored keys. At least one must not be revoked.
+    /// Decrypts the stored keys.
+    ///
+    /// # Errors
+    /// [`KeyringError`] if a key cannot be decrypted or used, or if all are revoked.
     pub fn open(master: &MasterKey, stored: Vec<SealedSigningKey>) -> Result<Self, KeyringError> {
         Self::open_with(master, stored, |_| None)
     }
 
-    /// The key ring that the store has by now; `None` where it is the same. Keys that are known are not opened again.
+    /// Returns the key ring for the keys now in the store, or `None` if nothing changed.
+    ///
+    /// Known keys are not decrypted again.
+    ///
+    /// # Errors
+    /// [`KeyringError`] if a key cannot be decrypted or used, or if all are revoked.
     pub fn reload(&self, master: &MasterKey, stored: Vec<SealedSigningKey>) -> Result<Option<Self>, KeyringError> {
         let same = |key: &SealedSigningKey| self.position(&key.kid).is_some_and(|at| self.lives.get(at) == Some(&key.life));
         if stored.len() == self.keys.len() && stored.iter().all(same) {
@@ -144,22 +162,26 @@ impl Keyring {
         Ok(Self { good: good.ok_or(KeyError::NoUsableKey)?, keys, lives, places })
     }
 
-    /// The key that signs new tokens at that moment.
+    /// Returns the key that signs new tokens at `now`.
     pub fn active(&self, now: Timestamp) -> &Arc<SigningKey> {
         lifecycle::active(&self.lives, now).and_then(|at| self.keys.get(at)).unwrap_or(&self.good)
     }
 
-    /// A key, whatever its state: to sign again what it signed before.
+    /// Returns a key in any state, to sign again what it signed before.
     pub fn by_kid(&self, kid: &str) -> Option<&Arc<SigningKey>> {
         self.position(kid).and_then(|at| self.keys.get(at))
     }
 
-    /// Whether that key is revoked.
+    /// Whether the key is revoked.
     pub fn is_revoked(&self, kid: &str) -> bool {
         self.position(kid).and_then(|at| self.lives.get(at)).is_some_and(KeyLifecycle::is_revoked)
     }
 
-    /// The key of that id, if a token of it is believed at that moment; else why not. A token may come from a clock that is a little ahead.
+    /// Returns the key if its tokens are trusted at `now`. The clock of the token's issuer may be
+    /// ahead by [`lifecycle::CLOCK_SKEW`].
+    ///
+    /// # Errors
+    /// [`TokenError::UnknownKey`] or [`TokenError::NotTrusted`].
     pub fn trusted_key(&self, kid: &str, now: Timestamp) -> Result<&Arc<SigningKey>, TokenError> {
         let unknown = || TokenError::UnknownKey(crate::request::shorten(kid));
         let at = self.position(kid).ok_or_else(unknown)?;
@@ -175,13 +197,16 @@ impl Keyring {
         }
     }
 
-    /// Signs the token of that identity, or signs it again: the same bytes.
+    /// Signs a guest token. The same identity gives the same bytes.
+    ///
+    /// # Errors
+    /// [`TokenError`] if the key is not in the key ring or cannot sign.
     pub fn sign(&self, guest: &GuestId, attributes: &Attributes, identity: &TokenIdentity) -> Result<GuestToken, TokenError> {
         let key = self.by_kid(&identity.kid).ok_or_else(|| KeyError::Missing(identity.kid.clone()))?;
         signer::sign(key, guest, attributes, identity)
     }
 
-    /// What may be told of the keys at that moment, in the order in which they sign.
+    /// Returns the properties of all keys at `now`, in the order in which they sign.
     pub fn list(&self, now: Timestamp) -> Vec<KeyInfo> {
         let active = lifecycle::active(&self.lives, now);
         let info = |(at, (key, life)): (usize, (&Arc<SigningKey>, &KeyLifecycle))| KeyInfo {
@@ -195,7 +220,7 @@ impl Keyring {
         self.keys.iter().zip(&self.lives).enumerate().map(info).collect()
     }
 
-    /// The keys that are published at that moment: next, active and retiring.
+    /// Returns the keys published at `now`: those in the states next, active and retiring.
     pub fn published(&self, now: Timestamp) -> Vec<&Arc<SigningKey>> {
         let active = lifecycle::active(&self.lives, now);
         let is_published = |at: usize| match lifecycle::state(&self.lives, at, active, now) {
@@ -205,7 +230,7 @@ impl Keyring {
         self.keys.iter().enumerate().filter(|(at, _)| is_published(*at)).map(|(_, key)| key).collect()
     }
 
-    /// The public halves of the published keys as a JWK set (RFC 7517, section 5).
+    /// Returns the public keys of the published keys as a JWK set (RFC 7517, section 5).
     pub fn jwks(&self, now: Timestamp) -> Value {
         json!({"keys": self.published(now).into_iter().map(|key| key.public_jwk()).collect::<Vec<_>>()})
     }
@@ -221,18 +246,18 @@ fn version(kid: &str) -> Option<u64> {
     kid.strip_prefix(KID)?.parse().ok()
 }
 
-/// The key ring cannot be opened.
+/// Why the key ring cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyringError {
-    /// The master key's fault.
+    /// The master key cannot decrypt or encrypt a key.
     #[error(transparent)]
     Master(#[from] MasterKeyError),
-    /// A key's fault.
+    /// A signing key cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
 }
 
-/// The name under which a signing key is sealed.
+/// Returns the name under which a signing key is encrypted.
 pub(crate) fn name(kid: &str) -> String {
     format!("the signing key {kid}")
 }

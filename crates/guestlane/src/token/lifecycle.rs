@@ -1,23 +1,27 @@
-//! The life of a signing key: a function of what stands in the store and of the time, and of nothing else.
+//! The lifecycle of a signing key: a pure function of the key's row in the store and the time.
 //!
 //! ```text
-//! next ──▶ active ──▶ retiring ──▶ retired        revoked: from any of them, for ever
+//! next ──▶ active ──▶ retiring ──▶ retired        revoked: from any state, permanent
 //! ```
 //!
-//! | State | since | published | signs | believed by [`verify`](super::verify()) |
+//! | State | since | published | signs | trusted by [`verify`](super::verify()) |
 //! |---|---|---|---|---|
-//! | next | it was made | yes | no | no |
-//! | active | its `active_from` | yes | what is new, and what it signed before | yes |
-//! | retiring | its successor's `active_from` | yes | what it signed before | yes |
-//! | retired | its last token has expired, and [`SKEW`] | no | what it signed before | no |
-//! | revoked | somebody said so | no | see below | no |
+//! | next | its creation | yes | no | no |
+//! | active | its `active_from` | yes | new tokens, and earlier ones again | yes |
+//! | retiring | its successor's `active_from` | yes | earlier tokens again | yes |
+//! | retired | its last token's expiry and [`CLOCK_SKEW`] | no | earlier tokens again | no |
+//! | revoked | its revocation | no | see below | no |
 //!
-//! Nobody has to do anything for a key to go from one state to the next, and every process comes to the same answer at the same moment.
+//! No process has to act for a key to change its state, and all processes compute the same state at
+//! the same time.
 //!
-//! «What it signed before» is the token of a session that was begun with it: the platform refuses an idempotency key that comes back with
-//! another body, so the same bytes under the same key are how nothing is made twice. They are signed again by a key of any state. A
-//! revoked key is left as soon as that is safe: a session whose present step surely was not done gets a fresh token by the active key,
-//! and one whose present step the platform *may* have done sends the same bytes to find out (`SessionEngine::drive`).
+//! An earlier token belongs to a session that began with the key. The platform refuses a repeated
+//! idempotency key with another body, so repeating the same bytes is how no step takes effect
+//! twice. A key of any state signs such a token again.
+//!
+//! A session abandons a revoked key as soon as that is safe. If the present step was surely not
+//! done, the session gets a fresh token of the active key. If its outcome is unknown, the session
+//! sends the same bytes to learn it (`SessionEngine::run_saga`).
 
 use std::time::Duration;
 
@@ -26,27 +30,27 @@ use serde::Serialize;
 
 use super::{TOKEN_TTL, schedule::RotationPolicy};
 
-/// How far clocks may differ.
+/// Largest tolerated difference between two clocks.
 pub const CLOCK_SKEW: Duration = Duration::from_secs(60);
 
-/// Where a key is in its life.
+/// State of a signing key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KeyState {
-    /// Published, so that whoever verifies knows it before it signs.
+    /// The key is published, so that verifiers know it before it signs.
     Next,
-    /// It signs.
+    /// The key signs new tokens.
     Active,
-    /// Another one signs, and its own tokens are still good.
+    /// Another key signs, but tokens of this key are still valid.
     Retiring,
-    /// Its last token has expired.
+    /// The last token of the key has expired.
     Retired,
-    /// Nobody may believe it any more.
+    /// The key was revoked, and its tokens are no longer trusted.
     Revoked,
 }
 
 impl KeyState {
-    /// The name on screens.
+    /// Returns the state's name in output.
     pub fn name(self) -> &'static str {
         match self {
             Self::Next => "next",
@@ -58,8 +62,10 @@ impl KeyState {
     }
 }
 
-/// The moments that a key's life is made of. A new one comes into being only in ways that let it sign when it may: nobody outside can
-/// make a key that signs before it was published long enough.
+/// The times that determine a key's state.
+///
+/// The constructors ensure that no key signs before it was published long enough. Exceptions are
+/// the first key and a replacement of a revoked one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyLifecycle {
     created_at: Timestamp,
@@ -68,62 +74,70 @@ pub struct KeyLifecycle {
 }
 
 impl KeyLifecycle {
-    /// Of the first key of a store, and of the one that takes the place of a revoked one: nothing else can sign, so it signs at once.
+    /// Returns the lifecycle of a store's first key, or of the replacement of a revoked key. It
+    /// signs at once, because no other key can.
     pub(super) fn active_now(now: Timestamp) -> Self {
         Self { created_at: now, active_from: now, revoked_at: None }
     }
 
-    /// Of the key that comes next: published from now on, it signs when it was published long enough.
+    /// Returns the lifecycle of the next key, published now and active after the publish lead time.
     pub(crate) fn next(schedule: &RotationPolicy, now: Timestamp) -> Self {
         Self { created_at: now, active_from: schedule.signs_from(now), revoked_at: None }
     }
 
-    /// As the store has it.
+    /// Restores a lifecycle from the store.
     pub(crate) fn stored(created_at: Timestamp, active_from: Timestamp, revoked_at: Option<Timestamp>) -> Self {
         Self { created_at, active_from, revoked_at }
     }
 
-    /// Since when it is published.
+    /// Returns when the key was created and published.
     pub fn created_at(&self) -> Timestamp {
         self.created_at
     }
 
-    /// From when on it signs.
+    /// Returns when the key starts to sign.
     pub fn active_from(&self) -> Timestamp {
         self.active_from
     }
 
-    /// Since when nobody believes it.
+    /// Returns when the key was revoked.
     pub fn revoked_at(&self) -> Option<Timestamp> {
         self.revoked_at
     }
 
-    /// Whether it is revoked. A clock that is set back makes no revoked key good again.
+    /// Whether the key is revoked. A wall clock that moves backwards does not make a revoked key
+    /// valid again.
     pub fn is_revoked(&self) -> bool {
         self.revoked_at.is_some()
     }
 
-    /// Whether it signed ever, or will if nobody revokes it.
+    /// Whether the key was ever active, or will be unless it is revoked.
     fn can_activate(&self) -> bool {
         self.revoked_at.is_none_or(|revoked_at| revoked_at > self.active_from)
     }
 }
 
-/// Which of these keys, in the order in which they sign, is the active one: the last that signs by now and is not revoked. Before the first
-/// of them (a clock that was set back) it is the first. `None` only where every key is revoked.
+/// Returns the index of the active key. `lives` must be in the order in which keys sign.
+///
+/// The active key is the last one that is not revoked and whose `active_from` has passed. If the
+/// wall clock moved backwards before all of these, the first key that is not revoked is active.
+/// Returns `None` if all keys are revoked.
 pub(super) fn active(lives: &[KeyLifecycle], now: Timestamp) -> Option<usize> {
     let good = |(_, life): &(usize, &KeyLifecycle)| !life.is_revoked();
     let begun = lives.iter().enumerate().filter(good).filter(|(_, life)| life.active_from <= now).map(|(at, _)| at).next_back();
     begun.or_else(|| lives.iter().position(|life| !life.is_revoked()))
 }
 
-/// Until when a key's tokens can be good: its successor's `active_from`, the life of a token, and [`SKEW`]. `None` where nobody follows it yet.
+/// Returns until when a key's tokens can be valid: its successor's `active_from`, a token's
+/// lifetime, and [`CLOCK_SKEW`].
+///
+/// Returns `None` if the key has no successor yet.
 pub(super) fn until(lives: &[KeyLifecycle], at: usize) -> Option<Timestamp> {
     let successor = lives.iter().skip(at + 1).find(|life| life.can_activate())?;
     Some(successor.active_from + TOKEN_TTL + CLOCK_SKEW)
 }
 
-/// Where a key is in its life, when `active` is the one that signs.
+/// Returns the state of the key at index `at`, if `active` is the index of the active key.
 pub(super) fn state(lives: &[KeyLifecycle], at: usize, active: Option<usize>, now: Timestamp) -> KeyState {
     match lives.get(at) {
         Some(life) if life.is_revoked() => KeyState::Revoked,

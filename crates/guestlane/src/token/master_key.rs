@@ -1,4 +1,4 @@
-//! The key that the keys are locked with.
+//! The master key, which encrypts the other keys and secrets in the store.
 
 use std::{
     fmt,
@@ -22,17 +22,19 @@ use zeroize::Zeroizing;
 
 use crate::input::without_bom_str;
 
-/// 32 bytes that encrypt what is secret in the store: AES-256-GCM, with the secret's name as associated data, so that one cannot stand
-/// in for another.
+/// A key of 32 bytes that encrypts the secrets in the store with AES-256-GCM.
 ///
-/// While it is rotated, a second key opens what was sealed before; everything is sealed under the current one. A reload
-/// replaces both in a running process.
+/// A secret's name is the associated data, so that one secret cannot replace another.
 ///
-/// Nonces are random, so one key may seal at most [`MAX_SEALS`](Self::MAX_SEALS) values. Web messaging seals one value for each
-/// session. The process counts its seals, and the store keeps their sum.
+/// During a rotation a second key decrypts older values; the current key encrypts all new ones. A
+/// reload replaces both keys in a running process.
+///
+/// Nonces are random, so one key may encrypt at most [`MAX_SEALS`](Self::MAX_SEALS) values. Web
+/// messaging encrypts one value for each session. The process counts its encryptions, and the store
+/// keeps the sum.
 pub struct MasterKey {
     keys: ArcSwap<Keys>,
-    /// Seals that the store does not count yet.
+    /// Encryptions that the store has not counted yet.
     seals: AtomicU64,
 }
 
@@ -40,7 +42,8 @@ pub struct MasterKey {
 struct Keys {
     current: Arc<Cipher>,
     previous: Option<Arc<Cipher>>,
-    /// Held while this process has a key from a file: a process that went on with the old key alone would seal what is lost with it.
+    /// Held while this process has a key from a file, so that the file cannot be rotated meanwhile.
+    /// Values encrypted later with only the old key would be lost with it.
     _lock: Option<Arc<File>>,
 }
 
@@ -50,39 +53,39 @@ impl fmt::Debug for MasterKey {
     }
 }
 
-/// The master key cannot be used.
+/// Why the master key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum MasterKeyError {
-    /// Not the base64 of 32 bytes.
+    /// The text is not the base64 of 32 bytes.
     #[error("the master key in {0} is damaged: it is not the base64 of 32 bytes")]
     Damaged(String),
-    /// The file can be read by others than its owner and its group.
+    /// The file's permissions allow access beyond its owner and its group.
     #[error("the master key file {0} can be read by others (mode {1:o})")]
     Open(PathBuf, u32),
-    /// There is no file, but there are keys that were encrypted by what was in it.
+    /// The file does not exist, but the store has values that its key encrypted.
     #[error("the master key file {0} is missing, and the store has keys that it encrypted")]
     Missing(PathBuf),
-    /// There is a previous key, and no current one where that should be.
+    /// A previous key exists without a current one.
     #[error("{previous} has a previous master key, and {current} has no current one")]
     PreviousAlone {
-        /// Where the previous key is.
+        /// Location of the previous key.
         previous: String,
-        /// Where the current key should be.
+        /// Expected location of the current key.
         current: String,
     },
-    /// The file cannot be read or made.
+    /// The file cannot be read or created.
     #[error("the master key file {0} cannot be used")]
     File(PathBuf, #[source] io::Error),
-    /// Another process has the key in the file in use, so it is not rotated.
+    /// Another process uses the key in the file, so it cannot be rotated.
     #[error("another process uses the master key file {0}")]
     InUse(PathBuf),
-    /// Another process rotates the key in the file.
+    /// Another process is rotating the key in the file.
     #[error("the master key file {0} is being rotated")]
     BeingRotated(PathBuf),
-    /// Values were sealed under the previous key while they were re-sealed.
+    /// Another process encrypted values under the previous key during the rotation.
     #[error("another process still seals values under the previous master key")]
     PreviousInUse,
-    /// What was locked with another key, or was changed since.
+    /// The value was encrypted under another key or name, or is damaged.
     #[error("{0} cannot be decrypted: it was encrypted under another master key, or is damaged")]
     Wrong(String),
     /// Encryption failed.
@@ -91,7 +94,8 @@ pub enum MasterKeyError {
 }
 
 impl MasterKeyError {
-    /// Whether it may pass without a change of the settings: a volume that is not mounted yet, a key that is being rotated.
+    /// Whether the error may end without a change of the settings: a volume is not mounted yet, or
+    /// the key is being rotated.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
             Self::File(..) | Self::Missing(_) | Self::Open(..) | Self::BeingRotated(_) => true,
@@ -108,59 +112,73 @@ impl MasterKeyError {
 pub(super) const LENGTH: usize = 32;
 
 impl MasterKey {
-    /// How many values may be sealed under one key with random nonces of 96 bits: 2^32 (NIST SP 800-38D, section 8.3).
+    /// Number of values that one key may encrypt with random nonces of 96 bits: 2^32 (NIST SP
+    /// 800-38D, section 8.3).
     pub const MAX_SEALS: u64 = 1 << 32;
 
-    /// From `GUESTLANE_MASTER_KEY`: base64 of 32 bytes.
+    /// Parses the base64 of 32 bytes, the value of `GUESTLANE_MASTER_KEY`. Errors name `source`.
+    ///
+    /// # Errors
+    /// [`MasterKeyError::Damaged`] if the text has another form.
     pub fn parse(text: &SecretString, source: &str) -> Result<Self, MasterKeyError> {
         let keys = Keys { current: Arc::new(Cipher::parse(text, source)?), previous: None, _lock: None };
         Ok(Self { keys: ArcSwap::from_pointee(keys), seals: AtomicU64::new(0) })
     }
 
-    /// The same key, with one that opens what this one does not. It seals nothing.
+    /// Adds a previous key, which decrypts what the current key cannot. It encrypts nothing.
+    ///
+    /// # Errors
+    /// [`MasterKeyError::Damaged`] if the text is not the base64 of 32 bytes.
     pub fn with_previous(self, text: &SecretString, source: &str) -> Result<Self, MasterKeyError> {
         let previous = Some(Arc::new(Cipher::parse(text, source)?));
         self.keys.rcu(|keys| Keys { previous: previous.clone(), ..Keys::clone(keys) });
         Ok(self)
     }
 
-    /// The same key, which holds `lock` for as long as it is in use.
+    /// Adds a file lock that is held as long as the key is in use.
     pub(super) fn with_lock(self, lock: File) -> Self {
         let lock = Some(Arc::new(lock));
         self.keys.rcu(|keys| Keys { _lock: lock.clone(), ..Keys::clone(keys) });
         self
     }
 
-    /// Takes the keys of `other` in the place of its own, for all holders of this value.
+    /// Replaces the keys by those of `other`, for all holders of this value.
     pub(crate) fn take_keys_of(&self, other: &Self) {
         self.keys.store(other.keys.load_full());
     }
 
-    /// Whether `other` has the same current key and the same previous one.
+    /// Whether `other` has the same current key and the same previous key.
     pub(crate) fn has_keys_of(&self, other: &Self) -> bool {
         let (one, other) = (self.keys.load(), other.keys.load());
         let previous = |keys: &Keys| keys.previous.as_ref().map(|previous| previous.id.clone());
         one.current.id == other.current.id && previous(&one) == previous(&other)
     }
 
-    /// Identifies the current key without revealing it: 16 hexadecimal digits.
+    /// Returns the ID of the current key, 16 hexadecimal digits that do not reveal it.
     pub fn id(&self) -> String {
         self.keys.load().current.id.clone()
     }
 
-    /// Whether there is a previous key, and it is another one than the current.
+    /// Whether a previous key exists that differs from the current key.
     pub fn is_being_replaced(&self) -> bool {
         let keys = self.keys.load();
         keys.previous.as_ref().is_some_and(|previous| previous.id != keys.current.id)
     }
 
     /// Encrypts `secret` under its `name` with the current key.
+    ///
+    /// # Errors
+    /// [`MasterKeyError::Unusable`] if encryption fails.
     pub fn seal(&self, name: &str, secret: &[u8]) -> Result<Vec<u8>, MasterKeyError> {
         self.seals.fetch_add(1, Ordering::Relaxed);
         self.keys.load().current.seal(name, secret)
     }
 
-    /// Decrypts what [`seal`](Self::seal) made under the same `name`, with the current key or the previous one.
+    /// Decrypts what [`seal`](Self::seal) returned for `name`, with the current or the previous
+    /// key.
+    ///
+    /// # Errors
+    /// [`MasterKeyError::Wrong`] if neither key decrypts the value.
     pub fn open(&self, name: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, MasterKeyError> {
         let keys = self.keys.load();
         let opened = keys.current.open(name, sealed);
@@ -168,28 +186,28 @@ impl MasterKey {
         opened.ok_or_else(|| MasterKeyError::Wrong(name.to_owned()))
     }
 
-    /// Whether the current key opens what was sealed under that `name`.
+    /// Whether the current key decrypts what was encrypted under `name`.
     pub fn is_current(&self, name: &str, sealed: &[u8]) -> bool {
         self.keys.load().current.open(name, sealed).is_some()
     }
 
-    /// Seals of this process that the store does not count yet.
+    /// Returns the number of encryptions that the store has not counted yet.
     pub fn uncounted_seals(&self) -> u64 {
         self.seals.load(Ordering::Relaxed)
     }
 
-    /// Takes what the store does not count yet, to add it there.
+    /// Takes the number of uncounted encryptions, to add it to the store's sum.
     pub(crate) fn take_seals(&self) -> u64 {
         self.seals.swap(0, Ordering::Relaxed)
     }
 
-    /// Gives back what could not be added.
+    /// Returns a number that could not be added to the store's sum.
     pub(crate) fn give_back_seals(&self, seals: u64) {
         self.seals.fetch_add(seals, Ordering::Relaxed);
     }
 }
 
-/// One key of AES-256-GCM.
+/// An AES-256-GCM key with its ID.
 struct Cipher {
     key: RandomizedNonceKey,
     id: String,
@@ -215,7 +233,8 @@ impl Cipher {
         Ok([nonce.as_ref().as_slice(), &sealed].concat())
     }
 
-    /// `None` for what another key sealed, or what was sealed under another name or changed since.
+    /// Decrypts a value. Returns `None` if another key or name was used, or if the value was
+    /// changed.
     fn open(&self, name: &str, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         let (nonce, sealed) = sealed.split_at_checked(12)?;
         let nonce = aws_lc_rs::aead::Nonce::try_assume_unique_for_key(nonce).ok()?;

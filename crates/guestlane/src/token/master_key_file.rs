@@ -1,8 +1,8 @@
-//! The master key in a file, and the steps by which another one takes its place.
+//! The master key in a file, and the steps of its rotation.
 //!
-//! `master.key` has the current key. While it is rotated, `master.key.next` has the key that follows, and later `master.key.previous`
-//! the one before; each name is durable before the next step begins. `master.key.lock` is held by every process that has the key in
-//! memory.
+//! `master.key` has the current key. During a rotation `master.key.next` has the next key, and
+//! later `master.key.previous` the one before. Each file name is durable before the next step
+//! begins. Every process that has the key in memory holds a lock on `master.key.lock`.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -21,15 +21,20 @@ use super::master_key::{LENGTH, MasterKey, MasterKeyError};
 use crate::durable_fs::{expect_private, link, make_directory, make_once, sync_directory};
 
 impl MasterKey {
-    /// From a file that only its owner can read; made on first use. The previous key is beside it while a rotation is not finished.
+    /// Reads the key from a file that only its owner and its group can read, and creates it on
+    /// first use.
+    ///
+    /// The previous key is in a file beside it until a rotation is complete.
     ///
     /// # Errors
-    /// See [`MasterKeyError`]; [`MasterKeyError::BeingRotated`] while another process rotates the key.
+    /// See [`MasterKeyError`]; [`MasterKeyError::BeingRotated`] while another process rotates the
+    /// key.
     pub fn from_file(path: &Path, fail_points: &FailPoints) -> Result<Self, MasterKeyError> {
         Self::read_locked(path, || make_file(path, fail_points))
     }
 
-    /// As [`from_file`](Self::from_file), for a store that is in use: no key is made.
+    /// Reads the key like [`from_file`](Self::from_file), for a store that is in use. Creates no
+    /// key.
     pub(crate) fn from_file_in_use(path: &Path) -> Result<Self, MasterKeyError> {
         if !path.exists() {
             return Err(MasterKeyError::Missing(path.to_owned()));
@@ -43,17 +48,17 @@ impl MasterKey {
         Ok(Self::read(path, make)?.with_lock(lock))
     }
 
-    /// Takes the keys in the files for this process alone, for as long as the value lives.
+    /// Locks the key files exclusively for this process, as long as the returned file is open.
     ///
     /// # Errors
-    /// [`MasterKeyError::InUse`] where another process has them.
+    /// [`MasterKeyError::InUse`] if another process uses them.
     pub(crate) fn lock_alone(path: &Path) -> Result<File, MasterKeyError> {
         let lock = lock_file(path)?;
         lock.try_lock().map_err(|_| MasterKeyError::InUse(path.to_owned()))?;
         Ok(lock)
     }
 
-    /// The keys in the files, for a process that holds the lock.
+    /// Reads the keys in the files, for a process that holds the lock.
     pub(crate) fn from_locked_file(path: &Path) -> Result<Self, MasterKeyError> {
         Self::read(path, || Err(io::ErrorKind::NotFound.into()))
     }
@@ -78,8 +83,10 @@ impl MasterKey {
         }
     }
 
-    /// Lets a new key take the place of the one in the file, which is kept as the previous one. After a crash the same call goes on
-    /// where it was; a rotation whose values are not yet all re-sealed stays as it is.
+    /// Replaces the key in the file by a new one, and keeps the old one as the previous key.
+    ///
+    /// After a crash the same call continues. A rotation whose values are not all encrypted again
+    /// yet is left unchanged.
     pub(crate) fn replace_in_file(path: &Path, fail_points: &FailPoints) -> Result<(), MasterKeyError> {
         if Self::from_locked_file(path)?.is_being_replaced() {
             return Ok(());
@@ -89,7 +96,8 @@ impl MasterKey {
         if read_private(&next)?.is_none() {
             make_file(&next, fail_points).map_err(failed)?;
         }
-        Self::from_locked_file(&next)?; // a damaged key must not take the place of a good one
+        // A damaged key must not replace a valid one.
+        Self::from_locked_file(&next)?;
         link(path, &previous).map_err(failed)?;
         sync_directory(path).map_err(failed)?;
         fail_points.hit_blocking(FailPoint::PreviousMasterKeyKept);
@@ -99,7 +107,7 @@ impl MasterKey {
         Ok(())
     }
 
-    /// Deletes the previous key: nothing is sealed under it any more.
+    /// Deletes the previous key, after no value is encrypted under it any more.
     pub(crate) fn delete_previous(path: &Path) -> Result<(), MasterKeyError> {
         let failed = |error| MasterKeyError::File(beside(path, "previous"), error);
         fs::remove_file(beside(path, "previous")).map_err(failed)?;
@@ -121,7 +129,7 @@ fn lock_file(path: &Path) -> Result<File, MasterKeyError> {
     opened.map_err(|error| MasterKeyError::File(lock, error))
 }
 
-/// The text of a file that others than its owner and its group cannot read. `None` where there is no file.
+/// Reads a file that only its owner and its group can access. Returns `None` if it does not exist.
 fn read_private(path: &Path) -> Result<Option<SecretString>, MasterKeyError> {
     let failed = |error| MasterKeyError::File(path.to_owned(), error);
     expect_private(path).map_err(|exposed| MasterKeyError::Open(path.to_owned(), exposed.mode))?;
@@ -132,7 +140,7 @@ fn read_private(path: &Path) -> Result<Option<SecretString>, MasterKeyError> {
     }
 }
 
-/// Two processes that start at once end up with one key.
+/// Creates a key file. Two processes that start at the same time end up with one key.
 fn make_file(path: &Path, fail_points: &FailPoints) -> io::Result<()> {
     let mut key = Zeroizing::new([0; LENGTH]);
     rand::fill(key.as_mut()).map_err(|_| io::Error::other("no randomness"))?;
@@ -164,7 +172,7 @@ mod tests {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             assert!(matches!(from_file(&path), Err(MasterKeyError::Open(_, found)) if found == mode));
         }
-        // What fsGroup makes of it at each mount, and what a mounted Secret has.
+        // Modes that Kubernetes sets: fsGroup at each mount, and a mounted Secret.
         for mode in [0o660, 0o440] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             from_file(&path).unwrap();

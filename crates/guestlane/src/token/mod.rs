@@ -1,4 +1,5 @@
-//! The guest token: our word for who a guest is (requirements R2 and R3, docs/requirements.md).
+//! The guest token: a signed statement of who a guest is (requirements R2 and R3,
+//! docs/requirements.md).
 
 mod claims;
 mod keyring;

@@ -1,4 +1,6 @@
-//! What revoking a key comes to: a function of the keys and of the time, asked before, and again in the transaction that does it.
+//! Plans the revocation of a signing key, as a pure function of the keys and the time.
+//!
+//! The plan is made once before the change, and again in the transaction that revokes the key.
 
 use guestlane_genesys::Timestamp;
 
@@ -7,23 +9,24 @@ use super::{
     lifecycle::{self, KeyLifecycle, KeyState},
 };
 
-/// What revoking a key comes to. There must always be one that signs.
+/// What the revocation of a key requires, so that one key can always sign.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RevocationPlan {
-    /// There is no such key.
+    /// The key does not exist.
     Unknown,
-    /// It is revoked since then.
+    /// The key was revoked at this time.
     AlreadyRevoked(Timestamp),
-    /// It did not sign: the key that signs goes on.
+    /// The key was not the active one, so the active key continues to sign.
     NoSuccessorNeeded(KeyState),
-    /// It signed, and this one, which is published since then, signs from now on.
+    /// The active key was revoked; this key, published since this time, becomes active now.
     PromoteNext(String, Timestamp),
-    /// It signed, and none is published that could take over: a new one of this id signs from now on.
+    /// The active key was revoked and no published key can follow; a new key with this ID becomes
+    /// active now.
     GenerateNew(String),
 }
 
 impl RevocationPlan {
-    /// Which key signs in the place of the revoked one, for the audit log.
+    /// Returns a description of the successor for the audit log.
     pub(crate) fn successor(&self) -> Option<String> {
         match self {
             Self::PromoteNext(kid, _) | Self::GenerateNew(kid) => Some(format!("{kid} signs from now on")),

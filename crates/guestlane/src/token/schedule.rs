@@ -1,4 +1,4 @@
-//! When keys follow each other.
+//! The rotation policy of signing keys.
 
 use std::time::Duration;
 
@@ -6,37 +6,44 @@ use guestlane_genesys::Timestamp;
 
 use super::{CLOCK_SKEW, TOKEN_TTL};
 
-/// How long a key is published before it signs, and how old the active one becomes.
+/// How long a key is published before it signs, and after which age it is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RotationPolicy {
     publish_before: Duration,
     rotate_every: Option<Duration>,
 }
 
-/// A schedule that cannot be kept.
+/// Why a rotation policy is not valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidRotationPolicy {
-    /// Running processes, and verifiers whose clocks differ, would not know the key in time.
+    /// Running processes, or verifiers whose clocks differ, would not know the key in time.
     #[error("is shorter than 1min: a key would sign before others can know it")]
     PublishLeadTooShort,
-    /// The next key must have been published, and the tokens of the one before have expired, before there is another.
+    /// Before another rotation, the next key must be published and the tokens of the one before
+    /// expired.
     #[error("is not longer than the time for which a key is published before it signs, and the life of a token (5min)")]
     RotationTooFrequent,
 }
 
-/// Until each running process serves a new key: they read the store every second. Whoever fetched the set just before keeps it from then on.
+/// Time until every running process serves a new key. Processes read the store every second, and a
+/// verifier may fetch the key set just before.
 const PROPAGATION_DELAY: Duration = Duration::from_secs(10);
 
 impl Default for RotationPolicy {
-    /// Published for a day; rotated when somebody says so.
+    /// Publishes a key for a day before it signs, without automatic rotation.
     fn default() -> Self {
         Self { publish_before: Duration::from_secs(24 * 3600), rotate_every: None }
     }
 }
 
 impl RotationPolicy {
-    /// `publish_before` must be at least as long as whoever verifies caches the key set. Without `rotate_every`, keys follow each other only
-    /// when somebody says so.
+    /// Creates a policy.
+    ///
+    /// `publish_before` must be at least as long as verifiers cache the key set. Without
+    /// `rotate_every`, keys rotate only on an operator's command.
+    ///
+    /// # Errors
+    /// [`InvalidRotationPolicy`] if the durations cannot be kept.
     pub fn new(publish_before: Duration, rotate_every: Option<Duration>) -> Result<Self, InvalidRotationPolicy> {
         if publish_before < CLOCK_SKEW {
             return Err(InvalidRotationPolicy::PublishLeadTooShort);
@@ -47,23 +54,26 @@ impl RotationPolicy {
         Ok(Self { publish_before, rotate_every })
     }
 
-    /// How long a key is published before it signs.
+    /// Returns how long a key is published before it signs.
     pub fn publish_lead_time(&self) -> Duration {
         self.publish_before
     }
 
-    /// How old the active key becomes; `None`: as old as somebody lets it.
+    /// Returns the age at which the active key is replaced, or `None` if keys rotate only on
+    /// command.
     pub fn rotation_interval(&self) -> Option<Duration> {
         self.rotate_every
     }
 
-    /// Whether the key that follows one that is active since then must be made by now.
+    /// Whether the successor of a key that is active since `active_since` must be created by now.
     pub(crate) fn is_due(&self, active_since: Timestamp, now: Timestamp) -> bool {
         self.rotate_every.is_some_and(|every| now >= active_since + (every - self.publish_before - PROPAGATION_DELAY))
     }
 
-    /// From when on a key signs that is made now: when it was published long enough. One that is made as soon as it
-    /// [is due](Self::is_due) takes over when the active one is as old as it becomes.
+    /// Returns when a key created at `now` starts to sign, after it was published long enough.
+    ///
+    /// A key that is created as soon as it [is due](Self::is_due) becomes active when the active
+    /// key reaches the rotation interval.
     pub(super) fn signs_from(&self, now: Timestamp) -> Timestamp {
         now + self.publish_before + PROPAGATION_DELAY
     }

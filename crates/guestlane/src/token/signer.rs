@@ -1,5 +1,7 @@
-//! RS256 (RFC 7518, section 3.3) with a key that is parsed once. The crates that sign JSON Web Tokens parse the key again for each,
-//! which is two thirds of their time.
+//! Signs with RS256 (RFC 7518, section 3.3), with a key that is parsed once.
+//!
+//! The crates that sign JSON Web Tokens parse the key for each token, which takes two thirds of
+//! their time.
 
 use aws_lc_rs::{
     encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der},
@@ -19,7 +21,7 @@ use super::{
 };
 use crate::request::{Attributes, GuestId};
 
-/// A private key, with all that is needed often already made.
+/// A private key with precomputed values.
 pub struct SigningKey {
     kid: String,
     pair: RsaKeyPair,
@@ -35,15 +37,21 @@ impl std::fmt::Debug for SigningKey {
 }
 
 impl SigningKey {
-    /// A new key pair of 2048 bits (requirement R2, docs/requirements.md), as PKCS#8. Takes a tenth
-    /// of a second.
+    /// Generates a key pair of 2048 bits (requirement R2, docs/requirements.md), as PKCS#8. Takes a
+    /// tenth of a second.
+    ///
+    /// # Errors
+    /// [`KeyError::Unusable`] if the crypto library fails.
     pub fn generate() -> Result<Zeroizing<Vec<u8>>, KeyError> {
         let pair = RsaKeyPair::generate(KeySize::Rsa2048).map_err(|_| KeyError::Unusable)?;
         let der: Pkcs8V1Der<'_> = pair.as_der().map_err(|_| KeyError::Unusable)?;
         Ok(der.as_ref().to_vec().into())
     }
 
-    /// From PKCS#8.
+    /// Parses a key pair in PKCS#8.
+    ///
+    /// # Errors
+    /// [`KeyError::Unusable`] if the bytes are not an RSA key in PKCS#8.
     pub fn from_pkcs8(kid: &str, der: &[u8]) -> Result<Self, KeyError> {
         let pair = RsaKeyPair::from_pkcs8(der).map_err(|_| KeyError::Unusable)?;
         let header = serde_json::to_vec(&Header { alg: "RS256", kid }).map_err(|_| KeyError::Unusable)?;
@@ -57,7 +65,7 @@ impl SigningKey {
         Ok(Self { kid: kid.to_owned(), pair, prefix, decoding })
     }
 
-    /// The key's id.
+    /// Returns the key's ID.
     pub fn kid(&self) -> &str {
         &self.kid
     }
@@ -66,13 +74,19 @@ impl SigningKey {
         &self.decoding
     }
 
-    /// The public half as SPKI, DER.
+    /// Returns the public key as SPKI in DER.
+    ///
+    /// # Errors
+    /// [`KeyError::Unusable`] if the crypto library fails.
     pub fn public_der(&self) -> Result<Vec<u8>, KeyError> {
         let der: PublicKeyX509Der<'_> = self.pair.public_key().as_der().map_err(|_| KeyError::Unusable)?;
         Ok(der.as_ref().to_vec())
     }
 
-    /// The public half as SPKI, PEM (RFC 7468): for the admin console.
+    /// Returns the public key as SPKI in PEM (RFC 7468), for the admin console.
+    ///
+    /// # Errors
+    /// [`KeyError::Unusable`] if the crypto library fails.
     pub fn public_pem(&self) -> Result<String, KeyError> {
         let encoded = BASE64_STANDARD.encode(self.public_der()?);
         let mut pem = "-----BEGIN PUBLIC KEY-----\n".to_owned();
@@ -84,7 +98,7 @@ impl SigningKey {
         Ok(pem)
     }
 
-    /// The public half as a JWK (RFC 7517).
+    /// Returns the public key as a JWK (RFC 7517).
     pub fn public_jwk(&self) -> Value {
         let public = self.pair.public_key();
         let number = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
@@ -109,8 +123,11 @@ impl SigningKey {
     }
 }
 
-/// Signs a guest token, and verifies it with the public half before anybody sees it (requirement
-/// R3, docs/requirements.md).
+/// Signs a guest token, and verifies it with the public key before it is used (requirement R3,
+/// docs/requirements.md).
+///
+/// # Errors
+/// [`verify::TokenError`] if the key cannot sign, or if the token does not verify.
 pub fn sign(
     key: &SigningKey,
     guest: &GuestId,

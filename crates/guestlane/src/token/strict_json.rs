@@ -1,5 +1,7 @@
-//! JSON objects in which no name stands twice (RFC 7515, section 4; RFC 7519, section 4): of two, one reader takes the first and another
-//! the last.
+//! Parses JSON objects and rejects duplicate member names (RFC 7515, section 4; RFC 7519, section
+//! 4).
+//!
+//! Of two equal names, one parser uses the first and another the last.
 
 use std::cell::RefCell;
 
@@ -9,29 +11,29 @@ use serde::{
 };
 use serde_json::{Map, Number, Value};
 
-/// Not one JSON object with names that stand once.
+/// Why a text is not a JSON object with unique names.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum StrictJsonError {
-    /// Not a JSON object at all.
+    /// The text is not a JSON object.
     NotAnObject,
-    /// This name stands twice, in the object or in one within.
+    /// This name occurs twice in the object or in a nested one.
     DuplicateName(String),
 }
 
-/// Reads an object.
+/// Parses one JSON object.
 pub(super) fn object(json: &[u8]) -> Result<Map<String, Value>, StrictJsonError> {
     let twice = RefCell::new(None);
     let mut deserializer = serde_json::Deserializer::from_slice(json);
     let read = Unique(&twice).deserialize(&mut deserializer).and_then(|value| deserializer.end().map(|()| value));
     match (read, twice.into_inner()) {
         (Ok(Value::Object(object)), _) => Ok(object),
-        // A name that stands twice is only told of what is JSON.
+        // A duplicate name is only reported if the text is JSON otherwise.
         (Err(_), Some(name)) if serde_json::from_slice::<IgnoredAny>(json).is_ok() => Err(StrictJsonError::DuplicateName(name)),
         _ => Err(StrictJsonError::NotAnObject),
     }
 }
 
-/// Reads any value, and keeps the name that it met twice.
+/// Deserializes any value, and records a name that occurs twice.
 #[derive(Clone, Copy)]
 struct Unique<'a>(&'a RefCell<Option<String>>);
 

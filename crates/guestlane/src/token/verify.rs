@@ -1,4 +1,4 @@
-//! Is this a guest token of ours, and whose?
+//! Verifies guest tokens.
 
 use std::time::Duration;
 
@@ -18,54 +18,56 @@ use super::{
 };
 use crate::request::{GuestId, shorten};
 
-/// Why a token is not accepted.
+/// Why a guest token is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// Longer than any guest token.
+    /// The token is longer than any guest token.
     #[error("the guest token is longer than {MAX_TOKEN_BYTES} bytes")]
     TooLong,
-    /// Not three parts of base64url, or no JSON objects in them.
+    /// The token does not consist of three base64url parts with JSON objects.
     #[error("the guest token is not a JSON Web Token")]
     Malformed,
-    /// A name stands twice in the header or in the claims: two readers could take it for two different tokens.
+    /// A name occurs twice in the header or in the claims, so that two parsers could read two
+    /// different tokens.
     #[error("the guest token has the name `{0}` twice")]
     DuplicateName(String),
-    /// Another algorithm than RS256.
+    /// The algorithm is not RS256.
     #[error("the guest token is not signed by RS256")]
     Algorithm,
-    /// The header has something that no guest token's has: a key of its own (`jwk`, `x5c`), the address of one (`jku`, `x5u`), `crit`, `b64`, …
+    /// The header has a parameter that no guest token has: an embedded key (`jwk`, `x5c`), the URL
+    /// of a key (`jku`, `x5u`), `crit`, `b64`, …
     #[error("the guest token's header has `{0}`, which no guest token has")]
     Header(String),
-    /// `typ` is there and is not `JWT`.
+    /// `typ` is present and is not `JWT`.
     #[error("the guest token's typ is not JWT")]
     Type,
-    /// `kid` is missing, empty or no text.
+    /// `kid` is missing, empty or not a string.
     #[error("the guest token does not name the key that signed it")]
     NoKey,
-    /// No such key in the key ring.
+    /// The key ring has no key with this `kid`.
     #[error("the guest token was signed by an unknown key ({0})")]
     UnknownKey(String),
-    /// The key is known, and its tokens are not believed: not yet, or not any more.
+    /// The key is known, but its tokens are not trusted yet or no longer.
     #[error("the guest token was signed by the key {kid}, which is {}", state.name())]
     NotTrusted {
-        /// The key.
+        /// ID of the key.
         kid: String,
-        /// Why not.
+        /// State of the key, which explains the refusal.
         state: KeyState,
     },
-    /// The signature is not this key's over these bytes.
+    /// The signature does not verify with this key.
     #[error("the guest token's signature does not verify")]
     Signature,
-    /// A claim that every guest token has is missing, or is not what it is in a guest token.
+    /// A claim is missing, or has a value that no guest token has.
     #[error("the guest token's claim `{0}` is missing, or is not what a guest token has")]
     Claim(&'static str),
-    /// `exp` is past.
+    /// `exp` is in the past.
     #[error("the guest token has expired")]
     Expired,
     /// `iat` is in the future.
     #[error("the guest token is from the future")]
     NotYet,
-    /// `guestId` is another's.
+    /// `guestId` names another guest.
     #[error("the guest token names another guest")]
     IdentityMismatch,
     /// The key cannot be used.
@@ -73,24 +75,26 @@ pub enum TokenError {
     Key(#[from] KeyError),
 }
 
-/// A token that was accepted.
+/// The content of an accepted token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Verified {
-    /// Whose it is.
+    /// ID of the guest.
     pub guest_id: String,
-    /// Which key signed it.
+    /// ID of the signing key.
     pub kid: String,
-    /// Seconds since the Unix epoch.
+    /// Expiry, in seconds since the Unix epoch.
     pub expires_at: i64,
     /// All claims.
     pub claims: Map<String, Value>,
 }
 
-/// No guest token is longer: attributes have 2 KiB at most, twice that in JSON, and base64 adds a third.
+/// Longest accepted token, in bytes. Attributes have at most 2 KiB, twice that as JSON, and base64
+/// adds a third.
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
-/// Only the signature: times are ours to judge, by our clock.
+/// Returns the settings for a check of the signature only. [`accept`] checks the times against the
+/// product's clock.
 fn validation() -> Validation {
     let mut validation = Validation::new(Algorithm::RS256);
     validation.validate_exp = false;
@@ -100,7 +104,7 @@ fn validation() -> Validation {
     validation
 }
 
-/// Right after signing: the public half must accept it, and it must name this guest.
+/// Checks a fresh token: the public key must verify it, and it must name this guest.
 pub(super) fn check_signature(key: &SigningKey, token: &GuestToken, guest: &GuestId) -> Result<(), TokenError> {
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -112,18 +116,26 @@ pub(super) fn check_signature(key: &SigningKey, token: &GuestToken, guest: &Gues
     if data.claims.guest_id == guest.as_str() { Ok(()) } else { Err(TokenError::IdentityMismatch) }
 }
 
-/// Accepts a token that this key ring signed and whose time is now: by a key that is believed now, by RS256 whatever the token says, and with
-/// nothing in it that a guest token does not have.
+/// Verifies a guest token at the time `now`.
+///
+/// The token must be signed with RS256, whatever its header says, by a key of the key ring that is
+/// trusted now. It must contain nothing that no guest token contains.
+///
+/// # Errors
+/// See [`TokenError`].
 pub fn verify(keyring: &Keyring, token: &str, now: Timestamp) -> Result<Verified, TokenError> {
     if token.len() > MAX_TOKEN_BYTES {
-        return Err(TokenError::TooLong); // before anything is parsed
+        // A long token is rejected before anything is parsed.
+        return Err(TokenError::TooLong);
     }
     let (message, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
     let (header, claims) = message.split_once('.').filter(|(_, claims)| !claims.contains('.')).ok_or(TokenError::Malformed)?;
     let kid = kid_of(&object(&bytes(header)?)?)?;
     let key = keyring.trusted_key(&kid, now)?;
     let claims = bytes(claims)?;
-    bytes(signature)?; // there is one way to write a token, and no other is taken for the same
+    // A token has exactly one accepted encoding, so a second spelling of the same bytes is
+    // rejected.
+    bytes(signature)?;
     let verified = jsonwebtoken::crypto::verify(signature, message.as_bytes(), key.decoding(), Algorithm::RS256);
     if !verified.unwrap_or(false) {
         return Err(TokenError::Signature);
@@ -131,7 +143,7 @@ pub fn verify(keyring: &Keyring, token: &str, now: Timestamp) -> Result<Verified
     accept(object(&claims)?, kid, now)
 }
 
-/// What the header must say. Nothing in it decides how the token is verified but the name of a key of ours.
+/// Checks the header and returns its `kid`. No other parameter affects how the token is verified.
 fn kid_of(header: &Map<String, Value>) -> Result<String, TokenError> {
     if header.get("alg").and_then(Value::as_str) != Some("RS256") {
         return Err(TokenError::Algorithm);
@@ -145,7 +157,7 @@ fn kid_of(header: &Map<String, Value>) -> Result<String, TokenError> {
     header.get("kid").and_then(Value::as_str).filter(|kid| !kid.is_empty()).map(str::to_owned).ok_or(TokenError::NoKey)
 }
 
-/// What the claims must say, once the signature is known to be ours.
+/// Checks the claims of a token whose signature is valid.
 fn accept(claims: Map<String, Value>, kid: String, now: Timestamp) -> Result<Verified, TokenError> {
     let now = now.unix_seconds();
     let (skew, life) = (seconds(CLOCK_SKEW), seconds(TOKEN_TTL));
@@ -172,7 +184,8 @@ fn seconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_secs()).unwrap_or(0)
 }
 
-/// base64url without padding, in the one way in which it can be written (RFC 7515, section 2).
+/// Decodes base64url without padding, and accepts only the canonical encoding (RFC 7515, section
+/// 2).
 fn bytes(part: &str) -> Result<Vec<u8>, TokenError> {
     BASE64_URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed)
 }
@@ -184,7 +197,10 @@ fn object(json: &[u8]) -> Result<Map<String, Value>, TokenError> {
     })
 }
 
-/// Header and claims as they stand there, with nothing checked.
+/// Decodes header and claims without any verification.
+///
+/// # Errors
+/// [`TokenError::Malformed`] if the text is not three parts with JSON in the first two.
 pub fn decode(token: &str) -> Result<(Value, Value), TokenError> {
     let part = |text: Option<&str>| serde_json::from_slice(&bytes(text.unwrap_or_default())?).map_err(|_| TokenError::Malformed);
     let mut parts = token.trim().split('.');

@@ -1,4 +1,4 @@
-//! A corpus of bad tokens: each is refused, for the reason that it is bad. And good ones are accepted.
+//! A corpus of bad tokens, each refused for its own defect, and of good tokens, which are accepted.
 
 use aws_lc_rs::{
     encoding::{AsDer, PublicKeyX509Der},
@@ -22,7 +22,7 @@ const ACTIVE: &str = "webchat-guest-key-v4";
 const CLAIMS: &str =
     r#"{"guestId":"ann","tier":"gold","iat":1795361029,"exp":1795361329,"jti":"6f1f3d3e-0000-4000-8000-000000000001"}"#;
 
-/// Five keys, one in each state, with their private halves; and an attacker's.
+/// Five keys, one in each state, with their private keys, and an attacker's key.
 struct Keys {
     ring: Keyring,
     pairs: Vec<RsaKeyPair>,
@@ -55,17 +55,17 @@ impl Keys {
         &self.pairs[3]
     }
 
-    /// By the active key, as a guest token is signed, whatever stands in it.
+    /// Signs any header and claims with the active key, as a guest token is signed.
     fn ours(&self, header: &str, claims: &str) -> String {
         rsa(self.active(), &RSA_PKCS1_SHA256, header, claims)
     }
 
-    /// With these claims.
+    /// Signs these claims with the active key.
     fn claims(&self, claims: &str) -> String {
         self.ours(&header(ACTIVE), claims)
     }
 
-    /// With this in the place of a claim's value; `None` takes the claim away.
+    /// Replaces the value of one claim; `None` removes the claim.
     fn claim(&self, name: &str, value: Option<&str>) -> String {
         let mut object: Vec<(String, String)> = vec![
             ("guestId".into(), r#""ann""#.into()),
@@ -117,7 +117,7 @@ fn jwk(pair: &RsaKeyPair, kid: &str) -> serde_json::Value {
     json!({"kty": "RSA", "kid": kid, "n": number(public.modulus().big_endian_without_leading_zero()), "e": number(public.exponent().big_endian_without_leading_zero())})
 }
 
-/// The same token with the n-th part in another form.
+/// Replaces the n-th part of the token.
 fn with_part(token: &str, n: usize, change: impl FnOnce(&str) -> String) -> String {
     let mut parts: Vec<_> = token.split('.').map(str::to_owned).collect();
     parts[n] = change(&parts[n]);
@@ -491,7 +491,7 @@ fn forms(keys: &Keys, corpus: &mut Corpus) {
     corpus.add("brackets", base64("[".repeat(MAX_TOKEN_BYTES)), TooLong);
 }
 
-/// Bits that base64 does not need: the same bytes, written in another way.
+/// Sets base64 bits that decoding ignores: the same bytes in a second spelling.
 fn next_letter(letter: &str) -> char {
     const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     ALPHABET.chars().nth(ALPHABET.find(letter).unwrap() | 1).unwrap()
@@ -519,7 +519,7 @@ fn no_bad_token_is_accepted_and_each_is_refused_for_what_is_wrong_with_it() {
     assert!(wrong.is_empty(), "{} of {} went wrong:\n{}", wrong.len(), corpus.0.len(), wrong.join("\n"));
 }
 
-/// Without this, one who refuses all would pass.
+/// Without this test, a verifier that refuses everything would pass.
 #[test]
 fn good_tokens_are_accepted() {
     let keys = Keys::new();

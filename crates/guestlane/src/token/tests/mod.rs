@@ -1,4 +1,4 @@
-//! Tests that need private keys in hand.
+//! Tests that use private keys directly.
 
 mod bad_tokens;
 mod rotations;
@@ -18,7 +18,7 @@ fn master() -> MasterKey {
     MasterKey::parse(&"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".to_owned().into(), "a test").unwrap()
 }
 
-/// A key as the store keeps it, whose private half the test has too.
+/// Returns a stored key whose private key the test also has.
 fn stored(kid: &str, pkcs8: &[u8], life: KeyLifecycle) -> SealedSigningKey {
     SealedSigningKey { kid: kid.to_owned(), sealed: master().seal(&format!("the signing key {kid}"), pkcs8).unwrap(), life }
 }

@@ -1,6 +1,6 @@
-//! A thousand rotations before the eyes of verifiers that cache the key set: no good token is refused.
+//! A thousand rotations with verifiers that cache the key set: no valid token is refused.
 //!
-//! The verifiers are not ours: they know the JWK set as it was published when they fetched it, and a library.
+//! The verifiers are independent of this product: they use the published JWK set and a JWT library.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -18,15 +18,15 @@ use crate::request::{Attributes, GuestId};
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// How long verifiers cache the key set.
+/// Cache durations of the verifiers.
 const CACHES: [Duration; 5] =
     [Duration::ZERO, Duration::from_secs(60), HOUR, Duration::from_secs(12 * 3600), Duration::from_secs(24 * 3600)];
 
-/// A product whose keys rotate, with all that it ever published.
+/// The issuer whose keys rotate, with every key set that it published.
 struct Product {
     pool: Vec<Zeroizing<Vec<u8>>>,
     keys: Vec<SealedSigningKey>,
-    /// The key ring, and since when it was that one.
+    /// Each key ring, with the time from which it was current.
     rings: Vec<(Timestamp, Keyring)>,
     chance: fastrand::Rng,
     refused: usize,
@@ -34,7 +34,8 @@ struct Product {
 }
 
 impl Product {
-    /// Each key pair serves under another kid as soon as all have served: never two of a published set, which is checked.
+    /// Reuses each key pair under another `kid` after all have served. The test checks that no
+    /// published set has a pair twice.
     fn new(pairs: usize, now: Timestamp) -> Self {
         let pool: Vec<_> = (0..pairs).map(|_| SigningKey::generate().unwrap()).collect();
         let first = stored(SealedSigningKey::FIRST_KID, &pool[0], KeyLifecycle::active_now(now));
@@ -70,7 +71,7 @@ impl Product {
         self.ring().sign(&guest, &Attributes::default(), &identity).unwrap().expose().to_owned()
     }
 
-    /// What who fetched the key set at that moment got.
+    /// Returns the key set that a verifier fetched at `then`.
     fn fetched(&self, then: Timestamp) -> JwkSet {
         let ring = self.rings.iter().rev().find(|(since, _)| *since <= then).unwrap_or(&self.rings[0]);
         let set: JwkSet = serde_json::from_value(ring.1.jwks(then)).unwrap();
@@ -80,7 +81,8 @@ impl Product {
         set
     }
 
-    /// Each verifier takes the token at several moments of its life, with a set that is as old as it may be, or not quite.
+    /// Each verifier checks the token at several times of its lifetime, with a key set of the
+    /// greatest or a random age.
     fn everybody_verifies(&mut self, token: &str, issued: Timestamp) {
         for later in [Duration::ZERO, Duration::from_secs(150), TOKEN_TTL - 2 * SECOND] {
             for cache in CACHES {
@@ -93,7 +95,7 @@ impl Product {
         }
     }
 
-    /// Signs at the edges of a key's time and somewhere in it, and has everybody verify.
+    /// Signs tokens around a key's change and at a random time, and verifies each.
     fn is_used_around(&mut self, clock: &ManualClock, change: Timestamp, then: Duration) {
         let micro = Duration::from_micros(1);
         let somewhere = then.mul_f64(self.chance.f64());
@@ -106,7 +108,7 @@ impl Product {
     }
 }
 
-/// As a library does it: the key by the token's kid, RS256, times by the clock of the test.
+/// Verifies like a JWT library: the key by the token's `kid`, RS256, and times by the test's clock.
 fn accepts(set: &JwkSet, token: &str, now: Timestamp) -> bool {
     let kid = jsonwebtoken::decode_header(token).unwrap().kid.unwrap();
     let Some(jwk) = set.find(&kid) else { return false };
@@ -119,11 +121,11 @@ fn accepts(set: &JwkSet, token: &str, now: Timestamp) -> bool {
     time("iat") <= now.unix_seconds() && now.unix_seconds() < time("exp") && data.claims["guestId"] == "ann"
 }
 
-/// Rotates so often on a schedule; says how many tokens were refused, of how many.
+/// Rotates `times` times by the schedule, and returns how many tokens were refused, of how many.
 fn rotate(times: usize, pairs: usize, schedule: RotationPolicy) -> (usize, usize) {
     let clock = ManualClock::new(at(NOW));
     let mut product = Product::new(pairs, clock.now());
-    clock.advance(25 * HOUR); // so that the oldest cache is of a time when there was a key
+    clock.advance(25 * HOUR); // so that the oldest cached key set contains a key
     for _ in 0..times {
         let active_since =
             product.ring().list(clock.now()).iter().filter(|key| key.active_from <= clock.now()).map(|key| key.active_from).max();
@@ -147,7 +149,7 @@ fn of_a_thousand_rotations_no_verifier_that_caches_for_a_day_refuses_a_good_toke
     assert_eq!(rotate(1000, 29, schedule), (0, 90_000));
 }
 
-/// The opposite: the test above can fail.
+/// Shows that the test above can fail.
 #[test]
 fn a_key_that_is_published_for_less_than_verifiers_cache_is_refused_by_some() {
     let schedule = RotationPolicy::new(23 * HOUR, Some(48 * HOUR)).unwrap();
