@@ -77,7 +77,7 @@ impl ApiKeySet {
         self.keys.get(id).is_some_and(|key| key.is_active(now))
     }
 
-    /// Returns the number of keys whose rows cannot be read. They are refused.
+    /// Returns the number of keys whose rows cannot be read. Such keys are refused.
     pub fn unreadable(&self) -> usize {
         self.keys.values().filter(|key| !key.is_readable).count()
     }

@@ -63,7 +63,7 @@ async fn check_in_store(log: &LogInfo, kept: &[Checkpoint], store: &Store) -> Re
     }
 }
 
-/// Repeats a verification that fails while the log is written, up to 5 times.
+/// Repeats a verification that fails while the log is written, with at most 5 attempts.
 ///
 /// Such a log may be ahead of its checkpoint, or behind the store, for a moment.
 ///

@@ -147,8 +147,8 @@ where
     if written == Some(newest.root) { Ok(newest) } else { Err(VerificationError::Diverged(path.to_owned())) }
 }
 
-/// Returns the last checkpoints of the logs that the log at `path` continues. They define how those
-/// logs must end.
+/// Returns the last checkpoints of the logs that the log at `path` continues. These checkpoints
+/// define how those logs must end.
 pub fn rotation_checkpoints(path: &Path, key: &VerifierKey) -> Vec<Checkpoint> {
     let Ok(file) = File::open(path) else { return Vec::new() };
     continued_by(BufReader::new(file), key)

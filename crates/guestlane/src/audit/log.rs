@@ -40,7 +40,7 @@ const ENOUGH: u64 = 64 * 1024;
 /// Largest window at a file's end, in bytes.
 ///
 /// Records are bounded, but a record of an older version may contain a whole response of the
-/// platform (1 MiB), of which each byte may take six bytes as JSON.
+/// platform (1 MiB). As JSON each of its bytes may take six.
 const LONGEST: u64 = 64 * 1024 * 1024;
 
 /// What was appended to the files.

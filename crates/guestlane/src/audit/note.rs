@@ -109,7 +109,7 @@ impl NoteSigner {
 
     /// Creates a signer from a seed. Returns `None` if the seed is not valid.
     ///
-    /// The name is `guestlane/` and the first 4 bytes of the public key's hash.
+    /// The name is `guestlane/` and the first 4 bytes of the public key's SHA-256, in hexadecimal.
     pub fn from_seed(seed: &[u8]) -> Option<Self> {
         let pair = Ed25519KeyPair::from_seed_unchecked(seed).ok()?;
         let key: [u8; 32] = pair.public_key().as_ref().try_into().ok()?;

@@ -114,8 +114,9 @@ pub fn inclusion(leaves: &[Hash], index: usize) -> Option<Vec<Hash>> {
     Some(path)
 }
 
-/// Returns the root for a leaf and its audit path in a tree of `size` leaves (RFC 9162, section
-/// 2.1.3.2), or `None` if the path does not fit.
+/// Returns the root for a leaf and its audit path in a tree of `size` leaves.
+///
+/// The algorithm is that of RFC 9162, section 2.1.3.2. Returns `None` if the path does not fit.
 pub(super) fn root_from_inclusion(leaf: Hash, index: u64, size: u64, path: &[Hash]) -> Option<Hash> {
     if index >= size {
         return None;

@@ -117,8 +117,8 @@ impl<R: BufRead> LeafReader<R> {
 /// Verifies lines against checkpoints of their log, and returns the number of records.
 ///
 /// Each checkpoint must hold at its own size, and the largest must cover all lines. `hashes` are
-/// the leaf hashes stored beside the log. They are not trusted, and only serve to find the number
-/// of a bad line.
+/// the leaf hashes stored beside the log. The hashes are not trusted, and only serve to find the
+/// number of a bad line.
 ///
 /// # Errors
 /// [`io::Error`] if the lines cannot be read; [`Tampered`] if they differ from what was signed.

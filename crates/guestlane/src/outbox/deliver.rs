@@ -29,8 +29,8 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * HOUR);
 
 /// Age of an event up to which a delivery that could not leave this host is not counted.
 ///
-/// A host that cannot connect for longer (it has no IPv6 and the receiver has nothing else, for
-/// example) produces dead letters, so that an operator sees the problem.
+/// A host may be unable to connect for longer, for example without IPv6 when the receiver has
+/// nothing else. Then events become dead letters, so that an operator sees the problem.
 const LOCAL_PATIENCE: Duration = Duration::from_secs(24 * HOUR);
 
 /// Waits between the deliveries of an event, each from the failure of the one before.

@@ -76,8 +76,8 @@ impl Endpoints {
     /// Returns the keys of the settings `crm` if they differ from those in use.
     ///
     /// # Errors
-    /// If the keys cannot be used, or if the addresses changed as well, so that the order does not
-    /// identify the endpoints in use.
+    /// If the keys cannot be used, or if the addresses changed as well. Then the order of the keys
+    /// does not identify the endpoints in use.
     pub(super) fn other_keys(&self, crm: Option<&WebhookConfig>) -> Result<Option<GivenKeys>, Error> {
         let new = given_keys(crm)?;
         let in_use = GivenKeys(self.given.load_full());
@@ -187,8 +187,8 @@ impl Endpoints {
     /// longer.
     ///
     /// # Errors
-    /// If `number` is not an endpoint, if the settings give the key, if `overlap` exceeds
-    /// [`MAX_OVERLAP`], if too many earlier keys still sign, or if the store fails.
+    /// If `number` is not an endpoint, if the settings give the key, or if the store fails. Also if
+    /// `overlap` exceeds [`MAX_OVERLAP`], or if too many earlier keys still sign.
     pub async fn rotate(&self, number: u32, kind: KeyKind, overlap: Duration, now: Timestamp) -> Result<(), Error> {
         self.expect(number)?;
         if overlap > MAX_OVERLAP {

@@ -203,8 +203,8 @@ impl Outbox {
         });
     }
 
-    /// Waits until each event of [`dispatch_now`](Self::dispatch_now) had its first delivery, at
-    /// most as long as one delivery may take.
+    /// Waits until each event of `dispatch_now` had its first delivery, at most as long as one
+    /// delivery may take.
     ///
     /// Returns whether all of them had it.
     pub async fn wait_for_initial_deliveries(&self) -> bool {

@@ -124,8 +124,8 @@ pub struct SessionRecord {
     pub step_started_at: Timestamp,
     /// Whether an attempt at the present step has an unknown outcome.
     pub outcome_unknown: bool,
-    /// Whether the session was claimed unfinished, so that its caller is gone but expects it to
-    /// complete. Known during the lease; not stored.
+    /// Whether the session was claimed while unfinished. Its first caller is gone and still expects
+    /// completion. Known during the lease; not stored.
     pub recovered: bool,
     /// When another worker may claim the session: the end of the lease, of the `Retry-After` wait,
     /// or of the backoff.
@@ -396,7 +396,7 @@ impl SessionRecord {
         }
     }
 
-    /// Records that the platform refused, which ends the session.
+    /// Records that the platform refused, and moves the session to [`SessionState::Failed`].
     ///
     /// # Errors
     /// [`IllegalTransition`] if the present state does not allow it.
@@ -405,7 +405,7 @@ impl SessionRecord {
         Ok(Self { attempts: next.attempts + tries, failure: Some(failure), ..next })
     }
 
-    /// Records that the platform asked to wait until `until`.
+    /// Records that the platform requested a wait until `until` (`Retry-After`).
     ///
     /// # Errors
     /// [`IllegalTransition`] if the present state does not allow it.

@@ -35,7 +35,7 @@ impl SessionEngine {
         } else if !identifiers.is_empty() {
             let done = match self.platform.upsert_contact(&identifiers, &contact, deadline).await {
                 // Another contact has the e-mail address or the telephone number. The external ID
-                // decides which contact is the guest's, so the upsert is repeated without them.
+                // decides which contact is the guest's, so the upsert is repeated without the two.
                 Err(failed) if failed.is_conflict() && self.cloud.external_source.is_some() => {
                     let unshared = ExternalContact { personal_email: None, cell_phone: None, ..contact };
                     let done = self.platform.upsert_contact(&identifiers, &unshared, deadline).await?;

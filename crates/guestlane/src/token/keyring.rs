@@ -178,7 +178,7 @@ impl Keyring {
     }
 
     /// Returns the key if its tokens are trusted at `now`. The clock of the token's issuer may be
-    /// ahead by [`lifecycle::CLOCK_SKEW`].
+    /// ahead by [`CLOCK_SKEW`](super::CLOCK_SKEW).
     ///
     /// # Errors
     /// [`TokenError::UnknownKey`] or [`TokenError::NotTrusted`].

@@ -64,8 +64,8 @@ impl KeyState {
 
 /// The times that determine a key's state.
 ///
-/// The constructors ensure that no key signs before it was published long enough. Exceptions are
-/// the first key and a replacement of a revoked one.
+/// Other crates cannot choose these times, so no key signs before it was published long enough.
+/// Exceptions are the first key and a replacement of a revoked one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyLifecycle {
     created_at: Timestamp,

@@ -1,4 +1,4 @@
-//! The guest token: a signed statement of who a guest is (requirements R2 and R3,
+//! The guest token: a signed JWT that vouches for a guest (requirements R2 and R3,
 //! docs/requirements.md).
 
 mod claims;

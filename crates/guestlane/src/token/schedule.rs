@@ -25,8 +25,8 @@ pub enum InvalidRotationPolicy {
     RotationTooFrequent,
 }
 
-/// Time until every running process serves a new key. Processes read the store every second, and a
-/// verifier may fetch the key set just before.
+/// Time until every running process serves a new key. Processes read the store every second. A
+/// verifier that fetched the key set just before caches it from then on.
 const PROPAGATION_DELAY: Duration = Duration::from_secs(10);
 
 impl Default for RotationPolicy {
