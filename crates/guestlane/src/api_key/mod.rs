@@ -71,7 +71,7 @@ impl Scopes {
     /// Creates a set of at least one scope.
     ///
     /// # Errors
-    /// [`ValidationError`] if there is none.
+    /// Returns [`ValidationError`] if there is none.
     pub fn new(scopes: impl IntoIterator<Item = Scope>) -> Result<Self, ValidationError> {
         let scopes: BTreeSet<_> = scopes.into_iter().collect();
         if scopes.is_empty() {
@@ -185,7 +185,7 @@ impl StoredApiKey {
     /// space at its ends.
     ///
     /// # Errors
-    /// [`ValidationError`] if the name has another form.
+    /// Returns [`ValidationError`] if the name has another form.
     pub fn check_name(name: &str) -> Result<(), ValidationError> {
         crate::request::check_visible("name", name)?;
         let length = name.chars().count();

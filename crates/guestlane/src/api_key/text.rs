@@ -28,7 +28,7 @@ impl ApiKey {
     /// Generates a key.
     ///
     /// # Errors
-    /// [`Error`] if the random number generator fails.
+    /// Returns [`Error`] if the random number generator fails.
     pub fn generate() -> Result<Self, Error> {
         let mut text = Zeroizing::new(String::with_capacity(Self::LENGTH));
         text.push_str(PREFIX);

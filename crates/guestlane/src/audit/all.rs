@@ -22,7 +22,7 @@ pub type LogVerification = (LogInfo, Result<Checkpoint, VerificationError>);
 /// reads all logs completely, which may take long and blocks meanwhile.
 ///
 /// # Errors
-/// [`StoreError`] if the store cannot list its logs.
+/// Returns [`StoreError`] if the store cannot list its logs.
 pub async fn verify_all(
     store: &Store,
     first: &Path,

@@ -53,8 +53,8 @@ impl Checkpoint {
     /// Parses a note signed by `key`.
     ///
     /// # Errors
-    /// [`InvalidCheckpoint`] if the signature does not verify, or if the note is not a checkpoint
-    /// of a log of `key`.
+    /// Returns [`InvalidCheckpoint`] if the signature does not verify, or if the note is not a
+    /// checkpoint of a log of `key`.
     pub fn open(note: &str, key: &VerifierKey) -> Result<Self, InvalidCheckpoint> {
         let text = key.open(note).ok_or(InvalidCheckpoint::Signature)?;
         Self::parse(text)

@@ -57,7 +57,7 @@ pub trait LineSource {
     /// Returns the line at `index`, or `None` if there is no such line.
     ///
     /// # Errors
-    /// The reason as text, if the source cannot be read.
+    /// Returns the reason as text, if the source cannot be read.
     fn line(&self, index: u64) -> Result<Option<String>, String>;
 
     /// Appends lines to `text`, from `index` on, each with its line feed, and returns their number.
@@ -65,7 +65,7 @@ pub trait LineSource {
     /// It stops at the last line, or when the text is long enough for one write.
     ///
     /// # Errors
-    /// The reason as text, if the source cannot be read.
+    /// Returns the reason as text, if the source cannot be read.
     fn append_from(&self, index: u64, text: &mut Vec<u8>) -> Result<u64, String>;
 }
 
@@ -158,7 +158,7 @@ impl LogFiles {
     /// failure.
     ///
     /// # Errors
-    /// [`AuditError::Write`] if a file cannot be synced.
+    /// Returns [`AuditError::Write`] if a file cannot be synced.
     pub fn sync(&self) -> Result<(), AuditError> {
         let failed = |error| AuditError::Write(self.path.clone(), error);
         let Some(open) = &self.open else { return Ok(()) };

@@ -76,7 +76,7 @@ impl ProvenRecord {
     /// Returns the line's index, and the checkpoint of the log that includes it.
     ///
     /// # Errors
-    /// [`InvalidProof`] if the line is not proven to be in a log of `key`.
+    /// Returns [`InvalidProof`] if the line is not proven to be in a log of `key`.
     pub fn verify(&self, key: &VerifierKey) -> Result<(u64, Checkpoint), InvalidProof> {
         let (index, path, note) = read(&self.proof).ok_or(InvalidProof::Format)?;
         let checkpoint = Checkpoint::open(note, key)?;
@@ -89,8 +89,8 @@ impl SessionProof {
     /// Returns each record's index and checkpoint.
     ///
     /// # Errors
-    /// The number of the first record, from 1, that is not proven, with the reason. The number is 0
-    /// if the proof has no record.
+    /// Returns the number of the first record, from 1, that is not proven, with the reason. The
+    /// number is 0 if the proof has no record.
     pub fn verify(&self, key: &VerifierKey) -> Result<Vec<(u64, Checkpoint)>, (usize, InvalidProof)> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]

@@ -121,7 +121,8 @@ impl<R: BufRead> LeafReader<R> {
 /// number of a bad line.
 ///
 /// # Errors
-/// [`io::Error`] if the lines cannot be read; [`Tampered`] if they differ from what was signed.
+/// Returns [`io::Error`] if the lines cannot be read; [`Tampered`] if they differ from what was
+/// signed.
 pub fn verify(lines: impl BufRead, checkpoints: &[Checkpoint], hashes: &[Hash]) -> io::Result<Result<u64, Tampered>> {
     let mut reader = LeafReader::new(lines);
     reader.read_to(u64::MAX)?;

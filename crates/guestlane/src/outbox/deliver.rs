@@ -106,7 +106,7 @@ impl WebhookEndpoint {
     /// Creates the client without opening a connection.
     ///
     /// # Errors
-    /// [`NoTlsRoots`] if no trusted root certificate is found.
+    /// Returns [`NoTlsRoots`] if no trusted root certificate is found.
     pub fn new(url: Url, networks: EgressPolicy, trust: &TlsRoots, clock: Clock) -> Result<Self, NoTlsRoots> {
         let transport =
             HttpClient::with_resolver(clock.clone(), TRY_LIMIT, SsrfGuardResolver(networks), trust, Parsing::Lenient)?;
@@ -157,7 +157,7 @@ impl WebhookEndpoint {
     /// sent.
     ///
     /// # Errors
-    /// [`NotConnected`] if a delivery would get no response, for the same reason.
+    /// Returns [`NotConnected`] if a delivery would get no response, for the same reason.
     pub(crate) async fn connect(&self) -> Result<(), NotConnected> {
         let failed = |error: io::Error| NotConnected::Failed(error.into());
         if !self.may_connect() {

@@ -27,7 +27,7 @@ const SHARED: &str = "the CRM's webhook secret";
 /// Prefix of the names of the endpoints' own keys.
 const OWN: &str = "webhook endpoint ";
 
-/// How often a change of keys is retried after another process changed them first.
+/// Maximum number of attempts to change keys that other processes change at the same time.
 const TRIES: usize = 10;
 
 /// Longest overlap in which a replaced key still signs.
@@ -64,7 +64,7 @@ impl Endpoints {
     /// is known.
     ///
     /// # Errors
-    /// If the configured secrets do not match the addresses.
+    /// Returns an error if the configured secrets do not match the addresses.
     pub fn new(state: &Workspace, crm: Option<&WebhookConfig>) -> Result<Self, Error> {
         let urls = crm.map(|crm| crm.urls.as_slice()).unwrap_or_default();
         let given = Arc::new(ArcSwapOption::new(given_keys(crm)?.0));
@@ -76,8 +76,8 @@ impl Endpoints {
     /// Returns the keys of the settings `crm` if they differ from those in use.
     ///
     /// # Errors
-    /// If the keys cannot be used, or if the addresses changed as well. Then the order of the keys
-    /// does not identify the endpoints in use.
+    /// Returns an error if the keys cannot be used, or if the addresses changed as well. Then the
+    /// order of the keys does not identify the endpoints in use.
     pub(super) fn other_keys(&self, crm: Option<&WebhookConfig>) -> Result<Option<GivenKeys>, Error> {
         let new = given_keys(crm)?;
         let in_use = GivenKeys(self.given.load_full());
@@ -117,7 +117,7 @@ impl Endpoints {
     /// migration as complete last, so that the next process repeats an interrupted one.
     ///
     /// # Errors
-    /// If the store fails, or if its secrets cannot be decrypted.
+    /// Returns an error if the store fails, or if its secrets cannot be decrypted.
     pub async fn open(&self) -> Result<Vec<Endpoint>, Error> {
         if self.share_a_secret() {
             warn!(
@@ -149,7 +149,7 @@ impl Endpoints {
     /// Reads all endpoints without a change. An endpoint that no process has used yet has no keys.
     ///
     /// # Errors
-    /// If the store fails, or if its secrets cannot be decrypted.
+    /// Returns an error if the store fails, or if its secrets cannot be decrypted.
     pub async fn read(&self) -> Result<Vec<Endpoint>, Error> {
         let disabled = self.store.disabled_endpoints().await?;
         let mut kept = vec![EndpointKeys::default(); self.addresses.len()];
@@ -176,7 +176,7 @@ impl Endpoints {
     /// signatures.
     ///
     /// # Errors
-    /// If `number` is not an endpoint, or if the store fails.
+    /// Returns an error if `number` is not an endpoint, or if the store fails.
     pub async fn add_ed25519(&self, number: u32) -> Result<(), Error> {
         self.expect(number)?;
         let is_given = self.given.load().as_ref().and_then(|given| given.get(number as usize - 1)?.public_key()).is_some();
@@ -187,8 +187,9 @@ impl Endpoints {
     /// longer.
     ///
     /// # Errors
-    /// If `number` is not an endpoint, if the settings give the key, or if the store fails. Also if
-    /// `overlap` exceeds [`MAX_OVERLAP`], or if too many earlier keys still sign.
+    /// Returns an error if `number` is not an endpoint, if the settings give the key, or if the
+    /// store fails. The same holds if `overlap` exceeds [`MAX_OVERLAP`], or if too many earlier
+    /// keys still sign.
     pub async fn rotate(&self, number: u32, kind: KeyKind, overlap: Duration, now: Timestamp) -> Result<(), Error> {
         self.expect(number)?;
         if overlap > MAX_OVERLAP {
@@ -216,7 +217,7 @@ impl Endpoints {
     /// Enables a disabled endpoint. Returns whether it was disabled.
     ///
     /// # Errors
-    /// If `number` is not an endpoint, or if the store fails.
+    /// Returns an error if `number` is not an endpoint, or if the store fails.
     pub async fn enable(&self, number: u32) -> Result<bool, Error> {
         self.expect(number)?;
         Ok(self.store.enable_endpoint(number).await?)

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::sign::{WebhookKeyPair, WebhookSecret};
 
-/// Most keys that sign for one endpoint. Each key adds a signature to the header.
+/// Maximum number of keys that sign for one endpoint. Each key adds a signature to the header.
 const MAX_KEYS: usize = 6;
 
 /// Kind of signature that a key makes.

@@ -28,7 +28,7 @@ impl WebhookSecret {
     /// Parses `whsec_…`.
     ///
     /// # Errors
-    /// [`InvalidSecret`] if the text has another form.
+    /// Returns [`InvalidSecret`] if the text has another form.
     pub fn parse(text: &SecretString) -> Result<Self, InvalidSecret> {
         let encoded = text.expose_secret().strip_prefix("whsec_").ok_or(InvalidSecret)?;
         let bytes = Zeroizing::new(BASE64_STANDARD.decode(encoded).map_err(|_| InvalidSecret)?);
@@ -41,7 +41,7 @@ impl WebhookSecret {
     /// Generates a secret.
     ///
     /// # Errors
-    /// [`InvalidSecret`] if the random number generator fails.
+    /// Returns [`InvalidSecret`] if the random number generator fails.
     pub fn generate() -> Result<SecretString, InvalidSecret> {
         let mut bytes = Zeroizing::new([0; 32]);
         rand::fill(bytes.as_mut()).map_err(|_| InvalidSecret)?;
@@ -88,7 +88,8 @@ impl WebhookKeyPair {
     /// Parses `whsk_…`.
     ///
     /// # Errors
-    /// If the text has another form, or if its public key does not belong to the seed.
+    /// Returns an error if the text has another form, or if its public key does not belong to the
+    /// seed.
     pub fn parse(text: &SecretString) -> Result<Self, InvalidKeyPair> {
         let encoded = text.expose_secret().strip_prefix("whsk_").ok_or(InvalidKeyPair)?;
         let bytes = Zeroizing::new(BASE64_STANDARD.decode(encoded).map_err(|_| InvalidKeyPair)?);
@@ -100,7 +101,7 @@ impl WebhookKeyPair {
     /// Generates a key pair.
     ///
     /// # Errors
-    /// [`InvalidKeyPair`] if the random number generator fails.
+    /// Returns [`InvalidKeyPair`] if the random number generator fails.
     pub fn generate() -> Result<SecretString, InvalidKeyPair> {
         let mut bytes = Zeroizing::new([0; 2 * Self::SEED]);
         let (seed, public) = bytes.split_at_mut(Self::SEED);

@@ -28,7 +28,7 @@ use crate::{
     workspace::Workspace,
 };
 
-/// Most deliveries in flight to one endpoint.
+/// Maximum number of deliveries in flight to one endpoint.
 const CONCURRENCY: usize = 64;
 
 /// How often the worker polls the store for due events.
@@ -95,7 +95,7 @@ impl Outbox {
     /// yet.
     ///
     /// # Errors
-    /// If the store fails, if the configured secrets do not match the addresses, or if no trusted
+    /// Returns an error if the store fails, if secrets and addresses do not match, or if no trusted
     /// root certificate is found.
     pub async fn open(state: &Workspace, crm: &WebhookConfig, clock: Clock) -> Result<Self, Error> {
         let endpoints = Endpoints::new(state, Some(crm))?;
@@ -134,7 +134,7 @@ impl Outbox {
     /// Reads the endpoints' keys and disabled marks again, which another process may have changed.
     ///
     /// # Errors
-    /// If the store fails. The known keys stay in use.
+    /// Returns an error if the store fails. The known keys stay in use.
     pub async fn read_endpoints(&self) -> Result<(), Error> {
         let _alone = self.reading.lock().await;
         self.know(self.endpoints.read().await?);
@@ -144,7 +144,7 @@ impl Outbox {
     /// Returns the keys of the settings `crm` if they differ from those in use.
     ///
     /// # Errors
-    /// If the keys cannot be used with the endpoints in use.
+    /// Returns an error if the keys cannot be used with the endpoints in use.
     pub(crate) fn other_keys(&self, crm: Option<&WebhookConfig>) -> Result<Option<GivenKeys>, Error> {
         self.endpoints.other_keys(crm)
     }
@@ -155,7 +155,7 @@ impl Outbox {
     /// ones.
     ///
     /// # Errors
-    /// If the store fails. The keys before stay in use.
+    /// Returns an error if the store fails. The keys before stay in use.
     pub(crate) async fn use_keys(&self, new: GivenKeys) -> Result<(), Error> {
         let _alone = self.reading.lock().await;
         let before = self.endpoints.replace_given(new);
@@ -216,7 +216,7 @@ impl Outbox {
     /// Delivers due events to all endpoints concurrently until none is due.
     ///
     /// # Errors
-    /// [`StoreError`] if due events cannot be claimed.
+    /// Returns [`StoreError`] if due events cannot be claimed.
     pub async fn deliver_due(&self) -> Result<DeliveryStats, StoreError> {
         let rounds = self.receivers.iter().map(|receiver| self.deliver_due_to(receiver));
         let rounds = futures_util::future::try_join_all(rounds).await?;

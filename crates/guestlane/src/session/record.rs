@@ -264,7 +264,7 @@ impl SessionRecord {
     /// Records the created contact. Without an ID, a contact may exist that cannot be found.
     ///
     /// # Errors
-    /// [`IllegalTransition`] if the present state does not allow it.
+    /// Returns [`IllegalTransition`] if the present state does not allow the transition.
     pub fn contact_created(self, contact_id: Option<PlatformId>, tries: u32, now: Timestamp) -> Result<Self, IllegalTransition> {
         let next = self.step(Transition::ContactCreated)?.start_step(tries, now);
         Ok(Self { contact_id_lost: contact_id.is_none(), contact_id, ..next })
@@ -275,7 +275,7 @@ impl SessionRecord {
     /// The platform may name the conversation in the same response.
     ///
     /// # Errors
-    /// [`IllegalTransition`] if the present state does not allow it.
+    /// Returns [`IllegalTransition`] if the present state does not allow the transition.
     pub fn message_sent(
         self,
         message_id: PlatformId,
@@ -291,7 +291,7 @@ impl SessionRecord {
     /// Records the conversation of the first message.
     ///
     /// # Errors
-    /// [`IllegalTransition`] if the present state does not allow it.
+    /// Returns [`IllegalTransition`] if the present state does not allow the transition.
     pub fn conversation_found(self, conversation_id: PlatformId, tries: u32, now: Timestamp) -> Result<Self, IllegalTransition> {
         let next = self.step(Transition::ConversationFound)?.start_step(tries, now);
         Ok(Self { conversation_id: Some(conversation_id), ..next })
@@ -303,7 +303,7 @@ impl SessionRecord {
     /// unknown ID may exist, and none is created again.
     ///
     /// # Errors
-    /// [`IllegalTransition`] if the present state does not allow it.
+    /// Returns [`IllegalTransition`] if the present state does not allow the transition.
     pub fn contact_lost(self, now: Timestamp) -> Result<Self, IllegalTransition> {
         let next = self.step(Transition::ContactReplaced)?;
         Ok(Self { contact_id: None, contact_id_lost: true, due_at: now + LEASE_TTL, ..next })
@@ -312,7 +312,7 @@ impl SessionRecord {
     /// Records the contact that replaces one which the platform no longer has.
     ///
     /// # Errors
-    /// [`IllegalTransition`] if the present state does not allow it.
+    /// Returns [`IllegalTransition`] if the present state does not allow the transition.
     pub fn contact_replaced(self, contact_id: PlatformId, tries: u32, now: Timestamp) -> Result<Self, IllegalTransition> {
         let next = self.step(Transition::ContactReplaced)?;
         let attempts = next.attempts + tries;
@@ -336,7 +336,7 @@ impl SessionRecord {
     /// Records that the conversation exists, which completes the saga. Latency counts from `since`.
     ///
     /// # Errors
-    /// [`IllegalTransition`] if the present state does not allow it.
+    /// Returns [`IllegalTransition`] if the present state does not allow the transition.
     pub fn completed(
         self,
         conversation_id: PlatformId,
@@ -377,7 +377,7 @@ impl SessionRecord {
     /// `may_exist` says that one of the step's attempts may have taken effect.
     ///
     /// # Errors
-    /// [`IllegalTransition`] if the present state does not allow it.
+    /// Returns [`IllegalTransition`] if the present state does not allow the transition.
     pub fn apply_failure(
         self,
         setback: StepFailure,
@@ -399,7 +399,7 @@ impl SessionRecord {
     /// Records that the platform refused, and moves the session to [`SessionState::Failed`].
     ///
     /// # Errors
-    /// [`IllegalTransition`] if the present state does not allow it.
+    /// Returns [`IllegalTransition`] if the present state does not allow the transition.
     pub fn refused(self, failure: Failure, tries: u32) -> Result<Self, IllegalTransition> {
         let next = self.step(Transition::Rejected)?;
         Ok(Self { attempts: next.attempts + tries, failure: Some(failure), ..next })
@@ -408,7 +408,7 @@ impl SessionRecord {
     /// Records that the platform requested a wait until `until` (`Retry-After`).
     ///
     /// # Errors
-    /// [`IllegalTransition`] if the present state does not allow it.
+    /// Returns [`IllegalTransition`] if the present state does not allow the transition.
     pub fn parked(self, failure: Failure, tries: u32, until: Timestamp) -> Result<Self, IllegalTransition> {
         let next = self.step(Transition::Parked)?;
         // Stay within the time in which the platform remembers the key, so that one more try is
@@ -421,7 +421,7 @@ impl SessionRecord {
     /// epoch.
     ///
     /// # Errors
-    /// [`IllegalTransition`] if the present state does not allow it.
+    /// Returns [`IllegalTransition`] if the present state does not allow the transition.
     pub fn backed_off(self, failure: Failure, tries: u32, now: Timestamp) -> Result<Self, IllegalTransition> {
         let next = self.step(Transition::BackedOff)?;
         let rest = Self::BASE_BACKOFF.saturating_mul(1 << next.epoch.saturating_sub(1).min(8)).min(Self::MAX_BACKOFF);
@@ -431,7 +431,7 @@ impl SessionRecord {
     /// Replaces a guest token that the platform refused as expired.
     ///
     /// # Errors
-    /// [`IllegalTransition`] if the present state does not allow it.
+    /// Returns [`IllegalTransition`] if the present state does not allow the transition.
     pub fn token_renewed(self, token: TokenIdentity, tries: u32, now: Timestamp) -> Result<Self, IllegalTransition> {
         let next = self.step(Transition::TokenReissued)?;
         Ok(Self { token, attempts: next.attempts + tries, due_at: now + LEASE_TTL, ..next })
@@ -440,7 +440,7 @@ impl SessionRecord {
     /// Claims the session under a new epoch, which fences off the worker that held it before.
     ///
     /// # Errors
-    /// [`IllegalTransition`] if the present state does not allow it.
+    /// Returns [`IllegalTransition`] if the present state does not allow the transition.
     pub fn claimed(self, now: Timestamp) -> Result<Self, IllegalTransition> {
         // Without a recorded failure, the worker before may have died with a call in flight.
         let uncertain = self.outcome_unknown || self.failure.is_none();
@@ -462,7 +462,7 @@ impl SessionRecord {
     /// Records that the step can no longer be repeated safely, and that an operator must look.
     ///
     /// # Errors
-    /// [`IllegalTransition`] if the present state does not allow it.
+    /// Returns [`IllegalTransition`] if the present state does not allow the transition.
     pub fn expired(self, failure: Failure) -> Result<Self, IllegalTransition> {
         let next = self.step(Transition::Expired)?;
         Ok(Self { epoch: next.epoch + 1, failure: Some(failure), ..next })

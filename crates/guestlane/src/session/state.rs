@@ -59,7 +59,7 @@ impl SessionState {
     /// `has_contact` decides to which state a parked or failed session returns.
     ///
     /// # Errors
-    /// [`IllegalTransition`] if the table has no entry for this state and step.
+    /// Returns [`IllegalTransition`] if the table has no entry for this state and step.
     #[deny(clippy::wildcard_enum_match_arm)]
     pub fn apply(self, step: Transition, has_contact: bool) -> Result<Self, IllegalTransition> {
         let resumed = if has_contact { Self::ContactCreated } else { Self::Admitted };

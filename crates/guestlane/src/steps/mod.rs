@@ -24,7 +24,7 @@ use crate::{
 pub(crate) enum StepError {
     /// The platform call failed after its retries.
     Call(CallError),
-    /// The store did not answer or refused.
+    /// A store operation failed.
     Store(StoreError),
     /// The guest session token cannot be decrypted.
     MasterKey(MasterKeyError),
@@ -193,7 +193,7 @@ impl SessionEngine {
     /// Returns the signed guest token of a session.
     ///
     /// # Errors
-    /// [`token::TokenError`] if the keyring cannot sign for the session's token identity.
+    /// Returns [`token::TokenError`] if the key ring cannot sign for the session's token identity.
     pub fn sign_for(&self, session: &SessionRecord) -> Result<GuestToken, token::TokenError> {
         self.keyring().sign(&session.request.guest, &session.request.attributes, &session.token)
     }

@@ -48,7 +48,7 @@ impl SealedSigningKey {
     /// Creates the first key of a store, which signs immediately.
     ///
     /// # Errors
-    /// [`KeyringError`] if the key cannot be generated or encrypted.
+    /// Returns [`KeyringError`] if the key cannot be generated or encrypted.
     pub fn first(master: &MasterKey, now: Timestamp) -> Result<Self, KeyringError> {
         Self::new(master, Self::FIRST_KID.to_owned(), KeyLifecycle::active_now(now))
     }
@@ -56,7 +56,7 @@ impl SealedSigningKey {
     /// Creates a key that is published now and signs after the publish lead time.
     ///
     /// # Errors
-    /// [`KeyringError`] if the key cannot be generated or encrypted.
+    /// Returns [`KeyringError`] if the key cannot be generated or encrypted.
     pub fn next(master: &MasterKey, kid: String, schedule: &RotationPolicy, now: Timestamp) -> Result<Self, KeyringError> {
         Self::new(master, kid, KeyLifecycle::next(schedule, now))
     }
@@ -66,7 +66,7 @@ impl SealedSigningKey {
     /// It signs immediately, so verifiers must fetch the key set again to know it.
     ///
     /// # Errors
-    /// [`KeyringError`] if the key cannot be generated or encrypted.
+    /// Returns [`KeyringError`] if the key cannot be generated or encrypted.
     pub fn emergency_replacement(master: &MasterKey, kid: String, now: Timestamp) -> Result<Self, KeyringError> {
         Self::new(master, kid, KeyLifecycle::active_now(now))
     }
@@ -123,7 +123,7 @@ impl Keyring {
     /// Decrypts the stored keys.
     ///
     /// # Errors
-    /// [`KeyringError`] if a key cannot be decrypted or used, or if all are revoked.
+    /// Returns [`KeyringError`] if a key cannot be decrypted or used, or if all are revoked.
     pub fn open(master: &MasterKey, stored: Vec<SealedSigningKey>) -> Result<Self, KeyringError> {
         Self::open_with(master, stored, |_| None)
     }
@@ -133,7 +133,7 @@ impl Keyring {
     /// Known keys are not decrypted again.
     ///
     /// # Errors
-    /// [`KeyringError`] if a key cannot be decrypted or used, or if all are revoked.
+    /// Returns [`KeyringError`] if a key cannot be decrypted or used, or if all are revoked.
     pub fn reload(&self, master: &MasterKey, stored: Vec<SealedSigningKey>) -> Result<Option<Self>, KeyringError> {
         let same = |key: &SealedSigningKey| self.position(&key.kid).is_some_and(|at| self.lives.get(at) == Some(&key.life));
         if stored.len() == self.keys.len() && stored.iter().all(same) {
@@ -181,7 +181,7 @@ impl Keyring {
     /// ahead by [`CLOCK_SKEW`](super::CLOCK_SKEW).
     ///
     /// # Errors
-    /// [`TokenError::UnknownKey`] or [`TokenError::NotTrusted`].
+    /// Returns [`TokenError::UnknownKey`] or [`TokenError::NotTrusted`].
     pub fn trusted_key(&self, kid: &str, now: Timestamp) -> Result<&Arc<SigningKey>, TokenError> {
         let unknown = || TokenError::UnknownKey(crate::request::shorten(kid));
         let at = self.position(kid).ok_or_else(unknown)?;
@@ -200,7 +200,7 @@ impl Keyring {
     /// Signs a guest token. The same identity gives the same bytes.
     ///
     /// # Errors
-    /// [`TokenError`] if the key is not in the key ring or cannot sign.
+    /// Returns [`TokenError`] if the key is not in the key ring or cannot sign.
     pub fn sign(&self, guest: &GuestId, attributes: &Attributes, identity: &TokenIdentity) -> Result<GuestToken, TokenError> {
         let key = self.by_kid(&identity.kid).ok_or_else(|| KeyError::Missing(identity.kid.clone()))?;
         signer::sign(key, guest, attributes, identity)

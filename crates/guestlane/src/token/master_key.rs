@@ -119,7 +119,7 @@ impl MasterKey {
     /// Parses the base64 of 32 bytes, the value of `GUESTLANE_MASTER_KEY`. Errors name `source`.
     ///
     /// # Errors
-    /// [`MasterKeyError::Damaged`] if the text has another form.
+    /// Returns [`MasterKeyError::Damaged`] if the text has another form.
     pub fn parse(text: &SecretString, source: &str) -> Result<Self, MasterKeyError> {
         let keys = Keys { current: Arc::new(Cipher::parse(text, source)?), previous: None, _lock: None };
         Ok(Self { keys: ArcSwap::from_pointee(keys), seals: AtomicU64::new(0) })
@@ -128,7 +128,7 @@ impl MasterKey {
     /// Adds a previous key, which decrypts what the current key cannot. It encrypts nothing.
     ///
     /// # Errors
-    /// [`MasterKeyError::Damaged`] if the text is not the base64 of 32 bytes.
+    /// Returns [`MasterKeyError::Damaged`] if the text is not the base64 of 32 bytes.
     pub fn with_previous(self, text: &SecretString, source: &str) -> Result<Self, MasterKeyError> {
         let previous = Some(Arc::new(Cipher::parse(text, source)?));
         self.keys.rcu(|keys| Keys { previous: previous.clone(), ..Keys::clone(keys) });
@@ -168,7 +168,7 @@ impl MasterKey {
     /// Encrypts `secret` under its `name` with the current key.
     ///
     /// # Errors
-    /// [`MasterKeyError::Unusable`] if encryption fails.
+    /// Returns [`MasterKeyError::Unusable`] if encryption fails.
     pub fn seal(&self, name: &str, secret: &[u8]) -> Result<Vec<u8>, MasterKeyError> {
         self.seals.fetch_add(1, Ordering::Relaxed);
         self.keys.load().current.seal(name, secret)
@@ -178,7 +178,7 @@ impl MasterKey {
     /// key.
     ///
     /// # Errors
-    /// [`MasterKeyError::Wrong`] if neither key decrypts the value.
+    /// Returns [`MasterKeyError::Wrong`] if neither key decrypts the value.
     pub fn open(&self, name: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, MasterKeyError> {
         let keys = self.keys.load();
         let opened = keys.current.open(name, sealed);

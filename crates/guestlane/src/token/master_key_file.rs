@@ -51,7 +51,7 @@ impl MasterKey {
     /// Locks the key files exclusively for this process, as long as the returned file is open.
     ///
     /// # Errors
-    /// [`MasterKeyError::InUse`] if another process uses them.
+    /// Returns [`MasterKeyError::InUse`] if another process uses them.
     pub(crate) fn lock_alone(path: &Path) -> Result<File, MasterKeyError> {
         let lock = lock_file(path)?;
         lock.try_lock().map_err(|_| MasterKeyError::InUse(path.to_owned()))?;

@@ -43,7 +43,7 @@ impl RotationPolicy {
     /// `rotate_every`, keys rotate only on an operator's command.
     ///
     /// # Errors
-    /// [`InvalidRotationPolicy`] if the durations cannot be kept.
+    /// Returns [`InvalidRotationPolicy`] if the durations cannot be kept.
     pub fn new(publish_before: Duration, rotate_every: Option<Duration>) -> Result<Self, InvalidRotationPolicy> {
         if publish_before < CLOCK_SKEW {
             return Err(InvalidRotationPolicy::PublishLeadTooShort);

@@ -41,7 +41,7 @@ impl SigningKey {
     /// tenth of a second.
     ///
     /// # Errors
-    /// [`KeyError::Unusable`] if the crypto library fails.
+    /// Returns [`KeyError::Unusable`] if the crypto library fails.
     pub fn generate() -> Result<Zeroizing<Vec<u8>>, KeyError> {
         let pair = RsaKeyPair::generate(KeySize::Rsa2048).map_err(|_| KeyError::Unusable)?;
         let der: Pkcs8V1Der<'_> = pair.as_der().map_err(|_| KeyError::Unusable)?;
@@ -51,7 +51,7 @@ impl SigningKey {
     /// Parses a key pair in PKCS#8.
     ///
     /// # Errors
-    /// [`KeyError::Unusable`] if the bytes are not an RSA key in PKCS#8.
+    /// Returns [`KeyError::Unusable`] if the bytes are not an RSA key in PKCS#8.
     pub fn from_pkcs8(kid: &str, der: &[u8]) -> Result<Self, KeyError> {
         let pair = RsaKeyPair::from_pkcs8(der).map_err(|_| KeyError::Unusable)?;
         let header = serde_json::to_vec(&Header { alg: "RS256", kid }).map_err(|_| KeyError::Unusable)?;
@@ -77,7 +77,7 @@ impl SigningKey {
     /// Returns the public key as SPKI in DER.
     ///
     /// # Errors
-    /// [`KeyError::Unusable`] if the crypto library fails.
+    /// Returns [`KeyError::Unusable`] if the crypto library fails.
     pub fn public_der(&self) -> Result<Vec<u8>, KeyError> {
         let der: PublicKeyX509Der<'_> = self.pair.public_key().as_der().map_err(|_| KeyError::Unusable)?;
         Ok(der.as_ref().to_vec())
@@ -86,7 +86,7 @@ impl SigningKey {
     /// Returns the public key as SPKI in PEM (RFC 7468), for the admin console.
     ///
     /// # Errors
-    /// [`KeyError::Unusable`] if the crypto library fails.
+    /// Returns [`KeyError::Unusable`] if the crypto library fails.
     pub fn public_pem(&self) -> Result<String, KeyError> {
         let encoded = BASE64_STANDARD.encode(self.public_der()?);
         let mut pem = "-----BEGIN PUBLIC KEY-----\n".to_owned();
@@ -127,7 +127,7 @@ impl SigningKey {
 /// docs/requirements.md).
 ///
 /// # Errors
-/// [`verify::TokenError`] if the key cannot sign, or if the token does not verify.
+/// Returns [`verify::TokenError`] if the key cannot sign, or if the token does not verify.
 pub fn sign(
     key: &SigningKey,
     guest: &GuestId,

@@ -200,7 +200,7 @@ fn object(json: &[u8]) -> Result<Map<String, Value>, TokenError> {
 /// Decodes header and claims without any verification.
 ///
 /// # Errors
-/// [`TokenError::Malformed`] if the text is not three parts with JSON in the first two.
+/// Returns [`TokenError::Malformed`] if the text is not three parts with JSON in the first two.
 pub fn decode(token: &str) -> Result<(Value, Value), TokenError> {
     let part = |text: Option<&str>| serde_json::from_slice(&bytes(text.unwrap_or_default())?).map_err(|_| TokenError::Malformed);
     let mut parts = token.trim().split('.');
