@@ -137,13 +137,13 @@ impl ChangeAction {
 /// log could be written.
 pub(crate) const UNRECORDED: &str = "unrecorded ";
 
-/// The first record of a log, which refers to the log before.
+/// The first record of a log, which refers to the previous log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rotation {
     /// When the log started.
     pub timestamp: Timestamp,
-    /// The last checkpoint of the log before. A reader of this log can check with it that the log
-    /// before is complete.
+    /// The last checkpoint of the previous log. A reader of this log can check with it that the
+    /// previous log is complete.
     pub continues: String,
 }
 

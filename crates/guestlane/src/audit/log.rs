@@ -346,7 +346,7 @@ fn last_lines(file: &File, length: u64) -> io::Result<Option<Vec<u8>>> {
         let from = length.saturating_sub(window);
         let mut end = vec![0; usize::try_from(length - from).unwrap_or(usize::MAX)];
         file.read_exact_at(&mut end, from)?;
-        // The window contains the whole last line once it contains the end of the line before, or
+        // The window contains the whole last line once it contains the end of the previous line, or
         // the file's start.
         if from == 0 || end.iter().filter(|byte| **byte == b'\n').count() >= 2 {
             return Ok(Some(end));

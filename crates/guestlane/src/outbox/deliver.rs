@@ -33,7 +33,7 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * HOUR);
 /// nothing else. Then events become dead letters, so that an operator sees the problem.
 const LOCAL_PATIENCE: Duration = Duration::from_secs(24 * HOUR);
 
-/// Waits between the deliveries of an event, each from the failure of the one before.
+/// Waits between the deliveries of an event, each from the failure of the previous one.
 ///
 /// This is the schedule of Standard Webhooks.
 const RETRY_SCHEDULE: [Duration; 9] = [

@@ -91,7 +91,7 @@ impl Endpoints {
         Ok(Some(new))
     }
 
-    /// Replaces the configured keys and returns those before.
+    /// Replaces the configured keys and returns the previous ones.
     pub(super) fn replace_given(&self, new: GivenKeys) -> GivenKeys {
         GivenKeys(self.given.swap(new.0))
     }
@@ -183,7 +183,7 @@ impl Endpoints {
         if is_given { Ok(()) } else { self.complete(number, KeyKind::Ed25519, None).await }
     }
 
-    /// Replaces an endpoint's current key by a fresh one. The key before signs for `overlap`
+    /// Replaces an endpoint's current key by a fresh one. The previous key signs for `overlap`
     /// longer.
     ///
     /// # Errors

@@ -178,7 +178,7 @@ impl EndpointKeys {
         Ok(Some(Self([vec![Timed { key, until: None }], self.0.clone()].concat())))
     }
 
-    /// Adds a fresh key of that kind. The key before signs for `overlap` longer; expired keys are
+    /// Adds a fresh key of that kind. The previous key signs for `overlap` longer; expired keys are
     /// removed.
     pub(super) fn rotated(&self, kind: KeyKind, overlap: Duration, now: Timestamp) -> Result<Self, InvalidKeys> {
         let until = now + overlap;

@@ -155,7 +155,7 @@ impl Outbox {
     /// ones.
     ///
     /// # Errors
-    /// Returns an error if the store fails. The keys before stay in use.
+    /// Returns an error if the store fails. The previous keys stay in use.
     pub(crate) async fn use_keys(&self, new: GivenKeys) -> Result<(), Error> {
         let _alone = self.reading.lock().await;
         let before = self.endpoints.replace_given(new);

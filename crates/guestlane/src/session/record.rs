@@ -218,7 +218,7 @@ impl SessionRecord {
                 Availability::Unavailable
             }
             // The cause of a refusal may be corrected by now, and a caller does not wait for the
-            // backoff. The claim raises the epoch, which fences off the worker before.
+            // backoff. The claim raises the epoch, which fences off the previous worker.
             SessionState::Admitted | SessionState::ContactCreated | SessionState::Parked | SessionState::Failed => {
                 Availability::Claimable
             }
@@ -319,7 +319,7 @@ impl SessionRecord {
         Ok(Self { contact_id: Some(contact_id), contact_id_lost: false, attempts, due_at: now + LEASE_TTL, ..next })
     }
 
-    /// Resets what belongs to a step after the one before is done, and extends the lease.
+    /// Resets the fields of the present step when the next one starts, and extends the lease.
     fn start_step(self, tries: u32, now: Timestamp) -> Self {
         let attempts = self.attempts + tries;
         Self {
@@ -437,12 +437,12 @@ impl SessionRecord {
         Ok(Self { token, attempts: next.attempts + tries, due_at: now + LEASE_TTL, ..next })
     }
 
-    /// Claims the session under a new epoch, which fences off the worker that held it before.
+    /// Claims the session under a new epoch, which fences off the previous worker.
     ///
     /// # Errors
     /// Returns [`IllegalTransition`] if the present state does not allow the transition.
     pub fn claimed(self, now: Timestamp) -> Result<Self, IllegalTransition> {
-        // Without a recorded failure, the worker before may have died with a call in flight.
+        // Without a recorded failure, the previous worker may have died with a call in flight.
         let uncertain = self.outcome_unknown || self.failure.is_none();
         // A refused step without unknown outcome starts afresh: the platform has not taken its key.
         let step_started_at = if self.state == SessionState::Failed && !uncertain { now } else { self.step_started_at };

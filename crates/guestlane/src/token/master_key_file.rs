@@ -1,7 +1,7 @@
 //! The master key in a file, and the steps of its rotation.
 //!
 //! `master.key` has the current key. During a rotation `master.key.next` has the next key, and
-//! later `master.key.previous` the one before. Each file name is durable before the next step
+//! later `master.key.previous` the previous key. Each file name is durable before the next step
 //! begins. Every process that has the key in memory holds a lock on `master.key.lock`.
 
 use std::{

@@ -19,7 +19,7 @@ pub enum InvalidRotationPolicy {
     /// Running processes, or verifiers whose clocks differ, would not know the key in time.
     #[error("is shorter than 1min: a key would sign before others can know it")]
     PublishLeadTooShort,
-    /// Before another rotation, the next key must be published and the tokens of the one before
+    /// Before another rotation, the next key must be published and the tokens of the previous key
     /// expired.
     #[error("is not longer than the time for which a key is published before it signs, and the life of a token (5min)")]
     RotationTooFrequent,
