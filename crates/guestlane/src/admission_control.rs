@@ -1,7 +1,8 @@
 //! Admission control: decides when a session or a batch row may begin, from the rate limit and the
-//! observed latency of the platform.
+//! observed latency of the platform. Operators need not guess a concurrency limit.
 //!
-//! There is no concurrency setting that an operator would have to guess.
+//! Batch rows wait until they may begin (back-pressure). Interactive sessions are accepted or shed
+//! at once; the service answers a shed request with HTTP 429.
 
 use std::{
     sync::{
@@ -116,9 +117,9 @@ impl AdmissionController {
         Self { engine, ceiling: ceiling.max(1), crowd: Mutex::default(), shared: Arc::default() }
     }
 
-    /// How many rows may be ready to make a call, beyond those that await the platform, and whether
-    /// a rate limit protects the platform from overload. The calls of a fifth of a second keep the
-    /// rate limit used.
+    /// How many rows may be ready to make a call, beyond those that await the platform. The second
+    /// value tells whether a rate limit protects the platform from overload. The calls of a fifth
+    /// of a second keep the rate limit used.
     fn rows(&self) -> (usize, bool) {
         const MOST: f64 = 64.0;
         let quota = self.engine.platform.calls_in_a_second();
@@ -153,7 +154,7 @@ impl AdmissionController {
         let mut begun = self.begun();
         let elsewhere = pulse.awaiting_response(Priority::Interactive);
         // Without a rate limit, the concurrency limit shows how many calls the platform takes.
-        // Calls beyond it are waiting, wherever they are, and so count as ready.
+        // Calls beyond it are waiting, so they count as ready.
         let paced = self.engine.platform.calls_in_a_second().is_some();
         let ready = begun.saturating_sub(if paced { elsewhere } else { elsewhere.min(pulse.limit()) });
         let now = self.engine.clock.monotonic();

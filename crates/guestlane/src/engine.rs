@@ -302,7 +302,8 @@ impl SessionEngine {
     }
 
     /// Checks that the queue exists (requirement R14, docs/requirements.md). No call is made if the
-    /// cache has the queue, or if the idempotency key was admitted before.
+    /// cache has the queue, or if the idempotency key was admitted before. A failed lookup is
+    /// recorded in the audit log.
     pub(crate) async fn verify_queue(&self, request: &SessionRequest) -> Result<(), Error> {
         let now = self.clock.now();
         let known = self.queues.lock().unwrap_or_else(PoisonError::into_inner).get(&request.queue).cloned();

@@ -56,8 +56,8 @@ impl SessionEngine {
             let admission = self.begin_session(&request).await?;
             match admission {
                 BeginOutcome::Acquired(session) => match self.run_saga(session, asked_at, deadline).await {
-                    // Another process claimed the session after our lease expired. Loop to return
-                    // its result.
+                    // Another process claimed the session after this lease expired. Loop to return
+                    // the result of that process.
                     Err(Error::Store(StoreError::LeaseLost)) if self.clock.now() < deadline => {}
                     driven => return driven,
                 },

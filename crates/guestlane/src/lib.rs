@@ -33,7 +33,7 @@
 //!   [`SessionEngine::create`] with one key return the same session. A key that was used for
 //!   another request is an error.
 //! - **No duplicates on the platform.** A step is repeated only where the platform recognizes the
-//!   repetition, or where the step surely did not take effect. Otherwise the session continues
+//!   repetition, or where the step certainly did not take effect. Otherwise the session continues
 //!   without the step's result if it can. If it cannot, it gets the state
 //!   [`NeedsAttention`](session::SessionState::NeedsAttention), and a person must decide.
 //! - **Nothing is lost.** The session is durable before its first call that creates something. If
@@ -49,7 +49,8 @@
 //! [`SessionEngine::run_background_tasks`] returns a future that must be polled as long as the
 //! process lives; spawn it once after [`SessionEngine::open`]. Without it, abandoned sessions are
 //! not resumed, webhooks are not delivered, old sessions are not deleted, and signing keys are not
-//! rotated. Call [`SessionEngine::flush_outbox`] before the process ends.
+//! rotated. Call [`SessionEngine::flush_outbox`] before the process ends; it stores the counters
+//! that are not stored yet.
 //!
 //! # Life of a session
 //!
