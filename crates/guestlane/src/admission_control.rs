@@ -84,7 +84,8 @@ impl Drop for Permit {
     }
 }
 
-/// The circuit breaker is open, and the limit for waiting has passed.
+/// The circuit breaker is open, and the controller does not wait any longer. The value is the time
+/// since the first failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the platform has not answered for {} s", .0.as_secs())]
 pub struct PlatformOutage(pub Duration);
@@ -92,7 +93,8 @@ pub struct PlatformOutage(pub Duration);
 /// State changes that [`AdmissionController::acquire`] reports while it waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PauseEvent {
-    /// The circuit breaker is open for this long; the platform is probed.
+    /// The circuit breaker is open, and the platform is probed. The value is the time since the
+    /// first failure.
     Paused(Duration),
     /// The circuit breaker is closed again.
     Resumed,
@@ -103,7 +105,7 @@ impl AdmissionController {
     /// connections is small enough for any platform.
     pub const MAX_CONCURRENCY: usize = 256;
 
-    /// How long the circuit breaker may be open before [`acquire`](Self::acquire) gives up, if the
+    /// How long calls may have been failing before [`acquire`](Self::acquire) gives up, if the
     /// platform has responded before.
     const PATIENCE: Duration = Duration::from_secs(15 * 60);
 
@@ -178,8 +180,8 @@ impl AdmissionController {
     /// calls `holding` and probes the platform with `queue` every one to two seconds.
     ///
     /// # Errors
-    /// Returns [`PlatformOutage`] if the circuit breaker has been open for more than 15 minutes. A
-    /// platform that never responded is not waited for.
+    /// Returns [`PlatformOutage`] if the circuit breaker is open and calls have been failing for
+    /// more than 15 minutes. It does not wait for a platform on which no call has ever succeeded.
     pub async fn acquire(&self, queue: QueueId, mut holding: impl FnMut(PauseEvent)) -> Result<Permit, PlatformOutage> {
         let mut held = false;
         loop {

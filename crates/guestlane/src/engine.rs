@@ -291,7 +291,8 @@ impl SessionEngine {
         api_key_hash(&self.store, &self.master).await
     }
 
-    /// How long the circuit breaker has been open. Returns `None` if it is closed.
+    /// How long calls to the platform have been failing, if the circuit breaker is open. Returns
+    /// `None` if it is closed.
     pub fn platform_down_for(&self) -> Option<Duration> {
         self.platform.pulse().open_for()
     }

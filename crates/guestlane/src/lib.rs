@@ -32,8 +32,8 @@
 //! - **One session per idempotency key.** Concurrent and repeated calls of
 //!   [`SessionEngine::create`] with one key return the same session. A key that was used for
 //!   another request is an error.
-//! - **No duplicates on the platform.** A step is repeated only where the platform recognizes the
-//!   repetition, or where the step certainly did not take effect. Otherwise the session continues
+//! - **No duplicates on the platform.** A step is repeated only if the platform recognizes the
+//!   repetition, or if the step certainly did not take effect. Otherwise the session continues
 //!   without the step's result if it can. If it cannot, it gets the state
 //!   [`NeedsAttention`](session::SessionState::NeedsAttention), and a person must decide.
 //! - **Nothing is lost.** The session is durable before its first call that creates something. If
@@ -62,7 +62,8 @@
 //! 4. The guest token is signed and verified. The token is not stored: signing is deterministic, so
 //!    the stored identity (`kid`, `jti`, `iat`) yields the same bytes again.
 //! 5. The contact is created, then the conversation. Each step is retried alone, under a platform
-//!    key that does not change between attempts.
+//!    key that does not change between attempts. The public platform takes no such key; there,
+//!    identifiers of the guest and the session let it recognize a repetition.
 //! 6. One transaction writes the state `open`, the audit record `success` and the webhook event.
 //!    Only then does `create` return.
 //! 7. The outbox delivers the event in the background, at least once, under one event ID.
