@@ -120,8 +120,8 @@ impl AdmissionController {
     }
 
     /// How many rows may be ready to make a call, beyond those that await the platform. The second
-    /// value tells whether a rate limit protects the platform from overload. The calls of a fifth
-    /// of a second keep the rate limit used.
+    /// value says whether a rate limit protects the platform from overload. The calls of a fifth of
+    /// a second keep the rate limit used.
     fn rows(&self) -> (usize, bool) {
         const MOST: f64 = 64.0;
         let quota = self.engine.platform.calls_in_a_second();

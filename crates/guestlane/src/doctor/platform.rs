@@ -223,8 +223,8 @@ impl Probe<'_> {
             method => self.platform.probe(method, path, &body, self.deadline()).await,
         };
         match seen {
-            // The contact lookup is needed only if another session takes the identifier at the same
-            // moment.
+            // The contact lookup is called only after an upsert ended in a conflict, so a missing
+            // permission is a warning.
             Ok(seen) if seen.status == StatusCode::FORBIDDEN && operation == Operation::FindContact => {
                 Finding { outcome: CheckStatus::Warning, ..refused(&check, &seen) }.fix(grant(operation))
             }
