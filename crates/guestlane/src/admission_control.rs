@@ -1,4 +1,8 @@
-//! When the next row of a batch may begin: from the quota and from how the platform answers, not from a number that somebody must guess.
+//! Admission control: decides when a session or a batch row may begin, from the rate limit and the
+//! observed latency of the platform. Operators need not guess a concurrency limit.
+//!
+//! Batch rows wait until they may begin (back-pressure). Interactive sessions are accepted or shed
+//! at once; the service answers a shed request with HTTP 429.
 
 use std::{
     sync::{
@@ -13,10 +17,11 @@ use tokio::sync::Notify;
 
 use crate::{engine::SessionEngine, request::QueueId};
 
-/// Lets rows begin, one after another.
+/// Admits batch rows one after another, and accepts or sheds interactive sessions.
 ///
-/// A row that waits for an answer, or for the moment to try again, costs nothing; one that waits for its turn in the quota only grows old. So as
-/// many are begun as keep the quota busy, and as the platform answers without a queue of its own.
+/// A row that waits for a response or for its backoff costs nothing; a row that waits for the rate
+/// limiter only ages. So the controller admits as many rows as keep the rate limit used, and as the
+/// platform serves without queueing them.
 #[derive(Debug)]
 pub struct AdmissionController {
     engine: Arc<SessionEngine>,
@@ -31,14 +36,15 @@ struct Queue {
     ended: Notify,
 }
 
-/// How many may wait.
+/// How many sessions may be ready to make a call at the same time.
 #[derive(Debug, Clone, Copy)]
 struct QueueLimits {
     for_long: usize,
     in_a_burst: usize,
 }
 
-/// Tells a burst, which is taken, from an overload, which would make all wait who are taken: by how long the crowd stays.
+/// Distinguishes a burst, which is accepted, from an overload, by how long the queue stays long. In
+/// an overload, accepting more would make all accepted sessions wait.
 #[derive(Debug, Default)]
 struct BurstDetector {
     since: Option<Timestamp>,
@@ -46,13 +52,13 @@ struct BurstDetector {
 }
 
 impl BurstDetector {
-    /// A crowd that stays longer is an overload.
+    /// A queue that stays long for more than this time is an overload.
     const BURST: Duration = Duration::from_millis(500);
 
-    /// After an overload, for how long nobody waits beyond what is good for long.
+    /// For this time after an overload, only `for_long` sessions may wait.
     const STEADY_WINDOW: Duration = Duration::from_secs(5);
 
-    /// Whether one more is let in, where so many wait already.
+    /// Whether one more session is accepted while `waiting` sessions are ready to make a call.
     fn admit(&mut self, waiting: usize, room: QueueLimits, now: Timestamp) -> bool {
         if waiting < room.for_long {
             self.since = None;
@@ -67,7 +73,7 @@ impl BurstDetector {
     }
 }
 
-/// A row that has begun, until this is dropped.
+/// Counts one running row or session until it is dropped.
 #[derive(Debug)]
 pub struct Permit(Arc<Queue>);
 
@@ -78,45 +84,55 @@ impl Drop for Permit {
     }
 }
 
-/// The platform does not answer, and waiting for it has been long enough.
+/// The circuit breaker is open, and the controller does not wait any longer. The value is the time
+/// since the first failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the platform has not answered for {} s", .0.as_secs())]
 pub struct PlatformOutage(pub Duration);
 
-/// What [`AdmissionController::next`] waits for.
+/// State changes that [`AdmissionController::acquire`] reports while it waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PauseEvent {
-    /// Nothing goes well; it is looked whether the platform is back.
+    /// The circuit breaker is open, and the platform is probed. The value is the time since the
+    /// first failure.
     Paused(Duration),
-    /// It is back.
+    /// The circuit breaker is closed again.
     Resumed,
 }
 
 impl AdmissionController {
-    /// Rows at once, when nobody says how many at the most: far more than a quota needs, and few enough connections for any platform.
+    /// Default limit of concurrent rows. It is far more than a rate limit needs, and its number of
+    /// connections is small enough for any platform.
     pub const MAX_CONCURRENCY: usize = 256;
 
-    /// How long a platform that has answered before may be silent.
+    /// How long calls may have been failing before [`acquire`](Self::acquire) gives up, if the
+    /// platform has responded before.
     const PATIENCE: Duration = Duration::from_secs(15 * 60);
 
-    /// How often it is looked whether it is back.
+    /// Longest interval between two probes while the circuit breaker is open. The interval has
+    /// jitter.
     const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-    /// At most `ceiling` at once: rows of a batch, or sessions that somebody waits for.
+    /// Creates a controller that admits at most `ceiling` batch rows or interactive sessions at
+    /// once, and at least one.
     pub fn new(engine: Arc<SessionEngine>, ceiling: usize) -> Self {
         Self { engine, ceiling: ceiling.max(1), crowd: Mutex::default(), shared: Arc::default() }
     }
 
-    /// How many rows may be ready to make a call, beyond those that wait for the platform; and whether a quota keeps the platform from being
-    /// crowded. A fifth of a second's calls keep the quota busy.
+    /// How many rows may be ready to make a call, beyond those that await the platform. The second
+    /// value says whether a rate limit protects the platform from overload. The calls of a fifth of
+    /// a second keep the rate limit used.
     fn rows(&self) -> (usize, bool) {
         const MOST: f64 = 64.0;
         let quota = self.engine.platform.calls_in_a_second();
         (quota.map_or(MOST, |calls| (calls / 5.0).clamp(4.0, MOST)) as usize, quota.is_some())
     }
 
-    /// How many callers may be ready to make a call: for long, and in a burst. As many as the quota serves in a quarter of a second, and in two
-    /// seconds. Without a quota they wait for this machine alone, and more would only make each other wait.
+    /// How many interactive sessions may be ready to make a call: in steady state, and in a burst.
+    ///
+    /// With a rate limit, these are the sessions that it serves in a quarter of a second, and in
+    /// two seconds. Without one, sessions wait for the local processor only, and more of them would
+    /// only delay each other.
     fn interactive_limits(&self) -> QueueLimits {
         let calls_each = if self.engine.surface.is_public_api() { 5.0 } else { 2.0 };
         match self.engine.platform.calls_in_a_second() {
@@ -128,17 +144,19 @@ impl AdmissionController {
         }
     }
 
-    /// Rows that have begun and not ended.
+    /// The number of rows and sessions that have begun and not ended.
     pub fn begun(&self) -> usize {
         self.shared.begun.load(Ordering::Relaxed)
     }
 
-    /// Counts a session that begins, unless so many wait already that it would wait long.
+    /// Counts a session that begins. Returns `None` if so many sessions are waiting that it would
+    /// wait long; the caller must shed the request.
     pub fn try_acquire(&self) -> Option<Permit> {
         let pulse = self.engine.platform.pulse();
         let mut begun = self.begun();
         let elsewhere = pulse.awaiting_response(Priority::Interactive);
-        // Without a quota it is the answers that show how many calls the platform takes: those beyond wait, wherever they are.
+        // Without a rate limit, the concurrency limit shows how many calls the platform takes.
+        // Calls beyond it are waiting, so they count as ready.
         let paced = self.engine.platform.calls_in_a_second().is_some();
         let ready = begun.saturating_sub(if paced { elsewhere } else { elsewhere.min(pulse.limit()) });
         let now = self.engine.clock.monotonic();
@@ -156,8 +174,14 @@ impl AdmissionController {
         }
     }
 
-    /// Waits until the next row may begin, and counts it. While nothing goes well no row begins, for they would only fail: `holding` is told, and
-    /// the platform is asked for `queue` now and then. One that never answered is not waited for.
+    /// Waits until the next row may begin, and counts it.
+    ///
+    /// While the circuit breaker is open, no row begins, because it would fail. The method then
+    /// calls `holding` and probes the platform with `queue` every one to two seconds.
+    ///
+    /// # Errors
+    /// Returns [`PlatformOutage`] if the circuit breaker is open and calls have been failing for
+    /// more than 15 minutes. It does not wait for a platform on which no call has ever succeeded.
     pub async fn acquire(&self, queue: QueueId, mut holding: impl FnMut(PauseEvent)) -> Result<Permit, PlatformOutage> {
         let mut held = false;
         loop {

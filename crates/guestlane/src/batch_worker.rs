@@ -1,4 +1,5 @@
-//! A process's part of the batches in the database: takes rows as fast as the platform takes sessions, and writes down what came of each.
+//! The batch worker of one process: claims rows from the database as fast as the platform takes
+//! sessions, and stores their results.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -24,25 +25,25 @@ use crate::{
     },
 };
 
-/// How often rows are looked for, when nobody told that there are some.
+/// How often the worker polls for rows, when the store sends no notification.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Rows that are taken at once, at the most: a process that is slow leaves the rest to others.
+/// Largest number of rows in one claim. A slow process thus leaves rows to other nodes.
 const MAX_CLAIM: usize = 200;
 
-/// And at the least, where so many are there.
+/// Smallest number of rows in one claim, if that many are due.
 const MIN_CLAIM: usize = 8;
 
-/// A row that failed for no fault of its own rests so long, and twice as long each time.
+/// First backoff of a row whose failure is retryable. It doubles with each attempt.
 const REST: Duration = Duration::from_secs(5);
 
-/// The longest rest.
+/// Longest backoff of a row.
 const LONGEST_REST: Duration = Duration::from_secs(300);
 
-/// A row is tried so often.
+/// A row fails for good after this many attempts.
 const MAX_ATTEMPTS: u32 = 50;
 
-/// One process's work on batches.
+/// The batch worker of one process.
 #[derive(Debug)]
 pub struct BatchWorker {
     engine: Arc<SessionEngine>,
@@ -52,7 +53,11 @@ pub struct BatchWorker {
 }
 
 impl BatchWorker {
-    /// Works until `stop` is done; then what was begun is ended, and the rest given back. Without a shared store, an error at once.
+    /// Runs until `stop` completes. Rows that have begun are then finished, and claimed rows that
+    /// have not begun are released.
+    ///
+    /// # Errors
+    /// Returns an error at once if the store is not shared or fails.
     pub async fn run(
         engine: Arc<SessionEngine>,
         intake: Arc<AdmissionController>,
@@ -62,7 +67,7 @@ impl BatchWorker {
         let (ended, ends) = mpsc::channel(1024);
         let work = Arc::new(Self { engine, intake, held: Arc::default(), ended });
         let (done, all_written) = oneshot::channel();
-        let mut beside = JoinSet::new(); // which ends with this
+        let mut beside = JoinSet::new(); // These tasks are aborted when this function returns.
         beside.spawn(complete_rows(Arc::clone(&work.engine), Arc::clone(&work.held), ends, done));
         beside.spawn(renew(Arc::clone(&work.engine), Arc::clone(&work.held)));
         let mut rows = VecDeque::new();
@@ -71,7 +76,7 @@ impl BatchWorker {
             () = stop => {}
         }
         work.release(rows).await;
-        drop(work); // when the last row has ended, nobody writes any more
+        drop(work); // The last row drops the last sender, which ends `complete_rows`.
         let _ = all_written.await;
         Ok(())
     }
@@ -80,7 +85,7 @@ impl BatchWorker {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Rows that were not begun are anybody's.
+    /// Releases rows that have not begun, so that other nodes can claim them.
     async fn release(&self, rows: VecDeque<ClaimedRow>) {
         let places: Vec<_> = rows.into_iter().map(|row| row.place).collect();
         self.held().retain(|held| !places.contains(held));
@@ -89,7 +94,7 @@ impl BatchWorker {
         }
     }
 
-    /// Takes rows and begins them, for ever.
+    /// Claims rows and starts them; never returns.
     async fn claim_loop(self: &Arc<Self>, rows: &mut VecDeque<ClaimedRow>) {
         let mut changes = self.engine.store().changes();
         loop {
@@ -129,7 +134,7 @@ impl BatchWorker {
         }
     }
 
-    /// As many as are under way now: that is about a second's work, or less.
+    /// Claims as many rows as are in flight now. That is about a second of work, or less.
     async fn claim(&self) -> Result<Vec<ClaimedRow>, StoreError> {
         let limit = self.intake.begun().clamp(MIN_CLAIM, MAX_CLAIM);
         let taken = self.engine.store().claim_rows(u32::try_from(limit).unwrap_or(1), self.engine.clock().now()).await?;
@@ -140,10 +145,10 @@ impl BatchWorker {
         Ok(taken)
     }
 
-    /// Holds `begun` until the row has ended.
+    /// Starts a row in its own task. The task holds `begun` until the row has ended.
     fn spawn_row(self: &Arc<Self>, row: Option<ClaimedRow>, begun: impl Send + 'static) {
         let work = Arc::clone(self);
-        // A task of its own: signing keeps a core busy, and there is more than one.
+        // Signing a token keeps a core busy; separate tasks use all cores.
         tokio::spawn(async move {
             if let Some(row) = row {
                 work.create(row).await;
@@ -168,7 +173,7 @@ impl BatchWorker {
     }
 }
 
-/// What becomes of a row that failed.
+/// The outcome of a row whose session failed: retried after a backoff, or failed for good.
 fn failed(error: &Error, tries: u32, now: Timestamp) -> RowOutcome {
     let advice = error.advice();
     let failure =
@@ -180,7 +185,8 @@ fn failed(error: &Error, tries: u32, now: Timestamp) -> RowOutcome {
     RowOutcome::Retry(now + rest, failure)
 }
 
-/// Writes together whatever has ended. What cannot be written is done again by somebody, who finds the session open.
+/// Stores the outcomes of rows in groups. If a write fails, the leases expire and a node claims the
+/// rows again; it then finds the sessions open.
 async fn complete_rows(
     engine: Arc<SessionEngine>,
     held: Arc<Mutex<HashSet<RowLease>>>,
@@ -206,7 +212,7 @@ async fn complete_rows(
     let _ = done.send(());
 }
 
-/// A process that lives keeps its rows.
+/// Renews the leases of the rows that this process holds.
 async fn renew(engine: Arc<SessionEngine>, held: Arc<Mutex<HashSet<RowLease>>>) {
     loop {
         engine.clock().sleep(LEASE_RENEW_INTERVAL).await;

@@ -1,4 +1,5 @@
-//! What a file needs around it: a directory, to survive a power cut, and a mode that keeps a secret.
+//! File operations that survive a power failure and keep secrets private: directory
+//! synchronization, atomic creation and file modes.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -16,21 +17,24 @@ fn directory_of(path: &Path) -> PathBuf {
     path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
 }
 
-/// Makes a file's directory where it is missing; only its owner may look into it.
+/// Creates the directory of a file if it is missing, with access for its owner only.
 pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory_of(path))
 }
 
-/// Makes the names in a file's directory safe: a file's bytes are of no use when its name is lost.
+/// Synchronizes the directory of a file. Without it, a power failure can lose the name of a file
+/// whose content is on disk.
 pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(directory_of(path))?.sync_all()
 }
 
-/// Makes a file with that content, for its owner alone, unless it is there. It is written whole under another name and
-/// then linked: of two processes one makes it, and no crash leaves half of it. `drafted` runs between the two.
+/// Creates a file with this content, for its owner only, unless the file exists.
+///
+/// The content is written to a draft, which is then linked. So only one of two processes creates
+/// the file, and a crash leaves no partial file. `drafted` runs between the two steps.
 pub(crate) fn make_once(path: &Path, content: &[u8], drafted: impl FnOnce()) -> io::Result<()> {
     make_directory(path)?;
-    // No process id: containers that share a volume have the same one.
+    // The process ID would not be unique: containers that share a volume have the same one.
     let draft = path.with_extension(format!("{:016x}.draft", fastrand::u64(..)));
     let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).and_then(|mut file| {
         file.write_all(content)?;
@@ -40,11 +44,11 @@ pub(crate) fn make_once(path: &Path, content: &[u8], drafted: impl FnOnce()) -> 
     let linked = written.and_then(|()| link(&draft, path));
     let _ = fs::remove_file(&draft);
     linked?;
-    // A name is safe once its directory is.
+    // The link is durable only after its directory is synchronized.
     sync_directory(path)
 }
 
-/// Links a file that may have been linked before.
+/// Creates a hard link. Succeeds if the target exists already.
 pub(crate) fn link(from: &Path, to: &Path) -> io::Result<()> {
     match fs::hard_link(from, to) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -52,7 +56,7 @@ pub(crate) fn link(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-/// A file with a secret that others than its owner and its group can read or write.
+/// A file with a secret that users outside its owner and group can read or write.
 #[derive(Debug)]
 pub(crate) struct Exposed {
     path: PathBuf,
@@ -61,7 +65,7 @@ pub(crate) struct Exposed {
 }
 
 impl Exposed {
-    /// The setting that has the secret, or names the file.
+    /// Returns the error for the setting that has the secret or names the file.
     pub(crate) fn named(&self, setting: &str) -> ValidationError {
         let path = self.path.display();
         let reason = format!("{path} can be read or written by others (mode {:o})", self.mode);
@@ -69,8 +73,9 @@ impl Exposed {
     }
 }
 
-/// Checks the mode of a file with a secret, behind links. What its group may read is a warning alone: a volume's `fsGroup`
-/// and a mounted Secret give the group rights at each start. A file that is not there is exposed to nothing.
+/// Checks the mode of a file with a secret; links are followed. Access by the group only logs a
+/// warning: the `fsGroup` of a volume and a mounted Secret grant it at each start. A missing file
+/// is accepted.
 pub(crate) fn expect_private(path: &Path) -> Result<(), Exposed> {
     let Ok(metadata) = fs::metadata(path) else { return Ok(()) };
     let mode = metadata.permissions().mode() & 0o777;
@@ -83,7 +88,8 @@ pub(crate) fn expect_private(path: &Path) -> Result<(), Exposed> {
     Ok(())
 }
 
-/// The mode of a directory that others than its owner and its group can enter or read; else `None`.
+/// The mode of a directory that users outside its owner and group can enter or read; otherwise
+/// `None`.
 pub(crate) fn mode_for_others(directory: &Path) -> Option<u32> {
     let mode = fs::metadata(directory).ok()?.permissions().mode() & 0o7777;
     (mode & 0o007 != 0).then_some(mode)

@@ -1,4 +1,4 @@
-//! Everything a process needs to create sessions, opened once.
+//! The session engine: store, keys, platform client and outbox, opened once per process.
 
 use std::{
     collections::HashMap,
@@ -35,44 +35,45 @@ use crate::{
     workspace::{StorageConfig, Workspace, api_key_hash, new_guest_session},
 };
 
-/// Whom to tell.
+/// Settings of the outbox: where webhooks go, and how they are signed.
 #[derive(Debug, Clone)]
 pub struct WebhookConfig {
-    /// Where events go: to each of these.
+    /// URLs of the endpoints. Each event is sent to each of them.
     pub urls: Vec<Url>,
-    /// The keys that sign, as `CRM_WEBHOOK_SECRET` has them: one entry for all addresses, or one for each, with spaces between.
-    /// Without them, the store makes and keeps a secret for each address.
+    /// Signing keys in the format of `CRM_WEBHOOK_SECRET`: one entry for all endpoints, or one
+    /// entry for each, separated by spaces. If `None`, the store generates and keeps a secret for
+    /// each endpoint.
     pub secret: Option<SecretString>,
-    /// Which addresses are allowed.
+    /// Networks that webhooks may reach (protection against SSRF).
     pub networks: EgressPolicy,
-    /// Whose certificates are believed.
+    /// Root certificates that are trusted for the endpoints.
     pub trust: TlsRoots,
 }
 
-/// All that must be decided.
+/// Settings of a [`SessionEngine`].
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
-    /// The platform, and as whom.
+    /// Hosts of the platform, and the OAuth clients that sign in there.
     pub credentials: Credentials,
-    /// How patient calls are.
+    /// Timeouts and retries of calls to the platform.
     pub patience: CallPolicy,
-    /// How long a caller waits for a session.
+    /// Time limit of one call of [`SessionEngine::create`].
     pub deadline: Duration,
-    /// Which of the platform's APIs opens conversations.
+    /// API of the platform that opens conversations.
     pub surface: Surface,
-    /// What the public platform's surfaces need to be told.
+    /// Settings that only the surfaces of the public platform use.
     pub cloud: MessagingConfig,
-    /// Where things are kept.
+    /// Places of the store, the audit log and the master key.
     pub places: StorageConfig,
-    /// How long sessions that are done are kept; `None`: for ever.
+    /// How long completed sessions are kept. `None` keeps them without limit.
     pub keep_sessions: Option<Duration>,
-    /// When signing keys follow each other.
+    /// When signing keys are rotated.
     pub keys: RotationPolicy,
-    /// Whom to tell, if anybody.
+    /// Webhooks. `None` disables the outbox.
     pub crm: Option<WebhookConfig>,
 }
 
-/// Creates sessions. Everything in here lives as long as the process does.
+/// Creates, resumes and looks up sessions. One engine lives as long as its process.
 #[derive(Debug)]
 pub struct SessionEngine {
     pub(crate) clock: Clock,
@@ -84,7 +85,8 @@ pub struct SessionEngine {
     pub(crate) surface: Surface,
     pub(crate) cloud: MessagingConfig,
     pub(crate) master: Arc<MasterKey>,
-    /// The store's count of seals, as of the last time that this process added to it.
+    /// The number of values sealed under the master key, as the store had it when this process last
+    /// added to it.
     pub(crate) counted_seals: AtomicU64,
     pub(crate) keys: KeyringCache,
     pub(crate) key_schedule: RotationPolicy,
@@ -114,31 +116,44 @@ enum QueueCacheEntry {
     Fetching(InFlightLookup),
 }
 
-/// News that wait for those who look.
+/// Capacity of the channel behind [`SessionEngine::subscribe`]; a slower subscriber loses events.
 const EVENT_BUFFER: usize = 1024;
 
-/// How long a queue that exists is believed to exist (requirement R14, docs/requirements.md).
+/// How long a queue that exists is not looked up again (requirement R14, docs/requirements.md).
 const QUEUE_CACHE_TTL: Duration = Duration::from_secs(300);
 
-/// How often a caller looks whether the session that another one drives is done.
+/// How often a caller polls a session whose lease another caller holds.
 const WAIT_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How often abandoned sessions are looked for.
+/// How often the recovery worker looks for abandoned sessions.
 const RECOVER_EVERY: Duration = Duration::from_millis(500);
 
-/// How often the clocks of this machine and of the database are compared.
+/// How often the local clock and the database's clock are compared.
 const MEASURE_CLOCK_EVERY: Duration = Duration::from_secs(10);
 
-/// How many abandoned sessions are driven at once.
+/// How many abandoned sessions are resumed concurrently.
 const RECOVERY_CONCURRENCY: u32 = 32;
 
 impl SessionEngine {
-    /// Opens store, keys, platform and CRM. Must be called within a tokio runtime; nothing is sent yet.
+    /// Opens the store, the keys, the platform client and the outbox. Sends nothing to the platform
+    /// yet.
+    ///
+    /// The clock of the engine is that of the opened store. The engine spawns tasks that renew
+    /// leases, compare clocks and reload signing keys; they end when the engine is dropped.
+    /// [`SessionEngine::run_background_tasks`] is not started.
+    ///
+    /// # Errors
+    /// Returns an error if the store, the master key, the keyring or the audit log cannot be
+    /// opened. The same holds for TLS roots, and for a store that belongs to another platform.
+    ///
+    /// # Panics
+    /// Panics outside a tokio runtime.
     pub async fn open(config: EngineConfig, clock: Clock) -> Result<Arc<Self>, Error> {
         let state = Workspace::open(&config.places, &clock).await?;
         let clock = state.store.clock();
         if config.surface.is_public_api() {
-            state.check_platform_binding(&config.credentials.hosts.api).await?; // and is this one's once the platform has answered
+            // The store is bound to this platform only after the platform has answered.
+            state.check_platform_binding(&config.credentials.hosts.api).await?;
         } else {
             state.bind_platform(&config.credentials.hosts.api).await?;
         }
@@ -194,95 +209,102 @@ impl SessionEngine {
         }))
     }
 
-    /// Sessions, records, events.
+    /// The store of sessions, audit records and events.
     pub fn store(&self) -> &Store {
         &self.store
     }
 
-    /// The keys, as they are now: another process may rotate or revoke one at any time.
+    /// The current keyring. Another process may rotate or revoke a key at any time.
     pub fn keyring(&self) -> Arc<Keyring> {
         self.keys.ring()
     }
 
-    /// How signing keys follow each other.
+    /// The schedule of signing key rotation.
     pub fn key_schedule(&self) -> RotationPolicy {
         self.key_schedule
     }
 
-    /// Who vouches for the audit log.
+    /// The public key that verifies the checkpoints of the audit log.
     pub fn audit_key(&self) -> &VerifierKey {
         &self.audit_key
     }
 
-    /// How many of a log's records its file's checkpoint covers; `None` where there is none, or it cannot be read.
+    /// The number of records that the checkpoint file of audit log number `log` covers. Returns
+    /// `None` if the file does not exist, cannot be read, or does not verify.
     pub fn audit_signed(&self, log: u32) -> Option<u64> {
         let note = std::fs::read_to_string(checkpoint_path(&lines_path(&self.audit_log, log))).ok()?;
         Some(Checkpoint::open(&note, &self.audit_key).ok()?.size)
     }
 
-    /// Signs a checkpoint as the audit log's own.
+    /// Signs a checkpoint with the key of the audit log.
     pub fn sign_checkpoint(&self, checkpoint: &Checkpoint) -> String {
         checkpoint.sign(&self.audit_signer)
     }
 
-    /// Where the first audit log is written.
+    /// The path of the first audit log file.
     pub fn audit_log(&self) -> &Path {
         &self.audit_log
     }
 
-    /// Events to the CRM, if there is one.
+    /// The outbox, if webhooks are configured.
     pub fn outbox(&self) -> Option<&Outbox> {
         self.outbox.as_ref()
     }
 
-    /// What sessions came to in this process.
+    /// Latencies and failures of the sessions of this process.
     pub fn metrics(&self) -> &SessionMetrics {
         &self.figures
     }
 
-    /// From now on, each session of this process as it is once it is open, failed, or rests. Who does not keep up misses some.
+    /// Subscribes to the sessions of this process: each session is sent when it opens, fails, or is
+    /// parked or backed off. A receiver that is slow loses the oldest events.
     pub fn subscribe(&self) -> broadcast::Receiver<Arc<SessionRecord>> {
         self.news.subscribe()
     }
 
-    /// The clock that everything here goes by.
+    /// The clock that all parts of the engine use.
     pub fn clock(&self) -> &Clock {
         &self.clock
     }
 
-    /// Which of the platform's APIs opens conversations.
+    /// API of the platform that opens conversations.
     pub fn surface(&self) -> &Surface {
         &self.surface
     }
 
-    /// How long a caller waits for a session.
+    /// Time limit of one call of [`create`](Self::create).
     pub fn deadline(&self) -> Duration {
         self.deadline
     }
 
-    /// Errors by category, of this process and of those before it (requirement R12,
+    /// Error counters by category, summed over this process and those before it (requirement R12,
     /// docs/requirements.md).
     pub fn error_counts(&self) -> ErrorCounts {
         self.errors.totals()
     }
 
-    /// The secret that API keys are hashed under.
+    /// The secret under which API keys are hashed.
+    ///
+    /// # Errors
+    /// Returns an error if the store fails, or the master key does not open the secret.
     pub async fn api_key_hash(&self) -> Result<ApiKeyHasher, Error> {
         api_key_hash(&self.store, &self.master).await
     }
 
-    /// The platform's health, as its answers tell it: how long nothing has gone well, if so.
+    /// How long calls to the platform have been failing, if the circuit breaker is open. Returns
+    /// `None` if it is closed.
     pub fn platform_down_for(&self) -> Option<Duration> {
         self.platform.pulse().open_for()
     }
 
-    /// What the calls came to.
+    /// Metrics of the calls to the platform.
     pub fn stats(&self) -> &ClientMetrics {
         self.platform.stats()
     }
 
-    /// Looks the queue up, unless it is known, or the key has been admitted before and nothing
-    /// needs to be asked (requirement R14, docs/requirements.md).
+    /// Checks that the queue exists (requirement R14, docs/requirements.md). No call is made if the
+    /// cache has the queue, or if the idempotency key was admitted before. A failed lookup is
+    /// recorded in the audit log.
     pub(crate) async fn verify_queue(&self, request: &SessionRequest) -> Result<(), Error> {
         let now = self.clock.now();
         let known = self.queues.lock().unwrap_or_else(PoisonError::into_inner).get(&request.queue).cloned();
@@ -309,12 +331,12 @@ impl SessionEngine {
         }
     }
 
-    /// The next session of this queue looks it up again.
+    /// Removes a queue from the cache, so that the next session looks it up again.
     pub(crate) fn forget_queue(&self, queue: QueueId) {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner).remove(&queue);
     }
 
-    /// However many ask for the same queue at once, one call is made.
+    /// Looks a queue up, in single flight: concurrent callers share one call.
     async fn fetch_queue(&self, queue: QueueId) -> Result<(), CallError> {
         let asking = {
             let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
@@ -322,7 +344,8 @@ impl SessionEngine {
                 Some(QueueCacheEntry::Exists { until }) if self.clock.now() < *until => return Ok(()),
                 Some(QueueCacheEntry::Fetching(asking)) if asking.peek().is_none() => asking.clone(),
                 _ => {
-                    // A task of its own, with a deadline of its own: whoever asked first may go away.
+                    // The call runs in a task with its own deadline: the first caller may drop its
+                    // future, and the other callers must still get a result.
                     let (platform, deadline) = (Arc::clone(&self.platform), self.clock.now() + self.deadline);
                     let asking = tokio::spawn(async move { platform.queue(queue.0, deadline).await.map(drop) });
                     let asking = asking.map(|ended| ended.unwrap_or_else(|_| Err(interrupted()))).boxed().shared();
@@ -340,7 +363,8 @@ impl SessionEngine {
         answer
     }
 
-    /// Asks for a queue, once and whatever the answer: that there is one is the news. So an outage ends also when nobody has anything to send.
+    /// Sends one probe request for a queue. Any response but a server error closes the circuit
+    /// breaker, so an outage ends without user traffic.
     pub async fn probe_platform(&self, queue: QueueId) {
         let deadline = self.clock.now() + self.deadline;
         match self.platform.probe_get(ApiPath::new("/api/v2/routing/queues").segment(queue), deadline).await {
@@ -349,24 +373,27 @@ impl SessionEngine {
         }
     }
 
-    /// From now on the OAuth clients sign in with these secrets; those that are not in use are passed over. Returns the
-    /// number of secrets that are others than before.
+    /// Replaces the secrets of OAuth clients and returns the number of secrets that changed.
+    /// Clients that are not in use are ignored.
     pub fn set_client_secrets(&self, clients: &[guestlane_genesys::OAuthClient]) -> usize {
         self.platform.set_secrets(clients)
     }
 
-    /// From now on the platform allows each OAuth client so many calls; `None`: as many as there are.
+    /// Replaces the rate limit of each OAuth client. `None` removes the limit.
     pub fn set_quota(&self, quota: Option<Rate>) {
         self.platform.set_quota(quota);
     }
 
-    /// What each OAuth client has used of its quota.
+    /// Usage of the rate limit, for each OAuth client.
     pub fn clients(&self) -> Vec<ClientUsage> {
         self.platform.clients()
     }
 
-    /// Takes the key. When the attempt cannot be put on record in the audit file, it ends here, before anything is created; unless something
-    /// may have been created before: that is never hidden.
+    /// Claims the idempotency key: stores a new session, or finds the existing one.
+    ///
+    /// If the audit file cannot be written, the attempt ends here, before anything is created. A
+    /// session that may have succeeded on the platform before is still returned, so that it is not
+    /// hidden.
     pub(crate) async fn begin_session(&self, request: &SessionRequest) -> Result<BeginOutcome, Error> {
         let now = self.clock.now();
         let identity = TokenIdentity::new(self.keyring().active(now).kid(), now);
@@ -391,7 +418,7 @@ impl SessionEngine {
         }
     }
 
-    /// How a new session goes, with what must be recorded before its first call.
+    /// The surface of a new session, with what must be stored before its first call.
     fn session_context(&self, request: &SessionRequest) -> Result<SessionContext, Error> {
         let way = match self.surface {
             Surface::Rest => SurfaceBinding::Rest,
@@ -404,7 +431,7 @@ impl SessionEngine {
         Ok(SessionContext { way, contact_without_identifier, trace: AttemptLog::current().and_then(|trail| trail.parent()) })
     }
 
-    /// Waits until the session is done, or free to be taken up.
+    /// Waits until the session is finished, or its lease expires.
     pub(crate) async fn wait_until_released(&self, session: &SessionRecord, deadline: Timestamp) -> Result<(), Error> {
         let mut held = session.clone();
         while held.state.is_unfinished() && held.is_leased(self.clock.now()) {
@@ -420,13 +447,19 @@ impl SessionEngine {
         Ok(())
     }
 
-    /// Takes up sessions that nobody drives any more, and drives each to its end. Says what came of them; nothing, when there are none.
+    /// Claims sessions that no process is running, resumes each, and returns the results. Returns
+    /// an empty vector if there are none.
+    ///
+    /// # Errors
+    /// Returns an error if the store fails or the organization cannot be checked. The result of
+    /// each session is in the vector.
     pub async fn recover_abandoned(self: &Arc<Self>) -> Result<Vec<Result<CreatedSession, Error>>, Error> {
         if self.store.unfinished().await? == 0 {
             return Ok(Vec::new());
         }
         self.check_organization(self.clock.now() + self.deadline).await?;
-        // To drive a session again is to make calls again: on a failing platform these are paid for like any other.
+        // Resuming a session makes calls again. On a failing platform, the retry budget bounds them
+        // like any other retry.
         let budget = self.platform.budget();
         let paid = budget.withdraw(RECOVERY_CONCURRENCY);
         let taken = if paid == 0 { Vec::new() } else { self.store.claim_due(paid, self.clock.now()).await? };
@@ -447,8 +480,9 @@ impl SessionEngine {
         Ok(driven.buffer_unordered(RECOVERY_CONCURRENCY as usize).collect().await)
     }
 
-    /// What a process does beside its callers' wishes, for as long as it is polled: finishes abandoned sessions, tells the CRM,
-    /// forgets what is old, and makes the next key when it is time.
+    /// Runs the background work of a process; the future never completes. It resumes abandoned
+    /// sessions, delivers webhooks, deletes sessions whose retention is over, rotates signing keys,
+    /// and counts sealed values.
     pub async fn run_background_tasks(self: Arc<Self>) {
         let recover = async {
             loop {
@@ -479,7 +513,10 @@ impl SessionEngine {
         tokio::join!(recover, deliver, self.prune_loop(), self.rotation_loop(), self.keep_counting_seals());
     }
 
-    /// Writes down what no transition will carry any more. For a process that ends.
+    /// Writes the counters that no later transition will store. Call it before the process ends.
+    ///
+    /// # Errors
+    /// Returns an error if the store fails.
     pub async fn flush_outbox(&self) -> Result<(), Error> {
         self.count_seals().await;
         Ok(self.store.add_errors(self.errors.take()).await?)
@@ -494,7 +531,7 @@ impl Drop for SessionEngine {
     }
 }
 
-/// Compares this machine's clock with the database's, for as long as the process lives.
+/// Compares the local clock with the database's clock periodically. Runs until it is aborted.
 async fn measure_clock(store: Store) {
     let clock = store.clock();
     let mut may_claim = true;
@@ -513,7 +550,7 @@ async fn measure_clock(store: Store) {
     }
 }
 
-/// A driver that lives keeps its sessions.
+/// Renews the leases of the sessions that this process is running.
 async fn renew_leases(driving: LeaseRegistry, store: Store, clock: Clock, fail_points: FailPoints) {
     loop {
         clock.sleep(LEASE_RENEW_INTERVAL).await;
@@ -530,7 +567,7 @@ async fn renew_leases(driving: LeaseRegistry, store: Store, clock: Clock, fail_p
     }
 }
 
-/// The task that asked was ended with the runtime.
+/// The error of a queue lookup whose task ended because the runtime shut down.
 fn interrupted() -> CallError {
     CallError::not_sent(Operation::Queue, "the process is ending")
 }

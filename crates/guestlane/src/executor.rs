@@ -1,4 +1,4 @@
-//! The order of things.
+//! The executor of the saga: runs the steps of a session in order and commits each transition.
 
 use guestlane_genesys::{AttemptLog, Priority, Timestamp, guest::frame::SessionToken, trace_context};
 
@@ -18,18 +18,23 @@ use crate::{
 /// A session that is open, and the token that vouches for its guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreatedSession {
-    /// As the ledger has it.
+    /// The session record as it is stored.
     pub session: SessionRecord,
-    /// The token that the platform was given.
+    /// The guest token that was sent to the platform.
     pub guest_token: GuestToken,
-    /// The token of the guest's session on the guest API: with it and the deployment, a browser or an app takes over. Of web messaging.
+    /// The guest session token of the guest API, on the surface `web-messaging` only. With it and
+    /// the deployment, a browser or app takes the session over.
     pub guest_session: Option<SessionToken>,
-    /// Whether it was open already when it was asked for.
+    /// Whether the session was open already, so that the result is a replay.
     pub replayed: bool,
 }
 
 impl SessionEngine {
-    /// Creates a session, or finds the one of the same key. When this returns an error, the error says what exists and what becomes of it.
+    /// Creates a session, or returns the existing session of the same idempotency key.
+    ///
+    /// # Errors
+    /// The error says what exists on the platform, and whether the engine completes the session
+    /// later.
     pub async fn create(&self, request: SessionRequest) -> Result<CreatedSession, Error> {
         let trail = AttemptLog::current().unwrap_or_default();
         let span = self.span("create session");
@@ -43,7 +48,7 @@ impl SessionEngine {
         if let Err(invalid) = self.surface.validate(&request)
             && self.store.find_by_key(request.key.clone()).await?.is_none()
         {
-            return Err(invalid.into()); // a session that is known goes on the way it began
+            return Err(invalid.into()); // An existing session continues on the surface it began on.
         }
         self.check_organization(deadline).await?;
         self.verify_queue(&request).await?;
@@ -51,7 +56,8 @@ impl SessionEngine {
             let admission = self.begin_session(&request).await?;
             match admission {
                 BeginOutcome::Acquired(session) => match self.run_saga(session, asked_at, deadline).await {
-                    // Somebody took us for dead, and drives it now: their answer is ours.
+                    // Another process claimed the session after this lease expired. Loop to return
+                    // the result of that process.
                     Err(Error::Store(StoreError::LeaseLost)) if self.clock.now() < deadline => {}
                     driven => return driven,
                 },
@@ -66,12 +72,19 @@ impl SessionEngine {
         }
     }
 
-    /// As [`create`](Self::create), for a row of a batch: sessions that somebody waits for go first.
+    /// Like [`create`](Self::create), for a row of a batch: calls of interactive sessions have
+    /// priority over its calls.
+    ///
+    /// # Errors
+    /// As for [`create`](Self::create).
     pub async fn create_in_background(&self, request: SessionRequest) -> Result<CreatedSession, Error> {
         Priority::Background.scope(self.create(request)).await
     }
 
-    /// Goes on with a session that was left behind, until it is open or there is a reason why not.
+    /// Resumes an abandoned session until it is open or its failure is stored.
+    ///
+    /// # Errors
+    /// As for [`create`](Self::create).
     pub async fn resume(&self, session: SessionRecord) -> Result<CreatedSession, Error> {
         let trail = AttemptLog::of(session.trace);
         let span = self.span("resume session");
@@ -105,7 +118,9 @@ impl SessionEngine {
         ended
     }
 
-    /// Drives a session that is ours: contact, then conversation, in two steps or more, each repeated alone and each on record before the next.
+    /// Runs the steps of a session whose lease this process holds: the contact, then the
+    /// conversation. These are two steps or more. Each step is retried alone, and its result is
+    /// stored before the next step.
     async fn run_saga(&self, mut session: SessionRecord, since: Timestamp, deadline: Timestamp) -> Result<CreatedSession, Error> {
         let _driving = self.driving.start(&session);
         if session.is_past_idempotency_window(self.clock.now()) {
@@ -114,13 +129,16 @@ impl SessionEngine {
         self.keys.ensure_loaded(&session.token.kid).await;
         let mut signed: Option<(TokenIdentity, GuestToken)> = None;
         loop {
-            // Where no key comes with the token, or nobody can have taken it: the platform need not be asked to refuse it.
+            // The token is renewed before the platform rejects it, where that is safe. On the
+            // public surfaces, no idempotency key is sent with the token. On `rest`, the platform
+            // cannot have stored the key with the old token unless the outcome of a call is
+            // unknown.
             let may_renew = session.surface_binding != SurfaceBinding::Rest || !session.outcome_unknown;
             let revoked = self.keyring().is_revoked(&session.token.kid);
             if may_renew && session.message_id.is_none() && (revoked || session.token.is_expired_at(self.clock.now())) {
                 session = self.reissue_guest_token(session, 0).await?;
             }
-            // Once for all steps: a signature is most of a session's processor time.
+            // One signature serves all steps: signing is most of the processor time of a session.
             let token = match signed.take_if(|(identity, _)| *identity == session.token) {
                 Some((_, token)) => token,
                 None => self.sign(&session).await?,
@@ -131,7 +149,9 @@ impl SessionEngine {
                 Err(failed) if failed.is_of_expired_token() && !token_is_fresh(&session, self.clock.now()) => {
                     self.reissue_guest_token(session, failed.tries()).await?
                 }
-                // The platform does not know a revoked key any more; one that knows the idempotency key does not look at the token.
+                // A revoked key is no longer known to the platform, so the token must be signed
+                // with another. This cannot make a duplicate: a platform that knows the idempotency
+                // key does not look at the token.
                 Err(failed) if failed.is_of_guest_token() && self.keyring().is_revoked(&session.token.kid) => {
                     self.reissue_guest_token(session, failed.tries()).await?
                 }
@@ -146,7 +166,8 @@ impl SessionEngine {
     }
 }
 
-/// Refused as expired although it is fresh by our clock: the clocks differ, and another fresh one would fare no better.
+/// Whether the token was issued less than 60 s ago by the local clock. If the platform rejects such
+/// a token as expired, the clocks differ, and another fresh token would be rejected too.
 fn token_is_fresh(session: &SessionRecord, now: Timestamp) -> bool {
     now.unix_seconds() - session.token.issued_at < 60
 }

@@ -1,4 +1,4 @@
-//! How a session that did not get through is left: what becomes of it, and what the caller is told.
+//! What a failed step does to a session: the state that is stored, and the error that is returned.
 
 use guestlane_genesys::{ErrorResponse, FailPoint};
 
@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl SessionEngine {
-    /// Writes down how a step failed, and says what becomes of the session.
+    /// Stores how a step failed, and returns the error for the caller.
     pub(crate) async fn record_failure(&self, session: SessionRecord, failed: StepError) -> Result<Error, Error> {
         let failed = match failed {
             StepError::Call(failed) => failed,
@@ -23,7 +23,8 @@ impl SessionEngine {
         self.fail_points.hit(FailPoint::StepFailed).await;
         let over = failed.cause.refusal().is_some_and(ErrorResponse::is_conversation_ended);
         if over && (session.outcome_unknown || failed.may_exist) {
-            // The guest may have said something in it; in a new one it would be said again, in a second conversation.
+            // The guest may have written in the conversation that ended. A retry would send that
+            // message again, in a second conversation.
             return self.mark_needs_attention(session).await;
         }
         let now = self.clock.now();

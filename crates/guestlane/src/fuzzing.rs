@@ -1,4 +1,5 @@
-//! Entrances for `fuzz/`: files and settings, read as the product reads them. Not part of the API.
+//! Entry points for `fuzz/`: they parse files and settings as the product does. Not part of the
+//! API.
 
 use std::{path::Path, sync::OnceLock};
 
@@ -12,7 +13,7 @@ use crate::{
     token::{Keyring, MasterKey, SealedSigningKey, TokenError, decode},
 };
 
-/// A settings file.
+/// Parses a settings file.
 pub fn settings_file(text: &str) {
     let mut settings = Settings::default();
     if settings.add_file(Path::new("fuzz.toml"), text).is_ok() {
@@ -20,7 +21,7 @@ pub fn settings_file(text: &str) {
     }
 }
 
-/// A value of each setting of the environment, one a line: `NAME=value`.
+/// Parses settings from the environment, one `NAME=value` in each line.
 pub fn environment(text: &str) {
     let mut settings = Settings::default();
     settings.add_environment(|name| {
@@ -36,15 +37,15 @@ fn read_all(settings: &Settings) {
     SETTINGS.iter().for_each(|setting| drop(settings.shown(setting)));
 }
 
-/// `GUESTLANE_DATABASE_URL`. What is shown of it has no password.
+/// Parses `GUESTLANE_DATABASE_URL`, and formats it as it is shown, without its password.
 pub fn database_url(text: &str) {
     if let Ok(Database::Postgres(url)) = text.parse::<Database>() {
         let _ = (url.to_string(), format!("{url:?}"));
     }
 }
 
-/// A file of the audit log, a checkpoint, a proof, or a key; signed too, so that what stands behind
-/// the signature is read.
+/// Parses an audit file, a checkpoint, a proof, or a key. The text is also signed, so that the
+/// parser behind the signature check is reached.
 pub fn audit(text: &str) {
     static SIGNER: OnceLock<Option<NoteSigner>> = OnceLock::new();
     let Some(signer) = SIGNER.get_or_init(|| NoteSigner::from_seed(&[1; 32])) else { return };
@@ -57,7 +58,10 @@ pub fn audit(text: &str) {
     }
 }
 
-/// A guest token. A text that this process did not sign is never verified.
+/// Verifies a guest token.
+///
+/// # Panics
+/// Panics if a text that this process did not sign is verified.
 pub fn token(text: &str) {
     static RING: OnceLock<Option<Keyring>> = OnceLock::new();
     let now = Timestamp::from_unix_micros(1_795_361_100_000_000);

@@ -1,4 +1,5 @@
-//! One key after another: the next one made in time, a revoked one replaced at once, and both known to every running process within a second.
+//! Rotation and revocation of signing keys. The next key is generated in time, a revoked key is
+//! replaced at once, and every running process knows both within a second.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,13 +16,15 @@ use crate::{
     workspace::{Workspace, count_seals},
 };
 
-/// How often a running process looks which keys there are.
+/// How often a running process reloads the signing keys.
 const READ_EVERY: Duration = Duration::from_secs(1);
 
-/// How often it looks whether the next key must be made. Keys are published for a minute at least.
+/// How often the rotation worker checks whether the next key is due. Keys are published for at
+/// least a minute before they sign.
 const ROTATION_TICK: Duration = Duration::from_secs(10);
 
-/// The keys of a running process. Whoever signs takes the key ring as it is; nobody waits for the store.
+/// The keyring of a running process. Signing reads the current keyring without waiting for the
+/// store.
 #[derive(Debug, Clone)]
 pub(crate) struct KeyringCache {
     ring: Arc<ArcSwap<Keyring>>,
@@ -39,9 +42,10 @@ impl KeyringCache {
         self.ring.load_full()
     }
 
-    /// Reads the keys from the store again: another process may have rotated or revoked one.
+    /// Reloads the keys from the store, because another process may have rotated or revoked one.
     pub(crate) async fn reload(&self) -> Result<(), Error> {
-        let _alone = self.reading.lock().await; // what was read first must not take the place of what was read later
+        // Reload in turn: an older read must not replace the result of a newer one.
+        let _alone = self.reading.lock().await;
         let stored = self.store.signing_keys().await?;
         if let Some(renewed) = self.ring().reload(&self.master, stored)? {
             self.ring.store(Arc::new(renewed));
@@ -50,7 +54,8 @@ impl KeyringCache {
         Ok(())
     }
 
-    /// As [`read_again`](Self::read_again) where a key is not known: a session may have been begun a moment ago, with a key that is as young.
+    /// Reloads the keys if `kid` is unknown, as [`reload`](Self::reload) does. Another node may
+    /// have begun the session a moment ago, with a key that is just as new.
     pub(crate) async fn ensure_loaded(&self, kid: &str) {
         if self.ring().by_kid(kid).is_none()
             && let Err(error) = self.reload().await
@@ -59,7 +64,8 @@ impl KeyringCache {
         }
     }
 
-    /// Does so every second, for as long as it is polled. What cannot be read leaves the keys as they are.
+    /// Reloads the keys every second, or upon a notification from the store; never returns. If a
+    /// reload fails, the known keys stay in use.
     pub(crate) async fn reload_loop(self, clock: Clock) {
         let mut told = false;
         let mut changes = self.store.changes();
@@ -81,7 +87,11 @@ impl KeyringCache {
 }
 
 impl SessionEngine {
-    /// Makes the next key where the schedule wants it by now and there is none. Says whether one was made.
+    /// Generates the next key if the schedule requires one and none is published. Returns whether a
+    /// key was generated.
+    ///
+    /// # Errors
+    /// Returns an error if the key cannot be generated, sealed or stored.
     pub async fn rotate_if_due(&self) -> Result<bool, Error> {
         let now = self.clock.now();
         let keys = self.keyring().list(now);
@@ -94,7 +104,8 @@ impl SessionEngine {
         Ok(matches!(made, NextKey::Generated(_)))
     }
 
-    /// Does so for ever. Without a schedule, nothing.
+    /// Runs [`rotate_if_due`](Self::rotate_if_due) periodically. Returns at once if the schedule
+    /// has no rotation.
     pub(crate) async fn rotation_loop(&self) {
         while self.key_schedule.rotation_interval().is_some() {
             if let Err(error) = self.rotate_if_due().await {
@@ -106,7 +117,10 @@ impl SessionEngine {
 }
 
 impl Workspace {
-    /// Makes the next key now; it signs when it was published long enough. Refused where there is one already.
+    /// Generates the next key now. It signs after its publication period.
+    ///
+    /// # Errors
+    /// Returns an error if a next key is already published, or the key cannot be stored.
     pub async fn rotate_key(&self, schedule: RotationPolicy, clock: &Clock) -> Result<SealedSigningKey, Error> {
         let made = generate_next_key(&self.store, &self.master, schedule, clock).await?;
         count_seals(&self.store, &self.master).await;
@@ -121,12 +135,19 @@ impl Workspace {
         }
     }
 
-    /// What revoking that key would come to now.
+    /// What revoking the key would do now. Changes nothing.
+    ///
+    /// # Errors
+    /// Returns an error if the key is unknown or already revoked.
     pub async fn preview_revocation(&self, kid: &str, now: Timestamp) -> Result<RevocationPlan, Error> {
         check_revocable(kid, RevocationPlan::of(kid, self.store.signing_keys().await?, now))
     }
 
-    /// Revokes a key: nobody may believe it any more. Where it signed, another signs from now on.
+    /// Revokes a key, so that tokens it signed are no longer accepted. If the key was active,
+    /// another key signs from now on.
+    ///
+    /// # Errors
+    /// Returns an error if the key is unknown or already revoked, or the store fails.
     pub async fn revoke_key(&self, kid: &str, now: Timestamp) -> Result<RevocationPlan, Error> {
         loop {
             let spare = match self.preview_revocation(kid, now).await? {
@@ -139,7 +160,8 @@ impl Workspace {
                 | RevocationPlan::NoSuccessorNeeded(_)
                 | RevocationPlan::PromoteNext(..) => None,
             };
-            // Without an answer, the keys changed meanwhile and a new one is needed after all.
+            // `None` means that the keys changed meanwhile, and a new key is needed after all: plan
+            // again.
             if let Some(done) = self.store.revoke_signing_key(kid.to_owned(), spare, now).await? {
                 count_seals(&self.store, &self.master).await;
                 self.store.fail_points.hit(FailPoint::KeyRevoked).await;
@@ -160,9 +182,9 @@ fn check_revocable(kid: &str, revocation: RevocationPlan) -> Result<RevocationPl
 
 /// The key that signs next.
 enum NextKey {
-    /// It was made now.
+    /// The key was generated now.
     Generated(SealedSigningKey),
-    /// There was one already.
+    /// The key existed already.
     AlreadyPublished(SealedSigningKey),
 }
 
@@ -181,19 +203,21 @@ async fn generate_next_key(
     let busy = clock.pause_auto_advance();
     let made = generate(move || SealedSigningKey::next(&master, kid, &schedule, now)).await?;
     drop(busy);
-    // Published from the moment in which it is written: whoever waited for that, or slept, must not make its time shorter.
+    // Publication begins when the key is written. Read the clock then: a wait for the store must
+    // not shorten the publication period.
     let clock_then = clock.clone();
     let life = move || KeyLifecycle::next(&schedule, clock_then.now());
     let next = store.add_next_key(made.clone(), life, now).await?;
     store.fail_points.hit(FailPoint::NextKeyStored).await;
     if next.sealed != made.sealed {
-        return Ok(NextKey::AlreadyPublished(next)); // another process was quicker
+        return Ok(NextKey::AlreadyPublished(next)); // Another process stored its key first.
     }
     info!(kid = next.kid, signs_from = %next.life.active_from(), "made the next signing key");
     Ok(NextKey::Generated(next))
 }
 
-/// A key takes a tenth of a second of a processor: sessions go on meanwhile.
+/// Generates a key on a blocking thread. It takes a tenth of a second of processor time, and
+/// sessions must continue meanwhile.
 async fn generate(
     make: impl FnOnce() -> Result<SealedSigningKey, KeyringError> + Send + 'static,
 ) -> Result<SealedSigningKey, Error> {

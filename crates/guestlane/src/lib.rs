@@ -1,14 +1,13 @@
-//! Creates Genesys Cloud web-messaging guest sessions: none lost, none twice, and proof of both.
+//! Creates guest sessions in Genesys Cloud: each exactly once, across retries, crashes and
+//! restarts.
 //!
-//! # Life of a session
+//! A session is a contact, a conversation in a queue, and a guest token (a JWT) under one
+//! idempotency key. The library stores the progress of each session in SQLite or PostgreSQL. It
+//! runs the calls to the platform as a saga, writes an audit log, and sends webhooks from an
+//! outbox. [`SessionEngine`] is the entry point; the executable `guestlane` and its HTTP service
+//! are built on it.
 //!
-//! 1. A [`SessionRequest`](request::SessionRequest) is parsed; from here on it cannot be malformed.
-//! 2. The queue is looked up, unless it is known. If we stop here, nothing exists.
-//! 3. The ledger takes the idempotency key, with the audit record «pending». If we stop here, the same key finds the session and goes on.
-//! 4. The guest token is signed and verified. It is not stored: a lost one is signed again, byte for byte.
-//! 5. The contact, then the conversation: each is repeated alone, under a key of its own that never changes.
-//! 6. One transaction writes «open», the audit record «success» and the CRM's event. Only then the caller is answered.
-//! 7. The CRM is told in the background, at least once, under one id.
+//! # Example
 //!
 //! ```no_run
 //! # async fn example(config: guestlane::LaneConfig) -> Result<(), Box<dyn std::error::Error>> {
@@ -27,6 +26,47 @@
 //! println!("conversation {:?}", opened.session.conversation_id);
 //! # Ok(()) }
 //! ```
+//!
+//! # What `create` guarantees
+//!
+//! - **One session per idempotency key.** Concurrent and repeated calls of
+//!   [`SessionEngine::create`] with one key return the same session. A key that was used for
+//!   another request is an error.
+//! - **No duplicates on the platform.** A step is repeated only if the platform recognizes the
+//!   repetition, or if the step certainly did not take effect. Otherwise the session continues
+//!   without the step's result if it can. If it cannot, it gets the state
+//!   [`NeedsAttention`](session::SessionState::NeedsAttention), and a person must decide.
+//! - **Nothing is lost.** The session is durable before its first call that creates something. If
+//!   the process crashes or the caller drops the future, background work continues the saga after
+//!   the lease has expired: in this process, in its next start, or in another node of the fleet.
+//! - **Errors say what exists.** [`Error`] distinguishes sessions that were not created, that the
+//!   engine will complete, and that were rejected. [`Error::advice`] returns the cause and the fix.
+//! - **State, audit record and event agree.** They are written in one transaction, before `create`
+//!   returns.
+//!
+//! # Background work must run
+//!
+//! [`SessionEngine::run_background_tasks`] returns a future that must be polled as long as the
+//! process lives; spawn it once after [`SessionEngine::open`]. Without it, abandoned sessions are
+//! not resumed, webhooks are not delivered, old sessions are not deleted, and signing keys are not
+//! rotated. Call [`SessionEngine::flush_outbox`] before the process ends; it stores the counters
+//! that are not stored yet.
+//!
+//! # Life of a session
+//!
+//! 1. A [`SessionRequest`](request::SessionRequest) is parsed; from here on it cannot be malformed.
+//! 2. The engine looks the queue up, unless its cache has it. If the process dies here, nothing
+//!    exists.
+//! 3. One transaction stores the session record under the idempotency key, with the audit record
+//!    `pending`. If the process dies here, the session is found by its key and continues.
+//! 4. The guest token is signed and verified. The token is not stored: signing is deterministic, so
+//!    the stored identity (`kid`, `jti`, `iat`) yields the same bytes again.
+//! 5. The contact is created, then the conversation. Each step is retried alone, under a platform
+//!    key that does not change between attempts. The public platform takes no such key; there,
+//!    identifiers of the guest and the session let it recognize a repetition.
+//! 6. One transaction writes the state `open`, the audit record `success` and the webhook event.
+//!    Only then does `create` return.
+//! 7. The outbox delivers the event in the background, at least once, under one event ID.
 
 pub mod admission_control;
 pub mod api_key;

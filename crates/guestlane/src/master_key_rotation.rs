@@ -1,7 +1,8 @@
-//! Rotation of the master key, and the count of its seals.
+//! Rotation of the master key, and the count of values sealed under it.
 //!
-//! Both keys open what is sealed while the values are sealed again, in chunks, each in a transaction: a crash in between loses nothing,
-//! and the same command goes on. The previous key is needed until a whole pass has found nothing that it alone opens.
+//! During a rotation, both keys open sealed values. The values are sealed again in chunks, each in
+//! one transaction. A crash in between loses nothing, and the same command continues. The previous
+//! key is needed until a whole pass finds no value that only it opens.
 
 use std::{
     ops::AddAssign,
@@ -22,29 +23,31 @@ use crate::{
     workspace::{GUEST_SESSION, StorageConfig, Workspace, count_seals},
 };
 
-/// How many sessions are re-sealed in one transaction.
+/// How many sessions are sealed again in one transaction.
 const CHUNK: u32 = 500;
 
-/// A pass that finds something is followed by another one. More than this many mean that a process goes on with the previous key.
+/// A pass that finds values is followed by another. If this many passes find values, a process
+/// still uses the previous key.
 const MAX_PASSES: u32 = 3;
 
-/// How often a running process adds its seals to the store's count. A process that is killed loses the count of so much time.
+/// How often a running process adds its seals to the count in the store. A killed process loses at
+/// most the count of this time.
 const COUNT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How many values were sealed again under the current master key.
+/// Counts of values that were sealed again under the current master key.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Resealed {
-    /// Secrets of the store: those of webhooks and API keys, and the audit log's key.
+    /// Secrets of the store: those of webhooks and API keys, and the key of the audit log.
     pub secrets: u64,
     /// Signing keys.
     pub signing_keys: u64,
-    /// Guest session tokens, one for each session on web messaging.
+    /// Guest session tokens, one for each session on the surface `web-messaging`.
     pub guest_sessions: u64,
 }
 
 impl Resealed {
-    /// All of them.
+    /// The sum of all counts.
     pub fn total(&self) -> u64 {
         self.secrets + self.signing_keys + self.guest_sessions
     }
@@ -59,12 +62,14 @@ impl AddAssign for Resealed {
 }
 
 impl Workspace {
-    /// Seals again what the current master key does not open, until a whole pass has found nothing: afterwards the current key alone
-    /// opens everything, and the previous one can be removed.
+    /// Seals again the values that the current master key does not open, until a whole pass finds
+    /// none. Afterwards the current key alone opens everything, and the previous key can be
+    /// removed.
     ///
     /// # Errors
-    /// [`MasterKeyError::Wrong`] for a value that neither key opens, [`MasterKeyError::PreviousInUse`] where another process goes on
-    /// with the previous key. The previous key is still needed then.
+    /// Returns [`MasterKeyError::Wrong`] for a value that neither key opens. Returns
+    /// [`MasterKeyError::PreviousInUse`] if another process still uses the previous key. In both
+    /// cases the previous key is still needed.
     pub async fn reseal(&self) -> Result<Resealed, Error> {
         self.store.delete_access_tokens().await?;
         let mut sum = Resealed::default();
@@ -80,7 +85,7 @@ impl Workspace {
         Err(MasterKeyError::PreviousInUse.into())
     }
 
-    /// One pass over all values.
+    /// Runs one pass over all sealed values.
     async fn reseal_once(&self) -> Result<Pass, Error> {
         let mut pass = Pass::default();
         let keys = self.store.sealed_keys().await?;
@@ -100,7 +105,7 @@ impl Workspace {
         }
     }
 
-    /// How many sealed values `counts` accepts.
+    /// Counts the sealed values for which `counts` returns true.
     async fn count_sealed(&self, counts: impl Fn(&MasterKey, &Sealed) -> bool) -> Result<Resealed, Error> {
         let mut sum = Resealed::default();
         visit_sealed(&self.store, |value| {
@@ -116,7 +121,7 @@ impl Workspace {
         Ok(sum)
     }
 
-    /// Replaces those of the values that are not sealed under the current key.
+    /// Seals again the values that are not sealed under the current key.
     async fn reseal_chunk(&self, values: Vec<Sealed>, pass: &mut Pass) -> Result<(), Error> {
         let stale = values.into_iter().filter(|value| !self.master.is_current(&name(&value.place), &value.bytes));
         let replacements = stale.map(|value| seal_again(&self.master, value)).collect::<Result<Vec<_>, _>>()?;
@@ -136,12 +141,12 @@ impl Workspace {
     }
 }
 
-/// What one pass came to.
+/// The result of one pass.
 #[derive(Debug, Default)]
 struct Pass {
-    /// Values that the current key did not open.
+    /// Number of values that are not sealed under the current key.
     found: u64,
-    /// Those of them that were replaced; another process changed the others meanwhile.
+    /// Values that were replaced. Another process changed the rest meanwhile.
     replaced: Resealed,
 }
 
@@ -162,7 +167,8 @@ async fn visit_sealed(store: &Store, mut visit: impl FnMut(&Sealed) -> Result<()
 /// Checks that `master` opens every sealed value of the store.
 ///
 /// # Errors
-/// [`MasterKeyError::Wrong`] for the first value that it does not open; and where the store fails.
+/// Returns [`MasterKeyError::Wrong`] for the first value that it does not open, or an error of the
+/// store.
 pub(crate) async fn expect_opens_all(store: &Store, master: &MasterKey) -> Result<(), Error> {
     visit_sealed(store, |value| Ok(master.open(&name(&value.place), &value.bytes).map(drop)?)).await
 }
@@ -185,19 +191,19 @@ fn seal_again(master: &MasterKey, value: Sealed) -> Result<Replacement, MasterKe
     Ok(Replacement { after: master.seal(&name, &opened)?, place: value.place, before: value.bytes })
 }
 
-/// Rotates a master key that is in a file: a new key takes its place, everything is sealed again, and the old key is deleted. After a
-/// crash the same call finishes what was begun.
+/// Rotates a master key that is in a file: stores a new key, seals all values again, and deletes
+/// the old key. After a crash, the same call completes the rotation.
 ///
 /// # Errors
-/// Where another process uses the key's file or the store's, nothing is changed. Later errors leave both keys in their files, and the
-/// same call goes on from there.
+/// If another process uses the key file or the store, nothing is changed. Later errors leave both
+/// keys in their files, and the same call continues from there.
 pub async fn rotate_master_key(places: &StorageConfig, clock: &Clock) -> Result<Resealed, Error> {
     expect_key_in_file(places)?;
     let path = &places.master_key_file;
     let _alone = MasterKey::lock_alone(path)?;
     Store::expect_unused(&places.database)?;
     let store = Store::open(&places.database, &places.home, clock, &places.fail_points).await?;
-    // A key that does not open the store must not be replaced: it is another store's.
+    // A key that does not open this store belongs to another store and must not be replaced.
     let mut state = Workspace::with_key(places, clock, store, MasterKey::from_locked_file(path)?, false).await?;
     MasterKey::replace_in_file(path, &places.fail_points)?;
     state.master = Arc::new(MasterKey::from_locked_file(path)?);
@@ -206,10 +212,10 @@ pub async fn rotate_master_key(places: &StorageConfig, clock: &Clock) -> Result<
     Ok(resealed)
 }
 
-/// How many values [`rotate_master_key`] would seal again. Nothing is changed.
+/// The number of values that [`rotate_master_key`] would seal again. Changes nothing.
 ///
 /// # Errors
-/// Where the master key is in no file, or there is no store.
+/// Returns an error if the master key is not in a file, or there is no store.
 pub async fn would_rotate_master_key(places: &StorageConfig, clock: &Clock) -> Result<Resealed, Error> {
     expect_key_in_file(places)?;
     Workspace::open_read_only(places, clock).await?.count_sealed(|_, _| true).await
@@ -225,20 +231,20 @@ fn expect_key_in_file(places: &StorageConfig) -> Result<(), Error> {
     if path.exists() { Ok(()) } else { Err(MasterKeyError::Missing(path.clone()).into()) }
 }
 
-/// Seals again what is sealed under a previous master key that was given beside the current one. Afterwards the previous one can be
-/// removed from the settings of all nodes.
+/// Seals again the values under a previous master key that was given beside the current one.
+/// Afterwards the previous key can be removed from the settings of all nodes.
 ///
 /// # Errors
-/// See [`State::reseal`]; and where the two keys are not given.
+/// As for [`Workspace::reseal`]. Also returns an error if the two keys are not given.
 pub async fn reseal_by_given_keys(places: &StorageConfig, clock: &Clock) -> Result<Resealed, Error> {
     expect_given_keys(places)?;
     Workspace::open_read_only(places, clock).await?.reseal().await
 }
 
-/// How many values [`reseal_by_given_keys`] would seal again. Nothing is changed.
+/// The number of values that [`reseal_by_given_keys`] would seal again. Changes nothing.
 ///
 /// # Errors
-/// Where the two keys are not given, or there is no store.
+/// Returns an error if the two keys are not given, or there is no store.
 pub async fn would_reseal_by_given_keys(places: &StorageConfig, clock: &Clock) -> Result<Resealed, Error> {
     expect_given_keys(places)?;
     Workspace::open_read_only(places, clock)
@@ -260,8 +266,9 @@ fn expect_given_keys(places: &StorageConfig) -> Result<(), Error> {
 }
 
 impl SessionEngine {
-    /// How many values were sealed under the current master key, by all processes that used this store: as far as the others have
-    /// written it down, at most a minute ago. One key may seal [`MasterKey::MAX_SEALS`].
+    /// The number of values sealed under the current master key, by all processes that used this
+    /// store. Seals of other processes are counted up to a minute late. One key may seal at most
+    /// [`MasterKey::MAX_SEALS`] values.
     pub fn master_key_seals(&self) -> u64 {
         self.counted_seals.load(Ordering::Relaxed) + self.master.uncounted_seals()
     }
@@ -273,7 +280,7 @@ impl SessionEngine {
         }
     }
 
-    /// Does so every minute.
+    /// Runs [`count_seals`](Self::count_seals) every minute; never returns.
     pub(crate) async fn keep_counting_seals(&self) {
         loop {
             self.clock.sleep(COUNT_INTERVAL).await;

@@ -1,6 +1,7 @@
-//! The counters of requirement R12 (docs/requirements.md), kept across processes: what this process
-//! counts is added to the store with its transitions. And what sessions came to in this process
-//! (requirement R13).
+//! Error counters (requirement R12, docs/requirements.md) and session metrics (requirement R13).
+//!
+//! Error counters survive restarts: the counts of this process are added to the store with its
+//! transitions. Session metrics cover this process only.
 
 use std::{
     collections::BTreeMap,
@@ -14,28 +15,29 @@ use crate::{
     session::SessionRecord,
 };
 
-/// Upper bounds of what a session takes, in seconds: a fifth more each time, from a millisecond to two minutes.
+/// Upper bounds of the histogram of session latency, in seconds. Each is about a fifth larger than
+/// the one before, from a millisecond to two minutes.
 const SESSION_BOUNDS: &[f64] = &[
     0.001, 0.0012, 0.0015, 0.0018, 0.0022, 0.0027, 0.0033, 0.0039, 0.0047, 0.0056, 0.0068, 0.0082, 0.01, 0.012, 0.015, 0.018,
     0.022, 0.027, 0.033, 0.039, 0.047, 0.056, 0.068, 0.082, 0.1, 0.12, 0.15, 0.18, 0.22, 0.27, 0.33, 0.39, 0.47, 0.56, 0.68,
     0.82, 1.0, 1.2, 1.5, 1.8, 2.2, 2.7, 3.3, 3.9, 4.7, 5.6, 6.8, 8.2, 10.0, 15.0, 22.0, 33.0, 47.0, 60.0, 90.0, 120.0,
 ];
 
-/// What sessions came to in this process.
+/// Latencies and failures of the sessions of this process.
 #[derive(Debug)]
 pub struct SessionMetrics {
     latency: Histogram,
     problems: Mutex<BTreeMap<Code, FailureCount>>,
 }
 
-/// A kind of failure that came up.
+/// Count of one kind of failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailureCount {
-    /// How often.
+    /// Number of occurrences.
     pub count: u64,
-    /// The last time.
+    /// Time of the last occurrence.
     pub last_at: Timestamp,
-    /// Cause and fix, as they were the last time.
+    /// Cause and fix of the last occurrence.
     pub advice: Diagnosis,
 }
 
@@ -50,7 +52,7 @@ impl SessionMetrics {
         self.latency.observe(session.latency.unwrap_or_default());
     }
 
-    /// Whoever asked was told this.
+    /// Counts a failure that was returned to a caller.
     pub(crate) fn failed(&self, error: &Error, now: Timestamp) {
         let advice = error.advice().for_others();
         let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
@@ -58,18 +60,18 @@ impl SessionMetrics {
         problems.insert(advice.code, FailureCount { count, last_at: now, advice });
     }
 
-    /// How long sessions took that were opened (requirement R13, docs/requirements.md).
+    /// Latency of the sessions that were opened (requirement R13, docs/requirements.md).
     pub fn latency(&self) -> HistogramSnapshot {
         self.latency.snapshot()
     }
 
-    /// Failures by kind.
+    /// Failures by code.
     pub fn failures_by_code(&self) -> BTreeMap<Code, FailureCount> {
         self.problems.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// The error counts of this process on top of those in the store.
+/// The error counters of this process on top of those in the store.
 #[derive(Debug)]
 pub(crate) struct ErrorCounters {
     before: ErrorCounts,
@@ -82,7 +84,7 @@ impl ErrorCounters {
         Self { before, stats, written: Mutex::default() }
     }
 
-    /// What has come since the last time, to be written by whoever takes it.
+    /// Returns the errors since the last call. The caller must store them.
     pub(crate) fn take(&self) -> ErrorCounts {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.stats.errors();
@@ -91,7 +93,7 @@ impl ErrorCounters {
         new
     }
 
-    /// All errors, of this process and of those before it.
+    /// The sum of the errors of this process and of those before it.
     pub(crate) fn totals(&self) -> ErrorCounts {
         let (before, now) = (&self.before, self.stats.errors());
         ErrorCounts {

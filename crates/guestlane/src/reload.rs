@@ -1,4 +1,4 @@
-//! Secrets that a running process takes again from its settings: all of them, or none.
+//! Reload of secrets in a running process: all changed secrets are replaced, or none.
 
 use crate::{
     audit::NoteSigner,
@@ -13,26 +13,27 @@ use crate::{
     workspace::AUDIT_KEY,
 };
 
-/// The secrets that [`SessionEngine::reload`] took, because they differ from those before.
+/// The secrets that [`SessionEngine::reload`] replaced because they had changed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Reloaded {
-    /// Secrets of OAuth clients.
+    /// Number of OAuth client secrets.
     pub client_secrets: usize,
-    /// `CRM_WEBHOOK_SECRET`.
+    /// Whether `CRM_WEBHOOK_SECRET` was replaced.
     pub webhook_secret: bool,
-    /// User, password, TLS or time limits in `GUESTLANE_DATABASE_URL`.
+    /// Whether user, password, TLS or timeouts in `GUESTLANE_DATABASE_URL` were replaced.
     pub database_url: bool,
-    /// `GUESTLANE_MASTER_KEY` and the previous one, or the keys in the state directory.
+    /// Whether `GUESTLANE_MASTER_KEY` and the previous key were replaced, or the keys in the state
+    /// directory.
     pub master_key: bool,
 }
 
 impl Reloaded {
-    /// How many secrets were taken.
+    /// The number of replaced secrets.
     pub fn count(&self) -> usize {
         self.client_secrets + usize::from(self.webhook_secret) + usize::from(self.database_url) + usize::from(self.master_key)
     }
 
-    /// The settings that have them.
+    /// The names of the settings that have the replaced secrets.
     pub fn names(&self) -> Vec<&'static str> {
         let taken = [
             (self.client_secrets > 0, CLIENT_SECRET),
@@ -45,14 +46,17 @@ impl Reloaded {
 }
 
 impl SessionEngine {
-    /// Takes the secrets of `config` that differ from those in use: of the OAuth clients, of webhooks, in the database's URL,
-    /// and the master key. All else in `config` is passed over: it takes a restart.
+    /// Replaces the secrets that differ between `config` and those in use: of OAuth clients,
+    /// webhooks and the database URL, and the master key. All other settings in `config` are
+    /// ignored; they need a restart.
     ///
-    /// Open connections to the database stay; those that are opened afterwards use the new URL. It is tried first, and the
-    /// database must have this very store. A master key must open every value that the store has sealed.
+    /// Open connections to the database stay open; later connections use the new URL. The new URL
+    /// is tried first, and must lead to the same store. A new master key must open every sealed
+    /// value of the store.
     ///
     /// # Errors
-    /// A secret cannot be used, or the URL names another store. None is taken then.
+    /// Returns an error if a secret cannot be used, or the URL names another store. No secret is
+    /// replaced then.
     pub async fn reload(&self, config: &EngineConfig) -> Result<Reloaded, Error> {
         self.take_secrets(config).await.map_err(|error| match error {
             Error::Invalid(invalid) => Error::Settings(vec![invalid]),
@@ -74,7 +78,7 @@ impl SessionEngine {
         if let Some((_, new)) = login {
             self.try_login(new, master.as_ref()).await?;
         }
-        // The store is asked by the new login from here on: the one before may have ended.
+        // Swap the login before the store is used: the old login may no longer be valid.
         let before = login.map(|(in_use, new)| (in_use, in_use.take_login_of(new)));
         if let Err(error) = self.take_sealed(master.as_ref(), webhook).await {
             if let Some((in_use, before)) = before {
@@ -86,7 +90,7 @@ impl SessionEngine {
         Ok(reloaded)
     }
 
-    /// The URL in use and the new one, where they differ.
+    /// Returns the URL in use and the new one if their logins differ.
     fn other_login<'a>(&'a self, new: &'a Database) -> Result<Option<(&'a PostgresUrl, &'a PostgresUrl)>, Error> {
         let reason = match (&self.database, new) {
             (Database::Postgres(in_use), Database::Postgres(new)) => match in_use.other_target(new) {
@@ -99,7 +103,7 @@ impl SessionEngine {
         Err(ValidationError::new(DATABASE_URL, reason, "restart guestlane to use another store, or take the change back").into())
     }
 
-    /// Opens connections by a login, which must reach this store and be allowed to write to it.
+    /// Opens connections with a login. It must reach this store, and be allowed to write to it.
     async fn try_login(&self, new: &PostgresUrl, master: Option<&MasterKey>) -> Result<(), Error> {
         let refused = |reason: String| {
             let fix = "check user, password and TLS in it with `guestlane doctor`, then send SIGHUP again";
@@ -120,7 +124,7 @@ impl SessionEngine {
         Ok(())
     }
 
-    /// Takes the master key last: what it seals from then on is never opened by the key before.
+    /// Replaces the master key last: the previous key cannot open values sealed under the new key.
     async fn take_sealed(&self, master: Option<&MasterKey>, webhook: Option<GivenKeys>) -> Result<(), Error> {
         if let Some(master) = master {
             expect_opens_all(&self.store, master).await.map_err(refused_master_key)?;
@@ -129,7 +133,7 @@ impl SessionEngine {
             outbox.use_keys(webhook).await?;
         }
         if let Some(master) = master {
-            self.count_seals().await; // of the key before
+            self.count_seals().await; // Store the count of the previous key first.
             self.master.take_keys_of(master);
             self.count_seals().await;
         }

@@ -1,4 +1,4 @@
-//! Forgetting what is old, in small steps, beside everything else that a process does.
+//! Retention: deletes old sessions and batches in small transactions, in the background.
 
 use std::time::Duration;
 
@@ -9,23 +9,28 @@ use crate::{
     store::{Pruned, StoreError},
 };
 
-/// The shortest time for which sessions are kept: the platform remembers a key so long (requirement
-/// R6, docs/requirements.md). A key that was forgotten here and not there yet could be used for
-/// another session, and a caller who repeats a wish would be refused or get a second one.
+/// The shortest retention of sessions: the platform remembers an idempotency key for 24 hours
+/// (requirement R6, docs/requirements.md). If the store forgot a key earlier than the platform, the
+/// key could be reused for another session. A retry would then be rejected, or create a second
+/// session.
 pub const MIN_RETENTION: Duration = Duration::from_secs(24 * 3600);
 
-/// How many sessions are looked at in one transaction. Callers wait for it: 200 of a store of a million took 70 ms on a busy machine.
+/// How many sessions one transaction examines. Callers wait for that transaction: 200 sessions in a
+/// store of a million took 70 ms on a busy machine.
 const BATCH_SIZE: u32 = 100;
 
-/// Between two steps, so that there is room for callers.
+/// Pause between two transactions, so that callers can write.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Between the end of what is old and the next look.
+/// Wait between the end of a pass and the next pass.
 const IDLE_INTERVAL: Duration = Duration::from_secs(300);
 
 impl SessionEngine {
-    /// Deletes the sessions and batches whose time is over, until there is none. Without a retention it only records the time, which
-    /// a retention that is set later will trust.
+    /// Deletes the sessions and batches whose retention is over, until none is left. Without a
+    /// retention, it only records the elapsed time, on which a retention that is set later relies.
+    ///
+    /// # Errors
+    /// Returns an error if the store fails.
     pub async fn prune(&self) -> Result<Pruned, StoreError> {
         let mut sum = Pruned::default();
         let Some(until) = self.store.advance_retention(self.keep_sessions).await? else { return Ok(sum) };
@@ -41,7 +46,7 @@ impl SessionEngine {
         }
     }
 
-    /// Does so for ever.
+    /// Runs [`prune`](Self::prune) periodically; never returns.
     pub(crate) async fn prune_loop(&self) {
         loop {
             match self.prune().await {

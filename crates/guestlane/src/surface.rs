@@ -1,4 +1,4 @@
-//! Which of the platform's APIs opens conversations, and what each needs to be told.
+//! The surface: which API of the platform opens conversations, and what each API receives.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -15,20 +15,20 @@ use crate::{
     token::GuestToken,
 };
 
-/// Which of the platform's APIs opens conversations.
+/// API of the platform that opens conversations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Surface {
     /// The calls of requirements R4 and R5 (docs/requirements.md), which the public platform does
     /// not have.
     Rest,
-    /// The public platform's guest socket.
+    /// The guest WebSocket of the public platform (web messaging).
     WebMessaging {
-        /// The web deployment.
+        /// ID of the web deployment.
         deployment: Uuid,
     },
-    /// The public platform's Open Messaging.
+    /// Open Messaging of the public platform.
     OpenMessaging {
-        /// The integration.
+        /// ID of the integration.
         integration: Uuid,
     },
 }
@@ -46,7 +46,7 @@ impl Surface {
         }
     }
 
-    /// Whether the public platform has it.
+    /// Whether the public platform has this surface.
     pub fn is_public_api(&self) -> bool {
         !matches!(self, Self::Rest)
     }
@@ -58,34 +58,36 @@ impl fmt::Display for Surface {
     }
 }
 
-/// What a guest's first message is.
+/// The first message of a guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FirstMessage {
-    /// A Presence event of type Join: the guest has said nothing yet.
+    /// A Presence event of type Join; no text is sent.
     Join,
-    /// A text.
+    /// A text message.
     Text(String),
 }
 
 impl FirstMessage {
-    /// The most characters of a text (code 4011 of the guest API).
+    /// Largest number of characters of a text (code 4011 of the guest API).
     pub const MAX: usize = 4096;
 }
 
-/// What the public platform's surfaces need to be told beyond where they are.
+/// Settings of the surfaces `web-messaging` and `open-messaging`, except their deployment or
+/// integration.
 #[derive(Debug, Clone)]
 pub struct MessagingConfig {
-    /// The `Origin` that the deployment allows.
+    /// The `Origin` header, which the deployment must allow.
     pub origin: HeaderValue,
-    /// The external source in which a guest id is a contact's external id.
+    /// The external source in which the guest ID is the external ID of the contact.
     pub external_source: Option<Uuid>,
-    /// What a guest's first message is.
+    /// The first message of the guest.
     pub first_message: FirstMessage,
     /// Whether the contact is linked to the conversation.
     pub link_contact: bool,
-    /// Whether the conversation is moved to its queue, for inbound flows that do not read `routingTarget`.
+    /// Whether the conversation is moved to its queue, for inbound flows that do not read
+    /// `routingTarget`.
     pub move_to_queue: bool,
-    /// Whether the guest token goes into the attributes, where it fits.
+    /// Whether the guest token is sent as an attribute, if it fits.
     pub send_guest_token: bool,
 }
 
@@ -103,7 +105,8 @@ impl Default for MessagingConfig {
 }
 
 impl MessagingConfig {
-    /// What the inbound flow is told: the caller's attributes, the guest, the queue, and the guest token if that is asked for and fits.
+    /// The attributes for the inbound flow: the caller's attributes, the guest, and the queue. The
+    /// guest token is added if it is enabled and fits.
     pub fn attributes(&self, request: &SessionRequest, token: &GuestToken) -> BTreeMap<String, String> {
         let mut attributes = without_token(request);
         let size = attribute_bytes(&attributes) + GUEST_TOKEN.len() + token.expose().len();
@@ -113,7 +116,7 @@ impl MessagingConfig {
         attributes
     }
 
-    /// The first message on the guest socket.
+    /// The first message on the guest WebSocket.
     pub fn first_message(&self, request: &SessionRequest, token: &GuestToken) -> Message {
         let message = match &self.first_message {
             FirstMessage::Join => Message::join(),
@@ -122,8 +125,8 @@ impl MessagingConfig {
         message.with_attributes(self.attributes(request, token))
     }
 
-    /// The first message by Open Messaging. The session's own id is the sender's and the message's: recorded before the first call, and the same
-    /// however often this is sent.
+    /// The first message by Open Messaging. The session ID is the ID of sender and message. It is
+    /// stored before the first call, and the message is the same at every attempt.
     pub fn inbound_message<'a>(
         &'a self,
         request: &'a SessionRequest,
@@ -133,7 +136,7 @@ impl MessagingConfig {
     ) -> InboundMessage<'a> {
         let text = match &self.first_message {
             FirstMessage::Text(text) => text,
-            FirstMessage::Join => "", // refused with the settings
+            FirstMessage::Join => "", // The settings reject `Join` on this surface.
         };
         let person = &request.contact_details;
         let from = OpenSender {
@@ -148,27 +151,29 @@ impl MessagingConfig {
         InboundMessage { channel, text }
     }
 
-    /// By what the guest's contact is found. Nothing: then nothing keeps a second one from being made.
+    /// The identifiers by which the contact of the guest is found. If empty, nothing prevents a
+    /// second contact.
     pub fn identifiers(&self, request: &SessionRequest) -> Vec<ContactIdentifier> {
         let identifier =
             |kind, value: &str, external_source| ContactIdentifier { kind, value: value.to_owned(), external_source };
         if let Some(id) = self.external_source {
             return vec![identifier(IdentifierKind::ExternalId, request.guest.as_str(), Some(ExternalSourceRef { id }))];
         }
-        // One only: a telephone that two people share must not make one contact of them where e-mails tell them apart.
+        // Send one identifier only: a telephone that two people share must not merge their contacts
+        // where e-mail addresses distinguish them.
         let email = request.contact_details.email().map(|email| identifier(IdentifierKind::Email, email, None));
         let phone = || request.contact_details.phone_e164().map(|phone| identifier(IdentifierKind::Phone, &phone, None));
         email.or_else(phone).into_iter().collect()
     }
 
-    /// The guest as a contact.
+    /// The contact that represents the guest.
     pub fn contact(&self, request: &SessionRequest) -> ExternalContact {
         let person = &request.contact_details;
         let text = |text: Option<&str>| text.map(str::to_owned);
         let external_id = |id| ExternalId { external_source: ExternalSourceRef { id }, value: request.guest.to_string() };
         let unnamed = self.external_source.is_none() && person.is_empty();
         ExternalContact {
-            // A contact about which nothing else is known is called by the guest's id.
+            // If nothing else is known about the contact, its first name is the guest ID.
             first_name: text(person.first_name()).or_else(|| unnamed.then(|| request.guest.to_string())),
             last_name: text(person.last_name()),
             personal_email: text(person.email()),
@@ -188,7 +193,10 @@ fn without_token(request: &SessionRequest) -> BTreeMap<String, String> {
 }
 
 impl Surface {
-    /// Whether a request can go this way: found before anything is created.
+    /// Checks that this surface can carry the request, before anything is created.
+    ///
+    /// # Errors
+    /// Returns an error if the attributes are too large, or `rest` has no place for a field.
     pub fn validate(&self, request: &SessionRequest) -> Result<(), ValidationError> {
         if self.is_public_api() {
             let size = attribute_bytes(&without_token(request));

@@ -1,5 +1,6 @@
-//! Whose sessions these are. A region's hosts are the same for all its organizations: that the store's contacts and conversations are in this one,
-//! only the platform can say.
+//! Binds a store to one organization of the platform. The hosts of a region are the same for all
+//! its organizations. Only the platform can say that the contacts and conversations of the store
+//! are in this one.
 
 use guestlane_genesys::{CallError, FailPoint, OAuthClient, Timestamp};
 use tracing::warn;
@@ -11,9 +12,9 @@ use crate::{
 };
 
 impl SessionEngine {
-    /// Asks the platform whose the OAuth clients are, once for each set of clients that a store is
-    /// used with, and refuses another organization than before. On the surface `rest` the origin is
-    /// the organization's own.
+    /// Checks that the OAuth clients belong to the organization of the store, and rejects another
+    /// one. The platform is called once for each set of clients that the store is used with. On the
+    /// surface `rest`, the origin identifies the organization, and there is no call.
     pub(crate) async fn check_organization(&self, deadline: Timestamp) -> Result<(), Error> {
         if !self.surface.is_public_api() {
             return Ok(());
@@ -54,7 +55,8 @@ impl SessionEngine {
     }
 }
 
-/// The clients that were asked, as the store remembers them: in order, with spaces between, which no id has.
+/// The set of checked clients as the store remembers it: sorted IDs, separated by spaces, which no
+/// ID contains.
 pub(crate) fn client_set_key(clients: &[OAuthClient]) -> String {
     join(clients.iter().map(|client| client.id.as_str()))
 }

@@ -1,4 +1,5 @@
-//! What is kept on this machine: the store, the keys, the audit log. Enough to look at sessions, without the platform.
+//! The local part of a deployment: store, keys and audit log. It is enough to inspect sessions
+//! without the platform.
 
 use std::{
     collections::{HashMap, hash_map},
@@ -25,29 +26,31 @@ use crate::{
     token::{Keyring, MasterKey, MasterKeyError, SealedSigningKey},
 };
 
-/// Where a engine keeps what it knows.
+/// Places of the store, the state directory, the audit log and the master key.
 #[derive(Debug, Clone)]
 pub struct StorageConfig {
-    /// The store.
+    /// The database of the store.
     pub database: Database,
-    /// The state directory: what belongs to this machine alone.
+    /// The state directory, which belongs to one node.
     pub home: PathBuf,
-    /// `session-audit.jsonl`, and how it is kept.
+    /// The file `session-audit.jsonl`, with its rotation and the form of guest IDs.
     pub audit: AuditSettings,
-    /// The master key's file, used when no key is given.
+    /// The master key file, used when no key is given.
     pub master_key_file: PathBuf,
-    /// `GUESTLANE_MASTER_KEY`.
+    /// The value of `GUESTLANE_MASTER_KEY`.
     pub master_key: Option<SecretString>,
-    /// `GUESTLANE_MASTER_KEY_PREVIOUS`: opens what `master_key` does not, while that takes its place.
+    /// The value of `GUESTLANE_MASTER_KEY_PREVIOUS`. During a rotation, this key opens the values
+    /// that `master_key` does not open.
     pub master_key_previous: Option<SecretString>,
-    /// What a measurement goes without, to learn what it costs. No setting reaches this.
+    /// Guarantees that a benchmark disables, to measure their cost. No setting reaches this field.
     pub guarantees: BenchOverrides,
-    /// Where this process dies: for tests. Nothing in release builds.
+    /// Fail points at which tests crash the process. In release builds they do nothing.
     pub fail_points: FailPoints,
 }
 
 impl StorageConfig {
-    /// All in one directory, guests in plain, no rotation, a master key of its own.
+    /// Returns a configuration with everything in one directory: SQLite, plain guest IDs, no
+    /// rotation of the audit log, and a master key file.
     pub fn in_directory(directory: &Path) -> Self {
         Self {
             database: Database::Sqlite(directory.join("guestlane.db")),
@@ -65,7 +68,7 @@ impl StorageConfig {
         }
     }
 
-    /// The master keys that were given, where they are in no file.
+    /// The master keys given by settings, not by a file.
     fn given_master_key(&self) -> Result<Option<MasterKey>, MasterKeyError> {
         const CURRENT: &str = "GUESTLANE_MASTER_KEY";
         const PREVIOUS: &str = "GUESTLANE_MASTER_KEY_PREVIOUS";
@@ -77,12 +80,18 @@ impl StorageConfig {
         }
     }
 
-    /// The master keys of a store that is in use: none is made.
+    /// The master keys of a store that is in use. This never creates a key.
+    ///
+    /// # Errors
+    /// Returns an error if a given key is damaged, or the key file cannot be read.
     pub(crate) fn master_key_in_use(&self) -> Result<MasterKey, MasterKeyError> {
         self.given_master_key()?.map_or_else(|| MasterKey::from_file_in_use(&self.master_key_file), Ok)
     }
 
-    /// The store must be there.
+    /// Checks that the store exists.
+    ///
+    /// # Errors
+    /// Returns an error if the SQLite file is missing. A PostgreSQL database is not checked.
     pub(crate) fn expect_store(&self) -> Result<(), Error> {
         if self.database.file().is_some_and(|file| !file.exists()) {
             let reason = format!("has no store: there is no {}", self.database);
@@ -94,31 +103,40 @@ impl StorageConfig {
     }
 }
 
-/// What a engine keeps on this machine, without the platform: enough to look at sessions, keys and records.
+/// Store, keyring, master key and audit key of one process, opened without the platform.
 #[derive(Debug)]
 pub struct Workspace {
-    /// Sessions, records, events.
+    /// The store of sessions, audit records and events.
     pub store: Store,
-    /// The keys, opened.
+    /// The signing keys, decrypted.
     pub keyring: Arc<Keyring>,
     pub(crate) audit_signer: Arc<NoteSigner>,
     pub(crate) master: Arc<MasterKey>,
 }
 
 impl Workspace {
-    /// Opens the store and the keys, making both on first use, and mends what a process that was killed left behind.
+    /// Opens the store and the keys, and creates both on first use. Repairs what a killed process
+    /// left in the audit files.
+    ///
+    /// # Errors
+    /// Returns an error if the store, the master key, a signing key or the audit log cannot be
+    /// opened.
     pub async fn open(places: &StorageConfig, clock: &Clock) -> Result<Self, Error> {
         Self::open_with(places, clock, true).await
     }
 
-    /// Opens the store and the keys to look at them: they must be there, and the files of the audit log stay as they are.
+    /// Opens the store and the keys to inspect them. Both must exist, and the audit files are not
+    /// changed.
+    ///
+    /// # Errors
+    /// Returns an error if the store is missing, or one of its parts cannot be opened.
     pub async fn open_read_only(places: &StorageConfig, clock: &Clock) -> Result<Self, Error> {
         places.expect_store()?;
         Self::open_with(places, clock, false).await
     }
 
     async fn open_with(places: &StorageConfig, clock: &Clock, mend: bool) -> Result<Self, Error> {
-        // A damaged master key must be told before anything is made.
+        // Read the given master key first: if it is damaged, nothing may be created.
         let given = places.given_master_key()?;
         let store = match mend {
             true => Store::open(&places.database, &places.home, clock, &places.fail_points).await?,
@@ -129,10 +147,12 @@ impl Workspace {
             warn!(%directory, mode = format!("{mode:o}"), "the state directory can be entered by others");
         }
         if given.is_none() && !places.master_key_file.exists() && !store.signing_keys().await?.is_empty() {
-            return Err(MasterKeyError::Missing(places.master_key_file.clone()).into()); // a new one would open nothing
+            // A new master key would open none of the stored signing keys.
+            return Err(MasterKeyError::Missing(places.master_key_file.clone()).into());
         }
         let from_file = || match MasterKey::from_file(&places.master_key_file, &places.fail_points) {
-            // A read-only file system has no place for a lock; no process rotates the key there either.
+            // A read-only file system has no place for a lock file; no process rotates the key
+            // there either.
             Err(MasterKeyError::File(_, error)) if !mend && durable_fs::is_read_only(&error) => {
                 MasterKey::from_locked_file(&places.master_key_file)
             }
@@ -142,7 +162,7 @@ impl Workspace {
         Self::with_key(places, clock, store, master, mend).await
     }
 
-    /// Opens the keys in the store, making the first ones.
+    /// Opens the keys in the store, and creates the first ones.
     pub(crate) async fn with_key(
         places: &StorageConfig,
         clock: &Clock,
@@ -168,12 +188,16 @@ impl Workspace {
         Ok(Self { store, keyring, audit_signer, master })
     }
 
-    /// Who vouches for the audit log.
+    /// The public key that verifies the checkpoints of the audit log.
     pub fn audit_key(&self) -> &VerifierKey {
         self.audit_signer.public()
     }
 
-    /// Proof that a session's records are in the log. Without records, `None`.
+    /// Returns the proof that the audit records of a session are in the log. Returns `None` if the
+    /// session has no records.
+    ///
+    /// # Errors
+    /// Returns an error if the store fails, or an index in it is out of range.
     pub async fn prove_inclusion(&self, session: SessionId) -> Result<Option<SessionProof>, Error> {
         let filter = RecordFilter { session: Some(session), guest: None, limit: u32::MAX };
         let mut trees: HashMap<u32, (Vec<Hash>, String)> = HashMap::new();
@@ -191,7 +215,7 @@ impl Workspace {
         Ok((!records.is_empty()).then(|| SessionProof { session_id: session.to_string(), records }))
     }
 
-    /// A log's leaves, and a checkpoint over them.
+    /// The leaves of a log, and a signed checkpoint over them.
     async fn tree(&self, log: u32) -> Result<(Vec<Hash>, String), Error> {
         let leaves = self.store.leaves(log).await?;
         let origin = Checkpoint::origin_of(self.audit_key(), log);
@@ -199,37 +223,46 @@ impl Workspace {
         Ok((leaves, note))
     }
 
-    /// The token of a session's guest on the guest API; `None` where there is none, or where the guest was erased.
+    /// The guest session token of a session. Returns `None` if the session has none, or its guest
+    /// was erased.
+    ///
+    /// # Errors
+    /// Returns an error if the master key does not open the token.
     pub fn guest_session(&self, session: &SessionRecord) -> Result<Option<SessionToken>, MasterKeyError> {
         open_guest_session(&self.master, session)
     }
 
-    /// The secret that API keys are hashed under, made on first use.
+    /// The secret under which API keys are hashed. It is created on first use.
+    ///
+    /// # Errors
+    /// Returns an error if the store fails, or the master key does not open the secret.
     pub async fn api_key_hash(&self) -> Result<ApiKeyHasher, Error> {
         api_key_hash(&self.store, &self.master).await
     }
 
-    /// Signs a checkpoint as the audit log's own.
+    /// Signs a checkpoint with the key of the audit log.
     pub fn sign(&self, checkpoint: &Checkpoint) -> String {
         checkpoint.sign(&self.audit_signer)
     }
 
-    /// A store's keys and ids mean nothing to another platform: the first one that it is used with is the only one.
+    /// Binds the store to the first platform it is used with. Keys and IDs of the store mean
+    /// nothing to another platform.
     pub(crate) async fn bind_platform(&self, base: &BaseUrl) -> Result<(), Error> {
         let known = self.store.get_or_insert_platform(base.as_str().to_owned()).await?;
         same_platform(&known, base)
     }
 
-    /// As [`bind_platform`](Self::belongs_to), for a platform that has yet to answer: a name that was mistyped claims no store.
+    /// Like [`bind_platform`](Self::bind_platform), for a platform that has not responded yet. It
+    /// does not bind the store, so that a mistyped host name does not claim it.
     pub(crate) async fn check_platform_binding(&self, base: &BaseUrl) -> Result<(), Error> {
         self.store.platform().await?.map_or(Ok(()), |known| same_platform(&known, base))
     }
 }
 
-/// The name under which tokens of guest sessions are encrypted.
+/// The name under which guest session tokens are sealed.
 pub(crate) const GUEST_SESSION: &str = "a guest session's token";
 
-/// A fresh token for a guest's session, encrypted: it is recorded before it is used.
+/// Returns a new guest session token, sealed. It must be stored before it is used.
 pub(crate) fn new_guest_session(master: &MasterKey) -> Result<Vec<u8>, MasterKeyError> {
     master.seal(GUEST_SESSION, SessionToken::generate().expose().as_bytes())
 }
@@ -253,7 +286,7 @@ fn same_platform(known: &str, base: &BaseUrl) -> Result<(), Error> {
     Err(Error::Settings(vec![ValidationError::new("GUESTLANE_STATE_DIR", reason, fix)]))
 }
 
-/// A secret of the store, opened; made on first use.
+/// Returns a secret of the store, opened. It is created on first use.
 async fn get_or_create_secret(
     store: &Store,
     master: &MasterKey,
@@ -262,7 +295,8 @@ async fn get_or_create_secret(
 ) -> Result<Zeroizing<Vec<u8>>, Error> {
     let kept = match store.get_or_insert_secret(name, None).await? {
         Some(kept) => kept,
-        // Of two processes that start at once, the first one's secret is the secret.
+        // If two processes start at once, the store keeps the secret of the first one, and both use
+        // it.
         None => {
             let kept = store.get_or_insert_secret(name, Some(master.seal(name, &new()?)?)).await?;
             count_seals(store, master).await;
@@ -272,7 +306,8 @@ async fn get_or_create_secret(
     Ok(master.open(name, &kept)?)
 }
 
-/// Adds the seals of this process to those that the store counts. Returns the sum, where the store can be asked.
+/// Adds the seals of this process to the count in the store. Returns the sum, or `None` if the
+/// store fails.
 pub(crate) async fn count_seals(store: &Store, master: &MasterKey) -> Option<u64> {
     let new = master.take_seals();
     let counted = if new == 0 { store.seals(&master.id()).await } else { store.add_seals(&master.id(), new).await };
@@ -292,7 +327,7 @@ pub(crate) async fn api_key_hash(store: &Store, master: &MasterKey) -> Result<Ap
     Ok(ApiKeyHasher::new(&get_or_create_secret(store, master, "the API keys' secret", new).await?))
 }
 
-/// The name under which the audit log's key is kept and encrypted.
+/// The name under which the audit key is stored and sealed.
 pub(crate) const AUDIT_KEY: &str = "the audit log's key";
 
 async fn audit_signer(store: &Store, master: &MasterKey) -> Result<NoteSigner, Error> {

@@ -1,4 +1,5 @@
-//! Settings: from a file, the environment and flags; the later wins. Every setting is one row of [`SETTINGS`].
+//! Settings from a file, the environment and flags. A flag overrides the environment, which
+//! overrides the file. Each setting is one row of [`SETTINGS`].
 
 mod platform;
 mod secret_files;
@@ -29,18 +30,18 @@ use crate::{
     workspace::StorageConfig,
 };
 
-/// One setting.
+/// Description of one setting.
 #[derive(Debug)]
 pub struct Setting {
-    /// Its name in the environment.
+    /// Name in the environment.
     pub env: &'static str,
-    /// Its name in `guestlane.toml`, with the table in front.
+    /// Name in `guestlane.toml`, with its table as prefix.
     pub key: &'static str,
-    /// Its value when nobody sets it.
+    /// Value that applies if the setting is not set.
     pub default: Option<&'static str>,
-    /// Whether its value must not be shown.
+    /// Whether the value is hidden when settings are shown.
     pub secret: bool,
-    /// What it is.
+    /// Description for users.
     pub about: &'static str,
 }
 
@@ -153,10 +154,10 @@ settings! {
 pub use service::{ServiceSettings, TlsFiles};
 pub use unknown::UnknownVariable;
 
-/// Where a value came from.
+/// Source of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// Nobody set it.
+    /// The setting is not set.
     Default,
     /// The settings file.
     File(PathBuf),
@@ -177,11 +178,11 @@ impl fmt::Display for Origin {
     }
 }
 
-/// All values that were set, with where each came from.
+/// The values that were set, each with its source.
 #[derive(Clone, Default)]
 pub struct Settings {
     values: BTreeMap<&'static str, (String, Origin)>,
-    /// Those whose whole value stands in quotation marks, which are part of it.
+    /// Settings whose whole value is enclosed in quotation marks, which are part of the value.
     quoted: BTreeSet<&'static str>,
     unknown: Vec<UnknownVariable>,
 }
@@ -193,8 +194,10 @@ impl fmt::Debug for Settings {
 }
 
 impl Settings {
-    /// Takes one value of any source: the only way in. White space at both ends is cut off, because
-    /// secret stores and files with CRLF add it. A value that is empty then counts as not set.
+    /// Stores one value; every source passes through here.
+    ///
+    /// White space at both ends is removed, because secret stores and files with CRLF add it. An
+    /// empty value counts as not set.
     fn take(&mut self, env: &'static str, value: &str, origin: Origin) {
         let value = value.trim();
         if value.is_empty() {
@@ -209,7 +212,11 @@ impl Settings {
         self.values.insert(env, (unquoted.unwrap_or(value).to_owned(), origin));
     }
 
-    /// Reads a settings file's text.
+    /// Parses the text of a settings file and adds its values.
+    ///
+    /// # Errors
+    /// Returns an error if the text is not TOML, or for each unknown setting and each value of
+    /// another type.
     pub fn add_file(&mut self, path: &std::path::Path, text: &str) -> Result<(), Error> {
         let invalid =
             |reason: String, fix: &str| Error::Settings(vec![ValidationError::new(path.display().to_string(), reason, fix)]);
@@ -241,7 +248,7 @@ impl Settings {
         if refused.is_empty() { Ok(()) } else { Err(Error::Settings(refused)) }
     }
 
-    /// Takes what the environment has. An empty value is none.
+    /// Adds the values of the environment. An empty value counts as not set.
     pub fn add_environment(&mut self, get: impl Fn(&str) -> Option<String>) {
         for setting in SETTINGS {
             if let Some(value) = get(setting.env) {
@@ -250,20 +257,21 @@ impl Settings {
         }
     }
 
-    /// Takes a flag.
+    /// Adds the value of a flag, if it is given.
     pub fn add_flag(&mut self, env: &'static str, value: Option<String>) {
         if let Some(value) = value {
             self.take(env, &value, Origin::Flag);
         }
     }
 
-    /// A value and its origin, the default included.
+    /// Returns a value or its default, with its source.
     pub fn get(&self, env: &str) -> Option<(&str, Origin)> {
         if let Some((value, origin)) = self.values.get(env) {
             return Some((value, origin.clone()));
         }
         let default = SETTINGS.iter().find(|setting| setting.env == env)?.default?;
-        // The public platform allows less than the surface `rest` (docs/platform.md#rate-limits).
+        // The public platform allows fewer calls than the surface `rest`
+        // (docs/platform.md#rate-limits).
         let default = if env == PLATFORM_RATE_LIMIT && self.is_official() { "300/min" } else { default };
         Some((default, Origin::Default))
     }
@@ -273,7 +281,8 @@ impl Settings {
         self.get(env).is_none_or(|(_, origin)| origin == Origin::Default)
     }
 
-    /// A value as it may be shown: no secret, and of a URL nothing that may be one.
+    /// Returns a value in the form in which it may be shown: secrets are hidden, as are parts of a
+    /// URL that may be secret.
     pub fn shown(&self, setting: &Setting) -> Option<(String, Origin)> {
         let (value, origin) = self.get(setting.env)?;
         if setting.secret {
@@ -282,7 +291,7 @@ impl Settings {
         Some((url::shown(setting.env, value), origin))
     }
 
-    /// Whether the surface is one that the public platform has.
+    /// Whether the surface is one of the public platform's.
     fn is_official(&self) -> bool {
         self.value(SURFACE).is_some_and(|name| Surface::NAMES[1..].contains(&name))
     }
@@ -291,7 +300,7 @@ impl Settings {
         self.get(env).map(|(value, _)| value)
     }
 
-    /// A setting that cannot be used, with the source of its value.
+    /// Returns the error for an invalid setting, with the source of its value.
     pub fn invalid(&self, env: &str, reason: impl Into<String>, fix: &str) -> ValidationError {
         let field = match self.get(env).map_or(Origin::Default, |(_, origin)| origin) {
             Origin::Default | Origin::Environment => env.to_owned(),
@@ -304,49 +313,72 @@ impl Settings {
         ValidationError::new(field, reason, fix)
     }
 
-    /// Where things are kept. Needs no settings of the platform.
+    /// Places of the store, the audit log and the master key. Settings of the platform are not
+    /// needed.
+    ///
+    /// # Errors
+    /// Returns all invalid settings of these places.
     pub fn places(&self) -> Result<StorageConfig, Error> {
         let mut reader = Reader::new(self);
         let places = reader.places();
         reader.finish(places)
     }
 
-    /// Where the CRM is, if it shall be told.
+    /// Settings of webhooks, if `CRM_WEBHOOK_URL` is set.
+    ///
+    /// # Errors
+    /// Returns all settings of webhooks that are invalid.
     pub fn crm(&self) -> Result<Option<WebhookConfig>, Error> {
         let mut reader = Reader::new(self);
         let crm = reader.crm();
         reader.finish(Some(crm))
     }
 
-    /// The queue of sessions that name none.
+    /// Queue of sessions that do not name one.
+    ///
+    /// # Errors
+    /// Returns an error if `GENESYS_QUEUE_ID` is not a UUID.
     pub fn default_queue(&self) -> Result<Option<QueueId>, Error> {
         let parse =
             |text: &str| text.parse().map_err(|invalid: ValidationError| self.invalid(QUEUE_ID, invalid.reason, &invalid.fix));
         self.value(QUEUE_ID).map(parse).transpose().map_err(|invalid| Error::Settings(vec![invalid]))
     }
 
-    /// How many calls the platform allows each OAuth client; `None`: as many as there are.
+    /// Rate limit of the platform for each OAuth client. `None` means no limit.
+    ///
+    /// # Errors
+    /// Returns an error if the setting is invalid.
     pub fn quota(&self) -> Result<Option<Rate>, Error> {
         let mut reader = Reader::new(self);
         let quota = reader.parsed(PLATFORM_RATE_LIMIT, "write 100/s, 300/min or off", |text| Rate::parse(text).ok());
         reader.finish(quota)
     }
 
-    /// Which of the platform's APIs opens conversations. Needs no credentials.
+    /// API of the platform that opens conversations. Credentials are not needed.
+    ///
+    /// # Errors
+    /// Returns an error if the surface is unknown, or has no valid deployment or integration.
     pub fn surface(&self) -> Result<Surface, Error> {
         let mut reader = Reader::new(self);
         let surface = reader.surface();
         reader.finish(surface)
     }
 
-    /// When signing keys follow each other. Needs no settings of the platform.
+    /// Schedule of signing key rotation. Settings of the platform are not needed.
+    ///
+    /// # Errors
+    /// Returns an error if a period is invalid, or the two periods do not fit together.
     pub fn key_schedule(&self) -> Result<RotationPolicy, Error> {
         let mut reader = Reader::new(self);
         let schedule = reader.key_schedule();
         reader.finish(schedule)
     }
 
-    /// Everything a engine needs, or everything that is wrong, at once. `needs_queue`: a caller has none of their own.
+    /// All settings of a [`SessionEngine`](crate::SessionEngine). `needs_queue` makes the queue
+    /// mandatory, for a caller that names none itself.
+    ///
+    /// # Errors
+    /// Returns all settings that are missing or invalid, at once.
     pub fn engine(&self, needs_queue: bool) -> Result<EngineConfig, Error> {
         let mut reader = Reader::new(self);
         let surface = reader.surface();
@@ -389,7 +421,7 @@ fn flatten(prefix: &str, table: &toml::Table, flat: &mut Vec<(String, toml::Valu
     }
 }
 
-/// Reads values, and collects what is wrong with them.
+/// Parses values, and collects the errors.
 struct Reader<'a> {
     settings: &'a Settings,
     refused: Vec<ValidationError>,
@@ -548,10 +580,10 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Far within the time in which the platform remembers a key.
+/// Far shorter than the time for which the platform remembers an idempotency key.
 const LONGEST_DEADLINE: Duration = Duration::from_secs(1800);
 
-/// `500KiB`, `64MiB`, `1GiB`; `off` is `None`.
+/// Parses a size such as `500KiB`, `64MiB` or `1GiB`; `off` yields `Some(None)`.
 fn parse_size(text: &str) -> Option<Option<u64>> {
     if text == "off" {
         return Some(None);
@@ -567,12 +599,12 @@ fn parse_size(text: &str) -> Option<Option<u64>> {
     unit.checked_mul(number).map(Some)
 }
 
-/// `72h`, `30d`; `off` is `None`.
+/// Parses a span such as `72h` or `30d`; `off` yields `Some(None)`.
 fn parse_days(text: &str) -> Option<Option<Duration>> {
     if text == "off" { Some(None) } else { parse_span(text).map(Some) }
 }
 
-/// A span of hours or days: `12h`, `90d`.
+/// Parses a span in hours or days, such as `12h` or `90d`.
 pub fn parse_span(text: &str) -> Option<Duration> {
     let digits = text.find(|c: char| !c.is_ascii_digit())?;
     let number: u32 = text[..digits].parse().ok()?;
@@ -584,7 +616,7 @@ pub fn parse_span(text: &str) -> Option<Duration> {
     Some(Duration::from_secs(3600 * hours).saturating_mul(number))
 }
 
-/// `500ms`, `5s`, `2min`.
+/// Parses a duration such as `500ms`, `5s` or `2min`. Zero is rejected.
 fn parse_duration(text: &str) -> Option<Duration> {
     let digits = text.find(|c: char| !c.is_ascii_digit())?;
     let number: u32 = text[..digits].parse().ok()?;

@@ -1,4 +1,4 @@
-//! Settings of the platform: which surface, where, as whom.
+//! Settings of the platform: surface, hosts and credentials.
 
 use ::url::Url;
 use guestlane_genesys::{BaseUrl, Credentials, Endpoints, MAX_CLIENTS, OAuthClient, REGIONS, TlsRoots, TokenRequestAuth};
@@ -49,7 +49,8 @@ impl Reader<'_> {
         let official = self.settings.is_official();
         let known = self.settings.value(SURFACE).is_some_and(|name| Surface::NAMES.contains(&name));
         let (hosts, sign_in) = match (known, official) {
-            (false, _) => (None, TokenRequestAuth::Form), // which host is needed, nobody can say
+            // The surface is unknown, so the required host is unknown too.
+            (false, _) => (None, TokenRequestAuth::Form),
             (true, true) => (self.cloud_hosts(), TokenRequestAuth::Basic),
             (true, false) => (self.base().map(Endpoints::one_origin), TokenRequestAuth::Form),
         };
@@ -68,7 +69,7 @@ impl Reader<'_> {
         Some(Credentials { hosts: hosts?, sign_in, clients: clients?, trust: trust? })
     }
 
-    /// One OAuth client, or several whose quotas are used together.
+    /// Parses one OAuth client, or several whose rate limits are used together.
     fn clients(&mut self, ids: &str, secrets: &str) -> Option<Vec<OAuthClient>> {
         let (ids, secrets): (Vec<_>, Vec<_>) = (ids.split_whitespace().collect(), secrets.split_whitespace().collect());
         let fix = "write the ids with spaces between, and the secrets in the same order";
@@ -104,12 +105,12 @@ impl Reader<'_> {
         let is_there = std::path::Path::new(&path).exists();
         let refused = trust.map_err(|reason| self.refuse(env, reason, fix));
         if let (Err(()), false, Some(last)) = (&refused, is_there, self.refused.last_mut()) {
-            last.may_pass = true; // a volume that is not mounted yet
+            last.may_pass = true; // The file may be on a volume that is not mounted yet.
         }
         refused.ok()
     }
 
-    /// One origin for everything, or a region's hosts; each of them can be another one.
+    /// One origin for all calls, or the hosts of a region. A setting can override each host.
     fn cloud_hosts(&mut self) -> Option<Endpoints> {
         let mut hosts = if self.settings.value(BASE_URL).is_some() {
             Endpoints::one_origin(self.url(BASE_URL)?)
@@ -160,7 +161,7 @@ impl Reader<'_> {
         Some(hosts)
     }
 
-    /// `wss` is how a socket's `https` is written.
+    /// Parses a base URL. `wss://` of a WebSocket is converted to `https://`.
     fn url(&mut self, env: &str) -> Option<BaseUrl> {
         let text = self.settings.value(env)?.to_owned();
         let text = match text.strip_prefix("ws") {
@@ -168,7 +169,7 @@ impl Reader<'_> {
             _ => text,
         };
         let text = if env == WEBMESSAGING_URL { text.trim_end_matches('/').trim_end_matches("/v1").to_owned() } else { text };
-        // Checked before it is parsed: the parser's own words would show a password.
+        // Check the text before parsing it: the parser's message would show a password.
         if let Err(url::Fault { reason, fix }) = url::checked(&text, url::Extent::Origin) {
             self.refuse(env, reason, fix.unwrap_or("give an https origin, like https://acme.mygenesyscloud.com"));
             return None;
@@ -257,7 +258,8 @@ impl Reader<'_> {
         Some(FirstMessage::Text(text))
     }
 
-    /// What the platform's own clients send when nothing else is known: the host of the socket.
+    /// The `Origin` header. The default is the host of the guest WebSocket, as the platform's own
+    /// clients send it.
     fn origin(&mut self, hosts: Option<&Endpoints>) -> Option<HeaderValue> {
         let origin = match self.settings.value(ORIGIN) {
             Some(origin) => origin.to_owned(),

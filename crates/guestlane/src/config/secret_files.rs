@@ -1,4 +1,4 @@
-//! Secrets from files: `NAME_FILE` beside `NAME`, or a systemd credential of that name.
+//! Secrets from files: `NAME_FILE` beside `NAME`, or a systemd credential named `NAME`.
 
 use std::{
     fs::File,
@@ -9,7 +9,7 @@ use std::{
 use super::*;
 use crate::durable_fs::expect_private;
 
-/// Each secret, and the setting that names a file with it.
+/// Each secret, with the setting that names its file.
 const SECRET_FILES: [(&str, &str); 5] = [
     (CLIENT_SECRET, CLIENT_SECRET_FILE),
     (WEBHOOK_SECRET, WEBHOOK_SECRET_FILE),
@@ -18,18 +18,20 @@ const SECRET_FILES: [(&str, &str); 5] = [
     (MASTER_KEY_PREVIOUS, MASTER_KEY_PREVIOUS_FILE),
 ];
 
-/// The longest content of such a file, in bytes.
+/// Largest size of a secret file, in bytes.
 const MAX_SECRET_FILE: u64 = 64 * 1024;
 
 const FIX: &str = "name a file that has the value alone";
 
 impl Settings {
-    /// Reads the secrets that files have, and checks that no file with a secret can be read by others. `credentials` is
-    /// systemd's `$CREDENTIALS_DIRECTORY`: a file there that has the name of a secret is its value, unless a setting names
-    /// another one.
+    /// Reads the secrets from their files, and checks that no file with a secret is accessible to
+    /// others.
+    ///
+    /// `credentials` is systemd's `$CREDENTIALS_DIRECTORY`. A file in it with the name of a secret
+    /// is its value, unless a setting has the value or names another file.
     ///
     /// # Errors
-    /// All secrets that are given twice, and all files that cannot be used.
+    /// Returns all secrets that are given twice, and all files that cannot be used.
     pub fn read_secret_files(&mut self, credentials: Option<&Path>) -> Result<(), Error> {
         let mut refused = self.exposed_settings_file().into_iter().collect::<Vec<_>>();
         for (secret, file) in SECRET_FILES {
@@ -63,7 +65,7 @@ impl Settings {
         if refused.is_empty() { Ok(()) } else { Err(Error::Settings(refused)) }
     }
 
-    /// The settings file, where a secret stands in it and others may read it.
+    /// Returns an error if the settings file contains a secret and others can read it.
     fn exposed_settings_file(&self) -> Option<ValidationError> {
         let secrets = SECRET_FILES.iter().filter_map(|(secret, _)| match self.values.get(secret) {
             Some((value, Origin::File(path))) if *secret != DATABASE_URL || value.contains('@') => Some((secret, path)),
@@ -74,7 +76,8 @@ impl Settings {
     }
 }
 
-/// The content. White space at both ends, such as the line end that editors add, has no meaning, as in any setting.
+/// Reads a secret file. White space at both ends, such as the line break that editors add, is
+/// removed later, as for any setting.
 fn read(path: &Path) -> io::Result<String> {
     let invalid = |reason: &str| io::Error::new(io::ErrorKind::InvalidData, reason.to_owned());
     let file = File::open(path)?;

@@ -1,4 +1,4 @@
-//! What the service needs to be told.
+//! Settings of the HTTP service.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -11,39 +11,43 @@ use super::{
 };
 use crate::{durable_fs::expect_private, error::Error};
 
-/// The longest drain period: an ending process must end.
+/// Longest drain period, so that a stopping process does stop.
 const MAX_DRAIN: Duration = Duration::from_secs(300);
 
-/// A certificate and its key, as files.
+/// Paths of a certificate and its private key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// The certificate chain, PEM.
+    /// Certificate chain in PEM.
     pub cert: PathBuf,
-    /// The private key, PEM.
+    /// Private key in PEM.
     pub key: PathBuf,
 }
 
-/// How the service is reached, and how much it takes.
+/// Addresses, TLS and limits of the service.
 #[derive(Debug, Clone)]
 pub struct ServiceSettings {
-    /// Where it listens.
+    /// Address on which the service listens.
     pub listen: SocketAddr,
-    /// Where its metrics are.
+    /// Address on which metrics are served. `None` disables them.
     pub metrics: Option<SocketAddr>,
-    /// With TLS.
+    /// Certificate and key. `None` disables TLS.
     pub tls: Option<TlsFiles>,
-    /// Requests with one API key.
+    /// Rate limit of requests for each API key. `None` means no limit.
     pub key_rate: Option<Rate>,
-    /// Sessions under way at once.
+    /// Largest number of sessions in flight.
     pub max_sessions: usize,
-    /// Whether a proxy in front of it speaks TLS, and names callers in `X-Forwarded-For`.
+    /// Whether a proxy in front of the service terminates TLS, and names callers in
+    /// `X-Forwarded-For`.
     pub behind_proxy: bool,
-    /// How long it goes on serving once it is not ready any more.
+    /// How long the service continues to serve after its readiness check has begun to fail.
     pub drain: Duration,
 }
 
 impl Settings {
-    /// What the service needs, or everything that is wrong with it.
+    /// Settings of the service.
+    ///
+    /// # Errors
+    /// Returns all settings that are missing or invalid, at once.
     pub fn service(&self) -> Result<ServiceSettings, Error> {
         let mut reader = Reader::new(self);
         let settings = reader.service();
@@ -52,7 +56,10 @@ impl Settings {
 }
 
 impl Settings {
-    /// Where traces go, if anywhere.
+    /// URL of the trace collector, if one is set.
+    ///
+    /// # Errors
+    /// Returns an error if the URL is invalid.
     pub fn traces(&self) -> Result<Option<Url>, Error> {
         let mut reader = Reader::new(self);
         let Some(text) = self.value(OTLP_ENDPOINT) else { return Ok(None) };

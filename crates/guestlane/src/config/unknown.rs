@@ -1,28 +1,29 @@
-//! Environment variables that look like settings and are none: mostly misspelt ones, whose default
-//! would be used silently.
+//! Detects environment variables that look like settings but are not. Most are misspelt, and
+//! without a warning the default would be used silently.
 
 use super::{SETTINGS, Settings};
 
-/// What the names of all settings begin with.
+/// Prefixes of the names of all settings.
 const PREFIXES: [&str; 3] = ["GENESYS_", "GUESTLANE_", "CRM_"];
 
-/// The most edits between a misspelt name and the setting that is meant.
+/// Largest edit distance between a misspelt name and the setting that is suggested.
 const MAX_EDITS: usize = 4;
 
-/// The longest name that is repeated, in characters.
+/// Longest part of a name that is repeated, in characters.
 const MAX_NAME: usize = 80;
 
-/// A variable with the name of no setting. Its value is not kept: it may be a secret.
+/// An environment variable that looks like a setting but is not. Its value is not stored, because
+/// it may be a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownVariable {
-    /// Its name, shortened.
+    /// Name of the variable, shortened.
     pub name: String,
-    /// The setting whose name is most like it.
+    /// The setting with the most similar name.
     pub nearest: Option<&'static str>,
 }
 
 impl Settings {
-    /// Remembers those of the environment's names that look like settings and are none.
+    /// Stores those environment variable names that look like settings but are not.
     pub fn look_for_unknown<'a>(&mut self, names: impl Iterator<Item = &'a str>) {
         let unknown = names.filter(|name| is_unknown(name));
         self.unknown = unknown
@@ -47,7 +48,7 @@ fn is_unknown(name: &str) -> bool {
         && !is_of_kubernetes(name)
 }
 
-/// Kubernetes sets these for a Service with the name `guestlane`, `crm` or `genesys`
+/// Whether Kubernetes sets this variable for a Service named `guestlane`, `crm` or `genesys`
 /// (kubernetes.io, "Discovering services").
 fn is_of_kubernetes(name: &str) -> bool {
     name.ends_with("_SERVICE_HOST")

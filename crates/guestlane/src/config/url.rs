@@ -1,4 +1,4 @@
-//! Settings that are URLs: each part is carried out or refused by its name, and what may be a
+//! Settings that are URLs. Each part of a URL is either used or rejected by name, and a possible
 //! password is never repeated.
 
 use ::url::Url;
@@ -9,28 +9,27 @@ use super::{
 };
 use crate::store::Database;
 
-/// Which parts of a URL are used.
+/// The parts of a URL that are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Extent {
     /// Scheme, host, port and path.
     Origin,
-    /// A query, too.
+    /// Also the query.
     WithQuery,
 }
 
-/// Why a URL cannot be used, without the URL: it may have a password in it.
+/// Why a URL is rejected. The URL is left out, because it may contain a password.
 #[derive(Debug)]
 pub(super) struct Fault {
     pub(super) reason: &'static str,
-    /// What to do, where the setting's example is not enough.
+    /// What to do, if the example of the setting is not enough.
     pub(super) fix: Option<&'static str>,
 }
 
-/// One `https` URL, or an `http` URL to this machine.
+/// Parses one `https` URL, or an `http` URL to a loopback host.
 ///
 /// # Errors
-///
-/// It is no such URL, or it has a part that nothing carries out.
+/// Returns an error if the text is not such a URL, or has a part that would not be used.
 pub(super) fn checked(text: &str, extent: Extent) -> Result<Url, Fault> {
     let fault = |reason, fix| Err(Fault { reason, fix });
     let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
@@ -38,7 +37,8 @@ pub(super) fn checked(text: &str, extent: Extent) -> Result<Url, Fault> {
         let fix = "write one space between addresses, and no comma or semicolon";
         return fault("has more than one address, or a comma or semicolon at its end", Some(fix));
     }
-    // A password with a slash in it ends the host too early: so no @ may stand in the path either.
+    // A slash in a password ends the host too early, so that the @ appears to be in the path.
+    // Reject an @ in the path too.
     if rest.split(['?', '#']).next().is_some_and(|hierarchy| hierarchy.contains('@')) {
         let fix = "leave out user name and password; write %40 for an @ that is part of the path";
         return fault("has a user name or a password (@), which would not be sent", Some(fix));
@@ -61,7 +61,8 @@ pub(super) fn checked(text: &str, extent: Extent) -> Result<Url, Fault> {
     }
 }
 
-/// A value of a setting as it may be shown. What cannot be understood may have a password in it.
+/// Returns a value in the form in which it may be shown. A value that cannot be parsed is hidden,
+/// because it may contain a password.
 pub(super) fn shown(env: &str, value: &str) -> String {
     match env {
         DATABASE_URL => database(value),
@@ -69,7 +70,7 @@ pub(super) fn shown(env: &str, value: &str) -> String {
         OTLP_ENDPOINT => webhook(value),
         BASE_URL | LOGIN_URL | API_URL | WEBMESSAGING_URL | CDN_URL | ORIGIN => origin(value),
         ORG_DOMAIN | REGION if !is_host(value) => HIDDEN.to_owned(),
-        // A database's or a receiver's URL in the place of something else.
+        // The URL of a database or webhook was set as the value of another setting.
         _ if value.contains("://") && value.contains('@') => HIDDEN.to_owned(),
         _ => value.to_owned(),
     }
@@ -77,7 +78,8 @@ pub(super) fn shown(env: &str, value: &str) -> String {
 
 const HIDDEN: &str = "(hidden)";
 
-/// A host, perhaps with scheme, port or path, and without anything that may be a password.
+/// Whether the value is a host, possibly with scheme, port or path, and without a possible
+/// password.
 fn is_host(value: &str) -> bool {
     let rest = value.split_once("://").map_or(value, |(_, rest)| rest);
     let port = rest.split_once(':').map_or("", |(_, port)| port.trim_end_matches('/'));
@@ -93,7 +95,7 @@ fn database(value: &str) -> String {
     }
 }
 
-/// A query may be a secret.
+/// Hides the query, which may be a secret.
 fn webhook(value: &str) -> String {
     match checked(value, Extent::WithQuery) {
         Ok(mut url) if url.query().is_some() => {

@@ -1,4 +1,5 @@
-//! The webhook endpoints: whether each takes a connection and shows a certificate that is trusted. No event is sent.
+//! Checks of the webhook endpoints: whether each accepts a connection and has a trusted
+//! certificate. No event is sent.
 
 use std::{error::Error, io};
 
@@ -21,13 +22,14 @@ pub(super) async fn examine(settings: &Settings, clock: &Clock) -> Vec<Finding> 
         }
         Err(_) => return vec![Finding::skipped("crm", "its settings cannot be used")],
     };
-    // All at once: they take as long as the slowest one, which is bounded.
+    // Check all endpoints concurrently, so that the check takes as long as the slowest, which is
+    // bounded.
     let findings = crm.urls.iter().map(|url| of_endpoint(url, crm.networks, &crm.trust, clock));
     futures_util::future::join_all(findings).await
 }
 
 async fn of_endpoint(url: &Url, networks: EgressPolicy, trust: &TlsRoots, clock: &Clock) -> Finding {
-    // A path or a query may be a secret.
+    // Show host and port only: a path or a query may be a secret.
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     let check = format!("crm {host}:{}", url.port_or_known_default().unwrap_or(443));
     let crm = match WebhookEndpoint::new(url.clone(), networks, trust, clock.clone()) {
@@ -84,7 +86,8 @@ fn waiting(finding: Finding, fix: &str) -> Finding {
     finding.because("events wait in the outbox meanwhile; sessions are created").fix(fix)
 }
 
-/// What to change, and in which setting; the sentence about the failure names no setting.
+/// The fix of a TLS failure, with the setting to change. The message about the failure names no
+/// setting.
 fn tls_fix(failure: &rustls::Error) -> String {
     let rustls::Error::InvalidCertificate(refused) = failure else {
         return format!("check the port and the scheme in {WEBHOOK_URL}, and look into the receiver's own log");
@@ -110,14 +113,14 @@ fn tls_fix(failure: &rustls::Error) -> String {
     }
 }
 
-/// The kind of the innermost I/O error: those around it say `Other`.
+/// The kind of the innermost I/O error. The outer errors have the kind `Other`.
 fn io_kind(error: &(dyn Error + 'static)) -> Option<io::ErrorKind> {
     let mut kind = None;
     let mut cause = Some(error);
     while let Some(error) = cause {
         let found = error.downcast_ref::<io::Error>();
         kind = found.map(io::Error::kind).or(kind);
-        // The source of an I/O error is that of the error in it.
+        // `source` of an I/O error skips the error inside it, so take that with `get_ref`.
         let inner = found.and_then(io::Error::get_ref);
         cause = inner.map(|inner| inner as &(dyn Error + 'static)).or_else(|| error.source());
     }
@@ -152,11 +155,11 @@ mod tests {
     struct Receiver {
         url: String,
         pem: String,
-        /// The bytes that a peer sent after the handshake.
+        /// Bytes that the client sent after the handshake.
         received: JoinHandle<Vec<u8>>,
     }
 
-    /// Takes one connection with a certificate that it signed itself.
+    /// Accepts one connection with a self-signed certificate.
     fn receiver(params: CertificateParams) -> Receiver {
         let key = KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();

@@ -1,4 +1,4 @@
-//! This machine: the store, the disk, the keys. What is not there yet is not made.
+//! Checks of the local machine: store, disk space and keys. Nothing that is missing is created.
 
 use std::{
     path::{Path, PathBuf},
@@ -19,13 +19,13 @@ use crate::{
     workspace::{StorageConfig, Workspace},
 };
 
-/// Some 400,000 sessions.
+/// Free disk space below which a warning is given, in bytes: room for some 400,000 sessions.
 const LITTLE_ROOM: u64 = 1 << 30;
 
-/// A key that is older is worth a thought, where nothing rotates keys.
+/// Age of a signing key from which a warning is given, if keys are not rotated.
 const OLD_KEY: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// `api`: the platform of the settings, where they are complete.
+/// Runs the checks. `api` is the platform of the settings, if they are complete.
 pub(super) async fn examine(settings: &Settings, api: Option<&str>, clock: &Clock) -> Vec<Finding> {
     let places = match settings.places() {
         Ok(places) => places,
@@ -37,7 +37,7 @@ pub(super) async fn examine(settings: &Settings, api: Option<&str>, clock: &Cloc
         room("disk of the audit log", &places.audit.path),
     ];
     findings.extend(exposed(&places.home));
-    // Endpoints that cannot be used have a finding of their own.
+    // Invalid webhook settings have a finding of their own.
     let crm = settings.crm().ok().flatten();
     findings.extend(state(&places, api, crm.as_ref(), clock).await);
     findings
@@ -60,7 +60,7 @@ fn room(check: &str, file: &Path) -> Finding {
     }
 }
 
-/// The state directory, where others than its owner and its group may enter it.
+/// Returns a warning if users outside its owner and group can enter the state directory.
 fn exposed(home: &Path) -> Option<Finding> {
     let mode = durable_fs::mode_for_others(home)?;
     let result = format!("{} can be entered by others (mode {mode:o})", home.display());
@@ -81,7 +81,7 @@ fn of_room(check: &str, place: PathBuf, free: u64) -> Finding {
 }
 
 async fn state(places: &StorageConfig, api: Option<&str>, crm: Option<&WebhookConfig>, clock: &Clock) -> Vec<Finding> {
-    // A look that would bring the store up, or make its keys, is none.
+    // Stop before a step that would migrate the store or create its keys: a check changes nothing.
     match Store::inspect(&places.database).await {
         Ok(None) => {
             let result = format!("none yet; the first session makes {}", places.database);
@@ -99,7 +99,8 @@ async fn state(places: &StorageConfig, api: Option<&str>, crm: Option<&WebhookCo
             let result = format!("belongs to the platform at {platform}");
             return vec![Finding::bad("database", result).fix("choose another state directory for this platform: --state-dir")];
         }
-        // A file that cannot be opened is looked at below, as a command would open it.
+        // A file that cannot be opened is checked below, where it is opened as a command would open
+        // it.
         Err(error) if !matches!(error, StoreError::Open(..) | StoreError::Database(_)) => {
             let advice = Error::from(error).advice();
             return vec![Finding::bad("database", advice.cause).fix(advice.fix)];
@@ -143,7 +144,7 @@ async fn events(state: &Workspace) -> Finding {
     }
 }
 
-/// The endpoints that get no events because they answered 410 Gone.
+/// Endpoints that receive no events because they responded 410 Gone.
 async fn disabled(state: &Workspace, crm: Option<&WebhookConfig>) -> Vec<Finding> {
     let read = async { Endpoints::new(state, crm)?.read().await };
     let endpoints = match read.await {

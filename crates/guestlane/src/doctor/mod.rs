@@ -1,4 +1,5 @@
-//! What is right and what is wrong, before the first guest: settings, platform, CRM, this machine. Nothing is created, on the platform or here.
+//! Diagnosis before the first session: settings, platform, webhooks and the local machine. Nothing
+//! is created, neither on the platform nor locally.
 
 mod crm;
 mod machine;
@@ -14,37 +15,37 @@ use crate::{
     request::ValidationError,
 };
 
-/// How a check ended.
+/// Result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum CheckStatus {
-    /// As it should be.
+    /// The checked part works.
     Ok,
-    /// It works, and may not for long.
+    /// The checked part works, but may fail later.
     Warning,
     /// Sessions will fail.
     Failed,
-    /// It could not be checked, because of another check.
+    /// The check was not possible, because of another check.
     Skipped,
 }
 
-/// One check: what was looked at, what was found, why, and what to do.
+/// One check with its result, its cause and its fix.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Finding {
-    /// What was checked: a stable name.
+    /// Stable name of the check.
     pub check: String,
-    /// How it ended.
+    /// Status of the check.
     pub outcome: CheckStatus,
     /// What was found.
     pub result: String,
-    /// Why it is so.
+    /// Cause of the result.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
     /// The next command, or what to change.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fix: Option<String>,
-    /// To quote to the platform's support.
+    /// Correlation ID, to quote to the platform's support.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub correlation_id: Option<String>,
 }
@@ -83,7 +84,8 @@ impl Finding {
     }
 }
 
-/// Checks everything, and goes on where something is wrong. `proxies`: variables of the environment that name a proxy.
+/// Runs all checks, and continues after failures. `proxies` are the environment variables that name
+/// a proxy.
 pub async fn run_checks(settings: &Settings, proxies: &[&str], clock: &Clock) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut api = None;

@@ -1,4 +1,5 @@
-//! The platform: hosts, clock, credentials, permissions, queue, deployment, integration, quota. Every call is one that changes nothing.
+//! Checks of the platform: hosts, clock, credentials, permissions, queue, deployment, integration
+//! and rate limit. No call changes anything.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -18,23 +19,24 @@ use crate::{
     surface::{MessagingConfig, Surface},
 };
 
-/// What one look may take.
+/// Time limit of one probe.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Guest tokens live for five minutes, signatures to the CRM are good for as long: this much off is worth a word, and this much is too much.
+/// Clock skew in seconds above which a warning is given, and above which the check fails. Guest
+/// tokens live for five minutes, and webhook signatures are valid for as long.
 const SKEW: (i64, i64) = (30, 240);
 
-/// The platform's failures are nobody's settings.
+/// Fix for a failure of the platform, which does not depend on settings.
 const AGAIN: &str = "the platform is failing or throttling: guestlane doctor, again in a minute; and check firewall and TLS";
 
-/// What is answered to one who may, of things that are not there.
+/// Statuses with which the platform answers a permitted call on an object that does not exist.
 const PERMISSION_GRANTED_STATUSES: [StatusCode; 3] =
     [StatusCode::NOT_FOUND, StatusCode::CONFLICT, StatusCode::UNPROCESSABLE_ENTITY];
 
-/// An id that nothing has.
+/// An ID that no object has.
 const NONEXISTENT_ID: Uuid = Uuid::from_u128(0x00d0_c70f_0000_4000_8000_0000_0000_0000);
 
-/// What checks of hosts are called.
+/// Prefix of the names of host checks.
 const HOST: &str = "host";
 
 struct Probe<'a> {
@@ -76,7 +78,7 @@ pub(super) async fn examine(config: &EngineConfig, queue: Option<QueueId>, clock
     findings
 }
 
-/// What one OAuth client may do.
+/// Checks what one OAuth client may do.
 async fn as_client(look: &Probe<'_>, queue: Option<QueueId>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (_, signed_in) in look.platform.check_credentials(look.deadline()).await {
@@ -111,7 +113,7 @@ impl Probe<'_> {
         self.clock.now() + PATIENCE
     }
 
-    /// DNS, TLS and an answer of each host, whatever it says; and what time it is there.
+    /// Checks DNS, TLS and a response of each host, with any status, and compares the clocks.
     async fn hosts(&self) -> Vec<Finding> {
         let hosts = &self.config.credentials.hosts;
         let mut wanted = vec![("login", &hosts.login), ("api", &hosts.api)];
@@ -180,7 +182,9 @@ impl Probe<'_> {
         }
     }
 
-    /// Each permission by a call that finds nothing to do: 404 or 400 says that it is there, 403 that it is not.
+    /// Probes each permission with a call that has nothing to act on. A response of 404, 409 or 422
+    /// shows that the client has the permission, 403 that it does not. A 400 decides nothing,
+    /// because the request was validated first.
     async fn permissions(&self) -> Vec<Finding> {
         let cloud = &self.config.cloud;
         let mut wanted = vec![Operation::EnrichContact, Operation::FindContact];
@@ -219,7 +223,8 @@ impl Probe<'_> {
             method => self.platform.probe(method, path, &body, self.deadline()).await,
         };
         match seen {
-            // Looking a contact up is needed only where an identifier is taken at that moment.
+            // The contact lookup is called only after an upsert ended in a conflict, so a missing
+            // permission is a warning.
             Ok(seen) if seen.status == StatusCode::FORBIDDEN && operation == Operation::FindContact => {
                 Finding { outcome: CheckStatus::Warning, ..refused(&check, &seen) }.fix(grant(operation))
             }
@@ -293,7 +298,8 @@ impl Probe<'_> {
         }
     }
 
-    /// The deployment's configuration, the origins it allows, and whether its socket opens. No session is begun.
+    /// Checks the configuration of the deployment, its allowed origins, and whether its WebSocket
+    /// opens. No session is started.
     async fn deployment(&self, deployment: Uuid) -> Vec<Finding> {
         let cdn = &self.config.credentials.hosts.cdn;
         let path = |file: &str| ApiPath::new("/webdeployments/v1/deployments").segment(deployment).segment(file);
@@ -310,7 +316,7 @@ impl Probe<'_> {
                     .push(refused("deployment", &seen).because("the platform knows no such deployment in this region").fix(fix));
                 return findings;
             }
-            // Sessions do without: only what is configured stays unknown.
+            // Sessions do not need this file; only the configuration stays unknown.
             Err(error) => {
                 findings.push(
                     Finding { outcome: CheckStatus::Warning, ..of_error("deployment", &error) }
@@ -327,7 +333,8 @@ impl Probe<'_> {
         let knocked = self.platform.probe_guest_socket(deployment, &self.config.cloud.origin, self.deadline()).await;
         let knocked = match knocked {
             Ok(()) => {
-                // The socket has the last word on origins.
+                // The WebSocket accepted the origin, which is decisive: downgrade the failed check
+                // to a warning.
                 let doubts =
                     findings.iter_mut().filter(|finding| finding.check == ORIGINS && finding.outcome == CheckStatus::Failed);
                 doubts.for_each(|finding| finding.outcome = CheckStatus::Warning);
@@ -349,7 +356,8 @@ impl Probe<'_> {
         };
         let number = |name: &str| seen.headers.get(name).and_then(|text| text.parse::<u64>().ok());
         let pace = self.config.patience.quota.map_or("off".to_owned(), |rate| rate.to_string());
-        // No header says how long a window is, only when it ends: it is at least that long.
+        // No header has the length of a window, only the time to its end. The window is at least
+        // that long.
         let left = number("inin-ratelimit-reset").unwrap_or(0);
         let rate = self.config.patience.quota.map(|rate| rate.per_second());
         let too_fast = |allowed: u64| rate.is_none_or(|rate| rate * left as f64 > allowed as f64 + 0.5);
@@ -377,7 +385,7 @@ impl Probe<'_> {
     }
 }
 
-/// A call that needs the operation's permission and finds nothing to do.
+/// Returns a call that needs the permission of the operation and has nothing to act on.
 fn harmless(operation: Operation, cloud: &MessagingConfig) -> Option<(Method, ApiPath, Value)> {
     const NOWHERE: &str = "guestlane-doctor@guestlane.invalid";
     let nobody = NONEXISTENT_ID.to_string();
@@ -419,7 +427,7 @@ fn harmless(operation: Operation, cloud: &MessagingConfig) -> Option<(Method, Ap
                 .then("/replace/queue");
             (Method::POST, path, json!({"queueId": nobody}))
         }
-        // Making a contact is nothing but making a contact.
+        // No call can check the permission to create a contact without creating one.
         Operation::CreateContact
         | Operation::Token
         | Operation::Queue
@@ -476,7 +484,8 @@ fn grant(operation: Operation) -> String {
     )
 }
 
-/// The answer is about the platform's day, and not about what was asked.
+/// Whether the response shows a failing or throttling platform, and so says nothing about the
+/// checked object.
 fn is_failing(seen: &ProbeResponse) -> bool {
     seen.status.is_server_error() || seen.status == StatusCode::TOO_MANY_REQUESTS
 }

@@ -1,4 +1,5 @@
-//! The service: its addresses, its certificate, where its traces and its log go. Nothing listens afterwards.
+//! Checks of the service: addresses, certificate, trace collector and log settings. No listener
+//! stays open.
 
 use std::{
     io,
@@ -37,7 +38,8 @@ pub(super) async fn examine(settings: &Settings, clock: &Clock) -> Vec<Finding> 
     findings
 }
 
-/// A proxy that the environment names: guestlane connects directly. Its value may have a password, and is not shown.
+/// Returns a warning for an environment variable that names a proxy, because guestlane connects
+/// directly. The value is not shown, since it may contain a password.
 pub(super) fn unused_proxy(name: &str) -> Finding {
     Finding::warning("proxy", format!("{name} is set and is not used"))
         .because("guestlane connects directly to the platform, the CRM and the trace collector")
@@ -58,7 +60,7 @@ fn of_service(service: &ServiceSettings) -> Vec<Finding> {
     findings
 }
 
-/// Takes the address for a moment.
+/// Binds the address for a moment.
 fn of_address(check: &str, setting: &str, address: SocketAddr) -> Finding {
     match TcpListener::bind(address) {
         Ok(_) => Finding::good(check, format!("{address} can be listened on")),
@@ -142,7 +144,7 @@ mod tests {
         let other_key = other.key.clone();
         let swapped = of_tls(&TlsFiles { key: other.key, ..one.clone() });
         assert!(swapped.outcome == CheckStatus::Failed && swapped.result.contains("does not belong"), "{swapped:?}");
-        // What the service refuses, doctor refuses: a file with two keys.
+        // `doctor` must reject what the service rejects: a file with two keys.
         let both = fs::read_to_string(&one.key).unwrap() + &fs::read_to_string(&other_key).unwrap();
         fs::write(directory.path().join("both.key"), both).unwrap();
         let two = of_tls(&TlsFiles { key: directory.path().join("both.key"), ..one.clone() });
@@ -158,7 +160,7 @@ mod tests {
         assert_eq!(of_address("listen", LISTEN, address).outcome, CheckStatus::Warning);
         drop(taken);
         assert_eq!(of_address("listen", LISTEN, address).outcome, CheckStatus::Ok);
-        // TEST-NET-1 is on no machine (RFC 5737).
+        // No machine has an address of TEST-NET-1 (RFC 5737).
         assert_eq!(of_address("listen", LISTEN, "192.0.2.1:8971".parse().unwrap()).outcome, CheckStatus::Failed);
     }
 }

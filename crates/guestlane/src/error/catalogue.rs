@@ -1,18 +1,18 @@
-//! Every kind of failure by its stable name (requirements R12 and R18, docs/requirements.md): the
-//! command line, the service and its documents all speak from this list.
+//! The catalogue of failures, each with a stable name (requirements R12 and R18,
+//! docs/requirements.md). The command line, the service and the documents all use it.
 
 use std::fmt;
 
 macro_rules! catalogue {
     ($($code:ident $name:literal $status:literal $retryable:literal $title:literal;)*) => {
-        /// A kind of failure. Its name never changes and never means anything else.
+        /// Kind of a failure. Its name never changes, and never gets another meaning.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Code {
             $(#[doc = $title] $code,)*
         }
 
         impl Code {
-            /// All of them.
+            /// All kinds.
             pub const ALL: &[Self] = &[$(Self::$code),*];
 
             /// The stable name.
@@ -20,22 +20,22 @@ macro_rules! catalogue {
                 match self { $(Self::$code => $name),* }
             }
 
-            /// What it is, in a few words that are the same each time (RFC 9457, section 3.1.3).
+            /// A short title, the same at every occurrence (RFC 9457, section 3.1.3).
             pub fn title(self) -> &'static str {
                 match self { $(Self::$code => $title),* }
             }
 
-            /// The status with which the service answers (RFC 9110, section 15).
+            /// The HTTP status of the service's response (RFC 9110, section 15).
             pub fn status(self) -> u16 {
                 match self { $(Self::$code => $status),* }
             }
 
-            /// Whether the same request may go well without anybody changing anything.
+            /// Whether the same request may succeed later without any change.
             pub fn is_retryable(self) -> bool {
                 match self { $(Self::$code => $retryable),* }
             }
 
-            /// What it means, why it happens and what to do, in Markdown: the page under `docs/errors/`.
+            /// The page under `docs/errors/` in Markdown: meaning, cause and fix.
             pub fn page(self) -> &'static str {
                 match self {
                     $(Self::$code => include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/errors/", $name, ".md"))),*
@@ -46,7 +46,7 @@ macro_rules! catalogue {
 }
 
 catalogue! {
-    // What the caller sent.
+    // The request.
     InvalidInput       "invalid_input"       400 false "Invalid input";
     InvalidRequest "invalid_request"           400 false "Invalid request";
     Unauthorized       "unauthorized"        401 false "Missing or invalid API key";
@@ -59,11 +59,11 @@ catalogue! {
     UnknownQueue       "unknown_queue"       422 false "Unknown queue";
     TooManyRequests    "too_many_requests"   429 true  "Too many requests with this API key";
     Overloaded         "overloaded"          429 true  "Too many sessions in progress";
-    // Where the session stands.
+    // The state of the session.
     InProgress         "in_progress"         409 true  "Session creation in progress";
     NeedsAttention     "needs_attention"     409 false "Session needs attention";
     LeaseLost "lease_lost"          409 true  "Lease lost to another process";
-    // What the platform said.
+    // Responses of the platform.
     AuthFailed         "auth_failed"         502 false "OAuth authentication failed";
     Forbidden          "forbidden"           502 false "Permission denied by the platform";
     GuestTokenRejected "guest_token_rejected"       502 false "Guest token rejected by the platform";
@@ -74,13 +74,13 @@ catalogue! {
     PlatformRejected "platform_rejected"             502 false "Request rejected by the platform";
     RateLimited        "rate_limited"        503 true  "Platform rate limit reached";
     RateLimitTimeout "rate_limit_timeout"          429 true  "Rate limit wait exceeds the deadline";
-    // How the platform was not reached.
+    // The platform fails or is not reached.
     PlatformFailing    "platform_failing"    503 true  "Platform failing";
     Unreachable        "unreachable"         503 true  "Platform unreachable";
     NotReady "not_ready"       503 true  "Resource not visible yet";
     TlsUntrusted "tls_untrusted"           502 false "TLS certificate not trusted";
     NoTrustRoots       "no_trust_roots"      500 false "No trusted root certificates";
-    // What is wrong here.
+    // Local causes.
     TokenValidation    "token_validation"    500 false "Guest token unusable";
     InvalidSettings    "invalid_settings"    500 false "Invalid settings";
     SigningKeysUnusable "signing_keys_unusable"       500 false "Signing keys unusable";
@@ -96,17 +96,17 @@ catalogue! {
 }
 
 impl Code {
-    /// The kind of that name.
+    /// Returns the kind with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|code| code.name() == name)
     }
 
-    /// Why it happens, as its page says in general: the first paragraph.
+    /// The general cause: the first paragraph of the page.
     pub fn cause(self) -> String {
         self.page().split("\n\n").nth(2).unwrap_or_default().lines().collect::<Vec<_>>().join(" ")
     }
 
-    /// Where its page is, as a reference that the service answers (RFC 9457, section 3.1.1).
+    /// The path of the page in the service, as a relative reference (RFC 9457, section 3.1.1).
     pub fn page_path(self) -> String {
         format!("/problems/{}", self.name())
     }

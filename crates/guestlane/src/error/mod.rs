@@ -1,4 +1,4 @@
-//! What can go wrong, each with its cause and what to do (requirement R18, docs/requirements.md).
+//! Errors of the library, each with its cause and its fix (requirement R18, docs/requirements.md).
 
 mod catalogue;
 
@@ -21,64 +21,65 @@ use crate::{
 
 pub use catalogue::Code;
 
-/// Why there is no session, or no answer yet.
+/// Why a session was not created, or has no result yet.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The request, or a setting, cannot be used.
+    /// The request or a setting is invalid.
     #[error("{0}")]
     Invalid(#[from] ValidationError),
-    /// Several settings cannot be used.
+    /// Several settings are invalid.
     #[error("{}", settings(.0))]
     Settings(Vec<ValidationError>),
-    /// The platform has no such queue.
+    /// The queue does not exist on the platform.
     #[error("the queue {queue} does not exist in this organization")]
     UnknownQueue {
-        /// The queue.
+        /// ID of the queue.
         queue: QueueId,
-        /// The platform's.
+        /// Correlation ID of the platform's response.
         correlation_id: Option<CorrelationId>,
     },
-    /// The key names another wish.
+    /// The idempotency key was used for another request.
     #[error("the idempotency key `{key}` was used for another request; these differ: {}", .fields.join(", "))]
     IdempotencyKeyReused {
-        /// The key.
+        /// The idempotency key.
         key: IdempotencyKey,
-        /// The fields that differ.
+        /// Names of the fields that differ.
         fields: Vec<String>,
         /// The session that has the key.
         session: SessionId,
     },
-    /// Somebody else drives the session, and did not finish in time.
+    /// Another caller holds the lease of the session and did not finish before the deadline, or the
+    /// session waits for the platform.
     #[error("the session {session} is being created by another caller, or waits for the platform")]
     InProgress {
-        /// The session.
+        /// ID of the session.
         session: SessionId,
-        /// When it may be worth asking again.
+        /// When a retry with the same key may have a result.
         retry_at: Timestamp,
     },
     /// The session is too old to be repeated safely.
     #[error("the session {session} was not finished in time, and may not be repeated any more")]
     NeedsAttention {
-        /// The session.
+        /// ID of the session.
         session: SessionId,
-        /// What is known to exist: what it is, and its id.
+        /// What is known to exist on the platform: its kind and its ID.
         known: Vec<(&'static str, PlatformId)>,
     },
-    /// A call to the platform was given up.
+    /// A call to the platform failed.
     #[error("{failed}")]
     Platform {
-        /// The session, if there is one.
+        /// ID of the session, if it exists.
         session: Option<SessionId>,
-        /// What becomes of it.
+        /// What happens to the session now.
         then: SessionOutcome,
-        /// The call.
+        /// The failed call.
         #[source]
         failed: CallError,
     },
-    /// A guest token could not be made, or did not verify.
+    /// A guest token could not be created or verified.
     #[error("the guest token cannot be used")]
     Token(#[from] TokenError),
-    /// The key ring cannot be opened.
+    /// The keyring cannot be opened.
     #[error("the signing keys cannot be used")]
     Keyring(#[from] KeyringError),
     /// The master key cannot be used.
@@ -90,7 +91,7 @@ pub enum Error {
     /// The audit log could not be written, so nothing was created.
     #[error("nothing was created, because the attempt could not be put on record")]
     Audit(#[source] Arc<AuditError>),
-    /// TLS cannot work on this machine.
+    /// No trusted root certificates were found on this machine.
     #[error(transparent)]
     Trust(#[from] NoTlsRoots),
 }
@@ -102,7 +103,8 @@ impl From<IllegalTransition> for Error {
 }
 
 impl Error {
-    /// A session that a person must look at, with what is known to exist of it.
+    /// Returns the error for a session that a person must examine, with what is known to exist of
+    /// it.
     pub fn needs_attention(session: &SessionRecord) -> Self {
         let ids = [
             ("contact", &session.contact_id),
@@ -125,28 +127,28 @@ fn settings(invalid: &[ValidationError]) -> String {
     text
 }
 
-/// What becomes of a session whose call was given up.
+/// What happens to a session after a failed call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum SessionOutcome {
-    /// There is no session: nothing was created.
+    /// No session exists, and nothing was created.
     NothingCreated,
-    /// It is recorded and will be completed.
+    /// The session is stored and will be completed.
     WillComplete,
-    /// It was refused; the same key may be used again once the cause is mended.
+    /// The platform rejected the session. The same key may be used again once the cause is fixed.
     Rejected,
 }
 
-/// What to tell a person.
+/// Cause and fix of an error, for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnosis {
-    /// Which kind of failure it is.
+    /// Kind of the failure.
     pub code: Code,
-    /// Why it happened, as it may stand in a record, a log and an overview.
+    /// Why the failure happened, in a form that may be stored, logged and displayed.
     pub cause: String,
     /// What to do now.
     pub fix: String,
-    /// What the platform says of it in its own words.
+    /// The message of the platform, which may repeat what was sent.
     sentence: Sentence,
 }
 
@@ -155,8 +157,8 @@ impl Diagnosis {
         Self { code, cause: cause.into(), fix: fix.into(), sentence: Sentence::default() }
     }
 
-    /// The cause with the platform's own words, which may repeat what was sent: only for the caller
-    /// whose request failed.
+    /// The cause with the platform's message, which may repeat what was sent. Show it only to the
+    /// caller whose request failed.
     pub fn cause_for_caller(&self) -> String {
         match self.sentence.is_empty() {
             true => self.cause.clone(),
@@ -164,7 +166,7 @@ impl Diagnosis {
         }
     }
 
-    /// Without the platform's own words: to be kept, or shown to others.
+    /// Removes the platform's message, so that the diagnosis can be stored or shown to others.
     #[must_use]
     pub fn for_others(self) -> Self {
         Self { sentence: Sentence::default(), ..self }
@@ -172,8 +174,9 @@ impl Diagnosis {
 }
 
 impl Error {
-    /// Whether what was written (settings, flags, input) must be changed before another try can go well. A condition that
-    /// may pass by itself (a port that is taken, a file system that is read-only) is none: a supervisor tries again.
+    /// Whether the written input (settings, flags, request) must change before a retry can succeed.
+    /// This is false for a condition that may pass by itself, such as a port in use or a read-only
+    /// file system: there, a supervisor should restart the process.
     pub fn is_user_error(&self) -> bool {
         match self {
             Self::Invalid(invalid) => !invalid.may_pass,
@@ -185,7 +188,7 @@ impl Error {
         }
     }
 
-    /// The session it is about.
+    /// The session that the error concerns.
     pub fn session(&self) -> Option<SessionId> {
         match self {
             Self::IdempotencyKeyReused { session, .. }
@@ -196,7 +199,7 @@ impl Error {
         }
     }
 
-    /// The field of the request it is about.
+    /// The field of the request that the error concerns.
     pub fn field(&self) -> Option<&str> {
         match self {
             Self::Invalid(invalid) => Some(&invalid.field),
@@ -207,7 +210,7 @@ impl Error {
         }
     }
 
-    /// The platform's correlation id, to quote to its support.
+    /// The platform's correlation ID, to quote to its support.
     pub fn correlation_id(&self) -> Option<&str> {
         match self {
             Self::UnknownQueue { correlation_id, .. } => correlation_id.as_deref(),
@@ -216,7 +219,8 @@ impl Error {
         }
     }
 
-    /// The failure as it may stand in the ledger and the audit log: nothing of what was sent is repeated.
+    /// The message as it may be stored in the session record and the audit log. It repeats nothing
+    /// of what was sent.
     pub fn redacted(&self) -> String {
         match self {
             Self::Platform { failed, .. } => format!("{failed}: {}", failed.cause.record()),
@@ -224,7 +228,7 @@ impl Error {
         }
     }
 
-    /// Cause and fix.
+    /// Returns the cause and the fix.
     pub fn advice(&self) -> Diagnosis {
         match self {
             Self::Invalid(invalid) => Diagnosis::new(Code::InvalidInput, invalid.sentence(), &invalid.fix),
@@ -342,7 +346,7 @@ fn master_key_fix(error: &MasterKeyError) -> String {
     }
 }
 
-/// What to do with a pool of transactions.
+/// Fix for a connection pool in transaction mode, in front of the database.
 const SESSION_POOL: &str = "let the pool keep one connection for each client (PgBouncer: pool_mode = session), or go past it";
 
 fn store_advice(error: &StoreError) -> Diagnosis {
@@ -379,7 +383,7 @@ fn store_advice(error: &StoreError) -> Diagnosis {
             Diagnosis::new(Code::StoreFailed, display_chain(error), "mend user, password and database in GUESTLANE_DATABASE_URL")
         }
         StoreError::TransactionPooling => Diagnosis::new(Code::StateUnusable, error.to_string(), SESSION_POOL),
-        // A prepared statement that is not there, or is there already.
+        // 26000: the prepared statement does not exist; 42P05: it exists already.
         StoreError::Postgres { code: Some(code), .. } if ["26000", "42P05"].contains(&code.code()) => {
             let cause =
                 format!("{}: a pool in front of the database gives each transaction another connection", display_chain(error));
@@ -457,7 +461,7 @@ fn store_advice(error: &StoreError) -> Diagnosis {
     }
 }
 
-/// What to do where the database's SQLSTATE, or the reason of a connection that was not opened, names the cause.
+/// The fix, if the SQLSTATE or the reason of a failed connection identifies the cause.
 fn database_fix(error: &StoreError) -> Option<&'static str> {
     const READ_ONLY: &str = "name the primary in GUESTLANE_DATABASE_URL, or let the database take writes again \
          (default_transaction_read_only, a standby that was not promoted)";
@@ -491,7 +495,8 @@ fn database_fix(error: &StoreError) -> Option<&'static str> {
     }
 }
 
-/// The failures of requirement R18 (docs/requirements.md), by what the platform said.
+/// The diagnosis of a failed call (requirement R18, docs/requirements.md), from the platform's
+/// response.
 fn platform_advice(failed: &CallError, then: SessionOutcome) -> Diagnosis {
     let later = match then {
         SessionOutcome::NothingCreated => "; nothing was created",
@@ -623,7 +628,7 @@ fn platform_advice(failed: &CallError, then: SessionOutcome) -> Diagnosis {
     }
 }
 
-/// What only the public platform's surfaces refuse: code, cause and fix.
+/// Code, cause and fix of rejections that only the surfaces of the public platform have.
 fn official_refusal(refusal: &ErrorResponse, operation: Operation) -> Option<(Code, &'static str, &'static str)> {
     const DEPLOYMENT: &str = "check GENESYS_DEPLOYMENT_ID, its status and GENESYS_REGION (`guestlane doctor`)";
     if refusal.is_guest_api() {
@@ -665,7 +670,7 @@ fn official_refusal(refusal: &ErrorResponse, operation: Operation) -> Option<(Co
     }
 }
 
-/// An error with its causes, on one line.
+/// The messages of an error and its sources, on one line.
 pub fn display_chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();

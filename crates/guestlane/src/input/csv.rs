@@ -1,7 +1,8 @@
-//! Strict CSV (RFC 4180). A row that does not follow the format is refused; nothing is repaired.
+//! Strict CSV parser (RFC 4180). A row that does not follow the format is rejected; nothing is
+//! repaired.
 //!
-//! Three rules beyond the RFC: a line break is LF, CR or CRLF; a cell has no line break, because an
-//! open quotation mark would silently join rows; ASCII white space at both ends of a cell is
+//! Three rules go beyond the RFC. A line break is LF, CR or CRLF. A cell has no line break, because
+//! an open quotation mark would silently join rows. ASCII white space at both ends of a cell is
 //! removed. The crate `csv` has no strict mode: it keeps stray quotation marks as text.
 
 use std::{
@@ -11,29 +12,29 @@ use std::{
 
 use super::{MAX_ROW_BYTES, is_line_break};
 
-/// One row of an input, good or not.
+/// One row of an input, valid or rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
-    /// Its first line, from 1.
+    /// Number of its first line, from 1.
     pub line: u64,
-    /// Bytes of the input in front of it.
+    /// Offset of the row in the input, in bytes.
     pub start: u64,
-    /// Its cells, or why it is refused.
+    /// The cells, or why the row is rejected.
     pub cells: Result<Vec<String>, Malformed>,
 }
 
-/// Why a row is refused.
+/// Why a row is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed {
     /// What is wrong.
     pub fault: Fault,
-    /// The column, from 1.
+    /// Column of the fault, from 1.
     pub column: usize,
-    /// The first line that is not used.
+    /// First line that is not used.
     pub first_line: u64,
-    /// The last line that is not used.
+    /// Last line that is not used.
     pub last_line: u64,
-    /// The row's end cannot be told, so that no row after it is used.
+    /// Whether the end of the row is ambiguous, so that no later row is used.
     pub rest: bool,
 }
 
@@ -42,7 +43,7 @@ pub struct Malformed {
 pub enum Fault {
     /// White space stands between the comma and the quotation mark.
     SpaceBeforeQuote,
-    /// A cell that does not begin with a quotation mark has one.
+    /// A cell that does not begin with a quotation mark contains one.
     QuoteInCell,
     /// Text follows the closing quotation mark.
     TextAfterQuote,
@@ -59,7 +60,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// What to do.
+    /// What to do about the fault.
     pub fn fix(self) -> &'static str {
         match self {
             Self::SpaceBeforeQuote => "remove the white space in front of the quotation mark",
@@ -104,9 +105,9 @@ impl fmt::Display for Malformed {
 #[derive(Debug)]
 pub struct Reader<R> {
     input: R,
-    /// The line of the next byte.
+    /// Line number of the next byte.
     line: u64,
-    /// Bytes that were read.
+    /// Number of bytes that were read.
     position: u64,
     after_cr: bool,
     over: bool,
@@ -123,19 +124,20 @@ struct Draft {
     length: usize,
     quotes: u64,
     fault: Option<(Fault, usize)>,
-    /// After the fault, a cell begins with a quotation mark.
+    /// Whether a cell after the fault begins with a quotation mark.
     quoted_after_fault: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// At the start of a cell, white space at most was read.
+    /// At the start of a cell; at most white space was read.
     Start,
     Plain,
     Quoted,
-    /// Behind the second quotation mark of a cell: it closes the cell, or is the first of two.
+    /// After the second quotation mark of a cell. It closes the cell, or is the first of an escaped
+    /// pair.
     Closed,
-    /// Behind a fault, up to the end of the line.
+    /// After a fault, up to the end of the line.
     Faulty {
         /// Only white space was read since the last comma.
         at_start: bool,
@@ -143,16 +145,15 @@ enum State {
 }
 
 impl<R: BufRead> Reader<R> {
-    /// The input begins with line 1; a byte order mark is the caller's to skip.
+    /// Creates a reader whose input begins with line 1. The caller must skip a byte order mark.
     pub fn new(input: R) -> Self {
         Self { input, line: 1, position: 0, after_cr: false, over: false }
     }
 
-    /// The next row; `None` after the last one. Empty lines are no rows.
+    /// Returns the next row, or `None` after the last one. Empty lines are not rows.
     ///
     /// # Errors
-    ///
-    /// The input's.
+    /// Returns the error of the input.
     pub fn next_row(&mut self) -> io::Result<Option<Row>> {
         if self.over {
             return Ok(None);
@@ -166,7 +167,7 @@ impl<R: BufRead> Reader<R> {
         Ok(None)
     }
 
-    /// The line of the next byte.
+    /// Line number of the next byte.
     pub fn line(&self) -> u64 {
         self.line
     }
@@ -176,7 +177,7 @@ impl<R: BufRead> Reader<R> {
             match self.input.fill_buf() {
                 Ok(read) => match read.first().copied() {
                     Some(b'\n') if self.after_cr => {
-                        self.input.consume(1); // the second byte of CRLF
+                        self.input.consume(1); // Skip the second byte of CRLF.
                         self.position += 1;
                         self.after_cr = false;
                     }
@@ -188,7 +189,7 @@ impl<R: BufRead> Reader<R> {
         }
     }
 
-    /// Takes the byte that [`peek`](Self::peek) returned.
+    /// Consumes the byte that [`peek`](Self::peek) returned.
     fn advance(&mut self, byte: u8) {
         self.input.consume(1);
         self.position += 1;
@@ -222,7 +223,7 @@ impl<R: BufRead> Reader<R> {
         Ok(draft.finish(rest))
     }
 
-    /// Returns the last line that is not empty.
+    /// Skips the rest of the input, and returns the number of the last line that is not empty.
     fn skip_to_the_end(&mut self, mut last_line: u64) -> io::Result<u64> {
         self.over = true;
         while let Some(byte) = self.peek()? {
@@ -245,8 +246,8 @@ impl Draft {
         self.cells.len() + 1
     }
 
-    /// What follows from one byte. Within quotation marks a line break is a byte like others, but
-    /// the row is refused.
+    /// Returns the state after one byte. Inside quotation marks a line break is kept like any other
+    /// byte, but the row is rejected.
     fn take(&mut self, state: State, byte: u8) -> State {
         self.length += 1;
         self.quotes += u64::from(byte == b'"');
@@ -307,8 +308,9 @@ impl Draft {
         }
     }
 
-    /// Readers of CSV that repair what is malformed agree on the end of the row only if it is one
-    /// line, its quotation marks are even, and no cell begins with one behind the fault.
+    /// Whether the end of the row is ambiguous. CSV readers that repair malformed rows agree on it
+    /// only under three conditions. The row is one line, its quotation marks are even, and no cell
+    /// after the fault begins with one.
     fn hides_its_end(&self) -> bool {
         match self.fault {
             Some((Fault::SpaceBeforeQuote | Fault::QuoteInCell | Fault::TextAfterQuote | Fault::Backslash, _)) => {
@@ -348,10 +350,10 @@ mod tests {
     }
 
     /// The cells of a row, or its fault, the last line that is not used, and whether the rest of
-    /// the input is refused.
+    /// the input is rejected.
     type Cells = Result<Vec<String>, (Fault, u64, bool)>;
 
-    /// Each row with its first line.
+    /// Reads each row with the number of its first line.
     fn read(text: &str) -> Vec<(u64, Cells)> {
         let short = |row: Row| (row.line, row.cells.map_err(|malformed| (malformed.fault, malformed.last_line, malformed.rest)));
         rows(text.as_bytes()).into_iter().map(short).collect()

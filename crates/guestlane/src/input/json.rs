@@ -1,22 +1,22 @@
-//! A JSON object: the body of a request, or a row of a batch.
+//! Parser of one JSON object: the body of a request, or a row of a batch.
 
 use serde::de::DeserializeOwned;
 
 use super::without_bom;
 
-/// How deep objects and arrays may be nested.
+/// Largest nesting depth of objects and arrays.
 pub const MAX_DEPTH: usize = 32;
 
-/// Why a text could not be read.
+/// Why a text could not be parsed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct Unreadable {
-    /// The path of the member that is wrong, like `attributes.tier`; `None` if the text as a whole
-    /// is.
+    /// Path of the invalid member, such as `attributes.tier`. `None` if the text as a whole is
+    /// invalid.
     pub field: Option<String>,
-    /// What is wrong, with the subject in front.
+    /// What is wrong, including its subject.
     pub reason: String,
-    /// What to write in its place, where that is known.
+    /// What to write instead, if that is known.
     pub fix: Option<String>,
 }
 
@@ -26,17 +26,18 @@ impl Unreadable {
     }
 }
 
-/// Reads one JSON object from UTF-8, with or without a byte order mark, and nothing after it.
+/// Parses one JSON object from UTF-8, with or without a byte order mark. Only white space may
+/// follow it.
 ///
 /// # Errors
-///
-/// The text is no JSON object, is nested deeper than [`MAX_DEPTH`], or is not what `T` expects.
+/// Returns an error if the text is not a JSON object, is nested deeper than [`MAX_DEPTH`], or does
+/// not match `T`.
 pub fn read_object<T: DeserializeOwned>(text: &[u8]) -> Result<T, Unreadable> {
     let text = without_bom(text);
     if depth(text) > MAX_DEPTH {
         return Err(Unreadable::whole(format!("the JSON is deeper than {MAX_DEPTH} levels")));
     }
-    // serde would read an array as an object whose members are in order.
+    // serde would accept an array as an object whose members are in order.
     if is_array(text) {
         return Err(Unreadable::whole("the text is a JSON array, not a JSON object"));
     }
@@ -46,15 +47,16 @@ pub fn read_object<T: DeserializeOwned>(text: &[u8]) -> Result<T, Unreadable> {
     let mut json = serde_json::Deserializer::from_slice(text);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
-        let path = path.trim_end_matches('?').trim_end_matches('.'); // where no member was known yet
+        // The path ends with `?` or `.` if the error occurred before a member was known.
+        let path = path.trim_end_matches('?').trim_end_matches('.');
         unreadable(path, error.inner())
     })?;
     json.end().map_err(|error| Unreadable::whole(error.to_string()))?;
     Ok(value)
 }
 
-/// A text that breaks off is wrong as a whole, wherever it does; a member is named where it is missing or has a value that cannot be
-/// read.
+/// Converts the error. A truncated text is invalid as a whole, wherever it ends. A member is named
+/// if it is missing or its value is invalid.
 fn unreadable(path: &str, error: &serde_json::Error) -> Unreadable {
     let reason = error.to_string();
     if error.is_eof() {
@@ -68,7 +70,8 @@ fn unreadable(path: &str, error: &serde_json::Error) -> Unreadable {
     Unreadable { field: (!path.is_empty()).then(|| path.to_owned()), reason, fix }
 }
 
-/// The value that has to be a text, as serde_json repeats it: a number or a truth value, and nothing longer.
+/// Returns the value that should have been a string, as serde_json repeats it: only a number or a
+/// boolean.
 fn text_of(reason: &str) -> Option<&str> {
     let (value, rest) = reason.strip_prefix("invalid type: ")?.split_once('`')?.1.split_once('`')?;
     rest.starts_with(", expected a string").then_some(value)
@@ -79,7 +82,7 @@ pub fn is_array(text: &[u8]) -> bool {
     without_bom(text).iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[')
 }
 
-/// The nesting of objects and arrays, whether the text is valid JSON or not.
+/// The nesting depth of objects and arrays, whether or not the text is valid JSON.
 fn depth(text: &[u8]) -> usize {
     let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
     for byte in text {

@@ -9,16 +9,17 @@ use super::{MAX_ROW_BYTES, is_line_break};
 /// One line of an input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// From 1. Empty lines count.
+    /// Line number, from 1. Empty lines count.
     pub number: u64,
-    /// Bytes of the input in front of it.
+    /// Offset of the line in the input, in bytes.
     pub start: u64,
     /// The line without its line break.
     pub text: Result<Bytes, TooLong>,
 }
 
 impl Line {
-    /// Whether the line has nothing but white space; a byte order mark at its start is skipped.
+    /// Whether the line is empty or has only white space. A byte order mark at its start is
+    /// skipped.
     pub fn is_blank(&self) -> bool {
         self.text.as_ref().is_ok_and(|text| super::without_bom(text).iter().all(u8::is_ascii_whitespace))
     }
@@ -34,14 +35,14 @@ pub struct TooLong;
 #[derive(Debug, Default)]
 pub struct LineSplitter {
     read: BytesMut,
-    /// The first bytes of `read` that have no line break.
+    /// Length of the prefix of `read` that has no line break.
     searched: usize,
     number: u64,
-    /// Bytes that were taken from `read`, and those of an overlong line that were dropped.
+    /// Number of bytes taken from `read`, including those of an overlong line that were dropped.
     taken: u64,
-    /// Where the overlong line began whose end has not arrived yet.
+    /// Offset of an overlong line whose end has not arrived yet.
     too_long_since: Option<u64>,
-    /// The last line ended with CR: a LF that follows belongs to the same line break.
+    /// Whether the last line ended with CR, so that a following LF belongs to the same line break.
     skip_line_feed: bool,
 }
 
@@ -51,8 +52,8 @@ impl LineSplitter {
         self.read.extend_from_slice(piece);
     }
 
-    /// The next line whose end has arrived. A line that ends with CR is returned before it is known
-    /// whether LF follows.
+    /// Returns the next line whose end has arrived. A line that ends with CR is returned before it
+    /// is known whether LF follows.
     pub fn next_line(&mut self) -> Option<Line> {
         if self.skip_line_feed && !self.read.is_empty() {
             self.skip_line_feed = false;
@@ -75,13 +76,13 @@ impl LineSplitter {
         Some(line)
     }
 
-    /// The last line, after the end of the input, if it has no line break.
+    /// Returns the last line if it has no line break. Call it after the end of the input.
     pub fn last_line(&mut self) -> Option<Line> {
         let left = !self.read.is_empty() || self.too_long_since.is_some();
         left.then(|| self.take(self.read.len()))
     }
 
-    /// The number of the line whose end has not arrived yet.
+    /// Number of the line whose end has not arrived yet.
     pub fn open_line(&self) -> u64 {
         self.number + 1
     }
@@ -103,7 +104,7 @@ impl LineSplitter {
     }
 }
 
-/// Lines of a reader.
+/// Reads the lines of a reader.
 #[derive(Debug)]
 pub struct LineReader<R> {
     input: R,
@@ -111,21 +112,20 @@ pub struct LineReader<R> {
 }
 
 impl<R: BufRead> LineReader<R> {
-    /// Reads on from where the reader is.
+    /// Creates a line reader. Line 1 begins at the current position of `input`.
     pub fn new(input: R) -> Self {
         Self { input, splitter: LineSplitter::default() }
     }
 
-    /// The number of the line that could not be read when [`next_line`](Self::next_line) failed.
+    /// Number of the line that could not be read when [`next_line`](Self::next_line) failed.
     pub fn open_line(&self) -> u64 {
         self.splitter.open_line()
     }
 
-    /// The next line; `None` after the last one.
+    /// Returns the next line, or `None` after the last one.
     ///
     /// # Errors
-    ///
-    /// The reader's.
+    /// Returns the error of the reader.
     pub fn next_line(&mut self) -> io::Result<Option<Line>> {
         loop {
             if let Some(line) = self.splitter.next_line() {

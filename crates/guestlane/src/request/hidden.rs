@@ -1,12 +1,12 @@
-//! Characters that no reader sees. Two identifiers that differ in one look the same and are two
-//! guests.
+//! Rejection of invisible characters. Two identifiers that differ only in one look the same, but
+//! would be two guests.
 
 use unicode_properties::{GeneralCategory, GeneralCategoryGroup, UnicodeGeneralCategory};
 
 use super::ValidationError;
 
-/// Letters without a glyph, which Unicode does not count as format characters: grapheme joiner and
-/// Hangul fillers.
+/// Letters without a glyph that Unicode does not count as format characters: the grapheme joiner
+/// and the Hangul fillers.
 const FILLERS: [char; 5] = ['\u{34f}', '\u{115f}', '\u{1160}', '\u{3164}', '\u{ffa0}'];
 
 /// Whether the character is invisible: a control, format or private-use character, a line or
@@ -26,7 +26,8 @@ fn is_hidden(character: char) -> bool {
     hidden || FILLERS.contains(&character)
 }
 
-/// The zero-width joiner and non-joiner, which the spelling of Persian and Indic names needs.
+/// Whether the character is the zero-width joiner or non-joiner, which the spelling of Persian and
+/// Indic names needs.
 fn is_joiner(character: char) -> bool {
     matches!(character, '\u{200c}' | '\u{200d}')
 }
@@ -35,11 +36,10 @@ fn is_letter_or_mark(character: char) -> bool {
     matches!(character.general_category_group(), GeneralCategoryGroup::Letter | GeneralCategoryGroup::Mark)
 }
 
-/// Refuses an identifier with an invisible character.
+/// Checks that an identifier has no invisible character.
 ///
 /// # Errors
-///
-/// Names the character and its position, in characters from 1.
+/// The error names the first such character and its position, in characters from 1.
 pub(crate) fn check_identifier(field: &str, text: &str) -> Result<(), ValidationError> {
     match text.chars().zip(1..).find(|(character, _)| is_hidden(*character)) {
         Some((character, position)) => Err(refusal(field, character, position)),
@@ -47,11 +47,10 @@ pub(crate) fn check_identifier(field: &str, text: &str) -> Result<(), Validation
     }
 }
 
-/// As [`check_identifier`], but joiners may stand between letters.
+/// Like [`check_identifier`], but allows joiners between letters.
 ///
 /// # Errors
-///
-/// Names the character and its position, in characters from 1.
+/// The error names the first such character and its position, in characters from 1.
 pub(crate) fn check_name(field: &str, text: &str) -> Result<(), ValidationError> {
     let characters: Vec<_> = text.chars().collect();
     let joins = |at: usize| {

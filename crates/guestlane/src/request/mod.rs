@@ -1,4 +1,5 @@
-//! What a caller asks for. Parsed once, at the door: whoever holds a [`SessionRequest`] holds one that cannot be malformed.
+//! The request for a session. It is parsed once, at the edge: a [`SessionRequest`] cannot be
+//! malformed.
 
 mod hidden;
 mod person;
@@ -12,34 +13,36 @@ use uuid::Uuid;
 
 pub use person::ContactDetails;
 
-/// A value that cannot be used: which, why, and what to do instead.
+/// An invalid value: its field, what is wrong, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize)]
 #[error("{field}: {reason}; {fix}")]
 pub struct ValidationError {
-    /// The field, as the caller wrote or would write it.
+    /// Name of the field, as the caller writes it.
     pub field: String,
     /// What is wrong.
     pub reason: String,
     /// What to do.
     pub fix: String,
-    /// Whether it may pass without a change of what was written: a port that is taken, a file that is not there yet.
+    /// Whether the condition may pass without a change of the input, such as a port in use or a
+    /// file that does not exist yet.
     #[serde(skip)]
     pub may_pass: bool,
 }
 
 impl ValidationError {
-    /// All three are needed.
+    /// Creates an error from its field, reason and fix.
     pub fn new(field: impl Into<String>, reason: impl Into<String>, fix: impl Into<String>) -> Self {
         Self { field: field.into(), reason: reason.into(), fix: fix.into(), may_pass: false }
     }
 
-    /// The same, of a condition of the machine that may pass by itself.
+    /// Marks the error as a condition of the machine that may pass by itself.
     #[must_use]
     pub fn may_pass(self) -> Self {
         Self { may_pass: true, ..self }
     }
 
-    /// What is wrong, as one sentence: the field is its subject, unless the reason has one of its own.
+    /// Returns what is wrong as one sentence. The field is its subject, unless the reason has its
+    /// own.
     pub fn sentence(&self) -> String {
         let has_subject = ["the ", "one "].iter().any(|subject| self.reason.starts_with(subject));
         let colon = if has_subject { ":" } else { "" };
@@ -47,28 +50,28 @@ impl ValidationError {
     }
 }
 
-/// A guest as the CRM knows them: 1 to 128 characters, no invisible characters (two ids that look
-/// the same would be two guests), no white space at either end (the platform would strip it, and
-/// then two guests were one).
+/// ID of a guest in the CRM: 1 to 128 characters. It has no invisible characters, because two IDs
+/// that look the same would be two guests. It has no white space at either end, because the
+/// platform would strip it, and two guests would become one.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct GuestId(Box<str>);
 
 impl GuestId {
-    /// In characters.
+    /// Largest length, in characters.
     pub const MAX: usize = 128;
 
-    /// As the caller wrote it.
+    /// The ID as the caller wrote it.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// An id that a store, a token or an audit log already has. Earlier versions took invisible
-    /// characters other than control characters; such guests must still be found, completed and
-    /// erased.
+    /// Parses an ID that a store, a token or an audit log has already. Earlier versions accepted
+    /// invisible characters other than control characters. Such guests must still be found,
+    /// completed and erased.
     ///
     /// # Errors
-    ///
-    /// The id is empty or too long, has a control character, or has white space at an end.
+    /// Returns an error if the ID is empty or too long, has a control character, or has white space
+    /// at an end.
     pub fn recorded(text: &str) -> Result<Self, ValidationError> {
         let invalid = |reason: String, fix: &str| Err(ValidationError::new("guestId", reason, fix));
         let length = text.chars().count();
@@ -103,14 +106,14 @@ impl fmt::Display for GuestId {
     }
 }
 
-/// Personal data: not for logs.
+/// Shows the length only: the ID is personal data and must not be logged.
 impl fmt::Debug for GuestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "GuestId({} bytes)", self.0.len())
     }
 }
 
-/// A queue's id.
+/// ID of a queue.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct QueueId(pub Uuid);
 
@@ -141,31 +144,31 @@ impl fmt::Debug for QueueId {
     }
 }
 
-/// What the caller wants to be known of the guest: names and values that become claims of the guest token and attributes of the contact.
+/// Attributes of a guest: names and values that become claims of the guest token and attributes of
+/// the contact.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Attributes(BTreeMap<String, String>);
 
 impl Attributes {
-    /// Bytes of all names and values together: `maxCustomDataBytes` of the guest API
-    /// (docs/platform.md#attributes).
+    /// Largest size of all names and values together, in bytes: `maxCustomDataBytes` of the guest
+    /// API (docs/platform.md#attributes).
     pub const MAX_BYTES: usize = 2048;
 
-    /// How many there may be.
+    /// Largest number of attributes.
     pub const MAX_COUNT: usize = 50;
 
-    /// Characters of a name.
+    /// Longest name, in characters.
     pub const MAX_NAME: usize = 64;
 
-    /// Names that belong to the product or to JWT (RFC 7519, section 4.1). Compared without regard to case, because some who read them
-    /// downstream do.
+    /// Names that belong to the product or to JWT (RFC 7519, section 4.1). They are compared
+    /// without regard to case, because some downstream readers do so.
     pub const RESERVED: [&'static str; 11] =
         ["guestToken", "sessionToken", "routingTarget", "guestId", "iss", "sub", "aud", "exp", "nbf", "iat", "jti"];
 
-    /// From pairs as they come; a name that comes twice is refused.
+    /// Parses pairs of names and values. A name that occurs twice is an error.
     ///
     /// # Errors
-    ///
-    /// Names the first attribute that is wrong.
+    /// The error names the first invalid attribute.
     pub fn from_pairs<N: Into<String>, V: Into<String>>(
         pairs: impl IntoIterator<Item = (N, V)>,
     ) -> Result<Self, ValidationError> {
@@ -176,11 +179,11 @@ impl Attributes {
         })
     }
 
-    /// Attributes that a store already has. Earlier versions took names with invisible characters.
+    /// Parses attributes that a store has already. Earlier versions accepted names with invisible
+    /// characters.
     ///
     /// # Errors
-    ///
-    /// Names the first attribute that is wrong by the rules of earlier versions.
+    /// The error names the first attribute that is invalid by the rules of earlier versions.
     pub(crate) fn recorded(pairs: BTreeMap<String, String>) -> Result<Self, ValidationError> {
         Self::checked(pairs, |_| Ok(()))
     }
@@ -216,7 +219,7 @@ impl Attributes {
         Ok(Self(attributes))
     }
 
-    /// Sorted by name.
+    /// The attributes, sorted by name.
     pub fn as_map(&self) -> &BTreeMap<String, String> {
         &self.0
     }
@@ -255,40 +258,41 @@ fn check_value(name: &str, value: &str) -> Result<(), ValidationError> {
     }
 }
 
-/// Personal data: names only.
+/// Shows the names only: the values are personal data.
 impl fmt::Debug for Attributes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
     }
 }
 
-/// The one to whom idempotency keys belong: the same key of two owners is two sessions.
+/// The owner of idempotency keys. The same key of two owners means two sessions.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Owner(Box<str>);
 
 impl Owner {
-    /// The command line, and programs that use the library.
+    /// The owner of keys from the command line, and from programs that use the library.
     pub fn local() -> Self {
         Self("local".into())
     }
 
-    /// An owner of API keys, as the store knows it.
+    /// The owner of API keys, as the store names it.
     pub fn of_api_key(owner: &str) -> Self {
         Self(owner.into())
     }
 
-    /// As a store has it.
+    /// The owner as the store has it.
     pub(crate) fn stored(owner: &str) -> Self {
         Self(owner.into())
     }
 
-    /// As a store keeps it.
+    /// The owner as the store keeps it.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// The caller's name for one session: the same key of the same owner is the same session.
+/// The caller's idempotency key for one session: the same key of the same owner means the same
+/// session.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct IdempotencyKey {
     text: Box<str>,
@@ -296,12 +300,13 @@ pub struct IdempotencyKey {
 }
 
 impl IdempotencyKey {
-    /// In characters.
+    /// Largest length, in characters.
     pub const MAX: usize = 255;
 
     const GENERATED: &'static str = "webchat-session-";
 
-    /// A fresh one, in the form of requirement R6 (docs/requirements.md): `webchat-session-<uuid>`.
+    /// Generates a key in the form of requirement R6 (docs/requirements.md):
+    /// `webchat-session-<uuid>`.
     pub fn generate() -> Self {
         Self::local(format!("{}{}", Self::GENERATED, Uuid::new_v4()))
     }
@@ -310,19 +315,20 @@ impl IdempotencyKey {
         Self { text: text.into(), owner: Owner::local() }
     }
 
-    /// The same key of another owner. A parsed key is [local](Owner::local).
+    /// Returns the same key with another owner. A parsed key is [local](Owner::local).
     #[must_use]
     pub fn owned_by(self, owner: Owner) -> Self {
         Self { owner, ..self }
     }
 
-    /// Whose key it is.
+    /// The owner of the key.
     pub fn owner(&self) -> &Owner {
         &self.owner
     }
 
-    /// The key of a row that names none: it depends on the batch's name and on what the row says, so that the same row of the same batch
-    /// is the same session, wherever in the file it stands.
+    /// Derives the key of a batch row that names none, from the name of the batch and the content
+    /// of the row. So the same row of the same batch is the same session, wherever it stands in the
+    /// file.
     pub fn derive_for_row(
         batch: &str,
         guest: &GuestId,
@@ -338,14 +344,14 @@ impl IdempotencyKey {
         Self::local(format!("batch-{hex}"))
     }
 
-    /// As the caller wrote it.
+    /// The key as the caller wrote it.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
     /// The platform key of this session, in the form of requirement R6 (docs/requirements.md). It
-    /// depends on the caller's key and its owner alone: it is the same for every attempt, after
-    /// every restart, and on every machine, and no two owners share one.
+    /// depends only on the caller's key and its owner. So it is the same for every attempt, after
+    /// every restart, and on every node, and no two owners share one.
     pub fn platform_key(&self) -> String {
         let own_form = self.text.strip_prefix(Self::GENERATED).is_some_and(|id| id.len() == 36 && Uuid::try_parse(id).is_ok());
         let shared = self.owner == Owner::local();
@@ -392,29 +398,30 @@ impl fmt::Debug for IdempotencyKey {
     }
 }
 
-/// One session, as wished for.
+/// A request to create one session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionRequest {
-    /// Who.
+    /// The guest.
     pub guest: GuestId,
-    /// How the contact is called and reached.
+    /// Name and contact details of the guest.
     pub contact_details: ContactDetails,
-    /// To whom.
+    /// Queue in which the conversation opens.
     pub queue: QueueId,
-    /// What is known.
+    /// Attributes of the guest.
     pub attributes: Attributes,
-    /// Under which name.
+    /// Idempotency key.
     pub key: IdempotencyKey,
 }
 
 impl SessionRequest {
-    /// The same request of another owner.
+    /// Returns the same request with another owner.
     #[must_use]
     pub fn owned_by(self, owner: &Owner) -> Self {
         Self { key: self.key.owned_by(owner.clone()), ..self }
     }
 
-    /// SHA-256 over the canonical form: what must be equal for two requests to be the same wish.
+    /// SHA-256 over the canonical form. Two requests with the same key must have equal
+    /// fingerprints.
     pub fn fingerprint(&self) -> [u8; 32] {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
@@ -422,7 +429,8 @@ impl SessionRequest {
             guest_id: &'a str,
             queue_id: Uuid,
             attributes: &'a BTreeMap<String, String>,
-            // Absent where there is none: requests of before it existed keep their fingerprint.
+            // Omit an empty value: requests stored before this field existed keep their
+            // fingerprint.
             #[serde(skip_serializing_if = "ContactDetails::is_empty")]
             person: &'a ContactDetails,
         }
@@ -438,7 +446,7 @@ impl SessionRequest {
         fingerprint
     }
 
-    /// The fields in which `other` is another wish.
+    /// Names of the fields in which `other` differs.
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let mut fields = Vec::new();
         if self.guest != other.guest {
@@ -457,16 +465,15 @@ impl SessionRequest {
     }
 }
 
-/// Refuses a text with an invisible character: see [`hidden`].
+/// Checks that a text has no invisible character; see [`hidden`].
 ///
 /// # Errors
-///
-/// Names the field, the character and its position.
+/// The error names the field, the character and its position.
 pub fn check_visible(field: &str, text: &str) -> Result<(), ValidationError> {
     hidden::check_identifier(field, text)
 }
 
-/// A caller's text, short enough for a message.
+/// Shortens a caller's text for a message.
 pub(crate) fn shorten(text: &str) -> String {
     guestlane_genesys::foreign::one_line(&text.chars().take(60).collect::<String>())
 }
@@ -525,7 +532,7 @@ mod tests {
         let upstream = |key: &str| key.parse::<IdempotencyKey>().unwrap().platform_key();
         assert_eq!(upstream("order-1"), upstream("order-1"));
         assert_ne!(upstream("order-1"), upstream("order-2"));
-        // Pinned: a new version that derives another key would make second contacts.
+        // Pinned value: a version that derives another key would create second contacts.
         assert_eq!(upstream("order-1"), "webchat-session-7af15ad7-58ca-8cc5-b0e5-d73184eeb92e");
     }
 

@@ -1,4 +1,4 @@
-//! How a guest is called and reached: what the platform's contact has fields for.
+//! Name and contact details of a guest, as far as the platform's contact has fields for them.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ValidationError, hidden, phone};
 
-/// How a guest is called and reached. Personal data: no log shows it.
+/// Name, e-mail address and telephone of a guest. This is personal data, and no log shows it.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ContactDetails {
@@ -20,7 +20,7 @@ pub struct ContactDetails {
     phone: Option<String>,
 }
 
-/// A field's name, the most characters it may have, and what else is asked of it.
+/// Rules for one field: its name, its largest length in characters, and its checks.
 struct FieldRule {
     name: &'static str,
     most: usize,
@@ -29,7 +29,8 @@ struct FieldRule {
     wanted: &'static str,
 }
 
-// The platform's lengths (`ExternalContact`); e-mail and telephone are identifiers, too, and those are shorter than the fields.
+// Lengths of the platform (`ExternalContact`). E-mail and telephone are also identifiers, whose
+// limit is shorter than that of the fields.
 const FIRST_NAME: FieldRule = FieldRule { name: "firstName", ..NAME };
 const LAST_NAME: FieldRule = FieldRule { name: "lastName", ..NAME };
 const NAME: FieldRule =
@@ -50,7 +51,10 @@ const PHONE: FieldRule = FieldRule {
 };
 
 impl ContactDetails {
-    /// From what a caller gave; an empty text is none.
+    /// Parses the values that a caller gave. An empty text counts as absent.
+    ///
+    /// # Errors
+    /// The error names the first field that is too long, malformed, or has an invisible character.
     pub fn new(
         first_name: Option<String>,
         last_name: Option<String>,
@@ -65,40 +69,40 @@ impl ContactDetails {
         })
     }
 
-    /// Whether nothing is known.
+    /// Whether all fields are absent.
     pub fn is_empty(&self) -> bool {
         self.fields().into_iter().all(|(_, value)| value.is_none())
     }
 
-    /// If known.
+    /// First name, if known.
     pub fn first_name(&self) -> Option<&str> {
         self.first_name.as_deref()
     }
 
-    /// If known.
+    /// Last name, if known.
     pub fn last_name(&self) -> Option<&str> {
         self.last_name.as_deref()
     }
 
-    /// If known.
+    /// E-mail address, if known.
     pub fn email(&self) -> Option<&str> {
         self.email.as_deref()
     }
 
-    /// If known; as people write it, with the country's code.
+    /// Telephone number with its country code, if known, as the caller wrote it.
     pub fn phone(&self) -> Option<&str> {
         self.phone.as_deref()
     }
 
     /// The telephone number as an identifier: a plus sign and digits (E.164), without an extension.
     pub fn phone_e164(&self) -> Option<String> {
-        // A number that an earlier version recorded keeps its identifier, or a resumed session
+        // A number that an earlier version stored keeps its identifier; otherwise a resumed session
         // would find another contact.
         let recorded = |phone: &str| format!("+{}", phone.chars().filter(char::is_ascii_digit).collect::<String>());
         self.phone().map(|phone| phone::e164(phone).unwrap_or_else(|| recorded(phone)))
     }
 
-    /// Each field with its name and value.
+    /// All fields with names and values.
     pub fn fields(&self) -> [(&'static str, Option<&str>); 4] {
         [
             (FIRST_NAME.name, self.first_name()),
@@ -108,7 +112,7 @@ impl ContactDetails {
         ]
     }
 
-    /// The fields in which `other` is somebody else.
+    /// Names of the fields in which `other` differs.
     pub(super) fn differences<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'static str> + 'a {
         let both = self.fields().into_iter().zip(other.fields());
         both.filter(|((_, mine), (_, theirs))| mine != theirs).map(|((name, _), _)| name)
@@ -131,7 +135,8 @@ impl FieldRule {
     }
 }
 
-/// Enough to catch what is surely none; the platform has the last word.
+/// Whether the text may be an e-mail address. It rejects only what is certainly not one; the
+/// platform decides.
 fn is_email(text: &str) -> bool {
     let Some((local, domain)) = text.rsplit_once('@') else { return false };
     let labels = domain.split('.').all(|label| !label.is_empty());

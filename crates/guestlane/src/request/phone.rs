@@ -1,15 +1,16 @@
 //! Telephone numbers in the forms that the platform documents for its import and for
 //! `contacts/enrich` (docs/platform.md#contacts).
 
-/// Digits of an international number, country code included. E.164 allows 15; the shortest in use
-/// have 5.
+/// Number of digits of an international number, including its country code. E.164 allows 15; the
+/// shortest in use have 5.
 const DIGITS: std::ops::RangeInclusive<usize> = 5..=15;
 
-/// The longest extension, in digits.
+/// Longest extension, in digits.
 const MAX_EXTENSION: usize = 9;
 
-/// The number as E.164: a plus sign and digits, without an extension. `None` if it is no
-/// international number: without its country code the platform would read it as an American one.
+/// Converts a number to E.164: a plus sign and digits, without an extension. Returns `None` if the
+/// number is not international: the platform would read a number without a country code as an
+/// American one.
 pub(super) fn e164(text: &str) -> Option<String> {
     let number = without_extension(text)?;
     let international = number.strip_prefix('+').or_else(|| number.strip_prefix("00"));
@@ -28,8 +29,8 @@ fn is_code(text: &str) -> bool {
     (1..=3).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// The number in front of an extension like `x 123` or `ext. 123`; `None` if the extension has
-/// other characters than digits.
+/// Returns the number in front of an extension such as `x 123` or `ext. 123`. Returns `None` if the
+/// extension has characters other than digits.
 fn without_extension(text: &str) -> Option<&str> {
     let Some(at) = text.find(|c: char| c.is_ascii_alphabetic()) else { return Some(text) };
     let (number, extension) = text.split_at(at);
