@@ -1,4 +1,4 @@
-//! What the service's own requests came to.
+//! Metrics of the requests to the service.
 
 use std::{
     collections::BTreeMap,
@@ -11,17 +11,18 @@ use std::{
 
 use guestlane::{Histogram, HistogramSnapshot};
 
-/// Which requests are counted together. The route, never the path: a path has ids in it.
+/// The labels under which requests are counted. They have the route, never the path, which contains
+/// IDs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct RouteLabels {
     pub(crate) method: &'static str,
     pub(crate) route: String,
     pub(crate) status: u16,
-    /// The problem's code, where one was told.
+    /// The problem's code, if the response is a problem.
     pub(crate) problem: Option<&'static str>,
 }
 
-/// Requests and connections.
+/// Counts and durations of requests.
 #[derive(Debug, Default)]
 pub(crate) struct RequestMetrics {
     requests: Mutex<BTreeMap<RouteLabels, Arc<Histogram>>>,
