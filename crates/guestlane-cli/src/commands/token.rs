@@ -1,4 +1,4 @@
-//! `guestlane token`: guest tokens, by hand.
+//! `guestlane token`: signs and verifies guest tokens.
 
 use std::process::ExitCode;
 
