@@ -1,4 +1,5 @@
-//! `guestlane audit`: shows audit records, verifies the audit log, and proves inclusion of records.
+//! `guestlane audit`: shows audit records, verifies and rebuilds the audit log, and proves
+//! inclusion of records.
 
 use std::{
     collections::BTreeSet,

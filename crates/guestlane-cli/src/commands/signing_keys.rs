@@ -1,4 +1,4 @@
-//! `guestlane signing-keys`: lists, rotates and revokes the signing keys.
+//! `guestlane signing-keys`: lists, exports, rotates and revokes the signing keys.
 
 use std::process::ExitCode;
 

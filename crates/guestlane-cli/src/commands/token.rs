@@ -1,4 +1,4 @@
-//! `guestlane token`: signs and verifies guest tokens.
+//! `guestlane token`: signs, verifies and decodes guest tokens.
 
 use std::process::ExitCode;
 

@@ -37,7 +37,7 @@ use signals::Signals;
 /// Counts of rows by result.
 #[derive(Debug, Default)]
 struct Counts {
-    /// Rows that were read and started, or rejected.
+    /// Rows taken from the input: started, already done, or invalid.
     begun: u64,
     /// How far into the input these rows are, in bytes.
     reached: u64,

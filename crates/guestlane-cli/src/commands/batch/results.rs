@@ -39,8 +39,8 @@ impl Known {
             && self.done.contains(&self.wish(request.key.as_str(), request.guest.as_str(), &request.queue.to_string()))
     }
 
-    /// Hashes key, guest and queue. A collision of 64 bits is very rare, and the store is checked
-    /// as well before a row is skipped.
+    /// Hashes key, guest and queue. A collision of 64 bits is very rare. It never skips a row whose
+    /// key the store knows: such a row takes the normal path.
     fn wish(&self, key: &str, guest: &str, queue: &str) -> u64 {
         self.hash.hash_one((key, guest, queue))
     }

@@ -1,4 +1,4 @@
-//! `guestlane outbox`: lists, delivers and replays events of the outbox.
+//! `guestlane outbox`: lists, shows, delivers and replays events of the outbox.
 
 mod endpoints;
 
