@@ -1,6 +1,6 @@
-//! Measures whole processes on this machine: the memory of `guestlane batch` and whether its rate
-//! is constant over many rows, and the time of `guestlane create` from start to exit.
-//! `guestlane bench` measures the cost of sessions.
+//! Measures whole processes on this machine. For `guestlane batch` it measures memory, and whether
+//! the rate is constant over many rows. For `guestlane create` it measures the time from start to
+//! exit. `guestlane bench` measures the cost of sessions.
 //!
 //! Run it with `cargo bench -p guestlane-cli --bench flow`. `GUESTLANE_BENCH_ROWS=1000000` selects
 //! the large run.

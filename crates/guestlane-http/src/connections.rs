@@ -154,8 +154,8 @@ impl Table {
     }
 }
 
-/// The unit in which connections per address are counted, which one subscriber usually has: an IPv4
-/// address, or the first 64 bits of an IPv6 address (RFC 4291, section 2.5.4).
+/// The key under which connections of one address are counted: an IPv4 address, or the first 64
+/// bits of an IPv6 address (RFC 4291, section 2.5.4). One subscriber usually has one of either.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),
@@ -235,9 +235,8 @@ impl Connection {
             && now.since(Timestamp::from_unix_micros(self.taken_at.load(Ordering::Relaxed))) > MAX_STALL
     }
 
-    /// Counts something that the peer has to read. It does not restart the timer of earlier data: a
-    /// peer that keeps its HTTP/2 window closed can still send requests, and would extend its time
-    /// with each.
+    /// Counts something that the peer has to read. It does not restart the timer of earlier data. A
+    /// peer that keeps its HTTP/2 window closed could otherwise extend its time with each request.
     fn owe(&self, now: Timestamp) {
         if self.owed.load(Ordering::Relaxed) <= 0 {
             self.took(now);

@@ -202,8 +202,8 @@ fn collected(traced: &Span) -> Option<TraceParent> {
     traced.in_scope(trace_context::current).filter(|context| context.parts().2)
 }
 
-/// The `X-Request-Id` of the request if it is safe to log, else a new ID: at most 64 characters,
-/// which are letters, digits, `-`, `_` or `.`.
+/// The `X-Request-Id` of the request if it is safe to log, else a new ID. A safe ID has at most 64
+/// characters: ASCII letters, digits, `-`, `_` or `.`.
 fn request_id(request: &Request) -> String {
     let given = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok());
     let plain =

@@ -74,8 +74,8 @@ pub(crate) fn router(app: &App) -> Router {
         }))
         .layer(middleware::from_fn_with_state(app.clone(), request_log::observe))
         .with_state(app.clone());
-    // The router adds the `Allow` header outside its own layers, so it is removed here: a client
-    // without a key must not learn which methods a path accepts.
+    // A client without a key must not learn which methods a path accepts. The router adds the
+    // `Allow` header outside its own layers, so the header is removed here.
     Router::new()
         .fallback_service(router)
         .layer(middleware::map_response(keep_allowed_methods))

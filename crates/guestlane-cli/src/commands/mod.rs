@@ -76,18 +76,27 @@ pub(crate) fn attributes(pairs: &[String]) -> Result<Attributes, ValidationError
 }
 
 /// Parses a flag that is a rate, or `off`.
+///
+/// # Errors
+/// The text is neither.
 pub(crate) fn rate(flag: &str, text: &str) -> Result<Option<Rate>, ValidationError> {
     Rate::parse(text).map_err(|error| ValidationError::new(flag, error.to_string(), "use the form N/s, N/min or off"))
 }
 
 /// Parses a flag that is a duration in hours or days.
+///
+/// # Errors
+/// The text is not such a duration.
 pub(crate) fn span(flag: &str, text: &str) -> Result<Duration, ValidationError> {
     let invalid =
         || ValidationError::new(flag, format!("`{}` is no span of time", output::printable(text)), "write it like 12h or 90d");
     parse_span(text).ok_or_else(invalid)
 }
 
-/// Returns an argument, or the standard input if the argument is `-`.
+/// Returns an argument, or the standard input if the argument is `-`. It reads at most 64 KiB.
+///
+/// # Errors
+/// The standard input cannot be read, or is not UTF-8.
 pub(crate) fn argument(text: &str) -> anyhow::Result<String> {
     if text != "-" {
         return Ok(text.trim().to_owned());

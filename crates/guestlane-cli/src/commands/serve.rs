@@ -99,7 +99,11 @@ fn tell(global: &Global, service: &Service, listening: &Server, tls: bool) -> an
     Ok(())
 }
 
-/// Waits for SIGTERM or SIGINT. A second signal ends the process at once.
+/// Installs handlers of SIGTERM and SIGINT, and returns a future that waits for either. A second
+/// signal ends the process at once, with exit code 130.
+///
+/// # Errors
+/// A handler cannot be installed.
 pub(crate) fn interrupted() -> std::io::Result<impl Future<Output = ()>> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     Ok(async move {

@@ -64,8 +64,7 @@ async fn enqueue(global: &Global, settings: &Settings, file: &Path, batch_key: O
     Ok(ExitCode::from(if bad == 0 { 0 } else { SOME_FAILED }))
 }
 
-/// Checks that the store is shared. Other processes cannot claim rows of a SQLite file on one
-/// machine.
+/// Checks that the store is shared. Workers on other machines cannot claim rows of a SQLite file.
 ///
 /// # Errors
 /// The settings name no PostgreSQL database.

@@ -86,8 +86,8 @@ impl fmt::Display for RowError {
 const AHEAD: usize = 256;
 
 /// The default batch key: the absolute path of the file as it was written, or `-` for standard
-/// input. Symbolic links are not resolved: the same path may lead elsewhere tomorrow (a mounted
-/// ConfigMap, `current` of a release), and its rows are still the same rows.
+/// input. Symbolic links are not resolved, because the same path may lead elsewhere tomorrow (a
+/// mounted ConfigMap, `current` of a release). Its rows are still the same rows.
 pub(super) fn file_key(path: &Path) -> String {
     if path.as_os_str() == "-" {
         return "-".to_owned();
