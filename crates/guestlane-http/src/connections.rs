@@ -70,10 +70,12 @@ impl Connections {
         Arc::new(Self { limits, clock, table: Mutex::default(), turned_away: AtomicU64::new(0), log })
     }
 
+    /// Number of open connections.
     pub(crate) fn open(&self) -> usize {
         self.lock().open
     }
 
+    /// Number of connections that were refused, or closed for a newer one.
     pub(crate) fn turned_away(&self) -> u64 {
         self.turned_away.load(Ordering::Relaxed)
     }
@@ -244,10 +246,12 @@ impl Connection {
         self.owed.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Removes one item from what the peer has to read.
     fn owe_less(&self) {
         self.owed.fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// Records that the peer has read something, which restarts its timer.
     fn took(&self, now: Timestamp) {
         self.taken_at.store(now.unix_micros(), Ordering::Relaxed);
     }

@@ -99,6 +99,7 @@ impl Family<'_> {
     }
 }
 
+/// Encoder of one scrape.
 struct Page<'a>(DescriptorEncoder<'a>);
 
 impl Page<'_> {
@@ -172,6 +173,7 @@ impl Collector for Everything {
     }
 }
 
+/// Metrics of requests to the service and of its connections.
 fn requests(page: &mut Page<'_>, service: &Service, scheme: &str) -> Told {
     let mut family = page.seconds("http_server_request_duration", "How long requests to the service took.")?;
     for (kind, took) in service.figures().requests() {
@@ -193,6 +195,7 @@ fn requests(page: &mut Page<'_>, service: &Service, scheme: &str) -> Told {
     page.counter("guestlane_authentication_failures", help, service.figures().authentication_failures())
 }
 
+/// Metrics of calls to the platform.
 fn calls(page: &mut Page<'_>, service: &Service) -> Told {
     let stats = service.engine().stats();
     let mut family =
@@ -227,6 +230,7 @@ fn calls(page: &mut Page<'_>, service: &Service) -> Told {
     page.gauge("guestlane_platform_up", "Whether calls to the platform go well.", f64::from(u8::from(up)))
 }
 
+/// The HTTP method of an operation.
 fn method(operation: Operation) -> &'static str {
     match operation {
         Operation::Queue | Operation::Details | Operation::Conversation | Operation::FirstMessage | Operation::Probe => "GET",
@@ -242,6 +246,7 @@ fn method(operation: Operation) -> &'static str {
     }
 }
 
+/// Metrics of session creation.
 fn sessions(page: &mut Page<'_>, service: &Service, others: &AtomicU64) -> Told {
     let engine = service.engine();
     let surface = [("surface", engine.surface().name())];
@@ -273,6 +278,7 @@ fn sessions(page: &mut Page<'_>, service: &Service, others: &AtomicU64) -> Told 
     Ok(())
 }
 
+/// Rate-limit metrics of each OAuth client.
 fn quota(page: &mut Page<'_>, service: &Service) -> Told {
     let clients = service.engine().clients();
     let numbered = || clients.iter().zip(1_u32..).map(|(client, number)| (client, [("client", number)]));
@@ -306,6 +312,7 @@ fn quota(page: &mut Page<'_>, service: &Service) -> Told {
     Ok(())
 }
 
+/// Backlog of the store: unfinished sessions, undelivered events, and unsigned audit records.
 fn waiting(page: &mut Page<'_>, service: &Service, standing: &StoreGauges, audit_behind: u64) -> Told {
     let now = service.clock().now();
     let age = |moment: Option<Timestamp>| moment.map_or(0.0, |moment| now.since(moment).as_secs_f64());
@@ -348,6 +355,7 @@ fn waiting(page: &mut Page<'_>, service: &Service, standing: &StoreGauges, audit
     )
 }
 
+/// Metrics of the signing keys and the master key.
 fn keys(page: &mut Page<'_>, service: &Service) -> Told {
     let now = service.clock().now();
     let keys = service.engine().keyring().list(now);

@@ -121,8 +121,8 @@ impl Problem {
         Self { idempotency_key: Some(key.to_string()), ..self }
     }
 
-    /// The problem that describes `error`. `now` converts the error's retry time
-    /// to seconds.
+    /// The problem that describes `error`. `now` converts the error's retry time to
+    /// seconds.
     pub fn of(error: &Error, now: Timestamp) -> Self {
         let advice = error.advice();
         let retry_after = match error {

@@ -124,6 +124,7 @@ fn forwarded_for(headers: &HeaderMap) -> Option<IpAddr> {
     last.rsplit(',').next()?.trim().parse().ok()
 }
 
+/// Middleware that assigns the request ID, opens the span, and logs and counts the response.
 pub(crate) async fn observe(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let caller = auth::identify(&app, request.headers());
     let observed = Observed::new(&app, &request, caller.as_ref());

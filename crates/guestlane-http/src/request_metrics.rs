@@ -31,14 +31,17 @@ pub(crate) struct RequestMetrics {
 }
 
 impl RequestMetrics {
+    /// Counts a request as in flight.
     pub(crate) fn began(&self) {
         self.active.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Ends the request that [`began`](Self::began) counted.
     pub(crate) fn gone(&self) {
         self.active.fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// Records the duration of an answered request.
     pub(crate) fn answered(&self, kind: RouteLabels, took: Duration) {
         let histogram = {
             let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
@@ -52,6 +55,7 @@ impl RequestMetrics {
         requests.iter().map(|(kind, took)| (kind.clone(), took.snapshot())).collect()
     }
 
+    /// Number of requests in flight.
     pub(crate) fn active(&self) -> i64 {
         self.active.load(Ordering::Relaxed)
     }

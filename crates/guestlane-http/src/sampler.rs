@@ -88,6 +88,7 @@ impl<'a> Sampler<'a> {
         Self { service, latencies: Ring::new(LATENCY), failures: 0, client_calls: Vec::new() }
     }
 
+    /// Takes samples for as long as it is polled.
     pub(crate) async fn run(mut self) {
         let mut watched = Snapshot::at(self.service.clock().now(), self.service.clock().monotonic());
         let mut before = self.service.engine().metrics().latency();

@@ -41,15 +41,22 @@ pub(crate) type App = Arc<Service>;
 #[derive(Debug)]
 pub struct Service {
     engine: Arc<SessionEngine>,
+    /// Default queue of sessions whose request names none.
     queue: Option<QueueId>,
+    /// Admission control of single sessions.
     callers: AdmissionController,
+    /// Admission control of batch rows.
     rows: AdmissionController,
+    /// Hashes presented API keys for the comparison with the stored hashes.
     hash_key: ApiKeyHasher,
     keys: ArcSwap<ApiKeySet>,
     /// When the API keys were last read, by the monotonic clock, in microseconds.
     keys_read_at: AtomicI64,
+    /// When each API key was last used, by key ID, rounded down to the minute.
     used: Mutex<HashMap<String, Timestamp>>,
+    /// Rate limit of each API key.
     allowance: KeyRateLimiter,
+    /// The latest samples, for the dashboard, the metrics and the event stream.
     watched: watch::Sender<Arc<Snapshot>>,
     figures: RequestMetrics,
     started_at: Timestamp,
@@ -57,15 +64,23 @@ pub struct Service {
     /// sessions.
     reads: Store,
     connections: Arc<Connections>,
+    /// Whether `X-Forwarded-For` names the client.
     behind_proxy: bool,
     tls: bool,
+    /// How long the node serves after it reports not ready.
     drain: Duration,
     draining: AtomicBool,
+    /// Limits log lines of requests that were answered 401.
     unauthenticated_log: LogLimit,
+    /// Limits log lines about a failing store.
     store_log: LogLimit,
+    /// Limits log lines of requests to routes without an API key.
     anonymous_log: LogLimit,
+    /// Held by the running verification of the audit log.
     checking: Arc<tokio::sync::Mutex<()>>,
+    /// Cancelled when shutdown begins.
     ending: CancellationToken,
+    /// Sessions and batches in flight.
     under_way: TaskTracker,
 }
 
@@ -220,30 +235,37 @@ impl Service {
         Problem::new(Code::StoreFailed, "the store failed", fix).retry_after(1)
     }
 
+    /// Default queue of sessions whose request names none.
     pub(crate) fn queue(&self) -> Option<QueueId> {
         self.queue
     }
 
+    /// Admission control of single sessions.
     pub(crate) fn interactive_gate(&self) -> &AdmissionController {
         &self.callers
     }
 
+    /// Admission control of batch rows.
     pub(crate) fn batch_gate(&self) -> &AdmissionController {
         &self.rows
     }
 
+    /// The API keys as of the last read.
     pub(crate) fn keys(&self) -> Guard<Arc<ApiKeySet>> {
         self.keys.load()
     }
 
+    /// Rate limit of each API key.
     pub(crate) fn allowance(&self) -> &KeyRateLimiter {
         &self.allowance
     }
 
+    /// The latest samples; receivers are notified every second.
     pub(crate) fn snapshot(&self) -> &watch::Sender<Arc<Snapshot>> {
         &self.watched
     }
 
+    /// Metrics of the requests to the service.
     pub(crate) fn figures(&self) -> &RequestMetrics {
         &self.figures
     }
@@ -257,6 +279,7 @@ impl Service {
         &self.checking
     }
 
+    /// Cancelled when shutdown begins.
     pub(crate) fn shutdown_token(&self) -> &CancellationToken {
         &self.ending
     }
@@ -288,6 +311,8 @@ impl Service {
         }
     }
 
+    /// Reads the API keys again at each change in the store, and at least every
+    /// [`LOOK_AT_KEYS`].
     async fn look_at_keys(&self) {
         let mut changes = self.engine.store().changes();
         loop {
