@@ -1,7 +1,9 @@
-//! Several processes on one PostgreSQL against one process on a file: throughput, processor time, what the database costs, round trips.
+//! Compares several processes on one PostgreSQL database with one process on a SQLite file:
+//! throughput, CPU time, load on the database, and round trips.
 //!
-//! `cargo bench -p guestlane-cli --bench fleet`; `GUESTLANE_BENCH_ROWS` (6000). All of it on this machine: simulator, database and processes
-//! share its processors. The database syncs to the disk that the system has for temporary files.
+//! Run it with `cargo bench -p guestlane-cli --bench fleet`. `GUESTLANE_BENCH_ROWS` sets the number
+//! of rows (6000). Simulator, database and processes share the processors of this machine. The
+//! database syncs to the disk of the directory for temporary files.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a benchmark may")]
 #![allow(
     clippy::disallowed_methods,
@@ -80,14 +82,14 @@ impl Stand {
     }
 }
 
-/// Processor time of children that have ended.
+/// CPU time of child processes that have exited, in seconds.
 fn children() -> f64 {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap();
     let seconds = |time: nix::sys::time::TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
     seconds(usage.user_time()) + seconds(usage.system_time())
 }
 
-/// Processor time of a process and of its children that have ended, in seconds.
+/// CPU time of a process and of its exited children, in seconds.
 fn with_children(pid: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let fields: Vec<f64> =
@@ -95,7 +97,7 @@ fn with_children(pid: u32) -> f64 {
     fields.iter().sum::<f64>() / 100.0
 }
 
-/// One process on a file.
+/// Measures one process on a SQLite file.
 fn on_a_file(rows: u64) {
     let stand = Stand::new(rows);
     assert!(stand.command(None, "state").args(["sessions", "resume"]).status().unwrap().success());
@@ -107,7 +109,7 @@ fn on_a_file(rows: u64) {
     println!("| a file | 1 | {:.0} | {:.2} | – | – | – | – |", rows as f64 / seconds, cpu * 1000.0 / rows as f64);
 }
 
-/// So many processes on a database.
+/// Measures `processes` processes on one database.
 fn on_postgres(server: &Server, runtime: &Runtime, rows: u64, processes: usize, concurrency: Option<&str>) {
     let stand = Stand::new(rows);
     let schema = schema_in(&server.url());
@@ -147,7 +149,8 @@ fn on_postgres(server: &Server, runtime: &Runtime, rows: u64, processes: usize, 
         assert!(worker.wait().unwrap().success());
     }
     let cpu = children() - cpu_before;
-    std::thread::sleep(Duration::from_millis(1500)); // the server's processes end, and their time is told
+    // The server's processes exit, and report their CPU time to their parent.
+    std::thread::sleep(Duration::from_millis(1500));
     let per = |value: f64| value / rows as f64;
     println!(
         "| PostgreSQL{} | {processes} | {:.0} | {:.2} | {:.2} | {:.1} | {:.1} | {} |",

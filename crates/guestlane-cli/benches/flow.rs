@@ -1,7 +1,9 @@
-//! What a process takes as a whole, each in a process of its own on this machine: `guestlane batch` with many rows (memory, and whether the last
-//! rows go as fast as the first), and `guestlane create` (from its start to its end). What sessions cost, `guestlane bench` says.
+//! Measures whole processes on this machine. For `guestlane batch` it measures memory, and whether
+//! the rate is constant over many rows. For `guestlane create` it measures the time from start to
+//! exit. `guestlane bench` measures the cost of sessions.
 //!
-//! `cargo bench -p guestlane-cli --bench flow`; `GUESTLANE_BENCH_ROWS=1000000` for the large one.
+//! Run it with `cargo bench -p guestlane-cli --bench flow`. `GUESTLANE_BENCH_ROWS=1000000` selects
+//! the large run.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a benchmark may")]
 #![allow(
     clippy::disallowed_methods,
@@ -55,7 +57,7 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// A batch, seen by the line that it writes every ten seconds.
+/// Measures a batch by the progress line that it writes every ten seconds.
 fn rows(number: usize) {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("guests.csv");
@@ -78,10 +80,12 @@ fn rows(number: usize) {
     }
     let output = batch.wait_with_output().unwrap();
     seen.push((started.elapsed().as_secs_f64(), number as f64));
-    // `ru_maxrss` is in KiB, and the largest of all children that have ended: of the batch, as long as no simulator has.
+    // `ru_maxrss` is in KiB, and the maximum over all exited children. That is the batch, because
+    // the simulator has not exited yet.
     let resident = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().max_rss() as f64 / 1024.0;
     let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
-    // One whose lease ran out on a busy machine was finished by the background work: told as replayed, and made once.
+    // A session whose lease expired on a busy machine was finished by recovery. It was created
+    // once, and counts as replayed.
     assert_eq!(summary["opened"].as_u64().unwrap() + summary["replayed"].as_u64().unwrap(), number as u64, "{summary}");
     println!(
         "batch of {number} rows: {:.0} rows/s, {resident:.0} MiB resident at the most",
@@ -101,7 +105,7 @@ fn rows(number: usize) {
     simulator.wait().unwrap();
 }
 
-/// From the start of the process to its end, in a state directory that exists.
+/// Measures the time from start to exit of a process whose state directory exists.
 fn first_session() {
     let directory = tempfile::tempdir().unwrap();
     let (mut child, platform) = simulator();
@@ -112,7 +116,8 @@ fn first_session() {
         assert!(with_settings(&mut command, &platform, true).output().unwrap().status.success());
         started.elapsed().as_secs_f64() * 1000.0
     };
-    create(); // makes the key
+    // The first run creates the keys.
+    create();
     let times: Vec<_> = (0..20).map(|_| create()).collect();
     println!("create: one session and its CRM event, whole process: median {:.1} ms of 20", median(times));
     child.kill().unwrap();

@@ -1,7 +1,10 @@
-//! The service under load, as a process of its own beside a simulator's: callers come evenly, whether those before them are answered or not.
+//! Measures the service under load, with the service and the simulator in processes of their own.
+//! Requests arrive at a fixed rate, whether or not earlier ones are answered.
 //!
-//! `cargo bench -p guestlane-cli --bench service`: first the normal load, then ten times as much, then with thousands of connections that do
-//! nothing. `GUESTLANE_BENCH_RATE` (500 a second), `GUESTLANE_BENCH_SECONDS` (60), `GUESTLANE_BENCH_IDLE` (10000), and `GUESTLANE_MAX_CONCURRENT_SESSIONS`.
+//! Run it with `cargo bench -p guestlane-cli --bench service`. It measures the normal load, ten
+//! times that load, and the normal load beside thousands of idle connections. The settings are
+//! `GUESTLANE_BENCH_RATE` (500 per second), `GUESTLANE_BENCH_SECONDS` (60), `GUESTLANE_BENCH_IDLE`
+//! (10000) and `GUESTLANE_MAX_CONCURRENT_SESSIONS`.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -64,7 +67,8 @@ struct Load {
 }
 
 impl Load {
-    /// So many callers a second for so long; latencies by status, in milliseconds.
+    /// Sends `rate` requests per second for `seconds`. Returns latencies by status, in
+    /// milliseconds.
     async fn run(&mut self, rate: u64, seconds: u64) -> BTreeMap<u16, Vec<f64>> {
         let answers: Arc<Mutex<BTreeMap<u16, Vec<f64>>>> = Arc::default();
         let (started, clock) = (Instant::now(), Clock::system());
@@ -83,7 +87,8 @@ impl Load {
                 .unwrap();
             let (client, answers, clock) = (self.client.clone(), Arc::clone(&answers), clock.clone());
             callers.spawn(async move {
-                // From when the caller came: one who could not be served at once has waited, too.
+                // The latency counts from the scheduled arrival, so that it includes the wait of a
+                // delayed request.
                 let answer = client.send(request, clock.now() + Duration::from_secs(60)).await;
                 let status = answer.map_or(0, |answer| answer.status.as_u16());
                 answers.lock().unwrap().entry(status).or_default().push(due.elapsed().as_secs_f64() * 1000.0);
@@ -170,7 +175,7 @@ async fn main() {
     let mut connections = Vec::new();
     while (connections.len() as u64) < idle {
         let Ok(stream) = TcpStream::connect(host).await else { break };
-        // One that said something: what says nothing is sent away after 30 s.
+        // Each connection sends one request, because the service closes a silent one after 30 s.
         let _ = stream.try_write(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n");
         connections.push(stream);
     }

@@ -1,4 +1,4 @@
-//! The log: to standard error, as text or as JSON, as much as is asked for.
+//! Logging to standard error, as text or JSON.
 
 use std::{io::IsTerminal, sync::OnceLock};
 
@@ -19,7 +19,7 @@ use crate::{otlp::Traces, output};
 
 static LEVEL: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 
-/// Whose words the log has: not those of the libraries, which may repeat what was sent.
+/// The log filter. It excludes dependencies whose messages may repeat data of requests.
 fn filter(level: &str, verbose: u8) -> EnvFilter {
     let ours = match verbose {
         0 => level.to_owned(),
@@ -29,7 +29,8 @@ fn filter(level: &str, verbose: u8) -> EnvFilter {
     EnvFilter::new(format!("{ours},rustls_platform_verifier=off,tokio_postgres=info,{}=off", trace_context::TARGET))
 }
 
-/// Warnings always; more with each `-v`. To stderr, so that data stays clean. With `traces`, spans go there, too.
+/// Starts logging to stderr, so that stdout carries only data: warnings by default, and more with
+/// each `-v`. With `traces`, spans are exported as well.
 pub(crate) fn start(verbose: u8, json: bool, traces: Option<&Traces>) {
     let (level, handle) = reload::Layer::new(filter("warn", verbose));
     let _ = LEVEL.set(handle);
@@ -46,7 +47,10 @@ pub(crate) fn start(verbose: u8, json: bool, traces: Option<&Traces>) {
     tracing_subscriber::registry().with(log.with_filter(level)).with(traces).init();
 }
 
-/// Whether the settings, as far as they can be read yet, want JSON.
+/// Whether the settings request JSON. It runs before the settings are validated.
+///
+/// # Errors
+/// The log format is neither `text` nor `json`.
 pub(crate) fn wants_json(settings: &Settings) -> Result<bool, Error> {
     match settings.get(LOG_FORMAT).map(|(format, _)| format) {
         Some("json") => Ok(true),
@@ -55,7 +59,10 @@ pub(crate) fn wants_json(settings: &Settings) -> Result<bool, Error> {
     }
 }
 
-/// How much the log says from now on: as the settings say, else `by_default`.
+/// Sets the log level to that of the settings, else to `by_default`.
+///
+/// # Errors
+/// The log level or the log format is invalid.
 pub(crate) fn set_level(settings: &Settings, by_default: &str, verbose: u8) -> Result<(), Error> {
     let level = check_level(settings, by_default)?;
     if let Some(handle) = LEVEL.get() {
@@ -65,6 +72,9 @@ pub(crate) fn set_level(settings: &Settings, by_default: &str, verbose: u8) -> R
 }
 
 /// The level that [`set_level`] would set.
+///
+/// # Errors
+/// The log level or the log format is invalid.
 pub(crate) fn check_level<'a>(settings: &'a Settings, by_default: &'a str) -> Result<&'a str, Error> {
     wants_json(settings)?;
     let level = match settings.get(LOG_LEVEL) {
@@ -77,7 +87,7 @@ pub(crate) fn check_level<'a>(settings: &'a Settings, by_default: &'a str) -> Re
     Ok(level)
 }
 
-/// For a command whose screen tells what goes wrong.
+/// Sets the log level, for a command whose own output reports the errors.
 pub(crate) fn set_minimum_level(level: &str, verbose: u8) {
     if let Some(handle) = LEVEL.get() {
         let _ = handle.reload(filter(level, verbose));

@@ -1,4 +1,4 @@
-//! The executable `guestlane`.
+//! The executable `guestlane`: parses the arguments and runs one command.
 
 mod args;
 mod commands;
@@ -16,7 +16,7 @@ use args::{Args, Command};
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    // One crypto library for all of TLS, chosen here.
+    // rustls supports several crypto providers; one is installed for all TLS connections.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     if let Some(traces) = traces {
         traces.end();
     }
-    // Not to wait for somebody to close standard input.
+    // A plain drop would wait for the thread that reads standard input.
     runtime.shutdown_background();
     if output::data_was_lost() {
         output::stderr_line("error: standard output could not be written; what was done is done");
@@ -43,8 +43,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// Secrets are in memory: no core dump has them, and no other process of the same user can read them (`ptrace`,
-/// `/proc/PID/mem`). Where the system refuses, the process goes on: it is no worse than before.
+/// Keeps secrets in memory private: no core dump contains them, and no other process of the same
+/// user can read them (`ptrace`, `/proc/PID/mem`). Where the system refuses, the process continues
+/// without this protection.
 fn keep_memory_private() {
     use nix::sys::resource::{Resource, setrlimit};
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
@@ -52,8 +53,8 @@ fn keep_memory_private() {
     let _ = nix::sys::prctl::set_dumpable(false);
 }
 
-/// Settings that cannot be read are told by the command that needs them; a trace endpoint that cannot be used is told
-/// here, but for the commands that look at settings.
+/// Starts logging and traces. Settings that cannot be read are reported by the command that needs
+/// them. An invalid trace endpoint is reported here, except for commands that inspect the settings.
 fn start_log(args: &Args, runtime: &tokio::runtime::Runtime) -> Result<Option<otlp::Traces>, guestlane::Error> {
     let settings = settings::load(&args.global).ok();
     let json = settings.as_ref().is_some_and(|settings| logging::wants_json(settings).unwrap_or(false));
@@ -71,7 +72,7 @@ fn start_log(args: &Args, runtime: &tokio::runtime::Runtime) -> Result<Option<ot
     Ok(traces)
 }
 
-/// Commands that use no settings, and `doctor`, which has a finding for each unknown variable.
+/// Commands without settings, and `doctor`, which reports each unknown variable itself.
 fn is_without_settings(command: &Command) -> bool {
     matches!(command, Command::Doctor | Command::Completions { .. } | Command::Demo(_) | Command::Simulate(_) | Command::Bench(_))
 }

@@ -1,5 +1,5 @@
-//! Traces to a collector (OTLP over HTTP), where one is named: one trace joins a request, its session's steps, each call to the platform, the audit
-//! record and the CRM's delivery.
+//! Exports traces to a collector (OTLP over HTTP), if one is configured. One trace joins a request,
+//! the steps of its session, each call to the platform, the audit record and the webhook delivery.
 
 use std::time::Duration;
 
@@ -18,14 +18,17 @@ use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-/// How long the last spans may take to be sent when the process ends.
+/// Timeout for exporting the last spans when the process ends.
 const LAST: Duration = Duration::from_secs(3);
 
-/// Sends what is collected; [`end`](Self::end) sends the rest.
+/// The trace exporter. [`end`](Self::end) exports the remaining spans.
 pub(crate) struct Traces(SdkTracerProvider);
 
 impl Traces {
-    /// To the collector that the settings name; `None` where they name none.
+    /// Starts the exporter to the collector in the settings, or returns `None` if they name none.
+    ///
+    /// # Errors
+    /// The endpoint is invalid.
     pub(crate) fn start(settings: &Settings) -> Result<Option<Self>, Error> {
         let Some(endpoint) = settings.traces()? else { return Ok(None) };
         let sender = Sender {
@@ -39,7 +42,8 @@ impl Traces {
         })?;
         let version = opentelemetry::KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
         let resource = Resource::builder().with_attribute(version.clone()).build();
-        // `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` are read by the builder; without them it has this name.
+        // The builder reads `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES`; without them the
+        // service is named `guestlane`.
         let named = resource.get(&"service.name".into()).is_some_and(|name| !name.as_str().starts_with("unknown_service"));
         let resource = match named {
             true => resource,
@@ -50,12 +54,12 @@ impl Traces {
         Ok(Some(Self(provider)))
     }
 
-    /// What turns spans into a trace.
+    /// The tracer that converts spans to OpenTelemetry.
     pub(crate) fn tracer(&self) -> opentelemetry_sdk::trace::SdkTracer {
         self.0.tracer("guestlane")
     }
 
-    /// Sends what is left. Blocks.
+    /// Exports the remaining spans. Blocks.
     pub(crate) fn end(&self) {
         let _ = self.0.shutdown_with_timeout(LAST);
     }
@@ -79,7 +83,8 @@ fn tell(span: &Span) -> Option<TraceParent> {
     )
 }
 
-/// Our own way to send, on our own runtime: one HTTP client in the executable.
+/// The HTTP client of the exporter. It reuses the client and the runtime of the executable, so that
+/// the executable has only one HTTP stack.
 #[derive(Debug)]
 struct Sender {
     transport: HttpClient,

@@ -1,4 +1,5 @@
-//! The only place that prints: data to stdout, all else to stderr. Whoever reads may go away at any time.
+//! All printing of the executable: data to stdout, everything else to stderr. The reader may close
+//! either at any time.
 
 use std::{
     fmt::Display,
@@ -14,7 +15,8 @@ use serde::Serialize;
 
 static LOST: AtomicBool = AtomicBool::new(false);
 
-/// A line of data. Who goes away before the end (`| head`) wanted no more; any other failure is [told at the end](data_was_lost).
+/// Prints a line of data. A closed pipe (`| head`) is not an error; any other failure is reported
+/// at the end through [`data_was_lost`].
 pub(crate) fn stdout_line(line: impl Display) {
     if let Err(error) = writeln!(anstream::stdout(), "{line}")
         && error.kind() != io::ErrorKind::BrokenPipe
@@ -23,11 +25,11 @@ pub(crate) fn stdout_line(line: impl Display) {
     }
 }
 
-/// A line of data that cannot be shown again, such as a new secret.
+/// Prints a line of data that cannot be shown again, such as a new secret.
 ///
 /// # Errors
 ///
-/// The line was not written, or its reader has gone away.
+/// The line was not written, or the reader has closed the pipe.
 pub(crate) fn secret(line: impl Display) -> io::Result<()> {
     let mut stdout = anstream::stdout();
     writeln!(stdout, "{line}")?;
@@ -39,25 +41,25 @@ pub(crate) fn data_was_lost() -> bool {
     LOST.load(Ordering::Relaxed)
 }
 
-/// Data as one line of JSON.
+/// Prints data as one line of JSON.
 pub(crate) fn json(value: &impl Serialize) {
     stdout_line(serde_json::to_string(value).unwrap_or_default());
 }
 
-/// A line for the person.
+/// Prints a line for the user to stderr.
 pub(crate) fn stderr_line(line: impl Display) {
     above(|| {
         let _ = writeln!(anstream::stderr(), "{line}");
     });
 }
 
-/// The line at the bottom of a terminal that shows how something goes. The cursor stays at its end, with room for the `^C` that a
-/// terminal echoes there: whatever is written next begins by erasing both.
+/// The progress line at the bottom of a terminal. The cursor stays at its end, with room for the
+/// `^C` that a terminal echoes there. The next write begins by erasing both.
 static BOTTOM: Mutex<Option<String>> = Mutex::new(None);
 
 const ERASE_LINE: &str = "\r\x1b[2K";
 
-/// Shows that line, in the place of the one before; `None` takes it away. It must fit the terminal.
+/// Replaces the progress line; `None` removes it. It must fit the terminal's width.
 pub(crate) fn draw_bottom(line: Option<String>) {
     let mut bottom = BOTTOM.lock().unwrap_or_else(PoisonError::into_inner);
     if bottom.is_some() || line.is_some() {
@@ -78,7 +80,7 @@ fn above<T>(write: impl FnOnce() -> T) -> T {
     written
 }
 
-/// Where the log goes.
+/// The writer of the log, which keeps the progress line below it.
 pub(crate) struct Log;
 
 impl io::Write for Log {
@@ -91,7 +93,7 @@ impl io::Write for Log {
     }
 }
 
-/// A table: headings, then rows. `–` stands where there is nothing.
+/// Formats a table with a header row. Empty cells are shown as `–`.
 pub(crate) fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
@@ -106,19 +108,19 @@ pub(crate) fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String
     table.trim_fmt()
 }
 
-/// A list that may go on says so.
+/// Prints a note if the list is truncated at its limit.
 pub(crate) fn note_of_limit(shown: usize, limit: u32) {
     if shown == limit as usize {
         stderr_line(format!("note: only the newest {limit} are shown; --limit shows more"));
     }
 }
 
-/// `1 event`, `2 events`.
+/// Formats a count with its noun: `1 event`, `2 events`.
 pub(crate) fn count(number: u64, one: &str) -> String {
     if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
 }
 
-/// A text from elsewhere, without what a terminal would obey.
+/// Replaces control characters in untrusted text, which a terminal would execute.
 pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

@@ -1,4 +1,4 @@
-//! How a failure is told, and with which exit code.
+//! Error reports and exit codes.
 
 use std::process::ExitCode;
 
@@ -13,18 +13,18 @@ use serde::Serialize;
 
 use crate::output;
 
-/// It was refused, or given up.
+/// The operation was refused or failed.
 const EXIT_FAILURE: u8 = 1;
-/// Usage, settings or input.
+/// Wrong usage, settings or input.
 pub(crate) const USAGE: u8 = 2;
 /// Some rows of a batch failed.
 pub(crate) const SOME_FAILED: u8 = 3;
 
-/// A failure as data.
+/// An error as JSON.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ErrorJson {
-    /// The page about this kind of failure, as the service has it.
+    /// The path of the page about this error code, as in the service.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     page: Option<String>,
     code: String,
@@ -61,7 +61,7 @@ impl From<&Error> for ErrorJson {
 }
 
 impl ErrorJson {
-    /// As it was written down by whoever worked on the row.
+    /// The error of a batch row, as the worker stored it.
     pub(crate) fn of_row(failure: &RowFailure) -> Self {
         let RowFailure { code, message, cause, fix } = failure.clone();
         let known = Code::from_name(&code);
@@ -79,7 +79,7 @@ impl ErrorJson {
         }
     }
 
-    /// With the key under which to ask again.
+    /// Adds the idempotency key under which the request can be repeated.
     pub(crate) fn under(self, key: &IdempotencyKey) -> Self {
         Self { idempotency_key: Some(key.to_string()), ..self }
     }
@@ -91,7 +91,7 @@ impl From<&ValidationError> for ErrorJson {
     }
 }
 
-/// Tells it, and decides the exit code.
+/// Prints the error, and returns the exit code.
 pub(crate) fn report(error: &anyhow::Error, json: bool) -> ExitCode {
     if let Some(error) = error.downcast_ref::<TokenError>() {
         return report_ours(&Error::Token(error.clone()), json);
@@ -119,10 +119,12 @@ pub(crate) fn report(error: &anyhow::Error, json: bool) -> ExitCode {
     ExitCode::from(EXIT_FAILURE)
 }
 
-/// A failure of one session: with the key under which to ask again, for it may have been made here.
+/// Prints the error of one session with its idempotency key, which may have been generated here and
+/// is needed for a retry.
 pub(crate) fn report_session(error: &Error, key: &IdempotencyKey, json: bool) -> ExitCode {
     if matches!(error, Error::Invalid(_) | Error::Settings(_)) {
-        return report_ours(error, json); // it never became a request, so its key stands for nothing
+        // An invalid request was never recorded, so its key has no meaning.
+        return report_ours(error, json);
     }
     print_error(ErrorJson::from(error).under(key), format!("{}\n  key:   {key}", text(error)), json);
     exit_code(error)
@@ -137,7 +139,7 @@ fn exit_code(error: &Error) -> ExitCode {
     ExitCode::from(if error.is_user_error() { USAGE } else { EXIT_FAILURE })
 }
 
-/// As data where data is wanted, and always to the person.
+/// Prints the error as JSON if requested, and always as text to stderr.
 fn print_error(data: ErrorJson, text: String, json: bool) {
     if json {
         output::json(&serde_json::json!({ "error": data }));
@@ -145,7 +147,7 @@ fn print_error(data: ErrorJson, text: String, json: bool) {
     output::stderr_line(text);
 }
 
-/// Message, cause, fix: what went wrong, and what do I do now.
+/// Formats an error as message, cause and fix.
 pub(crate) fn text(error: &Error) -> String {
     let advice = error.advice();
     let message = error.to_string();
@@ -156,7 +158,7 @@ pub(crate) fn text(error: &Error) -> String {
     };
     let cause = advice.cause_for_caller();
     if advice.code == Code::AuthFailed {
-        // The reason comes first: which call it was that needed a token is of no help.
+        // The cause comes first: which call needed the access token does not help the user.
         text = format!("error: {cause}\n  call:  {message}");
     } else if !matches!(error, Error::Invalid(_)) && !message.contains(&cause) {
         text.push_str(&format!("\n  cause: {cause}"));

@@ -1,4 +1,4 @@
-//! Reads settings from their three places. The only code that looks at the environment.
+//! Reads settings from file, environment and flags. It is the only code that reads the environment.
 
 use std::{
     collections::BTreeMap,
@@ -15,10 +15,13 @@ use guestlane::{
 
 use crate::args::Global;
 
-/// The settings file that is read when it is there.
+/// The settings file that is read by default, if it exists.
 const FILE: &str = "guestlane.toml";
 
-/// File, environment, flags; the later wins.
+/// Loads the settings from file, environment and flags. Later sources override earlier ones.
+///
+/// # Errors
+/// The file or a secret file cannot be read, or a value is invalid.
 pub(crate) fn load(global: &Global) -> Result<Settings, Error> {
     let mut settings = Settings::default();
     let path = global.config.clone().unwrap_or_else(|| PathBuf::from(FILE));
@@ -65,13 +68,13 @@ fn not_utf8(field: &str) -> ValidationError {
     ValidationError::new(field, "is not UTF-8", "write it in UTF-8")
 }
 
-/// Where systemd puts the credentials of a unit.
+/// The directory in which systemd stores the credentials of a unit.
 fn credentials_directory() -> Option<PathBuf> {
     #[expect(clippy::disallowed_methods, reason = "this is the place")]
     std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from)
 }
 
-/// Variables that are set and name a proxy. `NO_PROXY` alone names none.
+/// The environment variables that configure a proxy. `NO_PROXY` alone does not.
 pub(crate) fn proxies() -> Vec<&'static str> {
     const NAMES: [&str; 6] = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
     #[expect(clippy::disallowed_methods, reason = "this is the place")]
@@ -79,14 +82,15 @@ pub(crate) fn proxies() -> Vec<&'static str> {
     NAMES.into_iter().filter(is_set).collect()
 }
 
-/// The absolute form of a path as it was written: links are not resolved, neither in the path nor
-/// in the working directory.
+/// The absolute form of a path as it was written. Symbolic links are not resolved, neither in the
+/// path nor in the working directory.
 pub(crate) fn absolute(path: &Path) -> PathBuf {
     let joined = working_directory().join(path);
     let absolute = std::path::absolute(&joined).unwrap_or(joined);
     let mut plain = PathBuf::new();
     for part in absolute.components() {
-        // `directory/..` is the same place as without it; `link/..` is not.
+        // `directory/..` can be removed; `link/..` cannot, because it leads to the parent of the
+        // link's target.
         let leaves_directory = part == Component::ParentDir && plain.file_name().is_some() && !plain.is_symlink();
         if leaves_directory {
             plain.pop();
@@ -97,8 +101,8 @@ pub(crate) fn absolute(path: &Path) -> PathBuf {
     plain
 }
 
-/// As the shell has it (POSIX `pwd -L`), where `PWD` names the working directory; else as the
-/// system does, with links resolved.
+/// The logical working directory (POSIX `pwd -L`) if `PWD` names it, else the physical one, with
+/// symbolic links resolved.
 fn working_directory() -> PathBuf {
     #[expect(clippy::disallowed_methods, reason = "this is the place")]
     let named = std::env::var_os("PWD").map(PathBuf::from);

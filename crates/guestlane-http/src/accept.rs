@@ -1,7 +1,10 @@
-//! How connections are accepted: within their limits, and closed when the peer falls silent or takes nothing of what is sent.
+//! Accepts connections within their limits, and closes a connection whose peer is silent or does
+//! not read.
 //!
-//! The version of HTTP is found out from the first bytes, for as long as they may be HTTP/2's preface (RFC 9113, section 3.4), and
-//! nothing else limits that; from then on HTTP/1 has a limit for headers, and HTTP/2 its pings. hyper has no limit for writing.
+//! hyper detects the HTTP version from the first bytes, and waits without a limit while they may
+//! still be HTTP/2's preface (RFC 9113, section 3.4). [`FirstByteTimeout`] bounds that wait. After
+//! it, HTTP/1 has hyper's header timeout and HTTP/2 its keep-alive pings. hyper has no write
+//! timeout, so this module adds one.
 
 use std::{
     fmt, io,
@@ -25,7 +28,8 @@ use crate::connections::{Admitted, Connection, Connections, MAX_STALL};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Accepts as `A` does, within the limits of `connections`, and then waits for the first bytes no longer than `limit`.
+/// Accepts as `inner` does, within the limits of `connections`. It bounds the wait for the first
+/// bytes of a connection by `limit`.
 #[derive(Debug, Clone)]
 pub(crate) struct LimitingAcceptor<A> {
     pub(crate) inner: A,
@@ -61,14 +65,16 @@ where
     }
 }
 
-/// A stream whose first bytes are waited for, and whose peer must take what is written, but not for ever.
+/// A stream with a timeout for its first bytes, and a timeout for writes that the peer does not
+/// read.
 pub(crate) struct FirstByteTimeout<S> {
     stream: S,
     admitted: Admitted,
     clock: Clock,
-    /// Until it is known what is spoken: how much of the preface has come, and the end of patience.
+    /// While the HTTP version is undecided: how many bytes of the HTTP/2 preface have matched, and
+    /// the timer of the first bytes.
     unknown: Option<(usize, BoxFuture<'static, ()>)>,
-    /// While the peer takes nothing: the end of patience.
+    /// The write timer, while the peer reads nothing.
     unwritten: Option<BoxFuture<'static, ()>>,
 }
 
@@ -89,7 +95,11 @@ impl<S> FirstByteTimeout<S> {
         Self { stream, admitted, clock: clock.clone(), unknown, unwritten: None }
     }
 
-    /// Whether the connection goes on: it was not closed for a newer one, and its answers are taken.
+    /// Checks that the connection may continue.
+    ///
+    /// # Errors
+    /// `ConnectionAborted` if the connection was closed for a newer one, `TimedOut` if its peer has
+    /// read nothing for longer than [`MAX_STALL`].
     fn goes_on(&self, context: &Context<'_>) -> io::Result<()> {
         let connection = &self.admitted.connection;
         connection.wake_on_close(context);
@@ -102,7 +112,7 @@ impl<S> FirstByteTimeout<S> {
         }
     }
 
-    /// The result of a write, or that the peer has taken nothing for too long.
+    /// Returns the result of a write, or `TimedOut` if the peer has read nothing for [`MAX_STALL`].
     fn written<T>(&mut self, context: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if polled.is_ready() {
             self.unwritten = None;
@@ -182,7 +192,8 @@ mod tests {
         Connections::new(limits, hands.clone().into()).admit(([127, 0, 0, 1], 4000).into()).unwrap()
     }
 
-    /// Whether the connection is still waited for after the limit, when its other side said that and then nothing.
+    /// Returns whether the connection is still open after the limit, if the peer sends `said` and
+    /// then nothing.
     async fn is_waited_for(said: &[u8]) -> bool {
         let hands = ManualClock::new(Timestamp::from_unix_micros(0));
         let (mut caller, stream) = tokio::io::duplex(1024);
@@ -210,7 +221,7 @@ mod tests {
         }
     }
 
-    /// hyper waits for ever for a peer that reads nothing.
+    /// Without this timeout, hyper waits forever for a peer that reads nothing.
     #[tokio::test]
     async fn a_peer_that_takes_nothing_is_not_waited_for() {
         let hands = ManualClock::new(Timestamp::from_unix_micros(0));

@@ -1,4 +1,4 @@
-//! Who asks, and whether they may: no key, no answer.
+//! Authenticates requests by API key, checks scopes, and limits the request rate of each key.
 
 use std::{
     collections::HashMap,
@@ -22,13 +22,13 @@ use http::{HeaderMap, header, request::Parts};
 
 use crate::{connections::Connection, problem::Problem, service::App};
 
-/// The owner of the request's API key, if it has one that is accepted. Found before anything else, so that strangers decide neither
-/// what is traced nor how much is logged.
+/// Returns the principal of the request's API key, if the key is accepted. It runs before tracing
+/// and logging, so that unauthenticated clients cannot choose what is traced or how much is logged.
 pub(crate) fn identify(app: &App, headers: &HeaderMap) -> Option<Principal> {
     bearer(headers).and_then(|text| app.keys().authenticate(text, app.clock().now()))
 }
 
-/// Lets in who has a good key, and not too often.
+/// Rejects a request without an accepted API key, or beyond the rate limit of its key.
 pub(crate) async fn authenticate(State(app): State<App>, request: Request, next: Next) -> Response {
     let now = app.clock().now();
     if app.keys_are_stale() {
@@ -51,7 +51,8 @@ pub(crate) async fn authenticate(State(app): State<App>, request: Request, next:
     next.run(request).await
 }
 
-/// The same, whatever is wrong with the key: nobody learns which keys exist.
+/// The response to every request without an accepted API key. It is the same for a missing,
+/// unknown, expired or revoked key, so that it does not reveal which keys exist.
 pub(crate) fn unauthorized() -> Problem {
     Problem::new(
         Code::Unauthorized,
@@ -60,7 +61,7 @@ pub(crate) fn unauthorized() -> Problem {
     )
 }
 
-/// `Authorization: Bearer …` (RFC 6750, section 2.1).
+/// Returns the token of `Authorization: Bearer …` (RFC 6750, section 2.1).
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let (value, more) = (values.next()?.to_str().ok()?, values.next());
@@ -68,14 +69,17 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     (more.is_none() && scheme.eq_ignore_ascii_case("bearer")).then(|| key.trim())
 }
 
-/// How often a stream looks whether its key is still accepted.
+/// Interval at which a streaming response checks that its API key is still accepted.
 const LOOK_AT_KEY: Duration = Duration::from_secs(1);
 
-/// Somebody whose key was good.
+/// The principal of a request whose API key was accepted.
 pub(crate) struct Authenticated(Principal);
 
 impl Authenticated {
-    /// Goes on only if the key allows it.
+    /// Checks that the API key has `scope`.
+    ///
+    /// # Errors
+    /// `insufficient_scope` if it does not.
     pub(crate) fn require_scope(&self, scope: Scope) -> Result<(), Problem> {
         if self.0.scopes.allow(scope) {
             return Ok(());
@@ -88,30 +92,32 @@ impl Authenticated {
         ))
     }
 
-    /// The owner of the key: idempotency keys and sessions belong to it.
+    /// The owner of the key. Idempotency keys and sessions belong to an owner.
     pub(crate) fn owner(&self) -> &Owner {
         &self.0.owner
     }
 
-    /// Whether the caller may look at `session`: with the scope for it at all sessions, else at those that its own keys created.
+    /// Whether the caller may read `session`. A key with `sessions:read` may read all sessions; a
+    /// key with only `sessions:write` may read those that the keys of its owner created.
     pub(crate) fn may_see(&self, session: &SessionRecord) -> bool {
         self.0.scopes.allow(Scope::SessionsRead)
             || self.0.scopes.allow(Scope::SessionsWrite) && session.request.key.owner() == self.owner()
     }
 
-    /// Whether the key is still good: for answers that go on.
+    /// Whether the key is still accepted. Streaming responses check it again while they run.
     pub(crate) fn is_active(&self, app: &App) -> bool {
         !app.keys_are_stale() && app.keys().is_good(&self.0.id, app.clock().now())
     }
 
-    /// Waits until the key is not accepted any more: a stream ends then, whether or not anything is sent in it.
+    /// Waits until the key is no longer accepted. A stream then ends even if it has nothing to
+    /// send.
     pub(crate) async fn revoked(&self, app: &App) {
         while self.is_active(app) {
             app.clock().sleep(LOOK_AT_KEY).await;
         }
     }
 
-    /// What the key allows.
+    /// The names of the scopes that the key has.
     pub(crate) fn scopes(&self) -> Vec<&'static str> {
         self.0.scopes.iter().map(Scope::name).collect()
     }
@@ -125,11 +131,13 @@ impl<S: Sync> FromRequestParts<S> for Authenticated {
     }
 }
 
-/// How often each key may ask: a GCRA for each, with a window's requests at once.
+/// The rate limit of each API key, as one GCRA per key. Its burst is the number of requests in one
+/// window.
 #[derive(Debug)]
 pub(crate) struct KeyRateLimiter {
     rate: Option<Rate>,
-    /// When each key's requests so far will have been spread evenly.
+    /// The theoretical arrival time of each key: when its requests so far would end if they were
+    /// spread evenly. By the monotonic clock.
     spread_until: Mutex<HashMap<String, Timestamp>>,
 }
 
@@ -138,7 +146,10 @@ impl KeyRateLimiter {
         Self { rate, spread_until: Mutex::default() }
     }
 
-    /// Takes one request of the key, or says after how many seconds there will be one.
+    /// Takes one request from the key's rate limit.
+    ///
+    /// # Errors
+    /// The number of seconds until the next request is allowed.
     fn take(&self, key: &str, clock: &Clock) -> Result<(), u64> {
         let Some(rate) = self.rate else { return Ok(()) };
         let now = clock.monotonic();

@@ -1,7 +1,8 @@
-//! The open connections: how many there are, of which address, and which one gives way to a new one.
+//! Counts the open connections, in total and per client address, and closes old ones at a limit.
 //!
-//! A connection that has shown no API key costs memory and a file, and proves nothing. At a limit, the oldest such connection is
-//! closed for the new one, so that callers with a key are served however many connections others hold open.
+//! A connection that has not presented an API key costs memory and a file descriptor. At a limit,
+//! the oldest such connection is closed for the new one. So clients with an API key are served
+//! however many connections other clients hold open.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -24,25 +25,26 @@ use tracing::warn;
 
 use crate::log_limit::LogLimit;
 
-/// How long a peer may take nothing of what is sent to it.
+/// How long a peer may leave sent data unread.
 pub(crate) const MAX_STALL: Duration = Duration::from_secs(30);
 
-/// The limits of a listener.
+/// The connection limits of one listener.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// Connections at once.
+    /// Maximum number of open connections.
     pub(crate) connections: usize,
-    /// Connections of one address at once; `None` behind a proxy, whose address all callers share.
+    /// Maximum number of open connections from one address. `None` means no limit: behind a proxy,
+    /// all clients share the proxy's address.
     pub(crate) per_address: Option<usize>,
 }
 
-/// All connections of a listener.
+/// All open connections of one listener.
 #[derive(Debug)]
 pub(crate) struct Connections {
     limits: Limits,
     clock: Clock,
     table: Mutex<Table>,
-    /// Connections that were refused, or closed for a newer one.
+    /// Counts connections that were refused, or closed for a newer one.
     turned_away: AtomicU64,
     log: LogLimit,
 }
@@ -51,7 +53,7 @@ pub(crate) struct Connections {
 struct Table {
     next: u64,
     open: usize,
-    /// Those that have shown no API key, oldest first.
+    /// Connections that have not presented an accepted API key, oldest first.
     anonymous: BTreeMap<u64, Arc<Connection>>,
     addresses: HashMap<IpAddr, Address>,
 }
@@ -68,15 +70,18 @@ impl Connections {
         Arc::new(Self { limits, clock, table: Mutex::default(), turned_away: AtomicU64::new(0), log })
     }
 
+    /// Number of open connections.
     pub(crate) fn open(&self) -> usize {
         self.lock().open
     }
 
+    /// Number of connections that were refused, or closed for a newer one.
     pub(crate) fn turned_away(&self) -> u64 {
         self.turned_away.load(Ordering::Relaxed)
     }
 
-    /// Takes a connection in, closing an older one where a limit is reached. `None`: all of them have shown an API key.
+    /// Registers a new connection, and closes an older one at a limit. Returns `None` at a limit if
+    /// every connection that counts towards it has presented an API key.
     pub(crate) fn admit(self: &Arc<Self>, peer: SocketAddr) -> Option<Admitted> {
         let network = network(peer.ip());
         let mut table = self.lock();
@@ -108,7 +113,8 @@ impl Connections {
         Some(Admitted { connections: Arc::clone(self), connection })
     }
 
-    /// The connection has shown an API key that is accepted: it does not give way any more.
+    /// Marks the connection as authenticated: it has presented an accepted API key, and is no
+    /// longer closed for a newer one.
     pub(crate) fn authenticated(&self, connection: &Connection) {
         if !connection.authenticated.swap(true, Ordering::Relaxed) {
             let mut table = self.lock();
@@ -132,7 +138,7 @@ impl Table {
         }
     }
 
-    /// Counts the connection no longer, once.
+    /// Removes the connection from the counts. Further calls have no effect.
     fn leave(&mut self, connection: &Connection) {
         if connection.has_left.swap(true, Ordering::Relaxed) {
             return;
@@ -150,7 +156,8 @@ impl Table {
     }
 }
 
-/// What one subscriber usually has: an IPv4 address, or the first 64 bits of an IPv6 address (RFC 4291, section 2.5.4).
+/// The key under which connections of one address are counted: an IPv4 address, or the first 64
+/// bits of an IPv6 address (RFC 4291, section 2.5.4). One subscriber usually has one of either.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),
@@ -158,7 +165,7 @@ fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// A connection that is counted until this is dropped.
+/// Guard of a counted connection: dropping it removes the connection from the counts.
 #[derive(Debug)]
 pub(crate) struct Admitted {
     connections: Arc<Connections>,
@@ -171,19 +178,19 @@ impl Drop for Admitted {
     }
 }
 
-/// One connection, as its requests see it.
+/// One connection, shared with its requests.
 #[derive(Debug)]
 pub(crate) struct Connection {
     number: u64,
-    /// The other side: the caller, or a proxy.
+    /// The peer's address: the client's, or the proxy's.
     pub(crate) peer: SocketAddr,
     authenticated: AtomicBool,
     has_left: AtomicBool,
     closed: AtomicBool,
     waker: AtomicWaker,
-    /// Answers that have something to send, and pieces of them that the peer has not taken.
+    /// Number of response bodies with data to send, plus the pieces that the peer has not read yet.
     owed: AtomicI64,
-    /// When the peer last took something of an answer, by the monotonic clock, in microseconds.
+    /// When the peer last read a piece of a response, by the monotonic clock, in microseconds.
     taken_at: AtomicI64,
 }
 
@@ -223,14 +230,15 @@ impl Connection {
         self.waker.register(context.waker());
     }
 
-    /// Whether the peer takes nothing of an answer for longer than it may: it holds back HTTP/2's window, for instance.
+    /// Whether the peer has left a response unread for longer than [`MAX_STALL`], for example
+    /// because it keeps HTTP/2's flow-control window closed.
     pub(crate) fn is_stalled(&self, now: Timestamp) -> bool {
         self.owed.load(Ordering::Relaxed) > 0
             && now.since(Timestamp::from_unix_micros(self.taken_at.load(Ordering::Relaxed))) > MAX_STALL
     }
 
-    /// Counts something that the peer is to take. What is owed already gets no more time: a peer
-    /// without a window of HTTP/2 may go on sending requests.
+    /// Counts something that the peer has to read. It does not restart the timer of earlier data. A
+    /// peer that keeps its HTTP/2 window closed could otherwise extend its time with each request.
     fn owe(&self, now: Timestamp) {
         if self.owed.load(Ordering::Relaxed) <= 0 {
             self.took(now);
@@ -238,37 +246,41 @@ impl Connection {
         self.owed.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Removes one item from what the peer has to read.
     fn owe_less(&self) {
         self.owed.fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// Records that the peer has read something, which restarts its timer.
     fn took(&self, now: Timestamp) {
         self.taken_at.store(now.unix_micros(), Ordering::Relaxed);
     }
 }
 
-/// An answer's body, which knows whether it waits for its source or for the peer.
+/// A response body that distinguishes waiting for its source from waiting for the peer.
 ///
-/// As soon as HTTP/2's window has room for one byte, hyper takes a whole frame of the body and keeps
-/// it. So the body is given in pieces, each of which is owed until it is written.
+/// When HTTP/2's flow-control window has room for one byte, hyper takes a whole frame of the body
+/// and buffers it. Therefore the body yields small pieces, and each piece counts as unread until
+/// hyper has written it.
 pub(crate) struct Owed<B> {
     body: B,
-    /// What the body has given, and is not given on yet.
+    /// Data that the inner body has yielded and that is not passed on yet.
     rest: Bytes,
     connection: Arc<Connection>,
     clock: Clock,
     waits_for_source: bool,
-    /// Runs when the answer is over, sent or not.
+    /// Runs when the body is dropped, whether or not it was sent completely.
     at_end: Option<AtEnd>,
 }
 
-/// What follows the end of an answer.
+/// A callback at the end of a response.
 pub(crate) type AtEnd = Box<dyn FnOnce() + Send>;
 
-/// Bytes of a piece: a peer that takes fewer within [`MAX_STALL`] takes nothing.
+/// Size of a piece, in bytes. A peer that reads less than this within [`MAX_STALL`] counts as
+/// stalled.
 const PIECE: usize = 16 * 1024;
 
-/// Bytes that are owed until hyper has written them, and drops them.
+/// Bytes that count as unread until hyper has written them, which drops them.
 struct Piece {
     bytes: Bytes,
     connection: Arc<Connection>,

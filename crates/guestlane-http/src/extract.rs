@@ -1,4 +1,5 @@
-//! Bodies and queries, read within bounds: what cannot be read says where and why.
+//! Reads request bodies, queries and path segments within size and time limits. Errors name the
+//! field and the reason.
 
 use std::time::Duration;
 
@@ -20,20 +21,26 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::problem::Problem;
 
-/// The longest body, and the longest line of a batch.
+/// Maximum length of a request body, and of one line of a batch, in bytes.
 pub const MAX_BODY: usize = MAX_ROW_BYTES;
 
 pub use guestlane::input::json::MAX_DEPTH;
 
-/// How long a body may take to come.
+/// How long the client may take to send a body.
 const BODY_LIMIT: Duration = Duration::from_secs(10);
 
-/// A JSON body: read only once its sender is known to be allowed what they ask for.
+/// Reads a JSON body. Handlers call it after the scope check, so that a request without permission
+/// is rejected before its body is read.
+///
+/// # Errors
+/// `unsupported_media_type`, `payload_too_large` or `invalid_request`, with the field if one is
+/// wrong.
 pub(crate) async fn read_json<T: DeserializeOwned>(clock: &Clock, request: Request) -> Result<T, Problem> {
     let (head, body) = request.into_parts();
     expect_type(&head.headers, &["application/json"])?;
     if content_length(&head.headers).is_some_and(|length| length > MAX_BODY as u64) {
-        return Err(too_large()); // nobody has to send it first
+        // Rejected by its declared length, so that the client need not send the body first.
+        return Err(too_large());
     }
     let body = clock.timeout(BODY_LIMIT, Limited::new(body, MAX_BODY).collect()).await;
     let body = body.map_err(|_| invalid_json(format!("the body did not come within {} s", BODY_LIMIT.as_secs())))?;
@@ -47,7 +54,10 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// The body must be of one of these types; parameters of a type are not looked at.
+/// Checks that the body has one of the media types `wanted`. Parameters of the type are ignored.
+///
+/// # Errors
+/// `unsupported_media_type` for another type, or for a `Content-Encoding` other than `identity`.
 pub(crate) fn expect_type(headers: &HeaderMap, wanted: &[&str]) -> Result<(), Problem> {
     if headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
         let fix = "send the body as it is, without Content-Encoding";
@@ -64,7 +74,10 @@ pub(crate) fn expect_type(headers: &HeaderMap, wanted: &[&str]) -> Result<(), Pr
     Err(Problem::new(Code::UnsupportedMedia, detail, format!("send Content-Type: {wanted}")).of_field("Content-Type"))
 }
 
-/// Reads a JSON object as every entrance does, and says which field is wrong.
+/// Parses a JSON object with the same parser as the command line.
+///
+/// # Errors
+/// `invalid_request` with the field that is wrong.
 pub(crate) fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
     read_object(text).map_err(|Unreadable { field, reason, fix }| {
         let problem = match fix {
@@ -91,7 +104,10 @@ pub(crate) fn too_large() -> Problem {
     )
 }
 
-/// The query of a URL; a member that does not exist is refused, not overlooked.
+/// Parses the query of a URL.
+///
+/// # Errors
+/// `invalid_request` for a wrong value and for an unknown parameter, which is not ignored.
 pub(crate) fn read_query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
     let pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
     serde_path_to_error::deserialize(serde_urlencoded::Deserializer::new(pairs)).map_err(|error| {
@@ -100,7 +116,8 @@ pub(crate) fn read_query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
     })
 }
 
-/// The part of a path that names a thing; one that is no text names nothing.
+/// The path segment that identifies a resource. A segment that is not UTF-8 is answered
+/// `not_found`.
 pub(crate) struct PathId(pub(crate) String);
 
 impl<S: Send + Sync> FromRequestParts<S> for PathId {
@@ -113,7 +130,7 @@ impl<S: Send + Sync> FromRequestParts<S> for PathId {
     }
 }
 
-/// An answer as JSON that nobody may keep.
+/// A JSON response that caches must not store.
 pub(crate) fn json_response(status: StatusCode, value: &impl Serialize) -> Response {
     let body = serde_json::to_vec(value).unwrap_or_default();
     let headers = [

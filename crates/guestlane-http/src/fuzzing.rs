@@ -1,4 +1,5 @@
-//! Entrances for `fuzz/`: what a caller sends, read as the routes read it. Not part of the API.
+//! Entry points for the targets in `fuzz/`: they parse request data with the same functions as the
+//! routes. They are not part of the public API.
 
 use guestlane::request::SessionRequest;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
@@ -10,13 +11,13 @@ use crate::{
     routes::{outbox, sessions},
 };
 
-/// A body of `POST /v1/sessions`, or a line of a batch.
+/// Parses a body of `POST /v1/sessions`, or one line of a batch.
 pub fn session(text: &[u8]) -> Option<SessionRequest> {
     let queue = "5e0c0000-0000-4000-8000-000000000001".parse().ok();
     read::<CreateSessionRequest>(text).ok()?.request(queue, DefaultKey::OfRow("fuzz")).ok()
 }
 
-/// Headers of a request, one a line.
+/// Parses request headers, one per line.
 pub fn headers(text: &[u8]) {
     let mut map = HeaderMap::new();
     for line in text.split(|byte| *byte == b'\n').take(16) {
@@ -33,7 +34,7 @@ pub fn headers(text: &[u8]) {
     let _ = (headers::wait(&map), headers::traceparent(&map));
 }
 
-/// The query of a list, with its cursor.
+/// Parses the query of a list, with its cursor.
 pub fn query(text: &[u8]) {
     let Ok(uri) = Uri::try_from([b"/v1/sessions?", text].concat()) else { return };
     let _ = read_query::<sessions::Which>(&uri).map(sessions::Which::filter);

@@ -1,4 +1,5 @@
-//! Request headers that mean something here: the idempotency key, and how long the caller waits.
+//! Parses the request headers with a meaning of their own: `Idempotency-Key`, `Prefer` and
+//! `traceparent`.
 
 use std::time::Duration;
 
@@ -8,10 +9,14 @@ use guestlane::{
 };
 use http::{HeaderMap, HeaderValue};
 
-/// `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header).
+/// The header `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header).
 pub(crate) const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
-/// The key of the header, quoted as the draft has it (a string of RFC 9651, section 3.3.3) or bare, as many send it.
+/// Returns the idempotency key of the header. The value may be a quoted string, as the draft
+/// requires (RFC 9651, section 3.3.3), or unquoted, as many clients send it.
+///
+/// # Errors
+/// The header occurs twice, is not a complete string, or is not a valid idempotency key.
 pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, ValidationError> {
     let invalid = |reason: &str| {
         let fix = "send one, like Idempotency-Key: \"order-2231-chat\": 1 to 255 visible ASCII characters";
@@ -30,7 +35,7 @@ pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyK
     key.parse().map(Some).map_err(|error: ValidationError| ValidationError { field: "Idempotency-Key".to_owned(), ..error })
 }
 
-/// What stands between the quotes; nothing may follow the second one.
+/// Returns the text up to the closing quote, or `None` if anything follows it.
 fn unquoted(text: &str) -> Option<String> {
     let mut key = String::new();
     let mut characters = text.chars();
@@ -43,14 +48,15 @@ fn unquoted(text: &str) -> Option<String> {
     }
 }
 
-/// As the header has it.
+/// Formats the key as a quoted string for the response header.
 pub(crate) fn quoted(key: &IdempotencyKey) -> Option<HeaderValue> {
     let escaped = key.as_str().replace('\\', "\\\\").replace('"', "\\\"");
     HeaderValue::from_str(&format!("\"{escaped}\"")).ok()
 }
 
-/// `Prefer: wait=n` and `Prefer: respond-async` (RFC 7240, sections 4.1 and 4.3). What else is preferred, or is not understood, is overlooked, as
-/// the standard wants it; of what comes twice, the first counts.
+/// Parses `Prefer: wait=n` and `Prefer: respond-async` (RFC 7240, sections 4.1 and 4.3). Unknown
+/// and malformed preferences are ignored, as the RFC requires. If a preference occurs twice, the
+/// first one counts.
 pub(crate) fn wait(headers: &HeaderMap) -> Option<Preference> {
     let values = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
     let preferences: Vec<_> = values
@@ -61,7 +67,8 @@ pub(crate) fn wait(headers: &HeaderMap) -> Option<Preference> {
             (name.trim().to_ascii_lowercase(), value.trim().trim_matches('"').to_owned())
         })
         .collect();
-    // Together they mean: answer at once when the time is over (RFC 7240, section 4.3).
+    // Both preferences together mean: respond asynchronously after the wait (RFC 7240, section
+    // 4.3).
     let wait = preferences.iter().filter(|(name, _)| name == "wait").find_map(|(_, value)| value.parse().ok());
     let asynchronous = preferences.iter().any(|(name, _)| name == "respond-async");
     match (wait, asynchronous) {
@@ -71,7 +78,7 @@ pub(crate) fn wait(headers: &HeaderMap) -> Option<Preference> {
     }
 }
 
-/// How long the caller waits, and how that is told back.
+/// How long the caller waits, and the value of `Preference-Applied` in the response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Preference {
     pub(crate) wait: Duration,
@@ -79,13 +86,14 @@ pub(crate) struct Preference {
 }
 
 impl Preference {
-    /// Nobody waits longer than that.
+    /// Limits the wait to `longest`.
     pub(crate) fn at_most(self, longest: Duration) -> Self {
         if self.wait <= longest { self } else { Self { wait: longest, applied: format!("wait={}", longest.as_secs()) } }
     }
 }
 
-/// `traceparent`. One that cannot be read is none (W3C Trace Context, section 3.2.2).
+/// Parses `traceparent`. A malformed or repeated header counts as absent (W3C Trace Context,
+/// section 3.2.2).
 pub(crate) fn traceparent(headers: &HeaderMap) -> Option<TraceParent> {
     let mut values = headers.get_all("traceparent").iter();
     let value = values.next()?.to_str().ok()?;

@@ -1,6 +1,8 @@
-//! The service: sessions over HTTP for programs in any language, watched by people and machines.
+//! The HTTP service: creates sessions for clients in any language, and serves the dashboard, the
+//! metrics and the OpenAPI document.
 //!
-//! [`Service::open`] has what it holds, `router` what it answers, [`listen`](server::serve) how it is reached.
+//! [`Service::open`] builds the state that all routes share. `router` maps paths to handlers, and
+//! [`Server`](server::Server) binds the sockets and serves them.
 
 mod accept;
 mod auth;

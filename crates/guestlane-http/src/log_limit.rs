@@ -1,4 +1,4 @@
-//! A bound on log lines whose number strangers decide.
+//! Limits log lines that unauthenticated clients can cause.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -7,7 +7,8 @@ use std::{
 
 use guestlane::Timestamp;
 
-/// Allows `lines` lines in each window of `window`, and counts those that were left out.
+/// Allows `lines` log lines per fixed window of length `window`, and counts those that are
+/// suppressed.
 #[derive(Debug)]
 pub(crate) struct LogLimit {
     lines: u32,
@@ -27,7 +28,8 @@ impl LogLimit {
         Self { lines, window, state: Mutex::default() }
     }
 
-    /// Whether a line may be written now: then how many were left out since the last one. `now` is by the monotonic clock.
+    /// Returns the number of lines suppressed since the last allowed one, or `None` if this line
+    /// must be suppressed as well. `now` is a time of the monotonic clock.
     pub(crate) fn allow(&self, now: Timestamp) -> Option<u64> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.window_ends.is_none_or(|ends| now >= ends) {

@@ -1,5 +1,6 @@
-//! `/metrics`: how it goes, for Prometheus, in the OpenMetrics format where it is asked for, else in the one before. Requests and calls have
-//! OpenTelemetry's names; the rest is `guestlane_…`. No label has an id or anything of a guest in it.
+//! `/metrics` for Prometheus: the OpenMetrics format if the client accepts it, else the older text
+//! format. HTTP server and client metrics have OpenTelemetry's names; all others begin with
+//! `guestlane_`. No label contains an ID or data of a guest.
 
 use std::{
     fmt, fs,
@@ -27,7 +28,7 @@ use prometheus_client::{
 
 use crate::{readiness, service::Service};
 
-/// The metrics' own router: on a listener of its own, without a key.
+/// The router of the metrics listener, which requires no API key.
 pub(crate) fn router(service: &Arc<Service>, scheme: &'static str) -> Router {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Everything { service: Arc::clone(service), scheme, others: AtomicU64::new(0) }));
@@ -36,7 +37,7 @@ pub(crate) fn router(service: &Arc<Service>, scheme: &'static str) -> Router {
 
 async fn scrape(State(registry): State<Arc<Registry>>, headers: HeaderMap) -> impl IntoResponse {
     let mut text = String::new();
-    let _ = encode(&mut text, &registry); // into a String, which takes all
+    let _ = encode(&mut text, &registry);
     let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     if accepted.into_iter().any(|value| value.contains("application/openmetrics-text")) {
         ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
@@ -45,7 +46,8 @@ async fn scrape(State(registry): State<Arc<Registry>>, headers: HeaderMap) -> im
     }
 }
 
-/// The same in Prometheus' older format: there a counter's family is called as its samples are, and there are neither units nor an end.
+/// Converts OpenMetrics to Prometheus' older text format. There, the family of a counter has the
+/// name of its samples (`…_total`), and there are no `# UNIT` and `# EOF` lines.
 fn as_plain_text(open: &str) -> String {
     let mut plain = String::with_capacity(open.len());
     let lines: Vec<&str> = open.lines().collect();
@@ -65,19 +67,20 @@ fn as_plain_text(open: &str) -> String {
     plain
 }
 
-/// Read when it is asked for: nothing is counted twice.
+/// Collects all metrics at scrape time from the components that count them, so that no count is
+/// kept twice.
 #[derive(Debug)]
 struct Everything {
     service: Arc<Service>,
-    /// Of the service's own address.
+    /// The URL scheme of the service's own listener.
     scheme: &'static str,
-    /// Errors of no category, as they were told the last time.
+    /// Errors without a category, as of the last scrape.
     others: AtomicU64,
 }
 
 type Told = Result<(), fmt::Error>;
 
-/// One family of metrics.
+/// One metric family.
 struct Family<'a>(MetricEncoder<'a>);
 
 impl Family<'_> {
@@ -96,6 +99,7 @@ impl Family<'_> {
     }
 }
 
+/// Encoder of one scrape.
 struct Page<'a>(DescriptorEncoder<'a>);
 
 impl Page<'_> {
@@ -144,7 +148,7 @@ impl Collector for Everything {
             f64::from(u8::from(readiness::is_writable(service))),
         )?;
         page.gauge("guestlane_ready", "Whether /readyz answers 200.", f64::from(u8::from(readiness::check(service).is_ok())))?;
-        // Of a store that does not answer nothing is known: no zero would be true.
+        // Without a readable store, these metrics are absent: zeros would be wrong.
         if let Some(standing) = &watched.standing {
             waiting(&mut page, service, standing, watched.audit_behind)?;
         }
@@ -169,6 +173,7 @@ impl Collector for Everything {
     }
 }
 
+/// Metrics of requests to the service and of its connections.
 fn requests(page: &mut Page<'_>, service: &Service, scheme: &str) -> Told {
     let mut family = page.seconds("http_server_request_duration", "How long requests to the service took.")?;
     for (kind, took) in service.figures().requests() {
@@ -190,6 +195,7 @@ fn requests(page: &mut Page<'_>, service: &Service, scheme: &str) -> Told {
     page.counter("guestlane_authentication_failures", help, service.figures().authentication_failures())
 }
 
+/// Metrics of calls to the platform.
 fn calls(page: &mut Page<'_>, service: &Service) -> Told {
     let stats = service.engine().stats();
     let mut family =
@@ -224,6 +230,7 @@ fn calls(page: &mut Page<'_>, service: &Service) -> Told {
     page.gauge("guestlane_platform_up", "Whether calls to the platform go well.", f64::from(u8::from(up)))
 }
 
+/// The HTTP method of an operation.
 fn method(operation: Operation) -> &'static str {
     match operation {
         Operation::Queue | Operation::Details | Operation::Conversation | Operation::FirstMessage | Operation::Probe => "GET",
@@ -239,6 +246,7 @@ fn method(operation: Operation) -> &'static str {
     }
 }
 
+/// Metrics of session creation.
 fn sessions(page: &mut Page<'_>, service: &Service, others: &AtomicU64) -> Told {
     let engine = service.engine();
     let surface = [("surface", engine.surface().name())];
@@ -252,7 +260,8 @@ fn sessions(page: &mut Page<'_>, service: &Service, others: &AtomicU64) -> Told 
         family.count(&[("code", code.name()), ("surface", engine.surface().name())], problem.count)?;
     }
     let errors = engine.error_counts();
-    // The counts are read one after the other while calls go on: the rest may come out too small for a moment, but a counter never falls.
+    // The counts are read one after the other while calls continue, so that the remainder can
+    // briefly be too small. The maximum keeps the counter from decreasing.
     let named = errors.token_validation + errors.rate_limit + errors.auth + errors.network;
     let rest = errors.total.saturating_sub(named);
     let other = others.fetch_max(rest, Ordering::Relaxed).max(rest);
@@ -269,6 +278,7 @@ fn sessions(page: &mut Page<'_>, service: &Service, others: &AtomicU64) -> Told 
     Ok(())
 }
 
+/// Rate-limit metrics of each OAuth client.
 fn quota(page: &mut Page<'_>, service: &Service) -> Told {
     let clients = service.engine().clients();
     let numbered = || clients.iter().zip(1_u32..).map(|(client, number)| (client, [("client", number)]));
@@ -302,6 +312,7 @@ fn quota(page: &mut Page<'_>, service: &Service) -> Told {
     Ok(())
 }
 
+/// Backlog of the store: unfinished sessions, undelivered events, and unsigned audit records.
 fn waiting(page: &mut Page<'_>, service: &Service, standing: &StoreGauges, audit_behind: u64) -> Told {
     let now = service.clock().now();
     let age = |moment: Option<Timestamp>| moment.map_or(0.0, |moment| now.since(moment).as_secs_f64());
@@ -344,6 +355,7 @@ fn waiting(page: &mut Page<'_>, service: &Service, standing: &StoreGauges, audit
     )
 }
 
+/// Metrics of the signing keys and the master key.
 fn keys(page: &mut Page<'_>, service: &Service) -> Told {
     let now = service.clock().now();
     let keys = service.engine().keyring().list(now);
@@ -370,7 +382,8 @@ fn keys(page: &mut Page<'_>, service: &Service) -> Told {
     page.gauge("guestlane_master_key_seals", help, service.engine().master_key_seals() as f64)
 }
 
-/// How long the schedule, if there is one, has wanted a next key.
+/// How long the rotation schedule has required a next key that does not exist. `None` without a
+/// schedule.
 fn overdue(schedule: RotationPolicy, keys: &[KeyInfo], now: Timestamp) -> Option<Duration> {
     let every = schedule.rotation_interval()?;
     let active = keys.iter().find(|key| key.state == KeyState::Active)?;
@@ -379,7 +392,8 @@ fn overdue(schedule: RotationPolicy, keys: &[KeyInfo], now: Timestamp) -> Option
     Some(if waits { Duration::ZERO } else { now.since(due) })
 }
 
-/// Names of the Prometheus client libraries; read from `/proc` where there is one.
+/// Process metrics, with the names of the Prometheus client libraries. They come from `/proc`, and
+/// are absent on systems without it.
 fn process(page: &mut Page<'_>, service: &Service) -> Told {
     let mut family = page.gauges("guestlane_build_info", "Which version this is.")?;
     family.gauge(&[("version", env!("CARGO_PKG_VERSION"))], 1.0)?;
@@ -394,7 +408,8 @@ fn process(page: &mut Page<'_>, service: &Service) -> Told {
         page.gauge("process_resident_memory_bytes", "Memory that is in use.", kilobytes * 1024.0)?;
     }
     if let Ok(files) = fs::read_dir("/proc/self/fd") {
-        let open = files.count().saturating_sub(1); // one is the directory that is read
+        // One of the descriptors is the open directory itself.
+        let open = files.count().saturating_sub(1);
         page.gauge("process_open_fds", "Open files and connections.", open as f64)?;
     }
     let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
@@ -406,9 +421,11 @@ fn process(page: &mut Page<'_>, service: &Service) -> Told {
     Ok(())
 }
 
-/// User's and system's time of `/proc/self/stat`, which Linux counts in hundredths of a second.
+/// User and system CPU time from `/proc/self/stat`, in seconds. Linux counts it in hundredths of a
+/// second.
 fn processor_seconds(stat: &str) -> Option<f64> {
-    let (_, after_name) = stat.rsplit_once(')')?; // a name may have spaces in it
+    // The process name before it may contain spaces.
+    let (_, after_name) = stat.rsplit_once(')')?;
     let mut ticks = after_name.split_whitespace().skip(11);
     let (user, system) = (ticks.next()?.parse::<f64>().ok()?, ticks.next()?.parse::<f64>().ok()?);
     Some((user + system) / 100.0)

@@ -1,4 +1,4 @@
-//! The document that describes the service (OpenAPI 3.1), from the same lines of code that answer.
+//! The OpenAPI 3.1 document, generated from the annotations of the routes that serve the requests.
 
 use std::collections::BTreeMap;
 
@@ -51,22 +51,22 @@ impl Modify for ApiKey {
     }
 }
 
-/// Of each route with a key.
+/// Error responses of every route that requires an API key.
 pub(crate) struct AuthErrors;
 
-/// Of each route with a body.
+/// Error responses of every route with a request body.
 pub(crate) struct BodyErrors;
 
-/// Of each route with a query.
+/// Error responses of every route with a query.
 pub(crate) struct QueryRefused;
 
-/// Of each route about one thing.
+/// Error responses of every route for a single resource.
 pub(crate) struct NotFoundErrors;
 
-/// Of creating a session.
+/// Error responses of session creation.
 pub(crate) struct SessionRefused;
 
-/// Of `/readyz`.
+/// Error responses of `/readyz`.
 pub(crate) struct NotReady;
 
 macro_rules! responses {
@@ -88,7 +88,7 @@ responses! {
     NotReady: 503;
 }
 
-/// The kinds of problem that have this status, in one answer.
+/// One response that describes all problem codes with this status.
 fn problem(status: u16) -> RefOr<Response> {
     let kinds: Vec<_> =
         Code::ALL.iter().filter(|code| code.status() == status).map(|code| format!("`{code}`: {}", code.title())).collect();
@@ -104,7 +104,7 @@ fn problem(status: u16) -> RefOr<Response> {
     RefOr::T(response.build())
 }
 
-/// The document as it is served: what the library cannot be told is put right.
+/// The document as it is served, with corrections that the annotations cannot express.
 pub(crate) fn normalize(document: &openapi::OpenApi) -> Value {
     let mut json = serde_json::to_value(document).unwrap_or_default();
     for operation in json["paths"].as_object_mut().into_iter().flat_map(|paths| paths.values_mut()) {
@@ -119,7 +119,7 @@ pub(crate) fn normalize(document: &openapi::OpenApi) -> Value {
     json
 }
 
-/// A parameter that may be absent is never null: there is no way to send that.
+/// Removes `null` from the types of a parameter: an optional parameter can be absent, but not null.
 fn never_null(schema: &mut Value) {
     if let Some(kinds) = schema.get_mut("type").and_then(Value::as_array_mut) {
         kinds.retain(|kind| kind != "null");

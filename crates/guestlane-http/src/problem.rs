@@ -1,4 +1,4 @@
-//! What went wrong, as problem details (RFC 9457).
+//! Error responses as problem details (RFC 9457).
 
 use axum::{
     body::Body,
@@ -68,13 +68,13 @@ pub struct Problem {
     idempotency_key: Option<String>,
 }
 
-/// The media type (RFC 9457, section 6.1).
+/// The media type of problem details (RFC 9457, section 6.1).
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
-/// The longest text, in characters: what was sent is not sent back at length.
+/// Maximum length of a text, in characters, so that a long request value is not echoed in full.
 const MAX_TEXT: usize = 2048;
 
-/// The longest name of a field.
+/// Maximum length of a field name, in characters.
 const MAX_FIELD: usize = 256;
 
 fn bounded(text: String, most: usize) -> String {
@@ -85,7 +85,7 @@ fn bounded(text: String, most: usize) -> String {
 }
 
 impl Problem {
-    /// All that a problem needs.
+    /// A problem with the status, title and cause of `code`.
     pub fn new(code: Code, detail: impl Into<String>, fix: impl Into<String>) -> Self {
         let detail = bounded(detail.into(), MAX_TEXT);
         Self {
@@ -106,22 +106,23 @@ impl Problem {
         }
     }
 
-    /// About a field.
+    /// Sets the request field that the problem is about.
     pub fn of_field(self, field: impl Into<String>) -> Self {
         Self { field: Some(bounded(field.into(), MAX_FIELD)), ..self }
     }
 
-    /// Not before so many seconds.
+    /// Sets the seconds to wait before a retry.
     pub fn retry_after(self, seconds: u64) -> Self {
         Self { retry_after: Some(seconds), ..self }
     }
 
-    /// With the key under which to ask again.
+    /// Sets the idempotency key under which the request can be repeated.
     pub fn with_session_key(self, key: impl ToString) -> Self {
         Self { idempotency_key: Some(key.to_string()), ..self }
     }
 
-    /// What the library says, `now`.
+    /// The problem that describes `error`. `now` converts the error's retry time to
+    /// seconds.
     pub fn of(error: &Error, now: Timestamp) -> Self {
         let advice = error.advice();
         let retry_after = match error {
@@ -143,7 +144,7 @@ impl Problem {
             Error::Invalid(invalid) => invalid.sentence(),
             _ => display_chain(error),
         };
-        // What the detail says already is no cause of it.
+        // A cause that repeats the detail is replaced by the general cause of the code.
         let cause = Some(advice.cause_for_caller()).filter(|cause| !detail.contains(cause.as_str()));
         let cause = cause.unwrap_or_else(|| advice.code.cause());
         Self {
@@ -157,12 +158,12 @@ impl Problem {
         }
     }
 
-    /// What it is.
+    /// The problem's code.
     pub fn code(&self) -> &'static str {
         self.code
     }
 
-    /// The answer's status.
+    /// The HTTP status of the response.
     pub fn status(&self) -> u16 {
         self.status
     }
@@ -192,6 +193,6 @@ impl IntoResponse for Problem {
     }
 }
 
-/// Which problem an answer tells: for the log and the figures.
+/// The problem code of a response, for the request log and the metrics.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LoggedCode(pub(crate) &'static str);

@@ -1,4 +1,5 @@
-//! Whether the node takes requests, from what the process knows already: a probe must not wait for a store that hangs.
+//! Readiness of the node, from what the process already knows: a probe must not wait for a store
+//! that hangs.
 
 use std::time::Duration;
 
@@ -6,25 +7,27 @@ use guestlane::Timestamp;
 
 use crate::service::Service;
 
-/// How old the last successful read may be. The store is read every second.
+/// Maximum age of the last successful read. The sampler reads the store every second.
 const MAX_READ_AGE: Duration = Duration::from_secs(5);
 
-/// How old the last successful commit may be. Without other commits one is made every [`PROBE_INTERVAL`].
+/// Maximum age of the last successful commit. Without other commits, a probe commits every
+/// [`PROBE_INTERVAL`].
 const MAX_WRITE_AGE: Duration = Duration::from_secs(15);
 
-/// How often a store that nothing is written to is probed.
+/// Interval of write probes to a store without other commits.
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Between two looks whether a probe is due.
+/// Interval at which the probe task checks whether a probe is due.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Bytes of a probe while commits succeed.
+/// Size of a probe while commits succeed, in bytes.
 const PROBE_BYTES: usize = 512;
 
-/// Bytes of a probe while commits fail: more than a session has, so that it succeeds only once there is room for sessions.
+/// Size of a probe while commits fail, in bytes. It is larger than a session, so that the probe
+/// succeeds only once there is room for sessions.
 const RECOVERY_PROBE_BYTES: usize = 64 * 1024;
 
-/// Why the node takes no requests.
+/// Why the node is not ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NotReadyReason {
     ShuttingDown,
@@ -34,7 +37,7 @@ pub(crate) enum NotReadyReason {
 }
 
 impl NotReadyReason {
-    /// In words that name no host.
+    /// The reason as text, without host names.
     pub(crate) fn reason(self) -> &'static str {
         match self {
             Self::ShuttingDown => "the service is ending",
@@ -45,7 +48,10 @@ impl NotReadyReason {
     }
 }
 
-/// Whether the node takes requests.
+/// Checks whether the node accepts requests.
+///
+/// # Errors
+/// The reason why it does not.
 pub(crate) fn check(service: &Service) -> Result<(), NotReadyReason> {
     if service.is_draining() {
         return Err(NotReadyReason::ShuttingDown);
@@ -62,12 +68,13 @@ pub(crate) fn check(service: &Service) -> Result<(), NotReadyReason> {
     Ok(())
 }
 
-/// Whether the store answered lately.
+/// Whether the store has answered a read within [`MAX_READ_AGE`].
 pub(crate) fn is_readable(service: &Service) -> bool {
     age(service, service.snapshot().borrow().read_at) <= MAX_READ_AGE
 }
 
-/// Whether the last commit succeeded, and lately. Before the first one nothing is known, and nothing speaks against it.
+/// Whether the last commit succeeded, at most [`MAX_WRITE_AGE`] ago. Before the first commit, the
+/// store counts as writable.
 pub(crate) fn is_writable(service: &Service) -> bool {
     let last = service.engine().store().last_writes();
     last.failing_since.is_none() && last.succeeded_at.is_none_or(|at| age(service, at) <= MAX_WRITE_AGE)
@@ -77,7 +84,9 @@ fn age(service: &Service, at: Timestamp) -> Duration {
     service.clock().monotonic().since(at)
 }
 
-/// Commits something where nothing else does, so that a full disk is found before a caller finds it, and its end as soon as possible.
+/// Commits a probe when nothing else has been committed for [`PROBE_INTERVAL`], or when the last
+/// commit failed. So a full disk is detected before a request fails, and its end as soon as
+/// possible.
 pub(crate) async fn probe_writes(service: &Service) {
     let store = service.engine().store();
     loop {

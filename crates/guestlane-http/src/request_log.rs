@@ -1,4 +1,5 @@
-//! Each request: its id, its line in the log, its figures.
+//! Request middleware: assigns the request ID, writes one log line, and records metrics and a trace
+//! span.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -31,22 +32,22 @@ use crate::{
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Marks an answer that goes on after its headers: its duration is that of its body.
+/// Marks a streaming response, whose duration includes that of its body.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Streams;
 
-/// A request that is under way, and what its line in the log says.
+/// A request in flight, with the fields of its log line.
 struct Observed {
     app: App,
     started: Timestamp,
     id: String,
     method: &'static str,
     route: String,
-    /// The id of the API key.
+    /// The ID of the API key.
     api_key: Option<String>,
-    /// The caller's address, or its proxy's.
+    /// The address of the peer: the client, or a proxy.
     peer: Option<SocketAddr>,
-    /// The caller's address, as the proxy names it.
+    /// The client's address, as the proxy reports it.
     forwarded_for: Option<IpAddr>,
 }
 
@@ -73,7 +74,8 @@ impl Observed {
         }
     }
 
-    /// Counts and logs the answer. Of strangers only so many lines: their number is theirs to decide.
+    /// Records metrics and writes the log line of a response. Lines of unauthenticated requests are
+    /// limited, because clients without a key decide how many requests they send.
     fn answered(self, status: u16, problem: Option<&'static str>, collected: Option<TraceParent>) {
         let Self { app, id, method, route, api_key, peer, forwarded_for, .. } = &self;
         let now = app.clock().monotonic();
@@ -95,7 +97,7 @@ impl Observed {
         let Some(left_out) = left_out else { return };
         let left_out = Some(left_out).filter(|left_out| *left_out > 0);
         let (trace_id, span_id) = (collected.map(|context| context.trace_id()), collected.map(|context| context.span_id()));
-        // Path and query may have a guest in them: the route has not.
+        // The line has the route, not the path or query, which may contain data of a guest.
         macro_rules! log {
             ($level:ident) => {
                 $level!(
@@ -112,15 +114,17 @@ impl Observed {
     }
 }
 
-/// The target of the lines about requests.
+/// The log target of request lines.
 const LOG: &str = "guestlane_http::requests";
 
-/// The last address of `X-Forwarded-For`: the one that the proxy itself has seen. Callers can make up those before it.
+/// The last address in `X-Forwarded-For`, which the proxy itself added. A client can forge the
+/// earlier ones.
 fn forwarded_for(headers: &HeaderMap) -> Option<IpAddr> {
     let last = headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
     last.rsplit(',').next()?.trim().parse().ok()
 }
 
+/// Middleware that assigns the request ID, opens the span, and logs and counts the response.
 pub(crate) async fn observe(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let caller = auth::identify(&app, request.headers());
     let observed = Observed::new(&app, &request, caller.as_ref());
@@ -147,7 +151,7 @@ pub(crate) async fn observe(State(app): State<App>, mut request: Request, next: 
         trace_context::set_parent(&traced, traceparent(request.headers()));
         request.extensions_mut().insert(caller);
     } else {
-        // A stranger's trace is not joined further in either.
+        // The trace context of an unauthenticated client must not be joined by inner layers either.
         request.headers_mut().remove("traceparent");
     }
     let collected = collected(&traced);
@@ -167,7 +171,8 @@ pub(crate) async fn observe(State(app): State<App>, mut request: Request, next: 
         response.headers_mut().insert(REQUEST_ID, id);
     }
     if closes {
-        // The proxy's or caller's next request opens a connection, and that to another node.
+        // While the node drains, closing makes the peer send its next request on a new connection,
+        // which the load balancer routes to another node.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     let at_end: Option<AtEnd> = match response.extensions().get::<Streams>() {
@@ -180,7 +185,7 @@ pub(crate) async fn observe(State(app): State<App>, mut request: Request, next: 
     owed(response, connection, app.clock(), at_end)
 }
 
-/// Holds the peer of an answer to the limit for taking it, and does nothing else of [`observe`].
+/// Applies the read timeout of [`Owed`] to the response, and nothing else of [`observe`].
 pub(crate) async fn limit_stalls(State(app): State<App>, request: Request, next: Next) -> Response {
     let connection = request.extensions().get::<Arc<Connection>>().cloned();
     owed(next.run(request).await, connection, app.clock(), None)
@@ -193,12 +198,13 @@ fn owed(response: Response, connection: Option<Arc<Connection>>, clock: &Clock, 
     }
 }
 
-/// The trace and the span of a request, where they are collected.
+/// The trace context of a request, if its span is sampled.
 fn collected(traced: &Span) -> Option<TraceParent> {
     traced.in_scope(trace_context::current).filter(|context| context.parts().2)
 }
 
-/// The caller's own, if it is one that a log can show; else a new one.
+/// The `X-Request-Id` of the request if it is safe to log, else a new ID. A safe ID has at most 64
+/// characters: ASCII letters, digits, `-`, `_` or `.`.
 fn request_id(request: &Request) -> String {
     let given = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok());
     let plain =
@@ -206,7 +212,8 @@ fn request_id(request: &Request) -> String {
     given.filter(plain).map_or_else(|| Uuid::now_v7().to_string(), str::to_owned)
 }
 
-/// A method that is no standard one is not repeated: a label takes no words of the caller.
+/// The method's name, or `_OTHER` for a non-standard method: a metric label must not contain text
+/// that a client chose.
 fn known(method: &Method) -> &'static str {
     [
         Method::GET,

@@ -1,4 +1,4 @@
-//! What the service's own requests came to.
+//! Metrics of the requests to the service.
 
 use std::{
     collections::BTreeMap,
@@ -11,17 +11,18 @@ use std::{
 
 use guestlane::{Histogram, HistogramSnapshot};
 
-/// Which requests are counted together. The route, never the path: a path has ids in it.
+/// The labels under which requests are counted. They have the route, never the path, which contains
+/// IDs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct RouteLabels {
     pub(crate) method: &'static str,
     pub(crate) route: String,
     pub(crate) status: u16,
-    /// The problem's code, where one was told.
+    /// The problem's code, if the response is a problem.
     pub(crate) problem: Option<&'static str>,
 }
 
-/// Requests and connections.
+/// Counts and durations of requests.
 #[derive(Debug, Default)]
 pub(crate) struct RequestMetrics {
     requests: Mutex<BTreeMap<RouteLabels, Arc<Histogram>>>,
@@ -30,14 +31,17 @@ pub(crate) struct RequestMetrics {
 }
 
 impl RequestMetrics {
+    /// Counts a request as in flight.
     pub(crate) fn began(&self) {
         self.active.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Ends the request that [`began`](Self::began) counted.
     pub(crate) fn gone(&self) {
         self.active.fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// Records the duration of an answered request.
     pub(crate) fn answered(&self, kind: RouteLabels, took: Duration) {
         let histogram = {
             let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
@@ -51,6 +55,7 @@ impl RequestMetrics {
         requests.iter().map(|(kind, took)| (kind.clone(), took.snapshot())).collect()
     }
 
+    /// Number of requests in flight.
     pub(crate) fn active(&self) -> i64 {
         self.active.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! All that is answered, on one screen.
+//! The routes of the service and the order of their middleware.
 
 use axum::{Router, middleware, response::Response, routing::get};
 use bytes::Bytes;
@@ -20,9 +20,10 @@ use crate::{
     service::App,
 };
 
-/// The router, which also answers the document that describes it.
+/// Builds the router, which also serves the OpenAPI document of its routes.
 pub(crate) fn router(app: &App) -> Router {
-    // No key, no answer: also not whether there is such a path.
+    // Authentication comes before routing errors, so that a client without a key cannot find out
+    // which paths exist.
     let (with_key, mut document) = OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(create::create, sessions::list))
         .routes(routes!(batch::create_all))
@@ -36,7 +37,8 @@ pub(crate) fn router(app: &App) -> Router {
         .routes(routes!(events::now))
         .routes(routes!(events::stream))
         .split_for_parts();
-    // `{id}:replay` is one segment with a fixed end, which the router does not know: the handler looks at it.
+    // The router cannot match a fixed suffix such as `{id}:replay`, so the handler checks the
+    // suffix.
     document.merge(Replay::openapi());
     let with_key = with_key
         .route("/v1/outbox/{id}", axum::routing::post(outbox::replay))
@@ -50,7 +52,8 @@ pub(crate) fn router(app: &App) -> Router {
         .routes(routes!(keys::jwks))
         .split_for_parts();
     document.merge(open_document);
-    // One copy for all answers: else each connection that does not read its answer holds one.
+    // All responses share one copy: otherwise each connection that does not read its response would
+    // hold one.
     let json = Bytes::from(normalize(&document).to_string());
     let open = open
         .route("/openapi.json", get(move || async move { ([(http::header::CONTENT_TYPE, "application/json")], json) }))
@@ -62,7 +65,7 @@ pub(crate) fn router(app: &App) -> Router {
 
     let router = open
         .merge(with_key)
-        // Lines are for whoever reads them as they come: a compressor would keep some back.
+        // JSON Lines are read as they arrive, and a compressor would hold some of them back.
         .layer(
             CompressionLayer::new().compress_when(DefaultPredicate::new().and(NotForContentType::const_new("application/jsonl"))),
         )
@@ -71,19 +74,20 @@ pub(crate) fn router(app: &App) -> Router {
         }))
         .layer(middleware::from_fn_with_state(app.clone(), request_log::observe))
         .with_state(app.clone());
-    // What a path takes is told by the router itself, outside of all that it does: nobody without a key learns it.
+    // A client without a key must not learn which methods a path accepts. The router adds the
+    // `Allow` header outside its own layers, so the header is removed here.
     Router::new()
         .fallback_service(router)
         .layer(middleware::map_response(keep_allowed_methods))
         .layer(middleware::map_response_with_state(app.clone(), security_headers::add))
 }
 
-/// The probes, for a listener without anything else.
+/// The router of a listener that serves only the probes.
 pub(crate) fn probes(app: &App) -> Router {
     Router::new().route("/healthz", get(health::live)).route("/readyz", get(health::ready)).with_state(app.clone())
 }
 
-/// The route that the router has under another name.
+/// The route that the router knows under another path, with its documented path.
 #[derive(OpenApi)]
 #[openapi(paths(outbox::replay))]
 struct Replay;

@@ -1,4 +1,4 @@
-//! How it goes, second by second: what the dashboard shows and the metrics tell.
+//! Samples the service once a second, for the dashboard and the metrics.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -17,18 +17,19 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Seconds that the chart shows.
 const CHART: usize = 60;
 
-/// Seconds that the latency is told of.
+/// Seconds that the latency percentiles cover.
 const LATENCY: usize = 300;
 
-/// How it went in the last minutes, as of `until`.
+/// The samples of the last minutes, as of `until`.
 #[derive(Debug, Clone)]
 pub(crate) struct Snapshot {
     pub(crate) until: Timestamp,
-    /// When the store was last read with success, by the monotonic clock.
+    /// When the store was last read successfully, by the monotonic clock.
     pub(crate) read_at: Timestamp,
-    /// What waits, where the store could be asked.
+    /// The store's gauges, or `None` if the last read failed.
     pub(crate) standing: Option<StoreGauges>,
-    /// Records that the store has and the audit log's file has not.
+    /// Number of audit records in the store that are not yet in the signed part of the audit log's
+    /// file.
     pub(crate) audit_behind: u64,
     opened: Ring<u64>,
     failed: Ring<u64>,
@@ -55,7 +56,7 @@ impl Snapshot {
     }
 }
 
-/// The last figures of a fixed number of seconds.
+/// A ring buffer of one value per second.
 #[derive(Debug, Clone)]
 struct Ring<T>(VecDeque<T>);
 
@@ -74,7 +75,7 @@ impl<T: Clone + Default> Ring<T> {
     }
 }
 
-/// Looks once a second.
+/// Takes a sample every second.
 pub(crate) struct Sampler<'a> {
     service: &'a Service,
     latencies: Ring<Option<HistogramSnapshot>>,
@@ -87,6 +88,7 @@ impl<'a> Sampler<'a> {
         Self { service, latencies: Ring::new(LATENCY), failures: 0, client_calls: Vec::new() }
     }
 
+    /// Takes samples for as long as it is polled.
     pub(crate) async fn run(mut self) {
         let mut watched = Snapshot::at(self.service.clock().now(), self.service.clock().monotonic());
         let mut before = self.service.engine().metrics().latency();
@@ -134,7 +136,7 @@ fn latency(counted: &HistogramSnapshot) -> Option<Latency> {
     Some(Latency { count: counted.count(), p50_ms: quantile(0.5)?, p90_ms: quantile(0.9)?, p99_ms: quantile(0.99)? })
 }
 
-/// How it goes, for a caller whose key allows `scopes`.
+/// The overview of the service, for a caller whose API key has `scopes`.
 pub(crate) fn overview(service: &Service, scopes: Vec<&'static str>) -> Overview {
     let (engine, watched) = (service.engine(), service.snapshot().borrow().clone());
     let now = service.clock().now();

@@ -1,11 +1,12 @@
-//! The headers that every answer has, so that no route can forget one (OWASP Secure Headers Project).
+//! Security headers of every response, set in one place so that no route can omit them (OWASP
+//! Secure Headers Project).
 
 use axum::{extract::State, response::Response};
 use http::{HeaderName, HeaderValue, header};
 
 use crate::service::App;
 
-/// What a browser may do with an answer that is no page: nothing.
+/// The content security policy of responses that are not pages: it forbids everything.
 const NO_PAGE: &str = "default-src 'none'; frame-ancestors 'none'";
 
 const HEADERS: [(HeaderName, &str); 6] = [
@@ -17,10 +18,10 @@ const HEADERS: [(HeaderName, &str); 6] = [
     (HeaderName::from_static("permissions-policy"), "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
 ];
 
-/// A year, as browsers' lists of such hosts want it (RFC 6797, section 6.1).
+/// One year in seconds, the minimum for browsers' HSTS preload lists (RFC 6797, section 6.1).
 const HSTS: &str = "max-age=31536000";
 
-/// Adds what the route itself has not set.
+/// Adds each header that the route has not set.
 pub(crate) async fn add(State(app): State<App>, mut response: Response) -> Response {
     let headers = response.headers_mut();
     for (name, value) in HEADERS {

@@ -1,4 +1,4 @@
-//! How the service is reached: sockets, TLS, bounds for whoever is slow, and how it ends.
+//! Listeners of the service: sockets, TLS, timeouts for slow clients, and graceful shutdown.
 
 use std::{
     io,
@@ -28,28 +28,29 @@ use crate::{
     service::Service,
 };
 
-/// How long a request's headers may take, and a connection that waits for its next request.
+/// Timeout for a request's headers, and for the next request on an idle connection.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The longest headers.
+/// Maximum size of a request's headers, in bytes.
 const MAX_HEADERS: usize = 16 * 1024;
 
-/// Requests under way on one connection of HTTP/2.
+/// Maximum number of concurrent requests on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 128;
 
-/// Connections to the listener of metrics.
+/// Maximum number of connections to the metrics listener.
 const METRICS_CONNECTIONS: usize = 64;
 
-/// How long what has begun may take when the service ends. What is not done by then is taken up by the next process.
+/// How long requests and sessions in flight may take at shutdown. The next process resumes sessions
+/// that are not finished by then.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
 
-/// How long connections may take to close once nothing is under way.
+/// How long connections may take to close once no request is in flight.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How often it is looked whether the certificate's files have changed.
+/// Interval at which the certificate files are checked for changes.
 const TLS_RELOAD_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The service, listening.
+/// The service with its bound listeners.
 #[derive(Debug)]
 pub struct Server {
     service: Arc<Service>,
@@ -58,12 +59,13 @@ pub struct Server {
     tls: Option<(RustlsConfig, TlsFiles)>,
 }
 
-/// The certificate in use, if there is one.
+/// Handle to the TLS certificate in use, if there is one.
 #[derive(Debug, Clone)]
 pub struct Certificate(Option<(RustlsConfig, TlsFiles)>);
 
 impl Certificate {
-    /// Reads it again, while connections go on.
+    /// Reads the certificate files again, without closing connections. If that fails, the old
+    /// certificate stays in use.
     pub async fn reload(&self) {
         if let Some((config, files)) = &self.0 {
             reload(config, files).await;
@@ -71,19 +73,24 @@ impl Certificate {
     }
 }
 
-/// Why the service cannot begin.
+/// Why the service cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// A setting cannot be used.
+    /// A setting is invalid.
     #[error(transparent)]
     Invalid(#[from] ValidationError),
-    /// A socket failed.
+    /// A socket operation failed.
     #[error("the service's socket failed")]
     Socket(#[from] io::Error),
 }
 
 impl Server {
-    /// Takes the addresses, and reads the certificate. Beyond this machine only with a key: without one it would be there for nobody, or by mistake.
+    /// Binds the addresses and reads the certificate.
+    ///
+    /// # Errors
+    /// A setting is invalid, the certificate cannot be used, or an address cannot be bound. An
+    /// address other than loopback also requires an active API key: without one, every request
+    /// would be answered 401, and listening there is probably a mistake.
     pub async fn bind(service: Arc<Service>, settings: &ServiceSettings) -> Result<Self, BindError> {
         if !settings.listen.ip().is_loopback() && !service.has_keys() {
             let fix = "make one first: guestlane api-keys create --name NAME --scope sessions:write";
@@ -103,22 +110,32 @@ impl Server {
         Ok(Self { service, listener, metrics, tls })
     }
 
-    /// Where it listens: with the port that was taken.
+    /// The address of the service's listener, with the port that the system chose.
+    ///
+    /// # Errors
+    /// The socket's address cannot be read.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Where the metrics are.
+    /// The address of the metrics listener, if there is one.
+    ///
+    /// # Errors
+    /// The socket's address cannot be read.
     pub fn metrics_address(&self) -> io::Result<Option<SocketAddr>> {
         self.metrics.as_ref().map(TcpListener::local_addr).transpose()
     }
 
-    /// With what the certificate can be read again.
+    /// The handle that reloads the certificate.
     pub fn reload_handle(&self) -> Certificate {
         Certificate(self.tls.clone())
     }
 
-    /// Serves until `end`; then takes nothing new, finishes what was begun within [`DRAIN_TIMEOUT`], and returns.
+    /// Serves until `end` completes. Then the node drains, rejects new requests, finishes those in
+    /// flight within [`DRAIN_TIMEOUT`], and returns.
+    ///
+    /// # Errors
+    /// A listener cannot be set up, or a background task ended early, which is a defect.
     pub async fn serve(self, end: impl Future<Output = ()>) -> io::Result<()> {
         let Self { service, listener, metrics, tls } = self;
         let scheme = if tls.is_some() { "https" } else { "http" };
@@ -154,12 +171,13 @@ impl Server {
         }
         info!(seconds = DRAIN_TIMEOUT.as_secs(), "the service takes nothing new, and finishes what was begun");
         service.begin_shutdown();
-        work.abort(); // what was left behind by others is the next process's
+        // This stops recovery: the next process resumes sessions that other processes abandoned.
+        work.abort();
         handle.graceful_shutdown(Some(DRAIN_TIMEOUT));
         if service.clock().timeout(DRAIN_TIMEOUT, service.wait_for_tasks()).await.is_err() {
             warn!("not all sessions could be finished in time: they are recorded, and the next process completes them");
         }
-        // Nothing is under way any more: a connection that only is there is given a moment to say good-bye.
+        // No session is in flight any more; idle connections get `CLOSE_TIMEOUT` to close.
         if service.clock().timeout(CLOSE_TIMEOUT, &mut serving).await.is_err() {
             handle.shutdown();
             let _ = serving.await;
@@ -178,7 +196,7 @@ impl Server {
     }
 }
 
-/// Metrics and probes on a listener of their own, without a key.
+/// The listener for metrics and probes, which requires no API key.
 #[derive(Debug)]
 pub struct MetricsServer {
     handle: Handle<SocketAddr>,
@@ -187,10 +205,11 @@ pub struct MetricsServer {
 }
 
 impl MetricsServer {
-    /// Takes the address and serves `/metrics`, `/healthz` and `/readyz` there: for a worker, which answers nothing else.
+    /// Binds the address and serves `/metrics`, `/healthz` and `/readyz` there. A worker has only
+    /// this listener.
     ///
     /// # Errors
-    /// The address cannot be listened on.
+    /// The address cannot be bound.
     pub fn bind(service: &Arc<Service>, address: SocketAddr) -> Result<Self, BindError> {
         let listener = listen("GUESTLANE_METRICS_LISTEN", address)?;
         Ok(Self::start(service, listener, "http")?)
@@ -208,7 +227,7 @@ impl MetricsServer {
         Ok(Self { handle, serving: tokio::spawn(server.serve(router.into_make_service())), address })
     }
 
-    /// Where it listens: with the port that was taken.
+    /// The address of the listener, with the port that the system chose.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -241,7 +260,8 @@ fn listen(setting: &str, address: SocketAddr) -> Result<TcpListener, BindError> 
     Ok(listener)
 }
 
-/// Nobody holds a connection by sending slowly.
+/// Sets limits on headers, streams and silence, so that a slow client cannot hold a connection
+/// open.
 fn apply_limits<A: axum_server::Address, Acceptor>(mut server: AxumServer<A, Acceptor>) -> AxumServer<A, Acceptor> {
     let builder = server.http_builder();
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_READ_TIMEOUT).max_buf_size(MAX_HEADERS + 48 * 1024);
@@ -255,8 +275,11 @@ fn apply_limits<A: axum_server::Address, Acceptor>(mut server: AxumServer<A, Acc
     server
 }
 
-/// The chain and its private key, in PEM. A chain of which a certificate would be left out is
-/// refused: clients would not find its authority.
+/// Reads the certificate chain and its private key, in PEM.
+///
+/// # Errors
+/// A file cannot be read or parsed. A chain with an unreadable certificate is refused as a whole:
+/// without that certificate, clients could not verify the chain.
 fn read_files(files: &TlsFiles) -> io::Result<(Vec<u8>, Vec<u8>)> {
     let chain = pem::normalized(&std::fs::read(&files.cert)?);
     pem::certificates(&chain).map_err(|error| io::Error::other(format!("the chain {error}")))?;
@@ -274,12 +297,12 @@ async fn read_certificate(files: &TlsFiles) -> Result<RustlsConfig, ValidationEr
         let field = format!("GUESTLANE_TLS_CERT_FILE {}", files.cert.display());
         let error = tls_error::explain(&error).unwrap_or_else(|| error.to_string());
         let reason = format!("and its key {} cannot be used: {error}", files.key.display());
-        // A certificate that is being renewed is there in a moment.
+        // A certificate file that is being replaced may be readable a moment later.
         ValidationError::new(field, reason, "name the chain and its private key, both in PEM").may_pass()
     })
 }
 
-/// Whether it could be read.
+/// Reloads the certificate, and returns whether that succeeded.
 async fn reload(config: &RustlsConfig, files: &TlsFiles) -> bool {
     let read = async {
         let (chain, key) = read_files(files)?;
@@ -298,7 +321,7 @@ async fn reload(config: &RustlsConfig, files: &TlsFiles) -> bool {
     }
 }
 
-/// Reads the certificate again when its files change. Without one, never ends either.
+/// Reloads the certificate when its files change. Never returns, with or without TLS.
 async fn reload_tls_loop(service: &Service, tls: Option<&(RustlsConfig, TlsFiles)>) {
     let Some((config, files)) = tls else { return std::future::pending().await };
     let changed = || {

@@ -1,4 +1,4 @@
-//! What the service holds for as long as it runs, and what it does beside answering.
+//! The state that all routes share, and the background tasks of the service.
 
 use std::{
     collections::HashMap,
@@ -34,51 +34,72 @@ use crate::{
     sampler::{Sampler, Snapshot},
 };
 
-/// The service, as every route has it.
+/// The shared state as the routes receive it.
 pub(crate) type App = Arc<Service>;
 
-/// Sessions over HTTP.
+/// The HTTP service for sessions.
 #[derive(Debug)]
 pub struct Service {
     engine: Arc<SessionEngine>,
+    /// Default queue of sessions whose request names none.
     queue: Option<QueueId>,
+    /// Admission control of single sessions.
     callers: AdmissionController,
+    /// Admission control of batch rows.
     rows: AdmissionController,
+    /// Hashes presented API keys for the comparison with the stored hashes.
     hash_key: ApiKeyHasher,
     keys: ArcSwap<ApiKeySet>,
-    /// When the keys were read, by the monotonic clock, in microseconds.
+    /// When the API keys were last read, by the monotonic clock, in microseconds.
     keys_read_at: AtomicI64,
+    /// When each API key was last used, by key ID, rounded down to the minute.
     used: Mutex<HashMap<String, Timestamp>>,
+    /// Rate limit of each API key.
     allowance: KeyRateLimiter,
+    /// The latest samples, for the dashboard, the metrics and the event stream.
     watched: watch::Sender<Arc<Snapshot>>,
     figures: RequestMetrics,
     started_at: Timestamp,
-    /// Reads on behalf of callers: they hold up no session.
+    /// Connections of the store for reads on behalf of callers, so that these do not delay
+    /// sessions.
     reads: Store,
     connections: Arc<Connections>,
+    /// Whether `X-Forwarded-For` names the client.
     behind_proxy: bool,
     tls: bool,
+    /// How long the node serves after it reports not ready.
     drain: Duration,
     draining: AtomicBool,
+    /// Limits log lines of requests that were answered 401.
     unauthenticated_log: LogLimit,
+    /// Limits log lines about a failing store.
     store_log: LogLimit,
+    /// Limits log lines of requests to routes without an API key.
     anonymous_log: LogLimit,
+    /// Held by the running verification of the audit log.
     checking: Arc<tokio::sync::Mutex<()>>,
+    /// Cancelled when shutdown begins.
     ending: CancellationToken,
+    /// Sessions and batches in flight.
     under_way: TaskTracker,
 }
 
-/// How soon a key that another process made or revoked is known here.
+/// Interval at which the API keys are read again, so that keys created or revoked by another
+/// process take effect.
 const LOOK_AT_KEYS: Duration = Duration::from_secs(1);
 
-/// How old the list of API keys may be: beyond, a key that was revoked meanwhile might be accepted, and every request is refused.
+/// Maximum age of the list of API keys. Beyond it, every request is rejected, because a key revoked
+/// in the meantime could still be accepted.
 const MAX_KEYS_AGE: Duration = Duration::from_secs(30);
 
-/// How often a platform that fails is asked whether it is back.
+/// Interval of probe calls while the platform is failing.
 const LOOK_AT_PLATFORM: Duration = Duration::from_secs(15);
 
 impl Service {
-    /// Opens what is needed. `queue` is that of sessions that name none.
+    /// Opens the service. `queue` is the queue of sessions whose request names none.
+    ///
+    /// # Errors
+    /// The store cannot be read.
     pub async fn open(
         engine: Arc<SessionEngine>,
         settings: &ServiceSettings,
@@ -115,12 +136,13 @@ impl Service {
         }))
     }
 
-    /// Whether any API key would be accepted now.
+    /// Whether at least one API key is accepted now.
     pub fn has_keys(&self) -> bool {
         self.keys.load().has_active(self.clock().now())
     }
 
-    /// What goes on beside the answers, for as long as it is polled: abandoned sessions, the CRM, keys, figures.
+    /// Runs the background tasks for as long as it is polled: recovery, delivery, API keys,
+    /// platform probes, write probes and sampling.
     pub async fn work(self: Arc<Self>) {
         tokio::join!(
             Arc::clone(&self.engine).run_background_tasks(),
@@ -132,7 +154,8 @@ impl Service {
         );
     }
 
-    /// From now on the node is not ready: load balancers send new requests elsewhere, and those that come all the same are served.
+    /// Makes the node not ready. Load balancers then send new requests elsewhere; requests that
+    /// still arrive are served.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
@@ -141,19 +164,19 @@ impl Service {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// How long the node goes on serving once it is not ready any more.
+    /// How long the node continues to serve after it is not ready.
     pub(crate) fn drain_period(&self) -> Duration {
         self.drain
     }
 
-    /// From now on nothing new is taken.
+    /// Stops accepting new sessions and batch rows, and ends event streams.
     pub fn begin_shutdown(&self) {
         self.drain();
         self.ending.cancel();
         self.under_way.close();
     }
 
-    /// Until what was begun is done.
+    /// Waits until all sessions in flight are finished.
     pub async fn wait_for_tasks(&self) {
         self.under_way.wait().await;
     }
@@ -175,27 +198,27 @@ impl Service {
         &self.connections
     }
 
-    /// Whether the other side of a connection is a proxy, which names the caller in `X-Forwarded-For`.
+    /// Whether the peer of a connection is a proxy, which names the client in `X-Forwarded-For`.
     pub(crate) fn is_behind_proxy(&self) -> bool {
         self.behind_proxy
     }
 
-    /// Whether the service itself speaks TLS.
+    /// Whether the service itself terminates TLS.
     pub(crate) fn speaks_tls(&self) -> bool {
         self.tls
     }
 
-    /// Bounds the log lines of requests whose API key was missing or not accepted.
+    /// Limits the log lines of requests whose API key was missing or not accepted.
     pub(crate) fn unauthenticated_log(&self) -> &LogLimit {
         &self.unauthenticated_log
     }
 
-    /// Bounds the log lines of requests that need no API key.
+    /// Limits the log lines of requests that need no API key.
     pub(crate) fn anonymous_log(&self) -> &LogLimit {
         &self.anonymous_log
     }
 
-    /// What is told of an error.
+    /// The problem that the caller receives for an error.
     pub(crate) fn problem(&self, error: impl Into<guestlane::Error>) -> Problem {
         let error = error.into();
         let problem = Problem::of(&error, self.clock().now());
@@ -203,7 +226,8 @@ impl Service {
         if problem.code() != Code::StoreFailed.name() || about_the_request {
             return problem;
         }
-        // The reason may name hosts and users of the database: it is for the operator. An outage has its own two lines in the log.
+        // The cause may contain hosts and users of the database, so it goes to the log only. The
+        // start and end of an outage are logged elsewhere, so the line here is limited.
         if self.store_log.allow(self.clock().monotonic()).is_some() {
             log_failure(&error, "the store failed; requests are answered 503");
         }
@@ -211,30 +235,37 @@ impl Service {
         Problem::new(Code::StoreFailed, "the store failed", fix).retry_after(1)
     }
 
+    /// Default queue of sessions whose request names none.
     pub(crate) fn queue(&self) -> Option<QueueId> {
         self.queue
     }
 
+    /// Admission control of single sessions.
     pub(crate) fn interactive_gate(&self) -> &AdmissionController {
         &self.callers
     }
 
+    /// Admission control of batch rows.
     pub(crate) fn batch_gate(&self) -> &AdmissionController {
         &self.rows
     }
 
+    /// The API keys as of the last read.
     pub(crate) fn keys(&self) -> Guard<Arc<ApiKeySet>> {
         self.keys.load()
     }
 
+    /// Rate limit of each API key.
     pub(crate) fn allowance(&self) -> &KeyRateLimiter {
         &self.allowance
     }
 
+    /// The latest samples; receivers are notified every second.
     pub(crate) fn snapshot(&self) -> &watch::Sender<Arc<Snapshot>> {
         &self.watched
     }
 
+    /// Metrics of the requests to the service.
     pub(crate) fn figures(&self) -> &RequestMetrics {
         &self.figures
     }
@@ -243,21 +274,23 @@ impl Service {
         self.started_at
     }
 
-    /// The audit log is checked by one at a time: it takes all of a processor.
+    /// Serializes audit verifications, because each takes a whole processor.
     pub(crate) fn audit_verify_lock(&self) -> &Arc<tokio::sync::Mutex<()>> {
         &self.checking
     }
 
+    /// Cancelled when shutdown begins.
     pub(crate) fn shutdown_token(&self) -> &CancellationToken {
         &self.ending
     }
 
-    /// Sessions whose callers may have gone: they are finished none the less.
+    /// Session tasks, which run to their end even if the caller disconnects.
     pub(crate) fn tasks(&self) -> &TaskTracker {
         &self.under_way
     }
 
-    /// Noted, and written once in a while: to the minute, so that a key in use costs a write a minute.
+    /// Records when a key was used, for the next write to the store. The time is rounded down to
+    /// the minute, so that a key in use costs at most one write per minute.
     pub(crate) fn key_was_used(&self, id: &str, now: Timestamp) {
         const MINUTE: i64 = 60_000_000;
         let minute = Timestamp::from_unix_micros(now.unix_micros() / MINUTE * MINUTE);
@@ -267,7 +300,8 @@ impl Service {
         }
     }
 
-    /// While nothing goes well, asks now and then: without a caller nobody else would.
+    /// Probes the platform while its circuit breaker is open. So an outage ends without user
+    /// traffic.
     async fn look_at_platform(&self) {
         loop {
             self.clock().sleep(LOOK_AT_PLATFORM).await;
@@ -277,6 +311,8 @@ impl Service {
         }
     }
 
+    /// Reads the API keys again at each change in the store, and at least every
+    /// [`LOOK_AT_KEYS`].
     async fn look_at_keys(&self) {
         let mut changes = self.engine.store().changes();
         loop {
@@ -284,7 +320,8 @@ impl Service {
                 () = changes.next() => {}
                 () = self.clock().sleep(LOOK_AT_KEYS) => {}
             }
-            // The age counts from the question: what was changed while it was answered may be missing.
+            // The age counts from the start of the read: changes during the read may be missing
+            // from its result.
             let asked_at = self.clock().monotonic();
             match self.engine.store().api_keys().await {
                 Ok(keys) => self.keep_keys(ApiKeySet::new(self.hash_key.clone(), keys), asked_at),
@@ -302,17 +339,18 @@ impl Service {
         self.keys_read_at.store(asked_at.unix_micros(), Ordering::Relaxed);
     }
 
-    /// How old the list of API keys is.
+    /// The age of the list of API keys.
     pub(crate) fn keys_age(&self) -> Duration {
         self.clock().monotonic().since(Timestamp::from_unix_micros(self.keys_read_at.load(Ordering::Relaxed)))
     }
 
-    /// Whether a key could have been revoked for longer than it may stay accepted.
+    /// Whether the list of API keys is older than [`MAX_KEYS_AGE`].
     pub(crate) fn keys_are_stale(&self) -> bool {
         self.keys_age() > MAX_KEYS_AGE
     }
 
-    /// By itself: whoever writes may have to wait, and a revoked key must not.
+    /// Writes when keys were used. It is a task of its own because a write may wait, and a revoked
+    /// key must not stay accepted meanwhile.
     async fn note_used_keys(&self) {
         let mut written: HashMap<String, Timestamp> = HashMap::new();
         loop {
@@ -331,16 +369,18 @@ impl Service {
     }
 }
 
-/// Connections at once, the most: each costs memory and a file.
+/// Upper bound of the connection limit: each connection costs memory and a file descriptor.
 const MAX_CONNECTIONS: u64 = 20_000;
 
-/// Open files that the rest needs: the store, the platform, the CRM.
+/// File descriptors reserved for the store, the platform and webhook deliveries.
 const RESERVED_FILES: u64 = 400;
 
-/// Which part of all connections one address may have.
+/// One address may have this fraction of all connections: one in eight.
 const PART_OF_ONE_ADDRESS: usize = 8;
 
-/// As many connections as there may be open files, less those that the rest needs. Behind a proxy all callers have its address.
+/// Derives the connection limits from the limit of open files: that limit less [`RESERVED_FILES`],
+/// at least half of it, and at most [`MAX_CONNECTIONS`]. There is no limit per address behind a
+/// proxy or on loopback, where all clients have the same address.
 fn limits(settings: &ServiceSettings) -> Limits {
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
     let most = files.saturating_sub(RESERVED_FILES).max(files / 2).min(MAX_CONNECTIONS);

@@ -1,4 +1,4 @@
-//! What happened to a session, put in order from what is kept of it: the ledger, its calls, its audit records, its events.
+//! The timeline of a session: its record, calls, audit records and deliveries, in order of time.
 
 use guestlane::{
     Timestamp,
@@ -10,7 +10,10 @@ use serde::Deserialize;
 
 use crate::model::{Entry, EntryStatus, Session, Timeline};
 
-/// All that the store has of a session, in order.
+/// Reads everything that the store has about a session, in order of time.
+///
+/// # Errors
+/// The store cannot be read.
 pub async fn timeline(store: &Store, session: &session::SessionRecord) -> Result<Timeline, StoreError> {
     let calls = store.calls(session.id).await?;
     let records = store.records(RecordFilter { session: Some(session.id), guest: None, limit: 200 }).await?;
@@ -40,7 +43,8 @@ fn of(session: &session::SessionRecord, calls: &[CallRecord], records: &[StoredR
         entries.push(Entry { detail, ..plain(at, "failed", title, status) });
     }
     entries.extend(events.iter().map(of_event));
-    // What came at the same moment stays in the order of its cause: recorded, called, opened, told.
+    // The sort is stable: entries of the same moment stay in causal order (recorded, called,
+    // opened, delivered).
     entries.sort_by_key(|entry| entry.at);
     Timeline { session: Session::stored(session), entries, trace_id: session.trace.map(|trace| trace.trace_id()) }
 }
@@ -79,7 +83,7 @@ fn of_call(call: &CallRecord, something_followed: bool) -> Entry {
     }
 }
 
-/// What a call is for, by its name.
+/// The title of a call, by the name of its operation.
 fn title_of(operation: &str) -> String {
     let known = match operation {
         "contact" => "Register the contact",
@@ -98,7 +102,7 @@ fn title_of(operation: &str) -> String {
     known.to_owned()
 }
 
-/// Of an audit record, what the timeline shows. The record has the guest's id, which is not taken.
+/// The fields of an audit record that the timeline shows. The guest's ID in the record is not read.
 #[derive(Deserialize)]
 struct Line {
     timestamp: String,

@@ -1,4 +1,4 @@
-//! `guestlane api-keys`: who may ask the service.
+//! `guestlane api-keys`: creates, lists and revokes the API keys of the service.
 
 use std::{io, process::ExitCode, time::Duration};
 
@@ -65,12 +65,12 @@ async fn create(global: &Global, state: &Workspace, wish: Wish) -> anyhow::Resul
     let hash_key = state.api_key_hash().await?;
     let expires_at = wish.expires.map(|life| now + life);
     let new = StoredApiKey::new(&key, &hash_key, wish.name, scopes, now);
-    // A key that replaces another one goes on with its sessions.
+    // A key that replaces another one keeps its owner, and with it the sessions of the old key.
     let owner = replaced.as_ref().map_or_else(|| new.owner.clone(), |replaced| replaced.owner.clone());
     let stored = StoredApiKey { expires_at, owner, ..new };
     let until = now + wish.overlap;
-    // First the output, then the store: a key that could not be printed does not exist, and the key
-    // that it replaces stays as it is.
+    // The key is printed before it is stored: if it cannot be printed, it does not exist, and the
+    // key that it replaces stays valid.
     show(global, &key, &stored, now).context(NOT_PRINTED)?;
     let added = state.store.add_api_key(stored.clone(), replaced.map(|replaced| (replaced.id, until))).await;
     added.context("the key that was printed is not stored, and is not accepted")?;

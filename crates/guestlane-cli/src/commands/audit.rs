@@ -1,4 +1,5 @@
-//! `guestlane audit`: what happened, and proof of it.
+//! `guestlane audit`: shows audit records, verifies and rebuilds the audit log, and proves
+//! inclusion of records.
 
 use std::{
     collections::BTreeSet,
@@ -70,7 +71,7 @@ async fn prove(global: &Global, session: &str) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The key that was given, as itself or in a file; else the state directory's.
+/// The verifier key that was given, as text or as a file, else that of the state directory.
 async fn key(global: &Global, given: Option<&str>) -> anyhow::Result<VerifierKey> {
     let Some(given) = given else { return Ok(open_state_read_only(global).await?.audit_key().clone()) };
     let is_file = Path::new(given).is_file();
@@ -86,7 +87,7 @@ async fn key(global: &Global, given: Option<&str>) -> anyhow::Result<VerifierKey
     Ok(without_bom_str(&text).parse().map_err(invalid)?)
 }
 
-/// Writes the files of a log anew from the store.
+/// Rebuilds the files of a log from the store.
 async fn restore(global: &Global, log: u32) -> anyhow::Result<ExitCode> {
     let refused = |reason: String, fix: &str| Err(ValidationError::new("LOG", reason, fix).into());
     let store = open_state_read_only(global).await?.store;
@@ -149,7 +150,7 @@ async fn verify_proof(global: &Global, file: &Path, given: Option<&str>) -> anyh
 }
 
 async fn verify(global: &Global, files: &[PathBuf], given: Option<&str>, kept: &[PathBuf]) -> anyhow::Result<ExitCode> {
-    // Its companions stand beside it: who names them all by a pattern means the log.
+    // A shell pattern may also match the files beside a log: its checkpoint and its hashes.
     let is_companion =
         |path: &&PathBuf| ["checkpoint", "hashes"].iter().any(|ending| path.extension().is_some_and(|have| have == *ending));
     let named: Vec<&PathBuf> = files.iter().filter(|path| !is_companion(path)).collect();
@@ -157,7 +158,7 @@ async fn verify(global: &Global, files: &[PathBuf], given: Option<&str>, kept: &
         let reason = format!("{} is no file", missing.display());
         return Err(ValidationError::new("FILE", reason, "name files of lines, like audit/session-audit.jsonl").into());
     }
-    // Without files it is the state directory's logs that are meant.
+    // Without file arguments, the logs of the state directory are verified.
     let state = if files.is_empty() { Some(open_state_read_only(global).await?) } else { None };
     let key = match (&state, given) {
         (Some(state), None) => state.audit_key().clone(),
@@ -177,14 +178,15 @@ async fn verify(global: &Global, files: &[PathBuf], given: Option<&str>, kept: &
     }
 }
 
-/// By files and a key alone.
+/// Verifies log files with a verifier key alone, without a store.
 async fn verify_files(
     global: &Global,
     files: &[&PathBuf],
     mut kept: Vec<Checkpoint>,
     key: &VerifierKey,
 ) -> anyhow::Result<ExitCode> {
-    kept.extend(files.iter().flat_map(|path| audit::rotation_checkpoints(path, key))); // each log knows how those before it ended
+    // Each log contains the last checkpoints of the logs before it.
+    kept.extend(files.iter().flat_map(|path| audit::rotation_checkpoints(path, key)));
     let mut origins = Vec::new();
     let mut good = true;
     for path in files {
@@ -209,7 +211,7 @@ async fn verify_files(
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// All logs of this state directory, against the store that wrote them.
+/// Verifies all logs of this state directory against the store that wrote them.
 async fn verify_ours(global: &Global, state: &Workspace, kept: Vec<Checkpoint>, key: &VerifierKey) -> anyhow::Result<ExitCode> {
     let first = settings::load(global)?.places()?.audit.path;
     let checked =
@@ -252,7 +254,8 @@ fn tell(global: &Global, path: &Path, checkpoint: &Checkpoint) {
     }
 }
 
-/// Of a log of another machine only what is in the database can be looked at.
+/// Reports a log whose files are on another machine: only its records in the database were
+/// verified.
 fn tell_elsewhere(global: &Global, checkpoint: &Checkpoint) {
     let (origin, records, root) = (&checkpoint.origin, checkpoint.size, checkpoint.root_base64());
     if global.json {

@@ -1,4 +1,4 @@
-//! `guestlane config`: what is set, and where that came from.
+//! `guestlane config`: shows each setting with its value and its origin.
 
 use std::process::ExitCode;
 

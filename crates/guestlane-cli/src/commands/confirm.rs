@@ -1,4 +1,5 @@
-//! Commands that cannot be undone: without `--yes` they say what they would do, and do nothing.
+//! Confirmation of commands that cannot be undone: without `--yes` they only print what they would
+//! do.
 
 use std::process::ExitCode;
 
@@ -21,8 +22,8 @@ impl Confirmed {
     }
 }
 
-/// Says what would happen: `lines` for a person, `data` as JSON with `"done": false`. The exit code is that of wrong usage, so that a
-/// script does not go on as if it were done.
+/// Prints what would happen: `lines` as text, or `data` as JSON with `"done": false`. Returns the
+/// exit code of wrong usage, so that a script does not continue as if the command had run.
 pub(crate) fn preview(global: &Global, data: Value, lines: impl IntoIterator<Item = String>) -> ExitCode {
     if global.json {
         show(data, false);
@@ -33,7 +34,7 @@ pub(crate) fn preview(global: &Global, data: Value, lines: impl IntoIterator<Ite
     ExitCode::from(USAGE)
 }
 
-/// Says what was done, as [`preview`] said it before, with `"done": true`.
+/// Prints what was done, in the same form as [`preview`], with `"done": true`.
 pub(crate) fn done(global: &Global, data: Value, lines: impl IntoIterator<Item = String>) -> ExitCode {
     if global.json {
         show(data, true);

@@ -1,4 +1,4 @@
-//! `guestlane doctor`: what is right, what is wrong, and what to do.
+//! `guestlane doctor`: checks the settings, the store and the platform, and suggests fixes.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `guestlane guests`: forget guests.
+//! `guestlane guests`: erases the data of a guest.
 
 use std::{path::PathBuf, process::ExitCode};
 

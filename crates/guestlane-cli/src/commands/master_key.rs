@@ -1,4 +1,4 @@
-//! `guestlane master-key`: its rotation.
+//! `guestlane master-key`: rotates the master key.
 
 use std::process::ExitCode;
 
@@ -61,7 +61,7 @@ fn show(global: &Global, resealed: Resealed) -> anyhow::Result<ExitCode> {
     Ok(confirm::done(global, serde_json::to_value(resealed)?, [line]))
 }
 
-/// The next step, for a person.
+/// Prints the next step, unless the output is JSON.
 fn note(global: &Global, text: impl std::fmt::Display) {
     if !global.json {
         output::stderr_line(text);

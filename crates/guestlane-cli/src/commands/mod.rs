@@ -1,4 +1,4 @@
-//! One file per command.
+//! The commands, one file each.
 
 pub(crate) mod api_keys;
 pub(crate) mod audit;
@@ -34,7 +34,7 @@ use guestlane::{
 
 use crate::{args, args::Global, output, settings};
 
-/// Prints a completion script.
+/// Prints a shell completion script.
 pub(crate) fn completions(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut args::Args::command(), "guestlane", &mut script);
@@ -42,19 +42,29 @@ pub(crate) fn completions(shell: clap_complete::Shell) -> anyhow::Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-/// Store and keys, made on first use, without the platform's settings.
+/// Opens the store and the keys, and creates them on first use. It does not need the platform's
+/// settings.
+///
+/// # Errors
+/// A setting is invalid, or the store or a key cannot be opened.
 pub(crate) async fn open_state(global: &Global) -> anyhow::Result<Workspace> {
     let places = settings::load(global)?.places()?;
     Ok(Workspace::open(&places, &Clock::system()).await?)
 }
 
-/// Store and keys as they are: nothing is made, nothing is mended.
+/// Opens the store and the keys without creating or repairing anything.
+///
+/// # Errors
+/// A setting is invalid, or the store or a key cannot be opened.
 pub(crate) async fn open_state_read_only(global: &Global) -> anyhow::Result<Workspace> {
     let places = settings::load(global)?.places()?;
     Ok(Workspace::open_read_only(&places, &Clock::system()).await?)
 }
 
-/// `NAME=VALUE`, as often as it was given.
+/// Parses the `NAME=VALUE` arguments of `--attr`.
+///
+/// # Errors
+/// An argument has no `=`, or the attributes exceed their limits.
 pub(crate) fn attributes(pairs: &[String]) -> Result<Attributes, ValidationError> {
     let split = pairs.iter().map(|pair| {
         pair.split_once('=').ok_or_else(|| {
@@ -65,19 +75,28 @@ pub(crate) fn attributes(pairs: &[String]) -> Result<Attributes, ValidationError
     Attributes::from_pairs(split.collect::<Result<Vec<_>, _>>()?)
 }
 
-/// A flag that is a rate, or off.
+/// Parses a flag that is a rate, or `off`.
+///
+/// # Errors
+/// The text is neither.
 pub(crate) fn rate(flag: &str, text: &str) -> Result<Option<Rate>, ValidationError> {
     Rate::parse(text).map_err(|error| ValidationError::new(flag, error.to_string(), "use the form N/s, N/min or off"))
 }
 
-/// A flag that is a span of hours or days.
+/// Parses a flag that is a duration in hours or days.
+///
+/// # Errors
+/// The text is not such a duration.
 pub(crate) fn span(flag: &str, text: &str) -> Result<Duration, ValidationError> {
     let invalid =
         || ValidationError::new(flag, format!("`{}` is no span of time", output::printable(text)), "write it like 12h or 90d");
     parse_span(text).ok_or_else(invalid)
 }
 
-/// An argument, or standard input where that is `-`.
+/// Returns an argument, or the standard input if the argument is `-`. It reads at most 64 KiB.
+///
+/// # Errors
+/// The standard input cannot be read, or is not UTF-8.
 pub(crate) fn argument(text: &str) -> anyhow::Result<String> {
     if text != "-" {
         return Ok(text.trim().to_owned());
@@ -87,8 +106,9 @@ pub(crate) fn argument(text: &str) -> anyhow::Result<String> {
     Ok(without_bom_str(&input).trim().to_owned())
 }
 
-/// The end of a process that created sessions: waits for the first tries of its own events, and says what is left for later. Nothing in here
-/// changes how the command ends: what it did is done, and was told.
+/// Waits for the first deliveries of the process's own events, and reports events and sessions that
+/// are left for later. A failure here does not change the exit code, because the command's work is
+/// already done and reported.
 pub(crate) async fn close(engine: &SessionEngine) {
     let closed = async {
         engine.flush_outbox().await?;

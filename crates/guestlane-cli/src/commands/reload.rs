@@ -1,4 +1,4 @@
-//! What a running process reads again on SIGHUP.
+//! Reloads settings and secrets of a running process on SIGHUP.
 
 use std::{io, sync::Arc};
 
@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use crate::{args::Global, logging};
 
-/// SIGHUP, from the moment in which this exists: without it, the signal ends the process.
+/// Handler of SIGHUP. Without it, the signal ends the process.
 pub(crate) struct HangUp(Signal);
 
 impl HangUp {
@@ -17,7 +17,7 @@ impl HangUp {
         signal(SignalKind::hangup()).map(Self)
     }
 
-    /// Reads the settings again at each signal, for as long as it is polled.
+    /// Reloads the settings at each signal, for as long as it is polled.
     pub(crate) async fn keep_reloading(
         mut self,
         global: Global,
@@ -32,7 +32,8 @@ impl HangUp {
     }
 }
 
-/// Takes the log level, the quota and all secrets, or none of them. All else takes a restart.
+/// Applies the log level, the rate limit and all secrets, or none of them. All other settings
+/// require a restart.
 async fn reload(global: &Global, load: &impl Fn() -> anyhow::Result<Settings>, engine: &SessionEngine) {
     match read_again(global, load, engine).await {
         Ok((quota, reloaded)) => {
@@ -44,7 +45,8 @@ async fn reload(global: &Global, load: &impl Fn() -> anyhow::Result<Settings>, e
     }
 }
 
-/// The text of a refused setting is for a screen, and has a line for the fix.
+/// Joins the lines of an error text for the log. The text is formatted for a terminal, with the fix
+/// on a line of its own.
 fn on_one_line(text: &str) -> String {
     text.lines().map(str::trim).fold(String::new(), |line, next| match line.as_str() {
         "" => next.to_owned(),

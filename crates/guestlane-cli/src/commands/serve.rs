@@ -1,4 +1,4 @@
-//! `guestlane serve`: sessions over HTTP, until interrupted.
+//! `guestlane serve`: runs the HTTP service until interrupted.
 
 use std::{process::ExitCode, sync::Arc};
 
@@ -51,7 +51,8 @@ pub(crate) async fn run(global: &Global, args: &Serve) -> anyhow::Result<ExitCod
         ));
         tokio::spawn(BatchWorker::run(Arc::clone(&engine), intake, interrupted.clone()))
     });
-    // Whoever reads it may send a signal at once.
+    // The signal handlers are installed before this line is printed: a program that reads it may
+    // send a signal at once.
     tell(global, &service, &listening, service_settings.tls.is_some())?;
     let served = listening.serve(interrupted).await;
     reloading.abort();
@@ -62,7 +63,7 @@ pub(crate) async fn run(global: &Global, args: &Serve) -> anyhow::Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-/// The setting that cannot be used, or the socket's own reason.
+/// Converts a bind error to an invalid setting, or to an error with the socket's own reason.
 pub(crate) fn cannot_listen(error: BindError) -> anyhow::Error {
     match error {
         BindError::Invalid(invalid) => anyhow::Error::new(invalid),
@@ -77,7 +78,7 @@ fn load(global: &Global, args: &Serve) -> anyhow::Result<Settings> {
     Ok(settings)
 }
 
-/// Where it is: for a person, or for a program that started it.
+/// Prints the addresses, as text or as JSON.
 fn tell(global: &Global, service: &Service, listening: &Server, tls: bool) -> anyhow::Result<()> {
     let scheme = if tls { "https" } else { "http" };
     let address = format!("{scheme}://{}", listening.address()?);
@@ -98,7 +99,11 @@ fn tell(global: &Global, service: &Service, listening: &Server, tls: bool) -> an
     Ok(())
 }
 
-/// The first signal asks it to end; a second one does not wait.
+/// Installs handlers of SIGTERM and SIGINT, and returns a future that waits for either. A second
+/// signal ends the process at once, with exit code 130.
+///
+/// # Errors
+/// A handler cannot be installed.
 pub(crate) fn interrupted() -> std::io::Result<impl Future<Output = ()>> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     Ok(async move {
@@ -118,7 +123,8 @@ pub(crate) fn interrupted() -> std::io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Each connection is an open file: as many as the system allows.
+/// Raises the limit of open files to its hard limit, because each connection needs a file
+/// descriptor.
 fn raise_open_files() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)

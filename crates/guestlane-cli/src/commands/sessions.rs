@@ -1,4 +1,4 @@
-//! `guestlane sessions`: look, and finish what was left behind.
+//! `guestlane sessions`: lists and shows sessions, and resumes unfinished ones.
 
 use std::{collections::HashSet, process::ExitCode, sync::Arc};
 
@@ -60,7 +60,8 @@ fn unknown(id: impl std::fmt::Display) -> ValidationError {
     ValidationError::new("sessionId", format!("{id} is no session of this store"), "see `guestlane sessions list`")
 }
 
-/// The session of that ID, or the newest one with that guest ID, idempotency key, conversation ID or contact ID.
+/// Finds the session with that ID, or the newest one with that guest ID, idempotency key,
+/// conversation ID or contact ID.
 async fn find(store: &Store, text: &str) -> anyhow::Result<SessionRecord> {
     if let Ok(id) = text.parse::<SessionId>()
         && let Some(session) = store.session(id).await?
@@ -79,7 +80,7 @@ async fn find(store: &Store, text: &str) -> anyhow::Result<SessionRecord> {
     Ok(found.into_iter().next().ok_or_else(|| unknown(format!("`{shown}`")))?)
 }
 
-/// Looks at all sessions, newest first: there is no index over these ids.
+/// Scans all sessions, newest first, because these IDs have no index.
 async fn find_by_ids(store: &Store, text: &str) -> anyhow::Result<Vec<SessionRecord>> {
     let has = |session: &SessionRecord| {
         let ids = [session.conversation_id.as_deref(), session.contact_id.as_deref(), Some(session.request.key.as_str())];
@@ -178,7 +179,8 @@ async fn resume(global: &Global, id: Option<&str>) -> anyhow::Result<ExitCode> {
             | session::SessionState::ContactCreated
             | session::SessionState::Failed
             | session::SessionState::Parked => {
-                // A process that was killed holds it for one lease more: worth waiting for.
+                // A killed process holds its session until the lease expires, so wait for one
+                // lease.
                 let give_up_at = clock.now() + session::LEASE_TTL;
                 if session.is_leased(clock.now()) && session.due_at <= give_up_at {
                     output::stderr_line("Waiting for a session that another process held.");
@@ -207,8 +209,9 @@ async fn resume(global: &Global, id: Option<&str>) -> anyhow::Result<ExitCode> {
     Ok(if failed + held == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Each unfinished session once, those that rest included; says how many are held by others. A process that was killed holds its sessions for
-/// one lease more: worth waiting for.
+/// Resumes each unfinished session once, including those in backoff. Returns how many are leased by
+/// other processes. A killed process holds its sessions until their leases expire, so it waits for
+/// one lease.
 async fn resume_all(
     engine: &Arc<SessionEngine>,
     clock: &Clock,
@@ -239,7 +242,7 @@ async fn resume_all(
         let driven = stream::iter(free).map(|session| async move {
             match engine.store().claim(session.id, clock.now()).await {
                 Ok(Some(session)) => Some(engine.resume(session).await),
-                Ok(None) => None, // somebody was quicker
+                Ok(None) => None, // another process claimed it first
                 Err(error) => Some(Err(error.into())),
             }
         });

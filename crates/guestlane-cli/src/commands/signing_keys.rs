@@ -1,4 +1,4 @@
-//! `guestlane signing-keys`: the signing keys.
+//! `guestlane signing-keys`: lists, exports, rotates and revokes the signing keys.
 
 use std::process::ExitCode;
 
@@ -41,7 +41,7 @@ pub(crate) async fn run(global: &Global, args: &SigningKeys) -> anyhow::Result<E
     Ok(ExitCode::SUCCESS)
 }
 
-/// To the second, which is enough for a person.
+/// Formats a time to the second, without its fraction.
 fn second(moment: Timestamp) -> String {
     let text = moment.to_string();
     text.split_once('.').map_or(text.clone(), |(second, _)| format!("{second}Z"))

@@ -1,4 +1,4 @@
-//! `guestlane simulate`: the platform and a CRM, until interrupted.
+//! `guestlane simulate`: runs the simulator until interrupted.
 
 use std::{path::Path, process::ExitCode, time::Duration};
 
@@ -40,7 +40,7 @@ pub(crate) async fn run(global: &Global, args: &Simulate) -> anyhow::Result<Exit
         tls: args.tls.then(|| Tls { region: args.region.clone() }),
         ..Options::default()
     };
-    // As the settings take them: with spaces between.
+    // The settings take several clients separated by spaces.
     let joined = |part: fn(&OAuthClient) -> &str| options.clients.iter().map(part).collect::<Vec<_>>().join(" ");
     let (client_id, client_secret) = (joined(|client| &client.id), joined(|client| &client.secret));
     let queues = options.queues.clone();
@@ -103,7 +103,7 @@ pub(crate) async fn run(global: &Global, args: &Simulate) -> anyhow::Result<Exit
     Ok(ExitCode::SUCCESS)
 }
 
-/// `contact:60/min`
+/// Parses a rate limit of one route, such as `contact:60/min`.
 fn endpoint_quota(text: &str) -> Result<(Route, Rate), ValidationError> {
     let parsed = text.split_once(':').and_then(|(route, rate)| Some((route.parse().ok()?, rate.parse().ok()?)));
     let names = || Route::ALL.iter().map(|route| route.name()).collect::<Vec<_>>().join(", ");
@@ -113,7 +113,8 @@ fn endpoint_quota(text: &str) -> Result<(Route, Rate), ValidationError> {
     })
 }
 
-/// The certificate of the simulator's own authority, for those who shall believe it.
+/// Writes the certificate of the simulator's own certificate authority, for clients that should
+/// trust it.
 fn write_ca(simulator: &Simulator, path: &Path) -> anyhow::Result<Option<String>> {
     let Some(pem) = simulator.ca_pem() else { return Ok(None) };
     let path = std::path::absolute(path)?;

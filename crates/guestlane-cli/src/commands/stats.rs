@@ -1,4 +1,5 @@
-//! `guestlane stats` (requirements R12 and R13, docs/requirements.md).
+//! `guestlane stats`: prints a summary of the store (requirements R12 and R13,
+//! docs/requirements.md).
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `guestlane store`: moving it.
+//! `guestlane store`: migrates the store from SQLite to PostgreSQL.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -32,7 +32,7 @@ pub(crate) async fn run(global: &Global, command: &args::Store) -> anyhow::Resul
 }
 
 fn parse(flag: &'static str, text: &str) -> Result<Database, ValidationError> {
-    // As any setting: without white space at its ends.
+    // White space at the ends is ignored, as in other settings.
     text.trim().parse().map_err(|invalid: InvalidDatabase| ValidationError::new(flag, invalid.reason, invalid.fix))
 }
 
@@ -91,7 +91,7 @@ async fn abandon_move(global: &Global, file: PathBuf, yes: bool) -> anyhow::Resu
     Ok(code)
 }
 
-/// What to do about a move that was refused or failed.
+/// The error of a failed or refused migration, with the flag to correct.
 fn advised(error: MigrationError) -> anyhow::Error {
     let message = error.to_string();
     let (flag, fix) = match error {

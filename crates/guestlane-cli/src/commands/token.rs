@@ -1,4 +1,4 @@
-//! `guestlane token`: guest tokens, by hand.
+//! `guestlane token`: signs, verifies and decodes guest tokens.
 
 use std::process::ExitCode;
 

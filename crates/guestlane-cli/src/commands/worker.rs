@@ -1,4 +1,4 @@
-//! `guestlane worker`: a process's part of the batches in the database, until interrupted.
+//! `guestlane worker`: claims and processes rows of the batches in the database until interrupted.
 
 use std::{net::SocketAddr, process::ExitCode, sync::Arc};
 
@@ -27,7 +27,7 @@ pub(crate) async fn run(global: &Global, args: &args::Worker) -> anyhow::Result<
     logging::set_level(&settings, "info", global.verbose)?;
     is_shared(&settings)?;
     let service_settings = settings.service()?;
-    // By default a worker has no listener: several may share a machine with a service.
+    // By default a worker has no listener, so that several can share a machine with a service.
     let metrics = service_settings.metrics.filter(|_| !settings.is_default(METRICS_LISTEN));
     let hang_up = HangUp::new()?;
     let engine = SessionEngine::open(settings.engine(false)?, Clock::system()).await?;
@@ -47,7 +47,8 @@ pub(crate) async fn run(global: &Global, args: &args::Worker) -> anyhow::Result<
         hang_up.keep_reloading(global.clone(), move || load(&from, &args), Arc::clone(&engine), async || {})
     };
     let reloading = tokio::spawn(reload);
-    // A program that reads this line may send a signal at once.
+    // The signal handlers are installed before this line is printed: a program that reads it may
+    // send a signal at once.
     tell(global, metrics.as_ref().map(MetricsServer::address));
     let working = tokio::spawn(Arc::clone(&service).work());
     BatchWorker::run(Arc::clone(&engine), intake, interrupted).await?;

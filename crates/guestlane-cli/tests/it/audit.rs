@@ -1,4 +1,4 @@
-//! The audit log on the command line: for those who have the state directory, and for those who have files and a key alone.
+//! `guestlane audit`, with the state directory, and with log files and a verifier key alone.
 
 use std::{fs, path::Path};
 
@@ -8,7 +8,7 @@ use crate::harness::{Ended, Office, run_in};
 
 const LOG: &str = "audit/session-audit.jsonl";
 
-/// Files of the log, and the key, where nothing else is.
+/// Copies the log files and the verifier key to an otherwise empty directory.
 fn handed_over(office: &Office) -> tempfile::TempDir {
     let elsewhere = tempfile::tempdir().unwrap();
     for file in [LOG, "audit/session-audit.jsonl.checkpoint", "audit/session-audit.jsonl.hashes"] {
@@ -127,7 +127,7 @@ fn on_the_machine_that_wrote_it_verify_mends_nothing_and_finds_what_files_alone_
     let early = handed_over(&office);
     office.run(&["create", "--guest", "bob"]).ok();
     let here = |name: &str| office.directory.path().join("audit").join(name);
-    // Rolled back with its checkpoint: by itself a good log.
+    // A log that was rolled back together with its checkpoint is consistent in itself.
     for name in ["session-audit.jsonl", "session-audit.jsonl.checkpoint", "session-audit.jsonl.hashes"] {
         fs::copy(early.path().join(name), here(name)).unwrap();
     }
@@ -146,12 +146,12 @@ fn on_the_machine_that_wrote_it_verify_mends_nothing_and_finds_what_files_alone_
             assert_eq!(looked.json()["line"], 3);
         }
     }
-    // Who writes mends, and says so.
+    // The next command that writes repairs the log, and reports it.
     let mended = office.run(&["create", "--guest", "cy"]).ok();
     assert!(mended.stderr.contains("were behind the store"), "{}", mended.stderr);
     office.run(&["audit", "verify"]).ok();
 
-    // Another log of the same key in its place.
+    // Replace the log by another log of the same key.
     office.write("rows.csv", "guest_id\ndan\neve\nfay\n");
     Ended::of(
         office
@@ -190,7 +190,7 @@ fn files_that_were_moved_away_are_restored_from_the_store() {
     let written = office.read(LOG);
     office.run(&["audit", "verify"]).ok();
 
-    // A closed one: no start touches it.
+    // A closed log file, which is not opened again at a start.
     fs::write(office.directory.path().join(LOG), written.replace("ann", "eve")).unwrap();
     rotating(&["create", "--guest", "fay"]).ok();
     let told = office.run(&["audit", "verify"]);
@@ -242,7 +242,7 @@ fn a_guest_is_erased_by_name_and_what_stays_is_said() {
     );
     office.run(&["audit", "verify"]).ok();
 
-    // A refused session of an erased guest: nobody goes on with it.
+    // The refused session of an erased guest cannot be resumed.
     office.faults(&["conversation:403"]);
     office.run(&["create", "--guest", "dan"]);
     let session = office.run(&["sessions", "list", "--guest", "dan", "--json"]).ok().json();

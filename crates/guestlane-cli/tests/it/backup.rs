@@ -1,4 +1,4 @@
-//! `docs/backup.md`: a copy taken while the service runs, and what holds once it is put back.
+//! `docs/backup.md`: a backup taken while the service runs, and its restore.
 
 use std::{
     fs,
@@ -17,7 +17,7 @@ use crate::{
     service_harness::{Serving, pause},
 };
 
-/// The audit log's files first, the store after them.
+/// Copies the audit log's files first and the store after them.
 fn back_up(state: &Path, copy: &Path) {
     fs::create_dir_all(copy.join("audit")).unwrap();
     copy_files(&state.join("audit"), &copy.join("audit"));
@@ -32,7 +32,8 @@ fn copy_files(from: &Path, to: &Path) {
     }
 }
 
-/// Guests come for as long as `meanwhile` takes; who was answered, with which key and conversation, is written down.
+/// Creates sessions while `meanwhile` runs. Returns the key and conversation of each created
+/// session.
 fn while_guests_come(serving: &Serving, meanwhile: impl FnOnce(&Mutex<Vec<(String, Value)>>)) -> Vec<(String, Value)> {
     let (answered, done) = (Mutex::new(Vec::new()), AtomicBool::new(false));
     std::thread::scope(|scope| {
@@ -73,17 +74,20 @@ fn a_backup_of_a_running_service_has_every_session_that_was_answered_before_it_a
     let answered = while_guests_come(&serving, |answered| {
         before = wait_for(answered, 40);
         back_up(&office.directory.path().join("state"), &office.directory.path().join("restored"));
-        wait_for(answered, 3); // those that were under way when it was taken
+        // Sessions that were in flight during the backup.
+        wait_for(answered, 3);
         after = wait_for(answered, 20);
     });
-    drop(serving); // the machine is lost
+    // This simulates the loss of the machine.
+    drop(serving);
 
     let restored = Serving::start(&office, "restored", &settings);
     for (key, conversation) in &answered[..before] {
         let (status, session) = restored.create(key, key);
         assert_eq!((status, &session["conversationId"]), (200, conversation), "{key}: {session}");
     }
-    // The store does not know those that came later. The platform remembers their keys for 24 hours, and makes nothing twice.
+    // The restored store does not know later sessions. The platform remembers their idempotency
+    // keys for 24 hours, and creates no duplicates.
     let mut forgotten = 0;
     for (key, conversation) in &answered[before..] {
         let (status, session) = restored.create(key, key);
@@ -111,7 +115,8 @@ fn audit_files_that_are_ahead_of_the_restored_store_are_left_alone_until_somebod
     create("ann", "state").ok();
     back_up(&state, &restored);
     create("bob", "state").ok();
-    copy_files(&state.join("audit"), &restored.join("audit")); // what was on the old disk is newer than the backup
+    // The audit log on the old disk is newer than the backup.
+    copy_files(&state.join("audit"), &restored.join("audit"));
     let ahead = fs::read(restored.join("audit/session-audit.jsonl")).unwrap();
 
     let refused = create("carol", "restored");
@@ -136,7 +141,8 @@ fn on_web_messaging_a_key_that_the_backup_lacks_opens_another_conversation_with_
     };
     let first = create("state");
     assert_eq!(create("state")["conversationId"], first["conversationId"], "the store knows the key");
-    let lost = create("restored"); // a store that does not
+    // The restored store does not know the key.
+    let lost = create("restored");
     assert_eq!(lost["contactId"], first["contactId"]);
     assert_ne!(lost["conversationId"], first["conversationId"]);
 }

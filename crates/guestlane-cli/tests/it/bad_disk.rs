@@ -1,4 +1,4 @@
-//! The disk is full, or read-only; the database is somebody else's for now.
+//! A full disk, a read-only disk, and a database that another process has locked.
 
 use std::{
     fs,
@@ -8,11 +8,12 @@ use std::{
 
 use crate::harness::Office;
 
-/// Runs a command of the office with files that cannot grow beyond so many kilobytes: what a full disk looks like to a process.
+/// Runs a command whose files cannot grow beyond `kilobytes`, which looks like a full disk to the
+/// process.
 fn with_small_files(office: &Office, kilobytes: u32, arguments: &[&str]) -> std::process::Output {
     let inner = office.command(arguments);
     let mut shell = Command::new("sh");
-    // Without the trap the signal SIGXFSZ would end the process; with it the write fails, as on a full disk.
+    // Without the trap, SIGXFSZ would end the process. With it, the write fails as on a full disk.
     shell.args(["-c", &format!("trap '' XFSZ; ulimit -f {kilobytes}; exec \"$0\" \"$@\"")]).arg(inner.get_program());
     shell.args(inner.get_args()).current_dir(office.directory.path()).env_clear();
     for (name, value) in inner.get_envs() {
@@ -57,7 +58,7 @@ fn on_a_full_disk_rows_fail_with_the_reason_and_are_opened_once_when_there_is_ro
 #[test]
 fn when_the_audit_log_cannot_be_written_nothing_is_created() {
     let office = Office::open(&[]);
-    // A file where the directory should be: no user, not even root, can write below it.
+    // A file in place of the directory: no user, not even root, can write below it.
     fs::write(office.directory.path().join("audit"), "in the way").unwrap();
     let refused = office.run(&["create", "--guest", "ann", "--idempotency-key", "order-1"]);
     assert_eq!(refused.code, 1);
@@ -69,7 +70,8 @@ fn when_the_audit_log_cannot_be_written_nothing_is_created() {
     office.run(&["audit", "verify"]).ok();
 }
 
-/// Root may write anywhere: another user tries, with a copy of the executable that this user can reach.
+/// Root can write anywhere. So the command runs as another user, with a copy of the executable that
+/// this user can access.
 fn as_nobody(office: &Office, command: &Command) -> Command {
     let directory = office.directory.path();
     fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).unwrap();
@@ -81,8 +83,8 @@ fn as_nobody(office: &Office, command: &Command) -> Command {
     other
 }
 
-/// A copy for a forensic look, or a file system that is mounted read-only: with a write-ahead log beside the file, and
-/// without one.
+/// A store that cannot be written, as in a copy for forensic analysis or on a read-only file
+/// system. It is read with and without a write-ahead log beside the file.
 #[test]
 fn a_store_that_cannot_be_written_can_be_looked_at() {
     for checkpoint in [false, true] {
@@ -170,7 +172,7 @@ fn while_another_process_holds_the_database_nothing_is_sent_and_afterwards_the_s
 
 #[test]
 fn a_database_that_is_locked_in_the_middle_of_a_session_leaves_it_to_be_completed() {
-    // The conversation's answer takes three seconds: time to take the database away.
+    // The platform's response takes three seconds, time enough to lock the database.
     let office = Office::open(&["--fault", "conversation:slow:nth=1"]);
     let create =
         office.command(&["create", "--guest", "ann", "--idempotency-key", "order-1"]).stdout(Stdio::null()).spawn().unwrap();

@@ -1,4 +1,4 @@
-//! Bad input: a clear error that names field, reason and fix; nothing created, nothing sent.
+//! Invalid input: the error names field, reason and fix, and nothing is created or sent.
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
@@ -18,7 +18,7 @@ fn each_bad_argument_or_setting_is_told_by_its_name_and_nothing_is_sent_or_left_
     let office = Office::open(&[]);
     let long = "x".repeat(129);
     let (long_key, large) = ("k".repeat(256), format!("note={}", "x".repeat(2045)));
-    /// Arguments, settings, and what the message says.
+    /// Arguments, settings, and a part of the expected message.
     type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a str);
     let cases: &[Case<'_>] = &[
         (&["--guest", ""], &[], "guestId is empty"),
@@ -53,7 +53,7 @@ fn each_bad_argument_or_setting_is_told_by_its_name_and_nothing_is_sent_or_left_
     for (arguments, settings, part) in cases {
         let ended = office.command(&[&["create"], *arguments].concat()).envs(settings.iter().copied()).output().unwrap();
         let stderr = String::from_utf8(ended.stderr).unwrap();
-        // A file that is not there may be there at the next try.
+        // A missing file is not a usage error, because it may exist at the next attempt.
         let code = if part.starts_with("--config") { 1 } else { 2 };
         assert_eq!(ended.status.code(), Some(code), "{part}\n{stderr}");
         assert!(stderr.contains(part), "{part}\n{stderr}");
@@ -107,7 +107,8 @@ fn a_master_key_file_that_is_damaged_or_open_to_others_is_told() {
     let ended = office.run(&["create", "--guest", "ann"]);
     assert!(ended.code == 2 && ended.stderr.contains("is damaged"), "{}", ended.stderr);
 
-    let another = format!("{}=", "A".repeat(43)); // 32 bytes, all zero
+    // 32 bytes of zero.
+    let another = format!("{}=", "A".repeat(43));
     fs::write(&path, another).unwrap();
     let ended = office.run(&["create", "--guest", "ann"]);
     assert!(ended.code == 2 && ended.stderr.contains("encrypted under another master key"), "{}", ended.stderr);

@@ -119,7 +119,8 @@ fn a_result_file_that_broke_off_is_continued() {
     office.write("guests.csv", GUESTS);
     office.run(&["batch", "guests.csv", "--output", "out.jsonl"]).ok();
     let whole = office.read("out.jsonl");
-    let cut = [whole.as_bytes()[..whole.len() / 2].to_vec(), vec![0xc3]].concat(); // half of an é
+    // The last byte is the first half of an `é`.
+    let cut = [whole.as_bytes()[..whole.len() / 2].to_vec(), vec![0xc3]].concat();
     std::fs::write(office.directory.path().join("out.jsonl"), cut).unwrap();
     office.run(&["batch", "guests.csv", "--output", "out.jsonl"]).ok();
     assert_eq!(office.read("out.jsonl").lines().count(), 3);
@@ -172,7 +173,7 @@ fn a_check_reads_every_row_and_sends_nothing() {
     let lines: Vec<Value> = json.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!((lines.len(), &lines[3]), (4, &json!({"rows": 4, "good": 1, "bad": 3})));
     assert_eq!((&lines[0]["row"], &lines[0]["line"], &lines[0]["error"]["field"]), (&json!(2), &json!(3), &json!("guestId")));
-    // Neither credentials nor a store are needed, and none is made.
+    // A dry run needs neither credentials nor a store, and creates none.
     let bare =
         crate::harness::bare().current_dir(office.directory.path()).args(["batch", "guests.csv", "--dry-run"]).output().unwrap();
     assert_eq!(bare.status.code(), Some(3), "{}", String::from_utf8_lossy(&bare.stderr));
@@ -182,7 +183,7 @@ fn a_check_reads_every_row_and_sends_nothing() {
     assert_eq!(office.run(&["batch", "good.csv", "--dry-run"]).code, 0);
 }
 
-/// A batch in a process of its own, whose signals and words are ours.
+/// A batch in a process of its own, so that the test can send signals and read its output.
 struct Running(std::process::Child, std::io::BufReader<std::process::ChildStderr>);
 
 impl Running {
@@ -281,7 +282,7 @@ fn a_platform_that_is_not_there_ends_a_batch_before_its_rows_are_spent() {
     assert!(stderr.contains("HTTP 500"), "why, is told: {stderr}");
     assert!(summary["rows"].as_u64() < Some(2000) && summary["rows"].as_u64() >= Some(10), "{summary}");
     assert_eq!(summary["rows"], summary["failed"]);
-    // Once it is there the same command does all of them.
+    // Once the platform recovers, the same command completes all rows.
     office.faults(&[]);
     let (code, second) = self::summary(&office, &["guests.csv"]);
     assert_eq!((code, &second["opened"]), (0, &json!(2000)));

@@ -1,4 +1,4 @@
-//! The pages in a real browser, with living traffic and faults behind them.
+//! The pages in a real browser, with live traffic and faults.
 
 use std::{
     io::{BufRead, BufReader},

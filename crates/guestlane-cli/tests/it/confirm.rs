@@ -1,10 +1,10 @@
-//! Commands that cannot be undone say what they would do, and do it with `--yes` alone.
+//! Commands that cannot be undone preview their effect, and run only with `--yes`.
 
 use serde_json::Value;
 
 use crate::harness::{Ended, Office};
 
-/// Runs a command without and with `--yes`. What it says before it does something is what it says afterwards.
+/// Runs a command without and with `--yes`, and compares the preview with the report.
 #[track_caller]
 fn assert_previewed(office: &Office, arguments: &[&str], says: &str, settings: &[(&str, &str)], changed: impl Fn() -> bool) {
     let run = |more: &[&str]| {

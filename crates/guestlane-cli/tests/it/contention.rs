@@ -1,4 +1,5 @@
-//! A database whose tables are locked: callers' reads and verifications of the audit log wait.
+//! A database with locked tables: reads for callers and verifications of the audit log have to
+//! wait.
 
 use std::{collections::HashSet, io::Write, net::TcpStream, sync::mpsc, thread};
 
@@ -11,7 +12,7 @@ use crate::{
     service_process::{Answer, Served},
 };
 
-/// A service on a database of its own.
+/// A service with a database of its own.
 struct Contended {
     served: Served,
     /// An API key with the scope that the test needs.
@@ -33,21 +34,22 @@ impl Contended {
         Self { served, key: made["key"].as_str().unwrap().to_owned(), url, _office: office, _server: server }
     }
 
-    /// Statements that wait for a lock of the table.
+    /// Number of statements that wait for a lock on the table.
     fn waiting(&self, table: &str) -> usize {
         let waiting = format!("SELECT pid FROM pg_locks WHERE relation = '{table}'::regclass AND NOT granted");
         column(&self.url, &waiting).len()
     }
 }
 
-/// The advice for a store that failed ("send it again") makes both cases worse.
+/// The general advice for a failing store (repeat the request) would increase the load in both
+/// cases.
 #[test]
 fn reads_that_are_refused_or_too_slow_have_advice_of_their_own() {
     let contended = Contended::start("sessions:read");
     let lock = TableLock::hold(&contended.url, "session");
     let (answered, answers) = mpsc::channel::<Answer>();
     thread::scope(|scope| {
-        // 64 wait, three are under way.
+        // The service queues 64 reads, and three are in flight.
         for _ in 0..100 {
             let (answered, contended) = (answered.clone(), &contended);
             scope.spawn(move || {
@@ -80,8 +82,8 @@ fn reads_that_are_refused_or_too_slow_have_advice_of_their_own() {
     assert!(!log.contains("the store failed"), "{log}");
 }
 
-/// A verification takes a processor and reads the whole log. A caller that hangs up and tries again
-/// must not start a second one beside the first.
+/// A verification uses a whole processor and reads the whole log. A client that disconnects and
+/// retries must not start a second one in parallel.
 #[test]
 fn the_audit_log_is_verified_by_one_request_at_a_time_also_when_callers_hang_up() {
     let contended = Contended::start("admin");

@@ -1,4 +1,4 @@
-//! A process killed at a bad moment.
+//! A process that is killed in the middle of a session.
 
 use std::process::Stdio;
 

@@ -28,7 +28,7 @@ fn the_demo_shows_guests_in_queues_one_lost_answer_survived_and_where_the_audit_
     }
     assert_eq!(stderr, "", "a first look begins without a warning");
     assert!(stdout.contains("The audit log has 24 records, as they were written"), "{stdout}");
-    // What it says last can be done.
+    // The command in the last line of output works.
     let directory = stdout.split_whitespace().last().unwrap();
     let verified = bare().args(["audit", "verify", "--state-dir", directory]).output().unwrap();
     assert!(verified.status.success() && String::from_utf8_lossy(&verified.stdout).contains("24 records"), "{verified:?}");
@@ -50,7 +50,8 @@ fn the_demo_takes_a_file_of_ones_own_and_says_what_is_wrong_with_it() {
     assert!(code == 2 && stderr.contains("--guests"), "{stderr}");
 }
 
-/// Every guest that the platform knows has a conversation, or a session that the demo says is unfinished.
+/// Every guest on the platform has a conversation, or a session that the demo reports as
+/// unfinished.
 #[test]
 fn an_interrupted_demo_accounts_for_every_guest() {
     let mut demo = bare();

@@ -1,4 +1,4 @@
-//! What an operator is told before and during an outage, where secrets come from, and with which code a process ends.
+//! Diagnosis before and during an outage, sources of secrets, and exit codes.
 
 use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt, path::Path};
 
@@ -84,7 +84,8 @@ fn doctor_shakes_hands_with_each_webhook_endpoint_and_names_the_fix() {
     assert!(!found.stdout.contains("hook-secret"), "{}", found.stdout);
 }
 
-/// The header `inin-ratelimit-allowed` has no window: the simulator's is a second, and 300/min is far below it.
+/// The header `inin-ratelimit-allowed` does not name its window. The window of the simulator is one
+/// second, and 300 per minute would be far below its limit.
 #[test]
 fn doctor_advises_no_quota_for_a_window_that_it_does_not_know() {
     let office = Office::open(&[]);
@@ -171,7 +172,8 @@ fn a_supervisor_tries_again_what_may_pass() {
         (&[("GENESYS_CA_FILE", "absent.pem")], 1),
         (&[database], 1),
         (&[("GUESTLANE_LISTEN", "everywhere")], 2),
-        (&[database, ("GUESTLANE_LISTEN", "everywhere")], 1), // the files come first
+        // The files are read first.
+        (&[database, ("GUESTLANE_LISTEN", "everywhere")], 1),
         (&[("GENESYS_CA_FILE", "absent.pem"), ("GENESYS_QUEUE_ID", "sales")], 2),
     ] {
         let ended = run(&office, &["serve"], settings);
@@ -228,7 +230,8 @@ fn an_outage_of_a_webhook_receiver_is_one_line_however_many_events_wait() {
     assert!(!log.contains("/hook"), "a path may be a secret: {log}");
 }
 
-/// A pool that does not pass `options` on refuses the connection each time: that is told at once, with the cause.
+/// A connection pool that does not support the startup parameter `options` refuses every
+/// connection. The command reports that at once, with the cause.
 #[test]
 #[ignore = "needs PgBouncer (.ci/run installs it)"]
 fn a_startup_parameter_that_a_pool_refuses_is_told_with_its_fix() {

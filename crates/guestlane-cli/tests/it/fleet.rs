@@ -1,7 +1,13 @@
-//! Four processes, one PostgreSQL, one platform with a quota: killed, stopped, cut off, and the database restarted under them.
+//! Four processes on one PostgreSQL database and one rate-limited platform. Processes are killed,
+//! stopped and disconnected, and the database restarts.
 //!
-//! The long run, on a release: `GUESTLANE_TEST_EXECUTABLE=$PWD/target/release/guestlane GUESTLANE_TEST_FLEET_ROWS=10000
-//! GUESTLANE_TEST_FLEET_STOP=30 GUESTLANE_TEST_FLEET_ROUNDS=2 cargo test -p guestlane-cli --test it fleet -- --nocapture`.
+//! The long run uses a release build:
+//!
+//! ```text
+//! GUESTLANE_TEST_EXECUTABLE=$PWD/target/release/guestlane GUESTLANE_TEST_FLEET_ROWS=10000 \
+//!     GUESTLANE_TEST_FLEET_STOP=30 GUESTLANE_TEST_FLEET_ROUNDS=2 \
+//!     cargo test -p guestlane-cli --test it fleet -- --nocapture
+//! ```
 
 use std::{
     path::{Path, PathBuf},
@@ -33,12 +39,12 @@ fn tell(line: &str) {
     println!("{line}");
 }
 
-/// Other processes go by real time.
+/// Other processes use the real clock, so the test does as well.
 fn now() -> Timestamp {
     Clock::system().monotonic()
 }
 
-/// A machine of its own: a state directory, and a network to the database.
+/// One machine of the fleet: a state directory, and a network connection to the database.
 struct Machine {
     home: PathBuf,
     url: String,
@@ -120,13 +126,13 @@ impl Fleet {
         status["waiting"].as_u64().unwrap() + status["running"].as_u64().unwrap()
     }
 
-    /// How often a slice of the quota was asked for.
+    /// Number of rate-limit leases that were requested.
     fn slices(&self) -> u64 {
         let asked = "SELECT coalesce(sum(calls), 0) FROM pg_stat_user_functions WHERE funcname = 'lease_rate_limit'";
         column(&self.schema, asked)[0].parse().unwrap()
     }
 
-    /// Calls to the platform so far.
+    /// Number of calls to the platform.
     fn calls(&self) -> u64 {
         let Value::Object(calls) = &self.office.state()["calls"] else { panic!() };
         calls.iter().filter(|(route, _)| *route != "crm" && *route != "token").filter_map(|(_, count)| count.as_u64()).sum()
@@ -156,7 +162,7 @@ fn processes_that_are_killed_stopped_and_cut_off_with_a_database_that_restarts_l
     for machine in 0..4 {
         fleet.start(machine, QUOTA);
     }
-    // While nothing is down: how much of the quota is used.
+    // Measure the used part of the rate limit while all processes run.
     pause(3000);
     let (before, since, slices) = (fleet.calls(), now(), fleet.slices());
     pause(if rows > 5000 { 60_000 } else { 4000 });
@@ -193,7 +199,7 @@ fn processes_that_are_killed_stopped_and_cut_off_with_a_database_that_restarts_l
         assert!(now() < patience, "{}", fleet.status(&batch));
         pause(500);
     }
-    // Those that were killed left the CRM's last events to others.
+    // Other processes deliver the last events of killed processes, after their leases expire.
     let patience = now() + Duration::from_secs(60);
     while fleet.office.state()["crm"]["events"] != rows {
         assert!(now() < patience, "{}", fleet.office.state()["crm"]);
@@ -224,7 +230,7 @@ fn processes_that_are_killed_stopped_and_cut_off_with_a_database_that_restarts_l
     assert!(state["throttled"].as_u64().unwrap() * 100 <= calls, "{state}");
 }
 
-/// With a pool of transactions nobody could find out what became of one whose answer was lost.
+/// Behind a transaction pool, an in-doubt commit could not be resolved.
 #[test]
 #[ignore = "needs PgBouncer (.ci/run installs it)"]
 fn behind_a_pool_of_sessions_all_is_well_and_one_of_transactions_is_refused_before_anything_is_made() {

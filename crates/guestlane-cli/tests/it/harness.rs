@@ -1,4 +1,4 @@
-//! A simulator in a process of its own, a state directory, and commands run in it.
+//! `Office`: a simulator in a process of its own, a state directory, and commands that run in it.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -42,7 +42,7 @@ impl Office {
         Self { simulator, says: serde_json::from_str(&line).unwrap(), directory }
     }
 
-    /// A command with all settings.
+    /// A command with all required settings.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = bare();
         let text = |name: &str| self.says[name].as_str().unwrap().to_owned();
@@ -90,7 +90,7 @@ impl Office {
         self.admin("PUT", "/_sim/faults", &serde_json::json!({"faults": specs}).to_string());
     }
 
-    /// A request of the simulator's own API; plain sockets are all it takes.
+    /// Sends a request to the simulator's admin API over a plain socket.
     pub(crate) fn admin(&self, method: &str, path: &str, body: &str) -> Value {
         let base = self.says["baseUrl"].as_str().unwrap();
         let host = base.strip_prefix("http://").unwrap();
@@ -115,13 +115,14 @@ impl Office {
     }
 }
 
-/// The one that was just built, or `GUESTLANE_TEST_EXECUTABLE`: a release, for one.
+/// The executable under test: the one just built, or `GUESTLANE_TEST_EXECUTABLE`, such as a release
+/// build.
 #[expect(clippy::disallowed_methods, reason = "a test's own setting")]
 fn executable() -> String {
     std::env::var("GUESTLANE_TEST_EXECUTABLE").unwrap_or_else(|_| env!("CARGO_BIN_EXE_guestlane").to_owned())
 }
 
-/// A command with no settings but those it is given.
+/// A command without settings.
 pub(crate) fn bare() -> Command {
     let mut command = Command::new(executable());
     command.env_clear().stdin(Stdio::null()).stderr(Stdio::piped());
@@ -132,7 +133,7 @@ pub(crate) fn run_in(directory: &Path, arguments: &[&str], settings: &[(&str, &s
     Ended::of(bare().current_dir(directory).args(arguments).envs(settings.iter().copied()).output().unwrap())
 }
 
-/// What is left of a process.
+/// Exit code and output of a process.
 pub(crate) struct Ended {
     pub(crate) code: i32,
     pub(crate) stdout: String,

@@ -1,5 +1,5 @@
-//! What comes from files, standard input and HTTP: the same bytes mean the same, and what cannot be
-//! read is refused by name, never repaired.
+//! Input from files, standard input and HTTP. The same bytes have the same meaning everywhere, and
+//! invalid input is rejected with the name of the field, never repaired.
 
 use std::{
     fs,
@@ -23,7 +23,7 @@ fn batch(office: &Office, file: &str) -> (i32, Value) {
     (ended.code, json!([summary["opened"], summary["replayed"], summary["failed"]]))
 }
 
-/// Points a link at another directory, in one step as kubelet does.
+/// Replaces a symbolic link atomically, as kubelet does.
 fn point(link: &Path, target: &str) {
     let draft = link.with_file_name("draft");
     symlink(target, &draft).unwrap();
@@ -88,8 +88,8 @@ fn an_open_quotation_mark_refuses_its_lines_with_any_line_break() {
 
 #[test]
 fn csv_that_does_not_follow_rfc_4180_is_refused_and_never_repaired() {
-    // The rows between a good first and a good last one; what is said of them; whether the last one
-    // is used.
+    // The rows between a valid first and a valid last one, the expected message, and whether the
+    // last row is used.
     let cases = [
         ("\"bob\", \"bob@example.org\"", "row 2 (line 3): row has white space in front of a quotation mark in column 2", true),
         (" \"bob\",x", "row 2 (line 3): row has white space in front of a quotation mark in column 1", true),
@@ -176,7 +176,7 @@ fn characters_that_no_reader_sees_are_refused_in_identifiers() {
     assert!(ended.stderr.contains("heading has an invisible character (U+200B) at position 9"), "{}", ended.stderr);
 }
 
-/// The telephone of each contact that was asked for: as it was written, and as the identifier.
+/// The phone numbers of all requested contacts, as written and as the identifier.
 fn phones(office: &Office) -> Vec<(String, String)> {
     let of = |entry: Value| {
         let body: Value = serde_json::from_str(entry["body"].as_str().unwrap()).unwrap();
@@ -211,7 +211,7 @@ fn telephone_numbers_are_taken_in_the_forms_that_the_platform_documents() {
     assert!(ended.stdout.starts_with("11 rows: 10 opened, 0 replayed, 1 failed"), "{}{}", ended.stdout, ended.stderr);
     assert!(ended.stderr.contains("row 11 (line 12): phone cannot be used"), "{}", ended.stderr);
     assert_eq!(phones(&office), forms.map(|(phone, number)| (phone.to_owned(), number.to_owned())));
-    // The number in another form is the same contact.
+    // The same number in another form matches the same contact.
     office.write("again.csv", "guest_id,phone\nother,+441215555251\n");
     let mut command = office.command(&["batch", "again.csv"]);
     command.env("GUESTLANE_SURFACE", "open-messaging").env("GENESYS_EXTERNAL_SOURCE_ID", "");
@@ -353,8 +353,8 @@ fn a_byte_order_mark_has_no_meaning_in_keys_and_proofs() {
     office.run(&["create", "--guest", "bob"]).ok();
 }
 
-/// Inputs of one row each: what they are, and the field that is refused. Those that begin with `{`
-/// are refused by the same field everywhere.
+/// Inputs of one row each, with the field that is rejected. Rows that begin with `{` are rejected
+/// with the same field by every input.
 const ROWS: &[(&[u8], Option<&str>)] = &[
     (br#"{"guestId":"ann"}"#, None),
     (b"\xef\xbb\xbf{\"guestId\":\"ann\"}", None),
@@ -395,7 +395,7 @@ const ROWS: &[(&[u8], Option<&str>)] = &[
     (b"\xff\xfe{\0", Some("row")),
 ];
 
-/// The outcome of a row; `Err` names the field.
+/// The outcome of a row. `Err` has the rejected field.
 type Outcome = Result<(), String>;
 
 fn outcome(error: &Value) -> Outcome {
@@ -407,7 +407,8 @@ fn of_file(office: &Office, text: &[u8], number: usize) -> Outcome {
     fs::write(office.directory.path().join(&file), text).unwrap();
     let ended = office.run(&["batch", &file, "--output", &out, "--quiet", "--batch-key", &key]);
     if ended.code == 2 {
-        return Err("row".to_owned()); // the file as a whole
+        // The file is rejected as a whole.
+        return Err("row".to_owned());
     }
     let lines = office.read(&out);
     assert_eq!(lines.lines().count(), 1, "{}", ended.stderr);
@@ -441,7 +442,7 @@ fn of_enqueue(office: &Office, database: &str, text: &[u8], number: usize) -> Ou
     }
 }
 
-/// The body of the answer.
+/// Sends a request, and returns the body of the response.
 fn post(served: &Served, path: &str, kind: &str, key: &str, text: &[u8]) -> String {
     let host = served.address.strip_prefix("http://").unwrap();
     let mut stream = TcpStream::connect(host).unwrap();

@@ -1,4 +1,4 @@
-//! Other people's programs agree: see `interop/README.md` for what they need.
+//! Interoperability with third-party programs; `interop/README.md` lists their requirements.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -38,7 +38,8 @@ fn gos_checksum_database_agrees_with_every_log_and_every_proof() {
     };
     let rows: String = (0..150).map(|row| format!("guest-{row}\n")).collect();
     office.write("rows.csv", &format!("guest_id\n{rows}"));
-    office.run(&["signing-keys", "list"]).ok(); // the store is made on first use
+    // The store is created on first use.
+    office.run(&["signing-keys", "list"]).ok();
     let key = office.run(&["audit", "key"]).ok().stdout;
     let lines = "audit/session-audit.jsonl";
     for (file, records) in [("one.csv", 2), ("rows.csv", 302)] {
@@ -88,7 +89,7 @@ fn packages() -> PathBuf {
     repository().join("target/interop/node_modules/")
 }
 
-/// A program of `interop/sdk`, with what the simulator says of itself.
+/// A program of `interop/sdk`, with the simulator's addresses and credentials.
 fn program(office: &Office, script: &str) -> Command {
     let says = |name: &str| office.says[name].as_str().unwrap_or_default().to_owned();
     let script = repository().join("interop/sdk").join(script);
@@ -111,7 +112,8 @@ fn program(office: &Office, script: &str) -> Command {
     program
 }
 
-/// As clients do that make the names of hosts from a region's: the names and certificates are checked, the connection goes to this machine.
+/// Configures a program that derives host names from a region. It verifies names and certificates,
+/// but connects to this machine.
 fn by_region(mut program: Command, office: &Office) -> Command {
     let port = office.says["baseUrl"].as_str().unwrap().rsplit(':').next().unwrap();
     program.env_remove("BASE_URL").env("REGION", REGION).env("PORT", port);
@@ -119,7 +121,7 @@ fn by_region(mut program: Command, office: &Office) -> Command {
     program
 }
 
-/// The id of the first message of a session that guestlane opened.
+/// Opens a session, and returns the ID of its first message.
 fn first_message(office: &Office) -> String {
     let settings = [("GUESTLANE_SURFACE", "web-messaging"), ("GUESTLANE_PLATFORM_RATE_LIMIT", "off")];
     let created = office.command(&["create", "--guest", "ann", "--json"]).envs(settings).output().unwrap();
@@ -180,7 +182,7 @@ fn a_guest_in_another_language_takes_over_the_session_that_guestlane_opened() {
     assert_eq!((&state["guestSessions"], &state["conversations"]), (&json!(1), &json!(1)), "{state}");
 }
 
-/// What stands at a URL, and may be another thing later.
+/// Serves a document at a URL. The test can replace the document later.
 fn serve(document: &Arc<Mutex<String>>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/.well-known/jwks.json", listener.local_addr().unwrap());
@@ -200,11 +202,13 @@ fn serve(document: &Arc<Mutex<String>>) -> String {
     url
 }
 
-/// A program of `interop/`, run as a reader would who copied it from the documentation.
+/// A program of `interop/`, copied to a directory of its own as a reader of the documentation
+/// would.
 fn copied(folder: &str, script: &str) -> Command {
-    let place = repository().join("target/interop").join(folder).join(script); // beside the packages
+    // Beside the installed packages.
+    let place = repository().join("target/interop").join(folder).join(script);
     std::fs::create_dir_all(place.parent().unwrap()).unwrap();
-    // Put into its place whole: another test may run it at this moment.
+    // Renamed into place, because another test may run the program at the same time.
     let draft = tempfile::NamedTempFile::new_in(place.parent().unwrap()).unwrap();
     std::fs::copy(repository().join("interop").join(folder).join(script), &draft).unwrap();
     draft.persist(&place).unwrap();
@@ -228,7 +232,7 @@ fn verify(script: &str, url: &str, token: &str) -> Ended {
     Ended::of(copied("tokens", script).args([url, token]).output().unwrap())
 }
 
-/// A token that our key signed by a clock that is so many seconds ahead.
+/// Signs a guest token with a clock that is `ahead` seconds ahead.
 fn signed_at(directory: &Path, ahead: i64) -> String {
     let signing = async {
         let clock = Clock::system();
@@ -240,10 +244,10 @@ fn signed_at(directory: &Path, ahead: i64) -> String {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(signing)
 }
 
-/// The programs of `docs/tokens.md` that run here.
+/// The programs in `docs/tokens.md` that run here.
 const TOKEN_PROGRAMS: [&str; 4] = ["verify.mjs", "verify.py", "verify.go", "verify.rb"];
 
-/// A token is good for 300 s, and two clocks may be 60 s apart.
+/// A guest token is valid for 300 s, and clocks may differ by 60 s.
 #[test]
 #[ignore = "needs Node.js, Python, Go and Ruby with libraries for tokens (.ci/run installs them)"]
 fn the_programs_of_the_documentation_allow_clocks_a_minute_apart_and_no_more() {
@@ -310,10 +314,10 @@ fn the_programs_of_the_documentation_accept_good_tokens_and_no_others() {
     }
 }
 
-/// The programs of `docs/crm.md`, and the file that each is in.
+/// The files of the programs in `docs/crm.md`.
 const WEBHOOK_PROGRAMS: [&str; 5] = ["verify.mjs", "verify.py", "verify.go", "Verify.java", "verify.rb"];
 
-/// Runs a receiver of `interop/webhook/receiver`.
+/// Runs a webhook receiver of `interop/webhook/receiver`.
 fn receive(script: &str, key: &str, at: Timestamp, signatures: &str, body: &str) -> Ended {
     let seconds = at.unix_seconds().to_string();
     let mut program = copied("webhook/receiver", script);

@@ -1,4 +1,4 @@
-//! Keys rotate and are revoked by the command line, as its screens say.
+//! `guestlane signing-keys`: rotation and revocation, with snapshots of the output.
 
 use std::{path::Path, process::Command};
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Ended, Office, run_in};
 
-/// What is on the screen, whatever the time.
+/// Compares the output with a snapshot, with all times replaced.
 #[track_caller]
 fn assert_screen(name: &str, ended: &Ended) {
     insta::with_settings!({filters => vec![(r"\d{4}-\d\d-\d\dT[\d:]+(\.\d+)?Z", "2026-11-22T15:23:49Z")]}, {
@@ -27,7 +27,7 @@ fn states(expected: &[(&str, &str)]) -> Vec<(String, String)> {
     expected.iter().map(|(kid, state)| ((*kid).to_owned(), (*state).to_owned())).collect()
 }
 
-/// The kids of the key set.
+/// The `kid` values of the published key set.
 fn published(directory: &Path) -> Vec<String> {
     let set = run_in(directory, &["signing-keys", "export", "--format", "jwks"], &[]).ok().json();
     let kid = |key: &Value| key["kid"].as_str().unwrap().replace("webchat-guest-key-", "");

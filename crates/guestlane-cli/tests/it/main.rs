@@ -1,4 +1,5 @@
-//! The executable as its users run it: real processes, real sockets, what is on the screen and with which exit code it ends.
+//! End-to-end tests of the executable, with real processes and sockets: output, exit codes and
+//! effects.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
 mod audit;

@@ -1,4 +1,4 @@
-//! The master key rotates by the command line, as its screens say.
+//! `guestlane master-key`: rotation, with snapshots of the output.
 
 use std::fs;
 

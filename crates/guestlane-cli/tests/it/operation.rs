@@ -1,4 +1,5 @@
-//! Operation of the service: probes, limits for hostile callers, draining, metrics of a worker.
+//! Operation of the service: probes, limits for hostile clients, draining, and the metrics of a
+//! worker.
 
 use std::{
     io::{Read, Write},
@@ -20,7 +21,7 @@ fn ready(served: &Served) -> Answer {
     served.ask("GET", "/readyz", "", "", "")
 }
 
-/// Waits until the probe answers that status; what never does ends the test by its own time limit.
+/// Waits until the readiness probe answers `status`. The time limit of the test bounds the wait.
 fn until_ready_is(served: &Served, status: u16) -> Answer {
     loop {
         match served.try_ask("GET", "/readyz", "", "", "") {
@@ -35,7 +36,7 @@ fn metric(text: &str, name: &str) -> f64 {
     value.unwrap_or_else(|| panic!("no {name}")).parse().unwrap()
 }
 
-/// The command, run by a shell that sets limits first.
+/// Runs the service in a shell that sets resource limits first.
 fn limited(office: &Office, limits: &str, settings: &[(&str, &str)]) -> Command {
     let inner = office.command(&["serve", "--json", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]);
     let mut shell = Command::new("sh");
@@ -46,13 +47,14 @@ fn limited(office: &Office, limits: &str, settings: &[(&str, &str)]) -> Command 
     shell
 }
 
-/// Each asks for pages and never reads them: they held every connection, for ever.
+/// Clients that request pages and never read them. Without limits they would hold every connection
+/// forever.
 #[test]
 fn connections_that_never_read_do_not_keep_a_caller_with_a_key_out() {
     let office = Office::open(&["--rate-limit", "off"]);
     office.register_keys();
     let key = office.api_key("sessions:write");
-    // 300 files: at most 150 connections.
+    // 300 files allow at most 150 connections.
     let served = Served::start(limited(&office, "ulimit -n 300", &[]));
     let host = served.address.strip_prefix("http://").unwrap();
     let asks = "GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n".repeat(120);
@@ -89,7 +91,8 @@ fn a_flood_of_requests_without_a_key_is_counted_and_logged_with_its_source_in_fe
     assert!(!log.contains("gl_1"), "what was sent as a key is not logged");
 }
 
-/// The database does not answer, and says nothing: a paused machine, a stuck disk. Each probe used to wait for it, and the process with them.
+/// A database that accepts connections but does not answer, as on a paused machine or a stuck disk.
+/// A probe that queries it would hang as well.
 #[test]
 fn a_database_that_hangs_makes_a_node_unready_and_leaves_it_alive() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -109,7 +112,7 @@ fn a_database_that_hangs_makes_a_node_unready_and_leaves_it_alive() {
     proxy.blackhole();
     let host = served.address.strip_prefix("http://").unwrap();
     for _ in 0..2_000 {
-        // Gone before the answer is there.
+        // Each client disconnects before the response is ready.
         let mut stream = TcpStream::connect(host).unwrap();
         stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
     }
@@ -121,7 +124,7 @@ fn a_database_that_hangs_makes_a_node_unready_and_leaves_it_alive() {
     assert_eq!((metric(&metrics, "guestlane_store_up"), metric(&metrics, "guestlane_ready")), (0.0, 0.0));
     proxy.restore();
     until_ready_is(&served, 200);
-    // Away altogether: the answer to a caller names no host either, and the log does.
+    // The database is unreachable: the response names no host either, but the log does.
     proxy.disconnect();
     let away = served.ask("GET", "/v1/sessions", &read, "", "");
     assert_eq!((away.status, away.json()["detail"].as_str()), (503, Some("the store failed")));
@@ -140,7 +143,8 @@ fn a_full_disk_makes_a_node_unready_until_there_is_room_and_loses_no_session() {
     let office = Office::open(&["--rate-limit", "off"]);
     office.register_keys();
     let key = office.api_key("sessions:write");
-    // Without the trap the signal SIGXFSZ would end the process; with it a write beyond the limit fails, as on a full disk.
+    // Without the trap, SIGXFSZ would end the process. With it, a write beyond the limit fails as
+    // on a full disk.
     let served = Served::start(limited(&office, "trap '' XFSZ; ulimit -S -f 1000", &[]));
     let wish = |guest: u64| json!({"guestId": format!("guest-{guest}"), "idempotencyKey": format!("key-{guest}")});
     let mut guest = 0;
@@ -164,7 +168,7 @@ fn a_full_disk_makes_a_node_unready_until_there_is_room_and_loses_no_session() {
     office.run(&["audit", "verify"]).ok();
 }
 
-/// A database that has become read-only, as a primary that was demoted, or a disk that is full for it.
+/// A database that is read-only, like a demoted primary or one on a full disk.
 #[test]
 fn a_database_that_takes_no_writes_makes_an_idle_node_unready() {
     let server = Server::start();
@@ -221,7 +225,7 @@ fn a_worker_answers_probes_and_gives_metrics_where_it_is_asked_to() {
     let _ = stdout.read_to_string(&mut line);
 }
 
-/// Monitoring must not take a worker that ends for a healthy one.
+/// Monitoring must not mistake a worker that is shutting down for a healthy one.
 #[test]
 fn a_worker_that_ends_is_unready_while_work_is_in_flight() {
     let server = Server::start();

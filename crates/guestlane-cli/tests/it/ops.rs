@@ -1,4 +1,4 @@
-//! What `ops/` has for those who run guestlane: complete, and in step with the rest.
+//! The files in `ops/` for operators: complete, and consistent with the product.
 
 use std::{
     collections::BTreeSet,
@@ -86,13 +86,14 @@ fn the_example_settings_are_accepted_and_name_every_setting_of_the_service() {
     let elsewhere = tempfile::tempdir().unwrap();
     let shown = run_in(elsewhere.path(), &["config", "show", "--config", example.to_str().unwrap()], &[]).ok().stdout;
     assert!(shown.contains("/var/lib/guestlane") && shown.contains(example.file_name().unwrap().to_str().unwrap()), "{shown}");
-    // With the client's credentials from the environment, as the unit has them, the service begins with it.
+    // With the client's credentials from the environment, as in the systemd unit, these settings
+    // suffice.
     let mut settings = Settings::default();
     settings.add_file(&example, &fs::read_to_string(&example).unwrap()).unwrap();
     settings.add_environment(|name| ["GENESYS_CLIENT_ID", "GENESYS_CLIENT_SECRET"].contains(&name).then(|| "a".to_owned()));
     settings.service().unwrap();
     settings.engine(false).unwrap();
-    // With what is commented out, too: a comment that cannot be used helps nobody.
+    // The commented-out settings must be valid as well.
     let text = fs::read_to_string(&example).unwrap();
     let setting =
         |line: &str| line.strip_prefix("#").is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_lowercase()));
@@ -106,7 +107,7 @@ fn the_example_settings_are_accepted_and_name_every_setting_of_the_service() {
     }
 }
 
-/// The names in a settings file, with their tables in front.
+/// The names in a settings file, prefixed with their tables.
 mod toml_names {
     use std::collections::BTreeSet;
 

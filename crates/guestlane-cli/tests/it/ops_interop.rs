@@ -1,4 +1,5 @@
-//! Prometheus reads the metrics, the alerts and the dashboard: see `interop/README.md` for what this needs.
+//! Prometheus reads the metrics, the alerts and the dashboard; `interop/README.md` lists the
+//! requirements.
 
 use std::{
     fs,
@@ -26,7 +27,7 @@ fn each_alert_fires_when_it_should_and_none_when_all_is_well() {
     promtool(&["test", "rules", "alerts_test.yml"]).ok();
 }
 
-/// Prometheus, with all that it keeps in a directory that goes away.
+/// A Prometheus process with a temporary data directory.
 struct Prometheus {
     process: Child,
     host: String,
@@ -40,7 +41,8 @@ impl Drop for Prometheus {
 }
 
 impl Prometheus {
-    /// With the repository's own settings, but every second, and at that address.
+    /// Starts Prometheus with the repository's own settings, but with a scrape interval of one
+    /// second, and with `target` as its only target.
     fn start(directory: &Path, target: &str) -> Self {
         let settings = fs::read_to_string(ops("prometheus/prometheus.yml")).unwrap();
         assert!(settings.contains("127.0.0.1:8972") && settings.contains("interval: 15s"));
@@ -66,7 +68,7 @@ impl Prometheus {
         serde_json::from_str(&body).unwrap()
     }
 
-    /// The values that an expression has now; those that are no number are left out.
+    /// The current values of an expression, without NaN.
     fn values(&self, expression: &str) -> Vec<f64> {
         let plain = |byte: u8| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") };
         let answer = self.get(&format!("/api/v1/query?query={}", expression.bytes().map(plain).collect::<String>()));
@@ -79,12 +81,13 @@ impl Prometheus {
 #[test]
 #[ignore = "needs Prometheus (.ci/run installs it)"]
 fn prometheus_answers_every_panel_of_the_dashboard_from_the_services_own_metrics() {
-    // A bad day: a small quota, lost calls, refusals, 429s, a CRM that fails.
+    // A low rate limit, lost calls, refusals, 429s, and a webhook receiver that fails.
     let faults = ["contact:502:p=0.1", "conversation:400:p=0.1", "conversation:429:p=0.1", "crm:500:nth=2"];
     let faults = faults.iter().flat_map(|fault| ["--fault", fault]);
     let office = Office::open(&["--rate-limit", "20/s", "--seed", "7"].into_iter().chain(faults).collect::<Vec<_>>());
     let serving = Serving::start(&office, "state", &[("GUESTLANE_SIGNING_KEY_ROTATION_INTERVAL", "30d")]);
-    office.run(&["signing-keys", "rotate", "--state-dir", "state"]).ok(); // so that there is a next key
+    // This creates the next key.
+    office.run(&["signing-keys", "rotate", "--state-dir", "state"]).ok();
     let prometheus = Prometheus::start(office.directory.path(), serving.metrics());
     let dashboard: Value = serde_json::from_str(&fs::read_to_string(ops("grafana/guestlane.json")).unwrap()).unwrap();
     let panels = dashboard["panels"].as_array().unwrap();
@@ -93,7 +96,7 @@ fn prometheus_answers_every_panel_of_the_dashboard_from_the_services_own_metrics
         assert!(!text.contains('$'), "{text}: what is this variable?");
         text
     };
-    // What was arranged is seen, too: the figures are none of an idle service.
+    // The metrics must show these faults, not those of an idle service.
     let happened = [
         "guestlane_platform_rate_limited_total",
         "guestlane_platform_retries_total{attempt=\"2\"}",
@@ -124,7 +127,8 @@ fn prometheus_answers_every_panel_of_the_dashboard_from_the_services_own_metrics
                 }
             });
         }
-        struct Ending<'a>(&'a AtomicBool); // also when an assertion fails
+        // On drop, so that the threads also stop when an assertion fails.
+        struct Ending<'a>(&'a AtomicBool);
         impl Drop for Ending<'_> {
             fn drop(&mut self) {
                 self.0.store(true, Ordering::Relaxed);
@@ -153,7 +157,8 @@ fn prometheus_answers_every_panel_of_the_dashboard_from_the_services_own_metrics
             assert_ne!(rule["state"], "firing", "{rule}");
         }
     });
-    // Who does not ask for OpenMetrics gets the older format, with which Prometheus' own checker has no quarrel.
+    // A client that does not accept OpenMetrics receives the older format, which Prometheus' own
+    // checker accepts.
     let page = serving.scrape();
     assert!(page.contains("le=\"+Inf\"") && !page.contains("# EOF"), "{page}");
     let mut check = Command::new("promtool");

@@ -1,4 +1,4 @@
-//! Webhook endpoints by the command line: secrets, their rotation, and endpoints that are gone.
+//! `guestlane outbox`: webhook secrets, their rotation, and endpoints that answer 410 Gone.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -59,7 +59,7 @@ fn a_secret_of_the_settings_is_rotated_in_the_settings() {
     assert_eq!(sent["headers"]["webhook-signature"].as_str().unwrap().matches("v1,").count(), 2);
 }
 
-/// A receiver that answers 410 once, and 204 from then on.
+/// A receiver that answers 410 to the first request, and 204 to all others.
 fn gone_once() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/hook", listener.local_addr().unwrap());

@@ -1,4 +1,5 @@
-//! Two nodes behind a real load balancer, restarted one after the other under load: see `interop/README.md` for what this needs.
+//! Two nodes behind a real load balancer, restarted one after the other under load;
+//! `interop/README.md` lists the requirements.
 
 use std::{
     fs,
@@ -18,7 +19,7 @@ use crate::{
     service_process::{Served, ask},
 };
 
-/// Ends the process with the test.
+/// A process that is killed at the end of the test.
 struct Process(Child);
 
 impl Drop for Process {
@@ -32,7 +33,8 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// As `docs/service.md` shows it: readiness decides, connections are kept, and a failed request is not repeated.
+/// Starts HAProxy as `docs/service.md` shows: routing by readiness, kept connections, and no
+/// retries.
 fn haproxy(office: &Office, front: u16, nodes: [u16; 2]) -> Process {
     let config = format!(
         "global\n  maxconn 1000\ndefaults\n  mode http\n  timeout connect 2s\n  timeout client 60s\n  timeout server 60s\n  retries 0\n\
@@ -104,7 +106,8 @@ fn a_rolling_restart_behind_a_load_balancer_refuses_no_request() {
             while node.try_ask("GET", "/readyz", "", "", "").is_none_or(|answer| answer.status != 200) {
                 pause(20);
             }
-            pause(500); // the load balancer finds out, too
+            // The load balancer needs time to detect the change.
+            pause(500);
         }
         over.store(true, Ordering::Relaxed);
         callers.into_iter().flat_map(|caller| caller.join().unwrap()).collect::<Vec<_>>()

@@ -1,4 +1,4 @@
-//! The public platform's surfaces from the command line: by region and TLS, dry run, doctor.
+//! The public platform's surfaces from the command line: regions and TLS, dry run, and `doctor`.
 
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ fn findings(ended: &Ended) -> Vec<Value> {
     ended.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Nothing exists that did not before.
+/// Asserts that neither the platform nor the state directory has anything new.
 fn assert_nothing_was_created(office: &Office) {
     let state = office.state();
     assert_eq!(

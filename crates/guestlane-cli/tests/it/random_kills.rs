@@ -1,4 +1,4 @@
-//! The real executable, killed at random moments, again and again.
+//! The real executable, killed repeatedly at random times.
 
 use std::{process::Stdio, time::Duration};
 
@@ -10,7 +10,8 @@ use serde_json::Value;
 
 use crate::harness::{Ended, Office};
 
-/// `GUESTLANE_TEST_KILLS=2000 GUESTLANE_TEST_SEED=8` kills more often, at other moments.
+/// Reads a setting of this test. `GUESTLANE_TEST_KILLS=2000 GUESTLANE_TEST_SEED=8` kills more often
+/// and at other times.
 #[expect(clippy::disallowed_methods, reason = "a test's own settings")]
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
@@ -26,7 +27,7 @@ fn on_web_messaging_a_batch_that_is_killed_sixty_times_opens_each_session_once()
     kill_batches("web-messaging", setting("GUESTLANE_TEST_KILLS", 200) * 3 / 10, 300, 500);
 }
 
-/// Batches of so many rows, each killed within so many milliseconds.
+/// Runs batches of `rows_in_a_batch` rows, and kills each within `within` milliseconds.
 fn kill_batches(surface: &str, kills: u64, rows_in_a_batch: u64, within: u64) {
     let seed = setting("GUESTLANE_TEST_SEED", 7);
     let mut chance = fastrand::Rng::with_seed(seed);
@@ -59,7 +60,8 @@ fn kill_batches(surface: &str, kills: u64, rows_in_a_batch: u64, within: u64) {
             pause(chance.u64(0..within));
             if batch.try_wait().unwrap().is_some() {
                 ended_first += 1;
-                break; // it was done: the next file
+                // The batch finished first; continue with the next file.
+                break;
             }
             kill(Pid::from_raw(batch.id().try_into().unwrap()), Signal::SIGKILL).unwrap();
             batch.wait().unwrap();
@@ -68,10 +70,11 @@ fn kill_batches(surface: &str, kills: u64, rows_in_a_batch: u64, within: u64) {
         let ended = run(&arguments);
         assert!(ended.code == 0, "seed {seed}, kill {killed}: {}{}", ended.stdout, ended.stderr);
     }
-    // What the last batches left to others.
+    // Complete the sessions and deliveries that the last batches left.
     let _ = run(&["sessions", "resume"]);
     for _ in 0..3 {
-        run(&["outbox", "deliver"]); // some are refused at first
+        // The receiver refuses some events at first.
+        run(&["outbox", "deliver"]);
     }
     let guests = files * rows_in_a_batch;
     office.assert_each_guest_once(guests);

@@ -1,4 +1,4 @@
-//! The commands that look at what is there.
+//! The read-only commands.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! SIGHUP: secrets that were rotated in their files are taken by the running process, all or none.
+//! Reload on SIGHUP: the running process takes all rotated secrets from their files, or none.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, thread, time::Duration};
 
@@ -19,7 +19,8 @@ fn run(office: &Office, arguments: &[&str], settings: &[(&str, &str)]) -> Ended 
     Ended::of(office.command(arguments).envs(settings.iter().copied()).output().unwrap())
 }
 
-/// Replaces the file, as a rotation does: a reader sees the one before or this one.
+/// Replaces the file atomically, as secret rotation does: a reader sees the old content or the new
+/// one.
 fn write(path: &Path, content: &str) -> String {
     let draft = path.with_extension("draft");
     fs::write(&draft, content).unwrap();
@@ -28,12 +29,12 @@ fn write(path: &Path, content: &str) -> String {
     path.display().to_string()
 }
 
-/// Sends SIGHUP, and returns what the log says of it.
+/// Sends SIGHUP, and returns the log line about its result.
 fn hang_up(served: &Served) -> String {
     let before = served.log.lock().unwrap().len();
     served.signal(Signal::SIGHUP);
     loop {
-        // A process that has ended has no command line, and stays until it is waited for.
+        // A zombie process has an empty command line.
         let command = fs::read_to_string(format!("/proc/{}/cmdline", served.child.id())).unwrap();
         let log = served.log.lock().unwrap()[before..].to_owned();
         assert!(!command.is_empty(), "the process ended: {log}");
@@ -56,7 +57,7 @@ fn is_told_of(office: &Office, guest: &str) -> bool {
     events.as_array().unwrap().iter().any(|event| event["data"]["guestId"] == guest)
 }
 
-/// The platform believes the guest tokens of that store; a key to create sessions with.
+/// Registers the store's keys with the platform, and returns an API key that can create sessions.
 fn prepare(office: &Office, settings: &[(&str, &str)]) -> String {
     let jwks = run(office, &["signing-keys", "export", "--format", "jwks"], settings).ok().stdout;
     office.admin("PUT", "/_sim/guest-keys", &jwks);
@@ -129,7 +130,7 @@ fn a_worker_survives_a_hang_up_and_signs_with_the_new_webhook_secret() {
     assert_eq!(worker.ended(), 0);
 }
 
-/// A server that asks its users for passwords; each of them has a schema of its own.
+/// A server with password authentication, and a schema of its own for each user.
 fn server_with_passwords() -> Server {
     let server = Server::start();
     for role in ["app", "other", "copy"] {
@@ -166,7 +167,8 @@ fn a_service_goes_on_with_the_password_of_the_database_that_a_hang_up_read() {
     assert_eq!(create(&served, &key, "bob"), 201);
     wait_until(|| served.ask("GET", "/readyz", "", "", "").status == 200);
 
-    // Whatever cannot be used, or is another store, is refused by its name, and the service goes on.
+    // Settings that are invalid or name another store are rejected by name, and the service
+    // continues.
     let others = [("GUESTLANE_DATABASE_URL", url("other", "first-hunter2")), ("GUESTLANE_MASTER_KEY", NEW_KEY.to_owned())];
     run(&office, &["signing-keys", "list"], &others.each_ref().map(|(name, value)| (*name, value.as_str()))).ok();
     for table in ["property", "platform", "session", "outbox", "audit_record", "audit_log", "secret"] {
@@ -191,7 +193,7 @@ fn a_service_goes_on_with_the_password_of_the_database_that_a_hang_up_read() {
     }
     assert_eq!(create(&served, &key, "cy"), 201);
 
-    // A secret that cannot be used keeps a good one from being taken.
+    // If one secret is invalid, no other secret is taken.
     execute(&server.url(), "ALTER ROLE app PASSWORD 'fourth-hunter2'");
     write(&path, &url("app", "fourth-hunter2"));
     write(&master, NEW_KEY);
@@ -231,7 +233,7 @@ fn a_service_is_given_another_master_key_without_a_restart() {
     let said = hang_up(&served);
     assert!(said.contains("new_secrets=1 secrets=\"GUESTLANE_MASTER_KEY\""), "{said}");
     assert_eq!(create(&served, &key, "bob"), 201);
-    // Bob's token is under the new key already.
+    // Bob's guest session token is already sealed under the new key.
     let resealed = run(&office, &["master-key", "reseal", "--yes", "--json"], &settings).ok().json();
     assert_eq!(resealed["guestSessions"], 3, "{resealed}");
 

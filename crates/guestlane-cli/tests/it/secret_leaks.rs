@@ -1,4 +1,5 @@
-//! Forty secrets and personal values are planted, and looked for everywhere that the service writes or answers.
+//! Forty secrets and personal values are planted, then searched for in everything that the service
+//! writes or answers.
 
 use std::{collections::BTreeMap, thread, time::Duration};
 
@@ -7,7 +8,7 @@ use serde_json::{Map, json};
 
 use crate::{harness::Office, traces::Collector};
 
-/// Where a value was found.
+/// The places in which each value was found.
 #[derive(Default)]
 struct Found(BTreeMap<String, Vec<String>>);
 
@@ -51,7 +52,8 @@ fn forty_planted_secrets_and_personal_values_are_found_nowhere_they_do_not_belon
         ],
     );
 
-    // 24 values of attributes, five guests, and twelve things that guestlane itself keeps secret. (The names of attributes belong into a log at -vv.)
+    // 24 attribute values, five guests, and twelve secrets of guestlane itself. The names of
+    // attributes are allowed in a log at `-vv`.
     let mut attributes = Map::new();
     let mut personal = Vec::new();
     for number in 0..24 {
@@ -72,7 +74,9 @@ fn forty_planted_secrets_and_personal_values_are_found_nowhere_they_do_not_belon
         secret("admin key", &admin[15..]),
         secret("verify key", &verify[15..]),
     ];
-    let pem = office.run(&["signing-keys", "export"]).ok().stdout; // public, and so no secret; its private half is looked for by its tokens
+    // The public key is not a secret. The tests look for the private key by the tokens that it
+    // signed.
+    let pem = office.run(&["signing-keys", "export"]).ok().stdout;
     assert!(pem.contains("PUBLIC KEY"));
 
     let kind = "content-type: application/json\r\n";
@@ -82,7 +86,7 @@ fn forty_planted_secrets_and_personal_values_are_found_nowhere_they_do_not_belon
         let opened = served.ask("POST", "/v1/sessions", &write, kind, &body.to_string());
         assert!(opened.status == 201, "{}", opened.body);
         secrets.push((format!("guest token {number}"), opened.json()["guestToken"].as_str().unwrap().to_owned()));
-        // Whoever creates a session gets its token, and their own guest's id, and no attribute.
+        // The creator of a session receives its token and the guest's ID, but no attribute.
         let mut told = opened.json();
         told["guestToken"] = "".into();
         told["guestId"] = "".into();
@@ -95,7 +99,7 @@ fn forty_planted_secrets_and_personal_values_are_found_nowhere_they_do_not_belon
         }
         let _ = served.ask("POST", &format!("/v1/sessions?{guest}"), &write, kind, "{}");
     }
-    // The platform's sentence repeats attributes: only its caller is shown it.
+    // The platform's message repeats attributes. Only the caller of that request receives it.
     let body = json!({"guestId": "echo", "idempotencyKey": "canary-echo", "attributes": attributes}).to_string();
     let refused = served.ask("POST", "/v1/sessions", &write, kind, &body);
     assert!(refused.json()["cause"].as_str().unwrap().contains("canary-value-0-@example.com"), "{}", refused.body);
@@ -114,7 +118,7 @@ fn forty_planted_secrets_and_personal_values_are_found_nowhere_they_do_not_belon
         "verify".to_owned(),
         served.ask("POST", "/v1/tokens:verify", &verify, kind, &json!({"token": broken}).to_string()).body,
     ));
-    // What goes wrong may name a field; it repeats no value.
+    // Errors may name a field, but must not repeat its value.
     for body in [
         json!({"guestId": guests[0], "idempotencyKey": "canary-1", "attributes": attributes}),
         json!({"guestId": "x", "queueId": "canary-value-1-@example.com"}),
@@ -125,7 +129,8 @@ fn forty_planted_secrets_and_personal_values_are_found_nowhere_they_do_not_belon
         assert!(refused.status >= 400, "{}", refused.body);
         let named = refused.json();
         if body["queueId"].as_str() != Some("canary-value-1-@example.com") {
-            // That a value is no UUID is told with its beginning: to whoever sent it, and to nobody else.
+            // An error about a malformed UUID repeats the beginning of the value, only to the
+            // caller that sent it.
             let told = format!("{} {}", named["detail"], named["cause"]);
             answers.push((format!("refused {}", named["code"]), told));
         }
@@ -168,7 +173,8 @@ fn forty_planted_secrets_and_personal_values_are_found_nowhere_they_do_not_belon
     found.look("log", log.lock().unwrap().as_bytes(), &planted);
     found.look("traces", &collector.bytes(), &planted);
     assert!(!collector.bytes().is_empty() && log.lock().unwrap().len() > 10_000, "all of these say something");
-    // On the disk: guests and attributes belong into the ledger; secrets into no file but the master key's own.
+    // On disk, guests and attributes may be in the store, but secrets only in the master key's
+    // file.
     for entry in walk(office.directory.path()) {
         if entry.ends_with("master.key") {
             continue;

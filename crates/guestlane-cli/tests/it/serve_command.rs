@@ -1,4 +1,4 @@
-//! `guestlane serve` as its operators run it.
+//! `guestlane serve` as operators run it.
 
 use std::{
     sync::{
@@ -30,7 +30,7 @@ fn a_service_is_started_asked_and_ended() {
     assert!(served.scrape().contains("guestlane_session_create_duration_seconds_count{surface=\"rest\"} 1"));
     served.signal(Signal::SIGTERM);
     assert_eq!(served.ended(), 0);
-    // The command line looks at the same store.
+    // The command line reads the same store.
     assert_eq!(office.run(&["sessions", "list", "--json"]).ok().json()["sessionId"], opened.json()["sessionId"]);
     office.assert_each_guest_once(1);
 }
@@ -93,7 +93,7 @@ fn sessions_asked_for_while_the_service_is_killed_again_and_again_are_there_once
         assert!(asked > 0);
         let _ = served.ended();
     }
-    // Whoever got no answer asks again, with the same key.
+    // Callers without a response repeat the request under the same key.
     let served = office.serve(&[], &[]);
     let guests = next.load(Ordering::Relaxed);
     for guest in 0..guests {

@@ -16,9 +16,10 @@ pub(crate) struct Serving {
 }
 
 impl Serving {
-    /// On free ports, with its state in that directory of the office.
+    /// Starts the service on free ports, with its state in the directory `state` of the office.
     pub(crate) fn start(office: &Office, state: &str, settings: &[(&str, &str)]) -> Self {
-        // The key of a later start goes on with the sessions of the one before.
+        // The new API key replaces the one of an earlier start, and so keeps access to its
+        // sessions.
         let known = office.run(&["api-keys", "list", "--json", "--state-dir", state]).ok().stdout;
         let known: Option<Value> = known.lines().last().map(|line| serde_json::from_str(line).unwrap());
         let id = known.as_ref().map(|key| key["id"].as_str().unwrap());
@@ -29,31 +30,31 @@ impl Serving {
         Self { served: office.serve(&["--state-dir", state], settings), key }
     }
 
-    /// Asks for a session: the status, and what was answered.
+    /// Creates a session, and returns the status and the body.
     pub(crate) fn create(&self, guest: &str, key: &str) -> (u16, Value) {
         let headers = format!("content-type: application/json\r\nidempotency-key: {key}\r\n");
         let answer = self.served.ask("POST", "/v1/sessions", &self.key, &headers, &json!({"guestId": guest}).to_string());
         (answer.status, answer.json())
     }
 
-    /// Where its metrics are: an address and a port.
+    /// Address and port of the metrics listener.
     pub(crate) fn metrics(&self) -> &str {
         self.served.metrics.strip_prefix("http://").unwrap().strip_suffix("/metrics").unwrap()
     }
 
-    /// The metrics, as who does not ask for OpenMetrics gets them.
+    /// The metrics in the format for clients that do not accept OpenMetrics.
     pub(crate) fn scrape(&self) -> String {
         self.served.scrape()
     }
 
-    /// Asks it to end, and waits until it has.
+    /// Sends SIGTERM, and waits until the service has exited.
     pub(crate) fn end(self) {
         self.served.signal(Signal::SIGTERM);
         assert_eq!(self.served.ended(), 0);
     }
 }
 
-/// `GET`: the status, and what was answered; `None` where nobody is there.
+/// Sends a `GET`, and returns the status and the body. Returns `None` if there is no response.
 pub(crate) fn get(host: &str, path: &str) -> Option<(u16, String)> {
     ask(&format!("http://{host}"), &format!("GET {path}"), "", "").map(|answer| (answer.status, answer.body))
 }

@@ -1,4 +1,5 @@
-//! The service, by programs that know nothing of it but its description: see `interop/service` and `interop/clients`.
+//! Programs that know only the service's OpenAPI document; see `interop/service` and
+//! `interop/clients`.
 
 use std::process::Command;
 
@@ -18,7 +19,7 @@ fn playground() -> (Office, Served, String) {
     (office, served, key)
 }
 
-/// The last line of what a program printed, as JSON.
+/// The last line of a program's output, as JSON.
 fn said(program: &mut Command) -> Value {
     let ended = Ended::of(program.output().unwrap());
     assert_eq!(ended.code, 0, "{}{}", ended.stdout, ended.stderr);
@@ -36,7 +37,7 @@ fn five_thousand_requests_of_a_fuzzer_find_nothing_that_the_document_does_not_sa
     assert!(count["cases"].as_u64().unwrap() >= 5000 && count["withoutKey"].as_u64().unwrap() > 100, "{count}");
     assert_eq!(count["findings"], 0);
     assert!(!served.log.lock().unwrap().contains("panicked"), "{}", served.log.lock().unwrap());
-    // Whatever it sent: nobody was made twice.
+    // Whatever was sent, no session was created twice.
     assert_eq!(office.state()["duplicates"]["idempotencyKeys"].as_u64().unwrap_or(0), 0);
 }
 

@@ -1,4 +1,4 @@
-//! The service as a process: started, asked, signalled.
+//! The service as a process that a test starts, sends requests to, and signals.
 
 use std::{
     collections::HashMap,
@@ -18,7 +18,7 @@ pub(crate) struct Served {
     pub(crate) child: Child,
     pub(crate) address: String,
     pub(crate) metrics: String,
-    /// What it wrote to standard error so far.
+    /// Standard error so far.
     pub(crate) log: Arc<Mutex<String>>,
 }
 
@@ -29,7 +29,7 @@ impl Drop for Served {
     }
 }
 
-/// An answer, whole.
+/// A complete response.
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) headers: HashMap<String, String>,
@@ -43,13 +43,13 @@ impl Answer {
 }
 
 impl Office {
-    /// A key with that scope.
+    /// Creates an API key with one scope.
     pub(crate) fn api_key(&self, scope: &str) -> String {
         let made = self.run(&["api-keys", "create", "--name", "test", "--scope", scope, "--json"]).ok().json();
         made["key"].as_str().unwrap().to_owned()
     }
 
-    /// The platform believes this store's guest tokens.
+    /// Registers this store's signing keys with the platform.
     pub(crate) fn register_keys(&self) {
         let jwks = self.run(&["signing-keys", "export", "--format", "jwks"]).ok().stdout;
         self.admin("PUT", "/_sim/guest-keys", &jwks);
@@ -58,14 +58,14 @@ impl Office {
     pub(crate) fn serve(&self, flags: &[&str], settings: &[(&str, &str)]) -> Served {
         let arguments = [&["serve", "--json", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"], flags].concat();
         let mut command = self.command(&arguments);
-        // A test that ends a service does not wait for load balancers.
+        // Without load balancers there is no need to drain before the exit.
         command.env("GUESTLANE_DRAIN_PERIOD", "off").envs(settings.iter().copied());
         Served::start(command)
     }
 }
 
 impl Served {
-    /// Starts a service, which says on its first line where it listens.
+    /// Starts a service. Its first line of output has its addresses.
     pub(crate) fn start(mut command: std::process::Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
@@ -94,7 +94,8 @@ impl Served {
         self.try_ask(method, path, key, headers, body).unwrap()
     }
 
-    /// One request on a connection of its own; `None` where there is no whole answer.
+    /// Sends one request on a connection of its own. Returns `None` if there is no complete
+    /// response.
     pub(crate) fn try_ask(&self, method: &str, path: &str, key: &str, headers: &str, body: &str) -> Option<Answer> {
         let authorization = if key.is_empty() { String::new() } else { format!("authorization: Bearer {key}\r\n") };
         ask(&self.address, &format!("{method} {path}"), &format!("{authorization}{headers}"), body)
@@ -113,12 +114,12 @@ impl Served {
         nix::sys::signal::kill(process, signal).unwrap();
     }
 
-    /// Waits for its end.
+    /// Waits until the process exits, and returns its exit code.
     pub(crate) fn ended(mut self) -> i32 {
         self.child.wait().unwrap().code().unwrap_or(-1)
     }
 
-    /// Waits until the log says it.
+    /// Waits until the log contains `text`.
     pub(crate) fn says(&self, text: &str) {
         while !self.log.lock().unwrap().contains(text) {
             thread::park_timeout(Duration::from_millis(10));
@@ -126,7 +127,7 @@ impl Served {
     }
 }
 
-/// HTTP/1.0: the answer ends with its connection.
+/// Sends a request over HTTP/1.0, whose response ends with the connection.
 pub(crate) fn ask(address: &str, line: &str, headers: &str, body: &str) -> Option<Answer> {
     let host = address.strip_prefix("http://")?;
     let mut stream = TcpStream::connect(host).ok()?;

@@ -1,4 +1,5 @@
-//! One trace joins a request with all that came of it; nothing personal and nothing secret is in it.
+//! One trace joins a request with everything that it caused, and contains no personal data or
+//! secrets.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -23,7 +24,7 @@ use crate::{
     service_process::Served,
 };
 
-/// A collector: keeps the bodies of what it is sent.
+/// A trace collector that keeps the request bodies.
 pub(crate) struct Collector {
     pub(crate) endpoint: String,
     bodies: Arc<Mutex<Vec<Vec<u8>>>>,
@@ -83,7 +84,7 @@ fn attribute(span: &Span, name: &str) -> Option<String> {
     }
 }
 
-/// The log's line of the only request.
+/// The log line of the only request.
 fn answered(served: &Served) -> serde_json::Value {
     served.says("answered");
     let log = served.log.lock().unwrap();
@@ -178,7 +179,7 @@ fn one_trace_joins_request_calls_record_and_delivery() {
     let headers = format!("content-type: application/json\r\ntraceparent: 00-{TRACE}-00f067aa0ba902b7-01\r\n");
     let opened = served.ask("POST", "/v1/sessions", &key, &headers, &json!({"guestId": "ann"}).to_string());
     assert_eq!(opened.status, 201, "{}", opened.body);
-    // A stranger decides neither what is traced nor in whose trace.
+    // An unauthenticated client can neither start a trace nor join one.
     let stranger = format!("traceparent: 00-{OTHER_TRACE}-00f067aa0ba902b7-01\r\n");
     assert_eq!(served.ask("GET", "/v1/sessions", "gl_none", &stranger, "").status, 401);
     while office.state()["crm"]["events"] != 1 {
@@ -208,7 +209,7 @@ fn one_trace_joins_request_calls_record_and_delivery() {
     ] {
         assert_eq!(names.iter().filter(|found| **found == name).count(), times, "{name} in {names:?}");
     }
-    // Each hangs on another of the trace, and the first one on the caller's.
+    // Each span has a parent in the trace, and the first one has the caller's span.
     let ids: HashSet<_> = ours.iter().map(|span| span.span_id.clone()).collect();
     let roots: Vec<_> = ours
         .iter()
@@ -226,7 +227,7 @@ fn one_trace_joins_request_calls_record_and_delivery() {
     let records: Vec<_> = ours.iter().filter_map(|span| attribute(span, "guestlane.audit.index")).collect();
     assert_eq!(records, ["2"], "the record «success», after the API key's and «pending»");
 
-    // Passed on: each request of ours to others is of this trace.
+    // Each outgoing request carries the trace context.
     let by_route: HashMap<_, _> =
         ["contact", "conversation", "crm"].into_iter().map(|route| (route, office.journal(route))).collect();
     for (route, entries) in by_route {

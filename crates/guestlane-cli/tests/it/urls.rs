@@ -1,5 +1,5 @@
-//! A password in a malformed URL is shown nowhere: not by `config show`, errors, logs or the
-//! resolver. And each wrong setting is named with its source before a port is opened.
+//! A password in a malformed URL appears nowhere: not in `config show`, errors, logs or DNS
+//! queries. Each invalid setting is named with its source before a port is opened.
 
 use std::{fs, os::unix::ffi::OsStrExt};
 
@@ -7,7 +7,7 @@ use crate::harness::{Ended, Office, run_in};
 
 const PASSWORD: [&str; 2] = ["hunter2", "swordfish"];
 
-/// URLs of the database: a password in two pieces, wrongly written.
+/// Malformed database URLs, with a password in two pieces.
 const DATABASES: &[&str] = &[
     "postgres://guestlane:hunter2@swordfish/w:rd@db.example/guestlane",
     "postgres://guestlane:hunter2@swordfish@db.example:5432/guestlane",
@@ -36,7 +36,7 @@ const DATABASES: &[&str] = &[
     "\"postgres://guestlane:hunter2@swordfish/x@db.example/guestlane\"",
 ];
 
-/// URLs of other settings.
+/// Malformed URLs of other settings.
 const OTHERS: &[(&str, &str)] = &[
     ("CRM_WEBHOOK_URL", "https://user:hunter2@swordfish.example/y"),
     ("CRM_WEBHOOK_URL", "https://user:12/hunter2@swordfish.example/y"),
@@ -60,8 +60,8 @@ fn assert_hidden(case: &str, ended: &Ended) {
     }
 }
 
-/// The URL is refused while settings are read, so no name is looked up and no port is opened: the
-/// message has the code of refused settings, and comes from the parser alone.
+/// The URL is rejected while settings are read, so no name is resolved and no port is opened. The
+/// exit code is that of invalid settings, and the message comes from the parser alone.
 #[test]
 fn a_password_in_a_malformed_url_is_found_nowhere() {
     let office = Office::open(&[]);

@@ -1,4 +1,4 @@
-//! The audit log.
+//! JSON models of the audit log.
 
 use serde::Serialize;
 use utoipa::ToSchema;

@@ -1,4 +1,4 @@
-//! What a caller asks for, as JSON.
+//! JSON model of a request to create a session.
 
 use guestlane::request::{Attributes, ContactDetails, IdempotencyKey, QueueId, SessionRequest, ValidationError};
 use serde::{Deserialize, Deserializer};

@@ -1,4 +1,4 @@
-//! Errors as figures (requirement R12, docs/requirements.md).
+//! JSON models of error counts (requirement R12, docs/requirements.md).
 
 use guestlane::{ErrorCounts, FailureCount as CameUp, Timestamp, error::Code};
 use serde::Serialize;

@@ -1,4 +1,4 @@
-//! What goes over the wire, and how it is described. The command line prints the same.
+//! The JSON models of the API, with their OpenAPI schemas. The command line prints the same types.
 
 mod audit;
 mod create_session;

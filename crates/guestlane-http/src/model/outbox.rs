@@ -1,4 +1,4 @@
-//! Events for the CRM.
+//! JSON models of the outbox and its deliveries.
 
 use guestlane::{
     Timestamp,

@@ -1,4 +1,4 @@
-//! How it goes, all in all: what the dashboard shows.
+//! JSON models of the service overview, which the dashboard shows.
 
 use guestlane::Timestamp;
 use serde::Serialize;

@@ -1,4 +1,5 @@
-//! A session as data: what the service answers, what `create --json` prints, and each line of a batch's results.
+//! JSON model of a session: in responses of the service, in the output of `create --json`, and in
+//! the result lines of a batch.
 
 use guestlane::{
     CreatedSession, SessionToken, Timestamp,

@@ -1,4 +1,4 @@
-//! What happened to one session, in order.
+//! JSON models of a session's timeline.
 
 use guestlane::Timestamp;
 use serde::Serialize;

@@ -1,4 +1,4 @@
-//! Guest tokens, verified for those who have no library for it (requirement R17,
+//! JSON models of guest-token verification, for clients without a JWT library (requirement R17,
 //! docs/requirements.md).
 
 use serde::{Deserialize, Serialize};

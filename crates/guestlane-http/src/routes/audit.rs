@@ -1,4 +1,4 @@
-//! `/v1/audit…`: what was done, provable to a stranger.
+//! `/v1/audit…`: the audit log's checkpoint, and its verification.
 
 use std::sync::Arc;
 
@@ -58,13 +58,14 @@ pub(crate) async fn checkpoint(State(app): State<App>, who: Authenticated) -> Re
 )]
 pub(crate) async fn verify(State(app): State<App>, who: Authenticated) -> Result<Response, Problem> {
     who.require_scope(Scope::Admin)?;
-    // Held by the work itself, not by the request: a caller that goes away does not make room for a second check.
+    // The verification task holds the lock, not the request: a client that disconnects must not
+    // allow a second verification to start.
     let alone = Arc::clone(app.audit_verify_lock()).lock_owned().await;
     let started = app.clock().monotonic();
     let engine = Arc::clone(app.engine());
     let store = engine.store().with_own_reads(ReadLimits::BULK).map_err(|error| app.problem(error))?;
     let runtime = tokio::runtime::Handle::current();
-    // It reads gigabytes, perhaps: not on a thread that others wait for.
+    // It may read gigabytes, so it runs on a blocking thread and does not stall other requests.
     let checking = tokio::task::spawn_blocking(move || {
         let (_alone, clock) = (alone, engine.clock().clone());
         let key = engine.audit_key().clone();

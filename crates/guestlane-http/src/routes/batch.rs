@@ -1,4 +1,4 @@
-//! `POST /v1/sessions:batch`: JSON lines in, JSON lines out, both streamed.
+//! `POST /v1/sessions:batch`: JSON Lines in, JSON Lines out, both streamed.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -109,7 +109,7 @@ pub(crate) async fn create_all(State(app): State<App>, who: Authenticated, reque
 }
 
 fn tokio_stream(lines: mpsc::Receiver<Bytes>) -> impl futures_util::Stream<Item = Bytes> {
-    // Whoever compresses it may ask again after its end.
+    // The compression layer may poll the stream again after its end, which `fuse` makes safe.
     futures_util::stream::unfold(lines, |mut lines| async move { lines.recv().await.map(|line| (line, lines)) }).fuse()
 }
 
@@ -144,7 +144,7 @@ impl Reading {
                 line = self.or_cancelled(lines.next()) => line.flatten(),
                 () = self.who.revoked(&self.app) => None,
             };
-            // Also where a row came: the wait for the key looks once a second.
+            // Checked for each row as well: `revoked` checks the key only once a second.
             if !self.who.is_active(&self.app) {
                 summary.failed += 1;
                 fail(line.map_or(summary.rows + 1, |line| line.number), unauthorized(), place);
@@ -241,7 +241,7 @@ fn count(summary: &mut Summary, ended: Option<RowOutcome>) {
 
 fn line(value: &impl Serialize) -> Bytes {
     let mut line = serde_json::to_string(value).unwrap_or_default();
-    // Some readers take these for the end of a line, too.
+    // Some parsers treat these characters as line ends.
     for (character, escaped) in [('\u{85}', "\\u0085"), ('\u{2028}', "\\u2028"), ('\u{2029}', "\\u2029")] {
         if line.contains(character) {
             line = line.replace(character, escaped);

@@ -1,4 +1,5 @@
-//! `POST /v1/sessions`: one session, once, however often it is asked for.
+//! `POST /v1/sessions`: creates one session per idempotency key, however often the request is
+//! repeated.
 
 use std::{sync::Arc, time::Duration};
 
@@ -81,11 +82,13 @@ pub(crate) async fn create(State(app): State<App>, who: Authenticated, request: 
     let preference = wait(&headers).map(|preference| preference.at_most(app.engine().deadline()));
     let wait = preference.as_ref().map_or(WAIT.min(app.engine().deadline()), |preference| preference.wait);
     let key = request.key.clone();
-    // A task of its own: who asked may go away, and the session is finished none the less.
+    // A separate task finishes the session even if the client disconnects.
     let mut creating = app.tasks().spawn(create_detached(Arc::clone(app.engine()), request, trail, begun).in_current_span());
     let ended = match app.clock().timeout(wait, &mut creating).await {
         Ok(ended) => ended,
-        // The caller has waited long enough. What is not recorded yet is nothing that they could look at; what is over by then is told as it ended.
+        // The wait is over. A session that is not recorded yet cannot be looked up, so the response
+        // waits until it is recorded. A session that ends in the meantime is answered with its
+        // result.
         Err(_) => tokio::select! {
             ended = &mut creating => ended,
             session = wait_until_admitted(&app, recorded) => match session {
@@ -138,7 +141,8 @@ fn wish_with_key(wish: CreateSessionRequest, headers: &HeaderMap) -> Result<Crea
 fn overloaded(key: &IdempotencyKey) -> Problem {
     let detail = "more sessions are under way than can be served soon; this request did nothing";
     Problem::new(Code::Overloaded, detail, "send it again after so many seconds, under the same key")
-        .retry_after(fastrand::u64(1..=3)) // not all at the same moment
+        // Spread the retries of many clients over time.
+        .retry_after(fastrand::u64(1..=3))
         .with_session_key(key)
 }
 

@@ -1,4 +1,4 @@
-//! `/v1/overview` and `/v1/events`: how it goes, and what comes, as it comes.
+//! `/v1/overview` and `/v1/events`: the state of the service, once and as a stream.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -70,7 +70,8 @@ struct Streaming {
 
 fn events(app: App, who: Authenticated) -> impl Stream<Item = Result<Event, Infallible>> {
     let mut seconds = app.snapshot().subscribe();
-    seconds.mark_changed(); // the first one at once
+    // The stream begins with the current overview.
+    seconds.mark_changed();
     let streaming = Streaming { who, seconds, news: app.engine().subscribe(), app };
     stream::unfold(streaming, |mut streaming| async move {
         let event = loop {
@@ -89,7 +90,8 @@ fn events(app: App, who: Authenticated) -> impl Stream<Item = Result<Event, Infa
                 }
             }
         };
-        // The wait for the key looks once a second, and nothing goes to a key that is revoked.
+        // `revoked` checks the key only once a second, so the key is checked again before each
+        // event: a revoked key must not receive any.
         streaming.who.is_active(&streaming.app).then(|| (Ok(event), streaming))
     })
     .fuse()

@@ -1,4 +1,4 @@
-//! `/healthz` and `/readyz`: for whoever keeps the process running, without a key.
+//! `/healthz` and `/readyz`: liveness and readiness probes, which require no API key.
 
 use axum::{extract::State, response::Response};
 use guestlane::error::Code;

@@ -1,4 +1,4 @@
-//! What is answered, one file for each kind of thing.
+//! Request handlers, one file per kind of resource.
 
 pub(crate) mod audit;
 pub(crate) mod batch;

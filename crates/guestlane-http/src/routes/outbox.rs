@@ -1,4 +1,4 @@
-//! `/v1/outbox`: what the CRM was told, and what it was not.
+//! `/v1/outbox`: lists deliveries of the outbox, and replays one.
 
 use axum::{extract::State, response::Response};
 use guestlane::{api_key::Scope, error::Code, request::ValidationError, store::ReplayFilter};

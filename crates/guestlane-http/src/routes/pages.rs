@@ -1,4 +1,5 @@
-//! The pages for people: dashboard and documentation. They have no data in them, and so need no key.
+//! The dashboard and the API documentation. These pages contain no data, so they require no API
+//! key.
 
 use axum::response::{IntoResponse, Response};
 use guestlane::error::Code;

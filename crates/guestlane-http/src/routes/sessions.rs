@@ -1,4 +1,4 @@
-//! `GET /v1/sessions…`: to look.
+//! `GET /v1/sessions…`: lists sessions, and shows one with its timeline.
 
 use axum::{extract::State, response::Response};
 use guestlane::{

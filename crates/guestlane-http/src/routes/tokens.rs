@@ -1,5 +1,5 @@
-//! `POST /v1/tokens:verify`: for those who have no library for it (requirement R17,
-//! docs/requirements.md).
+//! `POST /v1/tokens:verify`: verifies guest tokens for clients without a JWT library (requirement
+//! R17, docs/requirements.md).
 
 use axum::{
     extract::{Request, State},

@@ -1,4 +1,4 @@
-//! No key, no answer; and with one, what it allows.
+//! API keys: without one, every request is rejected; with one, its scopes decide.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{World, bearer, header, json, new_key, settings};
 
-/// Every operation of the document, with something in the place of its parameters.
+/// Every operation of the OpenAPI document, with example values for its parameters.
 async fn operations(world: &World) -> Vec<(Method, String, Value)> {
     let document = json(&world.send(Method::GET, "/openapi.json", &[], "").await);
     let mut found = Vec::new();
@@ -54,7 +54,7 @@ async fn without_a_good_key_every_answer_is_the_same_401() {
             bodies.push(answer.body);
         }
     }
-    // Nor is it told whether there is such a path.
+    // The response does not reveal whether the path exists either.
     let nowhere = world.send(Method::GET, "/v1/nowhere", &[], "").await;
     bodies.push(nowhere.body);
     bodies.dedup();
@@ -68,9 +68,10 @@ async fn each_scope_allows_what_it_says_and_admin_all() {
     for (method, path, operation) in operations(&world).await {
         let wanted = scopes(&operation);
         if wanted.is_empty() || path == "/v1/events" {
-            continue; // the stream does not end; it has a test of its own
+            // The stream does not end; it has a test of its own.
+            continue;
         }
-        // A query that cannot be read changes nothing: the scope comes first.
+        // The scope is checked before the query, so an invalid query does not change the result.
         let path = if path.contains('?') || method != Method::GET { path } else { format!("{path}?nothing=x") };
         for scope in Scope::ALL {
             let headers = [("authorization", bearer(world.key(scope))), ("content-type", "application/json".to_owned())];
@@ -111,7 +112,8 @@ async fn a_key_that_is_revoked_is_not_accepted_a_second_later_and_one_that_is_re
     let try_key =
         async |key: &str| world.send(Method::GET, "/v1/errors", &[("authorization", &bearer(key))], "").await.status.as_u16();
     let (old, store) = (new_key(&world.engine, "sessions:read", |_| {}).await, world.engine.store());
-    world.until(async |_| try_key(&old).await == 200).await; // made while the service runs
+    // The key is created while the service runs.
+    world.until(async |_| try_key(&old).await == 200).await;
 
     let id = &old[3..15];
     let next = guestlane::api_key::ApiKey::generate().unwrap();
@@ -132,7 +134,8 @@ async fn a_key_that_is_revoked_is_not_accepted_a_second_later_and_one_that_is_re
             try_key(next.expose()).await == 401
         })
         .await;
-    // It looks every ten milliseconds: some hundred times in the second that it may take, and what a busy machine adds.
+    // The check runs every 10 ms, so about a hundred times in the second that revocation may take,
+    // and more often on a busy machine.
     assert!(looks.get() < 1000, "{}", looks.get());
 }
 
@@ -164,7 +167,7 @@ async fn when_a_key_was_used_is_known() {
         .await;
 }
 
-/// A new key of an owner of its own, once the running service accepts it.
+/// A new API key with an owner of its own, once the running service accepts it.
 async fn accepted_key(world: &World, change: impl FnOnce(&mut StoredApiKey)) -> String {
     let key = new_key(&world.engine, "sessions:write", change).await;
     world
@@ -176,7 +179,7 @@ async fn accepted_key(world: &World, change: impl FnOnce(&mut StoredApiKey)) -> 
     key
 }
 
-/// A session of a key's owner, under an idempotency key.
+/// Creates a session for a key's owner, under a fixed idempotency key.
 async fn create_as(world: &World, key: &str, guest: &str, email: &str) -> HttpResponse {
     let body = json!({"guestId": guest, "attributes": {"email": email}});
     let headers = [("authorization", bearer(key)), ("idempotency-key", "order-1".to_owned())];
@@ -185,7 +188,8 @@ async fn create_as(world: &World, key: &str, guest: &str, email: &str) -> HttpRe
     world.send(Method::POST, "/v1/sessions", &headers, body.to_string()).await
 }
 
-/// Another integrator who used the same idempotency key got the guest's tokens, or learnt what differed.
+/// Otherwise another integrator with the same idempotency key would receive the guest's tokens, or
+/// learn which fields differ.
 #[tokio::test]
 async fn the_same_idempotency_key_of_two_owners_is_two_sessions() {
     let world = World::new().await;
@@ -232,7 +236,8 @@ async fn a_key_that_only_writes_sees_the_sessions_of_its_owner_and_no_others() {
     assert_eq!(look(world.key(Scope::SessionsRead), &location).await.status, 200);
 }
 
-/// One row that a newer version had written kept a process from reading the list: revoked keys went on being accepted.
+/// One row that a newer version wrote must not keep the process from reading the list: revoked keys
+/// would then stay accepted.
 #[tokio::test]
 async fn an_api_key_whose_row_cannot_be_read_is_refused_and_the_others_can_be_revoked() {
     let world = World::new().await;
@@ -250,7 +255,7 @@ async fn an_api_key_whose_row_cannot_be_read_is_refused_and_the_others_can_be_re
     assert_eq!(world.get("/v1/sessions").await.status, 200);
 }
 
-/// While the store does not tell which keys are revoked, none is accepted for long.
+/// While the store cannot report revoked keys, no key is accepted for long.
 #[tokio::test]
 async fn a_list_of_api_keys_that_is_older_than_30_seconds_accepts_none() {
     let clock = ManualClock::new(Clock::system().now());

@@ -1,4 +1,4 @@
-//! Many sessions in one request, streamed.
+//! `POST /v1/sessions:batch`: many sessions in one streamed request.
 
 use guestlane::api_key::Scope;
 use guestlane_genesys::http_client::HttpResponse;
@@ -34,7 +34,8 @@ async fn each_line_has_its_answer_and_the_last_one_the_sum() {
     assert_eq!(summary["summary"], serde_json::json!({"rows": 103, "opened": 101, "replayed": 0, "failed": 2}));
     let mut numbers: Vec<_> = answers.iter().map(|line| line["row"].as_u64().unwrap()).collect();
     numbers.sort_unstable();
-    let expected: Vec<_> = (1..=100).chain([102, 103, 104]).collect(); // the empty line is none, and keeps its number
+    // The empty line is skipped, but counts as a line number.
+    let expected: Vec<_> = (1..=100).chain([102, 103, 104]).collect();
     assert_eq!(numbers, expected);
     for (row, code) in [(102, "invalid_input"), (103, "invalid_request")] {
         let line = answers.iter().find(|line| line["row"] == row).unwrap();
@@ -84,7 +85,7 @@ async fn a_caller_who_takes_compressed_answers_gets_all_lines() {
     world.assert_each_guest_once(30);
 }
 
-/// A batch whose caller sends so much and goes on holding the connection.
+/// Starts a batch whose client sends `lines` and keeps the connection open.
 async fn held(world: &World, key: &str, lines: &str) -> TcpStream {
     let host = world.address.strip_prefix("http://").unwrap();
     let mut stream = TcpStream::connect(host).await.unwrap();
@@ -105,7 +106,8 @@ async fn a_caller_who_does_not_read_holds_up_no_other_batch() {
     let (sending, ()) =
         tokio::join!(world.engine.clock().timeout(std::time::Duration::from_secs(3), stream.write_all(long.as_bytes())), async {
         });
-    let _ = sending; // it may not take all of it, as nothing is read
+    // The write may not complete, because the service stops reading.
+    let _ = sending;
     let (_, lines) = batch(&world, "other", &rows(20)).await;
     assert_eq!(lines.last().unwrap()["summary"]["opened"], 20);
 }
@@ -130,7 +132,7 @@ async fn a_key_that_is_revoked_ends_its_batch() {
     world.assert_each_guest_once(1);
 }
 
-/// Blank lines kept a batch open for ever, and no line at all did, too.
+/// Neither blank lines nor silence keep a batch of a revoked key open.
 #[tokio::test]
 async fn a_key_that_is_revoked_ends_its_batch_although_no_row_comes() {
     let world = World::new().await;
@@ -156,7 +158,8 @@ async fn a_batch_during_an_outage_does_not_hold_up_the_end() {
     let stream = held(&world, &key, &rows(200)).await;
     world.until(async |world| world.engine.platform_down_for().is_some()).await;
     drop(stream);
-    world.ended().await; // the test's own time limit would tell
+    // If the service did not end, the test would exceed its time limit.
+    world.ended().await;
     world.faults(&[]);
 }
 

@@ -1,4 +1,4 @@
-//! Limits of connections, reached by peers on real sockets.
+//! Connection limits, tested with peers on real sockets.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::harness::{World, settings};
 
-/// The window of a stream that takes answers as they come.
+/// The flow-control window of a client that reads responses as they arrive.
 const OPEN_WINDOW: u32 = 1 << 20;
 
 impl World {
@@ -23,7 +23,7 @@ impl World {
     }
 }
 
-/// A connection of HTTP/2 whose streams have that window, and never a larger one.
+/// An HTTP/2 connection whose streams have a window of fixed size.
 struct Http2 {
     requests: http2::SendRequest<Empty<bytes::Bytes>>,
     connection: tokio::task::JoinHandle<hyper::Result<()>>,
@@ -38,14 +38,15 @@ impl Http2 {
         Self { requests, connection: tokio::spawn(connection) }
     }
 
-    /// The answer, whose body is not read.
+    /// Returns the response without reading its body.
     async fn get(&mut self, path: &str) -> hyper::Result<http::Response<hyper::body::Incoming>> {
         let request = Request::get(format!("http://localhost{path}")).body(Empty::new()).unwrap();
         self.requests.send_request(request).await
     }
 }
 
-/// The socket takes every frame that may be sent, and more requests come, but no answer is taken.
+/// The client reads the socket and sends further requests, but never opens the window for a
+/// response.
 #[tokio::test]
 async fn http2_connection_that_opens_no_window_is_closed_after_the_write_limit() {
     let clock = ManualClock::new(Clock::system().now());
@@ -53,7 +54,7 @@ async fn http2_connection_that_opens_no_window_is_closed_after_the_write_limit()
     let (service, metrics) = (world.socket_address(), world.metrics.strip_prefix("http://").unwrap());
     let metrics = metrics.strip_suffix("/metrics").unwrap().parse().unwrap();
     let mut reading = Http2::open(service, OPEN_WINDOW).await;
-    // With a window of one byte hyper takes a short answer from the service, and keeps it.
+    // With a window of one byte, hyper takes a short response from the service and buffers it.
     for (address, window, path) in [
         (service, 0, "/openapi.json"),
         (service, 1, "/openapi.json"),
@@ -76,7 +77,7 @@ async fn http2_connection_that_opens_no_window_is_closed_after_the_write_limit()
     }
 }
 
-/// A connection from that address, once a request on it was answered.
+/// A connection from `address`, after a request on it was answered.
 async fn served_from(address: [u8; 4], server: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind((address, 0).into()).unwrap();
@@ -85,7 +86,7 @@ async fn served_from(address: [u8; 4], server: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Whether a request on the connection is answered: `HEAD`, so that the headers are all that comes.
+/// Whether a request on the connection is answered. `HEAD` limits the response to its headers.
 async fn is_served(stream: &mut TcpStream) -> bool {
     let mut head = Vec::new();
     if stream.write_all(b"HEAD /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await.is_err() {
@@ -107,7 +108,8 @@ fn is_closed(stream: &TcpStream) -> bool {
     }
 }
 
-/// An eighth of 20,000 connections is the most that one address may have; fewer files lower it.
+/// One address may have at most an eighth of 20,000 connections; a lower limit of open files
+/// reduces this.
 #[tokio::test]
 async fn connections_of_one_address_leave_those_of_another_address_alone() {
     const MORE_THAN_ONE_ADDRESS_MAY_HAVE: usize = 2_600;

@@ -1,4 +1,4 @@
-//! A platform, a service, and keys for it.
+//! `World`: a simulated platform, a service, and API keys for it.
 
 use std::{
     collections::HashMap,
@@ -72,7 +72,7 @@ impl World {
         Self::serve(sim, engine, directory, settings).await
     }
 
-    /// A service whose time the test moves.
+    /// A service with a manual clock.
     pub(crate) async fn at(clock: &ManualClock) -> Self {
         crypto();
         let options = Options { quota: None, clock: clock.clone().into(), ..Options::default() };
@@ -83,7 +83,7 @@ impl World {
         Self::serve(sim, engine, directory, settings()).await
     }
 
-    /// Changes the store past the product.
+    /// Executes SQL directly on the store.
     pub(crate) fn sql(&self, sql: &str) {
         let store = rusqlite::Connection::open(self.directory.path().join("guestlane.db")).unwrap();
         store.execute_batch(sql).unwrap();
@@ -151,7 +151,7 @@ impl World {
         self.sim.set_faults(specs.iter().map(|spec| spec.parse().unwrap()).collect());
     }
 
-    /// A request as it is.
+    /// Sends a request without adding headers.
     pub(crate) async fn send(
         &self,
         method: Method,
@@ -178,12 +178,12 @@ impl World {
         self.send(Method::POST, path, &[&common, headers].concat(), body.to_string()).await
     }
 
-    /// Asks for a session.
+    /// Creates a session.
     pub(crate) async fn create(&self, headers: &[(&str, &str)], body: &Value) -> HttpResponse {
         self.post("/v1/sessions", Scope::SessionsWrite, headers, body).await
     }
 
-    /// Asks the service to end.
+    /// Starts the shutdown of the service.
     pub(crate) fn end(&self) {
         drop(self.end.lock().unwrap().take());
     }
@@ -193,7 +193,7 @@ impl World {
         self.serving.take().unwrap().await.unwrap().unwrap();
     }
 
-    /// Waits until it is so; what never is, ends the test by its own time limit.
+    /// Waits until the condition holds. The time limit of the test bounds the wait.
     pub(crate) async fn until(&self, mut is_so: impl AsyncFnMut(&Self) -> bool) {
         while !is_so(self).await {
             self.engine.clock().sleep(Duration::from_millis(10)).await;

@@ -1,4 +1,5 @@
-//! What is too large, too deep, too slow or of the wrong kind costs little and says what it is.
+//! Requests that are too large, too deep, too slow or of the wrong type cost little, and their
+//! errors name the reason.
 
 use guestlane::api_key::Scope;
 use http::Method;
@@ -97,7 +98,7 @@ async fn what_is_not_there_or_not_so_is_told_as_a_problem() {
     }
 }
 
-/// Problems, JSON and documents had none of them.
+/// Problems, JSON responses and documents need the headers as well as pages do.
 #[tokio::test]
 async fn every_answer_has_the_security_headers() {
     let world = World::new().await;
@@ -126,7 +127,7 @@ async fn every_answer_has_the_security_headers() {
     }
 }
 
-/// A proxy in between kept the lines of a batch back.
+/// Without these headers, a reverse proxy would buffer the lines of a batch.
 #[tokio::test]
 async fn answers_that_go_on_are_not_kept_back_by_a_proxy() {
     let world = World::new().await;

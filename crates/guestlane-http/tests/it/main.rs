@@ -1,4 +1,4 @@
-//! The service as its callers see it: real sockets, a real store, the simulator for a platform.
+//! Tests of the service through its API, with real sockets, a real store and the simulator.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
 mod access;

@@ -1,4 +1,4 @@
-//! What is told of how it goes: the overview, the stream, the metrics.
+//! The overview, the event stream and the metrics.
 
 use std::time::Duration;
 

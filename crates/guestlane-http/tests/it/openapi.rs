@@ -1,4 +1,4 @@
-//! What describes the service says what it does.
+//! The OpenAPI document matches the service.
 
 use guestlane::error::Code;
 use http::Method;
@@ -14,7 +14,7 @@ async fn the_document_is_the_one_that_was_read() {
     insta::assert_json_snapshot!("openapi", document);
 }
 
-/// Looks at each schema, wherever it stands.
+/// Calls `look` for each schema, including nested ones.
 fn each_schema(path: &str, schema: &Value, look: &mut impl FnMut(&str, &Value)) {
     look(path, schema);
     for (name, property) in schema["properties"].as_object().into_iter().flatten() {

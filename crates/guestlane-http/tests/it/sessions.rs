@@ -1,4 +1,4 @@
-//! One POST, one session.
+//! `POST /v1/sessions`: one session per idempotency key.
 
 use std::time::Duration;
 
@@ -66,7 +66,7 @@ async fn fifty_at_once_under_one_key_are_one_session() {
     let ids: std::collections::BTreeSet<_> = told.map(|answer| json(answer)["sessionId"].to_string()).collect();
     assert_eq!(ids.len(), 1, "all were told of the same one");
     let statuses: Vec<_> = answers.iter().map(|answer| answer.status.as_u16()).collect();
-    // Those that there is no room for come back; nobody is made twice.
+    // Requests beyond the limit are answered 429, and no session is created twice.
     assert_eq!(statuses.iter().filter(|status| **status == 201).count(), 1, "{statuses:?}");
     assert!(statuses.iter().all(|status| [200, 201, 429].contains(status)), "{statuses:?}");
     world.assert_each_guest_once(1);
@@ -169,7 +169,7 @@ async fn what_the_platform_refuses_is_told_with_cause_and_fix() {
         }
     }
     world.faults(&[]);
-    // Another's key under this name: the signature does not match.
+    // Another key under the same `kid`: the signature does not match.
     let other = World::new().await;
     world.sim.register_guest_keys(&other.engine.keyring().jwks(other.engine.clock().now()).to_string()).unwrap();
     let refused = world.create(&[], &json!({"guestId": "bob"})).await;

@@ -1,4 +1,4 @@
-//! How the service ends: nothing new, nothing lost.
+//! Graceful shutdown: no new requests, and no lost sessions.
 
 use std::time::Duration;
 

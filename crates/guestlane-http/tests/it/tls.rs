@@ -1,4 +1,5 @@
-//! TLS by files, read again while connections go on; and never beyond this machine without a key.
+//! TLS from files, certificate reload with open connections, and the API key required beyond
+//! loopback.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -16,7 +17,7 @@ use http_body_util::Full;
 
 use crate::harness::{World, settings};
 
-/// A certificate of its own for 127.0.0.1.
+/// Creates a self-signed certificate for 127.0.0.1.
 fn certificate(directory: &Path, name: &str) -> (TlsFiles, String) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
     let files = TlsFiles { cert: directory.join(format!("{name}.pem")), key: directory.join(format!("{name}.key")) };
@@ -33,7 +34,7 @@ async fn reaches(address: &str, pem: &str) -> bool {
     let client = HttpClient::new(Clock::system(), Duration::from_secs(10), &trust).unwrap();
     let request = Request::get(format!("{address}/healthz")).body(Full::default()).unwrap();
     let answer = client.send(request, Clock::system().now() + Duration::from_secs(10)).await;
-    // A browser that was here once does not come back without TLS (RFC 6797).
+    // HSTS: a browser that has visited once does not return without TLS (RFC 6797).
     let hsts =
         |answer: &guestlane_genesys::http_client::HttpResponse| answer.headers["strict-transport-security"] == "max-age=31536000";
     answer.is_ok_and(|answer| answer.status == 200 && hsts(&answer))
@@ -44,7 +45,8 @@ async fn a_certificate_is_replaced_while_the_service_runs() {
     let directory = tempfile::tempdir().unwrap();
     let (files, first) = certificate(directory.path(), "first");
     let (second_files, second) = certificate(directory.path(), "second");
-    let world = World::new().await; // for its engine
+    // The world provides the engine.
+    let world = World::new().await;
     let mut settings = settings();
     settings.tls = Some(files.clone());
     let service = Service::open(world.engine.clone(), &settings, None).await.unwrap();
@@ -75,7 +77,8 @@ async fn a_certificate_is_replaced_while_the_service_runs() {
     serving.abort();
 }
 
-/// What `openssl req -x509` makes: the certificate of a server, and an authority's (CA:TRUE).
+/// The result of `openssl req -x509`: a server certificate that is also a certificate authority
+/// (CA:TRUE).
 #[tokio::test]
 async fn a_certificate_that_is_its_own_authority_is_believed_alone() {
     let directory = tempfile::tempdir().unwrap();
@@ -91,7 +94,8 @@ async fn a_certificate_that_is_its_own_authority_is_believed_alone() {
         (files, pem)
     };
     let ((files, own), (other_files, another)) = (own_authority("own"), own_authority("another"));
-    let world = World::new().await; // for its engine
+    // The world provides the engine.
+    let world = World::new().await;
     let mut settings = settings();
     settings.tls = Some(files.clone());
     let service = Service::open(world.engine.clone(), &settings, None).await.unwrap();

@@ -1,4 +1,4 @@
-//! `guestlane batch --dry-run`: every row is read and looked at, and nothing is sent.
+//! `guestlane batch --dry-run`: validates every row without sending anything.
 
 use std::process::ExitCode;
 
@@ -18,7 +18,7 @@ struct Summary {
     rows: u64,
     good: u64,
     bad: u64,
-    /// Good rows that a person should look at.
+    /// Valid rows that a person should check.
     #[serde(skip_serializing_if = "is_none")]
     warned: u64,
 }
@@ -28,8 +28,8 @@ fn is_none(count: &u64) -> bool {
     *count == 0
 }
 
-/// Whether the id looks like a number that a spreadsheet rounded, as `1.23457E+17`: the ids of
-/// several guests may have become one.
+/// Whether the ID looks like a number that a spreadsheet rounded, such as `1.23457E+17`. Rounding
+/// may have given several guests the same ID.
 fn is_rounded(guest: &str) -> bool {
     let Some((number, exponent)) = guest.split_once("E+") else { return false };
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());

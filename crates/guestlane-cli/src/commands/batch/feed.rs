@@ -1,4 +1,4 @@
-//! Hands on rows as fast as the platform takes them.
+//! Admits rows as fast as admission control allows.
 
 use std::sync::Arc;
 
@@ -14,19 +14,19 @@ use super::{
 };
 use crate::output;
 
-/// What is handed on.
+/// A row after admission, or the end of admission.
 pub(super) enum FeedEvent {
-    /// A row that may begin now.
+    /// A row that may start now.
     Row(Row, Permit),
-    /// One that the result file has already.
+    /// A row that the result file already contains.
     AlreadyDone(Place),
-    /// One that cannot be used.
+    /// An invalid row.
     Invalid(RowError),
-    /// No more: the platform has been away for too long.
+    /// No more rows are admitted: the platform has been failing for too long.
     Stopped(PlatformOutage),
 }
 
-/// Reads on in a task of its own, until nobody wants more.
+/// Admits rows in a separate task, until the receiver is dropped.
 pub(super) fn begin(
     mut rows: mpsc::Receiver<Result<Row, RowError>>,
     intake: Arc<AdmissionController>,
@@ -38,7 +38,8 @@ pub(super) fn begin(
         while let Some(row) = rows.recv().await {
             let fed = match row {
                 Err(bad) => FeedEvent::Invalid(bad),
-                // Done by the result file's word, unless the ledger knows better: then it is asked, which costs no call.
+                // The result file says that the row is done. A row that the store knows takes the
+                // normal path, which needs no call to the platform for a completed session.
                 Ok(row)
                     if known.has(&row.request)
                         && matches!(engine.store().find_by_key(row.request.key.clone()).await, Ok(None)) =>
@@ -61,7 +62,7 @@ pub(super) fn begin(
     receiver
 }
 
-/// Says once that rows are held, and once that they are not any more.
+/// Reports once that admission is paused, and once that it resumes.
 #[derive(Default)]
 struct PauseReporter(bool);
 

@@ -1,4 +1,4 @@
-//! The heading of a CSV file, and what its columns mean.
+//! The header row of a CSV file, and the meaning of its columns.
 
 use std::{
     collections::BTreeSet,
@@ -15,7 +15,7 @@ use crate::output;
 
 const COLUMNS: &str = "the columns are guest_id, queue_id, idempotency_key, first_name, last_name, email, phone and attr.NAME";
 
-/// Where each column goes.
+/// The meaning of each column, in order.
 #[derive(Debug)]
 pub(super) struct Headings(Vec<Column>);
 
@@ -29,16 +29,17 @@ enum Column {
     Email,
     Phone,
     Attribute(String),
-    /// Spreadsheets write empty columns: no heading, no values.
+    /// An empty column without a heading and without values, which spreadsheets write.
     Unnamed,
 }
 
 impl Headings {
-    /// Reads the first row that has a value.
+    /// Reads the header row: the first row that has a value.
     ///
     /// # Errors
     ///
-    /// The input's; inside, why the heading cannot be used.
+    /// The outer error is that of the input. The inner error says why the header row cannot be
+    /// used.
     pub(super) fn read(reader: &mut csv::Reader<impl BufRead>) -> io::Result<Result<Self, ValidationError>> {
         loop {
             let Some(row) = reader.next_row()? else { return Ok(Self::new(&[])) };
@@ -62,12 +63,12 @@ impl Headings {
         Ok(Self(columns))
     }
 
-    /// A row's cells as what a caller asks for. An empty cell is no value.
+    /// Converts a row's cells to a session request. An empty cell counts as absent.
     ///
     /// # Errors
     ///
-    /// The row has another number of columns, as one that was cut off has, or a value in a column
-    /// without a name.
+    /// The row has a different number of columns, for example because it is truncated, or a value
+    /// in a column without a name.
     pub(super) fn row(&self, cells: Vec<String>) -> Result<CreateSessionRequest, ValidationError> {
         if cells.len() != self.0.len() {
             let reason = format!("has {} columns, and the heading has {}", cells.len(), self.0.len());

@@ -1,4 +1,4 @@
-//! `guestlane batch`: a session for each row.
+//! `guestlane batch`: creates one session per row of a file.
 
 mod dry_run;
 mod feed;
@@ -34,14 +34,14 @@ use results::Results;
 use rows::{Place, Row, RowError};
 use signals::Signals;
 
-/// What became of the rows so far.
+/// Counts of rows by result.
 #[derive(Debug, Default)]
 struct Counts {
-    /// Read, and given to somebody.
+    /// Rows taken from the input: started, already done, or invalid.
     begun: u64,
-    /// How far into the input they are, in bytes.
+    /// How far into the input these rows are, in bytes.
     reached: u64,
-    /// Ended.
+    /// Finished rows.
     rows: u64,
     opened: u64,
     replayed: u64,
@@ -66,26 +66,27 @@ struct Summary {
     per_second: f64,
     calls: u64,
     throttled: u64,
-    /// Why rows were left that nobody has begun: absent when none were.
+    /// Why rows were left that have not started. Absent if no rows were left.
     #[serde(skip_serializing_if = "Option::is_none")]
     stopped: Option<&'static str>,
 }
 
 type Failed = (guestlane::Error, Row);
 
-/// What came of a row.
+/// The result of a row.
 enum RowResult {
     Opened(Box<CreatedSession>),
     Failed(Box<Failed>),
     Bad(RowError),
-    /// The result file has it already.
+    /// The result file already contains the row.
     Known,
 }
 
-/// Rows that failed for no fault of theirs are tried once more when all others are done; so many are remembered.
+/// Maximum number of rows to remember for a second attempt. After all other rows, rows with a
+/// retryable error are tried once more.
 const MAX_RETRIED_ROWS: usize = 10_000;
 
-/// Why no row begins any more.
+/// Why no more rows are started.
 #[derive(Debug, Clone, Copy)]
 enum Stop {
     Interrupted,
@@ -101,7 +102,7 @@ impl Stop {
     }
 }
 
-/// The name of a batch: as given, or the file's path.
+/// The batch key: the one given, else one derived from the file's path.
 fn checked_batch_key(given: Option<&str>, file: &Path) -> anyhow::Result<String> {
     if let Some(name) = given {
         check_visible("--batch-key", name)?;
@@ -140,7 +141,8 @@ pub(crate) async fn run(global: &Global, args: &Batch) -> anyhow::Result<ExitCod
     let mut stop = None;
     let mut input_exhausted = false;
     let mut running = JoinSet::new();
-    // Until they are tried once more; who is not, is told as it was.
+    // Rows with a retryable error, until the second attempt. Rows without a second attempt are
+    // reported with their first error.
     let mut failed: BTreeMap<u64, Failed> = BTreeMap::new();
     let mut second = false;
     loop {
@@ -156,7 +158,8 @@ pub(crate) async fn run(global: &Global, args: &Batch) -> anyhow::Result<ExitCod
         tokio::select! {
             () = signals.next() => {
                 if stop.is_some() {
-                    break; // what is under way is on record
+                    // The sessions in flight are recorded in the store.
+                    break;
                 }
                 stop = Some(Stop::Interrupted);
                 input_exhausted = true;
@@ -167,7 +170,8 @@ pub(crate) async fn run(global: &Global, args: &Batch) -> anyhow::Result<ExitCod
                 Some(FeedEvent::Row(row, begun)) => {
                     counts.begin(row.place);
                     let engine = Arc::clone(&engine);
-                    // A task of its own: signing keeps a core busy, and there is more than one.
+                    // Each row is a separate task, because signing is CPU-bound and can use several
+                    // cores.
                     running.spawn(async move {
                         let ended = create(&engine, row).await;
                         drop(begun);
@@ -204,7 +208,7 @@ pub(crate) async fn run(global: &Global, args: &Batch) -> anyhow::Result<ExitCod
     }
     let left = running.len();
     running.detach_all();
-    // At a second Ctrl-C those that are being tried again are among them.
+    // After a second interrupt, this includes rows in their second attempt.
     for (_, ended) in failed {
         count(&mut counts, &mut results, ended.1.place, RowResult::Failed(Box::new(ended)))?;
     }
@@ -237,14 +241,15 @@ async fn create(engine: &SessionEngine, row: Row) -> (Place, RowResult) {
     }
 }
 
-/// What failed is fed anew.
+/// Feeds the failed rows a second time.
 fn feed_again(failed: &BTreeMap<u64, Failed>, counts: &mut Counts) -> mpsc::Receiver<Result<Row, RowError>> {
     let rows = failed.len() as u64;
     counts.begun -= rows;
     output::stderr_line(format!("{} failed for no fault of the row's: tried once more.", output::count(rows, "row")));
     let (sender, receiver) = mpsc::channel(failed.len());
     for (_, row) in failed.values() {
-        let _ = sender.try_send(Ok(row.clone())); // there is room for all
+        // The channel has room for all rows.
+        let _ = sender.try_send(Ok(row.clone()));
     }
     receiver
 }

@@ -1,4 +1,4 @@
-//! How a batch goes, for the person who watches: a line that changes on a terminal, a line now and then elsewhere.
+//! Progress of a batch: a changing line on a terminal, or a line every 10 seconds elsewhere.
 
 use std::{io::IsTerminal, time::Duration};
 
@@ -9,7 +9,7 @@ use crate::output;
 
 pub(super) struct Progress {
     shown: Shown,
-    /// Of the input, in bytes.
+    /// Size of the input, in bytes.
     size: Option<u64>,
     clock: Clock,
     began: Timestamp,
@@ -23,10 +23,10 @@ enum Shown {
 }
 
 impl Progress {
-    /// How often the line on a terminal changes.
+    /// Interval at which the line on a terminal changes.
     const TICK: Duration = Duration::from_millis(200);
 
-    /// How often a line is written elsewhere.
+    /// Interval of lines that go elsewhere.
     const NOW_AND_THEN: Duration = Duration::from_secs(10);
 
     pub(super) fn begin(quiet: bool, size: Option<u64>, clock: &Clock) -> Self {
@@ -41,12 +41,12 @@ impl Progress {
         Self { shown, size, clock: clock.clone(), began: now, told: now }
     }
 
-    /// Waits for the moment to be shown again.
+    /// Waits until the next update is due.
     pub(super) async fn due(clock: &Clock) {
         clock.sleep(Self::TICK).await;
     }
 
-    /// Called for every row: it looks and writes only when it is time.
+    /// Writes the progress if an update is due. It is called after every event of the batch.
     pub(super) fn show(&mut self, counts: &Counts, engine: &SessionEngine) {
         let every = match &self.shown {
             Shown::Line => Self::TICK,
@@ -76,7 +76,7 @@ impl Progress {
         }
     }
 
-    /// How it goes, the most important first. What is zero is not said.
+    /// The parts of the progress line, most important first. Counts of zero are omitted.
     fn parts(&self, counts: &Counts, clients: &[ClientUsage], now: Timestamp) -> Vec<String> {
         let seconds = now.since(self.began).as_secs_f64();
         let mut parts = vec![output::count(counts.rows, "row")];
@@ -111,7 +111,7 @@ impl Progress {
     }
 }
 
-/// `[====>           ]  31%  `: how much of the input has ended.
+/// A progress bar such as `[====>           ]  31%  `, for the part of the input that is finished.
 fn bar(ended: u64, size: u64) -> String {
     const WIDTH: u64 = 16;
     let share = |whole: u64| whole * ended.min(size) / size.max(1);
@@ -120,7 +120,9 @@ fn bar(ended: u64, size: u64) -> String {
     format!("[{line:<width$}] {percent:>3}%  ", width = WIDTH as usize, percent = share(100))
 }
 
-/// The bar and as many of the parts as there is room for, whole. A line that is too long would break into two, of which one stays
+/// Joins the bar and as many whole parts as fit into the terminal's width. A longer line would
+/// wrap, and its first half would not be erased. Room is left for the `^C` that a terminal echoes
+/// at the end.
 /// behind; and a terminal echoes `^C` at its end.
 fn fitting(bar: String, parts: Vec<String>, columns: usize) -> String {
     let room = columns.saturating_sub("^C".len() + 1);
@@ -136,7 +138,7 @@ fn fitting(bar: String, parts: Vec<String>, columns: usize) -> String {
     line
 }
 
-/// How far into the input the rows reach that have ended.
+/// Estimates how many bytes of the input the finished rows cover.
 fn ended(counts: &Counts) -> u64 {
     let share = counts.rows as f64 / counts.begun.max(1) as f64;
     (counts.reached as f64 * share) as u64

@@ -1,4 +1,5 @@
-//! `guestlane batch enqueue FILE`, and what becomes of it: rows in the database, for whoever works on them.
+//! `guestlane batch enqueue FILE`, `status`, `results` and `cancel`: batches in the database, which
+//! workers process.
 
 use std::{path::Path, process::ExitCode};
 
@@ -21,13 +22,13 @@ use crate::{
     settings,
 };
 
-/// Rows that are written at once.
+/// Rows per insert.
 const AT_ONCE: usize = 1000;
 
 async fn enqueue(global: &Global, settings: &Settings, file: &Path, batch_key: Option<&str>) -> anyhow::Result<ExitCode> {
     let batch_key = super::checked_batch_key(batch_key, file)?;
     let surface = settings.surface()?;
-    // Before anything is written.
+    // The file is checked before anything is written.
     let (mut source, _) = rows::read(file, settings.default_queue()?, batch_key.clone())?;
     let state = open_state(global).await?;
     let clock = Clock::system();
@@ -63,7 +64,10 @@ async fn enqueue(global: &Global, settings: &Settings, file: &Path, batch_key: O
     Ok(ExitCode::from(if bad == 0 { 0 } else { SOME_FAILED }))
 }
 
-/// A file is one machine's: nobody else could work on what is in it.
+/// Checks that the store is shared. Workers on other machines cannot claim rows of a SQLite file.
+///
+/// # Errors
+/// The settings name no PostgreSQL database.
 pub(crate) fn is_shared(settings: &Settings) -> anyhow::Result<()> {
     if settings.places()?.database.is_shared() {
         return Ok(());
@@ -137,7 +141,8 @@ async fn known(state: &Workspace, id: &str) -> anyhow::Result<BatchStatus> {
         .ok_or_else(|| ValidationError::new("ID", format!("{id} is no batch of this store"), "see `guestlane batch status`"))?)
 }
 
-/// One line for each row that has ended, in the rows' order: as `batch --output` writes them.
+/// Prints one line per finished row, in the order of the rows and in the format of
+/// `batch --output`.
 async fn results(state: &Workspace, status: BatchStatus) -> anyhow::Result<ExitCode> {
     let mut after = 0;
     loop {
@@ -165,7 +170,8 @@ fn print(row: &RowResult) {
             output::json(&json!({"row": row.number, "line": row.line, "error": error}));
         }
         (None, _) if row.state == "open" || row.state == "cancelled" => {
-            output::json(&json!({"row": row.number, "line": row.line, "state": row.state})); // its session is forgotten, or never was
+            // The session was erased, or the row never had one.
+            output::json(&json!({"row": row.number, "line": row.line, "state": row.state}));
         }
         (None, _) => {}
     }

@@ -1,4 +1,5 @@
-//! The results of a batch: one JSON line for each row, and on the next run only what is missing.
+//! The results of a batch, one JSON line per row. A later run with the same file completes only
+//! what is missing.
 
 use std::{
     collections::HashSet,
@@ -24,7 +25,7 @@ use guestlane_http::model::Session as SessionJson;
 
 use crate::{output, report::ErrorJson};
 
-/// The rows that are done. Of each, only a hash of what was wished is kept: a file may have millions.
+/// The rows that are done. A file may have millions of rows, so only a hash of each is kept.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     done: HashSet<u64>,
@@ -32,26 +33,27 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// Whether the file says that this very wish is done.
+    /// Whether the result file says that this request is done.
     pub(super) fn has(&self, request: &SessionRequest) -> bool {
         !self.done.is_empty()
             && self.done.contains(&self.wish(request.key.as_str(), request.guest.as_str(), &request.queue.to_string()))
     }
 
-    /// Two of 64 bits are equal once in a very long while, and then the ledger has the last word.
+    /// Hashes key, guest and queue. A collision of 64 bits is very rare. It never skips a row whose
+    /// key the store knows: such a row takes the normal path.
     fn wish(&self, key: &str, guest: &str, queue: &str) -> u64 {
         self.hash.hash_one((key, guest, queue))
     }
 }
 
-/// Where results go: the file, else (as data) the screen, else nowhere.
+/// Where results go: to the file, else to stdout with `--json`, else nowhere.
 pub(super) struct Results {
     file: Option<BufWriter<File>>,
     screen: bool,
     known: Arc<Known>,
 }
 
-/// A line of an older run.
+/// A line of an earlier run.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Line {
@@ -66,7 +68,11 @@ enum Line {
 }
 
 impl Results {
-    /// Keeps of an older file what is done, and lets go of failures and of a line that broke off. A file that is no result file is refused.
+    /// Opens the result file. It keeps the completed rows of an earlier run, and drops failures and
+    /// a truncated last line.
+    ///
+    /// # Errors
+    /// The file cannot be written, or is not a result file.
     pub(super) fn open(path: Option<&Path>, input: &Path, json: bool) -> anyhow::Result<Self> {
         let Some(path) = path else { return Ok(Self { file: None, screen: json, known: Arc::default() }) };
         let (file, known) = continue_file(path, input)?;
@@ -107,7 +113,8 @@ fn invalid(path: &Path, reason: impl std::fmt::Display, fix: &str) -> Validation
     ValidationError::new("--output", format!("{} {reason}", path.display()), fix)
 }
 
-/// The new file takes the old one's place only when it holds all that the old one did. It holds guest tokens: its owner alone may read it.
+/// Writes a copy and renames it, so that the old file is replaced only when its rows are complete
+/// in the new one. The file contains guest tokens, so only its owner can read it.
 fn continue_file(path: &Path, input: &Path) -> Result<(File, Known), ValidationError> {
     let unwritable =
         |error: io::Error| invalid(path, format!("cannot be written: {error}"), "name a file in a directory that can be written");
@@ -128,7 +135,7 @@ fn continue_file(path: &Path, input: &Path) -> Result<(File, Known), ValidationE
     Ok((file, known))
 }
 
-/// What stands there already must be a file, not the input, and nobody else's at this moment.
+/// Checks that an existing file is a regular file, not the input, and not in use by another batch.
 fn check(old: &File, path: &Path, input: &Path) -> Result<(), ValidationError> {
     let metadata = old.metadata().map_err(|error| invalid(path, error, "name a file that can be read"))?;
     if !metadata.is_file() {
@@ -154,7 +161,7 @@ fn keep(old: File, path: &Path, new: &mut File, known: &mut Known) -> Result<(),
                 }
             }
             Ok(_) => {}
-            // The last line may have broken off when a batch was killed.
+            // The last line may be truncated if the batch was killed.
             Err(_) if lines.peek().is_none() => {}
             Err(_) => return Err(invalid(path, "is not a result file of a batch, and would be lost", "name another file")),
         }

@@ -1,4 +1,4 @@
-//! The rows of a batch: CSV or JSON lines, read one after another while the first are under way.
+//! The rows of a batch, as CSV or JSON Lines, read while earlier rows are in flight.
 
 use std::{
     fmt,
@@ -22,14 +22,14 @@ use tokio::sync::mpsc;
 use super::headings::Headings;
 use crate::settings;
 
-/// Where a row stands.
+/// Position of a row in its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
-    /// From 1, the heading not counted.
+    /// Number of the row, from 1, without the header row.
     row: u64,
-    /// From 1, the heading counted.
+    /// Number of the line, from 1, with the header row.
     line: u64,
-    /// Bytes of the input in front of it.
+    /// Bytes of the input before the row.
     byte: u64,
 }
 
@@ -41,7 +41,7 @@ impl fmt::Display for Place {
 }
 
 impl Place {
-    /// An object with the place added to it.
+    /// Adds the row and line to a JSON object.
     pub(super) fn with(self, mut object: serde_json::Value) -> serde_json::Value {
         object["row"] = self.row.into();
         object["line"] = self.line.into();
@@ -61,14 +61,14 @@ impl Place {
     }
 }
 
-/// A good row.
+/// A valid row.
 #[derive(Debug, Clone)]
 pub(super) struct Row {
     pub(super) place: Place,
     pub(super) request: SessionRequest,
 }
 
-/// A row that cannot be used. It does not stop the others.
+/// An invalid row. It does not stop the batch.
 #[derive(Debug)]
 pub(super) struct RowError {
     pub(super) place: Place,
@@ -82,12 +82,12 @@ impl fmt::Display for RowError {
     }
 }
 
-/// Rows read ahead.
+/// Maximum number of rows read ahead.
 const AHEAD: usize = 256;
 
-/// The batch's name: the absolute path of the file as it was given. Links are not resolved, because
-/// the same path may lead elsewhere tomorrow (a mounted ConfigMap, `current` of a release), and its
-/// rows are the same rows. Standard input is `-`.
+/// The default batch key: the absolute path of the file as it was written, or `-` for standard
+/// input. Symbolic links are not resolved, because the same path may lead elsewhere tomorrow (a
+/// mounted ConfigMap, `current` of a release). Its rows are still the same rows.
 pub(super) fn file_key(path: &Path) -> String {
     if path.as_os_str() == "-" {
         return "-".to_owned();
@@ -95,12 +95,12 @@ pub(super) fn file_key(path: &Path) -> String {
     let path = settings::absolute(path);
     match path.to_str() {
         Some(text) => text.to_owned(),
-        // Two paths that are not UTF-8 must not become one name.
+        // Two paths that are not UTF-8 must not become the same key.
         None => path.as_os_str().as_encoded_bytes().escape_ascii().to_string(),
     }
 }
 
-/// What all rows have in common.
+/// What all rows of a batch have in common.
 struct Common {
     queue: Option<QueueId>,
     batch_key: String,
@@ -116,8 +116,11 @@ type Rows = mpsc::Receiver<Result<Row, RowError>>;
 
 type Source = BufReader<Box<dyn Read + Send>>;
 
-/// Opens the file, looks at its first line, and reads on in the background. With its size in bytes,
-/// if it is known.
+/// Opens the file, detects its format, and reads its rows in the background. Also returns the
+/// file's size in bytes, if it is known.
+///
+/// # Errors
+/// The file cannot be read, is a JSON array, or has no valid header row.
 pub(super) fn read(path: &Path, queue: Option<QueueId>, batch_key: String) -> anyhow::Result<(Rows, Option<u64>)> {
     let unreadable = |error: io::Error| {
         ValidationError::new("FILE", format!("{} cannot be read: {error}", path.display()), "name a CSV or JSON lines file")
@@ -147,13 +150,14 @@ pub(super) fn read(path: &Path, queue: Option<QueueId>, batch_key: String) -> an
     Ok((receiver, size))
 }
 
-/// Skips a byte order mark, and finds the first byte that is not white space. It may arrive long
-/// after the first read of a pipe.
+/// Skips a byte order mark, and returns the first byte that is not white space. On a pipe, that
+/// byte may arrive long after the first read.
 fn look_at_first(mut source: Box<dyn Read + Send>) -> io::Result<(Option<u8>, Source)> {
     let mut read = Vec::new();
     let first = loop {
         let text = without_bom(&read);
-        let marked = b"\xef\xbb\xbf".starts_with(&read); // the mark may not have arrived whole
+        // The byte order mark may have arrived only in part.
+        let marked = b"\xef\xbb\xbf".starts_with(&read);
         let first = text.iter().find(|byte| !byte.is_ascii_whitespace()).copied().filter(|_| !marked);
         if first.is_some() || read.len() > MAX_ROW_BYTES {
             break first;
@@ -220,7 +224,7 @@ fn read_csv(mut reader: csv::Reader<Source>, headings: &Headings, common: &Commo
                 return;
             }
         };
-        // Spreadsheets write rows without a value; they are no rows, as an empty line is none.
+        // Spreadsheets write rows without values. They are skipped like empty lines.
         if row.cells.as_ref().is_ok_and(|cells| cells.iter().all(String::is_empty)) {
             continue;
         }

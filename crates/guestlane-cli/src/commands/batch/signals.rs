@@ -1,8 +1,8 @@
-//! Ctrl-C, and the end of a machine's patience.
+//! The signals that stop a batch.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Ctrl-C, or what ends a service.
+/// SIGINT (Ctrl-C) and SIGTERM.
 pub(super) struct Signals {
     interrupt: Signal,
     terminate: Signal,

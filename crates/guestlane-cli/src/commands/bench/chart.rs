@@ -1,4 +1,5 @@
-//! Latency by share of sessions, as an SVG: the slow ones are few, so the axis widens towards them.
+//! Chart of latency percentiles, as SVG. The axis of percentiles is logarithmic, so that it shows
+//! the few slow sessions.
 
 use std::fmt::Write;
 
@@ -11,10 +12,10 @@ const RIGHT: f64 = 24.0;
 const TOP: f64 = 56.0;
 const BOTTOM: f64 = 64.0;
 
-/// Told apart by people who see no red and green, too (Okabe and Ito).
+/// A palette that people with colour blindness can distinguish (Okabe and Ito).
 const COLOURS: [&str; 4] = ["#0072B2", "#D55E00", "#009E73", "#CC79A7"];
 
-/// How far to the right a share stands: each nine is as wide as the one before.
+/// The horizontal position of a percentile: each further nine has the same width.
 fn x(share: f64) -> f64 {
     let nines = -(1.0 - share).log10();
     LEFT + nines / 4.0 * (WIDTH - LEFT - RIGHT)
@@ -71,7 +72,7 @@ pub(super) fn latencies(reports: &[Report]) -> String {
     svg
 }
 
-/// 1, 2 or 5 times a power of ten, not less than this.
+/// The smallest step of 1, 2 or 5 times a power of ten that is at least `least`.
 fn nice_step(least: f64) -> f64 {
     let power = 10_f64.powf(least.max(0.001).log10().floor());
     [1.0, 2.0, 5.0, 10.0].into_iter().map(|n| n * power).find(|step| *step >= least).unwrap_or(power)

@@ -1,4 +1,5 @@
-//! `guestlane bench`: whole runs against a simulator in a process of its own, on this machine.
+//! `guestlane bench`: measures complete runs against a simulator in a process of its own, on this
+//! machine.
 
 mod chart;
 mod run;
@@ -20,7 +21,7 @@ pub(crate) async fn run(global: &Global, args: &Bench) -> anyhow::Result<ExitCod
     let plans: Vec<Plan> = if args.ablation { Plan::each_guarantee() } else { vec![Plan::whole()] };
     let mut runs: Vec<Vec<Figures>> = plans.iter().map(|_| Vec::new()).collect();
     for round in 1..=args.runs {
-        // In turns: what else this machine does meets all plans alike.
+        // The plans alternate, so that other load on the machine affects all of them alike.
         for (plan, done) in plans.iter().zip(&mut runs) {
             let figures = run::run(args, plan, quota, arrivals).await?;
             output::stderr_line(format!("{}, run {round} of {}: {}", plan.name, args.runs, figures.summary()));

@@ -1,4 +1,4 @@
-//! One run: a fresh simulator, a fresh state directory, so many sessions.
+//! One run of the benchmark, with a new simulator and a new state directory.
 
 use std::{
     io::{BufRead, BufReader},
@@ -29,7 +29,7 @@ use uuid::Uuid;
 use super::stats::{Figures, Latency, round};
 use crate::args::Bench;
 
-/// What sessions have in this run.
+/// Which guarantees the sessions of a run have.
 pub(super) struct Plan {
     pub(super) name: &'static str,
     crm: bool,
@@ -41,7 +41,7 @@ impl Plan {
         Self { name: "durable, audited, CRM told", crm: true, guarantees: BenchOverrides::default() }
     }
 
-    /// One guarantee less each time.
+    /// Plans with one guarantee less each.
     pub(super) fn each_guarantee() -> Vec<Self> {
         let less = |name, durable, audited| Self { name, crm: false, guarantees: BenchOverrides { durable, audited } };
         vec![
@@ -53,7 +53,7 @@ impl Plan {
     }
 }
 
-/// What `simulate --json` says.
+/// The output of `simulate --json`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Says {
@@ -66,7 +66,7 @@ struct Says {
     crm_url: String,
 }
 
-/// A simulator that ends with this.
+/// A simulator process, which is killed on drop.
 struct Simulator(Child);
 
 impl Drop for Simulator {
@@ -111,7 +111,7 @@ fn settings(
             trust: TlsRoots::System,
         },
         patience: CallPolicy { quota, ..CallPolicy::default() },
-        // Nobody waits for these; that they wait long is a figure, and no failure.
+        // A long wait is a measured latency, not a failure.
         deadline: Duration::from_secs(600),
         keep_sessions: None,
         keys: RotationPolicy::default(),
@@ -157,11 +157,13 @@ pub(super) async fn run(args: &Bench, plan: &Plan, quota: Option<Rate>, arrivals
     for n in 0..args.sessions {
         let (begun, asked_at): (Option<Permit>, _) = match arrivals {
             None => (Some(intake.acquire(queue, |_| {}).await?), clock.monotonic()),
-            // As they come, whether the ones before are done or not.
+            // Requests arrive at a fixed rate, whether or not earlier sessions are done.
             Some(rate) => {
                 let due = began + Duration::from_secs_f64(n as f64 / rate.per_second());
                 if due > clock.monotonic() {
-                    clock.sleep(due.since(clock.monotonic())).await; // to the next millisecond: a timer's, and no session's
+                    // Timers have a resolution of one millisecond; that delay is not part of a
+                    // session's latency.
+                    clock.sleep(due.since(clock.monotonic())).await;
                 }
                 (None, clock.monotonic())
             }
@@ -181,7 +183,8 @@ pub(super) async fn run(args: &Bench, plan: &Plan, quota: Option<Rate>, arrivals
     }
     let seconds = clock.monotonic().since(began).as_secs_f64();
     if let Some(outbox) = engine.outbox() {
-        outbox.wait_for_initial_deliveries().await; // what is left to tell is part of the cost
+        // Deliveries are part of the cost.
+        outbox.wait_for_initial_deliveries().await;
     }
     let after = getrusage(UsageWho::RUSAGE_SELF)?;
     working.abort();
@@ -199,7 +202,7 @@ pub(super) async fn run(args: &Bench, plan: &Plan, quota: Option<Rate>, arrivals
         calls_per_session: round(calls / sessions),
         throttled_percent: round(engine.stats().throttled() as f64 * 100.0 / calls),
         quota_percent: allowed.map(|allowed| round(calls * 100.0 / allowed)),
-        resident_mib: round(after.max_rss() as f64 / 1024.0), // in KiB
+        resident_mib: round(after.max_rss() as f64 / 1024.0), // `max_rss` is in KiB
     })
 }
 

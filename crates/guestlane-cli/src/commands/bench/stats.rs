@@ -1,4 +1,4 @@
-//! What a run came to, and the medians of several.
+//! Results of a run, and the medians of several runs.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::output;
 
-/// One run.
+/// Results of one run.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Figures {
@@ -14,38 +14,40 @@ pub(super) struct Figures {
     pub(super) failed: u64,
     pub(super) seconds: f64,
     pub(super) sessions_per_second: f64,
-    /// Of this process alone; the simulator has one of its own.
+    /// CPU time of this process, without the simulator's process.
     pub(super) cpu_ms_per_session: f64,
     pub(super) latency_ms: Latency,
     pub(super) calls_per_session: f64,
-    /// Of all calls, those answered 429.
+    /// Percentage of calls that were answered 429.
     pub(super) throttled_percent: f64,
-    /// Of what the quota allows in the time that it took; absent without a quota.
+    /// Calls as a percentage of those that the rate limit allows during the run. Absent without a
+    /// rate limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) quota_percent: Option<f64>,
-    /// The most so far, in all runs of this process.
+    /// Peak memory of this process so far, over all its runs.
     pub(super) resident_mib: f64,
 }
 
-/// How long sessions took, from the wish to the open session.
+/// Latency of sessions, from the request to the open session.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(super) struct Latency {
     pub(super) p50: f64,
     pub(super) p90: f64,
     pub(super) p99: f64,
     pub(super) max: f64,
-    /// At [`SHARES`], for the chart.
+    /// Latencies at [`SHARES`], for the chart.
     #[serde(skip)]
     pub(super) curve: Vec<f64>,
 }
 
-/// The shares of sessions at which the chart has points.
+/// The percentiles at which the chart has points.
 pub(super) const SHARES: [f64; 13] = [0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999];
 
 impl Latency {
     pub(super) fn of(mut latencies: Vec<Duration>) -> Self {
         latencies.sort_unstable();
-        // The nearest rank: the smallest that at least this share does not exceed.
+        // Percentile by nearest rank: the smallest value that at least this share of values does
+        // not exceed.
         let at = |share: f64| {
             let rank = (latencies.len() as f64 * share).ceil() as usize;
             latencies.get(rank.max(1) - 1).map_or(0.0, |latency| round(latency.as_secs_f64() * 1000.0))
@@ -63,7 +65,7 @@ impl Figures {
     }
 }
 
-/// All runs of one plan.
+/// All runs of one plan, with their medians.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     pub(super) name: &'static str,
@@ -102,7 +104,7 @@ impl Report {
     }
 }
 
-/// To three decimals: more would be noise.
+/// Rounds to three decimals, beyond which the measurements are noise.
 pub(super) fn round(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }

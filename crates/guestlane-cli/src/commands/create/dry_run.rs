@@ -1,4 +1,5 @@
-//! `guestlane create --dry-run`: the calls, as they would be made; in the place of each secret, and of what only the platform can tell, stands its name.
+//! `guestlane create --dry-run`: prints the calls that would be made. Secrets, and values that only
+//! the platform can assign, are replaced by their names.
 
 use guestlane::{
     Clock, EngineConfig, FailPoints,
@@ -21,7 +22,7 @@ use serde_json::{
 
 use crate::output;
 
-/// One call.
+/// One call to the platform.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Call {
@@ -30,8 +31,9 @@ struct Call {
     #[serde(skip_serializing_if = "Option::is_none")]
     idempotency_key: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    body: Option<Box<RawValue>>, // as it would be sent, byte for byte
-    /// When it is not made, or whether it counts against the quota.
+    // The body byte for byte, as it would be sent.
+    body: Option<Box<RawValue>>,
+    /// When the call is skipped, or whether it counts against the rate limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<&'static str>,
     #[serde(skip)]
@@ -45,14 +47,15 @@ struct DryRun<'a> {
     surface: &'static str,
     attribute_bytes: usize,
     attribute_bytes_allowed: usize,
-    /// Calls of a session for which nothing must be repeated; the access token and the queue are asked for once for many.
+    /// Calls of one session without retries. The access token and the queue lookup are shared by
+    /// many sessions, and not counted.
     quota_cost: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     contact: Option<Contact>,
     calls: &'a [Call],
 }
 
-/// What would happen to the contact, as the platform says.
+/// What would happen to the contact, according to the platform.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Contact {
@@ -114,7 +117,7 @@ pub(super) async fn run(config: &EngineConfig, request: &SessionRequest, json: b
     Ok(())
 }
 
-/// Asks the platform what it would do, where it can be asked.
+/// Requests a dry run of the contact upsert from the platform, on surfaces that support it.
 async fn contact(config: &EngineConfig, request: &SessionRequest) -> Option<Contact> {
     let identifiers = config.cloud.identifiers(request);
     if !config.surface.is_public_api() || identifiers.is_empty() {

@@ -1,4 +1,4 @@
-//! `guestlane create`: one session.
+//! `guestlane create`: creates one session.
 
 mod dry_run;
 
@@ -78,7 +78,7 @@ fn show(opened: &CreatedSession, json: bool, show_token: bool) {
         ("conversation", session.conversation_id.as_ref().map_or_else(missing, ToString::to_string)),
         ("session", session.id.to_string()),
         ("key", session.request.key.to_string()),
-        // Of a replay no call was made: it is the latency of the first request.
+        // A replay makes no call, so the latency shown is that of the first request.
         if opened.replayed { ("latency", format!("{latency}, when it was created")) } else { ("latency", latency) },
     ];
     if let Some(end) = session.guest_session_expires_at {

@@ -1,4 +1,5 @@
-//! `guestlane demo`: everything at once on this machine, and the proof that nothing was lost and nothing made twice.
+//! `guestlane demo`: runs the product against a simulator on this machine, and verifies that no
+//! guest is lost or duplicated.
 
 mod serve;
 
@@ -32,17 +33,17 @@ use crate::{
     output, report,
 };
 
-/// The guests that ship with the product.
+/// The guest list that ships with the product.
 const GUESTS: &str = include_str!("../../../../../demo/guests.csv");
 
-/// Sessions under way at once: few enough to watch.
+/// Maximum number of sessions in flight, low enough to follow on the screen.
 const AT_ONCE: usize = 4;
 
-/// The platform, the CRM and a engine between them.
+/// The simulator and an engine that uses it.
 struct Pretended {
     simulator: Simulator,
     engine: Arc<SessionEngine>,
-    /// Kept after the demo ends, so that there is something to look at.
+    /// The state directory, which is kept after the demo for inspection.
     directory: PathBuf,
 }
 
@@ -53,7 +54,7 @@ async fn pretend(faults: &[String]) -> anyhow::Result<Pretended> {
     let options = Options { crm_secret: Some(secrecy_text(&secret)), latency, faults, ..Options::default() };
     let client = options.clients.first().cloned().context("the simulator has no OAuth client")?;
     let simulator = Simulator::start(options).await?;
-    // It has keys in it.
+    // The directory contains keys.
     let mode = std::fs::Permissions::from_mode(0o700);
     let directory = tempfile::Builder::new().prefix("guestlane-demo-").permissions(mode).tempdir()?.keep();
     let config = EngineConfig {
@@ -88,7 +89,8 @@ pub(crate) async fn run(global: &Global, args: &Demo) -> anyhow::Result<ExitCode
     if args.serve {
         return serve::run(global, args.listen, guests).await;
     }
-    // The conversation of one guest is made, and the platform's answer is lost on its way: the classic way to make a second one.
+    // For one guest, the platform opens the conversation but its response is lost. A retry without
+    // an idempotency key would open a second one.
     let lost = wishes(&guests).min(5);
     let Pretended { simulator, engine, directory } = pretend(&[format!("conversation:answer-lost:nth={lost}")]).await?;
     let audit_log = engine.audit_log().to_owned();
@@ -158,7 +160,7 @@ fn what_is_wrong(guests: &[SessionRequest], created: &[Result<CreatedSession, Er
     if opened < guests.len() {
         wrong.push(format!("{} of {} guests have no session", guests.len() - opened, guests.len()));
     }
-    // Equal rows are one wish, and have one session.
+    // Equal rows are one request, and have one session.
     let wishes = wishes(guests);
     if (state.contacts, state.conversations) != (wishes, wishes) {
         wrong.push(format!(
@@ -218,7 +220,7 @@ fn tell_json(created: &[Result<CreatedSession, Error>], state: &Snapshot, audit_
     output::json(&json!({"sessions": sessions, "platform": state, "auditLog": audit_log, "problems": wrong}));
 }
 
-/// `guest_id,queue,attr.NAME…`; a queue by its name or id.
+/// Parses rows of `guest_id,queue,attr.NAME…`, in which `queue` is a name or an ID.
 fn read_guests(path: Option<&Path>, queues: &[Queue]) -> anyhow::Result<Vec<SessionRequest>> {
     let text = match path {
         Some(path) => std::fs::read_to_string(path).map_err(|error| {

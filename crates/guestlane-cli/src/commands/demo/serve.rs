@@ -1,4 +1,5 @@
-//! `guestlane demo --serve`: guests go on arriving and things go wrong, for as long as somebody watches the dashboard.
+//! `guestlane demo --serve`: guests arrive and faults occur until the demo is interrupted, as
+//! traffic for the dashboard.
 
 use std::{
     net::SocketAddr,
@@ -24,7 +25,8 @@ use uuid::Uuid;
 use super::{Pretended, pretend};
 use crate::{args::Global, commands::serve::interrupted, logging, output};
 
-/// What goes wrong: answers that are lost after the work was done, a platform that is busy, a CRM that fails. None of it loses anybody.
+/// The faults: responses that are lost after the work was done, a platform that limits and fails,
+/// and a webhook receiver that fails. No guest is lost by any of them.
 const FAULTS: [&str; 5] = [
     "contact:answer-lost:p=0.01",
     "conversation:answer-lost:p=0.01",
@@ -33,10 +35,10 @@ const FAULTS: [&str; 5] = [
     "crm:500:p=0.05",
 ];
 
-/// Guests a second, from one crest to the next.
+/// Arrival rates, in guests per second, from one peak to the next.
 const WAVES: [f64; 12] = [2.0, 3.0, 5.0, 8.0, 12.0, 15.0, 14.0, 10.0, 7.0, 5.0, 3.0, 2.0];
 
-/// One guest in so many names a queue that is not there.
+/// One in this many guests names a queue that does not exist.
 const LOST_ITS_WAY: u64 = 97;
 
 pub(super) async fn run(global: &Global, listen: SocketAddr, guests: Vec<SessionRequest>) -> anyhow::Result<ExitCode> {
@@ -107,7 +109,7 @@ async fn admin_key(engine: &SessionEngine) -> anyhow::Result<ApiKey> {
     Ok(key)
 }
 
-/// Finishes what was begun, for as long as a person waits. Returns how many sessions are unfinished then.
+/// Finishes the sessions in flight within 10 seconds, and returns how many are unfinished then.
 async fn finish(engine: &Arc<SessionEngine>, mut under_way: JoinSet<()>) -> anyhow::Result<u64> {
     const PATIENCE: Duration = Duration::from_secs(10);
     const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -125,8 +127,8 @@ async fn finish(engine: &Arc<SessionEngine>, mut under_way: JoinSet<()>) -> anyh
     }
 }
 
-/// Guests of the demo's list, again and again under new names, in waves.
-/// Until it is stopped. Returns the sessions that are under way then.
+/// Creates sessions for the guests of the list, repeatedly under new IDs and at the rates of
+/// [`WAVES`], until it is stopped. Returns the sessions in flight at that time.
 async fn arrive(
     engine: Arc<SessionEngine>,
     guests: Vec<SessionRequest>,
@@ -153,7 +155,7 @@ async fn arrive(
         };
         arrived.fetch_add(1, Ordering::Relaxed);
         let engine = Arc::clone(&engine);
-        // What goes wrong is told by the dashboard.
+        // The dashboard shows the errors.
         under_way.spawn(async move { engine.create(request).await.map_or_else(drop, drop) });
     }
     under_way

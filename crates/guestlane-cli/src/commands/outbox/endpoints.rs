@@ -1,4 +1,4 @@
-//! `guestlane outbox secret` and `enable`: the webhook endpoints.
+//! `guestlane outbox secret` and `enable`: manages the webhook endpoints.
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::{
     output, settings,
 };
 
-/// Says which endpoints are disabled, and returns whether there are any.
+/// Prints a note for each disabled endpoint, and returns whether there are any.
 pub(super) fn note_of_disabled(endpoints: &[Arc<Endpoint>]) -> bool {
     for endpoint in endpoints {
         if let Some(since) = endpoint.disabled_at {

@@ -1,4 +1,4 @@
-//! `guestlane outbox`: what the CRM was told, and what it was not.
+//! `guestlane outbox`: lists, shows, delivers and replays events of the outbox.
 
 mod endpoints;
 
@@ -55,7 +55,7 @@ async fn list(global: &Global, state: Option<&str>, limit: u32) -> anyhow::Resul
     let opened = open_state_read_only(global).await?;
     let events = opened.store.events(state, None, limit).await?;
     output::note_of_limit(events.len(), limit);
-    // Bad settings of the CRM must not hide its events.
+    // Invalid webhook settings must not hide the events.
     if let Ok(Some(crm)) = settings::load(global)?.crm() {
         let endpoints: Vec<_> = Endpoints::new(&opened, Some(&crm))?.read().await?.into_iter().map(Arc::new).collect();
         endpoints::note_of_disabled(&endpoints);
@@ -110,7 +110,7 @@ async fn deliver(global: &Global) -> anyhow::Result<ExitCode> {
     let outbox = Deliverer::open(&state, &crm, clock.clone()).await?;
     state.store.expedite_events(clock.now()).await?;
     let mut round = outbox.deliver_due().await?;
-    // A process that was killed holds its events for one lease more: worth waiting for.
+    // A killed process holds its deliveries until their lease expires, so wait for one lease.
     let give_up_at = clock.now() + Event::LEASE;
     while let Some(due) = state.store.next_initial_delivery_at(clock.now()).await?.filter(|due| *due <= give_up_at) {
         let wait = due.since(clock.now());
