@@ -10,14 +10,14 @@
 //! # Example
 //!
 //! ```no_run
-//! # async fn example(config: guestlane::LaneConfig) -> Result<(), Box<dyn std::error::Error>> {
-//! use guestlane::{Clock, SessionEngine, request::{Attributes, IdempotencyKey, Person, SessionRequest}};
+//! # async fn example(config: guestlane::EngineConfig) -> Result<(), Box<dyn std::error::Error>> {
+//! use guestlane::{Clock, SessionEngine, request::{Attributes, IdempotencyKey, ContactDetails, SessionRequest}};
 //!
 //! let engine = SessionEngine::open(config, Clock::system()).await?;
 //! let opened = engine
 //!     .create(SessionRequest {
 //!         guest: "user-8842-xyz".parse()?,
-//!         person: Person::default(),
+//!         contact_details: ContactDetails::default(),
 //!         queue: "5e0c0000-0000-4000-8000-000000000001".parse()?,
 //!         attributes: Attributes::from_pairs([("source", "web-portal"), ("tier", "premium")])?,
 //!         key: IdempotencyKey::generate(),

@@ -264,7 +264,7 @@ async fn a_row_that_has_ended_keeps_no_personal_data_and_an_ended_batch_is_delet
     new[0].wish = Ok(SessionRequest { contact_details: ann, ..request("ann") });
     let ended = enqueue(&world, new).await;
     work(&world, ended, 1).await;
-    let personal = "SELECT count(*) FROM batch_row WHERE person <> '{}' OR attributes <> '{}'";
+    let personal = "SELECT count(*) FROM batch_row WHERE contact_details <> '{}' OR attributes <> '{}'";
     assert_eq!(guestlane_test_postgres::column(&url, personal), ["0"]);
     let waiting = enqueue(&world, vec![NewRow { number: 1, line: 2, wish: Ok(request("waits")) }]).await;
 
