@@ -129,7 +129,7 @@ enum Kind {
 /// boot it measures elapsed time independently of the wall clock, also between two processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Boot {
-    /// Identifies the start of the machine.
+    /// Identifies the boot.
     pub id: u128,
     /// Time since the boot.
     pub elapsed: Duration,
