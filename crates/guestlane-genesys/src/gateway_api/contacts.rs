@@ -24,7 +24,7 @@ pub struct CreateContactRequest<'a> {
     pub kind: Cow<'a, str>,
     /// `guest-<guest id>`
     pub address: Cow<'a, str>,
-    /// The guest id.
+    /// The guest ID.
     pub external_contact_id: Cow<'a, str>,
     /// The guest token and the caller's attributes.
     pub custom_attributes: ContactAttributes<'a>,
