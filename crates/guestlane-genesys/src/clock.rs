@@ -114,7 +114,7 @@ impl serde::Serialize for Timestamp {
 #[error("no answer within {0:?}")]
 pub struct TimedOut(pub Duration);
 
-/// A clock: tells the time and waits. Cheap to clone.
+/// A clock: returns the time and waits. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Clock(Kind);
 

@@ -80,7 +80,8 @@ pub enum Direction {
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Content {
-    /// `Attachment`, `QuickReply`, `ButtonResponse`, `Card`, `Carousel`, `DatePicker`, `ListPicker`, `Form`, …
+    /// `Attachment`, `QuickReply`, `ButtonResponse`, `Card`, `Carousel`, `DatePicker`,
+    /// `ListPicker`, `Form`, …
     pub content_type: String,
     /// The fields of the item.
     #[serde(flatten)]

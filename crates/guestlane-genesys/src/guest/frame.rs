@@ -200,10 +200,10 @@ pub struct ServerFrame {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FrameKind {
-    /// Answers a request. A frame that does not say what it is counts as one.
+    /// Answers a request. A frame without a type counts as a response.
     #[default]
     Response,
-    /// Is pushed; the acknowledgement of a message is, too.
+    /// Pushed by the platform; the acknowledgement of a message is one, too.
     Message,
 }
 
