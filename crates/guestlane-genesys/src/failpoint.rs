@@ -40,9 +40,9 @@ fail_points! {
     ChunkResealed = "chunk-resealed",
     /// The first signing key is in the store.
     SigningKeyStored = "signing-key-stored",
-    /// The next signing key is in the store; the caller has no response yet.
+    /// The next signing key is in the store; the rotation is not yet reported.
     NextKeyStored = "next-key-stored",
-    /// A signing key is revoked and another one signs; the caller has no response yet.
+    /// A signing key is revoked and another one signs; the revocation is not yet reported.
     KeyRevoked = "key-revoked",
     /// The audit log's signing key is in the store.
     AuditKeyStored = "audit-key-stored",
@@ -70,7 +70,7 @@ fail_points! {
     LinesAppended = "lines-appended",
     /// The hashes are in the file, the checkpoint is still the old one.
     HashesAppended = "hashes-appended",
-    /// The audit files are complete; the caller has no response yet.
+    /// The audit files are complete; the commit is not yet reported.
     CheckpointWritten = "checkpoint-written",
     /// The session is admitted with its idempotency key; nothing is sent.
     Admitted = "admitted",
@@ -109,7 +109,7 @@ fail_points! {
     TokenRenewed = "token-renewed",
     /// An interrupted session is claimed; nothing is sent.
     TakenUp = "taken-up",
-    /// A session that is too old is set aside; the caller has no response yet.
+    /// A session that is too old is set aside; that is not yet reported.
     SetAside = "set-aside",
     /// The leases of live executors are renewed.
     LeasesRenewed = "leases-renewed",

@@ -142,7 +142,7 @@ pub struct Configure {
     /// Starts a new conversation in the same session after it became read-only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start_new: Option<bool>,
-    /// The web page or campaign that the guest comes from.
+    /// Where the guest comes from, as journey data.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub journey_context: Option<Value>,
     /// In the schema; its use is unknown.
@@ -150,7 +150,7 @@ pub struct Configure {
     pub resume_token: Option<String>,
 }
 
-/// The result of the OAuth code exchange.
+/// The JWT that the code exchange returned.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuthenticationCode {
     /// The JWT.
@@ -336,7 +336,7 @@ pub struct SessionResponse {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[serde(default, deserialize_with = "lenient_number")]
     pub expiration_date: Option<i64>,
-    /// Whether the platform has already sent the presence event.
+    /// Whether the presence event was already sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[serde(default, deserialize_with = "lenient")]
     pub auto_started: Option<bool>,

@@ -55,7 +55,8 @@ impl ProbeResponse {
 
 impl GenesysClient {
     /// Returns the organization ID of each OAuth client, by client ID; `None` if the platform does
-    /// not return it. Disables each client that cannot authenticate.
+    /// not return it. Disables each client that cannot authenticate; the pool still uses it if it
+    /// is the only one.
     ///
     /// # Errors
     ///
