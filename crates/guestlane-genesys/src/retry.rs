@@ -38,10 +38,15 @@ impl Default for RetryPolicy {
 /// What follows a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RetryDecision {
+    /// Retry after this backoff.
     Backoff(Duration),
+    /// Poll again after this wait.
     Poll(Duration),
+    /// Retry immediately with a refreshed access token.
     RetryNow,
+    /// Retry immediately with another OAuth client.
     Failover,
+    /// Do not retry. `wait` is the platform's `Retry-After`, if it has one.
     Stop { wait: Option<Duration> },
 }
 

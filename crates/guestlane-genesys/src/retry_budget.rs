@@ -47,6 +47,7 @@ impl RetryBudget {
         changed
     }
 
+    /// Deposits the share of a retry that each first attempt earns.
     pub(crate) fn deposit(&self) {
         self.change(|repetitions| *repetitions += Self::DEPOSIT_RATIO);
     }

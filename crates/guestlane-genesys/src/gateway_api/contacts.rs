@@ -71,6 +71,10 @@ impl<'a> CreateContactRequest<'a> {
 
 impl GenesysClient {
     /// Creates a contact (step A). Every attempt sends `idempotency_key` and the same bytes.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the platform rejects the request, or gives no response before `deadline`.
     pub async fn register_contact(
         &self,
         contact: &CreateContactRequest<'_>,

@@ -63,6 +63,10 @@ impl<'a> NewConversation<'a> {
 
 impl GenesysClient {
     /// Opens a conversation (step B). Every attempt sends `idempotency_key` and the same bytes.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the platform rejects the request, or gives no response before `deadline`.
     pub async fn open_conversation(
         &self,
         conversation: &NewConversation<'_>,

@@ -159,6 +159,10 @@ impl GenesysClient {
     }
 
     /// Returns what [`upsert_contact`](Self::upsert_contact) would do, without changing anything.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the platform rejects the request, or gives no response before `deadline`.
     pub async fn dry_run_upsert_contact(
         &self,
         identifiers: &[ContactIdentifier],
@@ -194,6 +198,10 @@ impl GenesysClient {
 
     /// Creates a contact without identifiers. An unknown outcome is not retried, because a second
     /// request would create another contact.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the platform rejects the request, or gives no response before `deadline`.
     pub async fn create_contact(
         &self,
         contact: &ExternalContact,
@@ -210,6 +218,10 @@ impl GenesysClient {
 
     /// Links a contact to a conversation. The call is idempotent; the platform links asynchronously
     /// (202).
+    ///
+    /// # Errors
+    ///
+    /// Fails if the platform rejects the request, or gives no response before `deadline`.
     pub async fn link_contact(
         &self,
         contact_id: &PlatformId,

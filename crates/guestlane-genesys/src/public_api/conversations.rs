@@ -136,6 +136,11 @@ impl Conversation {
 impl GenesysClient {
     /// Returns the conversation of a message. Polls until the platform knows it, or until
     /// `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the conversation is not known before `deadline`, or if the platform rejects the
+    /// request.
     pub async fn find_conversation_by_message(
         &self,
         message_id: &PlatformId,
@@ -148,6 +153,10 @@ impl GenesysClient {
 
     /// Returns a conversation as soon as the guest is among its participants. With `held`, also
     /// waits until another participant holds the conversation or it has ended.
+    ///
+    /// # Errors
+    ///
+    /// Fails if this is not the case before `deadline`, or if the platform rejects the request.
     pub async fn conversation(
         &self,
         id: &PlatformId,
@@ -169,6 +178,10 @@ impl GenesysClient {
 
     /// Moves a conversation from `participant_id` to a queue. An unknown outcome is not retried;
     /// the caller must read the conversation first.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the platform rejects the request, or gives no response before `deadline`.
     pub async fn move_to_queue(
         &self,
         conversation_id: &PlatformId,

@@ -78,6 +78,10 @@ impl GenesysClient {
     /// Sends a guest's inbound message. A retry may repeat the message: no source says whether the
     /// platform drops a message ID that it has seen (docs/platform.md#open-messaging). It never
     /// creates a second conversation, because the sender is the same.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the platform rejects the request, or gives no response before `deadline`.
     pub async fn send_inbound_message(
         &self,
         integration: Uuid,

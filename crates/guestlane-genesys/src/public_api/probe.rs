@@ -113,12 +113,20 @@ impl GenesysClient {
 
     /// Sends one GET request with the access token, without retries. Every status is a successful
     /// result.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no response before `deadline`.
     pub async fn probe_get(&self, path: ApiPath, deadline: Timestamp) -> Result<ProbeResponse, AttemptError> {
         let call = RequestSpec::get(Operation::Probe, path, RetrySafety::NotIfOutcomeUnknown);
         Ok(ProbeResponse::new(&self.send_unchecked(&call, deadline).await?))
     }
 
     /// Like [`probe_get`](Self::probe_get), for read operations that use another method.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no response before `deadline`.
     pub async fn probe(
         &self,
         method: Method,
@@ -132,6 +140,10 @@ impl GenesysClient {
     }
 
     /// Sends one GET request without an access token.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no response before `deadline`.
     pub async fn probe_unauthenticated(
         &self,
         base: &BaseUrl,
@@ -147,6 +159,10 @@ impl GenesysClient {
 
     /// Opens the guest socket of a deployment and closes it without sending a frame, so that no
     /// session begins.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the socket does not open before `deadline`.
     pub async fn probe_guest_socket(
         &self,
         deployment: Uuid,
