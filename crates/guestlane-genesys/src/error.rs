@@ -172,9 +172,9 @@ impl AttemptError {
     /// Returns what the retry loop may do after this error. There is no catch-all arm, so that a
     /// new variant cannot compile without a decision.
     ///
-    /// An unknown outcome is retried because a call that creates something carries the same
-    /// idempotency key on every attempt, or finds what an earlier attempt created. The few calls
-    /// that do neither declare `RetrySafety::NotIfOutcomeUnknown`.
+    /// An unknown outcome is retried: a call that creates something carries the same idempotency
+    /// key on every attempt, or finds what an earlier attempt created. The few calls that do
+    /// neither declare `RetrySafety::NotIfOutcomeUnknown`.
     #[deny(clippy::wildcard_enum_match_arm)]
     pub fn classify(&self) -> RetryAction {
         match self {

@@ -347,8 +347,8 @@ where
 
     /// Sends a request over `client`.
     ///
-    /// A request of which some bytes may have been sent counts as lost, even if an HTTP/2 peer
-    /// reports that it did not process it (REFUSED_STREAM, GOAWAY). The HTTP library does not
+    /// A request counts as lost once some bytes may have been sent. That includes requests which an
+    /// HTTP/2 peer reports as not processed (REFUSED_STREAM, GOAWAY). The HTTP library does not
     /// distinguish these cases.
     async fn request(
         client: &HyperClient<R>,
