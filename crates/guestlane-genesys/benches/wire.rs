@@ -1,4 +1,4 @@
-//! What it costs to read the guest API's frames, and to build what is sent.
+//! Benchmarks of parsing the guest API's frames and of building request bodies.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark may")]
 
 use std::{collections::BTreeMap, hint::black_box};
@@ -8,7 +8,7 @@ use guestlane_genesys::{CreateContactRequest, NewConversation, guest::frame::Ser
 use serde_json::Value;
 use uuid::uuid;
 
-/// Every frame of the server that is known, in turns (`contract/guest-api-frames.json`).
+/// Parses and serializes every known frame of the server (`contract/guest-api-frames.json`).
 fn frames(criterion: &mut Criterion) {
     let known: Vec<Value> = serde_json::from_str(include_str!("../../../contract/guest-api-frames.json")).unwrap();
     let texts: Vec<String> =
@@ -25,7 +25,7 @@ fn frames(criterion: &mut Criterion) {
     });
 }
 
-/// The bodies of the two steps on `rest`, with a token of usual length.
+/// Builds the bodies of the two steps on `rest`, with a token of typical length.
 fn payloads(criterion: &mut Criterion) {
     let token = "x".repeat(620);
     let attributes: BTreeMap<String, String> =

@@ -1,4 +1,5 @@
-//! What a session's calls came to, and on whose behalf they are made: it goes along with a task, as the [priority](crate::Priority) does.
+//! Attempt log of a session, and the trace context on whose behalf its calls are made. Both are
+//! task-local, like the [priority](crate::Priority).
 
 use std::{
     fmt,
@@ -21,7 +22,7 @@ tokio::task_local! {
     static CURRENT: AttemptLog;
 }
 
-/// `traceparent` (W3C Trace Context, section 3.2): the trace that somebody in front of us began.
+/// `traceparent` (W3C Trace Context, section 3.2): the trace that the caller started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TraceParent {
     trace: u128,
@@ -29,28 +30,28 @@ pub struct TraceParent {
     flags: u8,
 }
 
-/// Not a `traceparent`.
+/// The text is not a valid `traceparent`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("is not version-trace-parent-flags, in lower-case hex")]
 pub struct InvalidTraceParent;
 
 impl TraceParent {
-    /// From its parts; `None` where one is zero.
+    /// Creates a trace context from its parts; `None` if one of the IDs is zero.
     pub fn new(trace: u128, parent: u64, sampled: bool) -> Option<Self> {
         (trace != 0 && parent != 0).then_some(Self { trace, parent, flags: u8::from(sampled) })
     }
 
-    /// The trace's id, that of the span it continues, and whether it is collected.
+    /// Returns the trace ID, the ID of the parent span, and whether the trace is sampled.
     pub fn parts(&self) -> (u128, u64, bool) {
         (self.trace, self.parent, self.flags == 1)
     }
 
-    /// The trace's id, 32 digits.
+    /// Returns the trace ID, 32 hexadecimal digits.
     pub fn trace_id(&self) -> String {
         format!("{:032x}", self.trace)
     }
 
-    /// The span's id, 16 digits.
+    /// Returns the parent span ID, 16 hexadecimal digits.
     pub fn span_id(&self) -> String {
         format!("{:016x}", self.parent)
     }
@@ -59,7 +60,8 @@ impl TraceParent {
 impl FromStr for TraceParent {
     type Err = InvalidTraceParent;
 
-    /// A version that is not known yet is read as far as this one goes (section 3.2.4); `ff` is none.
+    /// Parses a `traceparent`. An unknown later version is parsed like version 00 (section 3.2.4);
+    /// `ff` is invalid.
     fn from_str(text: &str) -> Result<Self, InvalidTraceParent> {
         let hex = |at: std::ops::Range<usize>| {
             let digits = text.get(at)?;
@@ -88,21 +90,21 @@ impl fmt::Display for TraceParent {
 /// One attempt at a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {
-    /// When it was sent, or given up without being sent.
+    /// When the request was sent, or when the attempt failed without sending it.
     pub at: Timestamp,
-    /// What was asked for.
+    /// The operation.
     pub operation: Operation,
-    /// From sending to the answer, or to the end of waiting for one.
+    /// Time from sending to the response, or to the end of waiting for it.
     pub took: Duration,
-    /// The status of the answer, where there was one over HTTP.
+    /// The HTTP status of the response, if there was one.
     pub status: Option<u16>,
-    /// Why it did not go well, as it may go on record.
+    /// Why the attempt failed, in a form that may be stored.
     pub failure: Option<String>,
-    /// The platform's, to quote to its support.
+    /// The platform's correlation ID, to quote to its support.
     pub correlation_id: Option<CorrelationId>,
 }
 
-/// The attempts of one session, as they are made, and whether it is recorded yet. Cheap to clone.
+/// The attempts of one session, and whether the session is in the store. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct AttemptLog(Arc<Mutex<Inner>>);
 
@@ -114,7 +116,7 @@ struct Inner {
     attempts: Vec<Attempt>,
 }
 
-/// What the wire knows of an attempt.
+/// What is known of an attempt while it is in flight.
 #[derive(Debug, Clone, Default)]
 struct Sent {
     at: Timestamp,
@@ -123,45 +125,45 @@ struct Sent {
 }
 
 impl AttemptLog {
-    /// The attempts kept until somebody takes them: the last ones.
+    /// Maximum number of attempts kept; the oldest are dropped.
     const CAPACITY: usize = 32;
 
-    /// For a session that belongs to that trace.
+    /// Creates an attempt log for a session that belongs to the given trace.
     pub fn of(parent: Option<TraceParent>) -> Self {
         Self(Arc::new(Mutex::new(Inner { parent, ..Inner::default() })))
     }
 
-    /// Does `work`, whose attempts are noted here.
+    /// Runs `work` and records its attempts in this log.
     pub async fn scope<F: Future>(self, work: F) -> F::Output {
         CURRENT.scope(self, work).await
     }
 
-    /// The trail of this task, if there is one.
+    /// Returns the attempt log of the current task, if there is one.
     pub fn current() -> Option<Self> {
         CURRENT.try_with(Self::clone).ok()
     }
 
-    /// The trace it belongs to.
+    /// Returns the trace of the session.
     pub fn parent(&self) -> Option<TraceParent> {
         self.inner().parent
     }
 
-    /// From now on it is recorded, under that id.
+    /// Marks the session as stored under this ID.
     pub fn record(&self, session: Uuid) {
         self.inner().recorded.send_replace(Some(session));
     }
 
-    /// Told once it is recorded.
+    /// Returns a receiver that is notified once the session is stored.
     pub fn admitted(&self) -> watch::Receiver<Option<Uuid>> {
         self.inner().recorded.subscribe()
     }
 
-    /// What came since the last time.
+    /// Returns the attempts since the last call and removes them.
     pub fn drain(&self) -> Vec<Attempt> {
         std::mem::take(&mut self.inner().attempts)
     }
 
-    /// The last attempt that nobody took yet.
+    /// Returns the last attempt that was not drained yet.
     pub(crate) fn last(&self) -> Option<Attempt> {
         self.inner().attempts.last().cloned()
     }
@@ -171,17 +173,17 @@ impl AttemptLog {
     }
 }
 
-/// The trace that this task's calls belong to.
+/// Returns the trace of the current task's calls.
 pub(crate) fn parent() -> Option<TraceParent> {
     CURRENT.try_with(AttemptLog::parent).ok().flatten()
 }
 
-/// A request leaves.
+/// Records that a request is being sent.
 pub(crate) fn sent(at: Timestamp) {
     let _ = CURRENT.try_with(|trail| trail.inner().sent = Some(Sent { at, ..Sent::default() }));
 }
 
-/// Its answer is there.
+/// Records that the response arrived.
 pub(crate) fn answered(status: u16, correlation_id: impl FnOnce() -> Option<CorrelationId>) {
     let _ = CURRENT.try_with(|trail| {
         if let Some(sent) = &mut trail.inner().sent {
@@ -190,7 +192,7 @@ pub(crate) fn answered(status: u16, correlation_id: impl FnOnce() -> Option<Corr
     });
 }
 
-/// An attempt ended.
+/// Records the end of an attempt.
 pub(crate) fn ended(operation: Operation, now: Timestamp, error: Option<&AttemptError>) {
     let _ = CURRENT.try_with(|trail| {
         let mut inner = trail.inner();
@@ -216,7 +218,7 @@ mod tests {
     fn a_traceparent_is_read_as_the_standard_says() {
         const GOOD: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         assert_eq!(GOOD.parse::<TraceParent>().unwrap().to_string(), GOOD);
-        // A later version may have more, and flags that nobody knows yet.
+        // A later version may have further fields and unknown flags.
         let later = "cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-ff-what-the-future";
         assert_eq!(later.parse::<TraceParent>().unwrap().to_string(), GOOD);
         for bad in [

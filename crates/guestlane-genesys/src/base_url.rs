@@ -1,26 +1,28 @@
-//! Where a platform's calls go: an origin that is safe to send secrets to.
+//! Base URL of the platform: an origin to which secrets may be sent.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
 use url::{Host, Url};
 
-/// An `https://` origin, with or without a path in front of every route, or an `http://` one on this machine.
+/// An `https://` origin, optionally with a path prefix, or an `http://` origin on the local
+/// machine.
 #[derive(Clone, PartialEq, Eq)]
 pub struct BaseUrl(Box<str>);
 
 /// Why a URL cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidBaseUrl {
-    /// Not a URL at all.
+    /// The text is not a URL.
     #[error("`{0}` is not a URL; write it like https://acme.mygenesyscloud.com")]
     NotAUrl(String),
-    /// Neither `https` nor `http`.
+    /// The scheme is neither `https` nor `http`.
     #[error("`{0}` has the scheme `{1}`; only https is used (and http to this machine)")]
     Scheme(String, String),
-    /// `http://` to another machine would show the client secret and every guest token to the network.
+    /// Plain `http://` to another machine would expose the client secret and every guest token to
+    /// the network.
     #[error("`{0}` is plain http to another machine, which would show secrets to the network; use https")]
     PlainHttp(String),
-    /// Credentials, query or fragment.
+    /// The URL has credentials, a query or a fragment.
     #[error("the URL of {0} has a user name, a query or a fragment; give only scheme, host and port")]
     Extra(String),
 }
@@ -47,7 +49,7 @@ impl FromStr for BaseUrl {
     }
 }
 
-/// Whether a URL's host is this machine: `localhost`, `127.0.0.0/8` or `[::1]`.
+/// Whether a URL's host is the local machine: `localhost`, `127.0.0.0/8` or `[::1]`.
 pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
@@ -58,12 +60,12 @@ pub fn is_loopback(url: &Url) -> bool {
 }
 
 impl BaseUrl {
-    /// The URL of a route: `path` begins with a slash.
+    /// Returns the URL of a route; `path` begins with a slash.
     pub fn route(&self, path: &str) -> String {
         format!("{}{path}", self.0)
     }
 
-    /// As written, without a slash at the end.
+    /// Returns the URL without a trailing slash.
     pub fn as_str(&self) -> &str {
         &self.0
     }

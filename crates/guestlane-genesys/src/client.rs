@@ -1,4 +1,4 @@
-//! The way to the platform: paced, signed in, repeated where that is safe.
+//! The client of the platform: rate-limited, authenticated, and retried where a retry is safe.
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,47 +29,48 @@ use crate::{
     trace_context,
 };
 
-/// Where and as whom. All of it is needed.
+/// Where the platform is and how to authenticate. All fields are required.
 #[derive(Debug, Clone)]
 pub struct Credentials {
-    /// Where calls go.
+    /// Base URLs of the platform.
     pub hosts: Endpoints,
-    /// How an access token is asked for.
+    /// How token requests carry the credentials.
     pub sign_in: TokenRequestAuth,
-    /// As whom: one OAuth client, or several whose quotas are used together. All of one organization.
+    /// The OAuth clients, all of one organization. The rate limits of several are used together.
     pub clients: Vec<OAuthClient>,
-    /// Whose certificates are believed.
+    /// The certificates that the client trusts.
     pub trust: TlsRoots,
 }
 
 /// An OAuth client.
 #[derive(Debug, Clone)]
 pub struct OAuthClient {
-    /// Its id.
+    /// The client ID.
     pub id: String,
-    /// Its secret.
+    /// The client secret.
     pub secret: SecretString,
 }
 
-/// How an access token is asked for: both by client credentials (RFC 6749, section 4.4).
+/// How a token request carries the credentials. Both use the client credentials grant (RFC 6749,
+/// section 4.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenRequestAuth {
-    /// The surface `rest`: id and secret in the form, at `/api/v2/oauth/token` (requirement R1,
+    /// The surface `rest`: ID and secret in the form, at `/api/v2/oauth/token` (requirement R1,
     /// docs/requirements.md).
     Form,
-    /// The public platform's: id and secret by HTTP Basic, at `/oauth/token` of the login host
+    /// The public platform: ID and secret by HTTP Basic, at `/oauth/token` of the login host
     /// (docs/platform.md#sign-in).
     Basic,
 }
 
-/// How patient calls are.
+/// Retry policy, timeout and rate limit of calls.
 #[derive(Debug, Clone, Copy)]
 pub struct CallPolicy {
-    /// Retries and their waits (requirement R8, docs/requirements.md).
+    /// Number of retries and the backoff between them (requirement R8, docs/requirements.md).
     pub retry: RetryPolicy,
-    /// Bound of one attempt with its answer.
+    /// Timeout of one attempt, including reading the response.
     pub call_timeout: Duration,
-    /// Calls are paced to this; `None` for no pace.
+    /// The rate limit of each OAuth client; `None` disables rate limiting.
     pub quota: Option<Rate>,
 }
 
@@ -79,10 +80,11 @@ impl Default for CallPolicy {
     }
 }
 
-/// Calls under way at once. Over HTTP/1.1 each has a connection of its own, and making thousands of them would take longer than the calls.
+/// Maximum number of calls in flight. Over HTTP/1.1 each call needs a connection of its own, and
+/// opening thousands of connections would take longer than the calls.
 const MAX_IN_FLIGHT_CALLS: usize = 256;
 
-/// The platform, as one OAuth client sees it or several.
+/// A client of the platform that uses one OAuth client or a pool of several.
 #[derive(Debug)]
 pub struct GenesysClient {
     hosts: Endpoints,
@@ -92,7 +94,8 @@ pub struct GenesysClient {
     shared: RetryContext,
 }
 
-/// A request as it is repeated: the same bytes each time. Not `Debug`: the body may hold a guest token.
+/// A request that every attempt sends with the same bytes. It does not implement `Debug`, because
+/// the body may hold a guest token.
 pub(crate) struct RequestSpec {
     pub(crate) operation: Operation,
     pub(crate) method: Method,
@@ -103,14 +106,14 @@ pub(crate) struct RequestSpec {
     pub(crate) tried: ExcludedClients,
 }
 
-/// Whether a call may be sent again when nobody knows what became of it.
+/// Whether a call may be retried after an attempt of unknown outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RetrySafety {
-    /// Yes: it carries a key, finds what was made before, or changes nothing.
+    /// Retry: the call carries an idempotency key, finds an earlier result, or changes nothing.
     Idempotent,
-    /// No: a second one would do it twice.
+    /// Do not retry: a second request would take effect twice.
     NotIfOutcomeUnknown,
-    /// Yes; and a 404 says only that it is not there yet.
+    /// Retry, and also treat 404 as "not visible yet".
     PollUntilVisible,
 }
 
@@ -133,7 +136,11 @@ impl RequestSpec {
 }
 
 impl GenesysClient {
-    /// Nothing is sent yet; the first call signs in.
+    /// Creates a client. Nothing is sent yet; the first call fetches an access token.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the system's root certificates cannot be loaded.
     pub fn new(
         credentials: &Credentials,
         patience: CallPolicy,
@@ -155,55 +162,57 @@ impl GenesysClient {
         Ok(Self { hosts: credentials.hosts.clone(), transport, pool: Arc::new(pool), connections, shared })
     }
 
-    /// What the calls came to so far.
+    /// Returns the counters of all calls so far.
     pub fn stats(&self) -> &Arc<ClientMetrics> {
         &self.shared.stats
     }
 
-    /// How the platform does.
+    /// Returns the circuit breaker and concurrency limiter.
     pub fn pulse(&self) -> &Arc<PlatformHealth> {
         &self.shared.pulse
     }
 
-    /// What pays for calls that are made again.
+    /// Returns the retry budget.
     pub fn budget(&self) -> &RetryBudget {
         &self.shared.budget
     }
 
-    /// What each OAuth client has used of its quota.
+    /// Returns the rate limit usage of each OAuth client.
     pub fn clients(&self) -> Vec<ClientUsage> {
         self.pool.used()
     }
 
-    /// From now on each OAuth client may make so many calls; `None`: as many as there are.
+    /// Sets the rate limit of each OAuth client; `None` disables rate limiting.
     pub fn set_quota(&self, quota: Option<Rate>) {
         self.pool.set_rate(quota);
     }
 
-    /// From now on the OAuth clients sign in with these secrets. Clients that are not in use are passed over. Returns the
-    /// number of secrets that are others than before.
+    /// Replaces the secrets of the OAuth clients. Clients that are not in the pool are ignored.
+    /// Returns the number of secrets that changed.
     pub fn set_secrets(&self, clients: &[OAuthClient]) -> usize {
         let known = self.pool.clients().iter();
         known.filter(|known| clients.iter().any(|new| new.id == known.client_id() && known.set_secret(new))).count()
     }
 
-    /// From now on tokens and quotas are shared with other processes. Must be called within a tokio runtime.
+    /// Shares access tokens and rate limits with other processes through `fleet`. Must be called
+    /// within a tokio runtime.
     pub fn set_coordinator(&self, fleet: &Arc<dyn Coordinator>) {
         self.pool.clients().iter().for_each(|client| client.share(Arc::clone(fleet)));
         self.pool.share(fleet);
     }
 
-    /// No call goes as this OAuth client any more.
+    /// Excludes an OAuth client from all further calls.
     pub(crate) fn disable_client(&self, client: usize) {
         self.pool.disable(client);
     }
 
-    /// Calls that the quota allows in a second, of all OAuth clients together; `None` without a quota.
+    /// Returns the calls per second that the rate limits of all OAuth clients allow together, or
+    /// `None` without a rate limit.
     pub fn calls_in_a_second(&self) -> Option<f64> {
         self.pool.calls_in_a_second()
     }
 
-    /// Where calls go.
+    /// Returns the base URLs of the platform.
     pub fn hosts(&self) -> &Endpoints {
         &self.hosts
     }
@@ -220,7 +229,8 @@ impl GenesysClient {
         &self.shared.fail_points
     }
 
-    /// Makes a call, repeating it as [`retry`] says, until `deadline`. An answer that cannot be read counts as none.
+    /// Makes a call with retries (see [`retry`]) until `deadline`. An unreadable response counts as
+    /// no response.
     pub(crate) async fn call<T: DeserializeOwned>(
         &self,
         call: &RequestSpec,
@@ -229,7 +239,7 @@ impl GenesysClient {
         self.repeat(call.operation, call.repeat, deadline, || async { self.attempt(call, deadline).await?.json() }).await
     }
 
-    /// As [`call`](Self::call), with the status of the answer.
+    /// Like [`call`](Self::call), and also returns the response status.
     pub(crate) async fn call_with_status<T: DeserializeOwned>(
         &self,
         call: &RequestSpec,
@@ -242,12 +252,12 @@ impl GenesysClient {
         self.repeat(call.operation, call.repeat, deadline, attempt).await
     }
 
-    /// As [`call`](Self::call), where the answer says nothing.
+    /// Like [`call`](Self::call), and ignores the response body.
     pub(crate) async fn call_no_body(&self, call: &RequestSpec, deadline: Timestamp) -> Result<Completed<()>, CallError> {
         self.repeat(call.operation, call.repeat, deadline, || async { self.attempt(call, deadline).await.map(drop) }).await
     }
 
-    /// As [`call`](Self::call), until `there` finds in the answer what is looked for.
+    /// Like [`call`](Self::call), and polls until `there` finds the expected value in the response.
     pub(crate) async fn poll_until<T: DeserializeOwned, U>(
         &self,
         call: &RequestSpec,
@@ -261,7 +271,7 @@ impl GenesysClient {
         self.repeat(call.operation, call.repeat, deadline, attempt).await
     }
 
-    /// Repeats `attempt` as [`retry`] says, until `deadline`.
+    /// Runs `attempt` with retries (see [`retry`]) until `deadline`.
     pub(crate) async fn repeat<T, F: Future<Output = Result<T, AttemptError>>>(
         &self,
         operation: Operation,
@@ -272,14 +282,15 @@ impl GenesysClient {
         retry::execute(&self.shared, deadline, operation, repeat, attempt).await
     }
 
-    /// Signs in as each OAuth client, unless there is a token that will do: what came of it, by the client's id.
+    /// Fetches an access token for each OAuth client that has no valid one, and returns each result
+    /// with the client ID.
     pub async fn check_credentials(&self, deadline: Timestamp) -> Vec<(String, Result<(), AttemptError>)> {
         let clients = self.pool.clients().iter();
         let signed_in = clients.map(async |client| (client.client_id().to_owned(), client.token(deadline).await.map(drop)));
         futures_util::future::join_all(signed_in).await
     }
 
-    /// One attempt, and its answer if that is a good one.
+    /// Makes one attempt and returns the response if its status is 2xx.
     async fn attempt(&self, call: &RequestSpec, deadline: Timestamp) -> Result<HttpResponse, AttemptError> {
         let turn = self.pool.turn(call.operation, &call.tried, deadline).await?;
         let answer = self.send(call, &turn, deadline).await?;
@@ -290,7 +301,8 @@ impl GenesysClient {
         answer.map_err(|error| self.classify_for_client(call, &turn, error))
     }
 
-    /// What a failure says of the OAuth client that made the call; and whether another one may fare better.
+    /// Decides whether a failure concerns the OAuth client that made the call, and whether to fail
+    /// over to another client.
     fn classify_for_client(&self, call: &RequestSpec, turn: &Permit, error: AttemptError) -> AttemptError {
         let is_of_the_client = match &error {
             AttemptError::Rejected(refusal)
@@ -298,13 +310,14 @@ impl GenesysClient {
             {
                 return AttemptError::NotReady(refusal.clone());
             }
-            // It may lack a permission; where it does not, the others are refused, too, and that is the answer.
+            // The client may lack a permission. If the permission is not the cause, the other
+            // clients are rejected as well, and that response is the result.
             AttemptError::Rejected(refusal) => refusal.status == StatusCode::FORBIDDEN,
             AttemptError::Unauthorized(_) => {
                 self.pool.clients()[turn.client].discard(&turn.token);
                 let (again, others) = call.tried.try_refresh(turn.client);
                 if !again && others {
-                    return AttemptError::Failover(Box::new(error)); // this client's first renewal, and the loop grants only one
+                    return AttemptError::Failover(Box::new(error)); // the retry loop grants one refresh per call, and this is the first for this client
                 }
                 again
             }
@@ -328,7 +341,7 @@ impl GenesysClient {
         }
     }
 
-    /// One attempt, and its answer whatever that is.
+    /// Makes one attempt and returns the response, whatever its status.
     pub(crate) async fn send_unchecked(&self, call: &RequestSpec, deadline: Timestamp) -> Result<HttpResponse, AttemptError> {
         let turn = self.pool.turn(call.operation, &call.tried, deadline).await?;
         self.send(call, &turn, deadline).await

@@ -1,4 +1,5 @@
-//! Counts of what the calls to the platform came to. Plain atomics: who persists or exports them takes the difference.
+//! Counters of calls to the platform. They only increase; a reader that stores or exports them
+//! subtracts two readings.
 
 use std::{
     collections::BTreeMap,
@@ -14,24 +15,24 @@ use crate::{
     histogram::{Histogram, HistogramSnapshot},
 };
 
-/// Attempts that are told apart; more are counted as the last.
+/// Number of retry counters; later retries count in the last one.
 const ATTEMPTS: usize = 8;
 
-/// How long the calls of one kind took that had the same status; `None`: those without an answer.
+/// Durations of calls with the same operation and status.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LatencySample {
-    /// What was asked for.
+    /// The operation.
     pub operation: Operation,
-    /// The answer's status.
+    /// The response status, or `None` if there was no response.
     pub status: Option<u16>,
-    /// How long they took.
+    /// Histogram of the durations.
     pub took: HistogramSnapshot,
 }
 
-/// Calls that are timed together: what was asked for, and the status of the answer.
+/// Key of a duration histogram: the operation and the response status.
 type Kind = (Operation, Option<u16>);
 
-/// Counters of one client. All are totals since it was made.
+/// Counters of one client. Each is a total since the client was created.
 #[derive(Debug, Default)]
 pub struct ClientMetrics {
     calls: AtomicU64,
@@ -46,7 +47,7 @@ pub struct ClientMetrics {
 /// Errors by the categories of requirement R12 (docs/requirements.md).
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct ErrorCounts<N = u64> {
-    /// All of them.
+    /// All errors.
     pub total: N,
     /// [`Category::TokenValidation`]
     pub token_validation: N,
@@ -59,13 +60,14 @@ pub struct ErrorCounts<N = u64> {
 }
 
 impl ErrorCounts {
-    /// The share of token validation errors among all, with four decimals; `0.0000` when nothing failed.
+    /// Returns the share of token validation errors among all errors, with four decimals; `0.0000`
+    /// without errors.
     pub fn token_validation_rate(&self) -> String {
         let rate = if self.total == 0 { 0.0 } else { self.token_validation as f64 / self.total as f64 };
         format!("{rate:.4}")
     }
 
-    /// What has come since `earlier`.
+    /// Returns the errors that were counted after `earlier`.
     pub fn since(&self, earlier: &Self) -> Self {
         Self {
             total: self.total - earlier.total,
@@ -82,13 +84,13 @@ impl ClientMetrics {
         self.calls.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The attempt of that number is made, from 2 on: it is a repetition.
+    /// Counts a retry. `attempt` is the attempt's number, from 2.
     pub(crate) fn repeated(&self, attempt: u32) {
         let index = (attempt as usize).saturating_sub(2).min(ATTEMPTS - 1);
         self.retries[index].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A call ended.
+    /// Records the duration of one call.
     pub(crate) fn timed(&self, operation: Operation, status: Option<u16>, took: Duration) {
         let histogram = {
             let mut timed = self.timed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -97,12 +99,13 @@ impl ClientMetrics {
         histogram.observe(took);
     }
 
-    /// How often calls were made a second time, a third time and so on; the last is all that came after.
+    /// Returns the number of second attempts, third attempts and so on; the last counter includes
+    /// all later ones.
     pub fn retries(&self) -> [u64; ATTEMPTS] {
         self.retries.each_ref().map(|count| count.load(Ordering::Relaxed))
     }
 
-    /// How long calls took, by what was asked for and by status.
+    /// Returns the durations of calls by operation and status.
     pub fn durations(&self) -> Vec<LatencySample> {
         let timed = self.timed.lock().unwrap_or_else(PoisonError::into_inner);
         timed
@@ -128,7 +131,7 @@ impl ClientMetrics {
         }
     }
 
-    /// Counts an error that is not of a call (a guest token that does not verify).
+    /// Counts an error that does not belong to a call, such as a guest token that does not verify.
     pub fn count(&self, category: Category) {
         let counters = &self.errors;
         counters.total.fetch_add(1, Ordering::Relaxed);
@@ -141,27 +144,27 @@ impl ClientMetrics {
         };
     }
 
-    /// Calls sent, token requests included.
+    /// Returns the number of calls sent, including token requests.
     pub fn calls(&self) -> u64 {
         self.calls.load(Ordering::Relaxed)
     }
 
-    /// Calls to the token endpoint.
+    /// Returns the number of calls to the token endpoint.
     pub fn token_requests(&self) -> u64 {
         self.token_requests.load(Ordering::Relaxed)
     }
 
-    /// Calls answered 429.
+    /// Returns the number of calls answered with 429.
     pub fn throttled(&self) -> u64 {
         self.throttled.load(Ordering::Relaxed)
     }
 
-    /// Frames of the guest socket whose class nobody here knows.
+    /// Returns the number of guest socket frames with an unknown class.
     pub fn unknown_frames(&self) -> u64 {
         self.unknown_frames.load(Ordering::Relaxed)
     }
 
-    /// Failed attempts by category.
+    /// Returns the failed attempts by category.
     pub fn errors(&self) -> ErrorCounts {
         let counters = &self.errors;
         ErrorCounts {

@@ -1,8 +1,9 @@
-//! The one place that knows what time it is and how to wait.
+//! The only module that reads the time and waits.
 //!
-//! Everything else takes a [`Clock`] or a [`Timestamp`], so that expiry, retries and leases are arithmetic in tests. A
-//! [`ManualClock`] moves only when it is told, or by itself once nothing is [busy](Clock::busy): then a test that waits an
-//! hour takes a millisecond, although its sockets and files are real.
+//! All other code takes a [`Clock`] or a [`Timestamp`], so that tests can compute expiries, retries
+//! and leases. A [`ManualClock`] moves when a test advances it. It can also advance itself whenever
+//! no [`Busy`] guard exists: a test that waits an hour then takes a millisecond, although its
+//! sockets and files are real.
 
 use std::{
     cmp::Reverse,
@@ -24,29 +25,29 @@ use tokio::sync::oneshot;
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// From microseconds since the Unix epoch.
+    /// Creates a timestamp from microseconds since the Unix epoch.
     pub const fn from_unix_micros(micros: i64) -> Self {
         Self(micros)
     }
 
-    /// Microseconds since the Unix epoch.
+    /// Returns the microseconds since the Unix epoch.
     pub const fn unix_micros(self) -> i64 {
         self.0
     }
 
-    /// Whole seconds since the Unix epoch, as JWT's NumericDate has them (RFC 7519, section 2).
+    /// Returns whole seconds since the Unix epoch, as in JWT's NumericDate (RFC 7519, section 2).
     pub const fn unix_seconds(self) -> i64 {
         self.0.div_euclid(1_000_000)
     }
 
-    /// How much later `self` is than `earlier`; zero when it is not.
+    /// Returns how much later `self` is than `earlier`, or zero if it is not later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 }
 
 impl Timestamp {
-    /// RFC 3339 with milliseconds, as the platform writes times.
+    /// Formats the timestamp as RFC 3339 with milliseconds, as the platform does.
     pub fn to_millis(self) -> String {
         let whole = Self(self.0 - self.0.rem_euclid(1000)).to_string();
         whole.strip_suffix("000Z").map_or(whole.clone(), |millis| format!("{millis}Z"))
@@ -71,7 +72,7 @@ impl std::ops::Sub<Duration> for Timestamp {
     }
 }
 
-/// RFC 3339 with microseconds, in UTC: `2026-11-22T15:23:49.123456Z`.
+/// Formats the timestamp as RFC 3339 with microseconds, in UTC: `2026-11-22T15:23:49.123456Z`.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match jiff::Timestamp::from_microsecond(self.0) {
@@ -81,12 +82,12 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// Not a moment in RFC 3339.
+/// The text is not a moment in RFC 3339.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a moment like 2026-11-22T15:23:49Z")]
 pub struct InvalidTimestamp;
 
-/// RFC 3339, with any offset.
+/// Parses RFC 3339 with any offset.
 impl FromStr for Timestamp {
     type Err = InvalidTimestamp;
 
@@ -108,12 +109,12 @@ impl serde::Serialize for Timestamp {
     }
 }
 
-/// The time limit passed before the work was done.
+/// The timeout expired before the work was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no answer within {0:?}")]
 pub struct TimedOut(pub Duration);
 
-/// Tells the time and waits. Cheap to clone.
+/// A clock: returns the time and waits. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Clock(Kind);
 
@@ -124,19 +125,19 @@ enum Kind {
     Following(Arc<Following>),
 }
 
-/// The time since the machine started, sleep included, and which start that was. Within one start it tells how much time passed
-/// whatever happens to the wall clock, also between two processes.
+/// The time since the machine booted, including suspend, and an identifier of that boot. Within one
+/// boot it measures elapsed time independently of the wall clock, also between two processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Boot {
-    /// Identifies the start of the machine.
+    /// Identifies the boot.
     pub id: u128,
-    /// The time since then.
+    /// Time since the boot.
     pub elapsed: Duration,
 }
 
 impl Boot {
-    /// `CLOCK_BOOTTIME` (clock_gettime(2)) and `/proc/sys/kernel/random/boot_id` (random(4)). Where the kernel has no such file, each
-    /// process counts as a start of its own.
+    /// Reads `CLOCK_BOOTTIME` (clock_gettime(2)) and `/proc/sys/kernel/random/boot_id` (random(4)).
+    /// Where the kernel has no such file, each process counts as a boot of its own.
     fn of_this_machine() -> Self {
         static ID: OnceLock<u128> = OnceLock::new();
         let read = || std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
@@ -150,8 +151,9 @@ impl Boot {
     }
 }
 
-/// A clock that shows the time of a reference, such as a database that several nodes share: what these nodes compare is then one
-/// clock's time. Between two measurements it advances with the monotonic clock, so that a wall clock that jumps has no effect.
+/// A clock that shows the time of a reference, such as the database that the nodes of a fleet
+/// share. All nodes then compare times of one clock. Between two measurements it advances with the
+/// monotonic clock, so that a jump of the wall clock has no effect.
 #[derive(Clone, Debug)]
 pub struct ReferenceClock(Arc<Following>);
 
@@ -159,28 +161,30 @@ pub struct ReferenceClock(Arc<Following>);
 struct Following {
     base: Clock,
     is_set: AtomicBool,
-    /// The reference's time less the base's monotonic time, in microseconds.
+    /// The reference's time minus the base's monotonic time, in microseconds.
     offset: AtomicI64,
 }
 
 impl ReferenceClock {
-    /// Shows the time of `base` until it is [set](Self::set).
+    /// Creates a clock that shows the time of `base` until it is [set](Self::set).
     pub fn new(base: Clock) -> Self {
         Self(Arc::new(Following { base, is_set: AtomicBool::new(false), offset: AtomicI64::new(0) }))
     }
 
-    /// A measurement: the reference showed `reference` when the base's [monotonic](Clock::monotonic) clock showed `at`.
+    /// Records a measurement: the reference showed `reference` when the base's
+    /// [monotonic](Clock::monotonic) clock showed `at`.
     pub fn set(&self, reference: Timestamp, at: Timestamp) {
         self.0.offset.store(reference.0 - at.0, Ordering::SeqCst);
         self.0.is_set.store(true, Ordering::SeqCst);
     }
 
-    /// How far the wall clock is ahead of the reference (behind: negative), in microseconds. `None` before the first measurement.
+    /// Returns how far the wall clock is ahead of the reference in microseconds, negative if it is
+    /// behind. Returns `None` before the first measurement.
     pub fn wall_clock_offset(&self) -> Option<i64> {
         self.0.is_set.load(Ordering::SeqCst).then(|| self.0.base.now().0 - self.0.now().0)
     }
 
-    /// The clock that shows the reference's time.
+    /// Returns the clock that shows the reference's time.
     pub fn clock(&self) -> Clock {
         Clock(Kind::Following(Arc::clone(&self.0)))
     }
@@ -197,12 +201,13 @@ impl Following {
 }
 
 impl Clock {
-    /// The machine's clock.
+    /// Returns the machine's clock.
     pub const fn system() -> Self {
         Self(Kind::System)
     }
 
-    /// Whether its time may be compared with another machine's: the system's may, a manual one where the test says so.
+    /// Whether this clock may be compared with another machine's clock. The system clock may be,
+    /// and a manual clock if the test says so.
     pub fn is_comparable(&self) -> bool {
         match &self.0 {
             Kind::System => true,
@@ -211,7 +216,7 @@ impl Clock {
         }
     }
 
-    /// The time since the machine started.
+    /// Returns the time since the machine booted.
     pub fn boot(&self) -> Boot {
         match &self.0 {
             Kind::System => Boot::of_this_machine(),
@@ -223,7 +228,7 @@ impl Clock {
         }
     }
 
-    /// The time now.
+    /// Returns the current wall clock time.
     pub fn now(&self) -> Timestamp {
         match &self.0 {
             Kind::System => {
@@ -237,8 +242,9 @@ impl Clock {
         }
     }
 
-    /// A time that only goes forward, at a second each second, whatever becomes of the machine's clock. It begins with the time of its
-    /// first use, and means nothing to anybody else.
+    /// Returns a time that only increases, at the rate of real time, independently of changes to
+    /// the wall clock. It begins with the wall clock time of its first use and is meaningful only
+    /// in this process.
     pub fn monotonic(&self) -> Timestamp {
         static FIRST: OnceLock<(std::time::Instant, Timestamp)> = OnceLock::new();
         match &self.0 {
@@ -264,12 +270,16 @@ impl Clock {
         }
     }
 
-    /// Waits until `moment`; returns at once when it is past.
+    /// Waits until `moment`; returns immediately if it has passed.
     pub async fn sleep_until(&self, moment: Timestamp) {
         self.sleep(moment.since(self.now())).await;
     }
 
-    /// Runs `work`, for at most `limit`. Upon the limit `work` is dropped.
+    /// Runs `work` for at most `limit`. When the limit expires, `work` is dropped.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`TimedOut`] if `work` did not complete in time.
     pub async fn timeout<F: Future>(&self, limit: Duration, work: F) -> Result<F::Output, TimedOut> {
         let work = std::pin::pin!(work);
         tokio::select! {
@@ -279,8 +289,8 @@ impl Clock {
         }
     }
 
-    /// Says that something real (a socket, a file) is being waited for: a manual clock that moves by itself stands still
-    /// until the guard is dropped.
+    /// Returns a guard for real work (a socket, a file). While it exists, a manual clock does not
+    /// advance automatically.
     pub fn pause_auto_advance(&self) -> Busy {
         Busy(match &self.0 {
             Kind::System => None,
@@ -299,7 +309,7 @@ impl From<ManualClock> for Clock {
     }
 }
 
-/// See [`Clock::busy`].
+/// Guard returned by [`Clock::pause_auto_advance`].
 #[derive(Debug)]
 pub struct Busy(Option<ManualClock>);
 
@@ -311,7 +321,7 @@ impl Drop for Busy {
     }
 }
 
-/// A clock for tests: it moves when told.
+/// A clock for tests that moves only when a test advances it.
 #[derive(Clone, Debug)]
 pub struct ManualClock(Arc<ManualClockInner>);
 
@@ -324,11 +334,11 @@ struct ManualClockInner {
 
 #[derive(Debug)]
 struct State {
-    /// As time goes by.
+    /// Elapsed time.
     now: Timestamp,
-    /// How far what it shows is off, in microseconds.
+    /// Offset of the displayed wall clock time, in microseconds.
     stepped: i64,
-    /// Which start of the machine it is.
+    /// Number of the simulated boot.
     boot: u128,
     sleepers: BinaryHeap<Reverse<Sleeper>>,
     seq: u64,
@@ -359,7 +369,7 @@ impl Ord for Sleeper {
 }
 
 impl ManualClock {
-    /// Stands at `now` until moved.
+    /// Creates a clock that stands at `now` until it is advanced.
     pub fn new(now: Timestamp) -> Self {
         let state = State { now, stepped: 0, boot: 1, sleepers: BinaryHeap::new(), seq: 0 };
         Self(Arc::new(ManualClockInner {
@@ -373,28 +383,28 @@ impl ManualClock {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The time it shows.
+    /// Returns the displayed wall clock time.
     pub fn now(&self) -> Timestamp {
         let state = self.state();
         Timestamp(state.now.0 + state.stepped)
     }
 
-    /// Somebody sets it: it shows another time from now on. Who waits, waits as long as before.
+    /// Steps the wall clock by `seconds`. Sleepers wait as long as before.
     pub fn set_wall_clock(&self, seconds: i64) {
         self.state().stepped += seconds * 1_000_000;
     }
 
-    /// From now on its time is compared with other machines', such as a database's.
+    /// Allows comparing this clock with other machines' clocks, such as a database's.
     pub fn compare_with_others(&self) {
         self.0.comparable.store(true, Ordering::SeqCst);
     }
 
-    /// The machine starts again: the time since its start means something else from now on.
+    /// Simulates a reboot: the time since boot belongs to another boot from now on.
     pub fn reboot(&self) {
         self.state().boot += 1;
     }
 
-    /// Moves forward by `duration`, waking in order all who wait for a moment on the way.
+    /// Advances by `duration` and wakes in order all sleepers whose time comes.
     pub fn advance(&self, duration: Duration) {
         let target = self.state().now + duration;
         while self.wake_next(Some(target)) {}
@@ -402,7 +412,8 @@ impl ManualClock {
         state.now = state.now.max(target);
     }
 
-    /// Moves to the next moment somebody waits for (not past `limit`) and wakes them. False when there is none.
+    /// Advances to the earliest wake time (not past `limit`) and wakes its sleeper. Returns false
+    /// if there is none.
     fn wake_next(&self, limit: Option<Timestamp>) -> bool {
         let mut state = self.state();
         while let Some(Reverse(next)) = state.sleepers.peek() {
@@ -411,7 +422,7 @@ impl ManualClock {
             }
             let Some(Reverse(sleeper)) = state.sleepers.pop() else { return false };
             if sleeper.wake.is_closed() {
-                continue; // its future was dropped: nobody waits for this moment
+                continue; // the future was dropped; skip its wake time
             }
             state.now = state.now.max(sleeper.wake_at);
             let _ = sleeper.wake.send(());
@@ -434,8 +445,9 @@ impl ManualClock {
         let _ = woken.await;
     }
 
-    /// From now on, jumps to the next moment somebody waits for whenever nothing is [busy](Clock::busy), for as long as the
-    /// runtime lives. Meant for a single-threaded runtime, where «nothing is busy» holds still.
+    /// Advances automatically to the next wake time whenever no [`Busy`] guard exists, for as long
+    /// as the runtime lives. Use it on a single-threaded runtime, where the busy count cannot
+    /// change meanwhile.
     pub fn auto_advance(&self) {
         const TURNS: u32 = 64;
         let clock = self.clone();

@@ -1,72 +1,76 @@
-//! What processes that work as the same OAuth clients share: one access token for all, and slices of each client's quota.
+//! State shared by the processes that use the same OAuth clients: one access token per client, and
+//! the rate-limit leases.
 
 use std::{fmt, time::Duration};
 
 use futures_util::future::BoxFuture;
 use secrecy::SecretString;
 
-/// The others, as this process sees them: by way of a database that all of them know. An error is a reason to go on alone, or to wait.
+/// Coordination with the other processes of a fleet through a shared database. On an error, the
+/// process continues alone or waits.
 pub trait Coordinator: fmt::Debug + Send + Sync {
-    /// The access token of a client, unless it is `not`; or whose turn it is to ask for one.
+    /// Returns the client's shared access token, unless its number is `not`. If there is none,
+    /// returns which process refreshes it.
     fn token<'a>(&'a self, client: &'a str, not: Option<i64>) -> BoxFuture<'a, Result<TokenLookup, String>>;
 
-    /// From now on this is the client's token; says its number.
+    /// Publishes a new access token for the client and returns its number.
     fn publish_token<'a>(&'a self, client: &'a str, token: IssuedToken) -> BoxFuture<'a, Result<i64, String>>;
 
-    /// It was our turn to ask, and there is no token: somebody else may.
+    /// Releases the refresh lock without a new token, so that another process may refresh.
     fn release_refresh_lock<'a>(&'a self, client: &'a str) -> BoxFuture<'a, Result<(), String>>;
 
-    /// A slice of a client's quota, in the place of the one before.
+    /// Requests a rate-limit lease for the client, which replaces the previous lease of this
+    /// process.
     fn request_quota_lease<'a>(&'a self, client: &'a str, need: QuotaRequest) -> BoxFuture<'a, Result<QuotaLease, String>>;
 }
 
-/// What is known of a client's token.
+/// Result of looking up a client's shared access token.
 #[derive(Debug)]
 pub enum TokenLookup {
-    /// Somebody asked for it.
+    /// A process of the fleet has published a token.
     Cached {
-        /// The token, and how long it is good.
+        /// The token and its lifetime.
         token: IssuedToken,
-        /// Counts the client's tokens.
+        /// The token's number, which increases with each token of the client.
         number: i64,
     },
-    /// There is none, and it is our turn to ask.
+    /// There is no token, and this process holds the refresh lock.
     RefreshHere,
-    /// Somebody else is asking.
+    /// Another process is refreshing the token.
     RefreshingElsewhere,
 }
 
-/// An access token that the platform gave.
+/// An access token issued by the platform.
 #[derive(Debug)]
 pub struct IssuedToken {
     /// The token.
     pub token: SecretString,
-    /// How long it is good from now on.
+    /// Remaining lifetime.
     pub left: Duration,
-    /// How long it was good when it was given.
+    /// Lifetime at the time of issue.
     pub life: Duration,
 }
 
-/// How much of a client's quota a process could use.
+/// The part of a client's rate limit that this process can use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QuotaRequest {
-    /// Calls that all processes together may make in a window.
+    /// Calls per window that all processes together may make.
     pub limit: u32,
-    /// The window.
+    /// Length of the window.
     pub window: Duration,
-    /// Calls that this process could make in a window.
+    /// Calls per window that this process could make.
     pub wanted: u32,
-    /// Calls that it made in the window that ends now.
+    /// Calls that this process made in the window that ends now.
     pub used: u32,
 }
 
-/// A slice of a quota.
+/// A rate-limit lease: the share of a client's rate limit that this process holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QuotaLease {
-    /// Calls in a window.
+    /// Calls per window.
     pub calls: u32,
-    /// It is no good after that.
+    /// Time until the lease expires.
     pub lasts: Duration,
-    /// When to ask for the next one, if there is a need by then.
+    /// Time until the next lease should be requested, if there is demand by then.
     pub again: Duration,
 }

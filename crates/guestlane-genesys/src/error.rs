@@ -1,4 +1,4 @@
-//! What a call's failure says about the platform: may the thing asked for exist by now?
+//! Errors of calls to the platform, sorted by whether the request may have taken effect.
 
 use std::{fmt, time::Duration};
 
@@ -9,59 +9,62 @@ use crate::{
     guest::connection::GUEST_CODE,
 };
 
-/// Why one attempt at a call did not end well, sorted by what the platform may have done.
+/// Why one attempt at a call failed, sorted by what the platform may have done.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum AttemptError {
-    /// The request never left: nothing can have happened.
+    /// The request was not sent, so it had no effect.
     #[error("the request was not sent: {0}")]
     NotSent(String),
 
-    /// This machine has no file descriptor, port or memory left for a connection. The request never
-    /// left, and the platform has no part in it.
+    /// The local machine has no file descriptor, port or memory left for a connection. The request
+    /// was not sent, and the failure says nothing about the platform.
     #[error("this machine cannot open a connection: {0}")]
     Local(String),
 
-    /// The platform asked us to slow down (429), and did nothing else.
+    /// The platform rate-limited the request (429) and did nothing else.
     #[error("the platform asked us to slow down{}", RetryAfter(*.retry_after))]
     Throttled {
-        /// The `Retry-After` of the answer, or the wait that its sentence names.
+        /// The response's `Retry-After`, or the wait that the error message names.
         retry_after: Option<Duration>,
-        /// `ININ-Correlation-Id` of the answer.
+        /// The response's `ININ-Correlation-Id`.
         correlation_id: Option<CorrelationId>,
     },
 
-    /// No answer, a broken one, or a 5xx: what was asked for may or may not exist.
+    /// The outcome is unknown: no response, an unreadable response, or a 5xx. The requested
+    /// resource may or may not exist.
     #[error("it is unknown whether the platform acted: {reason}")]
     OutcomeUnknown {
-        /// What happened instead of an answer.
+        /// What happened instead of a usable response.
         reason: String,
-        /// The `Retry-After` of a 503, for example.
+        /// The response's `Retry-After`, on a 503 for example.
         retry_after: Option<Duration>,
-        /// `ININ-Correlation-Id`, where there was an answer.
+        /// The response's `ININ-Correlation-Id`, if there was a response.
         correlation_id: Option<CorrelationId>,
     },
 
-    /// 401: the access token is not (or no longer) good. Nothing was done.
+    /// 401: the access token is not valid, or no longer valid. The request had no effect.
     #[error("the platform did not accept the access token: {0}")]
     Unauthorized(ErrorResponse),
 
-    /// The platform understood and said no. Nothing was done, and repeating changes nothing.
+    /// The platform rejected the request. It had no effect, and a retry would get the same
+    /// response.
     #[error("the platform refused: {0}")]
     Rejected(ErrorResponse),
 
-    /// 404 of something that will be there in a while: it is asked for again.
+    /// 404 for a resource that is expected to become visible soon (eventual consistency); the call
+    /// polls.
     #[error("it is not there yet: {0}")]
     NotReady(ErrorResponse),
 
-    /// Our own pace leaves no room for the call before the caller's deadline: it was not sent.
+    /// The rate limiter has no permit before the caller's deadline. The request was not sent.
     #[error("the quota leaves no room for the call before the deadline")]
     RateLimitTimeout,
 
-    /// The access token could not be had, so the call was not made.
+    /// No access token could be obtained, so the call was not made.
     #[error("no access token: {0}")]
     AuthenticationFailed(Box<AttemptError>),
 
-    /// One OAuth client was refused, or was told to wait; there is another.
+    /// One OAuth client was rejected or throttled, and the pool has another one for this call.
     #[error("{0}")]
     Failover(Box<AttemptError>),
 }
@@ -74,24 +77,25 @@ impl fmt::Display for RetryAfter {
     }
 }
 
-/// The platform's error body (`ErrorBody`, or OAuth's three fields) as far as a person needs it.
+/// The platform's error body (`ErrorBody`, or OAuth's three fields), reduced to what an operator
+/// needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ErrorResponse {
     /// HTTP status.
     pub status: StatusCode,
-    /// The platform's dotted code, or OAuth's `error`; empty when the body had none.
+    /// The platform's dotted code, or OAuth's `error`; empty when the body had neither.
     pub code: ErrorCode,
-    /// The platform's sentence; empty when the body had none.
+    /// The platform's error message; empty when the body had none.
     pub message: Sentence,
-    /// To quote to the platform's support.
+    /// Correlation ID to quote to the platform's support.
     pub correlation_id: Option<CorrelationId>,
 }
 
-/// Status, code and correlation id, without the platform's sentence: it may repeat what was sent,
-/// and a `Display` ends in logs and records.
+/// Formats status, code and correlation ID, and omits the platform's message. The message may
+/// repeat request data, and `Display` output ends up in logs and audit records.
 impl fmt::Display for ErrorResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What was refused over the guest socket has a code of its own, and no HTTP status.
+        // An error of the guest socket has a code of its own and no HTTP status.
         if !self.is_guest_api() {
             write!(f, "HTTP {}", self.status.as_u16())?;
         }
@@ -107,67 +111,70 @@ impl fmt::Display for ErrorResponse {
 }
 
 impl ErrorResponse {
-    /// Whether the platform refused the guest token because its time is over, and so cannot have taken the key that came with
-    /// it. The code is the simulator's; no public document names one.
+    /// Whether the platform rejected the guest token as expired. In that case it cannot have stored
+    /// the idempotency key of the request. The code is the simulator's; no public document names
+    /// one.
     pub fn is_expired_guest_token(&self) -> bool {
         self.code == "guest.token.expired"
     }
 
-    /// Whether the guest's session on the platform is over: expired, or not known any more (4006,
-    /// 4007; docs/platform.md#guest-codes).
+    /// Whether the guest session on the platform has expired or is no longer known (4006, 4007;
+    /// docs/platform.md#guest-codes).
     pub fn is_conversation_ended(&self) -> bool {
         matches!(self.code.strip_prefix(GUEST_CODE), Some("4006" | "4007"))
     }
 
-    /// Whether it was refused over the guest socket.
+    /// Whether the error came from the guest socket.
     pub fn is_guest_api(&self) -> bool {
         self.code.starts_with(GUEST_CODE)
     }
 
-    /// Whether the platform refused the guest token, for whatever reason.
+    /// Whether the platform rejected the guest token, for any reason.
     pub fn is_guest_token(&self) -> bool {
         self.code.starts_with("guest.token.")
     }
 }
 
-/// What may be done after a failed attempt.
+/// What the retry loop may do after a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetryAction {
-    /// Send the same again, under the same key, not before this long.
+    /// Send the same request with the same idempotency key, after a backoff.
     Retry {
-        /// The platform's own wish, a lower bound of the wait.
+        /// The platform's `Retry-After`, a lower bound of the wait.
         at_least: Duration,
     },
-    /// Ask again in a while, as often as there is time.
+    /// Send the same request after a wait, until the deadline.
     Poll,
-    /// Get a new access token, and send the same again, once.
+    /// Fetch a new access token and send the same request once more.
     RefreshToken,
-    /// Send the same again at once, as another OAuth client.
+    /// Send the same request immediately, with another OAuth client.
     Failover,
-    /// Nothing: the answer is final.
+    /// Do not retry; the result is final.
     Stop,
 }
 
 /// The error categories of requirement R12 (docs/requirements.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Category {
-    /// The guest token did not verify, or the platform refused it.
+    /// The guest token did not verify, or the platform rejected it.
     TokenValidation,
-    /// 429.
+    /// The platform answered 429.
     RateLimit,
-    /// 401, 403 and failures to sign in.
+    /// 401, 403 and authentication failures.
     Auth,
-    /// No answer, broken answers, 5xx.
+    /// No response, unreadable responses and 5xx.
     Network,
-    /// All else (a refused payload, for example): in the total only.
+    /// Everything else, a rejected payload for example. Counted in the total only.
     Other,
 }
 
 impl AttemptError {
-    /// The next move. No catch-all: a new variant must choose.
+    /// Returns what the retry loop may do after this error. There is no catch-all arm, so that a
+    /// new variant cannot compile without a decision.
     ///
-    /// An unknown outcome is repeated because a call that creates something carries a key that is the same for every attempt, or finds what
-    /// an earlier attempt made. The few that do neither say so ([`RetrySafety`](crate::client::Repeat)).
+    /// An unknown outcome is retried: a call that creates something carries the same idempotency
+    /// key on every attempt, or finds what an earlier attempt created. The few calls that do
+    /// neither declare `RetrySafety::NotIfOutcomeUnknown`.
     #[deny(clippy::wildcard_enum_match_arm)]
     pub fn classify(&self) -> RetryAction {
         match self {
@@ -178,13 +185,13 @@ impl AttemptError {
             Self::Unauthorized(_) => RetryAction::RefreshToken,
             Self::Failover(_) => RetryAction::Failover,
             Self::NotReady(_) => RetryAction::Poll,
-            // The sign-in has been retried by itself already.
+            // The token source has already retried the token request on its own.
             Self::Rejected(_) | Self::AuthenticationFailed(_) | Self::RateLimitTimeout => RetryAction::Stop,
         }
     }
 
-    /// The category that this failure of `operation` counts under; `None` when it was counted already, where it happened, or is none of the
-    /// platform's doing.
+    /// Returns the category under which this failure of `operation` counts. Returns `None` when the
+    /// failure was already counted where it happened, or is not the platform's fault.
     pub fn category(&self, operation: Operation) -> Option<Category> {
         Some(match self {
             Self::AuthenticationFailed(_) | Self::RateLimitTimeout | Self::Local(_) | Self::NotReady(_) => return None,
@@ -199,7 +206,7 @@ impl AttemptError {
         })
     }
 
-    /// The correlation id of the answer, if there was one.
+    /// Returns the response's correlation ID, if there was a response that had one.
     pub fn correlation_id(&self) -> Option<&CorrelationId> {
         match self {
             Self::NotSent(_) | Self::Local(_) | Self::RateLimitTimeout => None,
@@ -209,7 +216,8 @@ impl AttemptError {
         }
     }
 
-    /// With what to quote to the platform's support, where the answer had nothing: over the guest socket, the tracing id.
+    /// Sets the correlation ID if the error has none. On the guest socket, `id` is the tracing ID,
+    /// which the platform's support can look up.
     pub(crate) fn with_correlation_id(mut self, id: CorrelationId) -> Self {
         match &mut self {
             Self::Throttled { correlation_id, .. } | Self::OutcomeUnknown { correlation_id, .. } => {
@@ -223,8 +231,8 @@ impl AttemptError {
         self
     }
 
-    /// What the platform says of it in its own words, if it says something. It is for the caller
-    /// whose request caused it.
+    /// Returns the platform's own error message, if there is one. Show it only to the caller whose
+    /// request caused the error.
     pub fn sentence(&self) -> Option<&Sentence> {
         let refusal = match self {
             Self::Unauthorized(refusal) | Self::Rejected(refusal) | Self::NotReady(refusal) => refusal,
@@ -236,7 +244,7 @@ impl AttemptError {
         Some(&refusal.message).filter(|sentence| !sentence.is_empty())
     }
 
-    /// The failure with the platform's own words, for the caller whose request caused it.
+    /// Formats the error with the platform's own message, for the caller whose request caused it.
     pub fn for_caller(&self) -> String {
         match self.sentence() {
             Some(sentence) => format!("{self}: {}", sentence.for_caller()),
@@ -244,7 +252,7 @@ impl AttemptError {
         }
     }
 
-    /// The refusal that is final, if this is one.
+    /// Returns the error response if the platform rejected the request, or `None`.
     pub fn refusal(&self) -> Option<&ErrorResponse> {
         match self {
             Self::Unauthorized(refusal) | Self::Rejected(refusal) => Some(refusal),
@@ -258,7 +266,8 @@ impl AttemptError {
         }
     }
 
-    /// Whether the platform refused us, and not the request: wrong credentials, a missing permission. Somebody may mend it at any time.
+    /// Whether the platform rejected the credentials rather than the request: wrong credentials or
+    /// a missing permission. An operator can correct either at any time.
     pub fn is_authorization_failure(&self) -> bool {
         match self {
             Self::AuthenticationFailed(_) | Self::Unauthorized(_) => true,
@@ -273,7 +282,7 @@ impl AttemptError {
         }
     }
 
-    /// The platform's own wish, if it is more than nothing.
+    /// Returns the platform's `Retry-After`, if it is not zero.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self.classify() {
             RetryAction::Retry { at_least } if !at_least.is_zero() => Some(at_least),
@@ -285,7 +294,7 @@ impl AttemptError {
         }
     }
 
-    /// Whether it is a 429.
+    /// Whether the platform answered 429.
     pub(crate) fn is_throttled(&self) -> bool {
         match self {
             Self::Failover(cause) => cause.is_throttled(),
@@ -301,7 +310,7 @@ impl AttemptError {
         }
     }
 
-    /// Whether it is none of the platform's doing, but this machine's.
+    /// Whether the local machine caused the failure, and not the platform.
     pub(crate) fn is_local(&self) -> bool {
         match self {
             Self::AuthenticationFailed(cause) | Self::Failover(cause) => cause.is_local(),
@@ -315,13 +324,14 @@ impl AttemptError {
         }
     }
 
-    /// Whether a repetition adds no load to the platform: it is paced after a 429, and nothing was
-    /// sent for want of a descriptor.
+    /// Whether a retry adds no load to the platform. After a 429 the rate limiter paces the retry;
+    /// after a local failure nothing had been sent.
     pub(crate) fn costs_no_retry(&self) -> bool {
         self.is_throttled() || self.is_local()
     }
 
-    /// Whether the platform is not there, or not able: the sign of an outage.
+    /// Whether the platform is unreachable or unable to respond. Such failures open the circuit
+    /// breaker.
     pub(crate) fn counts_as_outage(&self) -> bool {
         match self {
             Self::NotSent(_) | Self::OutcomeUnknown { .. } => true,
@@ -335,7 +345,8 @@ impl AttemptError {
         }
     }
 
-    /// The failure as it may stand in a record.
+    /// Formats the failure for logs, audit records and the store, without the platform's own
+    /// message.
     pub fn record(&self) -> String {
         match self {
             Self::Unauthorized(refusal) | Self::Rejected(refusal) => refusal.to_string(),
@@ -351,7 +362,7 @@ impl AttemptError {
     }
 }
 
-/// Which of the platform's operations a call is.
+/// Which of the platform's operations a call performs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Operation {
     /// `POST /oauth/token`, or `/api/v2/oauth/token` on the surface `rest`
@@ -362,13 +373,13 @@ pub enum Operation {
     Contact,
     /// `POST /api/v2/externalcontacts/contacts/enrich`
     EnrichContact,
-    /// `POST /api/v2/externalcontacts/contacts`, as the public platform has it
+    /// `POST /api/v2/externalcontacts/contacts` on the public platform
     CreateContact,
     /// `POST /api/v2/externalcontacts/identifierlookup/contacts`
     FindContact,
     /// `POST /api/v2/conversations/messaging`
     OpenConversation,
-    /// The guest socket: connect, configure, say something
+    /// The guest socket: connect, configure the session, send a message
     FirstMessage,
     /// `POST /api/v2/conversations/messages/{integrationId}/inbound/open/message`
     OpenMessage,
@@ -380,7 +391,7 @@ pub enum Operation {
     LinkContact,
     /// `POST /api/v2/conversations/{conversationId}/participants/{participantId}/replace/queue`
     MoveToQueue,
-    /// Anything that is only looked at
+    /// A read-only probe request
     Probe,
 }
 
@@ -405,27 +416,27 @@ impl fmt::Display for Operation {
     }
 }
 
-/// A call that was given up: what it was for, how hard we tried, and the last failure.
+/// A call that failed for good: the operation, the number of attempts, and the last failure.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("could not {operation} ({} in {:.1} s)", Tries(*.tries), .elapsed.as_secs_f32())]
 pub struct CallError {
-    /// Which call.
+    /// The operation that failed.
     pub operation: Operation,
-    /// How often it was sent.
+    /// Number of attempts.
     pub tries: u32,
-    /// From the first attempt to giving up.
+    /// Time from the first attempt to the failure of the call.
     pub elapsed: Duration,
-    /// How the last attempt ended.
+    /// How the last attempt failed.
     #[source]
     pub cause: AttemptError,
-    /// Whether any of the attempts may have done its work, whatever the last one said.
+    /// Whether any attempt may have taken effect, regardless of how the last one failed.
     pub may_exist: bool,
-    /// When the platform said that it may be tried again, if that is later than the caller could wait.
+    /// The platform's `Retry-After`, if it ends after the caller's deadline.
     pub wait: Option<Duration>,
 }
 
 impl Operation {
-    /// A stable name, for labels.
+    /// Returns a stable name, for labels.
     pub fn name(self) -> &'static str {
         match self {
             Self::Token => "token",
@@ -445,8 +456,9 @@ impl Operation {
         }
     }
 
-    /// The permissions of the public platform of which any one will do (`contract/rest.json`). The
-    /// calls of the surface `rest` have other names (requirement R18, docs/requirements.md).
+    /// Returns the public platform's permissions of which any one is sufficient
+    /// (`contract/rest.json`). The calls of the surface `rest` have other names (requirement R18,
+    /// docs/requirements.md).
     pub fn permissions(self) -> &'static [&'static str] {
         match self {
             Self::Token | Self::FirstMessage | Self::Probe => &[],
@@ -466,18 +478,18 @@ impl Operation {
 }
 
 impl CallError {
-    /// A call that could not even be tried.
+    /// Returns the error of a call for which no attempt could be made.
     pub fn not_sent(operation: Operation, reason: &str) -> Self {
         let cause = AttemptError::NotSent(reason.to_owned());
         Self { operation, tries: 0, elapsed: Duration::ZERO, cause, may_exist: false, wait: None }
     }
 
-    /// Something that shall be unique is taken (409).
+    /// Whether the platform reported a conflict with an existing resource (409).
     pub fn is_conflict(&self) -> bool {
         matches!(&self.cause, AttemptError::Rejected(refusal) if refusal.status == StatusCode::CONFLICT)
     }
 
-    /// There is no such thing (404).
+    /// Whether the resource does not exist (404).
     pub fn is_not_found(&self) -> bool {
         matches!(&self.cause, AttemptError::Rejected(refusal) if refusal.status == StatusCode::NOT_FOUND)
     }

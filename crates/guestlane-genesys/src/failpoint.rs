@@ -1,7 +1,7 @@
-//! FailPoints: every place between two durable writes or calls, by name, where the process may die.
+//! Fail points: named places between two durable effects at which tests crash the process.
 //!
-//! In debug builds a test says which fail point is the last one that is passed. In release builds a fail point is nothing: [`FailPoints`] has no size, and
-//! passing one is no code.
+//! In debug builds a test selects the fail point at which the process dies. In release builds
+//! [`FailPoints`] has no size, and passing a fail point compiles to no code.
 
 use std::fmt;
 
@@ -14,10 +14,10 @@ macro_rules! fail_points {
         }
 
         impl FailPoint {
-            /// All of them, in the order of a session's life.
+            /// All fail points, in the order of a session's life.
             pub const ALL: &'static [Self] = &[$(Self::$fail_point),+];
 
-            /// The name in tests and in tables.
+            /// Returns the name used in tests and tables.
             pub fn name(self) -> &'static str {
                 match self { $(Self::$fail_point => $name),+ }
             }
@@ -26,117 +26,121 @@ macro_rules! fail_points {
 }
 
 fail_points! {
-    /// The master key is written, and is not yet in its place.
+    /// The new master key is written to a temporary file that is not yet in place.
     MasterKeyDrafted = "master-key-drafted",
-    /// The master key is in its place; nothing is encrypted with it.
+    /// The master key is in place; nothing is encrypted with it.
     MasterKeyMade = "master-key-made",
-    /// The master key that is replaced is kept as the previous one; it is still the current one, too.
+    /// The master key to be replaced is saved as the previous one; it is still the current one as
+    /// well.
     PreviousMasterKeyKept = "previous-master-key-kept",
-    /// The next master key is the current one; every value is still sealed under the previous one.
+    /// The new master key is the current one; every value is still encrypted with the previous one.
     MasterKeyReplaced = "master-key-replaced",
-    /// Some values are sealed under the current master key; others may still be sealed under the previous one.
+    /// Some values are encrypted with the current master key; others may still use the previous
+    /// one.
     ChunkResealed = "chunk-resealed",
     /// The first signing key is in the store.
     SigningKeyStored = "signing-key-stored",
-    /// The next signing key is in the store; nobody was told.
+    /// The next signing key is in the store; the rotation is not yet reported.
     NextKeyStored = "next-key-stored",
-    /// A signing key is revoked, and another signs; nobody was told.
+    /// A signing key is revoked and another one signs; the revocation is not yet reported.
     KeyRevoked = "key-revoked",
-    /// The audit log's key is in the store.
+    /// The audit log's signing key is in the store.
     AuditKeyStored = "audit-key-stored",
-    /// The store knows its platform.
+    /// The store is bound to its platform.
     PlatformStored = "platform-stored",
-    /// The store knows its organization.
+    /// The store is bound to its organization.
     OrganizationStored = "organization-stored",
-    /// The CRM's secret is in the store.
+    /// The webhook secret is in the store.
     WebhookSecretStored = "webhook-secret-stored",
-    /// The platform gave an access token; the call that needed it is not yet sent.
+    /// The platform issued an access token; the call that needed it is not yet sent.
     SignedIn = "signed-in",
     /// An attempt at a call failed; the next one is not yet made.
     AttemptFailed = "attempt-failed",
-    /// The queue exists; nobody has the key.
+    /// The queue exists; the idempotency key is not yet admitted.
     QueueLookedUp = "queue-looked-up",
-    /// A refusal is on record; nobody was told.
+    /// A rejection is in the audit log; the caller has no response yet.
     RefusalStored = "refusal-stored",
     /// A transaction's rows are written, its audit records are not.
     RowsWritten = "rows-written",
-    /// A transaction is written, and not yet committed.
+    /// A transaction is written and not yet committed.
     RecordsWritten = "records-written",
-    /// A transaction is committed; the audit log's files know nothing of it.
+    /// A transaction is committed; the files of the audit log do not contain its records.
     Committed = "committed",
-    /// The audit log's lines are in the file, their hashes are not.
+    /// The lines of the audit log are in the file, their hashes are not.
     LinesAppended = "lines-appended",
     /// The hashes are in the file, the checkpoint is still the old one.
     HashesAppended = "hashes-appended",
-    /// All is in the files; nobody was told.
+    /// The audit files are complete; the commit is not yet reported.
     CheckpointWritten = "checkpoint-written",
-    /// The session has the key; nothing is sent.
+    /// The session is admitted with its idempotency key; nothing is sent.
     Admitted = "admitted",
-    /// The platform made the contact; the ledger does not know it.
+    /// The platform created the contact; the session record does not contain it.
     ContactMade = "contact-made",
-    /// The contact is in the ledger; the conversation is not asked for.
+    /// The contact is in the session record; the request for the conversation is not sent.
     ContactStored = "contact-stored",
-    /// The guest socket is open; no session is begun.
+    /// The guest socket is open; no guest session is configured.
     GuestConnected = "guest-connected",
-    /// The guest's session is there; nothing is said.
+    /// The guest session is configured; no message is sent.
     GuestConfigured = "guest-configured",
-    /// The platform has the first message; the ledger does not know it.
+    /// The platform accepted the first message; the session record does not contain it.
     MessageSent = "message-sent",
-    /// The first message is in the ledger; its conversation is not known.
+    /// The first message is in the session record; its conversation is not known.
     MessageStored = "message-stored",
-    /// The first message's conversation is found; the ledger does not know it.
+    /// The conversation of the first message is found; the session record does not contain it.
     ConversationFound = "conversation-found",
-    /// The conversation is in the ledger; contact and queue are not seen to.
+    /// The conversation is in the session record; contact link and queue are not yet set.
     ConversationStored = "conversation-stored",
-    /// A contact that the platform has no more is struck out; no other one is asked for.
+    /// A contact that no longer exists on the platform is removed from the record; no new one is
+    /// requested.
     ContactForgotten = "contact-forgotten",
-    /// The contact is linked; the queue is not seen to.
+    /// The contact is linked; the queue is not yet set.
     ContactLinked = "contact-linked",
-    /// The conversation is in its queue; the ledger does not know it.
+    /// The conversation is in its queue; the session record does not contain that.
     QueueReached = "queue-reached",
-    /// The platform opened the conversation; the ledger does not know it.
+    /// The platform opened the conversation; the session record does not contain it.
     ConversationOpened = "conversation-opened",
-    /// The session is open; nobody was told, and nor was the CRM.
+    /// The session is open; neither the caller nor the webhook receiver has been notified.
     OpenStored = "open-stored",
-    /// A step failed for good or for now; the ledger does not know it.
+    /// A step failed, for good or temporarily; the session record does not contain the failure.
     StepFailed = "step-failed",
-    /// The failure is in the ledger; nobody was told.
+    /// The failure is in the session record; the caller has no response yet.
     FailureStored = "failure-stored",
-    /// A fresh guest token is in the ledger; it was not sent.
+    /// A new guest token is in the session record; it was not sent.
     TokenRenewed = "token-renewed",
-    /// A session that was left behind is leased; nothing is sent.
+    /// An interrupted session is claimed; nothing is sent.
     TakenUp = "taken-up",
-    /// A session that is too old is set aside; nobody was told.
+    /// A session that is too old is set aside; that is not yet reported.
     SetAside = "set-aside",
-    /// The leases of living drivers are renewed.
+    /// The leases of live executors are renewed.
     LeasesRenewed = "leases-renewed",
-    /// Rows of a batch are leased; none is begun.
+    /// Batch rows are claimed; none is begun.
     RowsTaken = "rows-taken",
-    /// Rows of a batch have ended; nobody but their sessions knows.
+    /// Batch rows have ended; only their session records say so.
     RowsEnded = "rows-ended",
-    /// A store in a file is marked as moving; no row is copied.
+    /// A SQLite store is marked as moving; no row is copied.
     MoveMarked = "move-marked",
-    /// Rows of a store in a file are in a database.
+    /// Some rows of a SQLite store are in the database.
     RowsCopied = "rows-copied",
-    /// The file is used no more; the database does not know that all is there.
+    /// The SQLite store is no longer used; the database does not yet record that the copy is
+    /// complete.
     StoreMoved = "store-moved",
-    /// Events for the CRM are leased; nothing is sent.
+    /// Outbox events are claimed; nothing is sent.
     EventsClaimed = "events-claimed",
-    /// The CRM was told; the outbox does not know it.
+    /// The webhook receiver got the event; the outbox does not record it.
     EventSent = "event-sent",
-    /// The outbox knows that the CRM was told.
+    /// The outbox records that the event was delivered.
     EventSettled = "event-settled",
-    /// Events are to be sent again; nobody was told.
+    /// Events are scheduled for another delivery; the caller has no response yet.
     EventsReplayed = "events-replayed",
-    /// An API key is in the store; nobody has it.
+    /// An API key is in the store; the caller does not have it yet.
     ApiKeyStored = "api-key-stored",
-    /// An API key is revoked; nobody was told.
+    /// An API key is revoked; the caller has no response yet.
     ApiKeyRevoked = "api-key-revoked",
-    /// A full log is sealed; the next one is not begun.
+    /// A full audit log file is sealed; the next one is not begun.
     LogSealed = "log-sealed",
-    /// A guest is erased in the store; the store's file still has the bytes.
+    /// A guest is erased in the store; the store's file still contains the bytes.
     GuestErased = "guest-erased",
-    /// The bytes are gone; that they had to go is still noted.
+    /// The bytes are gone; the note that they must be removed still exists.
     StoreVacuumed = "store-vacuumed",
 }
 
@@ -161,10 +165,10 @@ mod in_debug_builds {
 
     use super::FailPoint;
 
-    /// Told of every fail point; says whether the process dies there.
+    /// Called at every fail point; returns whether the process dies there.
     type Hook = dyn Fn(FailPoint) -> bool + Send + Sync;
 
-    /// Who is told of the fail points that are passed.
+    /// The hook that decides at which fail point the process dies.
     #[derive(Clone, Default)]
     pub struct FailPoints(Option<Arc<(Box<Hook>, AtomicBool)>>);
 
@@ -175,7 +179,9 @@ mod in_debug_builds {
     }
 
     impl FailPoints {
-        /// `dies_at` is told of every fail point, and says whether the process dies there. Once it is dead, it passes no fail point any more.
+        /// Creates fail points with the hook `dies_at`, which returns whether the process dies at a
+        /// fail point. After the process has died, every further fail point stops its task or
+        /// thread as well.
         pub fn new(dies_at: impl Fn(FailPoint) -> bool + Send + Sync + 'static) -> Self {
             Self(Some(Arc::new((Box::new(dies_at), AtomicBool::new(false)))))
         }
@@ -189,14 +195,15 @@ mod in_debug_builds {
             })
         }
 
-        /// Passes a fail point. A task that dies here is never heard of again.
+        /// Passes a fail point in a task. If the process dies here, the task never continues.
         pub async fn hit(&self, fail_point: FailPoint) {
             if self.die(fail_point) {
                 std::future::pending::<()>().await;
             }
         }
 
-        /// Passes a fail point on a thread that may wait. A thread that dies here unwinds: what it had not committed is undone, as it would be.
+        /// Passes a fail point on a blocking thread. If the process dies here, the thread unwinds
+        /// and rolls back what it had not committed.
         pub fn hit_blocking(&self, fail_point: FailPoint) {
             if self.die(fail_point) {
                 resume_unwind(Box::new(fail_point));
@@ -209,16 +216,16 @@ mod in_debug_builds {
 mod in_release_builds {
     use super::FailPoint;
 
-    /// Nothing.
+    /// Fail points of release builds, without any effect.
     #[derive(Debug, Clone, Copy, Default)]
     pub struct FailPoints;
 
     impl FailPoints {
-        /// Nothing.
+        /// Has no effect.
         #[inline(always)]
         pub async fn hit(&self, _: FailPoint) {}
 
-        /// Nothing.
+        /// Has no effect.
         #[inline(always)]
         pub fn hit_blocking(&self, _: FailPoint) {}
     }

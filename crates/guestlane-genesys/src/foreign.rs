@@ -1,12 +1,12 @@
-//! Text that the platform or a webhook receiver chose: bounded and cleaned where it enters, before
-//! a path, a record or a log sees it.
+//! Text chosen by the platform or by a webhook receiver. It is bounded and cleaned on entry, before
+//! a path, a record or a log contains it.
 //!
-//! A decoded answer has no `String` for what a later step uses. It has one of these types, each of
-//! which says where it may go:
+//! A decoded response has no `String` for a value that a later step uses. It has one of these types
+//! instead, each of which defines where its text may go:
 //!
 //! | Type | Bound | May go to |
 //! |---|---|---|
-//! | [`PlatformId`] | 1 to 1,024 visible ASCII characters | paths (percent-encoded), records, logs |
+//! | [`PlatformId`] | 1 to 1,024 visible ASCII | paths (percent-encoded), records, logs |
 //! | [`CorrelationId`] | 256 characters on one line | records, logs |
 //! | [`ErrorCode`] | 128 visible ASCII characters, or none | records, logs |
 //! | [`Sentence`] | 300 characters on one line | the caller whose request caused it |
@@ -18,20 +18,21 @@ use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use uuid::Uuid;
 
-/// All but the unreserved characters of RFC 3986, section 2.3.
+/// All characters except the unreserved ones of RFC 3986, section 2.3.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// The longest sentence that is kept, in characters.
+/// Maximum length of a message, in characters.
 const MAX_SENTENCE: usize = 300;
 
-/// The longest secret of an answer that fits into a header.
+/// Maximum size of a token in a response, in bytes; it must fit into a header.
 const MAX_TOKEN: usize = 16 * 1024;
 
-/// Common to all of these types: they are read as text, and only their constructors make them.
+/// Implements the traits common to these types: they can be read as text, and only their
+/// constructors create them.
 macro_rules! text {
     ($name:ident) => {
         impl $name {
-            /// The text itself.
+            /// Returns the text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -65,29 +66,28 @@ macro_rules! text {
     };
 }
 
-/// An identifier that the platform gave to something: 1 to [`PlatformId::MAX`] visible ASCII
-/// characters.
+/// An identifier assigned by the platform: 1 to [`PlatformId::MAX`] visible ASCII characters.
 ///
-/// The platform's own are UUIDs. Its documents promise no form, so none is demanded beyond what a
-/// path, a record and a log can hold.
+/// The platform itself uses UUIDs, but its documentation guarantees no format. So this type
+/// requires only what a path, a record and a log can hold.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 pub struct PlatformId(Box<str>);
 
 text!(PlatformId);
 
-/// A text that is no identifier of the platform. The text itself is not repeated: it may be long,
-/// or personal.
+/// The text is not an identifier of the platform. The error does not repeat the text, which may be
+/// long or personal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an id is not 1 to {} visible ASCII characters", PlatformId::MAX)]
 pub struct InvalidPlatformId;
 
 impl PlatformId {
-    /// The longest one, in characters.
+    /// Maximum length in characters.
     pub const MAX: usize = 1024;
 
-    /// One that is in the store. An older version may have stored one that would be refused today:
-    /// the session's row stays readable.
+    /// Wraps an ID from the store without validation. An older version may have stored an ID that
+    /// would be rejected today; the session's row stays readable.
     pub fn from_store(id: impl Into<Box<str>>) -> Self {
         Self(id.into())
     }
@@ -96,7 +96,8 @@ impl PlatformId {
 impl FromStr for PlatformId {
     type Err = InvalidPlatformId;
 
-    /// A segment of dots would be resolved away from a path, encoded or not.
+    /// Parses an ID. The texts `.` and `..` are rejected, because path resolution would remove such
+    /// a segment even if it is percent-encoded.
     fn from_str(text: &str) -> Result<Self, InvalidPlatformId> {
         let visible = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
         let fits = visible && text.len() <= Self::MAX && text != "." && text != "..";
@@ -116,7 +117,8 @@ impl<'de> Deserialize<'de> for PlatformId {
     }
 }
 
-/// What to quote to the platform's support: at most [`CorrelationId::MAX`] characters on one line.
+/// Correlation ID to quote to the platform's support: at most [`CorrelationId::MAX`] characters on
+/// one line.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 pub struct CorrelationId(Box<str>);
@@ -124,10 +126,10 @@ pub struct CorrelationId(Box<str>);
 text!(CorrelationId);
 
 impl CorrelationId {
-    /// The longest one, in characters.
+    /// Maximum length in characters.
     pub const MAX: usize = 256;
 
-    /// Cut and cleaned; `None` where nothing is left.
+    /// Truncates and cleans `text`; returns `None` if nothing is left.
     pub fn new(text: &str) -> Option<Self> {
         let cleaned = clean(text, Self::MAX);
         let id = cleaned.trim();
@@ -135,8 +137,8 @@ impl CorrelationId {
     }
 }
 
-/// The platform's dotted code of a refusal, or OAuth's `error`: at most [`ErrorCode::MAX`] visible
-/// ASCII characters; empty where there is none.
+/// The platform's dotted error code, or OAuth's `error`: at most [`ErrorCode::MAX`] visible ASCII
+/// characters; empty if there is none.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 pub struct ErrorCode(Box<str>);
@@ -144,49 +146,49 @@ pub struct ErrorCode(Box<str>);
 text!(ErrorCode);
 
 impl ErrorCode {
-    /// The longest one, in characters.
+    /// Maximum length in characters.
     pub const MAX: usize = 128;
 
-    /// A text that is no code (it has spaces, or is a page of HTML) is none: a code goes on record,
-    /// and a sentence must not.
+    /// Creates an error code. A text that is not a code (it has spaces, or is an HTML page) becomes
+    /// empty: codes are stored in records, and the platform's messages must not be.
     pub fn new(text: &str) -> Self {
         let fits = text.len() <= Self::MAX && text.bytes().all(|byte| byte.is_ascii_graphic());
         Self(if fits { text.into() } else { Box::default() })
     }
 }
 
-/// What the platform says in its own words: at most 300 characters on one line; empty where it says
-/// nothing.
+/// An error message of the platform: at most 300 characters on one line; empty if there is none.
 ///
-/// It may repeat what was sent, attributes included. So it is shown to the caller whose request
-/// caused it, by [`for_caller`](Self::for_caller), and has no `Display`: nothing can put it into a
-/// log or a record by accident.
+/// It may repeat request data, including attributes. Therefore [`for_caller`](Self::for_caller)
+/// shows it only to the caller whose request caused it. The type has no `Display`, so that it
+/// cannot get into a log or a record by accident.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Sentence(Box<str>);
 
 impl Sentence {
-    /// Cut and cleaned.
+    /// Truncates and cleans `text`.
     pub fn new(text: &str) -> Self {
         Self(clean(text, MAX_SENTENCE).into())
     }
 
-    /// Whether nothing was said.
+    /// Whether there is no message.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The words, for the caller whose request caused them.
+    /// Returns the message, for the caller whose request caused it.
     pub fn for_caller(&self) -> &str {
         &self.0
     }
 
-    /// Whether a phrase is in it, whatever the case.
+    /// Whether the message contains `phrase`, which must be lower case; the case of the message is
+    /// ignored.
     pub fn mentions(&self, phrase: &str) -> bool {
         self.0.to_ascii_lowercase().contains(phrase)
     }
 
-    /// The wait that a sentence such as «Retry the request in [42] seconds» names: the first whole
-    /// number in front of «second».
+    /// Returns the wait that a message such as «Retry the request in [42] seconds» names: the first
+    /// whole number before «second».
     pub(crate) fn seconds(&self) -> Option<u64> {
         let words: Vec<_> =
             self.0.split_ascii_whitespace().map(|word| word.trim_matches(['[', ']', '(', ')', '.', ','])).collect();
@@ -201,18 +203,18 @@ impl fmt::Debug for Sentence {
     }
 }
 
-/// A path of the platform's API. What is not fixed in the source text gets into it as a
-/// percent-encoded segment only.
+/// A path of the platform's API. Only fixed source text and percent-encoded segments can get into
+/// it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiPath(String);
 
 impl ApiPath {
-    /// A path without any variable part; it begins with a slash.
+    /// Creates a path without variable parts; it begins with a slash.
     pub fn new(fixed: &'static str) -> Self {
         Self(fixed.to_owned())
     }
 
-    /// With a slash and one more segment, percent-encoded.
+    /// Appends a slash and one percent-encoded segment.
     #[must_use]
     pub fn segment(mut self, segment: impl fmt::Display) -> Self {
         self.0.push('/');
@@ -220,21 +222,21 @@ impl ApiPath {
         self
     }
 
-    /// With more fixed text.
+    /// Appends fixed text.
     #[must_use]
     pub fn then(mut self, fixed: &'static str) -> Self {
         self.0.push_str(fixed);
         self
     }
 
-    /// As it is sent.
+    /// Returns the path as it is sent.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// A text from outside on one line: no control or invisible formatting characters, and cut after
-/// `most` characters.
+/// Returns text from outside on one line, without control or invisible formatting characters,
+/// truncated to `most` characters.
 pub fn clean(text: &str, most: usize) -> String {
     let mut line: String = text.chars().take(most).map(|c| if is_hidden(c) { ' ' } else { c }).collect();
     if text.chars().nth(most).is_some() {
@@ -244,26 +246,27 @@ pub fn clean(text: &str, most: usize) -> String {
     line
 }
 
-/// A text from outside, fit to stand in a log line or on a terminal: on one line, at most 300
-/// characters.
+/// Returns text from outside in a form that is safe for a log line or a terminal: one line, at most
+/// 300 characters.
 pub fn one_line(text: &str) -> String {
     clean(text, MAX_SENTENCE)
 }
 
-/// Control characters, and those that turn, hide or break a line without being seen (Unicode
-/// categories Cf, Zl and Zp).
+/// Whether a character is a control character, or one that invisibly reorders, hides or breaks a
+/// line (Unicode categories Cf, Zl and Zp).
 fn is_hidden(c: char) -> bool {
     let invisible = matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
         | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
     c.is_control() || invisible
 }
 
-/// A field that nothing relies on: of another type than expected, it is as if it were absent.
+/// Deserializes an optional field; a value of another type counts as absent. Use it for fields that
+/// no step depends on.
 pub(crate) fn lenient<'de, D: Deserializer<'de>, T: Default + DeserializeOwned>(deserializer: D) -> Result<T, D::Error> {
     Ok(serde_json::from_value(Value::deserialize(deserializer)?).unwrap_or_default())
 }
 
-/// A list of which each item is read by itself: one of another shape than expected is left out.
+/// Deserializes a list item by item; an item of another shape is omitted.
 pub(crate) fn lenient_list<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Vec<T>, D::Error> {
     let items = match Value::deserialize(deserializer)? {
         Value::Array(items) => items,
@@ -272,11 +275,11 @@ pub(crate) fn lenient_list<'de, D: Deserializer<'de>, T: DeserializeOwned>(deser
     Ok(items.into_iter().filter_map(|item| serde_json::from_value(item).ok()).collect())
 }
 
-/// A whole number, also as text (`"1800"`) or with a fraction of zero (`1800.0`). Anything else is
-/// as if it were absent.
+/// Deserializes a whole number, also from text (`"1800"`) or with a zero fraction (`1800.0`). Any
+/// other value counts as absent.
 pub(crate) fn lenient_number<'de, D: Deserializer<'de>, T: TryFrom<i128>>(deserializer: D) -> Result<Option<T>, D::Error> {
     let whole = |text: &str| -> Option<i128> {
-        // Beyond 2^53 a number with a fraction is not exact any more.
+        // Beyond 2^53 a number with a fraction is no longer exact.
         let exact = |number: &f64| number.fract() == 0.0 && number.abs() <= 9_007_199_254_740_992.0;
         text.parse().ok().or_else(|| text.parse::<f64>().ok().filter(exact).map(|number| number as i128))
     };
@@ -288,8 +291,8 @@ pub(crate) fn lenient_number<'de, D: Deserializer<'de>, T: TryFrom<i128>>(deseri
     Ok(number.and_then(|number| T::try_from(number).ok()))
 }
 
-/// An id that may be absent, null or empty. One that is there must be good: it is what the next
-/// step would use.
+/// Deserializes an ID that may be absent, null or empty. Any other value must be a valid ID,
+/// because the next step would use it.
 pub(crate) fn optional_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PlatformId>, D::Error> {
     match Option::<String>::deserialize(deserializer)? {
         None => Ok(None),
@@ -298,7 +301,7 @@ pub(crate) fn optional_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     }
 }
 
-/// A token that has to fit into a header: visible ASCII, at most 16 KiB.
+/// Deserializes a token that must fit into a header: visible ASCII, at most 16 KiB.
 pub(crate) fn token<'de, D: Deserializer<'de>, T: From<String>>(deserializer: D) -> Result<T, D::Error> {
     let text = String::deserialize(deserializer)?;
     let fits = !text.is_empty() && text.len() <= MAX_TOKEN && text.bytes().all(|byte| byte.is_ascii_graphic());

@@ -1,5 +1,4 @@
-//! Entrances for `fuzz/`: what the platform answers, read as the client reads it. Not part of the
-//! API.
+//! Entry points for `fuzz/`: parsers of platform responses. Not part of the public API.
 
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use crate::{
     token_source,
 };
 
-/// An answer: a line with the status, lines of headers, an empty line, the body.
+/// Parses a response: a line with the status, header lines, an empty line, and the body.
 pub fn answer(text: &[u8]) {
     let end = text.windows(2).position(|two| two == b"\n\n").unwrap_or(text.len());
     let (head, body) = text.split_at(end);
@@ -54,7 +53,7 @@ fn read(answer: &HttpResponse) {
     let _ = (answer.json::<AcceptedMessage>(), answer.json::<History>(), answer.json::<Queue>());
 }
 
-/// `traceparent`: what was read is written the same, but for what later versions add.
+/// Checks that a parsed `traceparent` formats to a text that parses to the same value.
 pub fn traceparent(text: &str) {
     if let Ok(parent) = text.parse::<TraceParent>() {
         assert_eq!(parent.to_string().parse(), Ok(parent));

@@ -1,4 +1,9 @@
-//! How the platform does, as the calls show it: how many are under way, how long they take, and whether any goes well.
+//! Health of the platform as its responses show it: a circuit breaker and an adaptive concurrency
+//! limiter.
+//!
+//! The circuit breaker opens after a series of failed calls and closes with the first success. The
+//! concurrency limiter derives a number of calls in flight from latency: it grows while responses
+//! are as fast as on an idle platform, and shrinks when they slow down.
 
 use std::{
     collections::BTreeMap,
@@ -18,19 +23,19 @@ use crate::{
     priority::Priority,
 };
 
-/// How the platform does.
+/// Circuit breaker and concurrency limiter of the platform. It measures; callers hold calls back.
 #[derive(Debug)]
 pub struct PlatformHealth {
     clock: Clock,
     under_way: PriorityCounts,
     resting: PriorityCounts,
     beat: Mutex<State>,
-    /// What the log says of it.
+    /// Logs the beginning and the end of an outage.
     logged: Outage,
     changed: Notify,
 }
 
-/// How many there are of each priority.
+/// One counter per priority.
 #[derive(Debug, Default)]
 struct PriorityCounts([AtomicUsize; 2]);
 
@@ -50,7 +55,7 @@ impl PriorityCounts {
 
 #[derive(Debug)]
 struct State {
-    /// Attempts that failed one after another.
+    /// Number of consecutive failed attempts.
     failures: u32,
     was_well: bool,
     first_failure: Timestamp,
@@ -58,7 +63,7 @@ struct State {
     tempo: BTreeMap<Operation, LatencyWindow>,
 }
 
-/// How fast the answers to one operation come.
+/// Latency of one operation, averaged over a number of responses.
 #[derive(Debug)]
 struct LatencyWindow {
     answers: u32,
@@ -66,7 +71,7 @@ struct LatencyWindow {
     least: MinLatency,
 }
 
-/// The shortest mean wait of the last minute or so: what an answer takes when nothing is crowded.
+/// The shortest mean latency of the last 30 to 60 seconds: the latency without load.
 #[derive(Debug)]
 struct MinLatency {
     before: Duration,
@@ -74,7 +79,7 @@ struct MinLatency {
     since: Timestamp,
 }
 
-/// Counted until this is dropped.
+/// Counts a call until it is dropped.
 #[derive(Debug)]
 pub(crate) struct InFlightGuard<'a> {
     pulse: &'a PlatformHealth,
@@ -97,22 +102,26 @@ impl Drop for InFlightGuard<'_> {
 }
 
 impl State {
-    /// So many failures in a row, over so long a time, are an outage: fewer may be one connection's.
+    /// Number of consecutive failures, and the minimum time they span, that open the circuit
+    /// breaker. Fewer may be the failure of a single connection.
     const OUTAGE: (u32, Duration) = (10, Duration::from_secs(1));
 
-    /// Calls under way at the start: few enough that even a small platform shows how fast it is when nothing is crowded.
+    /// Initial limit of calls in flight. It is low enough that even a small platform shows its
+    /// latency without load.
     const INITIAL_LIMIT: f64 = 8.0;
 
     const MIN_LIMIT: f64 = 4.0;
     const MAX_LIMIT: f64 = 4096.0;
 
-    /// A mean of fewer answers would be chance.
+    /// Minimum number of responses for a mean. A mean of fewer is not significant.
     const ENOUGH: f64 = 32.0;
 
-    /// Answers may take twice as long as when nothing is crowded, and this much more: below it, a difference is noise.
+    /// Added to the tolerated latency, which is twice the latency without load. Smaller differences
+    /// are noise.
     const NOISE: Duration = Duration::from_millis(10);
 
-    /// An answer came after `waited`, with so many calls under way. More are allowed while answers come as fast as ever; fewer when they do not.
+    /// Adapts the limit to a response that arrived after `waited`, with `under_way` calls in
+    /// flight. The limit grows while latency stays low and shrinks when latency rises.
     fn answered(&mut self, operation: Operation, waited: Duration, under_way: usize, now: Timestamp) {
         let tempo = self.tempo.entry(operation).or_insert_with(|| LatencyWindow::new(now));
         tempo.answers += 1;
@@ -168,23 +177,24 @@ impl PlatformHealth {
         self.beat.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A call begins.
+    /// Counts a call in flight until the guard is dropped.
     pub(crate) fn call(&self) -> InFlightGuard<'_> {
         InFlightGuard::new(self, self.under_way.of(Priority::current()))
     }
 
-    /// A call waits for the moment to be tried again.
+    /// Counts a call in backoff until the guard is dropped.
     pub(crate) fn rest(&self) -> InFlightGuard<'_> {
         InFlightGuard::new(self, self.resting.of(Priority::current()))
     }
 
-    /// An answer of whatever kind came after `waited`.
+    /// Records the latency of a response of any status.
     pub(crate) fn answered(&self, operation: Operation, waited: Duration) {
         let under_way = self.in_flight();
         self.beat().answered(operation, waited, under_way, self.clock.monotonic());
     }
 
-    /// The platform did something, or refused to.
+    /// Records that the platform responded, with a success or a rejection. Closes the circuit
+    /// breaker.
     pub fn record_success(&self) {
         let mut beat = self.beat();
         beat.failures = 0;
@@ -193,7 +203,7 @@ impl PlatformHealth {
         self.logged.well(self.clock.monotonic());
     }
 
-    /// It gave no answer, or failed.
+    /// Records that the platform gave no response, or failed.
     pub(crate) fn failed(&self) {
         let now = self.clock.monotonic();
         let mut beat = self.beat();
@@ -208,7 +218,8 @@ impl PlatformHealth {
         }
     }
 
-    /// How long nothing has gone well, if that is long enough to be called an outage.
+    /// Returns how long the circuit breaker has been open, or `None` if it is closed. The time
+    /// counts from the first failure.
     pub fn open_for(&self) -> Option<Duration> {
         let (failures, span) = State::OUTAGE;
         let beat = self.beat();
@@ -216,33 +227,35 @@ impl PlatformHealth {
         (beat.failures >= failures && lasted >= span).then_some(lasted)
     }
 
-    /// Calls that are under way now.
+    /// Returns the number of calls in flight.
     pub fn in_flight(&self) -> usize {
         self.under_way.sum()
     }
 
-    /// Calls of that priority which are under way, or wait for the moment to be tried again: this machine has nothing to do for them.
+    /// Returns the number of calls of this priority that are in flight or in backoff. Such calls
+    /// need no work of the local machine.
     pub fn awaiting_response(&self, priority: Priority) -> usize {
         let number = |numbers: &PriorityCounts| numbers.of(priority).load(Ordering::Relaxed);
         number(&self.under_way) + number(&self.resting)
     }
 
-    /// Whether anything has ever gone well.
+    /// Whether any call has ever succeeded.
     pub fn ever_succeeded(&self) -> bool {
         self.beat().was_well
     }
 
-    /// Calls that wait for the moment to be tried again.
+    /// Returns the number of calls in backoff.
     pub fn backing_off(&self) -> usize {
         self.resting.sum()
     }
 
-    /// Calls that may be under way without crowding the platform, as far as its answers show.
+    /// Returns the limit of calls in flight that does not overload the platform, as far as latency
+    /// shows.
     pub fn limit(&self) -> usize {
         self.beat().room as usize
     }
 
-    /// Waits until a call begins or ends; for one caller at a time.
+    /// Waits until a call begins or ends. Only one caller may wait at a time.
     pub async fn changed(&self) {
         self.changed.notified().await;
     }
@@ -258,7 +271,8 @@ mod tests {
         (clock.clone(), PlatformHealth::new(clock.into()))
     }
 
-    /// A platform that answers in 50 ms as long as no more than `capacity` calls are under way, and the more slowly the more there are beyond.
+    /// Simulates a platform that responds within 50 ms up to `capacity` calls in flight, and more
+    /// slowly beyond it.
     fn ended_at(capacity: f64) -> usize {
         let (clock, pulse) = pulse();
         for _ in 0..20_000 {
@@ -278,7 +292,7 @@ mod tests {
         }
     }
 
-    /// Operations of different speed, and answers that take now shorter and now longer, are no crowd.
+    /// Neither operations of different speed nor varying latency lower the limit.
     #[test]
     fn answers_that_differ_for_other_reasons_leave_room() {
         let mut random = fastrand::Rng::with_seed(7);
@@ -287,7 +301,7 @@ mod tests {
             for n in 0..20_000 {
                 let room = pulse.limit();
                 let (operation, usual) = if n % 2 == 0 { (Operation::Queue, 20.0) } else { (Operation::Contact, 200.0) };
-                // Exponential: now and then ten times the mean.
+                // Exponential distribution: a few values are ten times the mean.
                 let waited = if spread { -usual * random.f64().max(1e-9).ln() } else { usual };
                 clock.advance(Duration::from_millis(5));
                 pulse.beat().answered(operation, Duration::from_secs_f64(waited / 1000.0), room, clock.now());

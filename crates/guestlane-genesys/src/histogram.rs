@@ -1,11 +1,12 @@
-//! How long things took: counts by upper bound, of a fixed size however many there are.
+//! Histogram of durations: counts per bucket, of a fixed size.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
-/// Counts of durations. `bounds` are the upper ones, in seconds, rising; what is longer than the last is counted without a bound.
+/// Histogram of durations. `bounds` are the upper bounds of the buckets, in seconds and ascending.
+/// Longer durations count in a last bucket without a bound.
 #[derive(Debug)]
 pub struct Histogram {
     bounds: &'static [f64],
@@ -13,28 +14,28 @@ pub struct Histogram {
     micros: AtomicU64,
 }
 
-/// A histogram as it was at a moment.
+/// A snapshot of a histogram.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HistogramSnapshot {
-    /// The upper bounds, in seconds.
+    /// The upper bounds of the buckets, in seconds.
     pub bounds: &'static [f64],
-    /// How many were within each bound and above the one before; the last has no bound.
+    /// The count per bucket; the last bucket has no upper bound.
     pub counts: Vec<u64>,
-    /// All of them together, in seconds.
+    /// The sum of all durations, in seconds.
     pub sum: f64,
 }
 
 impl Histogram {
-    /// Upper bounds of what one HTTP request takes, in seconds: those that OpenTelemetry advises for `http.client.request.duration`
-    /// and `http.server.request.duration`.
+    /// Upper bounds for HTTP requests, in seconds. OpenTelemetry advises them for
+    /// `http.client.request.duration` and `http.server.request.duration`.
     pub const HTTP_BOUNDS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
 
-    /// Empty.
+    /// Creates an empty histogram.
     pub fn new(bounds: &'static [f64]) -> Self {
         Self { bounds, counts: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(), micros: AtomicU64::new(0) }
     }
 
-    /// Counts one.
+    /// Records one duration.
     pub fn observe(&self, took: Duration) {
         let seconds = took.as_secs_f64();
         let bucket = self.bounds.partition_point(|bound| *bound < seconds);
@@ -44,7 +45,7 @@ impl Histogram {
         self.micros.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// As it is now.
+    /// Returns a snapshot.
     pub fn snapshot(&self) -> HistogramSnapshot {
         HistogramSnapshot {
             bounds: self.bounds,
@@ -55,18 +56,19 @@ impl Histogram {
 }
 
 impl HistogramSnapshot {
-    /// How many there are.
+    /// Returns the number of durations.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    /// Those that came since `earlier`, which was counted with the same bounds.
+    /// Returns the durations recorded after `earlier`, which must have the same bounds.
     pub fn since(&self, earlier: &Self) -> Self {
         let counts = self.counts.iter().zip(&earlier.counts).map(|(now, then)| now.saturating_sub(*then)).collect();
         Self { bounds: self.bounds, counts, sum: (self.sum - earlier.sum).max(0.0) }
     }
 
-    /// The duration that this share (0 to 1) does not exceed, in seconds: linear between two bounds. `None` where there are none.
+    /// Returns the duration that the given share (0 to 1) does not exceed, in seconds, by linear
+    /// interpolation within a bucket. Returns `None` for an empty histogram.
     pub fn quantile(&self, share: f64) -> Option<f64> {
         let wanted = self.count() as f64 * share;
         let mut below = 0.0;
@@ -77,7 +79,7 @@ impl HistogramSnapshot {
             lower = upper;
             if below + *count as f64 >= wanted {
                 let within = from + (upper - from).max(0.0) * (wanted - below) / *count as f64;
-                return Some(within.min(upper)); // which rounding may pass
+                return Some(within.min(upper)); // rounding may exceed the bound
             }
             below += *count as f64;
         }

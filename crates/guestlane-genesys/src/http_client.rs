@@ -1,4 +1,6 @@
-//! One request, one answer or one reason why not. Time-limited; answers are read up to a bound; redirects are not followed.
+//! HTTP client: sends one request and returns one response, or the reason why there is none.
+//!
+//! Requests have a timeout, bodies are read up to a limit, and redirects are not followed.
 
 use std::{pin::Pin, time::Duration};
 
@@ -29,58 +31,63 @@ use crate::{
     tls_roots::TlsRoots,
 };
 
-/// 4xx that say nothing of what an earlier attempt did: the request was too slow, or was sent too early.
+/// 4xx statuses that do not tell whether an earlier attempt took effect: the request was too slow,
+/// or was sent too early.
 const AMBIGUOUS_STATUSES: [StatusCode; 3] = [StatusCode::REQUEST_TIMEOUT, StatusCode::LOCKED, StatusCode::TOO_EARLY];
 
-/// The longest answer that is read.
+/// Maximum size of a response body in bytes.
 pub const MAX_RESPONSE_BYTES: usize = 1024 * 1024;
 
-/// The longest wait that the platform may ask for. Its windows last a minute; a longer wait is
-/// taken for an outage, whose end is found by a call.
+/// Upper bound of a `Retry-After` from the platform. The platform's rate limit windows last a
+/// minute; a longer wait counts as an outage, and a call finds out when that ends.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
-/// Of an answer whose status says all, the most of the body that is read so that the connection can
-/// be used again.
+/// Maximum number of body bytes to drain when only the status counts. Draining lets the connection
+/// be reused.
 const MAX_DRAINED: usize = 64 * 1024;
 
-/// How long reading that may take.
+/// Timeout of draining a body.
 const DRAIN_LIMIT: Duration = Duration::from_millis(500);
 
-/// The most headers of a lenient answer; hyper's default is 100.
+/// Maximum number of headers of a leniently parsed response; hyper's default is 100.
 const MAX_HEADERS: usize = 1000;
 
-/// Bytes of all headers of a lenient answer over HTTP/2; hyper's default is 16 KiB.
+/// Maximum size of all headers of a leniently parsed response over HTTP/2, in bytes; hyper's
+/// default is 16 KiB.
 const MAX_HEADER_LIST: u32 = 256 * 1024;
 
-/// How long a TCP connection may take to be made.
+/// Timeout of opening a TCP connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
-/// Shorter than the 60 to 75 s after which load balancers close idle connections: a POST on a connection that is being closed
-/// would be one of unknown outcome.
+/// Idle timeout of pooled connections. It is shorter than the 60 to 75 s after which load balancers
+/// close idle connections: a POST on a connection that is being closed would have an unknown
+/// outcome.
 const IDLE_LIMIT: Duration = Duration::from_secs(30);
 
-/// The most connections of HTTP/1.1 to a host that are kept while they do nothing. Of HTTP/2 there is one: calls that come when there is none
-/// open one each, as it shows only then what the host speaks, and all but the first are closed again.
+/// Maximum number of idle HTTP/1.1 connections per host. Over HTTP/2 there is one connection. Calls
+/// that start while there is none open one each, because only the handshake shows which protocol
+/// the host speaks; all but the first are then closed.
 const MAX_IDLE: usize = 256;
 
-/// After so long without a sign of life the other side of an HTTP/2 connection is asked for one. All calls share the connection: were it dead,
-/// they would all time out on it, as long as it is believed in.
+/// Interval of HTTP/2 keep-alive pings. All calls share one connection: without pings, every call
+/// on a dead connection would time out until the pool drops it.
 const PING_EVERY: Duration = Duration::from_secs(5);
 
-/// How long it may take to give that sign of life.
+/// How long the peer may take to answer an HTTP/2 ping.
 const PING_LIMIT: Duration = Duration::from_secs(5);
 
-/// What is offered by ALPN, the most wanted first.
+/// The protocols offered by ALPN, in order of preference.
 const HTTP_2_OR_1: &[&[u8]] = &[b"h2", b"http/1.1"];
 
-/// What a connection that is to become a WebSocket is offered: its upgrade is one of HTTP/1.1 (RFC 6455).
+/// The protocol offered for a WebSocket connection: the WebSocket upgrade is part of HTTP/1.1 (RFC
+/// 6455).
 const HTTP_1: &[&[u8]] = &[b"http/1.1"];
 
-/// Pools of connections and the way to use one. `R` resolves host names.
+/// An HTTP client with connection pools. `R` resolves host names.
 #[derive(Debug, Clone)]
 pub struct HttpClient<R = SystemResolver> {
     client: HyperClient<R>,
-    /// For upgrades: HTTP/1.1 only.
+    /// Pool for protocol upgrades; HTTP/1.1 only.
     upgrades: HyperClient<R>,
     connector: HttpsConnector<HttpConnector<R>>,
     clock: Clock,
@@ -89,38 +96,38 @@ pub struct HttpClient<R = SystemResolver> {
 
 type HyperClient<R> = Client<HttpsConnector<HttpConnector<R>>, Full<Bytes>>;
 
-/// An answer, whatever its status.
+/// A response with any status.
 #[derive(Debug)]
 pub struct HttpResponse {
     /// HTTP status.
     pub status: StatusCode,
     /// HTTP headers.
     pub headers: HeaderMap,
-    /// The body, whole.
+    /// The complete body.
     pub body: Bytes,
 }
 
-/// How strictly the head of an answer over HTTP/1.1 is read.
+/// How strictly the head of an HTTP/1.1 response is parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Parsing {
-    /// As RFC 9112 has it: for a server whose answers are used.
+    /// Parse according to RFC 9112: for a server whose response bodies are used.
     Strict,
-    /// Header lines that are no header are passed over, and many are taken: for a server of which
-    /// only the status line counts.
+    /// Skip malformed header lines and accept many headers: for a server of which only the status
+    /// line counts.
     Lenient,
 }
 
-/// Why there is no answer.
+/// Why a request got no response.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum TransportError {
-    /// This machine has no file descriptor, port or memory left for a connection: the request was
-    /// not sent, and the other side has no part in it.
+    /// The local machine has no file descriptor, port or memory left for a connection. The request
+    /// was not sent, and the failure says nothing about the peer.
     #[error("{0}")]
     Local(String),
     /// The request was not sent.
     #[error("{0}")]
     NotSent(String),
-    /// It was sent, at least in part.
+    /// The request was sent, at least in part.
     #[error("{0}")]
     Lost(String),
 }
@@ -128,10 +135,11 @@ pub enum TransportError {
 /// Why no connection was opened.
 #[derive(Debug, thiserror::Error)]
 pub enum NotConnected {
-    /// It took longer than a request may take.
+    /// The connection took longer than the client's request timeout.
     #[error("{0}")]
     TimedOut(TimedOut),
-    /// The cause is in the sources: an I/O error, or a failure of TLS ([`tls_error::find`]).
+    /// Connecting failed. The source chain has the cause: an I/O error or a TLS failure
+    /// ([`tls_error::find`]).
     #[error("{}", chain(&**.0))]
     Failed(Box<dyn std::error::Error + Send + Sync>),
 }
@@ -142,21 +150,26 @@ pub enum NotConnected {
 pub struct NoTlsRoots(#[source] rustls_error::Error);
 
 mod rustls_error {
-    /// What `hyper-rustls` answers when there are no roots.
+    /// The error that `hyper-rustls` returns when there are no root certificates.
     pub(super) type Error = Box<dyn std::error::Error + Send + Sync>;
 }
 
-/// What asking for another protocol came to.
+/// Result of a protocol upgrade request.
 #[derive(Debug)]
 pub(crate) enum Upgrade {
-    /// The connection is ours.
+    /// The server switched protocols; the caller owns the connection.
     Accepted(HeaderMap, hyper::upgrade::Upgraded),
-    /// It is not.
+    /// The server answered with another status than 101.
     Rejected(HttpResponse),
 }
 
 impl HttpClient<SystemResolver> {
-    /// Connects to whatever the system's resolver says. `limit` bounds each request with its answer.
+    /// Creates a client that connects to the addresses of the system's resolver. `limit` is the
+    /// timeout of each request, including reading the response.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the system's root certificates cannot be loaded.
     pub fn new(clock: Clock, limit: Duration, trust: &TlsRoots) -> Result<Self, NoTlsRoots> {
         Self::with_resolver(clock, limit, SystemResolver, trust, Parsing::Strict)
     }
@@ -178,7 +191,11 @@ where
         + Sync
         + 'static,
 {
-    /// As [`HttpClient::new`], with a resolver that may refuse addresses.
+    /// Like [`HttpClient::new`], with a resolver that may refuse addresses.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the system's root certificates cannot be loaded.
     pub fn with_resolver(
         clock: Clock,
         limit: Duration,
@@ -216,7 +233,13 @@ where
         Ok(Self { client: client(HTTP_2_OR_1), upgrades: client(HTTP_1), connector, clock, limit })
     }
 
-    /// Sends one request and reads the whole answer, within the time limit or until `deadline`, whichever is first.
+    /// Sends one request and reads the whole response, within the client's timeout or until
+    /// `deadline`, whichever is first.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the request is not sent, if no complete response arrives in time, or if the body
+    /// exceeds [`MAX_RESPONSE_BYTES`].
     pub async fn send(&self, request: Request<Full<Bytes>>, deadline: Timestamp) -> Result<HttpResponse, TransportError> {
         let limit = self.time_left(deadline)?;
         let shape = enabled!(Level::TRACE).then(|| RedactedExchange::of(&request));
@@ -227,9 +250,15 @@ where
         answer
     }
 
-    /// Sends one request of whose answer only status line and headers count, within the time limit
-    /// or until `deadline`, whichever is first. The body is read only as far as that is quick, so
-    /// that the connection can be used again; whatever becomes of it, the answer stands.
+    /// Sends one request and returns the status and headers of the response, within the client's
+    /// timeout or until `deadline`, whichever is first.
+    ///
+    /// The body is drained only up to a short time and size limit, so that the connection can be
+    /// reused. A failure to drain it does not change the result.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the request is not sent, or if no response head arrives in time.
     pub async fn send_for_head(
         &self,
         request: Request<Full<Bytes>>,
@@ -252,18 +281,19 @@ where
         answer
     }
 
-    /// Opens a connection as a request would, TLS handshake included, and closes it within the time limit. No request is
-    /// sent.
+    /// Opens a connection as a request would, including the TLS handshake, and closes it within the
+    /// time limit. No request is sent.
     ///
     /// # Errors
     ///
-    /// The name, the address, the port or the certificate cannot be used: the cause is in the error.
+    /// Fails if the name, the address, the port or the certificate cannot be used. The error has
+    /// the cause.
     pub async fn connect(&self, to: Uri) -> Result<(), NotConnected> {
         let mut connector = self.connector.clone();
         let opening = async {
             std::future::poll_fn(|context| connector.poll_ready(context)).await?;
             let mut connection = connector.call(to).await?;
-            // The handshake is done; whether the peer waits for the end does not matter.
+            // The handshake is complete; whether the close succeeds does not matter.
             let _ = std::future::poll_fn(|context| Pin::new(&mut connection).poll_shutdown(context)).await;
             Ok(())
         };
@@ -274,12 +304,13 @@ where
         }
     }
 
-    /// The bound of a request with its answer.
+    /// Returns the timeout of a request, including reading the response.
     pub(crate) fn limit(&self) -> Duration {
         self.limit
     }
 
-    /// Asks for another protocol on the connection, within the time limit or until `deadline`.
+    /// Requests a protocol upgrade of the connection, within the client's timeout or until
+    /// `deadline`.
     pub(crate) async fn upgrade(&self, request: Request<Full<Bytes>>, deadline: Timestamp) -> Result<Upgrade, TransportError> {
         let limit = self.time_left(deadline)?;
         let ask = async {
@@ -293,13 +324,13 @@ where
         self.with_timeout(limit, ask).await
     }
 
-    /// How long a request may take; when that is no time, it is not sent.
+    /// Returns the time that a request may take. Fails without sending it when no time is left.
     fn time_left(&self, deadline: Timestamp) -> Result<Duration, TransportError> {
         let limit = self.limit.min(deadline.since(self.clock.now()));
         if limit.is_zero() { Err(TransportError::NotSent("no time left".to_owned())) } else { Ok(limit) }
     }
 
-    /// Waits for what is under way, and no longer than that.
+    /// Runs `work` with a timeout of `limit`. The manual clock does not advance meanwhile.
     async fn with_timeout<T>(
         &self,
         limit: Duration,
@@ -314,8 +345,11 @@ where
         read(Self::request(&self.client, request).await?).await
     }
 
-    /// Whatever becomes of a stream or a connection of HTTP/2, a request of which something may have been sent is lost, be it that the platform
-    /// says that it did nothing for it (REFUSED_STREAM, GOAWAY): the client does not tell that apart.
+    /// Sends a request over `client`.
+    ///
+    /// A request counts as lost once some bytes may have been sent. That includes requests which an
+    /// HTTP/2 peer reports as not processed (REFUSED_STREAM, GOAWAY). The HTTP library does not
+    /// distinguish these cases.
     async fn request(
         client: &HyperClient<R>,
         request: Request<Full<Bytes>>,
@@ -331,7 +365,7 @@ where
     }
 }
 
-/// The answer, whole.
+/// Reads the complete response.
 async fn read(response: Response<hyper::body::Incoming>) -> Result<HttpResponse, TransportError> {
     let (head, body) = Response::into_parts(response);
     let body = Limited::new(body, MAX_RESPONSE_BYTES)
@@ -341,7 +375,7 @@ async fn read(response: Response<hyper::body::Incoming>) -> Result<HttpResponse,
     Ok(HttpResponse { status: head.status, headers: head.headers, body: body.to_bytes() })
 }
 
-/// What of an exchange may stand in a log (requirement R18, docs/requirements.md).
+/// The parts of an exchange that may appear in a log (requirement R18, docs/requirements.md).
 struct RedactedExchange {
     method: Method,
     path: String,
@@ -350,7 +384,7 @@ struct RedactedExchange {
 
 impl RedactedExchange {
     fn of(request: &Request<Full<Bytes>>) -> Self {
-        // `Full` gives its one piece without waiting.
+        // `Full` yields its single chunk without waiting.
         let body = request.body().clone().collect().now_or_never().and_then(Result::ok).map(|body| body.to_bytes());
         let body = redaction::redacted(&body.unwrap_or_default());
         Self { method: request.method().clone(), path: request.uri().path().to_owned(), body }
@@ -370,7 +404,7 @@ impl RedactedExchange {
     }
 }
 
-/// Whether this machine could not even begin to connect, for want of a file descriptor, a port or
+/// Whether the local machine could not begin to connect for lack of a file descriptor, a port or
 /// memory.
 fn is_local(error: &(dyn std::error::Error + 'static)) -> bool {
     const WANTING: [Errno; 5] = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOMEM, Errno::NOBUFS];
@@ -385,8 +419,9 @@ fn is_local(error: &(dyn std::error::Error + 'static)) -> bool {
     false
 }
 
-/// An error and its causes on one line; hyper's own message says only «client error». It may name
-/// what the other side sent: a certificate's names, for example. A failure of TLS is a sentence.
+/// Formats an error and its causes on one line, because hyper's own message says only «client
+/// error». The line may contain data of the peer, a certificate's names for example. A TLS failure
+/// becomes one sentence.
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     if let Some(sentence) = tls_error::explain(error) {
         return sentence;
@@ -411,8 +446,14 @@ impl From<TransportError> for AttemptError {
 }
 
 impl HttpResponse {
-    /// Sorts a platform answer by its status: 2xx is `Ok`. A 409 of a call that carried a key says that one under the same key is being worked on;
-    /// any other 409 says that something is taken.
+    /// Returns the response if its status is 2xx, and otherwise the error that the status means. A
+    /// 409 of a call with an idempotency key means that a request with the same key is in progress.
+    /// Any other 409 means a conflict with an existing resource.
+    ///
+    /// # Errors
+    ///
+    /// Fails for every status but 2xx; the variant states whether the request may have taken
+    /// effect.
     pub fn error_for_status(self, now: Timestamp, carried_key: bool) -> Result<Self, AttemptError> {
         let status = self.status;
         if status.is_success() {
@@ -421,7 +462,7 @@ impl HttpResponse {
         let retry_after = retry_after(&self.headers, now, MAX_RETRY_AFTER);
         let refusal = self.refusal();
         if status == StatusCode::TOO_MANY_REQUESTS {
-            // Some layers of the platform name the wait in their sentence only.
+            // Some layers of the platform name the wait in the error message only.
             let retry_after = retry_after.or_else(|| Some(bounded(refusal.message.seconds()?)));
             return Err(AttemptError::Throttled { retry_after, correlation_id: refusal.correlation_id });
         }
@@ -436,10 +477,14 @@ impl HttpResponse {
         })
     }
 
-    /// Reads the JSON body of a 2xx. One that cannot be read leaves open what was done.
+    /// Parses the JSON body of a 2xx response.
+    ///
+    /// # Errors
+    ///
+    /// An unreadable body leaves the outcome unknown ([`AttemptError::OutcomeUnknown`]).
     pub fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T, AttemptError> {
         serde_json::from_slice(&self.body).map_err(|error| AttemptError::OutcomeUnknown {
-            // Without serde's own words, which may quote the body: this goes on record.
+            // Omit serde's own message, which may quote the body: this text is stored.
             reason: format!(
                 "HTTP {} with a body that is not what was expected (line {}, column {})",
                 self.status.as_u16(),
@@ -451,14 +496,15 @@ impl HttpResponse {
         })
     }
 
-    /// `ININ-Correlation-Id`, else the body's `contextId` (docs/platform.md#errors).
+    /// Returns the `ININ-Correlation-Id` header, or else the body's `contextId`
+    /// (docs/platform.md#errors).
     pub(crate) fn correlation_id(&self) -> Option<CorrelationId> {
         let header = self.headers.get("inin-correlation-id").and_then(|value| CorrelationId::new(value.to_str().ok()?));
         header.or_else(|| CorrelationId::new(&self.error_body().context_id?))
     }
 
-    /// How many calls were made in this window, how many may be, and how long it lasts yet
-    /// (`inin-ratelimit-…`, docs/platform.md#rate-limits).
+    /// Returns the calls made in the current window, the calls allowed in it, and the time until it
+    /// ends (headers `inin-ratelimit-…`, docs/platform.md#rate-limits).
     pub(crate) fn rate_limit_headers(&self) -> Option<(u32, u32, Duration)> {
         let number = |name| self.headers.get(name)?.to_str().ok()?.trim().parse::<u32>().ok();
         let (count, allowed) = (number("inin-ratelimit-count")?, number("inin-ratelimit-allowed")?);
@@ -473,14 +519,14 @@ impl HttpResponse {
         let body = self.error_body();
         let said_as_code = body.code.or(body.error).unwrap_or_default();
         let code = ErrorCode::new(&said_as_code);
-        // A gateway's sentence in the place of the code is a sentence.
+        // If a gateway put a sentence into the code field, use it as the message.
         let spare = Some(said_as_code).filter(|_| code.is_empty());
         let message = body.message.or(body.error_description).or(body.description).or(spare).unwrap_or_default();
         ErrorResponse { status: self.status, code, message: Sentence::new(&message), correlation_id: self.correlation_id() }
     }
 }
 
-/// The platform's `ErrorBody` and OAuth's error in one: no field of either is promised
+/// The platform's `ErrorBody` and OAuth's error in one type. No field of either is guaranteed
 /// (docs/platform.md#errors).
 #[derive(Default, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -499,17 +545,17 @@ struct ErrorBody {
     description: Option<String>,
 }
 
-/// The platform's wish in seconds, up to the longest wait that is granted.
+/// Returns a wait in seconds as a duration, at most `MAX_RETRY_AFTER`.
 pub(crate) fn bounded(seconds: u64) -> Duration {
     Duration::from_secs(seconds).min(MAX_RETRY_AFTER)
 }
 
-/// `Retry-After` in seconds or as a date (RFC 9110, section 10.2.3), `most` at the most: a longer
-/// value is taken for an error of the other side.
+/// Parses `Retry-After` in seconds or as a date (RFC 9110, section 10.2.3). A wait longer than
+/// `most` counts as an error of the server and is reduced to `most`.
 pub fn retry_after(headers: &HeaderMap, now: Timestamp, most: Duration) -> Option<Duration> {
     let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More digits than fit are a long wait, too.
+        // A number with more digits than `u64` holds is also a long wait.
         return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)).min(most));
     }
     let date = httpdate::parse_http_date(value).ok()?;

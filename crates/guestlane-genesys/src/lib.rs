@@ -1,11 +1,15 @@
-//! Talks to Genesys Cloud, one call at a time, and says how far each call got.
+//! Client for Genesys Cloud: sends one call at a time and reports how far each call got.
 //!
-//! [`Platform`] is the way in, as one OAuth client or several. A call goes through these hands, in this order:
+//! [`GenesysClient`] is the entry point. It uses one OAuth client or a pool of several. A call
+//! passes through these modules, in this order:
 //!
-//! 1. [`platform`] builds the request once; every attempt sends the same bytes;
-//! 2. `retry` is the only loop: it asks [`CallError::next`] what may follow;
-//! 3. `pool` gives the moment and the OAuth client, `oauth` its access token;
-//! 4. [`transport`] makes the attempt, within a time limit, and sorts its outcome by what the platform may have done.
+//! 1. `client` builds the request once; every attempt sends the same bytes.
+//! 2. `retry` has the only retry loop; [`AttemptError::classify`] decides what may follow a
+//!    failure.
+//! 3. `rate_limit` grants the permit and selects the OAuth client; `token_source` supplies the
+//!    access token.
+//! 4. [`http_client`] makes the attempt within a timeout. Its errors state whether the platform may
+//!    have acted on the request.
 
 mod attempt_log;
 mod base_url;

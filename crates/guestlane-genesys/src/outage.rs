@@ -1,4 +1,4 @@
-//! An outage of a dependency in the log: one line when it begins, and one when it ends.
+//! Logs an outage of a dependency: one line when it begins and one when it ends.
 
 use std::{
     borrow::Cow,
@@ -12,33 +12,35 @@ use tracing::{debug, info, warn};
 
 use crate::clock::Timestamp;
 
-/// Whether a dependency (the database, the platform, a webhook receiver, the trace collector) is away. All code that
-/// talks to the dependency reports to one value, so that one cause is one line however many callers fail.
+/// Outage state of a dependency (the database, the platform, a webhook receiver, the trace
+/// collector). All code that calls the dependency reports to one value, so that one cause produces
+/// one log line however many callers fail.
 #[derive(Debug)]
 pub struct Outage {
     dependency: Cow<'static, str>,
     began: Mutex<Option<Began>>,
-    /// Whether `began` has a value: asked after each call that goes well, without the lock.
+    /// Whether `began` has a value. Successful calls read it without taking the lock.
     is_on: AtomicBool,
     failures: AtomicU64,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Began {
-    /// By the monotonic clock.
+    /// Time of the first failure, by the monotonic clock.
     at: Timestamp,
     failures: u64,
 }
 
 impl Outage {
-    /// The dependency is not away. Its name stands in the log.
+    /// Creates the state of an available dependency. Its name appears in the log.
     pub const fn of(dependency: Cow<'static, str>) -> Self {
         let began = Mutex::new(None);
         Self { dependency, began, is_on: AtomicBool::new(false), failures: AtomicU64::new(0) }
     }
 
-    /// A call to the dependency failed at `now` of the monotonic clock. The first failure of an outage is a warning, the
-    /// others are for `debug`. `reason` must have no secret and nothing personal.
+    /// Records a failed call at `now` of the monotonic clock. The first failure of an outage is
+    /// logged as a warning, further ones at `debug`. `reason` must not contain secrets or personal
+    /// data.
     pub fn failed(&self, reason: &str, now: Timestamp) {
         let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
         let mut began = self.began();
@@ -51,7 +53,7 @@ impl Outage {
         warn!(dependency = %self.dependency, reason, "an outage began; calls are tried again until it ends");
     }
 
-    /// A call to the dependency went well at `now` of the monotonic clock.
+    /// Records a successful call at `now` of the monotonic clock.
     pub fn well(&self, now: Timestamp) {
         if !self.is_on.load(Ordering::Acquire) {
             return;
@@ -67,7 +69,7 @@ impl Outage {
         self.is_on.load(Ordering::Acquire)
     }
 
-    /// Calls that failed since the process began.
+    /// Returns the number of calls that failed since the process started.
     pub fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
     }

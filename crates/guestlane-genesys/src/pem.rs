@@ -1,78 +1,79 @@
-//! Files of certificates in PEM (RFC 7468). The usual readers skip what they do not understand;
-//! here nothing is left out silently.
+//! Certificate and key files in PEM (RFC 7468). The usual parsers skip what they do not understand;
+//! this module reports every section that it would otherwise omit.
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
-/// The file cannot be used.
+/// Why a certificate file cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPem {
-    /// No certificate is in it.
+    /// The file has no certificate.
     #[error("has no certificate in PEM")]
     Empty,
-    /// Text stands in front of a section's first line, on the same line.
+    /// Text precedes the first line of a section, on the same line.
     #[error("has text in front of -----BEGIN in line {0}: begin a new line there, or the certificate is left out")]
     MissingLineBreak(usize),
-    /// A section that is no certificate in the usual form.
+    /// The file has a section that is not a certificate in the usual form.
     #[error("has a section `{label}` in line {line}, which cannot be read; convert it: openssl x509 -in FILE -out NEW")]
     Label {
         /// The line of its `-----BEGIN`.
         line: usize,
-        /// What it is called.
+        /// The section's label.
         label: String,
     },
     /// The sections are damaged.
     #[error("is not PEM: {0}")]
     Damaged(String),
-    /// Fewer certificates can be read than begin.
+    /// Fewer certificates were parsed than begin in the file.
     #[error("has {begun} times -----BEGIN CERTIFICATE, and {read} certificates that can be read; see line {line}")]
     Unsupported {
-        /// How many begin.
+        /// Number of certificates that begin.
         begun: usize,
-        /// How many can be read.
+        /// Number of certificates that were parsed.
         read: usize,
-        /// The line at which the first one begins that is left out.
+        /// The line at which the first omitted certificate begins.
         line: usize,
     },
 }
 
-/// The file has no private key that can be used.
+/// Why a private key file cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidKey {
-    /// No private key is in it.
+    /// The file has no private key.
     #[error("has no private key in PEM")]
     Empty,
-    /// Text stands in front of a section's first line, on the same line.
+    /// Text precedes the first line of a section, on the same line.
     #[error("has text in front of -----BEGIN in line {0}: begin a new line there, or the section is left out")]
     MissingLineBreak(usize),
-    /// The key is encrypted, and nothing asks for its password.
+    /// The key is encrypted, and guestlane does not prompt for a password.
     #[error("has an encrypted private key in line {0}; decrypt it: openssl pkey -in FILE -out NEW")]
     Encrypted(usize),
-    /// A key in a form that is not read.
+    /// The key is in an unsupported form.
     #[error("has a private key in line {0} in a form that is not read; convert it: openssl pkey -in FILE -out NEW")]
     Form(usize),
-    /// More than one: which one counts would be a guess.
+    /// The file has more than one key, and it is unclear which one to use.
     #[error("has a second private key in line {0}: keep the one that belongs to the certificate")]
     MultipleKeys(usize),
-    /// The section is damaged. The reader's own words may repeat a part of the key.
+    /// The section is damaged. The parser's own message is omitted, because it may repeat a part of
+    /// the key.
     #[error("has a private key in line {0} that is damaged")]
     Damaged(usize),
 }
 
 const BEGIN: &str = "-----BEGIN";
 
-/// The one private key of a file: PKCS#8, PKCS#1 or SEC1. Certificates and parameters beside it are
-/// skipped: some programs keep them in one file.
+/// Parses the one private key of a file: PKCS#8, PKCS#1 or SEC1. Certificates and parameters in the
+/// same file are skipped, because some programs keep them in one file.
 ///
 /// # Errors
 ///
-/// There is none, more than one, or one that is encrypted, damaged or in another form.
+/// Fails if there is no key, more than one, or one that is encrypted, damaged or in another form.
 pub fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, InvalidKey> {
     let pem = normalized(pem);
     let text = String::from_utf8_lossy(&pem);
     let mut key = None;
     for (line, number) in text.lines().zip(1..) {
         let Some(at) = line.find(BEGIN) else {
-            // RFC 1421, as `openssl rsa -aes256` writes it.
+            // RFC 1421 encryption, as written by `openssl rsa -aes256`.
             if key.is_some() && line.starts_with("Proc-Type:") && line.contains("ENCRYPTED") {
                 return Err(InvalidKey::Encrypted(number));
             }
@@ -93,13 +94,13 @@ pub fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, InvalidKey> {
     PrivateKeyDer::from_pem_slice(&pem).map_err(|_| InvalidKey::Damaged(line))
 }
 
-/// All certificates of a file. Private keys and parameters beside them are skipped: some programs
-/// keep them in one file.
+/// Parses all certificates of a file. Private keys and parameters in the same file are skipped,
+/// because some programs keep them in one file.
 ///
 /// # Errors
 ///
-/// A certificate would be left out: its `-----BEGIN` is not at the start of a line, its label is
-/// another one (`TRUSTED CERTIFICATE`), or its section is damaged.
+/// Fails if a certificate would be omitted: its `-----BEGIN` is not at the start of a line, it has
+/// another label (`TRUSTED CERTIFICATE`), or its section is damaged.
 pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, InvalidPem> {
     let pem = normalized(pem);
     let mut begun = Vec::new();
@@ -125,8 +126,7 @@ pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, InvalidP
     }
 }
 
-/// The text without a byte order mark, and with LF at the end of each line in the place of CR or
-/// CRLF.
+/// Removes the byte order mark and replaces CR and CRLF line endings by LF.
 pub fn normalized(pem: &[u8]) -> Vec<u8> {
     let pem = pem.strip_prefix(b"\xef\xbb\xbf").unwrap_or(pem);
     let mut lines = Vec::with_capacity(pem.len());
@@ -146,7 +146,7 @@ pub fn normalized(pem: &[u8]) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    // Sections need only be base64 here: what a certificate must be is for rustls.
+    // For these tests a section need only be base64; rustls validates certificates.
     const FIRST: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     const SECOND: &str = "-----BEGIN CERTIFICATE-----\nBBBB\n-----END CERTIFICATE-----\n";
 

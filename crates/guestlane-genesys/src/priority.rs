@@ -1,4 +1,4 @@
-//! Who goes first when the quota makes calls wait.
+//! Priority of calls that wait for the rate limiter.
 
 use std::future::Future;
 
@@ -6,18 +6,21 @@ tokio::task_local! {
     static CURRENT: Priority;
 }
 
-/// Who goes first when the quota makes calls wait. It goes along with a task as a trace does. A task that is spawned on the way begins anew as
-/// [`Interactive`](Self::Interactive): what it does (a sign-in, the look at a queue) is waited for by all.
+/// Priority of calls that wait for the rate limiter. It is a task-local value, like a trace
+/// context.
+///
+/// A spawned task starts as [`Interactive`](Self::Interactive): its work (a token request, a queue
+/// look-up) may block calls of every priority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Priority {
-    /// Somebody waits for this session.
+    /// A caller waits for this session.
     Interactive,
-    /// A row of a batch, or a session that was left behind.
+    /// A batch row, or the recovery of an interrupted session.
     Background,
 }
 
 impl Priority {
-    /// Does `work` with this priority.
+    /// Runs `work` with this priority.
     pub async fn scope<F: Future>(self, work: F) -> F::Output {
         CURRENT.scope(self, work).await
     }

@@ -10,20 +10,24 @@ use crate::{
     foreign::{ApiPath, lenient},
 };
 
-/// A queue, as far as it matters here.
+/// A queue, with the fields that are used here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Queue {
-    /// The queue's id.
+    /// The queue's ID.
     pub id: Uuid,
-    /// Its name in the admin console.
+    /// The queue's name in the admin console.
     #[serde(default)]
     pub name: String,
 }
 
 impl GenesysClient {
-    /// Looks a queue up. A queue that does not exist is a refusal with status 404.
+    /// Looks up a queue.
+    ///
+    /// # Errors
+    ///
+    /// A queue that does not exist is an error with status 404 ([`CallError::is_not_found`]).
     pub async fn queue(&self, id: Uuid, deadline: Timestamp) -> Result<Queue, CallError> {
-        /// The status says that the queue exists; nothing in the answer is needed to go on.
+        /// The status alone shows that the queue exists; no field of the response is required.
         #[derive(Deserialize)]
         struct Found {
             #[serde(default, deserialize_with = "lenient")]

@@ -1,15 +1,15 @@
-//! What the platform allows: so many calls in a span of time.
+//! A rate limit: a number of calls per window.
 
 use std::{fmt, str::FromStr, time::Duration};
 
-/// How many calls one OAuth client may make in a window.
+/// A rate limit: the number of calls that one OAuth client may make per window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
     calls: u32,
     window: Duration,
 }
 
-/// Not a rate.
+/// The text is not a valid rate.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a rate; write 100/s, 300/min or off")]
 pub struct InvalidRate(String);
@@ -21,27 +21,31 @@ impl Rate {
     /// The public platform's limit of one access token (docs/platform.md#rate-limits).
     pub const CLOUD: Self = Self { calls: 300, window: Duration::from_secs(60) };
 
-    /// `off` is `None`.
+    /// Parses a rate; `off` means no limit and returns `None`.
+    ///
+    /// # Errors
+    ///
+    /// Fails for any text other than `off`, a number of calls per second or per minute.
     pub fn parse(text: &str) -> Result<Option<Self>, InvalidRate> {
         if text == "off" { Ok(None) } else { text.parse().map(Some) }
     }
 
-    /// Calls in a [window](Self::window).
+    /// Returns the calls per [window](Self::window).
     pub fn calls(self) -> u32 {
         self.calls
     }
 
-    /// Calls in a second.
+    /// Returns the calls per second.
     pub fn per_second(self) -> f64 {
         f64::from(self.calls) / self.window.as_secs_f64()
     }
 
-    /// The same window with other calls.
+    /// Returns a rate with the same window and another number of calls, at least 1.
     pub(crate) fn with_calls(self, calls: u32) -> Self {
         Self { calls: calls.max(1), ..self }
     }
 
-    /// A second or a minute.
+    /// Returns the window: one second or one minute.
     pub fn window(self) -> Duration {
         self.window
     }

@@ -1,20 +1,23 @@
-//! What of a request or an answer may be seen in a log: its shape, and the few values that are no secret and no person's.
+//! Redaction of requests and responses for logs: keeps the structure and the few values that are
+//! neither secret nor personal.
 
 use serde_json::Value;
 
 use crate::foreign::{clean, one_line};
 
-/// The longest shape that is logged, in characters.
+/// Maximum length of a logged body, in characters.
 const MAX_SHAPE: usize = 16 * 1024;
 
-/// Fields whose values may be shown. All others are shown by their length: the list errs on the side of silence.
+/// Fields whose values may be logged. All other strings are replaced by their length, so that an
+/// unknown field is never disclosed.
 const UNREDACTED_FIELDS: &[&str] =
     &["code", "contextId", "error", "expires_in", "grant_type", "id", "queueId", "routingTarget", "status", "token_type", "type"];
 
-/// Fields in which the names, too, are somebody's choice: nothing below them is shown.
+/// Fields whose content has names chosen by callers: every string below them is redacted.
 const OPAQUE_MAPS: &[&str] = &["customAttributes", "attributes", "metadata", "messageParams"];
 
-/// A JSON body with every value hidden that is not known to be harmless. Anything that is not JSON is its length.
+/// Returns a JSON body in which every string is redacted that is not known to be harmless. A body
+/// that is not JSON is replaced by its length.
 pub fn redacted(body: &[u8]) -> String {
     match serde_json::from_slice::<Value>(body) {
         Ok(mut value) => {
@@ -30,7 +33,7 @@ fn redact(value: &mut Value, shown: bool) {
         Value::Object(fields) => {
             for (name, value) in fields {
                 if OPAQUE_MAPS.contains(&name.as_str()) {
-                    hide(value); // the names in there are the caller's choice
+                    hide(value); // callers choose the names in it
                 } else {
                     redact(value, UNREDACTED_FIELDS.contains(&name.as_str()));
                 }

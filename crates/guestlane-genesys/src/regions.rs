@@ -1,4 +1,4 @@
-//! Where the public platform is: regions, and the hosts of each (docs/platform.md#hosts).
+//! Regions of the public platform and the hosts of each (docs/platform.md#hosts).
 
 use crate::base_url::{BaseUrl, InvalidBaseUrl};
 
@@ -7,13 +7,14 @@ use crate::base_url::{BaseUrl, InvalidBaseUrl};
 pub struct Region {
     /// The name of the AWS region.
     pub aws: &'static str,
-    /// The domain under which its hosts are.
+    /// The domain of the region's hosts.
     pub domain: &'static str,
 }
 
 macro_rules! regions {
     ($($aws:literal $domain:literal)*) => {
-        /// The regions that the platform's own clients know. The list is data, not a limit: any domain will do.
+        /// The regions that the platform's own SDKs know. The list is not a limit: any domain is
+        /// accepted.
         pub const REGIONS: &[Region] = &[$(Region { aws: $aws, domain: $domain }),*];
     };
 }
@@ -40,12 +41,12 @@ regions! {
     "eusc-de-east-1" "edee1.eusc-pure.cloud"
 }
 
-/// The platform's origins.
+/// Base URLs of the platform's services.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoints {
-    /// OAuth.
+    /// The OAuth service.
     pub login: BaseUrl,
-    /// REST.
+    /// The REST API.
     pub api: BaseUrl,
     /// The guest socket; `https` stands for `wss`.
     pub webmessaging: BaseUrl,
@@ -54,12 +55,17 @@ pub struct Endpoints {
 }
 
 impl Endpoints {
-    /// Everything behind one origin: the surface `rest`, the simulator, a gateway.
+    /// Uses one origin for all services: for the surface `rest`, the simulator, or a gateway.
     pub fn one_origin(base: BaseUrl) -> Self {
         Self { login: base.clone(), api: base.clone(), webmessaging: base.clone(), cdn: base }
     }
 
-    /// The hosts of a region, given by its domain (`mypurecloud.ie`) or by the name of its AWS region (`eu-west-1`), in any case.
+    /// Returns the hosts of a region, given by its domain (`mypurecloud.ie`) or the name of its AWS
+    /// region (`eu-west-1`), in any case.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the domain does not form a valid URL.
     pub fn for_region(region: &str) -> Result<Self, InvalidBaseUrl> {
         let region = region.to_ascii_lowercase();
         let domain = REGIONS.iter().find(|known| known.aws == region).map_or(region.as_str(), |known| known.domain);

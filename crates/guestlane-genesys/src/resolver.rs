@@ -1,4 +1,5 @@
-//! Names of hosts: `localhost` and what is under it is this machine, whatever the resolver of the system says (RFC 6761, section 6.3).
+//! Name resolution in which `localhost` and its subdomains always mean the local machine, whatever
+//! the system's resolver returns (RFC 6761, section 6.3).
 
 use std::{
     future::Future,
@@ -12,7 +13,7 @@ use std::{
 use hyper_util::client::legacy::connect::dns::Name;
 use tower_service::Service;
 
-/// The system's resolver, but for names of this machine: see [`lookup`].
+/// The system's resolver, except for names of the local machine: see [`lookup`].
 #[derive(Debug, Clone, Copy)]
 pub struct SystemResolver;
 
@@ -30,12 +31,12 @@ impl Service<Name> for SystemResolver {
     }
 }
 
-/// The addresses of a host. A name of this machine has loopback addresses alone: plain http is sent
-/// there, so what the system's resolver says of it counts only as far as it is loopback.
+/// Resolves a host name. A name of the local machine resolves to loopback addresses only: plain
+/// http is sent there, so other addresses from the system's resolver are ignored.
 ///
 /// # Errors
 ///
-/// The system's resolver knows no address, or fails.
+/// Fails if the system's resolver fails or knows no address.
 pub async fn lookup(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     if !is_this_machine(host) {
         return Ok(tokio::net::lookup_host((host, port)).await?.collect());
@@ -51,7 +52,7 @@ pub async fn lookup(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     Ok(here)
 }
 
-/// Whether a name is one of this machine: `localhost`, or one under it.
+/// Whether a name means the local machine: `localhost` or a subdomain of it.
 fn is_this_machine(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
     name == "localhost" || name.ends_with(".localhost")

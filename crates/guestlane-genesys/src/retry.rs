@@ -1,4 +1,4 @@
-//! When to try again, and the only loop that does.
+//! Retry policy with exponential backoff and full jitter, and the only retry loop of the crate.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -17,14 +17,14 @@ use crate::{
     trace_context,
 };
 
-/// How often and how soon a call is repeated (requirement R8, docs/requirements.md).
+/// How often and how soon a call is retried (requirement R8, docs/requirements.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// Attempts after the first.
+    /// Number of retries, that is, attempts after the first.
     pub retries: u32,
     /// The shortest wait between two attempts.
     pub min: Duration,
-    /// The longest wait, unless the platform asks for more.
+    /// The longest wait, unless the platform's `Retry-After` is longer.
     pub max: Duration,
 }
 
@@ -38,39 +38,46 @@ impl Default for RetryPolicy {
 /// What follows a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RetryDecision {
+    /// Retry after this backoff.
     Backoff(Duration),
+    /// Poll again after this wait.
     Poll(Duration),
+    /// Retry immediately with a refreshed access token.
     RetryNow,
+    /// Retry immediately with another OAuth client.
     Failover,
+    /// Do not retry. `wait` is the platform's `Retry-After`, if it has one.
     Stop { wait: Option<Duration> },
 }
 
 /// Attempts that do not count against the retries.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct UncountedAttempts {
-    /// The one after the access token was renewed.
+    /// Whether an attempt with a refreshed access token was made.
     renewed: bool,
-    /// Those that found nothing yet.
+    /// Number of polls that found the resource not visible yet.
     polls: u32,
-    /// Those as another OAuth client, after one was refused.
+    /// Number of failovers to another OAuth client.
     others: u32,
-    /// Those after which a repetition adds no load: the platform answered 429, or this machine
+    /// Number of attempts whose retry adds no load: the platform answered 429, or the local machine
     /// could not connect.
     unpaid: u32,
 }
 
 impl RetryPolicy {
-    /// How soon something that is not there yet is asked for again; twice as long each time.
+    /// First wait before a resource that is not visible yet is polled again; doubles each time.
     const POLL: Duration = Duration::from_millis(500);
 
-    /// The wait before retry `n` (from 1), spread by `spread` (0 to 1) over all from `min` to the exponential bound: full jitter
-    /// between the two bounds.
+    /// Returns the wait before retry `n` (from 1). `spread` (0 to 1) selects a point between `min`
+    /// and the exponential bound: full jitter between the two.
     fn backoff(&self, n: u32, spread: f64) -> Duration {
         let ceiling = self.min.saturating_mul(2_u32.saturating_pow(n)).min(self.max).max(self.min);
         self.min + (ceiling - self.min).mul_f64(spread)
     }
 
-    /// `free`: attempts that do not count against the retries.
+    /// Decides what follows a failed attempt. `tries` counts all attempts so far, `free` those that
+    /// do not count against the retries. `left` is the time until the deadline, `spread` the jitter
+    /// (0 to 1).
     fn should_retry(
         &self,
         tries: u32,
@@ -91,14 +98,15 @@ impl RetryPolicy {
             RetryAction::RefreshToken if renewed => RetryDecision::Stop { wait: None },
             RetryAction::RefreshToken => RetryDecision::RetryNow,
             RetryAction::Retry { at_least } => {
-                // A renewed token's attempt is extra, and so are those as another client, and looking whether something is there: they are none
-                // of the retries. Nor is one that adds no load, after a 429 for example: it goes on
-                // as long as the caller waits.
+                // Token refreshes, failovers and polls do not count as retries. Nor do attempts
+                // whose retry adds no load, after a 429 for example: those continue until the
+                // deadline.
                 let unpaid = error.costs_no_retry();
                 let retries_done = tries - 1 - u32::from(renewed) - free.polls - free.others - free.unpaid;
                 let before = if unpaid { free.unpaid } else { retries_done };
                 let backoff = self.backoff(before + 1, spread);
-                // `Retry-After` is a floor, and all who were told the same moment must not come back at the same moment.
+                // `Retry-After` is a floor. Add jitter, so that clients that got the same
+                // `Retry-After` do not return at the same moment.
                 let wait = if at_least > backoff { at_least + (backoff - self.min).min(self.min) } else { backoff };
                 if (!unpaid && retries_done >= self.retries) || wait >= left {
                     RetryDecision::Stop { wait: Some(wait).filter(|_| !at_least.is_zero()) }
@@ -110,7 +118,7 @@ impl RetryPolicy {
     }
 }
 
-/// What all calls of a process share.
+/// State that all calls of a client share.
 #[derive(Debug, Clone)]
 pub(crate) struct RetryContext {
     pub(crate) policy: RetryPolicy,
@@ -121,17 +129,18 @@ pub(crate) struct RetryContext {
     pub(crate) fail_points: FailPoints,
 }
 
-/// What came of it, and how often it was sent.
+/// The result of a call and the number of attempts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Completed<T> {
     /// The result of the last attempt.
     pub value: T,
-    /// Attempts, 1 when the first went well.
+    /// Number of attempts; 1 when the first succeeded.
     pub tries: u32,
 }
 
-/// Repeats `attempt` until it succeeds, is refused, or patience ends. A 401 is repeated once, at once: the attempt is expected to
-/// have dropped the token that was not accepted.
+/// Runs `attempt` until it succeeds, fails for good, or the deadline or the retries are exhausted.
+/// A 401 is retried once and immediately: the attempt must have discarded the rejected access
+/// token.
 pub(crate) async fn execute<T, F>(
     shared: &RetryContext,
     deadline: Timestamp,
@@ -143,7 +152,8 @@ where
     F: Future<Output = Result<T, AttemptError>>,
 {
     let started = shared.clock.now();
-    // By the clock that nobody sets: an hour that is added to the day adds no patience.
+    // Measure with the monotonic clock, so that a change of the wall clock does not extend the
+    // deadline.
     let end = shared.clock.monotonic() + deadline.since(started);
     let mut free = UncountedAttempts::default();
     let mut may_exist = false;
@@ -179,7 +189,7 @@ where
         drop(span);
         let left = end.since(shared.clock.monotonic());
         match &error {
-            // Our own doing, both: it says nothing of the platform.
+            // Neither a local failure nor an expired deadline says anything about the platform.
             error if error.is_local() => {}
             _ if left.is_zero() => {}
             error if error.counts_as_outage() => shared.pulse.failed(),
@@ -196,7 +206,7 @@ where
             _ => shared.policy.should_retry(tries, free, &error, left, fastrand::f64()),
         };
         let decision = match decision {
-            // What adds load is paid for.
+            // A retry that adds load withdraws from the retry budget.
             RetryDecision::Backoff(_) if !error.costs_no_retry() && shared.budget.withdraw(1) == 0 => {
                 RetryDecision::Stop { wait: error.retry_after() }
             }
@@ -224,7 +234,7 @@ where
     }
 }
 
-/// What came of an attempt, for its trace.
+/// Records the result of an attempt on its trace span.
 fn record_on_span(span: &Span, error: Option<&AttemptError>) {
     if span.is_disabled() {
         return;
@@ -285,7 +295,7 @@ mod tests {
         let error = AttemptError::Unauthorized(refusal(StatusCode::UNAUTHORIZED));
         assert_eq!(policy.should_retry(1, NONE, &error, FAR, 0.5), RetryDecision::RetryNow);
         assert_eq!(policy.should_retry(2, RENEWED, &error, FAR, 0.5), RetryDecision::Stop { wait: None });
-        // It is not counted against the retries.
+        // The attempt with the refreshed token does not count against the retries.
         assert!(matches!(policy.should_retry(4, RENEWED, &lost(), FAR, 0.5), RetryDecision::Backoff(_)));
         assert!(matches!(policy.should_retry(5, RENEWED, &lost(), FAR, 0.5), RetryDecision::Stop { .. }));
     }

@@ -1,12 +1,14 @@
-//! Keeps the load on a failing platform near the normal one: of ten calls, one may be repeated.
+//! Retry budget: a token bucket that bounds retries to about one per ten calls, so that retries do
+//! not overload a failing platform.
 
 use std::sync::{Mutex, PoisonError};
 
 use crate::clock::{Clock, Timestamp};
 
-/// Pays for calls that are made again because the platform did not answer well. Each first attempt
-/// earns a tenth of a repetition. A reserve and one a second on top see to it that a lonely session
-/// has its repetitions (requirement R8, docs/requirements.md).
+/// Token bucket that pays for calls that are retried because the platform failed.
+///
+/// Each first attempt deposits a tenth of a retry. A reserve and one retry per second on top ensure
+/// that a single session has its retries at low load (requirement R8, docs/requirements.md).
 #[derive(Debug)]
 pub struct RetryBudget {
     clock: Clock,
@@ -20,13 +22,13 @@ struct BucketState {
 }
 
 impl RetryBudget {
-    /// What each first attempt earns.
+    /// Retries that each first attempt deposits.
     const DEPOSIT_RATIO: f64 = 0.1;
 
-    /// What there is at the start, and at the most.
+    /// Initial and maximum number of retries in the bucket.
     const RESERVE: f64 = 100.0;
 
-    /// What comes with each second.
+    /// Retries that are added per second.
     const REFILL_PER_SECOND: f64 = 1.0;
 
     pub(crate) fn new(clock: Clock) -> Self {
@@ -45,11 +47,12 @@ impl RetryBudget {
         changed
     }
 
+    /// Deposits the share of a retry that each first attempt earns.
     pub(crate) fn deposit(&self) {
         self.change(|repetitions| *repetitions += Self::DEPOSIT_RATIO);
     }
 
-    /// Takes as many as there are, at most `wanted`.
+    /// Withdraws up to `wanted` retries and returns the number withdrawn.
     pub fn withdraw(&self, wanted: u32) -> u32 {
         self.change(|repetitions| {
             let taken = (*repetitions as u32).min(wanted);
@@ -58,7 +61,7 @@ impl RetryBudget {
         })
     }
 
-    /// They were not needed, or did not hit a failing platform.
+    /// Returns retries to the budget that were not needed or did not reach a failing platform.
     pub fn refund(&self, unused: u32) {
         self.change(|repetitions| *repetitions += f64::from(unused));
     }

@@ -1,4 +1,4 @@
-//! Failures of TLS as sentences with a fix: the names of the library's errors (`UnknownIssuer`,
+//! TLS failures as sentences with a remedy. The names of the library's errors (`UnknownIssuer`,
 //! `CaUsedAsEndEntity`) do not tell an operator what to change.
 
 use std::{error::Error, io};
@@ -7,37 +7,37 @@ use rustls::{AlertDescription, CertificateError, OtherError, pki_types::UnixTime
 
 use crate::{clock::Timestamp, foreign::one_line};
 
-/// What the sentence about an unknown authority says. Callers that know the name of the setting that
-/// holds the authority's certificate look for it, and add the name.
+/// Phrase in the message about an untrusted authority. Callers that know which setting holds the
+/// authority's certificate search for this phrase and add the name of the setting.
 pub const UNTRUSTED: &str = "its authority is not trusted here";
 
-/// How each sentence about a certificate begins.
+/// Beginning of every message about a certificate.
 pub const CERTIFICATE: &str = "the certificate cannot be trusted";
 
-/// The most names of a certificate that are repeated.
+/// Maximum number of a certificate's names in a message.
 const MAX_NAMES: usize = 5;
 
-/// The sentence about the failure of TLS that an error is, or that stands somewhere in its causes.
-/// `None` where TLS has no part in it.
+/// Returns the message for the TLS failure in an error's source chain, or `None` if there is none.
 pub fn explain(error: &(dyn Error + 'static)) -> Option<String> {
     find(error).map(sentence)
 }
 
-/// The failure of TLS that an error is, or that stands somewhere in its causes.
+/// Returns the TLS failure in an error's source chain, including the error itself.
 pub fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(found) = error.downcast_ref::<rustls::Error>() {
             return Some(found);
         }
-        // The source of an I/O error is that of the error in it.
+        // An I/O error's `source` is that of its inner error, which would skip the inner error
+        // itself.
         let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         cause = inner.map(|inner| inner as &(dyn Error + 'static)).or_else(|| error.source());
     }
     None
 }
 
-/// The sentence: what is wrong, and what to change. It names no setting.
+/// Returns a message that states the problem and the remedy. It does not name a setting.
 pub fn sentence(error: &rustls::Error) -> String {
     match error {
         rustls::Error::InvalidCertificate(error) => certificate(error),
@@ -51,7 +51,7 @@ pub fn sentence(error: &rustls::Error) -> String {
         }
         rustls::Error::NoCertificatesPresented => "the server sent no certificate: give it one".to_owned(),
         rustls::Error::General(text) => format!("TLS cannot be used: {}", one_line(text)),
-        // The enum grows; what it says by `Debug` names is for developers.
+        // The enum is non-exhaustive, and its `Debug` output is meant for developers.
         _ => "the TLS handshake failed: look into the server's own log".to_owned(),
     }
 }
@@ -103,13 +103,13 @@ fn certificate(error: &CertificateError) -> String {
 const BY_NAME: &str = "use a name that the certificate has, or have one made for this name";
 const PURPOSE: &str = "its extended key usage is not that of a server: have it made with serverAuth";
 
-/// Whether a server showed the certificate of an authority as its own.
+/// Whether a server presented a certificate authority's certificate as its own.
 pub fn is_ca_as_end_entity(other: &OtherError) -> bool {
-    // The type behind it is one of a crate that only rustls names (rustls-webpki).
+    // The inner type belongs to a crate that only rustls depends on (rustls-webpki).
     format!("{:?}", other.0) == "CaUsedAsEndEntity"
 }
 
-/// An alert of the server (RFC 8446, section 6).
+/// Returns the message for a TLS alert of the server (RFC 8446, section 6).
 fn from_server(alert: AlertDescription) -> &'static str {
     match alert {
         AlertDescription::CertificateRequired => "the server asks for a client certificate, and none is set",
@@ -136,7 +136,8 @@ fn moment(time: UnixTime) -> Timestamp {
     Timestamp::from_unix_micros(i64::try_from(time.as_secs()).unwrap_or(i64::MAX).saturating_mul(1_000_000))
 }
 
-/// rustls writes them as `DnsName("example.org")` and `IpAddress(127.0.0.1)`.
+/// Formats a certificate's names. rustls writes them as `DnsName("example.org")` and
+/// `IpAddress(127.0.0.1)`.
 fn names(presented: &[String]) -> String {
     let plain = |name: &String| {
         one_line(name.split(['"', '(', ')']).rfind(|part| !part.is_empty()).unwrap_or(name)).chars().take(100).collect::<String>()

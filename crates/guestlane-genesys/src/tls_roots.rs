@@ -1,4 +1,4 @@
-//! Whose certificates are believed.
+//! Trusted TLS root certificates and the client certificate.
 
 use std::{fmt, fs::File, io::Read, path::Path, sync::Arc};
 
@@ -18,29 +18,29 @@ use rustls::{
 
 use crate::{pem, tls_error};
 
-/// The largest file of certificates, in bytes; the bundle of all public authorities has about 250
+/// Maximum size of a certificate file in bytes; the bundle of all public authorities has about 250
 /// KB.
 const MAX_FILE: u64 = 4 * 1024 * 1024;
 
-/// Whose certificates are believed.
+/// The certificates that a TLS client trusts.
 #[derive(Debug, Clone, Default)]
 pub enum TlsRoots {
-    /// Those that the operating system believes.
+    /// The certificates that the operating system trusts.
     #[default]
     System,
-    /// Those of a file: a private certificate authority, the simulator.
+    /// Only the certificates of a file, for a private certificate authority or the simulator.
     Only(Arc<Authorities>),
 }
 
-/// The certificates of a file. Each is an authority, and is trusted as a server's own certificate,
-/// too: what `openssl req -x509` makes is both.
+/// The certificates of a file. Each is trusted as a certificate authority and also as a server's
+/// own certificate, because `openssl req -x509` creates certificates that are both.
 #[derive(Debug)]
 pub struct Authorities {
     roots: Arc<RootCertStore>,
     certificates: Vec<CertificateDer<'static>>,
 }
 
-/// Equal where the same certificates are trusted, in the same order.
+/// Two values are equal if they trust the same certificates in the same order.
 impl PartialEq for TlsRoots {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
@@ -51,17 +51,17 @@ impl PartialEq for TlsRoots {
     }
 }
 
-/// The text has no certificate that can be used.
+/// Why certificates or keys cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidTrust(String);
 
 impl TlsRoots {
-    /// From PEM: one certificate or more.
+    /// Parses one or more certificates in PEM.
     ///
     /// # Errors
     ///
-    /// There is none, or one would be left out: see [`pem::certificates`].
+    /// Fails if there is no certificate, or if one would be omitted: see [`pem::certificates`].
     pub fn from_pem(pem: &[u8]) -> Result<Self, InvalidTrust> {
         let mut roots = RootCertStore::empty();
         let certificates = pem::certificates(pem).map_err(|error| InvalidTrust(error.to_string()))?;
@@ -73,20 +73,22 @@ impl TlsRoots {
         Ok(Self::Only(Arc::new(Authorities { roots: roots.into(), certificates })))
     }
 
-    /// From a file of at most 4 MiB: see [`from_pem`](Self::from_pem).
+    /// Reads a file of at most 4 MiB: see [`from_pem`](Self::from_pem).
     ///
     /// # Errors
     ///
-    /// The file cannot be read, is too large, or is no PEM of certificates.
+    /// Fails if the file cannot be read, is too large, or does not contain valid certificates in
+    /// PEM.
     pub fn from_file(path: &Path) -> Result<Self, InvalidTrust> {
         Self::from_pem(&read(path)?)
     }
 
-    /// TLS as a client. `client` is what this process shows of itself to a server that asks for it.
+    /// Returns the TLS configuration of a client. `client` is the certificate that it presents to a
+    /// server that requests one.
     ///
     /// # Errors
     ///
-    /// The operating system has no certificates.
+    /// Fails if the operating system has no certificates.
     pub fn client_config(&self, client: Option<&ClientCertificate>) -> Result<ClientConfig, rustls::Error> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
@@ -107,8 +109,9 @@ impl TlsRoots {
     }
 }
 
-/// rustls' own verifier, but for one case: a server shows an authority's certificate as its own.
-/// That is refused, unless this very certificate was named.
+/// rustls' own verifier with one exception. rustls rejects a server that presents a certificate
+/// authority's certificate as its own; this verifier accepts it if the file contains this
+/// certificate.
 #[derive(Debug)]
 struct Verifier {
     chains: Arc<WebPkiServerVerifier>,
@@ -128,8 +131,8 @@ impl ServerCertVerifier for Verifier {
             Ok(verified) => return Ok(verified),
             Err(refused) => refused,
         };
-        // Its time of validity was found good before this error (RFC 5280, section 6.1.3); its name
-        // was not looked at.
+        // rustls checked the validity period before it returned this error (RFC 5280, section
+        // 6.1.3), but not the name.
         let is_authority = matches!(
             &refused,
             rustls::Error::InvalidCertificate(CertificateError::Other(other)) if tls_error::is_ca_as_end_entity(other)
@@ -164,16 +167,17 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// A certificate chain and its private key, which a client shows to a server.
+/// A certificate chain and its private key, which a client presents to a server.
 #[derive(Clone)]
 pub struct ClientCertificate(CertifiedKey);
 
 impl ClientCertificate {
-    /// From two files of PEM, or one that has both. Each has at most 4 MiB.
+    /// Reads two PEM files, or one file that has both. Each may have at most 4 MiB.
     ///
     /// # Errors
     ///
-    /// A file cannot be read, a section of it would be left out, or the key is not the certificate's.
+    /// Fails if a file cannot be read, if a section of it would be omitted, or if the key does not
+    /// belong to the certificate.
     pub fn from_files(certificate: &Path, key: &Path) -> Result<Self, InvalidTrust> {
         let chain = read(certificate).and_then(|pem| pem::certificates(&pem).map_err(|error| InvalidTrust(error.to_string())));
         let chain = chain.map_err(|error| InvalidTrust(format!("its file {error}")))?;
@@ -184,14 +188,14 @@ impl ClientCertificate {
     }
 }
 
-/// Equal where the chain is: a certificate belongs to one private key.
+/// Two values are equal if their chains are, because a certificate belongs to one private key.
 impl PartialEq for ClientCertificate {
     fn eq(&self, other: &Self) -> bool {
         self.0.cert == other.0.cert
     }
 }
 
-/// Without the key.
+/// Omits the private key.
 impl fmt::Debug for ClientCertificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("ClientCertificate").finish_non_exhaustive()

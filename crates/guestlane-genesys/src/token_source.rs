@@ -1,5 +1,5 @@
-//! The access token: one request for many waiters, renewed ahead of its expiry (requirement R1,
-//! docs/requirements.md).
+//! Source of access tokens: single flight per OAuth client, with a refresh ahead of the expiry
+//! (requirement R1, docs/requirements.md).
 
 use std::{
     sync::{
@@ -31,34 +31,35 @@ use crate::{
     retry::{self, RetryContext},
 };
 
-/// With less than this left, a token is renewed in the background (requirement R1,
+/// A token with a shorter remaining lifetime is refreshed in the background (requirement R1,
 /// docs/requirements.md).
 const REFRESH_BEFORE_EXPIRY: Duration = Duration::from_secs(60);
 
-/// With less than this left, a token could expire on its way: nobody uses it any more.
+/// A token with a shorter remaining lifetime is not used, because it could expire in transit.
 const EXPIRY_MARGIN: Duration = Duration::from_secs(5);
 
-/// How long to wait after a throttled sign-in, for which the platform names no time; its own tools try for a minute.
+/// Wait after a throttled token request, for which the platform names no time. The platform's own
+/// tools retry for a minute.
 const THROTTLED_FOR: Duration = Duration::from_secs(15);
 
-/// The life of a token whose answer names none: short, for the next one costs one call, and a token
-/// that has expired costs a refused one.
+/// Assumed lifetime of a token whose response names none. It is short, because a refresh costs one
+/// call, while an expired token costs a rejected one.
 const UNSTATED_LIFE: Duration = Duration::from_secs(300);
 
-/// No token is used for longer, whatever its answer says: the longest life that the platform lets
-/// an OAuth client be given is two days.
+/// Upper bound of a token's lifetime, whatever the response says. Two days is the longest lifetime
+/// that the platform lets an OAuth client have.
 const MAX_LIFE: Duration = Duration::from_secs(172_800);
 
-/// How long to wait before looking whether another process has the token that it asks for.
+/// Interval at which to check whether another process has finished its refresh.
 const PEER_REFRESH_POLL: Duration = Duration::from_millis(20);
 
-/// An access token, as the header that carries it.
+/// An access token in the form of the header that carries it.
 #[derive(Debug)]
 pub(crate) struct AccessToken {
     bearer: HeaderValue, // marked sensitive: `Debug` hides it
     expires_at: Timestamp,
     life: Duration,
-    /// Counts the tokens that processes share.
+    /// Number of the token among those that processes share.
     number: Option<i64>,
 }
 
@@ -83,10 +84,11 @@ impl AccessToken {
     }
 }
 
-/// What a sign-in sends of the client's secret.
+/// The parts of a token request that depend on the client's secret.
 #[derive(Debug)]
 struct Credential {
-    /// Under which processes share a token: they sign in with the same secret at the same place.
+    /// Name under which processes share the token. It depends on the ID, the secret and the token
+    /// URL.
     shared_name: String,
     form: SecretString,
     basic: Option<HeaderValue>, // marked sensitive: `Debug` hides it
@@ -114,7 +116,7 @@ impl Credential {
     }
 }
 
-/// Signs in by client credentials (RFC 6749, section 4.4), at most once at a time.
+/// Fetches access tokens with the client credentials grant (RFC 6749, section 4.4), single flight.
 #[derive(Debug)]
 pub(crate) struct TokenSource {
     client_id: String,
@@ -125,22 +127,22 @@ pub(crate) struct TokenSource {
     transport: HttpClient,
     shared: RetryContext,
     current: ArcSwapOption<AccessToken>,
-    /// Held by the one who asks; keeps the reason when asking failed.
+    /// Locked during a refresh; holds the error of the last refresh if it failed.
     asking: Mutex<Option<CallError>>,
     asked: AtomicU64,
     renewing: AtomicBool,
-    /// The number of the last token that the platform did not accept.
+    /// Number of the last shared token that the platform rejected.
     discarded: AtomicI64,
-    /// Other processes that use the same tokens.
+    /// Coordination with other processes that share the tokens.
     fleet: OnceLock<Arc<dyn Coordinator>>,
 }
 
-/// What is read of a token answer (RFC 6749, section 5.1).
+/// The fields that are used of a token response (RFC 6749, section 5.1).
 #[derive(Deserialize)]
 struct TokenResponse {
     #[serde(deserialize_with = "token")]
     access_token: SecretString,
-    /// Seconds. It may be absent, and some gateways send it as text.
+    /// Lifetime in seconds. It may be absent, and some gateways send it as text.
     #[serde(default, deserialize_with = "lenient_number")]
     expires_in: Option<u64>,
 }
@@ -174,13 +176,13 @@ impl TokenSource {
         }
     }
 
-    /// Whose tokens these are.
+    /// Returns the ID of the OAuth client.
     pub(crate) fn client_id(&self) -> &str {
         &self.client_id
     }
 
-    /// From now on signs in with the client's secret as it is here. The token in use stays good until the platform refuses
-    /// it or it expires. Returns whether the secret is another one.
+    /// Replaces the client's secret. The current token stays in use until the platform rejects it
+    /// or it expires. Returns whether the secret changed.
     pub(crate) fn set_secret(&self, client: &OAuthClient) -> bool {
         let new = Credential::new(self.method, client, &self.url);
         let is_another = new.shared_name != self.credential.load().shared_name;
@@ -190,17 +192,18 @@ impl TokenSource {
         is_another
     }
 
-    /// From now on other processes use the same tokens.
+    /// Shares the tokens with other processes.
     pub(crate) fn share(&self, fleet: Arc<dyn Coordinator>) {
-        let _ = self.fleet.set(fleet); // once
+        let _ = self.fleet.set(fleet); // the first call wins
     }
 
-    /// Whether there is a token that will do.
+    /// Whether there is a usable access token.
     pub(crate) fn is_ready(&self) -> bool {
         self.current.load().as_ref().is_some_and(|token| token.is_usable_at(self.shared.clock.now()))
     }
 
-    /// A token that will outlive a request. Waits only when there is none.
+    /// Returns an access token that is valid long enough for a request. Waits only when there is
+    /// none.
     pub(crate) async fn token(self: &Arc<Self>, deadline: Timestamp) -> Result<Arc<AccessToken>, AttemptError> {
         let now = self.shared.clock.now();
         match self.current.load_full() {
@@ -217,7 +220,7 @@ impl TokenSource {
         }
     }
 
-    /// The platform did not accept `token`: nobody shall use it again.
+    /// Discards `token`, which the platform rejected, so that no further call uses it.
     pub(crate) fn discard(&self, token: &Arc<AccessToken>) {
         if self.current.load().as_ref().is_some_and(|current| Arc::ptr_eq(current, token)) {
             if let Some(number) = token.number {
@@ -241,7 +244,8 @@ impl TokenSource {
         });
     }
 
-    /// Asks for a token unless somebody else just did. `old` is a token that will not do, although it is still usable.
+    /// Refreshes the token, single flight: a caller that waited for another caller's refresh gets
+    /// its result. `old` is a token that must be replaced although it is still usable.
     async fn refresh_single_flight(
         &self,
         old: Option<&Arc<AccessToken>>,
@@ -250,7 +254,7 @@ impl TokenSource {
         let seen = self.asked.load(Ordering::Acquire);
         let mut failure = self.asking.lock().await;
         if self.asked.load(Ordering::Acquire) != seen {
-            // Somebody asked while we waited: their answer is ours, good or bad.
+            // Another caller refreshed meanwhile; its result, good or bad, is also the result here.
             if let Some(failed) = failure.as_ref() {
                 return Err(failed.clone());
             }
@@ -277,7 +281,7 @@ impl TokenSource {
         }
     }
 
-    /// Asks the platform, unless another process did, or does.
+    /// Fetches a token from the platform, unless another process has one or is fetching it.
     async fn refresh_or_wait_for_peer(
         &self,
         old: Option<&Arc<AccessToken>>,
@@ -310,7 +314,8 @@ impl TokenSource {
         Err(CallError::not_sent(Operation::Token, "another process asks for the access token, and did not get it in time"))
     }
 
-    /// `shared_name` is that under which the turn was given.
+    /// Fetches a token and publishes it. `shared_name` is the name under which this process holds
+    /// the refresh lock.
     async fn refresh_and_publish(
         &self,
         fleet: &dyn Coordinator,
@@ -355,9 +360,9 @@ impl TokenSource {
         let asked_at = self.shared.clock.now();
         let answer = self.transport.send(request, deadline).await?;
         let answer = answer.error_for_status(self.shared.clock.now(), false).map_err(|error| match error {
-            // Here a 401 means that the credentials are wrong: renewing what we do not have yet would not help.
+            // Here a 401 means wrong credentials, so refreshing the token would not help.
             AttemptError::Unauthorized(refusal) => AttemptError::Rejected(refusal),
-            // The public platform throttles sign-ins by a 400 (docs/platform.md#sign-in).
+            // The public platform throttles token requests with a 400 (docs/platform.md#sign-in).
             AttemptError::Rejected(refusal) if is_throttled(&refusal) => {
                 AttemptError::Throttled { retry_after: Some(THROTTLED_FOR), correlation_id: refusal.correlation_id }
             }
@@ -367,13 +372,14 @@ impl TokenSource {
         let life = answer.life();
         debug!(seconds = life.as_secs(), stated = answer.expires_in.is_some(), "signed in");
         let TokenResponse { access_token, .. } = answer;
-        // Counted from when we asked: the answer took its time.
+        // The lifetime counts from the request, because the response took some time.
         let token = AccessToken::new(&access_token, asked_at + life, life)?;
         Ok((token, IssuedToken { token: access_token, left: life, life }))
     }
 }
 
-/// A wrong secret shall not work because another process has the right one.
+/// Derives the name under which processes share a token. It includes the secret, so that a process
+/// with a wrong secret cannot use a token that another process fetched with the right one.
 fn shared_name(id: &str, secret: &str, url: &str) -> String {
     let parts = [id, secret, url].map(|part| digest(&SHA256, part.as_bytes()));
     let hash = digest(&SHA256, &parts.iter().flat_map(|part| part.as_ref()).copied().collect::<Vec<_>>());
@@ -384,7 +390,7 @@ fn is_throttled(refusal: &ErrorResponse) -> bool {
     refusal.code == "invalid_request" && refusal.message.mentions("rate limit exceeded")
 }
 
-/// Whether the answer is that of a sign-in.
+/// Whether the response is a valid token response.
 pub(crate) fn is_token(answer: &crate::http_client::HttpResponse) -> bool {
     answer.json::<TokenResponse>().is_ok()
 }

@@ -1,7 +1,9 @@
-//! Spans for whoever collects traces. Without a collector they cost a comparison each.
+//! Trace context propagation (W3C Trace Context). Without a collector, each span costs one
+//! comparison.
 //!
-//! A program that collects [installs](install) two functions: how a span joins a trace that began elsewhere, and what of a span is told to others.
-//! So this crate, and those above it, need no library for it.
+//! A program that collects traces [installs](install) two hooks. One makes a span a child of a
+//! remote trace, the other returns the trace context of a span. Therefore this crate and those
+//! above it do not depend on a tracing library such as OpenTelemetry.
 
 use std::{borrow::Cow, sync::OnceLock};
 
@@ -12,36 +14,37 @@ use crate::{
     outage::Outage,
 };
 
-/// The target of all spans that make up a trace. A log shows none of them.
+/// Target of all spans that make up a trace. Logs omit this target.
 pub const TARGET: &str = "guestlane_trace";
 
-/// How spans are tied to traces of others.
+/// Hooks that connect spans to remote traces.
 #[derive(Debug, Clone, Copy)]
 pub struct TraceHooks {
-    /// Makes the span a part of that trace.
+    /// Makes the span a child of the given trace.
     pub join: fn(&Span, TraceParent),
-    /// What others must be told to become a part of this span's.
+    /// Returns the trace context to propagate so that remote spans become children of this span.
     pub tell: fn(&Span) -> Option<TraceParent>,
 }
 
-/// Whether the trace collector takes what it is sent.
+/// Outage state of the trace collector.
 pub static COLLECTOR: Outage = Outage::of(Cow::Borrowed("trace collector"));
 
 static HOOKS: OnceLock<TraceHooks> = OnceLock::new();
 
-/// From now on spans are tied to traces of others. Once for a process.
+/// Installs the hooks. Only the first call of a process has an effect.
 pub fn install(ties: TraceHooks) {
     let _ = HOOKS.set(ties);
 }
 
-/// Makes the span a part of that trace, where there is one.
+/// Makes the span a child of `parent`, if both a parent and hooks exist.
 pub fn set_parent(span: &Span, parent: Option<TraceParent>) {
     if let (Some(ties), Some(parent)) = (HOOKS.get(), parent) {
         (ties.join)(span, parent);
     }
 }
 
-/// What others must be told to become a part of this trace: of the span that we are in, else of whoever asked us.
+/// Returns the trace context to propagate: that of the current span, or else that of the caller's
+/// request.
 pub fn current() -> Option<TraceParent> {
     HOOKS.get().and_then(|ties| (ties.tell)(&Span::current())).or_else(attempt_log::parent)
 }

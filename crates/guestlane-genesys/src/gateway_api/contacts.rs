@@ -15,7 +15,7 @@ use crate::{
     retry::Completed,
 };
 
-/// The guest as a contact.
+/// Request to create the guest's contact.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CreateContactRequest<'a> {
@@ -24,31 +24,32 @@ pub struct CreateContactRequest<'a> {
     pub kind: Cow<'a, str>,
     /// `guest-<guest id>`
     pub address: Cow<'a, str>,
-    /// The guest id.
+    /// The guest ID.
     pub external_contact_id: Cow<'a, str>,
     /// The guest token and the caller's attributes.
     pub custom_attributes: ContactAttributes<'a>,
 }
 
-/// What is stored with the contact. `guestToken` comes first, and the caller's cannot have that name.
+/// Attributes stored with the contact. `guestToken` comes first, and no attribute of the caller can
+/// have that name.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ContactAttributes<'a> {
     /// The guest token.
     pub guest_token: Cow<'a, str>,
-    /// The caller's.
+    /// The caller's attributes.
     #[serde(flatten)]
     pub attributes: Cow<'a, BTreeMap<String, String>>,
 }
 
-/// What the platform answers when it made something.
+/// The platform's response to a create request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CreatedResource {
-    /// The platform's id of it.
+    /// The platform's ID of the resource.
     pub id: PlatformId,
 }
 
-/// The address under which the platform knows a guest, and the conversation refers to the contact.
+/// Returns the address of a guest on the platform, by which the conversation refers to the contact.
 pub fn guest_address(guest_id: &str) -> String {
     format!("guest-{guest_id}")
 }
@@ -57,7 +58,7 @@ impl<'a> CreateContactRequest<'a> {
     /// The contact type of web messaging guests.
     pub const TYPE: &'static str = "webchat";
 
-    /// The contact of a guest.
+    /// Creates the request for a guest.
     pub fn new(guest_id: &'a str, guest_token: &'a str, attributes: &'a BTreeMap<String, String>) -> Self {
         Self {
             kind: Self::TYPE.into(),
@@ -69,7 +70,11 @@ impl<'a> CreateContactRequest<'a> {
 }
 
 impl GenesysClient {
-    /// Registers a contact: step A. Every attempt carries `idempotency_key`, and the same bytes.
+    /// Creates a contact (step A). Every attempt sends `idempotency_key` and the same bytes.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the platform rejects the request, or gives no response before `deadline`.
     pub async fn register_contact(
         &self,
         contact: &CreateContactRequest<'_>,
@@ -89,7 +94,7 @@ impl GenesysClient {
     }
 }
 
-/// Structs of strings always serialize.
+/// Serializes a request body. Structs of strings always serialize, so there is no error case.
 pub(crate) fn to_json(value: &impl Serialize) -> bytes::Bytes {
     serde_json::to_vec(value).unwrap_or_default().into()
 }

@@ -18,40 +18,40 @@ use crate::{
     retry::Completed,
 };
 
-/// A messaging conversation in a queue.
+/// Request to open a messaging conversation in a queue.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NewConversation<'a> {
     /// The contact's address, `guest-<guest id>`.
     pub contact_id: Cow<'a, str>,
-    /// Who shall answer.
+    /// Where to route the conversation.
     pub routing_data: RoutingData,
-    /// For the inbound flow and for those downstream.
+    /// Attributes for the inbound flow and downstream systems.
     pub custom_attributes: ConversationAttributes<'a>,
 }
 
-/// Who shall answer.
+/// Where to route the conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RoutingData {
     /// The queue.
     pub queue_id: Uuid,
-    /// Empty: requirement R5 asks for none (docs/requirements.md).
+    /// Always empty: requirement R5 has no skill requirements (docs/requirements.md).
     pub skill_requirements: Vec<String>,
 }
 
-/// For the inbound flow and for those downstream.
+/// Attributes for the inbound flow and downstream systems.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ConversationAttributes<'a> {
     /// The guest token.
     pub session_token: Cow<'a, str>,
-    /// The queue, again.
+    /// The queue, repeated.
     pub routing_target: Uuid,
 }
 
 impl<'a> NewConversation<'a> {
-    /// The conversation of a guest in a queue.
+    /// Creates the request for a guest and a queue.
     pub fn new(guest_id: &str, queue_id: Uuid, guest_token: &'a str) -> Self {
         Self {
             contact_id: guest_address(guest_id).into(),
@@ -62,7 +62,11 @@ impl<'a> NewConversation<'a> {
 }
 
 impl GenesysClient {
-    /// Opens a conversation: step B. Every attempt carries `idempotency_key`, and the same bytes.
+    /// Opens a conversation (step B). Every attempt sends `idempotency_key` and the same bytes.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the platform rejects the request, or gives no response before `deadline`.
     pub async fn open_conversation(
         &self,
         conversation: &NewConversation<'_>,

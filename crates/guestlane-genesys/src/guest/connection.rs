@@ -1,5 +1,5 @@
-//! One connection to the guest socket: a request and its answer, with what is pushed in between
-//! (docs/platform.md#guest-socket).
+//! A connection to the guest socket: sends requests and matches their responses, between which the
+//! platform pushes other frames (docs/platform.md#guest-socket).
 
 use std::{sync::Arc, time::Duration};
 
@@ -36,16 +36,16 @@ use crate::{
     http_client::{MAX_RESPONSE_BYTES, Upgrade, bounded},
 };
 
-/// How often a client that waits shows that it lives (docs/platform.md#guest-limits).
+/// Interval of WebSocket pings while waiting (docs/platform.md#guest-limits).
 const PING_EVERY: Duration = Duration::from_secs(15);
 
-/// The code prefix of a refusal that came over the socket.
+/// Prefix of the error codes of the guest socket.
 pub(crate) const GUEST_CODE: &str = "guest-api-";
 
-/// The longest class that is repeated, in characters.
+/// Maximum length of a frame class in messages, in characters.
 const MAX_CLASS: usize = 64;
 
-/// A connection that belongs to one guest's session.
+/// A guest socket connection of one guest session.
 pub(crate) struct GuestSocket {
     socket: WebSocketStream<TokioIo<Upgraded>>,
     token: SessionToken,
@@ -56,7 +56,8 @@ pub(crate) struct GuestSocket {
 }
 
 impl GenesysClient {
-    /// Connects to the guest socket of a deployment. There is no bearer token: the session's own token is in each frame.
+    /// Connects to the guest socket of a deployment. There is no bearer token: each frame carries
+    /// the guest session token.
     pub(crate) async fn connect_guest(
         &self,
         deployment: Uuid,
@@ -85,10 +86,10 @@ impl GenesysClient {
                 upgraded
             }
             Upgrade::Rejected(answer) => {
-                // Without a socket, nothing was said: whatever the status, it can be tried again without harm.
+                // No frame was sent without a socket, so a retry is safe whatever the status.
                 return Err(match answer.error_for_status(self.clock().now(), false) {
                     Ok(_) => AttemptError::NotSent("the other side did not become a WebSocket".to_owned()),
-                    // Nobody signs in here: it says nothing of our access token.
+                    // The request carried no access token, so a 401 says nothing about it.
                     Err(AttemptError::Unauthorized(refusal)) => AttemptError::Rejected(refusal),
                     Err(error) => not_sent(error),
                 });
@@ -103,7 +104,7 @@ impl GenesysClient {
 }
 
 impl GuestSocket {
-    /// Begins the session, or resumes it: the same token is the same session.
+    /// Begins or resumes the session: the same token identifies the same session.
     pub(crate) async fn configure(&mut self, deployment: Uuid, deadline: Timestamp) -> Result<SessionResponse, AttemptError> {
         let configure = Configure { deployment_id: deployment.to_string(), ..Configure::default() };
         let answer = self.request(Action::ConfigureSession(configure), deadline).await?;
@@ -113,7 +114,7 @@ impl GuestSocket {
         }
     }
 
-    /// The key to the history.
+    /// Requests the JWT that grants access to the history.
     pub(crate) async fn jwt(&mut self, deadline: Timestamp) -> Result<Jwt, AttemptError> {
         match self.request(Action::GetJwt {}, deadline).await?.body {
             Body::Jwt(jwt) => Ok(jwt),
@@ -121,7 +122,8 @@ impl GuestSocket {
         }
     }
 
-    /// Says something as the guest. The message that comes back is the acknowledgement, and has the platform's id.
+    /// Sends a message as the guest and returns the platform's message ID. The platform echoes the
+    /// message as the acknowledgement.
     pub(crate) async fn send_message(&mut self, message: Message, deadline: Timestamp) -> Result<PlatformId, AttemptError> {
         let action = Action::OnMessage { message: Box::new(message), time: None, channel: None };
         match self.request(action, deadline).await?.body {
@@ -132,14 +134,15 @@ impl GuestSocket {
         }
     }
 
-    /// Ends the connection; the session lives on.
+    /// Closes the connection; the session continues to exist.
     pub(crate) async fn close(mut self) {
         let goodbye = CloseFrame { code: CloseCode::Normal, reason: "".into() };
-        // Who does not take leave is left without.
+        // Do not wait for the peer's close frame longer than the timeout.
         let _ = self.clock.timeout(Duration::from_secs(1), self.socket.close(Some(goodbye))).await;
     }
 
-    /// Sends one frame and waits for the frame with its tracing id. Whatever comes in between is not for us; unknown classes are counted.
+    /// Sends one frame and waits for the frame with its tracing ID. Frames in between are ignored;
+    /// frames of unknown classes are counted.
     async fn request(&mut self, action: Action, deadline: Timestamp) -> Result<ServerFrame, AttemptError> {
         let limit = self.limit.min(deadline.since(self.clock.now()));
         if limit.is_zero() {
@@ -188,7 +191,8 @@ impl GuestSocket {
                 let frame = ServerFrame::parse(text.as_str());
                 return accepted(frame.map_err(|_| lost(format!("a frame of class {} in another shape", address.class)))?);
             }
-            // What came in between is for somebody else, whatever its shape; unless it ends what we wait for.
+            // Other frames need not be valid, because they belong to no request here. Only frames
+            // that end the session or the connection matter.
             match address.class.as_str() {
                 "ConnectionClosedEvent" | "LogoutEvent" => return Err(lost("the platform ended the connection")),
                 "SessionExpiredEvent" => return Err(session_is_over()),
@@ -198,7 +202,7 @@ impl GuestSocket {
     }
 }
 
-/// To whom a frame goes, and what kind it is: read before its body is.
+/// The routing fields of a frame, which are parsed before its body.
 struct Address {
     kind: FrameKind,
     class: String,
@@ -219,13 +223,14 @@ impl Address {
         Some(Self { kind, class, tracing_id })
     }
 
-    /// Some answers come without a tracing id: we ask one thing at a time.
+    /// Whether the frame answers the request. Some responses have no tracing ID; that is
+    /// unambiguous, because only one request is in flight.
     fn is_for(&self, tracing_id: &str) -> bool {
         self.tracing_id.as_deref().map_or(self.kind == FrameKind::Response, |id| id == tracing_id)
     }
 }
 
-/// Sorts an answer by its code (docs/platform.md#guest-codes).
+/// Returns a successful frame, or the error that its code means (docs/platform.md#guest-codes).
 fn accepted(frame: ServerFrame) -> Result<ServerFrame, AttemptError> {
     let (code, message, retry_after) = match &frame.body {
         Body::Text(text) => (frame.code, text.clone(), None),
@@ -242,25 +247,27 @@ fn accepted(frame: ServerFrame) -> Result<ServerFrame, AttemptError> {
             let seconds = retry_after.or_else(|| Sentence::new(&message).seconds());
             AttemptError::Throttled { retry_after: seconds.map(bounded), correlation_id: None }
         }
-        // Without its sentence, which may repeat what was said: this goes on record.
+        // Omit the message, which may repeat what the guest wrote: this text is stored.
         200 | 408 | 500..=599 | 5000.. => lost(format!("the guest API answered {code}")),
         _ => refused(code, &message),
     })
 }
 
-/// The guest's session on the platform is over.
+/// Returns the error of an expired guest session.
 pub(super) fn session_is_over() -> AttemptError {
     refused(4006, "Session has expired")
 }
 
 fn refused(code: u16, message: &str) -> AttemptError {
-    // 403 is about us (a feature or an origin that the deployment does not allow): somebody may mend it at any time.
+    // 403 concerns the configuration (a feature or an origin that the deployment does not allow),
+    // which an operator can correct at any time.
     let status = if code == 403 { StatusCode::FORBIDDEN } else { StatusCode::BAD_REQUEST };
     let code = ErrorCode::new(&format!("{GUEST_CODE}{code}"));
     AttemptError::Rejected(ErrorResponse { status, code, message: Sentence::new(message), correlation_id: None })
 }
 
-/// Before the first frame nothing was said, whatever became of the connection.
+/// Converts an error that occurred before the first frame. Nothing was sent, so the outcome is
+/// known.
 fn not_sent(error: AttemptError) -> AttemptError {
     match error {
         AttemptError::OutcomeUnknown { retry_after: Some(wait), correlation_id, .. } => {

@@ -1,5 +1,5 @@
-//! The frames of the guest socket: what a client asks, and what the platform answers and pushes
-//! (docs/platform.md#guest-frames).
+//! Frames of the guest socket: requests of the client, and responses and pushed frames of the
+//! platform (docs/platform.md#guest-frames).
 
 use std::{collections::BTreeMap, fmt};
 
@@ -10,26 +10,27 @@ use uuid::Uuid;
 use super::event::Message;
 use crate::foreign::{lenient, lenient_number, token};
 
-/// The session's token on the guest API, chosen by the client. A bearer secret: whoever has it sees the session.
+/// The guest session token, chosen by the client. It is a bearer secret: its holder can read the
+/// session.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SessionToken(Box<str>);
 
 impl SessionToken {
-    /// The longest that the platform takes (docs/platform.md#guest-sessions).
+    /// Maximum length that the platform accepts (docs/platform.md#guest-sessions).
     pub const MAX: usize = 2048;
 
-    /// A fresh one: a UUID, as the platform advises.
+    /// Generates a token: a UUID, as the platform advises.
     pub fn generate() -> Self {
         Self(Uuid::new_v4().to_string().into())
     }
 
-    /// One that was kept.
+    /// Wraps a stored token.
     pub fn new(token: impl Into<Box<str>>) -> Self {
         Self(token.into())
     }
 
-    /// The secret itself.
+    /// Returns the secret.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -41,29 +42,29 @@ impl fmt::Debug for SessionToken {
     }
 }
 
-/// A frame of the client.
+/// A frame from the client.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ClientFrame {
-    /// Whose session.
+    /// Identifies the session.
     pub token: SessionToken,
-    /// Comes back with the answer.
+    /// The response repeats this ID.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tracing_id: Option<String>,
-    /// What is asked.
+    /// The request.
     #[serde(flatten)]
     pub action: Action,
 }
 
-/// What a client asks.
+/// A request of the client.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "action", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Action {
     /// Begins or resumes a session: the first frame on every connection.
     ConfigureSession(Configure),
-    /// The same for a guest who signed in.
+    /// Begins or resumes the session of an authenticated guest.
     ConfigureAuthenticatedSession {
-        /// As without sign-in.
+        /// The parameters of `ConfigureSession`.
         #[serde(flatten)]
         configure: Configure,
         /// The Genesys JWT.
@@ -71,77 +72,77 @@ pub enum Action {
     },
     /// A message or an event of the guest.
     OnMessage {
-        /// What is said.
+        /// The message.
         message: Box<Message>,
-        /// Listed as required, left out by clients that work.
+        /// Listed as required, but omitted by clients that work.
         #[serde(skip_serializing_if = "Option::is_none")]
         time: Option<String>,
-        /// The old place of custom attributes, ignored since June 2026.
+        /// The former location of custom attributes, ignored since June 2026.
         #[serde(skip_serializing_if = "Option::is_none")]
         channel: Option<Value>,
     },
-    /// Is the session alive?
+    /// Checks whether the session is alive.
     Echo {
-        /// A text that comes back.
+        /// A text that the platform returns.
         message: Box<Message>,
     },
-    /// Asks for a JWT that opens the history.
+    /// Requests a JWT that grants access to the history.
     GetJwt {},
-    /// Asks where a file may be uploaded.
+    /// Requests an upload URL for a file.
     OnAttachment {
-        /// The client's id of it.
+        /// The attachment ID, chosen by the client.
         attachment_id: String,
-        /// With extension.
+        /// The file name with its extension.
         file_name: String,
         /// MIME type.
         file_type: String,
-        /// Bytes.
+        /// Size in bytes.
         #[serde(skip_serializing_if = "Option::is_none")]
         file_size: Option<u64>,
-        /// Required by the schema, left out by clients that work.
+        /// Required by the schema, but omitted by clients that work.
         #[serde(skip_serializing_if = "Option::is_none")]
         file_md5: Option<String>,
         /// Sent by the mobile transport.
         #[serde(skip_serializing_if = "Option::is_none")]
         errors_as_json: Option<bool>,
     },
-    /// Asks for a fresh download address.
+    /// Requests a new download URL.
     GetAttachment {
-        /// Which.
+        /// The attachment ID.
         attachment_id: String,
     },
-    /// Drops a file that was not sent.
+    /// Deletes a file that was not sent.
     DeleteAttachment {
-        /// Which.
+        /// The attachment ID.
         attachment_id: String,
     },
-    /// Ends the connection, or all of the session's.
+    /// Closes the connection, or all connections of the session.
     CloseSession {
-        /// All.
+        /// Whether to close all connections.
         close_all_connections: bool,
     },
-    /// Asks for the deployment's limits.
+    /// Requests the deployment's limits.
     GetConfiguration {
-        /// Which.
+        /// The deployment ID.
         deployment_id: String,
     },
-    /// In the platform's list of actions; nobody knows what it takes.
+    /// Part of the platform's list of actions; its parameters are not documented.
     DisconnectCustomer {},
-    /// In the platform's list of actions; nobody knows what it takes.
+    /// Part of the platform's list of actions; its parameters are not documented.
     ResumeToken {},
 }
 
-/// What begins or resumes a session.
+/// Parameters that begin or resume a session.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Configure {
     /// The web deployment.
     #[serde(default)]
     pub deployment_id: String,
-    /// After a read-only ending: a new conversation in the same session.
+    /// Starts a new conversation in the same session after it became read-only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start_new: Option<bool>,
-    /// Where the guest comes from.
+    /// Where the guest comes from, as journey data.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub journey_context: Option<Value>,
     /// In the schema; its use is unknown.
@@ -149,7 +150,7 @@ pub struct Configure {
     pub resume_token: Option<String>,
 }
 
-/// The JWT of the code exchange.
+/// The JWT that the code exchange returned.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuthenticationCode {
     /// The JWT.
@@ -163,7 +164,7 @@ impl fmt::Debug for AuthenticationCode {
 }
 
 impl Action {
-    /// The action's name on the wire.
+    /// Returns the action's name on the wire.
     pub fn name(&self) -> &'static str {
         match self {
             Self::ConfigureSession(_) => "configureSession",
@@ -182,47 +183,47 @@ impl Action {
     }
 }
 
-/// A frame of the platform.
+/// A frame from the platform.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ServerFrame {
-    /// An answer, or something pushed.
+    /// Whether the frame is a response or pushed.
     pub kind: FrameKind,
-    /// 200, or what went wrong (docs/platform.md#guest-codes).
+    /// 200, or an error code (docs/platform.md#guest-codes).
     pub code: u16,
-    /// What it says.
+    /// The body.
     pub body: Body,
-    /// That of the request it belongs to.
+    /// The tracing ID of the request that the frame answers.
     pub tracing_id: Option<String>,
 }
 
-/// `type` of a frame.
+/// The `type` of a frame.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FrameKind {
-    /// Answers a request. A frame that does not say what it is counts as one.
+    /// Answers a request. A frame without a type counts as a response.
     #[default]
     Response,
-    /// Is pushed; the acknowledgement of a message is, too.
+    /// Pushed by the platform; the acknowledgement of a message is one, too.
     Message,
 }
 
 macro_rules! bodies {
     ($($(#[doc = $about:literal])+ $variant:ident($type:ty) = $class:literal,)+) => {
-        /// What a frame says, by its `class`.
+        /// The body of a frame, by its `class`.
         #[derive(Clone, PartialEq)]
         pub enum Body {
             $($(#[doc = $about])+ $variant($type),)+
-            /// A class that this version does not know: kept, and counted.
+            /// A class that this version does not know. The body is kept, and the frame is counted.
             Unknown {
-                /// Its name.
+                /// The class.
                 class: String,
-                /// What it says.
+                /// The body.
                 body: Value,
             },
         }
 
         impl Body {
-            /// The class on the wire.
+            /// Returns the class on the wire.
             pub fn class(&self) -> &str {
                 match self { $(Self::$variant(_) => $class,)+ Self::Unknown { class, .. } => class }
             }
@@ -247,43 +248,43 @@ macro_rules! bodies {
 }
 
 bodies! {
-    /// The session as it stands.
+    /// The current state of the session.
     Session(SessionResponse) = "SessionResponse",
-    /// A message: of the other side, or one's own come back.
+    /// A message of another participant, or the echo of the client's own message.
     Structured(Box<Message>) = "StructuredMessage",
-    /// The key to the history.
+    /// The JWT that grants access to the history.
     Jwt(Jwt) = "JwtResponse",
-    /// Where to upload or download.
+    /// A URL for an upload or download.
     PresignedUrl(PresignedUrl) = "PresignedUrlResponse",
-    /// A file has arrived.
+    /// A file was uploaded.
     UploadSuccess(UploadSuccess) = "UploadSuccessEvent",
-    /// A file was refused.
+    /// A file was rejected.
     UploadFailure(ErrorMessage) = "UploadFailureEvent",
-    /// There is no address for that file.
+    /// No URL could be generated for a file.
     GenerateUrlError(ErrorMessage) = "GenerateUrlError",
-    /// A file is gone.
+    /// A file was deleted.
     AttachmentDeleted(AttachmentDeleted) = "AttachmentDeletedResponse",
     /// The deployment's limits.
     Configuration(Configuration) = "GetConfigurationResponse",
     /// In the schema; its use is unknown.
     ResumeToken(ResumeToken) = "ResumeTokenResponse",
-    /// Too fast: the request was not taken.
+    /// The request was throttled and not processed.
     TooManyRequests(ErrorMessage) = "TooManyRequestsErrorMessage",
-    /// This connection ends.
+    /// The platform closes this connection.
     ConnectionClosed(ConnectionClosed) = "ConnectionClosedEvent",
     /// The guest signed out.
     Logout(Empty) = "LogoutEvent",
-    /// The session's time is over.
+    /// The session has expired.
     SessionExpired(Empty) = "SessionExpiredEvent",
     /// The conversation was cleared.
     SessionCleared(Empty) = "SessionClearedEvent",
-    /// The usual form of an error: a sentence.
+    /// The usual form of an error: a message.
     Text(String) = "string",
     /// Another form of an error.
     Error(ErrorMessage) = "Error",
 }
 
-/// The class only: what the platform and guests say stays out of logs.
+/// Shows the class only, so that messages of the platform and of guests stay out of logs.
 impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Body({:?})", self.class())
@@ -291,63 +292,63 @@ impl fmt::Debug for Body {
 }
 
 fn read<T: DeserializeOwned>(body: Value) -> Result<T, serde_json::Error> {
-    // An event that says nothing may come without a body.
+    // An event without content may have no body.
     if body.is_null() || body.as_str() == Some("") {
         return serde_json::from_value(body).or_else(|_| serde_json::from_value(Value::Object(Map::new())));
     }
     serde_json::from_value(body)
 }
 
-/// The session as it stands.
+/// The current state of the session.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionResponse {
-    /// Whether the session is there.
+    /// Whether the session exists.
     pub connected: bool,
-    /// Whether it began with this request.
+    /// Whether this request created the session.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[serde(default, deserialize_with = "lenient")]
     pub new_session: Option<bool>,
-    /// Whether the conversation has ended, so that nothing can be said.
+    /// Whether the conversation has ended, so that no message can be sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[serde(default, deserialize_with = "lenient")]
     pub read_only: Option<bool>,
-    /// Whether an older session of the same guest ended for it.
+    /// Whether an older session of the same guest was ended by this request.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[serde(default, deserialize_with = "lenient")]
     pub cleared_existing_session: Option<bool>,
-    /// Files that may be sent.
+    /// File types that may be sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allowed_media: Option<Value>,
-    /// Extensions that may not.
+    /// File extensions that may not be sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[serde(default, deserialize_with = "lenient")]
     pub blocked_extensions: Option<Vec<String>>,
-    /// The most that custom attributes may have.
+    /// Maximum size of the custom attributes in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[serde(default, deserialize_with = "lenient_number")]
     pub max_custom_data_bytes: Option<usize>,
-    /// How long it lives after the last message, in seconds.
+    /// Lifetime of the session after the last message, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[serde(default, deserialize_with = "lenient_number")]
     pub duration_seconds: Option<u64>,
-    /// When it ends, in seconds since 1970.
+    /// Expiry of the session, in seconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[serde(default, deserialize_with = "lenient_number")]
     pub expiration_date: Option<i64>,
-    /// Whether the presence was sent already.
+    /// Whether the presence event was already sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[serde(default, deserialize_with = "lenient")]
     pub auto_started: Option<bool>,
 }
 
-/// The key to the history.
+/// The JWT that grants access to the history.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Jwt {
-    /// Signed by the platform; opaque.
+    /// The JWT, signed by the platform; opaque to the client.
     #[serde(deserialize_with = "token")]
     pub jwt: String,
-    /// Its end, in seconds since 1970: about a minute ahead.
+    /// Expiry in seconds since 1970, about one minute in the future.
     #[serde(default, deserialize_with = "lenient")]
     pub exp: i64,
 }
@@ -358,20 +359,20 @@ impl fmt::Debug for Jwt {
     }
 }
 
-/// Where to upload or download.
+/// A URL for an upload or download.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PresignedUrl {
-    /// Which file.
+    /// The attachment ID.
     pub attachment_id: String,
-    /// The address; a secret for as long as it is good.
+    /// The URL, which is a secret while it is valid.
     pub url: String,
-    /// Headers that must be sent with it.
+    /// Headers that the request to the URL must carry.
     pub headers: BTreeMap<String, String>,
     /// The file's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file_name: Option<String>,
-    /// Bytes, of a download.
+    /// Size in bytes, on a download.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file_size: Option<u64>,
     /// MIME type.
@@ -385,23 +386,23 @@ impl fmt::Debug for PresignedUrl {
     }
 }
 
-/// A file has arrived.
+/// A file was uploaded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UploadSuccess {
-    /// Which.
+    /// The attachment ID.
     pub attachment_id: String,
-    /// Where it is.
+    /// The download URL.
     pub download_url: String,
-    /// When.
+    /// The time of the upload.
     pub timestamp: String,
 }
 
-/// A file is gone.
+/// A file was deleted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AttachmentDeleted {
-    /// Which.
+    /// The attachment ID.
     pub attachment_id: String,
 }
 
@@ -409,27 +410,27 @@ pub struct AttachmentDeleted {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Configuration {
-    /// Files that may be sent.
+    /// File types that may be sent.
     pub allowed_media: Value,
-    /// Extensions that may not.
+    /// File extensions that may not be sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub blocked_extensions: Option<Vec<String>>,
-    /// The most that custom attributes may have.
+    /// Maximum size of the custom attributes in bytes.
     pub max_custom_data_bytes: usize,
     /// Whether messages are routed.
     pub message_routing_enabled: bool,
-    /// How long a session lives, in seconds.
+    /// Lifetime of a session, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session_duration_seconds: Option<u64>,
 }
 
-/// In the schema; its use is unknown.
+/// Part of the schema; its use is unknown.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ResumeToken {
     /// The token.
     pub resume_token: String,
-    /// Its end, in seconds since 1970.
+    /// Expiry in seconds since 1970.
     pub exp: i64,
 }
 
@@ -439,66 +440,67 @@ impl fmt::Debug for ResumeToken {
     }
 }
 
-/// What went wrong, in the forms that are not a plain sentence.
+/// An error in one of the forms that are not a plain message.
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ErrorMessage {
-    /// The class, again.
+    /// The class, repeated.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[serde(default, deserialize_with = "lenient")]
     pub name: Option<String>,
-    /// A sentence.
+    /// The error message.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[serde(default, deserialize_with = "lenient")]
     pub message: Option<String>,
-    /// As the frame's `code`, or finer.
+    /// The frame's `code`, or a more specific one.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[serde(default, deserialize_with = "lenient_number")]
     pub error_code: Option<u16>,
-    /// The sentence, again.
+    /// The error message, repeated.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[serde(default, deserialize_with = "lenient")]
     pub error_message: Option<String>,
-    /// Seconds.
+    /// Time to wait, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[serde(default, deserialize_with = "lenient_number")]
     pub retry_after: Option<u64>,
-    /// Of uploads.
+    /// The attachment ID, for uploads.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[serde(default, deserialize_with = "lenient")]
     pub attachment_id: Option<String>,
-    /// When.
+    /// The time of the error.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[serde(default, deserialize_with = "lenient")]
     pub timestamp: Option<String>,
 }
 
-/// The code only: the sentence may repeat what was said.
+/// Shows the code only, because the message may repeat what the guest wrote.
 impl fmt::Debug for ErrorMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ErrorMessage({:?})", self.error_code)
     }
 }
 
-/// This connection ends. One official client reads `reason`, another schema says `reasonCode`.
+/// The platform closes this connection. One official client reads `reason`; another schema has
+/// `reasonCode`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ConnectionClosed {
-    /// Why: `signedIn`, or nothing.
+    /// The reason: `signedIn`, or absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[serde(default, deserialize_with = "lenient")]
     pub reason: Option<String>,
-    /// The same.
+    /// The reason, under its other name.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[serde(default, deserialize_with = "lenient")]
     pub reason_code: Option<String>,
 }
 
-/// A body that says nothing.
+/// An empty body.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Empty {}
 
-/// A text that is no frame of the platform.
+/// The text is not a valid frame.
 #[derive(Debug, thiserror::Error)]
 #[error("not a frame of the guest API: {0}")]
 pub struct InvalidFrame(#[from] serde_json::Error);
@@ -509,7 +511,8 @@ struct Envelope {
     #[serde(rename = "type", default, deserialize_with = "lenient")]
     kind: FrameKind,
     class: String,
-    /// Absent, it is 200: an error has a class of its own, or is a sentence, which no success is.
+    /// An absent code counts as 200. That is safe, because an error has its own class or is a
+    /// string, which no success is.
     #[serde(default, deserialize_with = "lenient_number")]
     code: Option<u16>,
     #[serde(default)]
@@ -519,12 +522,16 @@ struct Envelope {
 }
 
 impl ServerFrame {
-    /// Reads a frame. Unknown classes and fields are no error; a known class with a body of another shape is.
+    /// Parses a frame. Unknown classes and fields are accepted.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the text is not a frame, or if a known class has a body of another shape.
     pub fn parse(text: &str) -> Result<Self, InvalidFrame> {
         Ok(serde_json::from_str(text)?)
     }
 
-    /// As it goes over the wire.
+    /// Serializes the frame as it is sent.
     pub fn to_text(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }
@@ -548,12 +555,16 @@ impl Serialize for ServerFrame {
 }
 
 impl ClientFrame {
-    /// Reads a frame.
+    /// Parses a frame.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the text is not a frame of the client.
     pub fn parse(text: &str) -> Result<Self, InvalidFrame> {
         Ok(serde_json::from_str(text)?)
     }
 
-    /// As it goes over the wire.
+    /// Serializes the frame as it is sent.
     pub fn to_text(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! A guest's session on the platform: begun once, and its first message sent once
+//! A guest session on the platform: begins it once and sends its first message once
 //! (docs/platform.md#guest-sessions).
 
 use std::time::Duration;
@@ -25,25 +25,25 @@ use crate::{
     retry::Completed,
 };
 
-/// Whose session, and where.
+/// Identifies a guest session and its deployment.
 #[derive(Debug, Clone)]
 pub struct GuestSession {
     /// The web deployment.
     pub deployment: Uuid,
-    /// The `Origin` that the deployment allows.
+    /// The `Origin` header, which the deployment must allow.
     pub origin: HeaderValue,
-    /// The session's token, recorded before the first frame.
+    /// The guest session token, stored before the first frame is sent.
     pub token: SessionToken,
-    /// Since when the session may have been there without our knowing.
+    /// When an earlier attempt of unknown outcome may have begun the session.
     pub may_have_begun: Option<Timestamp>,
 }
 
-/// The first message has arrived.
+/// Acknowledgement of the first message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MessageAccepted {
-    /// The platform's id of the message: the key of the details look-up.
+    /// The platform's message ID, with which the conversation is looked up.
     pub message_id: PlatformId,
-    /// When the session ends if nothing is said any more.
+    /// When the session expires without further messages.
     pub expires_at: Option<Timestamp>,
 }
 
@@ -54,7 +54,7 @@ pub(crate) struct History {
     entities: Vec<Value>,
 }
 
-/// What is read of a message there; whatever else it has may have any shape.
+/// The fields that are used of a history message; all other fields may have any shape.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct HistoryMessage {
@@ -64,18 +64,25 @@ struct HistoryMessage {
     direction: Option<Direction>,
 }
 
-/// Messages on a page, as the platform's own client asks for them.
+/// Messages per page, as requested by the platform's own client.
 const PAGE: usize = 25;
 
-/// A session that nobody but us has the token of holds one message of the guest, and perhaps some of a bot: so many pages are looked at.
+/// Maximum number of pages to read. Only this process knows the token, so the session holds one
+/// message of the guest and perhaps some of a bot.
 const PAGES: usize = 4;
 
-/// The history may not show the newest at once: before the message is repeated, it is looked at once more after this long.
+/// Wait before the history is read a second time. It may not show the newest message immediately,
+/// and the message must not be sent twice.
 const HISTORY_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 impl GenesysClient {
-    /// Sends the first message of a session, once: a session that was there before is asked for its history first. Repeating this opens no
-    /// second session, because the same token is the same session; and should the history not know the newest, the message is repeated within it.
+    /// Sends the first message of a session once. If the session existed before, its history is
+    /// checked first. A repeated call opens no second session, because the same token identifies
+    /// the same session. If the history lags, the message may be repeated within the session.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the message is not acknowledged before `deadline`, or if the session has expired.
     pub async fn send_first_message(
         &self,
         guest: &GuestSession,
@@ -98,12 +105,13 @@ impl GenesysClient {
         self.fail_points().hit(FailPoint::GuestConfigured).await;
         let expires_at =
             session.expiration_date.and_then(|seconds| seconds.checked_mul(1_000_000)).map(Timestamp::from_unix_micros);
-        // Without a word about it, the session may have been there.
+        // If the response does not say whether the session is new, it may have existed before.
         let message_id = if session.new_session == Some(true) {
             let life = session.duration_seconds.map(Duration::from_secs);
             let gone = |since| life.is_some_and(|life| self.clock().now().since(since) >= life);
             if guest.may_have_begun.is_some_and(gone) {
-                // The session of before, in which the guest may have said something, would be over by now.
+                // The earlier session, in which the guest may have sent a message, would have
+                // expired by now.
                 return Err(connection::session_is_over());
             }
             None
@@ -128,7 +136,7 @@ impl GenesysClient {
         Ok(MessageAccepted { message_id, expires_at })
     }
 
-    /// The id of the guest's first message, if the platform knows one. Pages come newest first.
+    /// Returns the ID of the guest's first message, if the history has one. Pages are newest first.
     async fn first_in_history(
         &self,
         jwt: &Jwt,
@@ -144,8 +152,7 @@ impl GenesysClient {
             let said = messages.into_iter().rev().filter_map(|message| serde_json::from_value::<HistoryMessage>(message).ok());
             let ours = { said }.find(|message| message.direction == Some(Direction::Inbound));
             match ours {
-                // It is there, so it must not be said again, also when nothing can be asked for by
-                // its id.
+                // The message exists, so it must not be sent again, even if its ID cannot be used.
                 Some(message) => return message.id.map(Some).ok_or_else(unusable_id),
                 None if whole => {}
                 None => break,
@@ -181,7 +188,8 @@ fn unusable_id() -> AttemptError {
     AttemptError::OutcomeUnknown { reason, retry_after: None, correlation_id: None }
 }
 
-/// The JWT lives for a minute: one that is refused is asked for again with the next attempt. It says nothing of our OAuth client.
+/// Converts a 401 of the history. The JWT lives for one minute, and the next attempt requests a new
+/// one. The error says nothing about the OAuth client.
 fn with_jwt_context(error: AttemptError) -> AttemptError {
     match error {
         AttemptError::Unauthorized(refusal) => AttemptError::OutcomeUnknown {

@@ -1,4 +1,4 @@
-//! External contacts: found or made, and linked to a conversation (docs/platform.md#contacts).
+//! External contacts: find, create, and link to a conversation (docs/platform.md#contacts).
 
 use http::Method;
 use serde::{Deserialize, Serialize};
@@ -13,23 +13,23 @@ use crate::{
     retry::Completed,
 };
 
-/// A contact, as far as we fill it. The platform requires no field.
+/// A contact, with the fields that this client sets. The platform requires no field.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ExternalContact {
-    /// At most 1,000 characters.
+    /// First name, at most 1,000 characters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_name: Option<String>,
-    /// At most 1,000 characters.
+    /// Last name, at most 1,000 characters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_name: Option<String>,
-    /// At most 256 characters.
+    /// E-mail address, at most 256 characters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub personal_email: Option<String>,
-    /// The telephone.
+    /// Telephone number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cell_phone: Option<PhoneNumber>,
-    /// Under which ids other systems know the contact; at most 10.
+    /// IDs of the contact in other systems; at most 10.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub external_ids: Vec<ExternalId>,
 }
@@ -37,45 +37,45 @@ pub struct ExternalContact {
 /// A telephone number.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PhoneNumber {
-    /// As people write it, at most 512 characters.
+    /// The number as written by people, at most 512 characters.
     pub display: String,
 }
 
-/// The id of another system.
+/// The ID of a contact in another system.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ExternalId {
-    /// The system.
+    /// The other system.
     pub external_source: ExternalSourceRef,
-    /// The id, at most 255 characters.
+    /// The ID, at most 255 characters.
     pub value: String,
 }
 
-/// An external source, by its id.
+/// A reference to an external source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExternalSourceRef {
-    /// Its id.
+    /// The ID of the external source.
     pub id: Uuid,
 }
 
-/// By what a contact is found. A claimed identifier belongs to one contact.
+/// An identifier by which a contact is found. A claimed identifier belongs to one contact.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ContactIdentifier {
-    /// Its kind.
+    /// The kind.
     #[serde(rename = "type")]
     pub kind: IdentifierKind,
-    /// Its value, at most 255 characters.
+    /// The value, at most 255 characters.
     pub value: String,
-    /// Of an external id: whose.
+    /// The external source of an external ID.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub external_source: Option<ExternalSourceRef>,
 }
 
-/// The kinds of identifiers that we use.
+/// The kinds of identifiers that this client uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum IdentifierKind {
-    /// The id in another system.
+    /// The ID in another system.
     ExternalId,
     /// An e-mail address.
     Email,
@@ -83,15 +83,15 @@ pub enum IdentifierKind {
     Phone,
 }
 
-/// `POST …/contacts/enrich`: finds the contact by its identifiers, or makes it.
+/// `POST …/contacts/enrich`: finds the contact by its identifiers, or creates it.
 #[derive(Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UpsertContactRequest<'a> {
-    /// 1 to 25.
+    /// 1 to 25 identifiers.
     pub matching_identifiers: &'a [ContactIdentifier],
     /// Always `Upsert`.
     pub action: &'static str,
-    /// What the contact shall have.
+    /// The fields to set.
     pub contact: &'a ExternalContact,
 }
 
@@ -106,7 +106,7 @@ struct Link<'a> {
 }
 
 impl<'a> UpsertContactRequest<'a> {
-    /// Found or made.
+    /// Creates an upsert request.
     pub fn upsert(identifiers: &'a [ContactIdentifier], contact: &'a ExternalContact) -> Self {
         Self { matching_identifiers: identifiers, action: "Upsert", contact }
     }
@@ -116,11 +116,11 @@ impl<'a> UpsertContactRequest<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase", tag = "would")]
 pub enum UpsertPreview {
-    /// There is none yet: it would be made.
+    /// The contact does not exist and would be created.
     Create,
-    /// It is there, and would be brought up to date.
+    /// The contact exists and would be updated.
     Update {
-        /// Its id, if the platform tells it.
+        /// The contact's ID, if the platform returns it.
         #[serde(skip_serializing_if = "Option::is_none")]
         id: Option<PlatformId>,
     },
@@ -130,8 +130,14 @@ const CONTACTS: &str = "/api/v2/externalcontacts/contacts";
 const ENRICH: &str = "/api/v2/externalcontacts/contacts/enrich";
 
 impl GenesysClient {
-    /// Finds or makes the contact with these identifiers. Repeating it makes no second one. Should the platform say that an identifier is taken
-    /// (409: somebody else upserts the same guest at this moment), the one who has it is the contact.
+    /// Finds or creates the contact with these identifiers. A retry creates no second contact.
+    ///
+    /// A 409 means that another request upserts the same guest at the same time. The contact that
+    /// then has the first identifier is returned.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the platform rejects the request, or gives no response before `deadline`.
     pub async fn upsert_contact(
         &self,
         identifiers: &[ContactIdentifier],
@@ -152,7 +158,11 @@ impl GenesysClient {
         }
     }
 
-    /// What [`upsert_contact`](Self::upsert_contact) would do. Nothing is changed.
+    /// Returns what [`upsert_contact`](Self::upsert_contact) would do, without changing anything.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the platform rejects the request, or gives no response before `deadline`.
     pub async fn dry_run_upsert_contact(
         &self,
         identifiers: &[ContactIdentifier],
@@ -171,7 +181,11 @@ impl GenesysClient {
         Ok(if status == http::StatusCode::CREATED { UpsertPreview::Create } else { UpsertPreview::Update { id: preview.id } })
     }
 
-    /// The contact that has an identifier; 404 when nobody has.
+    /// Returns the contact that has an identifier.
+    ///
+    /// # Errors
+    ///
+    /// Fails with status 404 if no contact has the identifier.
     pub async fn find_contact(
         &self,
         identifier: &ContactIdentifier,
@@ -182,7 +196,12 @@ impl GenesysClient {
         self.call(&call, deadline).await
     }
 
-    /// Makes a contact that nothing identifies. Sent again only when it surely was not done: a second one would be another contact.
+    /// Creates a contact without identifiers. An unknown outcome is not retried, because a second
+    /// request would create another contact.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the platform rejects the request, or gives no response before `deadline`.
     pub async fn create_contact(
         &self,
         contact: &ExternalContact,
@@ -197,7 +216,12 @@ impl GenesysClient {
         self.call(&call, deadline).await
     }
 
-    /// Links a contact to a conversation. Repeating it changes nothing; the platform does it a little later (202).
+    /// Links a contact to a conversation. The call is idempotent; the platform links asynchronously
+    /// (202).
+    ///
+    /// # Errors
+    ///
+    /// Fails if the platform rejects the request, or gives no response before `deadline`.
     pub async fn link_contact(
         &self,
         contact_id: &PlatformId,

@@ -1,4 +1,4 @@
-//! Conversations that exist: found by a message, looked into, moved to a queue
+//! Existing conversations: find by message, read, and move to a queue
 //! (docs/platform.md#conversations).
 
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use crate::{
     retry::Completed,
 };
 
-/// A message, as far as we read it (`MessageData`).
+/// The fields that are used of a message (`MessageData`).
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct MessageDetails {
@@ -22,47 +22,47 @@ pub(crate) struct MessageDetails {
     conversation_id: Option<PlatformId>,
 }
 
-/// A conversation, as far as we read it.
+/// A conversation, with the fields that are used here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conversation {
-    /// Its id.
+    /// The conversation ID.
     pub id: PlatformId,
-    /// Who takes part, and who did.
+    /// Current and former participants.
     pub participants: Vec<Participant>,
 }
 
-/// What is read of a conversation's answer. Its id is known: it was asked for by it.
+/// The fields that are used of a conversation response. Its ID is known from the request.
 #[derive(Deserialize)]
 pub(crate) struct ConversationAnswer {
     #[serde(default, deserialize_with = "nullable")]
     participants: Vec<Participant>,
 }
 
-/// A list of which every item is needed; null is none.
+/// Deserializes a list in which every item must be valid; null is an empty list.
 fn nullable<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Participant>, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// Somebody in a conversation.
+/// A participant of a conversation.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Participant {
-    /// The id.
+    /// The participant ID.
     #[serde(deserialize_with = "optional_id")]
     pub id: Option<PlatformId>,
     /// `customer`, `workflow`, `acd`, `agent`, …
     #[serde(deserialize_with = "lenient")]
     pub purpose: String,
-    /// The queue, of those who wait or work in one.
+    /// The queue of a participant that waits or works in one.
     #[serde(deserialize_with = "lenient")]
     pub queue_id: Option<Uuid>,
-    /// The contact that is linked.
+    /// The linked contact.
     #[serde(deserialize_with = "lenient")]
     pub external_contact_id: Option<PlatformId>,
-    /// When they left.
+    /// When the participant left.
     #[serde(deserialize_with = "lenient")]
     pub end_time: Option<String>,
-    /// Their communications.
+    /// The participant's communications.
     #[serde(deserialize_with = "lenient_list")]
     pub messages: Vec<Communication>,
 }
@@ -71,7 +71,7 @@ pub struct Participant {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Communication {
-    /// The communication id.
+    /// The communication ID.
     #[serde(deserialize_with = "optional_id")]
     pub id: Option<PlatformId>,
     /// `connected`, `disconnected`, …
@@ -97,41 +97,50 @@ impl Participant {
 }
 
 impl Conversation {
-    /// The guest's communication, which a contact is linked to.
+    /// Returns the guest's communication, to which a contact is linked.
     pub fn guest_communication(&self) -> Option<&PlatformId> {
         let guest = self.participants.iter().find(|participant| participant.is_guest())?;
         guest.messages.first()?.id.as_ref()
     }
 
-    /// Whether that contact is linked already.
+    /// Whether the contact is already linked.
     pub fn is_linked_to(&self, contact_id: &PlatformId) -> bool {
         self.participants.iter().any(|participant| participant.external_contact_id.as_ref() == Some(contact_id))
     }
 
-    /// Whether the guest's side is over: the inbound flow, an agent or the guest has ended it.
+    /// Whether the guest's side has ended: through the inbound flow, an agent or the guest.
     pub fn has_ended(&self) -> bool {
         !self.participants.iter().any(|participant| participant.is_guest() && participant.is_connected())
     }
 
-    /// Who holds the conversation for the guest now: a flow or a queue. That one is replaced when it is moved; nobody is taken from an agent.
+    /// Returns the flow or queue that currently holds the conversation, which a move to a queue
+    /// replaces. Returns `None` while an agent holds it: a conversation is never taken from an
+    /// agent.
     pub fn routing_participant(&self) -> Option<&Participant> {
         let holds = |participant: &&Participant| !participant.is_guest() && participant.is_connected();
         self.participants.iter().rev().find(holds).filter(|holder| !holder.is_agent())
     }
 
-    /// The queue in which the guest waits now.
+    /// Returns the queue in which the guest currently waits.
     pub fn current_queue(&self) -> Option<Uuid> {
         self.routing_participant()?.queue_id
     }
 
-    /// Whether it is in that queue, was, or has reached an agent: what happens to it from there on is the organization's doing.
+    /// Whether the conversation is or was in this queue, or has reached an agent. From then on, its
+    /// routing is up to the organization.
     pub fn has_visited_queue(&self, queue: Uuid) -> bool {
         self.participants.iter().any(|participant| participant.queue_id == Some(queue) || participant.is_agent())
     }
 }
 
 impl GenesysClient {
-    /// The conversation of a message. It may take the platform a while to know it: it is asked until it does, or until `deadline`.
+    /// Returns the conversation of a message. Polls until the platform knows it, or until
+    /// `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the conversation is not known before `deadline`, or if the platform rejects the
+    /// request.
     pub async fn find_conversation_by_message(
         &self,
         message_id: &PlatformId,
@@ -142,8 +151,12 @@ impl GenesysClient {
         self.poll_until(&call, |details: MessageDetails| details.conversation_id, deadline).await
     }
 
-    /// A conversation with its participants, as soon as the guest is among them; and, if `held` is asked for, somebody who holds it, unless it has
-    /// ended.
+    /// Returns a conversation as soon as the guest is among its participants. With `held`, also
+    /// waits until another participant holds the conversation or it has ended.
+    ///
+    /// # Errors
+    ///
+    /// Fails if this is not the case before `deadline`, or if the platform rejects the request.
     pub async fn conversation(
         &self,
         id: &PlatformId,
@@ -155,7 +168,7 @@ impl GenesysClient {
         let there = |ConversationAnswer { participants }| {
             let conversation = Conversation { id: id.clone(), participants };
             let someone = conversation.participants.iter().any(|participant| !participant.is_guest());
-            // One that holds it and has no id yet cannot be replaced by the queue.
+            // A holder without an ID cannot be replaced by the queue.
             let nameless = conversation.routing_participant().is_some_and(|holder| holder.id.is_none());
             let held = !held || (someone && !nameless) || conversation.has_ended();
             (held && conversation.guest_communication().is_some()).then_some(conversation)
@@ -163,7 +176,12 @@ impl GenesysClient {
         self.poll_until(&call, there, deadline).await
     }
 
-    /// Moves a conversation from `participant` to a queue. Sent again only when it surely was not done: look first.
+    /// Moves a conversation from `participant_id` to a queue. An unknown outcome is not retried;
+    /// the caller must read the conversation first.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the platform rejects the request, or gives no response before `deadline`.
     pub async fn move_to_queue(
         &self,
         conversation_id: &PlatformId,

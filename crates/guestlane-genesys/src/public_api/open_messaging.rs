@@ -1,4 +1,4 @@
-//! Open Messaging: a guest's message brought in by us (docs/platform.md#open-messaging).
+//! Open Messaging: sends a guest's inbound message (docs/platform.md#open-messaging).
 
 use std::collections::BTreeMap;
 
@@ -14,70 +14,74 @@ use crate::{
     retry::Completed,
 };
 
-/// A guest's message.
+/// An inbound message of a guest.
 #[derive(Clone, PartialEq, Eq, Serialize)]
 pub struct InboundMessage<'a> {
-    /// From whom, when, under which id.
+    /// Sender, time and ID of the message.
     pub channel: OpenChannel<'a>,
-    /// What is said.
+    /// The text.
     pub text: &'a str,
 }
 
-/// From whom, when, under which id.
+/// Sender, time and ID of a message.
 #[derive(Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OpenChannel<'a> {
-    /// From whom.
+    /// The sender.
     pub from: OpenSender<'a>,
-    /// Our id of the message.
+    /// The message ID, chosen by this client.
     pub message_id: String,
-    /// When, RFC 3339.
+    /// The time of the message, RFC 3339.
     pub time: String,
     /// Custom attributes.
     pub metadata: OpenMetadata,
 }
 
-/// From whom.
+/// The sender of a message.
 #[derive(Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OpenSender<'a> {
-    /// The same id is the same conversation, for as long as that lives.
+    /// The sender's ID. Messages with the same ID join the same conversation while it lives.
     pub id: String,
     /// Always `Opaque`.
     pub id_type: &'static str,
-    /// What agents see.
+    /// The name that agents see.
     pub nickname: &'a str,
-    /// If known.
+    /// First name, if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_name: Option<&'a str>,
-    /// If known.
+    /// Last name, if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_name: Option<&'a str>,
 }
 
-/// Where custom attributes go.
+/// Metadata with the custom attributes.
 #[derive(Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OpenMetadata {
-    /// Strings by name, for the inbound flow.
+    /// Custom attributes for the inbound flow.
     pub custom_attributes: BTreeMap<String, String>,
 }
 
-/// What the platform answers.
+/// Response to an inbound message.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AcceptedMessage {
-    /// The platform's id of the message: the key of the details look-up.
+    /// The platform's message ID, with which the conversation is looked up.
     pub id: PlatformId,
-    /// Its conversation, where the platform tells it at once. It can be looked up later.
+    /// The conversation, if the platform returns it immediately. It can be looked up later.
     #[serde(default, deserialize_with = "lenient")]
     pub conversation_id: Option<PlatformId>,
 }
 
 impl GenesysClient {
-    /// Brings a guest's message in. Repeating it may repeat the message: no source says whether the
-    /// platform drops a message ID that it has seen (docs/platform.md#open-messaging). It never makes
-    /// a second conversation: the sender is the same.
+    /// Sends a guest's inbound message. A retry may repeat the message: no source says whether the
+    /// platform drops a message ID that it has seen (docs/platform.md#open-messaging). It never
+    /// creates a second conversation, because the sender is the same.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the platform rejects the request, or gives no response before `deadline`.
     pub async fn send_inbound_message(
         &self,
         integration: Uuid,

@@ -1,4 +1,5 @@
-//! Harmless looks at the platform's doors: does a call come through, and what is behind. Nothing in here changes anything.
+//! Read-only probe requests, for diagnosis and for the organization's ID. Nothing here changes
+//! state on the platform.
 
 use std::collections::BTreeMap;
 
@@ -20,18 +21,18 @@ use crate::{
     rate_limit::ExcludedClients,
 };
 
-/// What was behind a door.
+/// The response to a probe request.
 #[derive(Debug, Clone)]
 pub struct ProbeResponse {
     /// HTTP status, whatever it is.
     pub status: StatusCode,
-    /// The platform's code of a refusal.
+    /// The platform's error code.
     pub code: ErrorCode,
-    /// The platform's sentence.
+    /// The platform's error message.
     pub message: Sentence,
-    /// To quote to the platform's support.
+    /// Correlation ID to quote to the platform's support.
     pub correlation_id: Option<CorrelationId>,
-    /// `date`, `inin-ratelimit-…` and the like.
+    /// Response headers, such as `date` and `inin-ratelimit-…`.
     pub headers: BTreeMap<String, String>,
     /// The body, if it is JSON.
     pub body: Value,
@@ -53,8 +54,13 @@ impl ProbeResponse {
 }
 
 impl GenesysClient {
-    /// The id of the organization that each OAuth client belongs to, by the client's id; `None` where the platform does not say. One that cannot
-    /// sign in is not used by this process any more, unless it is the only one.
+    /// Returns the organization ID of each OAuth client, by client ID; `None` if the platform does
+    /// not return it. Disables each client that cannot authenticate; the pool still uses it if it
+    /// is the only one.
+    ///
+    /// # Errors
+    ///
+    /// Fails if no client can authenticate, or if a request fails for another reason.
     pub async fn fetch_organizations(&self, deadline: Timestamp) -> Result<Vec<(String, Option<PlatformId>)>, CallError> {
         let clients = self.clients();
         let ask = clients.iter().enumerate().map(async |(n, client)| (n, client, self.organization(n, deadline).await));
@@ -105,13 +111,22 @@ impl GenesysClient {
         }
     }
 
-    /// Reads something with the access token, once. Every answer is a good one.
+    /// Sends one GET request with the access token, without retries. Every status is a successful
+    /// result.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no response before `deadline`.
     pub async fn probe_get(&self, path: ApiPath, deadline: Timestamp) -> Result<ProbeResponse, AttemptError> {
         let call = RequestSpec::get(Operation::Probe, path, RetrySafety::NotIfOutcomeUnknown);
         Ok(ProbeResponse::new(&self.send_unchecked(&call, deadline).await?))
     }
 
-    /// As [`look`](Self::look), for operations that read by another method.
+    /// Like [`probe_get`](Self::probe_get), for read operations that use another method.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no response before `deadline`.
     pub async fn probe(
         &self,
         method: Method,
@@ -124,7 +139,11 @@ impl GenesysClient {
         Ok(ProbeResponse::new(&self.send_unchecked(&call, deadline).await?))
     }
 
-    /// Reads something that is open to everybody.
+    /// Sends one GET request without an access token.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no response before `deadline`.
     pub async fn probe_unauthenticated(
         &self,
         base: &BaseUrl,
@@ -138,7 +157,12 @@ impl GenesysClient {
         Ok(ProbeResponse::new(&self.transport().send(request, deadline).await?))
     }
 
-    /// Opens the guest socket of a deployment and closes it again, without a frame: no session begins.
+    /// Opens the guest socket of a deployment and closes it without sending a frame, so that no
+    /// session begins.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the socket does not open before `deadline`.
     pub async fn probe_guest_socket(
         &self,
         deployment: Uuid,

@@ -1,4 +1,4 @@
-//! What is known of one OAuth client: its quota, the lower limits of some endpoints, and whether it is any good at the moment.
+//! State of one OAuth client: its rate limit, lower limits of single endpoints, and its quarantine.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -8,34 +8,36 @@ use super::{
 };
 use crate::{clock::Timestamp, error::Operation, rate::Rate};
 
-/// A client that was refused is tried again after this long, and after twice as long each time it is refused again.
+/// First quarantine of a rejected client. It doubles with each further rejection.
 const QUARANTINE_INITIAL: Duration = Duration::from_secs(30);
 
-/// The longest time that a client is left out.
+/// Maximum quarantine of a client.
 const QUARANTINE_MAX: Duration = Duration::from_secs(300);
 
-/// The call that was told to wait longer does; the others find out for themselves.
+/// Maximum time that a 429 closes a client or endpoint. A call with a longer `Retry-After` waits
+/// for that long; other calls may try earlier.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 
-/// One OAuth client.
+/// State of one OAuth client.
 #[derive(Debug)]
 pub(super) struct ClientState {
     all: Quota,
-    /// What the setting says.
+    /// The configured rate limit.
     wanted: Option<Rate>,
-    /// What the answers of each endpoint say.
+    /// The limit that the responses of each endpoint name.
     allowed: BTreeMap<Operation, u32>,
-    /// Endpoints that allow less than the client's quota.
+    /// Rate limiters of the endpoints that allow less than the client's rate limit.
     endpoints: BTreeMap<Operation, Quota>,
-    /// Whether other processes use the quota, too: then nothing is sent without a slice.
+    /// Whether other processes share the rate limit. If so, nothing is sent without a rate-limit
+    /// lease.
     shared: bool,
     pub(super) held: Option<Held>,
     pub(super) signing_in: bool,
     pub(super) out_until: Timestamp,
     left_out_for: Duration,
-    /// All that were sent.
+    /// Number of calls sent.
     pub(super) calls: u64,
-    /// Those that were answered 429.
+    /// Number of calls answered with 429.
     pub(super) throttled: u64,
 }
 
@@ -90,7 +92,8 @@ impl ClientState {
         }
     }
 
-    /// The setting was changed. What endpoints allow is learnt again; with another window, counting begins anew.
+    /// Applies a changed setting. The endpoint limits are learned again. If the window differs,
+    /// counting starts anew.
     pub(super) fn set_rate(&mut self, rate: Option<Rate>) {
         if rate == self.wanted {
             return;
@@ -102,30 +105,30 @@ impl ClientState {
         }
         self.wanted = rate;
         if self.shared {
-            self.held = None; // a slice of the other quota is none of this one
+            self.held = None; // a lease on the old rate limit does not apply to the new one
         }
         self.allowed.clear();
         self.endpoints.clear();
     }
 
-    /// From now on the quota is shared.
+    /// Marks the rate limit as shared with other processes.
     pub(super) fn share(&mut self) {
         self.shared = true;
     }
 
-    /// What all processes together may send, as the answers say.
+    /// Returns the rate limit of all processes together, as learned from the responses.
     pub(super) fn limit(&self) -> Option<Rate> {
         let wanted = self.wanted?;
         let most = self.allowed.values().copied().max().filter(|_| self.allowed.len() > 1);
         Some(wanted.with_calls(most.unwrap_or(u32::MAX).min(wanted.calls())))
     }
 
-    /// What this process may send.
+    /// Returns the rate limit of this process.
     pub(super) fn rate_now(&self) -> Option<Rate> {
         if self.shared { self.all.meter.as_ref().map(GcraLimiter::rate) } else { self.wanted }
     }
 
-    /// Takes a slice in the place of the one before.
+    /// Applies a new rate-limit lease, which replaces the previous one.
     pub(super) fn set_slice(&mut self, calls: u32) {
         if let Some(meter) = &mut self.all.meter {
             meter.set_slice(calls);
@@ -133,14 +136,14 @@ impl ClientState {
         let limit = self.limit().map_or(calls, Rate::calls);
         for (operation, endpoint) in &mut self.endpoints {
             if let (Some(allowed), Some(meter)) = (self.allowed.get(operation), &mut endpoint.meter) {
-                // As much of what the endpoint allows.
+                // Scale the endpoint's limit by the lease's share of the client's limit.
                 let share = u64::from(*allowed) * u64::from(calls) / u64::from(limit.max(1));
                 meter.set_slice(u32::try_from(share).unwrap_or(*allowed));
             }
         }
     }
 
-    /// When the next call may be sent, `now` or later.
+    /// Returns when the next call may be sent, `now` or later.
     pub(super) fn due(&self, operation: Operation, now: Timestamp) -> Timestamp {
         let shared = self.shared && self.wanted.is_some();
         if shared && !self.held.is_some_and(|held| held.is_good_at(now)) {
@@ -162,8 +165,11 @@ impl ClientState {
         }
     }
 
-    /// An endpoint whose answers name a lower limit than the others' has a count of its own; else the count is the client's. When all name a
-    /// lower limit than the setting, it is the client's that is lower.
+    /// Learns from the rate limit headers of a response.
+    ///
+    /// An endpoint that names a lower limit than other endpoints gets a limiter of its own; all
+    /// others use the client's limiter. If all endpoints name a lower limit than the setting, the
+    /// client's limit is lowered.
     pub(super) fn observed(
         &mut self,
         operation: Operation,
@@ -204,7 +210,8 @@ impl ClientState {
         self.out_until > now
     }
 
-    /// Leaves the client out, and says for how long. One that did well for a while begins anew.
+    /// Quarantines the client and returns for how long. A client that was in service for
+    /// `QUARANTINE_MAX` starts again with `QUARANTINE_INITIAL`.
     pub(super) fn leave_out(&mut self, now: Timestamp) -> Duration {
         let forgotten = now.since(self.out_until) > QUARANTINE_MAX;
         if !self.is_left_out(now) {

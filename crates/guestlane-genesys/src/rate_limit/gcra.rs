@@ -1,27 +1,29 @@
-//! When the next call is due: arithmetic alone, no clock and no waiting.
+//! GCRA rate limiter: computes when the next call may be sent. It has no clock and does not wait.
 //!
-//! Two rules together. GCRA (the generic cell rate algorithm) spreads calls evenly and lets a few
-//! go at once after a pause. A log of the last calls makes the limit exact: no span of a window's
-//! length, wherever it begins, holds more calls than are allowed, whether the platform's windows
-//! slide or stand; no source says which (docs/platform.md#rate-limits).
+//! Two rules apply together. GCRA (the generic cell rate algorithm) spreads calls evenly and allows
+//! a short burst after a pause. A log of the last calls makes the limit exact: no span of a
+//! window's length, wherever it begins, holds more calls than are allowed. This holds whether the
+//! platform's windows are fixed or sliding; no source says which (docs/platform.md#rate-limits).
 
 use std::{collections::VecDeque, time::Duration};
 
 use crate::{clock::Timestamp, rate::Rate};
 
-/// The calls of one OAuth client, or of one of its endpoints that allows less.
+/// Rate limiter for the calls of one OAuth client, or of one endpoint with a lower limit.
 #[derive(Debug)]
 pub(crate) struct GcraLimiter {
     rate: Rate,
-    /// Whether the rate is a slice of a quota that others use, too: the margin is taken from the whole, and what others use is theirs.
+    /// Whether the rate is a rate-limit lease. The lease is granted with headroom already
+    /// subtracted, and excludes the calls of other processes.
     slice: bool,
-    /// Calls of a window that are left unused, because what we send and what the platform counts are not the same moment.
+    /// Calls per window that are left unused. The platform counts a call later than the moment it
+    /// is sent.
     margin: u32,
     margin_changed: Timestamp,
-    /// Calls of a window that somebody else makes with the same client.
+    /// Calls per window that other programs make with the same client.
     foreign: f64,
     foreign_seen: Timestamp,
-    /// When GCRA has the next call in mind.
+    /// GCRA's theoretical arrival time of the next call.
     even: Timestamp,
     /// When the last calls were sent, oldest first.
     sent: VecDeque<Timestamp>,
@@ -42,7 +44,7 @@ impl GcraLimiter {
         }
     }
 
-    /// The platform allows something else than was thought.
+    /// Sets the rate limit. A change resets the headroom.
     pub(crate) fn set_rate(&mut self, rate: Rate) {
         if rate != self.rate {
             self.rate = rate;
@@ -50,12 +52,12 @@ impl GcraLimiter {
         }
     }
 
-    /// What may be sent.
+    /// Returns the configured or leased rate limit.
     pub(crate) fn rate(&self) -> Rate {
         self.rate
     }
 
-    /// From now on a slice of a quota is what there is.
+    /// Limits the rate to a rate-limit lease of `calls` per window.
     pub(crate) fn set_slice(&mut self, calls: u32) {
         if !self.slice {
             (self.slice, self.margin, self.foreign) = (true, 0, 0.0);
@@ -67,10 +69,11 @@ impl GcraLimiter {
         if self.slice { 0 } else { least_margin(self.rate) }
     }
 
-    /// Calls that we may send in a window, as things are.
+    /// Returns the calls per window that this process may currently send.
     fn limit(&self) -> u32 {
         let calls = self.rate.calls();
-        // Somebody else's share may be all but this: who never sends never learns that the other one has ended.
+        // Keep at least half of the rate: without requests there are no rate-limit headers, and the
+        // limiter would never notice that other load ended.
         let ours = (f64::from(calls) - self.foreign).max(f64::from(calls) / 2.0);
         (ours as u32).saturating_sub(self.margin).max(1)
     }
@@ -79,15 +82,18 @@ impl GcraLimiter {
         self.rate.window() / self.limit()
     }
 
-    /// How far ahead of an even pace calls may be: after a pause a tenth of a window's calls at once, so that one session by itself never
-    /// waits. In a busy stream two: calls that come in bursts would meet the platform's windows in bursts, and those begin when they like.
+    /// Returns how far a call may be ahead of an even pace.
+    ///
+    /// After a pause, a tenth of a window's calls may go at once, so that a single session never
+    /// waits. In a busy stream only two may: bursts of calls would fall into the platform's windows
+    /// as bursts, and it is unknown when those windows begin.
     fn burst_tolerance(&self, now: Timestamp) -> Duration {
         let idle = self.used(now) * 2 < self.limit();
         let calls = if idle { (self.limit() / 10).max(2) } else { 2 };
         self.interval() * calls.min(self.limit()).saturating_sub(1)
     }
 
-    /// When the next call may be sent, `now` or later.
+    /// Returns when the next call may be sent, `now` or later.
     pub(crate) fn next_allowed_at(&self, now: Timestamp) -> Timestamp {
         let evenly = self.even - self.burst_tolerance(now);
         let limit = self.limit() as usize;
@@ -95,12 +101,13 @@ impl GcraLimiter {
         now.max(evenly).max(in_window.unwrap_or(now))
     }
 
-    /// How much of an even pace is used up: the smaller, the more room.
+    /// Returns how far the theoretical arrival time is ahead of `now`. A smaller value means more
+    /// capacity.
     pub(crate) fn utilization(&self, now: Timestamp) -> Duration {
         self.even.since(now)
     }
 
-    /// A call is sent.
+    /// Records that a call is sent.
     pub(crate) fn record_call(&mut self, now: Timestamp) {
         self.decay_external_usage(now);
         self.even = self.even.max(now) + self.interval();
@@ -110,7 +117,7 @@ impl GcraLimiter {
         }
     }
 
-    /// What was learnt of others and of lateness fades.
+    /// Lets the learned headroom and the estimate of other load decay over time.
     fn decay_external_usage(&mut self, now: Timestamp) {
         const PATIENT: u32 = 10;
         let window = self.rate.window();
@@ -128,8 +135,9 @@ impl GcraLimiter {
         }
     }
 
-    /// What the platform says of its own count in the answer to a call that was sent at `sent_at`; `reset` is in whole seconds, rounded up.
-    /// Says how long to wait when no call is left.
+    /// Learns from the rate limit headers of a response whose request was sent at `sent_at`.
+    /// `reset` is in whole seconds, rounded up. Returns how long to wait if no call is left in the
+    /// window.
     pub(crate) fn observed(
         &mut self,
         (count, allowed): (u32, u32),
@@ -138,21 +146,26 @@ impl GcraLimiter {
         now: Timestamp,
     ) -> Option<Duration> {
         const COARSE: Duration = Duration::from_secs(1);
-        // The earliest moment at which the platform's window can have begun: so, of its count, at most these are ours.
+        // Assume the earliest moment at which the platform's window can have begun. Of its count,
+        // at most the calls sent since then came from this limiter.
         let began = (sent_at + reset.saturating_sub(COARSE)) - self.rate.window();
         let ours = self.sent.len() - self.sent.partition_point(|at| *at < began);
-        // What the platform allows beyond our own quota is theirs anyway.
+        // Other programs may use what the platform allows beyond this limiter's rate, so do not
+        // subtract it.
         let others = f64::from(count) - ours as f64 - f64::from(allowed.saturating_sub(self.rate.calls()));
-        // One or two may be ours yet: a call takes its time.
+        // Ignore a difference within the headroom: the platform may count a call of the previous
+        // window late.
         if !self.slice && others > f64::from(self.margin) && others > self.foreign {
             self.foreign = others;
             self.foreign_seen = now;
         }
-        // Whole seconds say nothing of a window that ends within one: there our own pace is the better clock.
+        // Whole seconds are too coarse for a window that ends within one second. GCRA's own pace is
+        // more precise there.
         (count >= allowed && reset > COARSE).then_some(reset)
     }
 
-    /// The platform said 429 although we thought that there was room: from now on a little less is used, and bit by bit more again.
+    /// Reduces the rate slightly after an unexpected 429: raises the headroom by 2 % of the rate.
+    /// It then decays.
     pub(crate) fn on_throttled(&mut self, now: Timestamp) {
         if now.since(self.margin_changed) > self.rate.window() {
             self.margin = (self.margin + self.rate.calls().div_ceil(50)).min(self.rate.calls() / 2);
@@ -160,14 +173,14 @@ impl GcraLimiter {
         }
     }
 
-    /// Calls sent in the window that ends now.
+    /// Returns the number of calls sent in the window that ends now.
     pub(crate) fn used(&self, now: Timestamp) -> u32 {
         let first = self.sent.partition_point(|at| *at + self.rate.window() <= now);
         u32::try_from(self.sent.len() - first).unwrap_or(u32::MAX)
     }
 }
 
-/// 98 of 100 calls a second are used, and 298 of 300 a minute.
+/// Returns the minimum headroom: 98 of 100 calls per second are used, and 298 of 300 per minute.
 pub(super) fn least_margin(rate: Rate) -> u32 {
     match rate.calls() {
         0..10 => 0,
@@ -191,7 +204,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the gaps between callers, no span of a window's length holds more calls than the rate.
+        /// No span of a window's length holds more calls than the rate, whatever the gaps between
+        /// calls.
         #[test]
         fn no_window_holds_more_calls_than_the_rate(
             calls in 1_u32..300, minute: bool, gaps in prop::collection::vec(0_u64..40_000, 1..800),
@@ -236,13 +250,13 @@ mod tests {
         let mut meter = GcraLimiter::new(Rate::CLOUD);
         let minute = Duration::from_secs(60);
         let mut now = START;
-        // 100 calls that we did not make.
+        // Another program makes 100 calls.
         for n in 0..20 {
             now = send(&mut meter, now);
             meter.observed((100 + n + 1, 300), Duration::from_secs(30), now, now);
         }
         assert!((190..=200).contains(&meter.limit()), "{}", meter.limit());
-        // All that we see is ours.
+        // From here on, all counted calls come from this limiter.
         for _ in 0..20 {
             now = now + minute;
             meter.record_call(now);
@@ -260,7 +274,8 @@ mod tests {
             now = send(&mut meter, now);
             sent.push(now);
         }
-        // As a platform counts whose windows begin with each whole second after the first call, told 300 ms after the calls were sent.
+        // A platform whose windows begin with each whole second after the first call. The counts
+        // arrive 300 ms after the calls were sent.
         for at in &sent {
             let began = START + Duration::from_secs(at.since(START).as_secs());
             let count = sent.iter().filter(|other| **other >= began && *other <= at).count() as u32;
@@ -274,7 +289,7 @@ mod tests {
         let mut meter = GcraLimiter::new(Rate::REST);
         let mut now = START;
         meter.on_throttled(now);
-        meter.on_throttled(now); // of the same moment
+        meter.on_throttled(now); // a second 429 at the same moment has no further effect
         assert_eq!(meter.limit(), 96);
         for _ in 0..5 {
             now = now + Duration::from_secs(11);
@@ -291,7 +306,7 @@ mod tests {
         for _ in 0..300 {
             now = send(&mut meter, now);
             sent.push(now);
-            // Of 300 that the platform allows in each of its minutes, another program uses 200.
+            // Another program uses 200 of the 300 calls that the platform allows per minute.
             let into = Duration::from_secs(now.since(START).as_secs() % 60);
             let ours = sent.iter().filter(|at| **at >= START + Duration::from_secs(now.since(START).as_secs() / 60 * 60)).count();
             let told = (200 + u32::try_from(ours).unwrap(), 300);

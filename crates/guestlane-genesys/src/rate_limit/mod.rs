@@ -1,8 +1,9 @@
-//! Whose turn it is, and as whom: paces calls before they are sent, so that the platform has
-//! nothing to refuse (requirement R9, docs/requirements.md).
+//! Rate limiter: paces calls before they are sent, so that the platform does not throttle them, and
+//! selects the OAuth client of each call (requirement R9, docs/requirements.md).
 //!
-//! Each OAuth client has a quota of its own. A call goes as the client with most room; when none has room, calls wait, and the first to go is
-//! the one with the highest [`Priority`], then the one that came first.
+//! Each OAuth client has its own rate limit. A call uses the client with the most remaining
+//! capacity. If no client has capacity, calls wait: the highest [`Priority`] goes first, then the
+//! longest wait.
 
 mod client_state;
 mod gcra;
@@ -30,18 +31,18 @@ use crate::{
 };
 use client_state::ClientState;
 
-/// More clients than anybody was given.
+/// Maximum number of OAuth clients in a pool.
 pub const MAX_CLIENTS: usize = 64;
 
-/// The OAuth clients, and who waits for them.
+/// The pool of OAuth clients, and the queue of calls that wait for a permit.
 #[derive(Debug)]
 pub(crate) struct ClientPool {
     clock: Clock,
     clients: Vec<Arc<TokenSource>>,
     turns: Mutex<Schedule>,
-    /// Something changed for those who wait.
+    /// Wakes the dispatch loop when the schedule changes.
     changed: Notify,
-    /// Somebody began to wait.
+    /// Signals that a call began to wait.
     crowded: Arc<Notify>,
 }
 
@@ -51,33 +52,37 @@ struct Schedule {
     books: Vec<ClientState>,
     waiting: BTreeMap<WaiterKey, VecDeque<Waiter>>,
     came: u64,
-    /// Whether somebody hands out turns to those who wait.
+    /// Whether the dispatch loop is running.
     served: bool,
 }
 
-/// Who waits together: by who goes first, by what may be due at another time, and by as whom it cannot go.
+/// Key of a wait queue. Calls of one queue have the same priority, endpoint and excluded clients,
+/// so they become due at the same time.
 type WaiterKey = (Priority, Operation, u64);
 
-/// When, and among those of the same moment who first.
+/// Dispatch order: the due time, then the priority, then the arrival number.
 type QueuePosition = (Timestamp, Priority, u64);
 
 #[derive(Debug)]
 struct Waiter {
     came: u64,
-    /// The client, or nothing: look again, for nobody is signed in.
+    /// Receives the client that makes the call. `None` makes the waiter check again, because no
+    /// client has an access token.
     go: oneshot::Sender<Option<usize>>,
 }
 
-/// As whom a call was tried: it is not tried as them again, as long as there are others. Bits, one for each client.
+/// The OAuth clients that a call must not use. A client that failed for this call is not tried
+/// again while there are others. Each field is a bit set with one bit per client.
 #[derive(Debug)]
 pub(crate) struct ExcludedClients {
-    /// As whom it may be made at all.
+    /// Clients that may make the call at all.
     of: u64,
-    /// The platform refused the client.
+    /// Clients that the platform rejected.
     refused: AtomicU64,
-    /// It was passed over for no fault of its own: throttled, or no answer to its sign-in.
+    /// Clients that were skipped without a fault of their own: they were throttled, or their token
+    /// request got no response.
     passed: AtomicU64,
-    /// Its token was renewed for this call.
+    /// Clients whose access token was refreshed for this call.
     renewed: AtomicU64,
 }
 
@@ -88,7 +93,7 @@ impl Default for ExcludedClients {
 }
 
 impl ExcludedClients {
-    /// For a call as this very client.
+    /// Restricts a call to one client.
     pub(crate) fn only(client: usize) -> Self {
         Self { of: 1 << client, ..Self::default() }
     }
@@ -97,19 +102,20 @@ impl ExcludedClients {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// As whom it is not made.
+    /// Returns the clients that the call must not use.
     fn excluded(&self) -> u64 {
         !self.of | self.refused() | self.passed.load(Ordering::Relaxed)
     }
 
-    /// A client's token is renewed: says whether it was before, and whether any other's was.
+    /// Marks the client's token as refreshed for this call. Returns whether it was refreshed
+    /// before, and whether another client's token was.
     pub(crate) fn try_refresh(&self, client: usize) -> (bool, bool) {
         let before = self.renewed.fetch_or(1 << client, Ordering::Relaxed);
         (before & 1 << client != 0, before & !(1 << client) != 0)
     }
 }
 
-/// A call's turn.
+/// Permission to send one call with an OAuth client and its access token.
 #[derive(Debug)]
 pub(crate) struct Permit {
     pub(crate) client: usize,
@@ -117,38 +123,38 @@ pub(crate) struct Permit {
     pub(crate) sent_at: Timestamp,
 }
 
-/// What one OAuth client has used of its quota.
+/// Rate limit usage of one OAuth client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientUsage {
-    /// The client's id.
+    /// The client ID.
     pub client_id: String,
     /// Calls sent in the last window.
     pub used: u32,
-    /// Calls that the quota allows in a window; `None` without a quota.
+    /// The rate limit, or `None` without one.
     pub allowed: Option<Rate>,
-    /// All calls sent as this client.
+    /// Number of calls sent with this client.
     pub calls: u64,
-    /// Those that the platform answered 429.
+    /// Number of those calls that the platform answered with 429.
     pub throttled: u64,
-    /// Whether it is left out because it was refused or could not sign in.
+    /// Whether the client is quarantined, because it was rejected or could not authenticate.
     pub left_out: bool,
 }
 
 enum Dispatch {
-    /// The turn is taken.
+    /// The call was recorded and may be sent with this client.
     Permit(usize),
-    /// Nobody is signed in; try this one.
+    /// No client has an access token; fetch one for this client.
     RefreshToken(usize),
-    /// Something changed while it waited.
+    /// The schedule changed while the call waited; check again.
     Recheck,
 }
 
 enum Choice {
-    /// Send now, as this client.
+    /// Send now with this client.
     Now(usize),
-    /// Not before.
+    /// Do not send before this time.
     At(Timestamp),
-    /// Nobody is signed in; try this one.
+    /// No client has an access token; fetch one for this client.
     RefreshToken(usize),
 }
 
@@ -163,7 +169,7 @@ impl ClientPool {
         &self.clients
     }
 
-    /// From now on each client may make so many calls.
+    /// Sets the rate limit of each client.
     pub(crate) fn set_rate(&self, rate: Option<Rate>) {
         let mut turns = self.turns();
         turns.rate = rate;
@@ -172,13 +178,14 @@ impl ClientPool {
         self.changed.notify_one();
     }
 
-    /// From now on each client's quota is shared with other processes. Must be called within a tokio runtime.
+    /// Shares each client's rate limit with other processes. Must be called within a tokio runtime.
     pub(crate) fn share(self: &Arc<Self>, fleet: &Arc<dyn Coordinator>) {
         self.turns().books.iter_mut().for_each(ClientState::share);
         tokio::spawn(quota_lease::keep(Arc::downgrade(self), Arc::downgrade(fleet)));
     }
 
-    /// Calls in a second that this process may make as all clients together, as things are; `None` without a quota.
+    /// Returns the calls per second that this process may currently make with all clients together,
+    /// or `None` without a rate limit.
     pub(crate) fn calls_in_a_second(&self) -> Option<f64> {
         let turns = self.turns();
         turns.rate?;
@@ -189,12 +196,13 @@ impl ClientPool {
         self.turns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Who has an access token that will do: bits.
+    /// Returns the clients that have a usable access token, as a bit set.
     fn ready(&self) -> u64 {
         (0..).zip(&self.clients).filter(|(_, client)| client.is_ready()).fold(0, |ready, (n, _): (u32, _)| ready | 1 << n)
     }
 
-    /// Waits for a call's turn, by a clock that nobody sets. The turn is taken only once there is a token to use it with.
+    /// Waits for a permit, measured by the monotonic clock. Capacity is taken only once there is an
+    /// access token to use it with.
     pub(crate) async fn turn(
         self: &Arc<Self>,
         operation: Operation,
@@ -211,16 +219,18 @@ impl ClientPool {
             let now = self.clock.monotonic();
             if !taken {
                 if self.clients[client].is_ready() {
-                    continue; // for its turn
+                    continue; // the client has a token now; wait for its rate limit
                 }
-                // A token that is too old when it comes: the platform shall say so, and nobody asks for the next one meanwhile.
+                // The token expired before it arrived. Send the call anyway, so that the platform
+                // rejects it; fetching the next token here could repeat forever.
                 self.turns().books[client].take(operation, now);
             }
             return Ok(Permit { client, token, sent_at: now });
         }
     }
 
-    /// The client's token; `None` when it cannot be had, and the call can go as another.
+    /// Returns the client's access token, or `None` if it cannot be fetched and another client can
+    /// make the call.
     async fn sign_in(
         &self,
         client: usize,
@@ -280,7 +290,7 @@ impl ClientPool {
         }
     }
 
-    /// Hands out turns for as long as anybody waits.
+    /// Grants permits until no call waits.
     async fn dispatch_loop(self: Arc<Self>) {
         loop {
             let (wait, help) = {
@@ -305,7 +315,8 @@ impl ClientPool {
         }
     }
 
-    /// Those who are signed in have no room left: one more client.
+    /// Fetches an access token for one more client, because the clients with a token have no
+    /// capacity left.
     fn sign_in_soon(self: &Arc<Self>, client: usize) {
         let pool = Arc::clone(self);
         tokio::spawn(async move {
@@ -317,14 +328,15 @@ impl ClientPool {
         });
     }
 
-    /// Whether a call can go as another client than this one.
+    /// Whether another client than this one can make the call.
     fn has_another(&self, tried: &ExcludedClients, client: usize) -> bool {
         let now = self.clock.monotonic();
         let out = tried.excluded() | 1 << client;
         self.turns().books.iter().enumerate().any(|(n, books)| out & 1 << n == 0 && !books.is_left_out(now))
     }
 
-    /// The platform refused the client. True when there is another one to try the call as.
+    /// Marks the client as rejected for this call. Returns whether another client can make the
+    /// call.
     pub(crate) fn try_another(&self, tried: &ExcludedClients, client: usize) -> bool {
         let another = self.has_another(tried, client);
         if another {
@@ -333,10 +345,11 @@ impl ClientPool {
         another
     }
 
-    /// The platform told the client to wait. True when the call need not: then it goes as another client, once.
+    /// Decides whether a throttled call fails over to another client that is due earlier. A call
+    /// fails over at most once in a row.
     pub(crate) fn fail_over_on_throttle(&self, operation: Operation, tried: &ExcludedClients, client: usize) -> bool {
         if tried.passed.load(Ordering::Relaxed) != 0 {
-            tried.passed.store(0, Ordering::Relaxed); // both are throttled: whoever is due first
+            tried.passed.store(0, Ordering::Relaxed); // both clients are throttled: use the one that is due first
             return false;
         }
         let now = self.clock.monotonic();
@@ -352,7 +365,8 @@ impl ClientPool {
         another
     }
 
-    /// The call went through as this client: those that were refused for it are left out for a while.
+    /// Quarantines the clients that were rejected for this call, because it succeeded with another
+    /// one.
     pub(crate) fn on_success(&self, tried: &ExcludedClients, client: usize) {
         let refused = tried.refused();
         if refused == 0 {
@@ -367,7 +381,8 @@ impl ClientPool {
         }
     }
 
-    /// A sign-in that was refused is the client's fault, and it is left out for a while; any other failure is the platform's or nobody's.
+    /// Quarantines a client whose token request was rejected, and returns whether it was. Any other
+    /// failure is not the client's fault.
     fn quarantine_if_rejected(&self, client: usize, error: &AttemptError) -> bool {
         if error.refusal().is_none() {
             return false;
@@ -381,18 +396,20 @@ impl ClientPool {
         true
     }
 
-    /// Nobody uses this client as long as this process lives.
+    /// Disables a client for the lifetime of the process.
     pub(crate) fn disable(&self, client: usize) {
         self.turns().books[client].out_until = Timestamp::from_unix_micros(i64::MAX);
     }
 
-    /// What the platform says of its own count (`inin-ratelimit-…`, docs/platform.md#rate-limits).
+    /// Learns from the platform's rate limit headers (`inin-ratelimit-…`,
+    /// docs/platform.md#rate-limits).
     pub(crate) fn observed(&self, turn: &Permit, operation: Operation, (count, allowed, reset): (u32, u32, Duration)) {
         let now = self.clock.monotonic();
         self.turns().books[turn.client].observed(operation, (count, allowed), reset, turn.sent_at, now);
     }
 
-    /// The platform said 429: nobody sends anything as this client for that long, or nothing to this endpoint if that has a limit of its own.
+    /// Stops calls of this client for `retry_after` after a 429. An endpoint with its own limit
+    /// stops only itself.
     pub(crate) fn throttled(&self, client: usize, operation: Operation, retry_after: Duration) {
         let now = self.clock.monotonic();
         self.turns().books[client].throttled(operation, retry_after, now);
@@ -414,8 +431,8 @@ impl ClientPool {
 }
 
 impl Schedule {
-    /// The client with most room, among those that are in and may be tried; when there is none, among all that may be tried, and at last
-    /// among all.
+    /// Chooses the client with the most capacity among those in service that the call may use. If
+    /// there is none, chooses among all that the call may use, and finally among all.
     fn choose(&self, operation: Operation, out: u64, ready: u64, now: Timestamp) -> Choice {
         let may = |n: &usize| out & 1 << n == 0;
         let in_service = |n: &usize| !self.books[*n].is_left_out(now);
@@ -438,12 +455,13 @@ impl Schedule {
         }
     }
 
-    /// Gives their turn to all whose time has come, and says when the next one's has; `None` when nobody waits any more.
+    /// Grants permits to all calls that are due. Returns when the next call is due, or `None` if no
+    /// call waits.
     fn dispatch(&mut self, ready: u64, now: Timestamp) -> Option<Timestamp> {
         loop {
             self.waiting.retain(|_, queue| {
                 while queue.front().is_some_and(|waiter| waiter.go.is_closed()) {
-                    queue.pop_front(); // its deadline has passed, or its caller went away
+                    queue.pop_front(); // its deadline passed, or its caller dropped the call
                 }
                 !queue.is_empty()
             });
@@ -473,13 +491,14 @@ impl Schedule {
         }
     }
 
-    /// A client in service that is not signed in.
+    /// Returns a client in service that has no access token.
     fn idle(&self, out: u64, ready: u64, now: Timestamp) -> Option<usize> {
         let idle = |n: &usize| (out | ready) & 1 << n == 0 && !self.books[*n].is_left_out(now);
         (0..self.books.len()).find(idle)
     }
 
-    /// One that could help those who wait; from now on it signs in.
+    /// Returns a client whose capacity would help the waiting calls, and marks it as
+    /// authenticating.
     fn idle_client(&mut self, ready: u64, now: Timestamp) -> Option<usize> {
         let client = self.idle(0, ready, now).filter(|client| !self.books[*client].signing_in)?;
         self.books[client].signing_in = true;

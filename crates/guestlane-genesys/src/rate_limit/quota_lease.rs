@@ -1,4 +1,4 @@
-//! A process's slices of quotas that it shares with others: when one is asked for, and how much.
+//! Rate-limit leases: when a process requests its share of a shared rate limit, and how much.
 
 use std::{
     collections::VecDeque,
@@ -15,16 +15,16 @@ use crate::{
     rate::Rate,
 };
 
-/// The slice of one client's quota.
+/// The rate-limit lease on one client's rate limit.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Held {
     pub(super) calls: u32,
-    /// As many were asked for.
+    /// Number of calls that were requested.
     wanted: u32,
     until: Timestamp,
     again_at: Timestamp,
     asked_at: Timestamp,
-    /// All calls that were sent when it was asked for.
+    /// Number of calls that the client had sent at the time of the request.
     sent_by_then: u64,
 }
 
@@ -34,25 +34,26 @@ impl Held {
     }
 }
 
-/// A slice is asked for no sooner than so many calls after the one before, while that is good; but for the first time that there is a crowd.
+/// Minimum number of calls between two requests while the lease is valid. The first request of a
+/// crowd of waiting calls is exempt.
 const MIN_CALLS_BETWEEN_REQUESTS: u64 = 20;
 
-/// Nor sooner than that.
+/// Minimum time between two requests.
 const BETWEEN: Duration = Duration::from_millis(100);
 
-/// Who has no slice waits for one, and looks again after that.
+/// How long a call without a lease waits before it checks again.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
-/// Who sends nothing looks so seldom.
+/// Poll interval while nothing is sent.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// A slice that is to be asked for again sooner than that is a part of what is fair.
+/// A lease that must be renewed sooner than this is only a part of the fair share.
 const PART: Duration = Duration::from_secs(1);
 
-/// As many as wait when a quota is short, and not by chance.
+/// Number of waiting calls that shows a real shortage of the rate limit.
 const CROWD: usize = 3;
 
-/// What all processes together may send in a window.
+/// Returns the calls per window that all processes together may send.
 fn for_all(rate: Rate) -> u32 {
     rate.calls() - least_margin(rate)
 }
@@ -62,7 +63,7 @@ impl Schedule {
         self.waiting.values().map(VecDeque::len).sum()
     }
 
-    /// The clients for whom a slice is to be asked for now.
+    /// Returns the clients for which a lease must be requested now.
     fn due_requests(&self, now: Timestamp) -> Vec<(usize, QuotaRequest)> {
         let waiting = self.waiter_count();
         let needs = self.books.iter().enumerate().filter_map(|(client, books)| {
@@ -77,10 +78,12 @@ impl Schedule {
                 Some(held) if !held.is_good_at(now) => waiting > 0 && now >= held.asked_at + LOOK_AGAIN,
                 Some(held) => {
                     let sent = books.calls - held.sent_by_then;
-                    // Who asked for less before there was a crowd asks once more: the others have yet to learn of it.
+                    // A process that requested less before calls piled up requests once more, so
+                    // that other processes learn of its demand.
                     let is_new = held.wanted < limit || sent >= MIN_CALLS_BETWEEN_REQUESTS;
                     let is_short = crowded && held.calls < limit && is_new && now >= held.asked_at + BETWEEN;
-                    // One that was smaller than is fair, because others have yet to make room: they do within a second.
+                    // The lease is less than the fair share until other processes release theirs,
+                    // which takes up to a second. Request again then.
                     let is_part = held.again_at.since(held.asked_at) < PART && sent > 0;
                     let is_used = (sent >= MIN_CALLS_BETWEEN_REQUESTS || is_part) && now >= held.again_at;
                     is_short || is_used || (sent > 0 && now >= held.until - BETWEEN)
@@ -91,7 +94,8 @@ impl Schedule {
         needs.collect()
     }
 
-    /// When to look next whether one is to be asked for: where nothing was sent and nobody waits, not before somebody does.
+    /// Returns the time until the next check for due requests. Without sent or waiting calls, that
+    /// is the idle interval; a new waiting call ends it early.
     fn next_poll(&self, now: Timestamp) -> Duration {
         let waits = !self.waiting.is_empty();
         let crowded = self.waiter_count() >= CROWD;
@@ -120,7 +124,8 @@ impl Schedule {
     }
 }
 
-/// Asks for slices as they are needed, for as long as there is a pool. Holds neither that nor the way to the others while it waits.
+/// Requests leases as they are needed, until the pool is dropped. It holds neither the pool nor the
+/// coordinator while it waits.
 pub(super) async fn keep(pool: Weak<ClientPool>, fleet: Weak<dyn Coordinator>) {
     let mut told = false;
     loop {
@@ -133,7 +138,8 @@ pub(super) async fn keep(pool: Weak<ClientPool>, fleet: Weak<dyn Coordinator>) {
         let asked = !needs.is_empty();
         for (client, need) in needs {
             let (Some(pool), Some(fleet)) = (pool.upgrade(), fleet.upgrade()) else { return };
-            // Of how long it lasts, the time that the answer took is gone.
+            // Measure the lease from before the request, because it began to run before the
+            // response arrived.
             let before = pool.clock.monotonic();
             match fleet.request_quota_lease(pool.clients[client].client_id(), need).await {
                 Ok(slice) => {
@@ -142,7 +148,7 @@ pub(super) async fn keep(pool: Weak<ClientPool>, fleet: Weak<dyn Coordinator>) {
                     told = false;
                 }
                 Err(error) => {
-                    pool.turns().books[client].held = None; // the answer may be lost, and another slice ours
+                    pool.turns().books[client].held = None; // the response may be lost while the coordinator counts another lease for this process
                     if !std::mem::replace(&mut told, true) {
                         warn!(error, "this process's slice of the quota cannot be asked for; nothing is sent without one");
                     }
@@ -151,13 +157,13 @@ pub(super) async fn keep(pool: Weak<ClientPool>, fleet: Weak<dyn Coordinator>) {
             }
         }
         if asked {
-            clock.sleep(LOOK_AGAIN / 4).await; // who waits takes their turns first
+            clock.sleep(LOOK_AGAIN / 4).await; // let waiting calls use the new lease first
             continue;
         }
         tokio::select! {
             () = crowded.notified() => {}
             () = clock.sleep(wait) => {}
         }
-        clock.sleep(LOOK_AGAIN / 20).await; // those who come together are asked for together
+        clock.sleep(LOOK_AGAIN / 20).await; // request once for calls that arrive together
     }
 }

@@ -1,6 +1,6 @@
 use super::*;
 
-/// Everybody is signed in.
+/// All clients have an access token.
 const ALL: u64 = u64::MAX;
 
 const START: Timestamp = Timestamp::from_unix_micros(1_000_000_000);
@@ -19,7 +19,7 @@ impl Schedule {
         gone
     }
 
-    /// Uses up what may be sent at once.
+    /// Uses up the burst allowance.
     fn exhaust(&mut self, now: Timestamp) {
         while let Choice::Now(client) = self.choose(Operation::Contact, 0, ALL, now) {
             self.books[client].take(Operation::Contact, now);
@@ -90,7 +90,7 @@ fn a_client_that_is_throttled_or_left_out_is_passed_over_until_it_recovers() {
     assert!(matches!(turns.choose(Operation::Contact, 0, ALL, START), Choice::At(at) if at == START + Duration::from_secs(7)));
     turns.books[0].leave_out(START);
     assert!(matches!(turns.choose(Operation::Contact, 0, 0, START), Choice::RefreshToken(0)), "when all are out, one is tried");
-    // Longer each time, up to five minutes.
+    // Each quarantine is longer, up to five minutes.
     let mut now = START;
     let rests: Vec<_> = (0..5)
         .map(|_| {
@@ -110,7 +110,7 @@ fn an_endpoint_that_allows_less_than_the_client_is_paced_by_itself() {
     turns.books[0].observed(Operation::Contact, (1, 60), minute, START, START);
     let mut now = START;
     let mut contacts = 0;
-    // Two minutes in which contacts are wanted all the time.
+    // Request contacts continuously for two minutes.
     while now < START + minute * 2 {
         match turns.choose(Operation::Contact, 0, ALL, now) {
             Choice::Now(client) => {
@@ -123,11 +123,11 @@ fn an_endpoint_that_allows_less_than_the_client_is_paced_by_itself() {
         assert!(turns.books[0].due(Operation::Queue, now) <= now, "others are not held back");
     }
     assert!((110..=120).contains(&contacts), "{contacts}");
-    // A 429 there closes only that endpoint.
+    // A 429 of this endpoint closes only this endpoint.
     turns.books[0].throttled(Operation::Contact, minute, now);
     assert!(turns.books[0].due(Operation::Contact, now) >= now + minute);
     assert!(turns.books[0].due(Operation::Queue, now) <= now);
-    // The limit was lifted.
+    // The endpoint's lower limit is gone.
     turns.books[0].observed(Operation::Contact, (1, 300), minute, now, now);
     assert!(turns.books[0].due(Operation::Contact, now) <= now);
 }
@@ -151,7 +151,7 @@ fn a_caller_that_went_away_takes_no_turn() {
     assert_eq!(turns.books[0].calls, before);
 }
 
-/// Without a quota nobody waits, unless the platform said so.
+/// Without a rate limit, calls wait only after a 429.
 #[test]
 fn without_a_quota_only_a_429_makes_calls_wait() {
     let mut turns = turns(None, 1);
