@@ -337,7 +337,7 @@ pub(crate) struct Simulate {
     /// Lower rate limit for one route, like contact:60/min; may be repeated
     #[arg(long = "endpoint-quota", value_name = "ROUTE:RATE")]
     pub(crate) endpoint_quotas: Vec<String>,
-    /// Fault to inject: ROUTE:KIND[:WHEN], like conversation:answer-lost:p=0.05; docs/simulator.md lists 30 kinds; may be repeated
+    /// Fault to inject: `ROUTE:KIND[:WHEN]`, like conversation:answer-lost:p=0.05; docs/simulator.md lists 30 kinds; may be repeated
     #[arg(long = "fault", value_name = "SPEC")]
     pub(crate) faults: Vec<Fault>,
     /// Minimum latency of every response, in milliseconds

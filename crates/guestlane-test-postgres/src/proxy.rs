@@ -68,12 +68,12 @@ impl Proxy {
         self.network.send_modify(|network| network.breaks += 1);
     }
 
-    /// Breaks all, and lets none through until [`mend`](Self::mend).
+    /// Breaks all, and lets none through until [`mend`](Self::restore).
     pub fn disconnect(&self) {
         self.network.send_modify(|network| *network = Network { way: Direction::Cut, breaks: network.breaks + 1 });
     }
 
-    /// Lets nothing through until [`mend`](Self::mend), and breaks nothing: nobody knows what became of what was sent.
+    /// Lets nothing through until [`mend`](Self::restore), and breaks nothing: nobody knows what became of what was sent.
     pub fn blackhole(&self) {
         self.network.send_modify(|network| network.way = Direction::Silent);
     }

@@ -465,7 +465,7 @@ impl SessionRequest {
     }
 }
 
-/// Checks that a text has no invisible character; see [`hidden`].
+/// Checks that a text has no invisible character; see the module `hidden`.
 ///
 /// # Errors
 /// The error names the field, the character and its position.

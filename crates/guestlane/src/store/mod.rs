@@ -1,6 +1,6 @@
 //! Where sessions, audit records, CRM events and keys are safe: one SQLite file, or a PostgreSQL database that several processes share.
 //!
-//! The store takes whole transitions. What must be said is written with what was done: a [`Transition`] carries the session, its audit
+//! The store takes whole transitions. What must be said is written with what was done: a [`CommitRequest`] carries the session, its audit
 //! record and its CRM event, and they are committed together or not at all.
 
 mod api;

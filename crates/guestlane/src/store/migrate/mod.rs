@@ -186,10 +186,10 @@ pub fn unfinished(from: &Path) -> Result<String, MigrationError> {
 }
 
 /// Ends a move that was not finished: the file is used again. Returns the database that it was going to, which stays refused: its rows
-/// are those of a moment that is past. A later [`copy`] to it brings them up to date. Blocks.
+/// are those of a moment that is past. A later [`migrate_store`] to it brings them up to date. Blocks.
 ///
 /// # Errors
-/// [`MigrationError::NotBegun`] where no move was begun, [`StoreError::Moved`] where it is finished: then the database may be in use.
+/// [`MigrationError::NotStarted`] where no move was begun, [`StoreError::Migrated`] where it is finished: then the database may be in use.
 pub fn abandon(from: &Path) -> Result<String, MigrationError> {
     let (mut file, _locked) = open_alone(from)?;
     match sqlite::marked(&file)? {
