@@ -193,14 +193,14 @@ fn without(pairs: &str, secrets: &[&str]) -> String {
         if secrets.contains(&plain.as_str()) {
             return format!("{name}=***");
         }
-        // What is no form may have a secret in it none the less.
+        // A body that is not a form may contain a secret as well.
         let hides = secrets.iter().any(|secret| secret.len() > 3 && (plain.contains(secret) || inside.contains(secret)));
         if hides { "***".to_owned() } else { pair.to_owned() }
     };
     pairs.split('&').map(shown).collect::<Vec<_>>().join("&")
 }
 
-/// The beginning of a long text.
+/// Cuts a long text to at most [`KEPT_OF_BODY`] bytes.
 pub(crate) fn cut(text: &str) -> Box<str> {
     if text.len() <= KEPT_OF_BODY {
         return text.into();
