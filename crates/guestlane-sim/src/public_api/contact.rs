@@ -1,5 +1,4 @@
-//! External contacts as the platform accepts them: fields, their limits, and the identifiers in
-//! them
+//! External contacts as the platform accepts them: fields, limits and identifiers
 //! (docs/platform.md#contacts).
 
 use guestlane_genesys::Timestamp;
@@ -192,10 +191,9 @@ fn phone(field: &str, value: &Value) -> Result<Value, Refusal> {
     Ok(Value::Object(phone))
 }
 
-/// Normalizes a phone number: `+31 20 555 0100` is `+31205550100`, and so are `0031…` and `(+31)…`;
-/// an extension is not part of
-/// it ("Format phone numbers for bulk import" in the platform's help). A number without its country
-/// stays as it is.
+/// Normalizes a phone number: `+31 20 555 0100` is `+31205550100`, and so are `0031…` and `(+31)…`.
+/// An extension is not part of it ("Format phone numbers for bulk import" in the platform's help).
+/// A number without a country code is unchanged.
 fn e164(display: &str) -> Option<String> {
     let (number, extension) = display.split_once(['x', 'X']).unwrap_or((display, "0"));
     let rest = number.strip_prefix("(+").or_else(|| number.strip_prefix('+')).or_else(|| number.strip_prefix("00"))?;
