@@ -1,4 +1,4 @@
-//! A network between a process and its database that can be cut.
+//! A TCP proxy between a process and its database that can interrupt the connection.
 
 use std::sync::{
     Arc,
@@ -29,9 +29,9 @@ struct Network {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Direction {
     Open,
-    /// Nobody gets through.
+    /// Connections are closed, and new ones are rejected.
     Cut,
-    /// Nothing gets through, and nobody is told.
+    /// No data is forwarded, and connections stay open.
     Silent,
 }
 

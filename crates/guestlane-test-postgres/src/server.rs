@@ -1,4 +1,4 @@
-//! A private server, from the binaries on the machine.
+//! A private PostgreSQL server, started from the installed binaries.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! All that can go wrong goes wrong at once.
+//! All kinds of faults occur at the same time.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

@@ -1,6 +1,8 @@
-//! The process dies at every fail point, at each of its passings, and with every fault at every step; the next one drives to rest.
+//! The process crashes at every fail point, each time the fail point is passed, and with every
+//! fault at every step. The next process completes the saga.
 //!
-//! What is asserted is what the platform and the CRM count, never our own store alone.
+//! The tests assert the counts of the platform and the webhook receiver, never those of the
+//! product's store alone.
 
 use std::{
     collections::BTreeMap,

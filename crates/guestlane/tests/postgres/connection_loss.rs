@@ -1,4 +1,5 @@
-//! The way to the database breaks, the database goes down: nothing is guessed.
+//! The connection to the database breaks, or the database goes down. Commits in doubt are resolved,
+//! not guessed.
 
 use std::{
     sync::{

@@ -1,4 +1,5 @@
-//! Several processes, one database: one access token, one quota, one who rotates, a log for each.
+//! A fleet: several processes share one database, one access token and one rate limit. One process
+//! rotates keys, and each has its own audit log.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -55,7 +56,7 @@ async fn whoever_asks_for_the_token_and_dies_is_waited_for_and_no_longer() {
     let world = World::new().await;
     let engine = world.engine().await;
     engine.create(request("ann")).await.unwrap();
-    // Another process asks for the next one, and is never heard of again.
+    // Another process starts to request the next token, and crashes.
     world.sim.revoke_tokens();
     let until = (world.clock.now() + std::time::Duration::from_secs(9)).unix_micros();
     world.sql(&format!("UPDATE oauth_client SET refresh_lock_until = {until}"));
