@@ -129,7 +129,7 @@ async fn session(engine: &SessionEngine, guest: &str) -> Option<guestlane::sessi
     sessions.pop()
 }
 
-/// The next process: the caller asks again, and what was left behind is finished.
+/// The next process: the caller repeats the request, and abandoned sagas are completed.
 async fn drive_to_rest(world: &World, guest: &str) {
     world.faults(&[]);
     let engine = world.engine().await;

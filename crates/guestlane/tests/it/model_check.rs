@@ -56,7 +56,7 @@ enum Step {
     Conversation,
     /// Web messaging: the first message, which opens the conversation.
     Message,
-    /// Web messaging: asks which conversation that is.
+    /// Web messaging: looks up the conversation of the message.
     Find,
     /// Web messaging: links and moves, which is the same however often.
     Arrange,
@@ -64,11 +64,11 @@ enum Step {
 
 #[derive(Clone)]
 enum Actor {
-    /// A caller who asks, or asks again.
+    /// A caller that requests the session, or repeats the request.
     Asking,
-    /// A caller who was answered.
+    /// A caller that got a response.
     Answered(SessionState),
-    /// A worker who looks for work.
+    /// A worker that looks for work.
     Idle,
     /// About to make the next call.
     Driving(Box<SessionRecord>),
