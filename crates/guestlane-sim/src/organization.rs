@@ -65,7 +65,7 @@ impl Organization {
         }
     }
 
-    /// The counter for IDs. IDs are sequential, not random, so that the same run has the same IDs.
+    /// Returns a new ID. IDs are sequential, not random, so that the same run has the same IDs.
     pub(crate) fn new_id(&mut self) -> Uuid {
         self.next_id += 1;
         Uuid::from_u64_pair(0x0a11_0000_0000_4000 | (self.options.seed & 0xffff) << 32, (1 << 63) | self.next_id)

@@ -20,7 +20,7 @@ pub(crate) struct RateHeaders {
 }
 
 impl RateHeaders {
-    /// Returns the headers with their names on the wire.
+    /// The names of the rate-limit headers.
     pub(crate) const NAMES: [&str; 3] = ["inin-ratelimit-count", "inin-ratelimit-allowed", "inin-ratelimit-reset"];
 }
 

@@ -49,7 +49,7 @@ async fn the_error_wrapper_drops_the_status_so_a_429_is_never_counted_as_one() {
 async fn a_payload_400_is_retried_and_costs_4_calls_and_7_seconds() {
     let world = World::new().await;
     let engine = world.engine().await;
-    // The key is not registered, so the platform rejects the token with a 400.
+    // Only the key of another harness is registered, so the platform answers 400.
     let elsewhere = World::new().await;
     world.sim.register_guest_keys(&elsewhere.engine().await.keyring().jwks(world.clock.now()).to_string()).unwrap();
     let before = world.clock.now();
