@@ -82,8 +82,7 @@ impl Simulator {
         let tls = options.tls.as_ref().map(tls::Identity::new).transpose().map_err(StartError::Option)?;
         let listener = server::bind(listen).await.map_err(|error| StartError::Listen(listen, error))?;
         let address = listener.local_addr().map_err(|error| StartError::Listen(listen, error))?;
-        // An unspecified address cannot be connected to portably, so the base URL has the loopback
-        // address.
+        // A listener on all interfaces includes loopback, which the base URL names.
         let address = if address.ip().is_unspecified() { (Ipv4Addr::LOCALHOST, address.port()).into() } else { address };
         let origin = format!("{}://{address}", if tls.is_some() { "https" } else { "http" });
         let world = Arc::new(Simulation::new(options, origin.clone()).map_err(StartError::Option)?);

@@ -38,7 +38,7 @@ pub(crate) struct Organization {
     next_id: u64,
 }
 
-/// The stored responses by `Idempotency-Key`.
+/// The stored response of an `Idempotency-Key`.
 #[derive(Debug)]
 struct Remembered {
     request: [u8; 32],
