@@ -1,4 +1,4 @@
-//! A file of the audit log, a checkpoint, a proof, a verifier key.
+//! Fuzzes an audit log file, a checkpoint, a proof and a verifier key.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|text: &str| guestlane::fuzzing::audit(text));

@@ -1,5 +1,5 @@
-//! Rows of CSV. Each line that is not blank is in a row that was read, or between the lines that a
-//! refusal names.
+//! Fuzzes CSV rows. Each line that is not blank is in a row that was parsed, or in the line range
+//! of an error.
 #![no_main]
 
 use guestlane::input::{csv::Reader, lines::LineReader};

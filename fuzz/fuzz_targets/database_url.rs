@@ -1,4 +1,4 @@
-//! A connection string.
+//! Fuzzes a database connection string.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|text: &str| guestlane::fuzzing::database_url(text));

@@ -1,4 +1,4 @@
-//! Settings of the environment, among them the URLs of platform, webhook and traces.
+//! Fuzzes settings from environment variables, including the URLs of platform, webhook and traces.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|text: &str| guestlane::fuzzing::environment(text));

@@ -1,5 +1,6 @@
-//! Whatever comes over the guest socket is read without a panic, and a frame that was read can be written and read again. (Not the same to the
-//! bit: numbers nobody has a type for may be larger than any float tells apart.)
+//! Fuzzes text from the guest WebSocket: parsing never panics, and a parsed frame can be written
+//! and parsed again. The result need not be bit-identical, because untyped numbers may be larger
+//! than a float can distinguish.
 #![no_main]
 
 use guestlane_genesys::guest::frame::{ClientFrame, ServerFrame};

@@ -1,4 +1,4 @@
-//! Headers of a request, and `traceparent`.
+//! Fuzzes request headers and `traceparent`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|text: &[u8]| {

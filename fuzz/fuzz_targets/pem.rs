@@ -1,4 +1,4 @@
-//! A file of certificates: as many are read as begin, whatever ends the lines.
+//! Fuzzes a file of certificates: the parser reads as many as begin, with any line endings.
 #![no_main]
 
 use guestlane_genesys::{TlsRoots, pem::certificates};

@@ -1,4 +1,4 @@
-//! The query of a list, with its cursor.
+//! Fuzzes the query of a list, with its cursor.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|text: &[u8]| guestlane_http::fuzzing::query(text));

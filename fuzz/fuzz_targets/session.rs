@@ -1,5 +1,5 @@
-//! A session as a caller asks for it: the body of a request, or a row of JSON lines. A byte order
-//! mark changes nothing.
+//! Fuzzes a request for a session: an HTTP body or a row of JSON lines. A byte order mark changes
+//! nothing.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|text: &[u8]| {

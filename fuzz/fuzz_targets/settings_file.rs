@@ -1,4 +1,4 @@
-//! A settings file.
+//! Fuzzes a settings file.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|text: &str| guestlane::fuzzing::settings_file(text));

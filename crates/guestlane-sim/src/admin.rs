@@ -1,4 +1,4 @@
-//! `/_sim/…`: to look at the simulator, and to change what it does while it runs.
+//! The admin API under `/_sim/…`: inspects the simulator and changes its behaviour at run time.
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ use crate::{
     simulation::{Incoming, Simulation, lock},
 };
 
-/// A hundred years.
+/// The maximum advance of the clock in one request, in seconds: a hundred years.
 const MAX_ADVANCE: u64 = 100 * 365 * 24 * 3600;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NewFaults {
     faults: Vec<String>,
-    /// Else it stays.
+    /// The new seed. If it is absent, the seed is unchanged.
     seed: Option<u64>,
 }
 
@@ -30,7 +30,7 @@ struct Advance {
     advance_seconds: u64,
 }
 
-/// What a pretended agent does: says something in a conversation, or ends one.
+/// An action of the simulated agent: writing in a conversation, or ending one.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Agent {
@@ -86,7 +86,7 @@ fn faults(world: &Simulation) -> Response<Body> {
     response::json(StatusCode::OK, &json!({"faults": specs, "seed": seed}))
 }
 
-/// A JWK set takes the place of all keys; a PEM with `?kid=` adds one.
+/// Registers guest token keys: a JWK set replaces all keys, a PEM with `?kid=` adds one.
 fn register_keys(world: &Simulation, request: &Incoming) -> Result<Response<Body>, Refusal> {
     let keys = &mut lock(&world.organization).guest_keys;
     let registered = if request.body.starts_with(b"-----BEGIN") {

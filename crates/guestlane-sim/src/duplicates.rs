@@ -1,4 +1,4 @@
-//! Who has how many contacts and conversations, whichever surface made them: one guest is one entry.
+//! Counts contacts and conversations by guest, across all surfaces. One guest is one entry.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ struct Share {
     conversations: u64,
 }
 
-/// What exists, and what exists more than once.
+/// The duplicates among contacts and conversations.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Duplicates {
@@ -24,11 +24,11 @@ pub struct Duplicates {
     pub contacts: u64,
     /// Conversations beyond a guest's first.
     pub conversations: u64,
-    /// The guests concerned, at most 100.
+    /// The guests that have duplicates, at most 100.
     pub guests: Vec<GuestCounts>,
 }
 
-/// One guest's share.
+/// The counts of one guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GuestCounts {
@@ -51,14 +51,14 @@ impl DuplicateCounter {
         self.share(guest_id).contacts += 1;
     }
 
-    /// A contact is no longer this guest's.
+    /// Removes one contact from this guest's count.
     pub(crate) fn contact_gone(&mut self, guest_id: &str) {
         let share = self.share(guest_id);
         share.contacts = share.contacts.saturating_sub(1);
         self.forget_empty(guest_id);
     }
 
-    /// A conversation is no longer this guest's.
+    /// Removes one conversation from this guest's count.
     pub(crate) fn conversation_gone(&mut self, guest_id: &str) {
         let share = self.share(guest_id);
         share.conversations = share.conversations.saturating_sub(1);
@@ -75,7 +75,7 @@ impl DuplicateCounter {
         self.share(guest_id).conversations += 1;
     }
 
-    /// Whose contact is at this address, if there is one.
+    /// Returns the guest that has a contact with this address.
     pub(crate) fn guest_at(&self, address: &str) -> Option<&str> {
         self.0.get(address).filter(|share| share.contacts > 0).map(|share| share.guest_id.as_str())
     }

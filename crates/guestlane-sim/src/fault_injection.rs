@@ -1,4 +1,4 @@
-//! What a fault does: in the place of the work, or with its answer.
+//! Fault injection for HTTP requests: before the work is done, or on its response.
 
 use std::{io, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::{
     route::Route,
 };
 
-/// The connection shall end without an answer: how.
+/// How a connection is closed without a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("ended on purpose")]
 pub(crate) enum Disconnect {
@@ -26,17 +26,17 @@ pub(crate) enum Disconnect {
     Closed,
     /// Reset (RST).
     Reset,
-    /// Bytes that are no HTTP, then closed.
+    /// Bytes that are not HTTP are sent, then the connection is closed.
     Garbage,
 }
 
-/// What a fault makes of a request before any work is done.
+/// The effect of a fault on a request before any work is done.
 pub(crate) enum PreFault {
-    /// The work is done none the less.
+    /// The work is done as usual.
     Proceed,
-    /// It is refused.
+    /// The request is rejected.
     Reject(Refusal),
-    /// It is answered, and nothing is done.
+    /// This response is sent, and no work is done.
     Respond(Response<Body>),
     /// The connection ends.
     Disconnect(Disconnect),
@@ -44,7 +44,7 @@ pub(crate) enum PreFault {
     Hang,
 }
 
-/// Decides what becomes of a request before any work is done.
+/// Decides the effect of a fault on a request before any work is done.
 #[deny(clippy::wildcard_enum_match_arm)]
 pub(crate) fn before(fault: &Fault, route: Route, body: &[u8], now: Timestamp, correlation_id: Uuid) -> PreFault {
     let refuse = |status, code, message: &str| PreFault::Reject(Refusal::new(status, code, message));
@@ -110,7 +110,7 @@ pub(crate) fn before(fault: &Fault, route: Route, body: &[u8], now: Timestamp, c
     }
 }
 
-/// What a validator says that repeats what it was given.
+/// Returns the error text of a validator that repeats its input.
 fn echo(body: &[u8]) -> String {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let attributes = body["customAttributes"].as_object().into_iter().flatten();
@@ -118,12 +118,12 @@ fn echo(body: &[u8]) -> String {
     format!("Invalid value: {}", values.collect::<Vec<_>>().join(", "))
 }
 
-/// Bytes that are neither HTTP nor a frame.
+/// Bytes that are neither HTTP nor a WebSocket frame.
 pub(crate) const GARBAGE: &[u8] = b"\x15\x03\x01\x00\x02\x02\x28 this is no HTTP\r\n\r\n";
 
-/// What a fault makes of the answer once the work is done.
+/// The effect of a fault on the response after the work is done.
 pub(crate) enum PostFault {
-    /// This is sent.
+    /// This response is sent.
     Respond(Response<Body>),
     /// The connection ends.
     Disconnect(Disconnect),
@@ -131,7 +131,7 @@ pub(crate) enum PostFault {
     Hang,
 }
 
-/// Decides what becomes of the answer. `held` is kept for as long as the answer is under way.
+/// Decides the effect of a fault on the response. `held` is kept until the response has been sent.
 #[deny(clippy::wildcard_enum_match_arm)]
 pub(crate) async fn after<H: Send + Sync + 'static>(
     fault: &Fault,
@@ -198,7 +198,7 @@ pub(crate) async fn after<H: Send + Sync + 'static>(
     }
 }
 
-/// A read that does not see the newest.
+/// Returns the response of a read that misses the latest writes.
 fn stale(route: Route) -> PreFault {
     match route {
         Route::Conversation => PreFault::Reject(Refusal::bad_request("contactId is not the address of a contact.")),
@@ -211,7 +211,8 @@ fn stale(route: Route) -> PreFault {
     }
 }
 
-/// An agreed upgrade has no body to play with: what is about bodies elsewhere is about its head.
+/// Applies a fault to an accepted upgrade. An upgrade response has no body, so faults of bodies
+/// apply to its head.
 async fn after_upgrade<H>(kind: FaultKind, fault: &Fault, mut answer: Response<Body>, clock: &Clock, held: H) -> PostFault {
     if kind == FaultKind::Truncated {
         return PostFault::Disconnect(Disconnect::Closed);
@@ -231,7 +232,7 @@ fn page(status: StatusCode, title: &str) -> Response<Body> {
     response::bytes(status, "text/html", page.into())
 }
 
-/// In ten pieces, with a pause before each.
+/// Returns the body in ten pieces, with a pause before each.
 fn slowly<H: Send + Sync + 'static>(body: Bytes, over: Duration, clock: Clock, held: H) -> Body {
     const PIECES: usize = 10;
     let pieces: Vec<_> = body.chunks(body.len().div_ceil(PIECES).max(1)).map(Bytes::copy_from_slice).collect();
@@ -244,7 +245,7 @@ fn slowly<H: Send + Sync + 'static>(body: Bytes, over: Duration, clock: Clock, h
     Either::Right(BodyExt::boxed(StreamBody::new(pieces)))
 }
 
-/// Promises the whole body and breaks off after half of it.
+/// Announces the whole body and breaks off after half of it.
 fn truncated(status: StatusCode, headers: &HeaderMap, body: Bytes) -> Response<Body> {
     let half = body.slice(..body.len() / 2);
     let pieces = stream::iter([Ok(Frame::data(half)), Err(io::Error::other("broken off on purpose"))]);

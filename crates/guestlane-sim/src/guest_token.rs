@@ -1,4 +1,4 @@
-//! What is checked of a guest token on the surface `rest`: RS256, not expired, with `guestId`,
+//! Validation of a guest token on the surface `rest`: RS256, not expired, with `guestId`,
 //! signed by a registered key (requirements R2 and R3, docs/requirements.md).
 
 use std::collections::HashMap;
@@ -10,7 +10,8 @@ use serde::Deserialize;
 
 use crate::response::Refusal;
 
-/// The public keys registered with the pretended organization. While there is none, signatures cannot be checked.
+/// The public keys registered with the simulated organization. While there are none, signatures
+/// cannot be checked.
 #[derive(Debug, Default)]
 pub(crate) struct GuestKeys(HashMap<String, DecodingKey>);
 
@@ -22,7 +23,7 @@ struct Claims {
 }
 
 impl GuestKeys {
-    /// Takes the place of all keys registered before.
+    /// Replaces all registered keys by this JWK set.
     pub(crate) fn replace_by_jwks(&mut self, jwks: &[u8]) -> Result<usize, String> {
         let set: JwkSet = serde_json::from_slice(jwks).map_err(|error| format!("not a JWK set: {error}"))?;
         let mut keys = HashMap::new();
@@ -41,7 +42,7 @@ impl GuestKeys {
         Ok(())
     }
 
-    /// Checks a token that is said to be `guest_id`'s.
+    /// Checks a token against the expected `guest_id`.
     pub(crate) fn check(&self, token: &str, guest_id: &str, now: Timestamp) -> Result<(), Refusal> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| malformed())?;
         if header.alg != Algorithm::RS256 {

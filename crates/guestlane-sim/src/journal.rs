@@ -1,4 +1,4 @@
-//! Every request and frame, and what was answered, to be looked at.
+//! The journal: records requests, frames and their responses for inspection.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -16,47 +16,48 @@ use crate::route::Route;
 pub struct Entry {
     /// Counted from 1 over all requests.
     pub n: u64,
-    /// When it came.
+    /// The time of arrival.
     pub at: Timestamp,
-    /// Where it went; absent when nothing is there.
+    /// The route, or absent if no route matches.
     pub route: Option<Route>,
-    /// HTTP method; `FRAME` of what came over a guest socket.
+    /// The HTTP method, or `FRAME` for a frame of a guest socket.
     pub method: String,
-    /// Path with query, without a file's signature; of a frame its action.
+    /// The path with query, without a file's signature. For a frame, its action.
     pub path: String,
-    /// HTTP headers, as sent; of `authorization` only the scheme is shown.
+    /// The HTTP headers as sent. Of `authorization` only the scheme is shown.
     pub headers: BTreeMap<String, String>,
-    /// The body, as sent; client secrets, and the secrets of guests' sign-ins and frames, are not shown, nor are files. What is longer
-    /// than 16 KiB is cut, and ends in `…`.
+    /// The body as sent. Files, client secrets, and the secrets of guests' sign-ins and frames are
+    /// not shown. A body longer than 16 KiB is cut and ends in `…`.
     pub body: String,
-    /// The answer's status, or code; absent when the answer was withheld.
+    /// The status or code of the response, or absent if the response was withheld.
     pub status: Option<u16>,
-    /// The fault that hit it.
+    /// The fault that was injected.
     pub fault: Option<String>,
-    /// The answer's `ININ-Correlation-Id`.
+    /// The `ININ-Correlation-Id` of the response.
     pub correlation_id: Uuid,
 }
 
-/// The last entries: at most [`KEPT`], and not more than [`KEPT_BYTES`] in all.
+/// The last entries: at most [`KEPT`], and at most [`KEPT_BYTES`] in all.
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
     records: VecDeque<Record>,
     bytes: usize,
 }
 
-/// How many entries are kept.
+/// The maximum number of entries.
 const KEPT: usize = 10_000;
 
-/// How much text they may have together.
+/// The maximum size of the text of all entries, in bytes.
 const KEPT_BYTES: usize = 32 * 1024 * 1024;
 
-/// How much of a body is kept.
+/// The maximum size of a recorded body, in bytes.
 const KEPT_OF_BODY: usize = 16 * 1024;
 
-/// Where guests' codes and tokens are exchanged.
+/// The path prefix under which guests' codes and tokens are exchanged.
 const EXCHANGES: &str = "/api/v2/webdeployments/token/";
 
-/// An entry as it is kept: turned into an [`Entry`] only when somebody looks. Its secrets are gone already.
+/// An entry as it is stored, with its secrets already removed. It becomes an [`Entry`] only when
+/// the journal is read.
 #[derive(Debug, Clone)]
 pub(crate) struct Record {
     pub(crate) n: u64,
@@ -81,7 +82,7 @@ impl Journal {
         }
     }
 
-    /// What the request `n` was answered; it is among the last ones.
+    /// Records the status of the response to request `n`, if the entry is still kept.
     pub(crate) fn answered(&mut self, n: u64, status: u16) {
         if let Some(record) = self.records.iter_mut().rev().find(|record| record.n == n) {
             record.status = Some(status);
@@ -115,14 +116,14 @@ impl Record {
     }
 }
 
-/// Path and query, without the signatures and secrets in them.
+/// Returns path and query without the signatures and secrets in them.
 pub(crate) fn path(path: &str, query: Option<&str>) -> String {
     let Some(query) = query else { return path.to_owned() };
     let query = without(query, &["sig", "client_secret"]);
     format!("{path}?{query}")
 }
 
-/// The headers, without credentials.
+/// Returns the headers without credentials.
 pub(crate) fn headers(headers: &HeaderMap) -> Vec<(String, String)> {
     let shown = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
         let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
@@ -131,7 +132,7 @@ pub(crate) fn headers(headers: &HeaderMap) -> Vec<(String, String)> {
     headers.iter().map(shown).collect()
 }
 
-/// `Bearer ***`, as the scheme was written; of a scheme nobody knows nothing.
+/// Returns the scheme as written, followed by `***`, or nothing of an unknown scheme.
 fn scheme(value: &str) -> String {
     match value.split_once(' ') {
         Some((scheme, _)) if ["basic", "bearer"].contains(&scheme.to_lowercase().as_str()) => format!("{scheme} ***"),
@@ -139,7 +140,7 @@ fn scheme(value: &str) -> String {
     }
 }
 
-/// The body of a request, without secrets.
+/// Returns the body of a request without secrets.
 pub(crate) fn body(route: Option<Route>, path: &str, headers: &HeaderMap, body: &[u8]) -> Box<str> {
     let text = String::from_utf8_lossy(body);
     if path.starts_with(EXCHANGES) {
@@ -179,7 +180,8 @@ fn mask(value: &mut Value, secrets: &[&str]) {
     }
 }
 
-/// `a=b&c=d` without the values of these names, however they are written. The rest stays as it is.
+/// Redacts the values of these names in `a=b&c=d`, in any encoding of the names. The rest is
+/// unchanged.
 fn without(pairs: &str, secrets: &[&str]) -> String {
     let decoded = |text: &str| {
         let pair = url::form_urlencoded::parse(text.as_bytes()).next();
@@ -191,14 +193,14 @@ fn without(pairs: &str, secrets: &[&str]) -> String {
         if secrets.contains(&plain.as_str()) {
             return format!("{name}=***");
         }
-        // What is no form may have a secret in it none the less.
+        // A body that is not a form may contain a secret as well.
         let hides = secrets.iter().any(|secret| secret.len() > 3 && (plain.contains(secret) || inside.contains(secret)));
         if hides { "***".to_owned() } else { pair.to_owned() }
     };
     pairs.split('&').map(shown).collect::<Vec<_>>().join("&")
 }
 
-/// The beginning of a long text.
+/// Cuts a long text to at most [`KEPT_OF_BODY`] bytes.
 pub(crate) fn cut(text: &str) -> Box<str> {
     if text.len() <= KEPT_OF_BODY {
         return text.into();

@@ -1,7 +1,8 @@
-//! The Genesys Cloud platform and a CRM, pretended on real sockets.
+//! A simulator of the Genesys Cloud platform and of a webhook receiver (CRM), on real sockets.
 //!
-//! [`Simulator::start`] opens a port and behaves as `docs/simulator.md` says: it checks what the platform checks, remembers what the
-//! platform remembers, counts what exists twice, and fails on demand ([`Fault`]).
+//! [`Simulator::start`] listens on a port and behaves as `docs/simulator.md` specifies. It
+//! validates requests as the platform does, keeps the platform's state, counts duplicate contacts
+//! and conversations, and injects faults on request ([`Fault`]).
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), guestlane_sim::StartError> {
@@ -50,7 +51,7 @@ pub use webhook_receiver::CrmCounts;
 
 use simulation::{Simulation, lock};
 
-/// A running simulator. It ends when this is dropped.
+/// A running simulator. Dropping this value stops it.
 #[derive(Debug)]
 pub struct Simulator {
     world: Arc<Simulation>,
@@ -59,25 +60,29 @@ pub struct Simulator {
     serving: tokio::task::JoinHandle<()>,
 }
 
-/// The simulator could not be started.
+/// The reason why the simulator could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The address is taken, or not this machine's.
+    /// The address is in use, or does not belong to this machine.
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, #[source] io::Error),
-    /// An option makes no sense.
+    /// An option has an invalid value.
     #[error("{0}")]
     Option(String),
 }
 
 impl Simulator {
-    /// Listens, and answers from then on.
+    /// Starts to listen and to serve requests.
+    ///
+    /// # Errors
+    ///
+    /// Fails if an option is invalid or the address cannot be bound.
     pub async fn start(options: Options) -> Result<Self, StartError> {
         let listen = options.listen;
         let tls = options.tls.as_ref().map(tls::Identity::new).transpose().map_err(StartError::Option)?;
         let listener = server::bind(listen).await.map_err(|error| StartError::Listen(listen, error))?;
         let address = listener.local_addr().map_err(|error| StartError::Listen(listen, error))?;
-        // Listening everywhere includes here, and here is where it is told to be.
+        // A listener on all interfaces includes loopback, which the base URL names.
         let address = if address.ip().is_unspecified() { (Ipv4Addr::LOCALHOST, address.port()).into() } else { address };
         let origin = format!("{}://{address}", if tls.is_some() { "https" } else { "http" });
         let world = Arc::new(Simulation::new(options, origin.clone()).map_err(StartError::Option)?);
@@ -86,47 +91,52 @@ impl Simulator {
         Ok(Self { world, origin, ca_pem, serving })
     }
 
-    /// The origin of everything: the platform's routes, `/crm/events` and `/_sim/…`.
+    /// Returns the origin of all routes: the platform's, `/crm/events` and `/_sim/…`.
     pub fn base_url(&self) -> String {
         self.origin.clone()
     }
 
-    /// The certificate of its own CA, in PEM; none without [`Options::tls`].
+    /// Returns the certificate of the simulator's CA in PEM, or `None` without [`Options::tls`].
     pub fn ca_pem(&self) -> Option<&str> {
         self.ca_pem.as_deref()
     }
 
-    /// Where the CRM takes events.
+    /// Returns the URL of the webhook receiver.
     pub fn crm_url(&self) -> String {
         format!("{}/crm/events", self.origin)
     }
 
-    /// What exists and what was asked.
+    /// Returns the counts of what exists and of the requests that were made.
     pub fn state(&self) -> Snapshot {
         self.world.state()
     }
 
-    /// The last 10,000 requests and frames.
+    /// Returns the last 10,000 requests and frames.
     pub fn journal(&self) -> Vec<Entry> {
         lock(&self.world.journal).entries()
     }
 
-    /// The first 1,000 events the CRM was told.
+    /// Returns the first 1,000 events that the webhook receiver received.
     pub fn crm_events(&self) -> Vec<serde_json::Value> {
         lock(&self.world.crm).events().to_vec()
     }
 
-    /// From now on these faults, and no others.
+    /// Replaces all faults by these.
     pub fn set_faults(&self, faults: Vec<Fault>) {
         self.world.set_faults(faults, None);
     }
 
-    /// Registers the public keys of guest tokens, in the place of all before.
+    /// Registers the public keys of guest tokens. They replace all keys that were registered
+    /// before.
+    ///
+    /// # Errors
+    ///
+    /// Fails if `jwks` is not a valid JWK set.
     pub fn register_guest_keys(&self, jwks: &str) -> Result<usize, String> {
         lock(&self.world.organization).guest_keys.replace_by_jwks(jwks.as_bytes())
     }
 
-    /// Every access token issued so far is good no longer.
+    /// Revokes every access token that was issued so far.
     pub fn revoke_tokens(&self) {
         lock(&self.world.organization).sign_in.revoke_tokens();
     }
@@ -136,7 +146,7 @@ impl Simulator {
         lock(&self.world.organization).forget_contacts();
     }
 
-    /// Moves the simulator's time ahead of everybody else's.
+    /// Advances the simulator's clock by this duration. No other clock changes.
     pub fn advance_clock(&self, by: Duration) {
         self.world.advance(by);
     }

@@ -1,4 +1,4 @@
-//! What kind of platform to pretend.
+//! The options of the simulator: which kind of platform it simulates.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -8,35 +8,38 @@ use uuid::{Uuid, uuid};
 
 use crate::{fault::Fault, route::Route};
 
-/// What kind of platform to pretend. The default is a healthy one with three queues on a free port of this machine.
+/// The options of the simulator. The default is a healthy platform with three queues on a free port
+/// of this machine.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where to listen; port 0 takes a free one.
+    /// The address to listen on. Port 0 takes a free port.
     pub listen: SocketAddr,
-    /// The OAuth clients it knows.
+    /// The OAuth clients of the organization.
     pub clients: Vec<OAuthClient>,
-    /// The queues it has.
+    /// The queues of the organization.
     pub queues: Vec<Queue>,
-    /// How long an access token is good.
+    /// The lifetime of an access token.
     pub token_life: Duration,
-    /// Calls allowed to each OAuth client; `None` for any number.
+    /// The rate limit of each OAuth client, or `None` for no limit.
     pub quota: Option<Rate>,
-    /// Calls of one route allowed to each OAuth client, where that is less: the answers of that
-    /// route tell this count (docs/platform.md#rate-limits).
+    /// The rate limits of single routes for each OAuth client, where they are lower. The rate-limit
+    /// headers of that route have this count (docs/platform.md#rate-limits).
     pub endpoint_quotas: Vec<(Route, Rate)>,
-    /// How long every answer takes at least.
+    /// The minimum latency of every response.
     pub latency: Duration,
-    /// What goes wrong from the start.
+    /// The faults that are active from the start.
     pub faults: Vec<Fault>,
-    /// The same seed and the same calls give the same run.
+    /// The seed of random decisions: the same seed and the same calls give the same run.
     pub seed: u64,
-    /// The CRM checks signatures against this `whsec_…` secret; without one it takes every event, and counts it as unchecked.
+    /// The `whsec_…` secret against which the webhook receiver verifies signatures. Without a
+    /// secret it accepts every event and counts it as unchecked.
     pub crm_secret: Option<String>,
-    /// Its time.
+    /// The clock of the simulator.
     pub clock: Clock,
-    /// What a sign-in with a wrong client is answered. No source settles it: 400 or 401 (docs/platform.md#sign-in).
+    /// The status of a token request with invalid client credentials. No source settles it: 400 or
+    /// 401 (docs/platform.md#sign-in).
     pub bad_client_status: StatusCode,
-    /// Sign-ins allowed to each client at `/oauth/token`; `None` for any number.
+    /// The rate limit of each client at `/oauth/token`, or `None` for no limit.
     pub token_quota: Option<Rate>,
     /// The web deployment.
     pub deployment: Deployment,
@@ -44,55 +47,56 @@ pub struct Options {
     pub unknown_deployment: UnknownDeployment,
     /// The open messaging integration.
     pub integration: Uuid,
-    /// The external source that contacts' external ids may name.
+    /// The external source that the external IDs of contacts may name.
     pub external_source: Uuid,
     /// What the inbound message flow does.
     pub flow: Flow,
-    /// What a bot says when a conversation of web messaging begins.
+    /// The text that a bot sends when a web messaging conversation begins.
     pub greeting: Option<String>,
-    /// How long after a message its details can be read.
+    /// The delay after a message before its details can be read.
     pub details_delay: Duration,
-    /// How long after the answer a contact is linked to a conversation.
+    /// The delay after the response before a contact is linked to a conversation.
     pub link_delay: Duration,
-    /// Whether the presence `Join` alone makes a conversation.
+    /// Whether the presence `Join` alone creates a conversation.
     pub join_opens: bool,
-    /// Whether open messaging tells the conversation's id when it is asked to.
+    /// Whether open messaging returns the conversation's ID when it is requested.
     pub prefetch: bool,
-    /// Whether open messaging knows a `channel.messageId` that comes again.
+    /// Whether open messaging recognizes a repeated `channel.messageId`.
     pub dedupe_open_messages: bool,
-    /// Messages of a guest allowed to each session in a second.
+    /// The maximum number of guest messages per second in each session.
     pub message_rate: u32,
-    /// Whether pushed frames overtake answers: a bot speaks before the echo, and before the answer to `configureSession`.
+    /// Whether pushed frames overtake responses. If so, a bot's message precedes the echo and the
+    /// response to `configureSession`.
     pub pushes_out_of_order: bool,
-    /// Whether the operations of the surface `rest` are there, which the public platform does not
-    /// have. Without them they are 404, and their permissions permit nothing.
+    /// Whether the operations of the surface `rest` are served, which the public platform does not
+    /// have. Without them their paths are 404 and their permissions have no effect.
     pub brief: bool,
-    /// HTTPS with a CA of its own; without it plain HTTP.
+    /// Serves HTTPS with a CA of its own, or plain HTTP if `None`.
     pub tls: Option<Tls>,
 }
 
-/// The web deployment of the pretended organization.
+/// The web deployment of the simulated organization.
 #[derive(Debug, Clone)]
 pub struct Deployment {
     /// Its id.
     pub id: Uuid,
-    /// Any `Origin` may connect.
+    /// Whether any `Origin` may connect.
     pub allow_all_domains: bool,
-    /// Else these, and what ends in a dot and one of these.
+    /// The allowed domains otherwise. Subdomains of an allowed domain may connect as well.
     pub allowed_domains: Vec<String>,
-    /// How long a session lives after its last message.
+    /// The lifetime of a session after its last message.
     pub session_seconds: u64,
-    /// Whether a conversation that an agent ended can be read only.
+    /// Whether a conversation that an agent ended becomes read-only.
     pub read_only_on_disconnect: bool,
     /// Whether guests may clear their conversation.
     pub clear: bool,
-    /// MIME types of files that guests may send.
+    /// The MIME types of files that guests may send.
     pub file_types: Vec<String>,
-    /// The longest such file, in units of 1,024 bytes.
+    /// The maximum size of such a file, in units of 1,024 bytes.
     pub max_file_kb: u64,
-    /// Whether guests may sign in.
+    /// Whether guests may authenticate.
     pub authentication: bool,
-    /// Whether they may do so in the middle of a session.
+    /// Whether guests may authenticate in the middle of a session.
     pub session_upgrade: bool,
 }
 
@@ -100,52 +104,54 @@ pub struct Deployment {
 /// (docs/platform.md#guest-socket).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnknownDeployment {
-    /// The upgrade is answered with this status.
+    /// The upgrade is rejected with this status.
     Upgrade(StatusCode),
-    /// The upgrade is good; `configureSession` is answered 400.
+    /// The upgrade succeeds, and `configureSession` is answered 400.
     Configure,
 }
 
-/// What the inbound message flow of the deployment and of the integration does.
+/// The routing by the inbound message flow of the deployment and of the integration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flow {
-    /// It reads the custom attribute `routingTarget`; a queue's id sends the conversation there, anything else to the first queue.
+    /// The flow reads the custom attribute `routingTarget`. A queue's ID routes the conversation to
+    /// that queue; any other value routes it to the first queue.
     ReadsRoutingTarget,
-    /// It sends every conversation to the first queue.
+    /// The flow routes every conversation to the first queue.
     Ignores,
 }
 
-/// HTTPS.
+/// The options of HTTPS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tls {
-    /// The region's domain: the certificate is good for `api.{region}` and the other hosts of a region.
+    /// The region's domain. The certificate is valid for `api.{region}` and the other hosts of a
+    /// region.
     pub region: String,
 }
 
-/// An OAuth client of the pretended organization.
+/// An OAuth client of the simulated organization.
 #[derive(Debug, Clone)]
 pub struct OAuthClient {
     /// Its id.
     pub id: String,
-    /// Its secret.
+    /// The client secret.
     pub secret: String,
-    /// What it may do.
+    /// The permissions of the client.
     pub scopes: Vec<String>,
 }
 
-/// May register contacts: the permission's name of requirement R18 (docs/requirements.md).
+/// The permission to register contacts, as requirement R18 names it (docs/requirements.md).
 pub const SCOPE_CONTACTS: &str = "externalcontacts:create";
-/// May open conversations: the permission's name of requirement R18 (docs/requirements.md).
+/// The permission to open conversations, as requirement R18 names it (docs/requirements.md).
 pub const SCOPE_CONVERSATIONS: &str = "conversations:messaging";
 
-/// The web deployment, unless the options name another.
+/// The default ID of the web deployment.
 pub const DEPLOYMENT_ID: Uuid = uuid!("dddd0000-0000-4000-8000-000000000001");
-/// The open messaging integration, unless the options name another.
+/// The default ID of the open messaging integration.
 pub const INTEGRATION_ID: Uuid = uuid!("1d1d0000-0000-4000-8000-000000000001");
-/// The external source, unless the options name another.
+/// The default ID of the external source.
 pub const EXTERNAL_SOURCE_ID: Uuid = uuid!("2b1d0000-0000-4000-8000-00000000e501");
 
-/// The platform's names of the permissions that the official operations ask for
+/// The platform's names of the permissions that the public operations require
 /// (docs/platform.md#permissions).
 pub const PERMISSIONS: [&str; 11] = [
     "externalContacts:contact:add",
@@ -170,7 +176,7 @@ pub(crate) const KEY_LIFE: Duration = Duration::from_secs(24 * 3600);
 pub(crate) const MAX_ATTRIBUTES: usize = 2048;
 
 impl OAuthClient {
-    /// A client that may do all that is needed.
+    /// Returns a client with all permissions that the product needs.
     pub fn new(id: &str, secret: &str) -> Self {
         let scopes = [SCOPE_CONTACTS, SCOPE_CONVERSATIONS].into_iter().chain(PERMISSIONS).map(str::to_owned).collect();
         Self { id: id.to_owned(), secret: secret.to_owned(), scopes }
@@ -178,7 +184,8 @@ impl OAuthClient {
 }
 
 impl OAuthClient {
-    /// `sim-client`, `sim-client-2` and so on; each may do all that is needed.
+    /// Returns clients `sim-client`, `sim-client-2` and so on, each with all permissions that the
+    /// product needs.
     pub fn several(number: u16) -> Vec<Self> {
         let name = |n| if n == 1 { "sim-client".to_owned() } else { format!("sim-client-{n}") };
         (1..=number).map(name).map(|id| Self::new(&id, &format!("{id}-secret"))).collect()

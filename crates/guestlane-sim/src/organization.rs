@@ -1,5 +1,4 @@
-//! The pretended organization: what it remembers, and what the operations of the surface `rest` do
-//! with it.
+//! The state of the simulated organization, and the operations of the surface `rest`.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -20,11 +19,11 @@ use crate::{
     route::Route,
 };
 
-/// All that the platform remembers.
+/// The state of the platform.
 #[derive(Debug)]
 pub(crate) struct Organization {
     pub(crate) options: Options,
-    /// Where everything is: `http://127.0.0.1:8970`.
+    /// The base URL, such as `http://127.0.0.1:8970`.
     pub(crate) origin: String,
     pub(crate) guest_keys: GuestKeys,
     pub(crate) sign_in: OAuthServer,
@@ -33,13 +32,13 @@ pub(crate) struct Organization {
     pub(crate) directory: Contacts,
     pub(crate) desk: Conversations,
     pub(crate) guests: Guests,
-    /// Of the surface `rest`, whose operation makes conversations that wait and that no other
-    /// operation knows.
+    /// The conversations of the surface `rest`. They wait in a queue, and no other operation finds
+    /// them.
     waiting: BTreeMap<Uuid, u64>,
     next_id: u64,
 }
 
-/// What was answered under an `Idempotency-Key`.
+/// The stored response of an `Idempotency-Key`.
 #[derive(Debug)]
 struct Remembered {
     request: [u8; 32],
@@ -66,13 +65,13 @@ impl Organization {
         }
     }
 
-    /// Ids are counted, not drawn: the same run has the same ids.
+    /// Returns a new ID. IDs are sequential, not random, so that the same run has the same IDs.
     pub(crate) fn new_id(&mut self) -> Uuid {
         self.next_id += 1;
         Uuid::from_u64_pair(0x0a11_0000_0000_4000 | (self.options.seed & 0xffff) << 32, (1 << 63) | self.next_id)
     }
 
-    /// Conversations that wait, by queue; every queue is there.
+    /// Returns the number of waiting conversations by queue, including empty queues.
     pub(crate) fn queues(&self) -> BTreeMap<Uuid, u64> {
         let mut queues: BTreeMap<_, _> = self.options.queues.iter().map(|queue| (queue.id, 0)).collect();
         let brief = self.waiting.iter().map(|(queue, waiting)| (*queue, *waiting));
@@ -99,8 +98,8 @@ impl Organization {
         self.once(Route::Conversation, headers, body, now, Self::create_conversation)
     }
 
-    /// The door in front of what creates: the memory of `Idempotency-Key`, then the work. A remembered key is answered before the
-    /// body is looked at: what was good once may have expired since.
+    /// Looks up the `Idempotency-Key` before it creates anything. A known key is answered from the
+    /// stored response before the body is validated, because a valid body may have expired since.
     fn once(
         &mut self,
         route: Route,
@@ -112,7 +111,7 @@ impl Organization {
         let key = headers.get("idempotency-key").and_then(|value| value.to_str().ok()).filter(|key| !key.is_empty());
         let key = key.ok_or_else(|| Refusal::bad_request("The header Idempotency-Key is missing."))?;
         let request = hash(route, body);
-        // The memory is the organization's, whichever of its clients asks.
+        // All OAuth clients of the organization share the idempotency keys.
         if let Some(known) = self.keys.get(key)
             && now.since(known.at) < KEY_LIFE
         {

@@ -1,17 +1,17 @@
-//! How many calls fit into a span of time: the one arithmetic behind every limit here.
+//! Fixed-window rate limits: the arithmetic of every rate limit in the simulator.
 
 use std::time::Duration;
 
 use guestlane_genesys::{Rate, Timestamp};
 
-/// A quota's window: it begins with the first call after the one before has passed.
+/// A rate-limit window. It begins with the first call after the previous window has ended.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Window {
     began: Timestamp,
     calls: u32,
 }
 
-/// The quota as the platform tells it with each answer.
+/// The rate limit as the platform reports it in each response.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct RateHeaders {
     pub(crate) count: u32,
@@ -20,7 +20,7 @@ pub(crate) struct RateHeaders {
 }
 
 impl RateHeaders {
-    /// What they are called on the wire.
+    /// The names of the rate-limit headers.
     pub(crate) const NAMES: [&str; 3] = ["inin-ratelimit-count", "inin-ratelimit-allowed", "inin-ratelimit-reset"];
 }
 
@@ -29,7 +29,7 @@ impl Window {
         Self { began: now, calls: 0 }
     }
 
-    /// Counts a call if there is room for it, and says so.
+    /// Counts a call if the limit allows it, and reports whether it did.
     pub(crate) fn take(&mut self, rate: Rate, now: Timestamp) -> (RateHeaders, bool) {
         self.take_of(rate.calls(), rate.window(), now)
     }
@@ -49,7 +49,7 @@ impl Window {
         (self.headers(allowed, span, now), room)
     }
 
-    /// What is told of the quota when no call is counted.
+    /// Returns the rate-limit values without counting a call.
     pub(crate) fn look(mut self, rate: Rate, now: Timestamp) -> RateHeaders {
         if now.since(self.began) >= rate.window() {
             self = Self::new(now);

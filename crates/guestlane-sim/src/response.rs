@@ -1,4 +1,4 @@
-//! The platform's answers: JSON bodies, and its error body (docs/platform.md#errors).
+//! Responses of the platform: JSON bodies and its error body (docs/platform.md#errors).
 
 use std::io;
 
@@ -9,10 +9,10 @@ use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
-/// Whole, but for the bodies of some faults.
+/// The response body. It is complete except with some faults.
 pub(crate) type Body = Either<Full<Bytes>, BoxBody<Bytes, io::Error>>;
 
-/// A refusal, before it has its correlation id.
+/// An error response before its correlation ID is set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) status: StatusCode,

@@ -1,4 +1,5 @@
-//! Sockets: accepts connections, speaks HTTP/1.1 or HTTP/2, reads requests whole, and ends without an answer when told to.
+//! The HTTP server: accepts connections, serves HTTP/1.1 or HTTP/2, and reads requests completely.
+//! A fault may close a connection without a response.
 
 use std::{
     future::poll_fn,
@@ -36,16 +37,17 @@ use crate::{
     tls::HTTP_2,
 };
 
-/// The longest request that is read; more is a 413 (docs/platform.md#errors).
+/// The maximum size of a request body, in bytes. A larger one gets a 413 (docs/platform.md#errors).
 const MAX_REQUEST: usize = 1024 * 1024;
 
-/// The same of a file.
+/// The maximum size of an uploaded file, in bytes.
 const MAX_FILE: usize = 16 * 1024 * 1024;
 
-/// Requests at once on a connection of HTTP/2: as many as load balancers of AWS take, behind which the platform is.
+/// The maximum of concurrent HTTP/2 streams on a connection, as on AWS load balancers. The platform
+/// is behind such load balancers.
 const MAX_STREAMS: u32 = 128;
 
-/// Serves until it is dropped.
+/// Accepts and serves connections until the future is dropped.
 pub(crate) async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, world: Arc<Simulation>) {
     let mut connections = JoinSet::new();
     loop {
@@ -112,7 +114,8 @@ async fn serve_connection<S: Wire>(stream: S, world: Arc<Simulation>) {
     }
 }
 
-/// Of the connection's other requests none shall suffer: whatever [`Ending`] is wanted, hyper resets this request's stream.
+/// Serves HTTP/2. For every [`Disconnect`], hyper resets only the stream of that request, so that
+/// other requests on the connection continue.
 async fn serve_http2<S: Wire>(stream: S, world: Arc<Simulation>) {
     let service = service_fn(move |request| {
         let world = Arc::clone(&world);

@@ -1,4 +1,7 @@
-//! One request's way through the simulator, or one frame's: count it, decide its fault, do the work, answer, write it down.
+//! The state of the simulator, and the handling of one request or frame.
+//!
+//! Each request or frame is counted and its fault is chosen. Then the work is done, the response is
+//! sent, and the journal records both.
 
 use std::{
     collections::BTreeMap,
@@ -36,7 +39,7 @@ use crate::{
     webhook_receiver::{Crm, CrmCounts},
 };
 
-/// A request, read whole.
+/// A request whose body has been read completely.
 #[derive(Debug)]
 pub(crate) struct Incoming {
     pub(crate) method: Method,
@@ -46,17 +49,17 @@ pub(crate) struct Incoming {
     pub(crate) body: Bytes,
 }
 
-/// A frame's way is over: what goes over the wire, in this order.
+/// The reply to a frame: what is sent over the wire, in this order.
 #[derive(Debug)]
 pub(crate) struct FrameReply {
     pub(crate) before: Vec<ServerFrame>,
     pub(crate) outcome: Outcome,
     pub(crate) after: Vec<ServerFrame>,
-    /// Whether the socket is closed then.
+    /// Whether the socket is closed afterwards.
     pub(crate) close: bool,
 }
 
-/// The pretended world.
+/// The simulated platform and webhook receiver, shared by all connections.
 #[derive(Debug)]
 pub(crate) struct Simulation {
     pub(crate) organization: Mutex<Organization>,
@@ -68,11 +71,11 @@ pub(crate) struct Simulation {
     connections: AtomicU64,
     hanging: Arc<AtomicU64>,
     clock: Clock,
-    /// Microseconds the pretended time is ahead of the clock.
+    /// Offset of the simulated time from the clock, in microseconds.
     ahead: AtomicI64,
     seed: u64,
     latency: Duration,
-    /// Whether the operations of the surface `rest` are there.
+    /// Whether the operations of the surface `rest` are served.
     brief: bool,
 }
 
@@ -80,12 +83,12 @@ pub(crate) struct Simulation {
 struct Faults {
     wanted: Vec<Fault>,
     seed: u64,
-    /// Calls by route before these faults were wanted: `nth` and `first` count from then.
+    /// Calls by route before these faults were set: `nth` and `first` count from then.
     before: [u64; Route::ALL.len()],
     hits: BTreeMap<&'static str, u64>,
 }
 
-/// What the simulator counted: `GET /_sim/state`.
+/// The counters of the simulator, as served by `GET /_sim/state`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Snapshot {
@@ -101,34 +104,35 @@ pub struct Snapshot {
     pub tokens_issued: u64,
     /// Requests by route, faults included.
     pub calls: BTreeMap<&'static str, u64>,
-    /// Calls answered 429 for the quota's sake.
+    /// Calls answered 429 because a rate limit was exceeded.
     pub throttled: u64,
-    /// Faults that hit, by kind.
+    /// Faults that were injected, by kind.
     pub faults: BTreeMap<&'static str, u64>,
-    /// Requests that are held without an answer now.
+    /// Requests that are held open without a response now.
     pub hanging: u64,
-    /// The CRM's side.
+    /// The counters of the webhook receiver.
     pub crm: CrmCounts,
-    /// Guests' messages beyond the first of a conversation, before an agent spoke in it.
+    /// Guest messages beyond the first of a conversation, sent before an agent wrote in it.
     pub repeated_first_messages: u64,
     /// Conversations that wait for an agent, by queue.
     pub queues: BTreeMap<Uuid, u64>,
-    /// Conversations that a contact is linked to.
+    /// Conversations that are linked to a contact.
     pub linked: u64,
-    /// Times that a conversation was moved to a queue, be it the one it was in.
+    /// Number of transfers of a conversation to a queue, including to the queue it was in.
     pub transfers: u64,
-    /// TCP connections that were opened, by whomever.
+    /// TCP connections that were opened, by any client.
     pub connections: u64,
     /// Guest sockets that are open.
     pub sockets: u64,
-    /// Guest sessions that began.
+    /// Guest sessions that were started.
     pub guest_sessions: u64,
 }
 
-/// How far ahead the pretended time can be, in microseconds: a thousand years, beyond which dates have no form on the wire.
+/// The maximum offset of the simulated time, in microseconds: a thousand years. Later dates have no
+/// form on the wire.
 const MAX_CLOCK: i64 = 1000 * 365 * 24 * 3600 * 1_000_000;
 
-/// Where only the operations of the surface `rest` are.
+/// Paths that only operations of the surface `rest` have.
 const BRIEF_PATHS: [&str; 2] = ["/api/v2/oauth/token", "/api/v2/conversations/messaging"];
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -175,7 +179,7 @@ impl Simulation {
         self.connections.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Something is held without an answer, until this is dropped.
+    /// Counts one request that is held open without a response, until the guard is dropped.
     pub(crate) fn hold(&self) -> ConnectionGuard {
         ConnectionGuard::new(&self.hanging)
     }
@@ -187,7 +191,7 @@ impl Simulation {
         known.before = std::array::from_fn(|route| self.calls[route].load(Ordering::Relaxed));
     }
 
-    /// The faults that are wanted, and their seed.
+    /// Returns the configured faults and their seed.
     pub(crate) fn faults(&self) -> (Vec<Fault>, u64) {
         let known = lock(&self.faults);
         (known.wanted.clone(), known.seed)
@@ -217,7 +221,11 @@ impl Simulation {
         }
     }
 
-    /// Answers a request, or says that the connection shall be closed without an answer.
+    /// Handles a request.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Disconnect`] if a fault requires that the connection closes without a response.
     pub(crate) async fn handle(&self, request: Incoming) -> Result<Response<Body>, Disconnect> {
         let door = self.door(&request.method, &request.path);
         if door == RouteMatch::Admin {
@@ -227,7 +235,8 @@ impl Simulation {
         let route = if let RouteMatch::Route(op, _) = &door { Some(op.route()) } else { None };
         let fault = route.and_then(|route| self.fault(route));
         let is_file = route == Some(Route::Upload);
-        // Written down as it comes: a request that is held for ever was made, too.
+        // Record the request on arrival, so that the journal also has requests that never get a
+        // response.
         lock(&self.journal).add(Record {
             n,
             at,
@@ -248,7 +257,7 @@ impl Simulation {
         answer
     }
 
-    /// Refuses a request that is too large to be read.
+    /// Rejects a request that is too large to be read.
     pub(crate) async fn too_large(&self, head: &http::request::Parts, max: usize) -> Response<Body> {
         let (n, correlation_id, at) = self.begin().await;
         let message = format!("The body is too large. Maximum bytes: {max}");
@@ -279,7 +288,7 @@ impl Simulation {
         }
     }
 
-    /// By the pretended clock, as everything else.
+    /// Sets the `Date` header by the simulated clock, as for all other times.
     fn date(&self, response: &mut Response<Body>) {
         let seconds = u64::try_from(self.now().unix_seconds()).unwrap_or(0);
         let date = httpdate::fmt_http_date(std::time::UNIX_EPOCH + Duration::from_secs(seconds));
@@ -288,7 +297,7 @@ impl Simulation {
         }
     }
 
-    /// Answers a frame of a guest.
+    /// Handles a frame from a guest.
     pub(crate) async fn frame(&self, connection: u64, text: &str) -> FrameReply {
         let given = Given::read(text);
         let route = Route::of_action(given.action());
@@ -335,13 +344,14 @@ impl Simulation {
             organization.frame(connection, given, now)
         };
         let (outcome, code) = fault::after(wanted, answer);
-        // What is lost is lost with all that was pushed because of it.
+        // A lost response also loses the frames that would have been pushed after it.
         let goes_on = matches!(outcome, Outcome::Text(_) | Outcome::Later(..));
         let (before, after) = if goes_on { (before, after) } else { Default::default() };
         (FrameReply { before, outcome, after, close }, code)
     }
 
-    /// Counts a request or a frame: its number, its correlation id, when it came.
+    /// Counts a request or a frame, and returns its number, its correlation ID and its arrival
+    /// time.
     async fn begin(&self) -> (u64, Uuid, Timestamp) {
         let n = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
         let correlation_id = Uuid::from_u64_pair(0xc0de_0000_0000_4000 | self.seed & 0xffff, (1 << 63) | n);
@@ -352,7 +362,7 @@ impl Simulation {
         (n, correlation_id, at)
     }
 
-    /// The time as a call with this fault sees it.
+    /// Returns the time that a call with this fault sees.
     fn now_as_of(&self, fault: &Fault) -> Timestamp {
         let skew = if fault.kind == FaultKind::ClockSkew { fault.seconds.unwrap_or(3600) } else { 0 };
         Timestamp::from_unix_micros(self.now().unix_micros() + skew * 1_000_000)
@@ -437,7 +447,7 @@ impl Simulation {
     }
 }
 
-/// The headers that every answer has (docs/platform.md#rate-limits).
+/// Adds the headers that every response has (docs/platform.md#rate-limits).
 fn tagged(mut response: Response<Body>, correlation_id: Uuid, rate: RateHeaders) -> Response<Body> {
     let headers = response.headers_mut();
     let mut text = Uuid::encode_buffer();
@@ -453,7 +463,7 @@ fn tagged(mut response: Response<Body>, correlation_id: Uuid, rate: RateHeaders)
     response
 }
 
-/// Counts a request that is held, for as long as it is.
+/// Counts a request as held open until the guard is dropped.
 #[derive(Debug)]
 pub(crate) struct ConnectionGuard(Arc<AtomicU64>);
 

@@ -1,4 +1,4 @@
-//! HTTPS: a CA of its own, made at every start, and a certificate for the hosts of a region.
+//! HTTPS with a CA that is created at every start, and a certificate for the hosts of a region.
 
 use std::sync::Arc;
 
@@ -10,13 +10,13 @@ use tokio_rustls::{
 
 use crate::options::Tls;
 
-/// What a server is known by.
+/// The TLS identity of the server.
 pub(crate) struct Identity {
     pub(crate) acceptor: TlsAcceptor,
     pub(crate) ca_pem: String,
 }
 
-/// The name of HTTP/2 in ALPN.
+/// The ALPN protocol name of HTTP/2.
 pub(crate) const HTTP_2: &[u8] = b"h2";
 
 /// The hosts of a region (docs/platform.md#hosts).
@@ -40,7 +40,7 @@ fn made(tls: &Tls) -> Result<Identity, Box<dyn std::error::Error>> {
     let key = KeyPair::generate()?;
     let leaf = CertificateParams::new(names)?.signed_by(&key, &ca)?;
 
-    // The provider is named: a process may have another one as its default, or none.
+    // Name the crypto provider: the process may have another default provider, or none.
     let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()

@@ -1,4 +1,5 @@
-//! A CRM that listens to webhooks: it verifies signatures (Standard Webhooks), and knows an event that comes again.
+//! A webhook receiver (CRM). It verifies signatures (Standard Webhooks) and recognizes repeated
+//! events.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,10 +12,10 @@ use serde_json::Value;
 
 use crate::response::{self, Body, Refusal};
 
-/// How far a signature's time may be off, in seconds: the reference libraries' tolerance.
+/// The tolerance for a signature's timestamp, in seconds, as in the reference libraries.
 const TOLERANCE: i64 = 300;
 
-/// What the CRM has seen.
+/// The events that the webhook receiver accepted.
 #[derive(Debug, Default)]
 pub(crate) struct Crm {
     key: Option<hmac::Key>,
@@ -24,23 +25,23 @@ pub(crate) struct Crm {
     guests: HashMap<String, u64>,
 }
 
-/// What the CRM has seen, in numbers.
+/// The counters of the webhook receiver.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CrmCounts {
-    /// Different events, by `webhook-id`.
+    /// Distinct events, by `webhook-id`.
     pub events: u64,
-    /// Deliveries of an event that was there already.
+    /// Repeated deliveries of an event.
     pub repeated: u64,
-    /// Deliveries refused for their signature.
+    /// Deliveries that were rejected because of their signature.
     pub bad_signature: u64,
-    /// Events taken without a check, for want of a secret.
+    /// Events that were accepted without verification because no secret is configured.
     pub unchecked: u64,
-    /// Guests told of more than once by different events.
+    /// Guests that occur in more than one distinct event.
     pub guests_told_twice: u64,
 }
 
-/// The most events kept to be looked at.
+/// The maximum number of events that are kept for inspection.
 const KEPT: usize = 1000;
 
 impl Crm {
@@ -113,7 +114,7 @@ fn verify(key: &hmac::Key, id: &str, timestamp: &str, signatures: &str, body: &[
 mod tests {
     use super::*;
 
-    /// The reference library of the scheme signs, we verify.
+    /// The reference library of the scheme signs, and this receiver verifies.
     #[test]
     fn a_signature_of_the_reference_library_is_accepted_and_a_changed_body_is_not() {
         let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";

@@ -1,8 +1,9 @@
 //! A real PostgreSQL for tests.
 //!
-//! `GUESTLANE_TEST_POSTGRES_URL` names one that is there: each test makes a schema of its own in it. Without it, a private server is started from
-//! the binaries on the machine, on a port of its own, and is gone with the process that started it. Where there are no binaries, Debian's package
-//! is installed if this user may do that; else the tests fail, and say so.
+//! `GUESTLANE_TEST_POSTGRES_URL` names an existing server, in which each test creates its own
+//! schema. Without it, a private server is started from the installed binaries on a port of its
+//! own. It ends with the process that started it. If there are no binaries, Debian's package is
+//! installed if this user has the permission. Otherwise the tests fail with a message.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "part of tests")]
 
 mod lock;
@@ -20,7 +21,7 @@ pub use pool::Pool;
 pub use proxy::Proxy;
 pub use server::Server;
 
-/// The URL of an empty schema that nobody else uses.
+/// Returns the URL of an empty schema that no other test uses.
 pub fn new_schema() -> String {
     static SHARED: OnceLock<String> = OnceLock::new();
     let base = SHARED.get_or_init(|| match named() {
@@ -69,7 +70,7 @@ fn ask<T: Send>(url: &str, work: impl AsyncFnOnce(&tokio_postgres::Client) -> T 
     })
 }
 
-/// Whoever asks may be within a runtime: this is one of its own.
+/// The caller may already run within a runtime, so this uses a runtime of its own.
 fn on_a_thread<T: Send, F: Future<Output = T>>(work: impl FnOnce() -> F + Send) -> T {
     std::thread::scope(|scope| {
         let worked = scope.spawn(|| {

@@ -1,4 +1,4 @@
-//! A table that statements wait for.
+//! Locks a table, so that statements wait for it.
 
 use std::{
     sync::mpsc,

@@ -1,4 +1,4 @@
-//! A pool of connections in front of a server: PgBouncer, from the binary on the machine.
+//! A connection pool in front of a server: PgBouncer, from the installed binary.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! A network between a process and its database that can be cut.
+//! A TCP proxy between a process and its database that can interrupt the connection.
 
 use std::sync::{
     Arc,
@@ -29,14 +29,14 @@ struct Network {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Direction {
     Open,
-    /// Nobody gets through.
+    /// Connections are closed, and new ones are rejected.
     Cut,
-    /// Nothing gets through, and nobody is told.
+    /// No data is forwarded, and connections stay open.
     Silent,
 }
 
 impl Proxy {
-    /// To a port on loopback.
+    /// Starts a proxy to a port on loopback.
     pub async fn to(server: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -53,32 +53,33 @@ impl Proxy {
         Self { port, network, round_trips }
     }
 
-    /// The same database, by way of this.
+    /// Returns the URL of the same database through this proxy.
     pub fn url(&self, direct: &str, server: u16) -> String {
         direct.replace(&format!(":{server}/"), &format!(":{}/", self.port))
     }
 
-    /// How often somebody asked and waited: what was sent together is one.
+    /// Returns the number of round trips. Messages that are sent together count as one.
     pub fn round_trips(&self) -> u64 {
         self.round_trips.load(Ordering::Relaxed)
     }
 
-    /// Breaks all connections there are; new ones are let through.
+    /// Breaks all open connections. New connections are accepted.
     pub fn break_all(&self) {
         self.network.send_modify(|network| network.breaks += 1);
     }
 
-    /// Breaks all, and lets none through until [`mend`](Self::restore).
+    /// Breaks all connections, and rejects new ones until [`restore`](Self::restore).
     pub fn disconnect(&self) {
         self.network.send_modify(|network| *network = Network { way: Direction::Cut, breaks: network.breaks + 1 });
     }
 
-    /// Lets nothing through until [`mend`](Self::restore), and breaks nothing: nobody knows what became of what was sent.
+    /// Forwards no data until [`restore`](Self::restore), and breaks no connection. The outcome of
+    /// what was sent is unknown.
     pub fn blackhole(&self) {
         self.network.send_modify(|network| network.way = Direction::Silent);
     }
 
-    /// From now on all is let through.
+    /// Forwards all data again.
     pub fn restore(&self) {
         self.network.send_modify(|network| network.way = Direction::Open);
     }

@@ -1,4 +1,4 @@
-//! A private server, from the binaries on the machine.
+//! A private PostgreSQL server, started from the installed binaries.
 
 use std::{
     fs,
@@ -131,7 +131,7 @@ impl Server {
         panic!("PostgreSQL does not start: {}", fs::read_to_string(self.directory.path().join("log")).unwrap_or_default());
     }
 
-    /// Ends it as a machine that goes down does: who is connected is cut off.
+    /// Stops the server as a machine failure does: all clients are disconnected.
     pub fn stop(&self) {
         if let Some(mut keeper) = self.keeper.lock().unwrap().take() {
             let _ = keeper.stdin.take().map(|mut pipe| pipe.write_all(b"stop\n"));

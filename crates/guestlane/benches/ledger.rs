@@ -1,8 +1,10 @@
-//! What a store that has grown costs: the same sessions, written as the product writes them, into an empty store and into a full one, in turns.
+//! Benchmark of a store that has grown. It writes the same sessions, as the product writes them,
+//! into an empty store and into a full one, in turns.
 //!
-//! `cargo bench -p guestlane --bench ledger` fills a store with a million sessions; `GUESTLANE_BENCH_SESSIONS=10000000` makes it ten. It stands in
-//! a directory of its own below the temporary directory, and is gone afterwards; with `GUESTLANE_BENCH_KEEP=DIR` it stays in DIR and is used
-//! again. `GUESTLANE_BENCH_FRESH` says how many sessions are timed.
+//! `cargo bench -p guestlane --bench ledger` fills a store with a million sessions;
+//! `GUESTLANE_BENCH_SESSIONS=10000000` makes it ten million. The store is in a directory of its own
+//! below the temporary directory, and is deleted afterwards. With `GUESTLANE_BENCH_KEEP=DIR` it
+//! stays in DIR and is used again. `GUESTLANE_BENCH_FRESH` sets how many sessions are timed.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a benchmark may")]
 #![allow(
     clippy::disallowed_methods,

@@ -1,4 +1,4 @@
-//! What a guest token costs: the largest part of a session's processor time.
+//! Benchmark of signing a guest token, the largest part of a session's processor time.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark may")]
 
 use std::hint::black_box;

@@ -1,4 +1,4 @@
-//! The contact as the platform takes it: fields, their limits, and the identifiers in them
+//! External contacts as the platform accepts them: fields, limits and identifiers
 //! (docs/platform.md#contacts).
 
 use guestlane_genesys::Timestamp;
@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::response::Refusal;
 
-/// What identifies a contact: kind, value (as compared), and of an external id its source.
+/// An identifier of a contact: its kind, its normalized value, and the source of an external ID.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Identifier {
     pub(crate) kind: &'static str,
@@ -48,8 +48,8 @@ const OBJECTS: [&str; 10] = [
 const ADDRESS: [(&str, usize); 6] =
     [("address1", 200), ("address2", 200), ("city", 100), ("state", 50), ("postalCode", 25), ("countryCode", 25)];
 
-/// Reads a contact: checked, trimmed, phone numbers in their normal form. Unknown fields are dropped; what only the platform sets
-/// is not taken.
+/// Parses and validates a contact. Values are trimmed and phone numbers normalized. Unknown fields
+/// and fields that only the platform sets are dropped.
 pub(crate) fn read(given: &Value, source: Uuid) -> Result<Map<String, Value>, Refusal> {
     let given = given.as_object().ok_or_else(|| Refusal::bad_request("A contact is an object."))?;
     let mut contact = Map::new();
@@ -82,7 +82,7 @@ pub(crate) fn read(given: &Value, source: Uuid) -> Result<Map<String, Value>, Re
     Ok(contact)
 }
 
-/// The identifiers in a contact's fields.
+/// Returns the identifiers in a contact's fields.
 pub(crate) fn identifiers(contact: &Map<String, Value>) -> Vec<Identifier> {
     let ids = contact.get("externalIds").and_then(Value::as_array).into_iter().flatten();
     ids.filter_map(|id| {
@@ -91,7 +91,7 @@ pub(crate) fn identifiers(contact: &Map<String, Value>) -> Vec<Identifier> {
     .collect()
 }
 
-/// Reads a `ContactIdentifier`.
+/// Parses a `ContactIdentifier`.
 pub(crate) fn identifier(given: &Value) -> Result<Identifier, Refusal> {
     let kind = given["type"].as_str().unwrap_or_default();
     let kind = KINDS.into_iter().find(|known| *known == kind);
@@ -115,12 +115,13 @@ pub(crate) fn identifier(given: &Value) -> Result<Identifier, Refusal> {
     Ok(Identifier { kind, value, source })
 }
 
-/// The source that an identifier names, and which must exist.
+/// Returns the external source that an identifier names. The source must exist.
 pub(crate) fn known_source(identifier: &Identifier, source: Uuid) -> bool {
     identifier.source.is_none_or(|named| named == source)
 }
 
-/// Whose contact it is, for the count of duplicates. One that says nothing of a guest is a guest of its own.
+/// Returns the guest of a contact, for the count of duplicates. A contact without guest data counts
+/// as a guest of its own.
 pub(crate) fn guest(id: Uuid, contact: &Map<String, Value>, identifiers: &[Identifier]) -> String {
     let by = |kind| identifiers.iter().find(|known| known.kind == kind).map(|known| known.value.clone());
     let field = |name: &str| contact.get(name).and_then(Value::as_str).unwrap_or_default();
@@ -137,7 +138,7 @@ pub(crate) fn guest(id: Uuid, contact: &Map<String, Value>, identifiers: &[Ident
         .unwrap_or_else(|| id.to_string())
 }
 
-/// The contact as it is answered.
+/// Returns the contact as a response body.
 pub(crate) fn shown(id: Option<Uuid>, contact: &Map<String, Value>, created: Timestamp, modified: Timestamp) -> Value {
     let mut shown = contact.clone();
     if let Some(id) = id {
@@ -190,9 +191,9 @@ fn phone(field: &str, value: &Value) -> Result<Value, Refusal> {
     Ok(Value::Object(phone))
 }
 
-/// `+31 20 555 0100` is `+31205550100`, and so are `0031…` and `(+31)…`; an extension is no part of
-/// it ("Format phone numbers for bulk import" in the platform's help). A number without its country
-/// stays as it is.
+/// Normalizes a phone number: `+31 20 555 0100` is `+31205550100`, and so are `0031…` and `(+31)…`.
+/// An extension is not part of it ("Format phone numbers for bulk import" in the platform's help).
+/// A number without a country code is unchanged.
 fn e164(display: &str) -> Option<String> {
     let (number, extension) = display.split_once(['x', 'X']).unwrap_or((display, "0"));
     let rest = number.strip_prefix("(+").or_else(|| number.strip_prefix('+')).or_else(|| number.strip_prefix("00"))?;

@@ -1,4 +1,4 @@
-//! External contacts: created, enriched, looked up, read (docs/platform.md#contacts).
+//! Operations on external contacts: create, enrich, look up, read (docs/platform.md#contacts).
 
 use std::collections::HashMap;
 
@@ -13,12 +13,12 @@ use crate::{
     response::{self, Body, Refusal},
 };
 
-/// The contacts, and who claims which identifier.
+/// The contacts, and the contact that holds each identifier.
 #[derive(Debug, Default)]
 pub(crate) struct Contacts {
     people: HashMap<Uuid, Person>,
     claims: HashMap<Identifier, Uuid>,
-    /// Those that became part of another.
+    /// Contacts that were merged into another contact.
     merged: HashMap<Uuid, Uuid>,
 }
 
@@ -32,7 +32,7 @@ struct Person {
 }
 
 impl Contacts {
-    /// The contact of this id, or the one it became part of.
+    /// Returns the contact of this ID, or the contact that it was merged into.
     pub(crate) fn resolve_merged(&self, id: Uuid) -> Option<Uuid> {
         let id = self.merged.get(&id).copied().unwrap_or(id);
         self.people.contains_key(&id).then_some(id)
@@ -44,7 +44,8 @@ impl Contacts {
         Ok(contact::shown(Some(id), &person.fields, person.created, person.modified))
     }
 
-    /// An identifier belongs to one contact: is one of these somebody else's?
+    /// Returns whether another contact holds one of these identifiers. An identifier belongs to one
+    /// contact.
     fn clash(&self, identifiers: &[Identifier], mine: &[Uuid]) -> Result<(), Refusal> {
         let taken = identifiers.iter().any(|known| self.claims.get(known).is_some_and(|owner| !mine.contains(owner)));
         let message = "An identifier of the contact is claimed by another contact.";
@@ -53,7 +54,7 @@ impl Contacts {
 }
 
 impl Organization {
-    /// All contacts are gone: the platform deletes those without interaction after 60 days.
+    /// Deletes all contacts, as the platform deletes those without interaction after 60 days.
     pub(crate) fn forget_contacts(&mut self) {
         let directory = std::mem::take(&mut self.directory);
         for person in directory.people.values() {
@@ -150,7 +151,8 @@ impl Organization {
         id
     }
 
-    /// The fields given take the place of those there; the others' fields fill what is missing.
+    /// Merges contacts: the given fields replace existing ones, and the other contacts' fields fill
+    /// the missing ones.
     fn update(&mut self, first: Uuid, others: &[Uuid], fields: Map<String, Value>, identifiers: Vec<Identifier>, now: Timestamp) {
         let directory = &mut self.directory;
         let others: Vec<_> = others.iter().filter_map(|id| Some((*id, directory.people.remove(id)?))).collect();

@@ -1,5 +1,5 @@
-//! What an organization's program does with a conversation: finds it, looks at it, links it, moves
-//! it (docs/platform.md#conversations).
+//! Operations on conversations: find, read, link to a contact, transfer
+//! (docs/platform.md#conversations).
 
 use guestlane_genesys::Timestamp;
 use http::{Response, StatusCode};
@@ -73,7 +73,7 @@ impl Organization {
             customer["externalContactId"] = json!(contact);
         }
         let other = |other: &Participant| {
-            // A communication of its own, that begins and ends with it.
+            // Each participant has a communication that begins and ends with it.
             let mut shown = json!({
                 "id": other.id, "purpose": other.purpose, "startTime": other.started, "connectedTime": other.started,
                 "state": state(other.ended), "attributes": other.attributes,
@@ -98,7 +98,8 @@ impl Organization {
         Ok(response::json(StatusCode::OK, &shown))
     }
 
-    /// `PUT /api/v2/externalcontacts/conversations/{conversationId}`: accepted now, seen after the delay.
+    /// `PUT /api/v2/externalcontacts/conversations/{conversationId}`: accepted immediately, visible
+    /// after the delay.
     pub(crate) fn link(&mut self, id: &str, body: &[u8], now: Timestamp) -> Result<Response<Body>, Refusal> {
         let body: Value = parse(body)?;
         let wanted = conversation_id(id)?;

@@ -1,4 +1,5 @@
-//! What describes the organization: its queues, its web deployment, its integration, its external source, its limits.
+//! Read operations on configuration: queues, web deployment, open messaging integration, external
+//! source, limits.
 
 use guestlane_genesys::Queue;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -64,7 +65,8 @@ impl Organization {
         self.of_deployment(id, &domains)
     }
 
-    /// A file of the deployment; of any other the content network knows nothing, and says 403.
+    /// Serves a file of the deployment. As on the content network, a file of another deployment is
+    /// a 403.
     fn of_deployment(&self, id: &str, file: &Value) -> Response<Body> {
         let mine = Uuid::try_parse(id).is_ok_and(|id| id == self.options.deployment.id);
         let mut response = if mine { response::json(StatusCode::OK, file) } else { response::empty(StatusCode::FORBIDDEN) };
@@ -72,7 +74,7 @@ impl Organization {
         response
     }
 
-    /// Where the API and the guest socket are.
+    /// The addresses of the API and of the guest socket.
     fn hosts(&self) -> (String, String) {
         match &self.options.tls {
             Some(tls) => (format!("https://api.{}", tls.region), format!("wss://webmessaging.{}", tls.region)),
@@ -124,7 +126,7 @@ fn shown(queue: &Queue) -> Value {
     json!({"id": queue.id, "name": queue.name, "selfUri": format!("/api/v2/routing/queues/{}", queue.id)})
 }
 
-/// `Sales*` fits `Sales EN`.
+/// Matches a name against a pattern: `Sales*` matches `Sales EN`.
 fn like(text: &str, pattern: &str) -> bool {
     match pattern.split_once('*') {
         None => text == pattern,
@@ -134,13 +136,13 @@ fn like(text: &str, pattern: &str) -> bool {
     }
 }
 
-/// The value of a query's parameter.
+/// Returns the value of a query parameter.
 pub(crate) fn parameter(query: Option<&str>, name: &str) -> Option<String> {
     let mut pairs = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes());
     pairs.find(|(given, _)| given == name).map(|(_, value)| value.into_owned())
 }
 
-/// Which part of a list is wanted.
+/// The requested page of a list.
 pub(crate) struct Page {
     size: usize,
     number: usize,

@@ -1,4 +1,5 @@
-//! How a conversation comes to be: the inbound message flow reads the first message and sends the conversation to a queue.
+//! The creation of conversations: the inbound message flow reads the first message and routes the
+//! conversation to a queue.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,9 +13,9 @@ use crate::{options::Flow, organization::Organization};
 pub(crate) struct Conversations {
     pub(crate) conversations: HashMap<Uuid, Conversation>,
     pub(crate) messages: HashMap<String, Record>,
-    /// Of open messaging: who writes in which conversation.
+    /// The conversation of each sender of open messaging.
     pub(crate) threads: HashMap<String, Uuid>,
-    /// Of open messaging: what was answered to a message, by the sender's id of it.
+    /// The stored responses of open messaging, by the sender's message ID.
     pub(crate) answered: HashMap<String, serde_json::Value>,
     pub(crate) transfers: u64,
 }
@@ -24,7 +25,7 @@ pub(crate) struct Conversations {
 pub(crate) struct Conversation {
     /// `webmessaging` or `open`.
     pub(crate) kind: &'static str,
-    /// Whose it is, for the count of duplicates.
+    /// The guest of the conversation, for the count of duplicates.
     pub(crate) guest: String,
     /// The guest session's, of web messaging.
     pub(crate) session: Option<String>,
@@ -36,19 +37,19 @@ pub(crate) struct Conversation {
     pub(crate) authenticated: bool,
     pub(crate) customer: Uuid,
     pub(crate) communication: Uuid,
-    /// Everybody but the customer, in the order of their coming.
+    /// The participants except the customer, in order of arrival.
     pub(crate) others: Vec<Participant>,
     pub(crate) messages: Vec<String>,
-    /// A contact, and from when on it is seen.
+    /// The linked contact, and the time from which it is visible.
     pub(crate) link: Option<(Option<Uuid>, Timestamp)>,
-    /// The contact that is seen until then.
+    /// The contact that is visible until then.
     pub(crate) linked_before: Option<Uuid>,
     pub(crate) agent_spoke: bool,
-    /// Texts, and presences, of the guest before an agent spoke.
+    /// Texts and presences of the guest before an agent wrote.
     first: [u64; 2],
 }
 
-/// Who takes part and is not the customer.
+/// A participant other than the customer.
 #[derive(Debug)]
 pub(crate) struct Participant {
     pub(crate) id: Uuid,
@@ -66,7 +67,7 @@ impl Participant {
     }
 }
 
-/// A message, for the look-up of its details.
+/// A message, for the lookup of its details.
 #[derive(Debug)]
 pub(crate) struct Record {
     pub(crate) conversation: Option<Uuid>,
@@ -82,7 +83,7 @@ impl Conversations {
         living.filter_map(|known| known.others.iter().rfind(|other| other.purpose == "acd" && other.ended.is_none())?.queue)
     }
 
-    /// Guests' messages beyond the first of a conversation before an agent spoke.
+    /// Guest messages beyond the first of a conversation, before an agent wrote.
     pub(crate) fn repeated_first_messages(&self) -> u64 {
         self.conversations.values().flat_map(|known| known.first).map(|sent| sent.saturating_sub(1)).sum()
     }
@@ -92,7 +93,7 @@ impl Conversations {
         self.conversations.values().filter(|known| known.contact(now).is_some()).count() as u64
     }
 
-    /// Writes a message into a conversation, or into none.
+    /// Records a message, in a conversation or in none.
     pub(crate) fn record(
         &mut self,
         id: &str,
@@ -109,7 +110,7 @@ impl Conversations {
 }
 
 impl Conversation {
-    /// The contact that is linked, as it is seen now.
+    /// Returns the linked contact that is visible now.
     pub(crate) fn contact(&self, now: Timestamp) -> Option<Uuid> {
         match self.link {
             Some((contact, from)) if from <= now => contact,
@@ -117,7 +118,7 @@ impl Conversation {
         }
     }
 
-    /// An agent takes it out of the queue, if none is in it now.
+    /// An agent accepts the conversation from the queue, unless an agent is already connected.
     pub(crate) fn agent_takes(&mut self, agent: Uuid, now: Timestamp) {
         self.agent_spoke = true;
         if self.others.iter().any(|other| other.purpose == "agent" && other.ended.is_none()) {
@@ -131,7 +132,7 @@ impl Conversation {
         self.others.push(Participant::new(agent, "agent", queue, now));
     }
 
-    /// Nobody takes part any more.
+    /// Disconnects all participants.
     pub(crate) fn end(&mut self, now: Timestamp) {
         self.ended.get_or_insert(now);
         for other in &mut self.others {
@@ -139,7 +140,7 @@ impl Conversation {
         }
     }
 
-    /// The guest said something, or only came.
+    /// Handles a message or a presence of the guest.
     pub(crate) fn on_guest_message(&mut self, only_came: bool) {
         if !self.agent_spoke {
             self.first[usize::from(only_came)] += 1;
@@ -148,7 +149,7 @@ impl Conversation {
 }
 
 impl Organization {
-    /// A conversation begins: the flow takes it, and sends it on at once.
+    /// Creates a conversation. The flow accepts it and routes it immediately.
     pub(crate) fn begin_conversation(
         &mut self,
         kind: &'static str,
@@ -183,7 +184,7 @@ impl Organization {
         ids[0]
     }
 
-    /// A later message brings attributes: they may say whose conversation it is.
+    /// Applies the attributes of a later message. They may identify the guest of the conversation.
     pub(crate) fn gain_attributes(&mut self, conversation: Uuid, attributes: BTreeMap<String, String>) {
         let Some(known) = self.desk.conversations.get_mut(&conversation) else { return };
         if let Some(guest) = attributes.get("guestId").filter(|guest| **guest != known.guest) {

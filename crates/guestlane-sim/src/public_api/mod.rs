@@ -1,4 +1,4 @@
-//! The operations of the public platform: which of them an HTTP request asks for, and who may.
+//! The operations of the public platform: routing, authorization and dispatch of HTTP requests.
 
 mod contact;
 mod contacts;
@@ -27,8 +27,8 @@ use crate::{
     simulation::Incoming,
 };
 
-/// Whether the operation is one of the surface `rest`, which the public platform does not have. Of
-/// a contact the body tells: headers that nobody knows are no reason to serve it otherwise.
+/// Whether the operation belongs to the surface `rest`, which the public platform does not have.
+/// For a contact the body decides, so that unknown headers do not change how it is served.
 pub(crate) fn is_gateway(op: Op, request: &Incoming) -> bool {
     match op {
         Op::BriefToken | Op::BriefConversation => true,
@@ -41,7 +41,7 @@ pub(crate) fn is_gateway(op: Op, request: &Incoming) -> bool {
     }
 }
 
-/// Permissions of which one is needed; a refusal names the first.
+/// The permissions of which one is required. An error response names the first.
 fn needed(op: Op, brief: bool, with_brief: bool) -> &'static [&'static str] {
     match op {
         // Requirement R14 names no permission for it, and R18 only two others
@@ -65,7 +65,7 @@ fn needed(op: Op, brief: bool, with_brief: bool) -> &'static [&'static str] {
 }
 
 impl Organization {
-    /// Does what is asked.
+    /// Runs the operation.
     pub(crate) fn answer(
         &mut self,
         op: Op,
@@ -92,7 +92,7 @@ impl Organization {
         (answer, RateHeaders::default())
     }
 
-    /// The access token, the quota, the permission; then the work.
+    /// Checks the access token, the rate limit and the permission, then runs the operation.
     fn behind_a_token(
         &mut self,
         op: Op,

@@ -1,4 +1,5 @@
-//! Who may ask: sign-ins of OAuth clients, their access tokens, and their quota.
+//! The OAuth server: the client credentials grant, access tokens, and the rate limits of OAuth
+//! clients.
 
 use std::collections::HashMap;
 
@@ -14,7 +15,7 @@ use crate::{
     route::Route,
 };
 
-/// Access tokens, and what was counted about them.
+/// The access tokens and their rate-limit windows.
 #[derive(Debug, Default)]
 pub(crate) struct OAuthServer {
     tokens: HashMap<String, Token>,
@@ -31,7 +32,7 @@ struct Token {
 }
 
 impl OAuthServer {
-    /// Every access token issued so far is good no longer.
+    /// Revokes every access token that was issued so far.
     pub(crate) fn revoke_tokens(&mut self) {
         self.tokens.clear();
     }
@@ -86,7 +87,7 @@ impl Organization {
         response::json(StatusCode::OK, &json!({"access_token": token, "token_type": "bearer", "expires_in": life}))
     }
 
-    /// Whose access token it is.
+    /// Returns the client that an access token was issued to.
     pub(crate) fn client(&self, headers: &HeaderMap, now: Timestamp) -> Result<usize, Refusal> {
         match self.sign_in.tokens.get(bearer(headers)?) {
             None => Err(unauthorized("bad.credentials", "Invalid login credentials.")),
@@ -95,7 +96,12 @@ impl Organization {
         }
     }
 
-    /// Counts a call against the client's quota, and against the endpoint's where that has one of its own; an error is the 429.
+    /// Counts a call against the client's rate limit, and against the endpoint's limit if it has
+    /// one.
+    ///
+    /// # Errors
+    ///
+    /// Returns the 429 response if a limit is exceeded.
     pub(crate) fn count_call(&mut self, client: &str, route: Route, now: Timestamp) -> (RateHeaders, Result<(), Refusal>) {
         let endpoint = self.options.endpoint_quotas.iter().find(|(known, _)| *known == route).map(|(_, rate)| *rate);
         let mut told = RateHeaders::default();
@@ -112,7 +118,8 @@ impl Organization {
         (told, Ok(()))
     }
 
-    /// What is told of the client's quota when nothing is counted; nothing without a quota, and to nobody.
+    /// Returns the client's rate-limit headers without counting a call. There are none without a
+    /// limit or a known client.
     pub(crate) fn quota_of(&self, headers: &HeaderMap, now: Timestamp) -> RateHeaders {
         let (Some(rate), Ok(client)) = (self.options.quota, self.client(headers, now)) else { return RateHeaders::default() };
         let window = self.sign_in.calls.get(&(self.options.clients[client].id.clone(), None));
@@ -132,7 +139,7 @@ impl Organization {
     }
 }
 
-/// What stands behind `Bearer`, whoever issued it.
+/// Returns the bearer token of a request, whichever issuer it has.
 pub(crate) fn bearer(headers: &HeaderMap) -> Result<&str, Refusal> {
     let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     value
@@ -144,7 +151,8 @@ pub(crate) fn unauthorized(code: &'static str, message: &str) -> Refusal {
     Refusal::new(StatusCode::UNAUTHORIZED, code, message)
 }
 
-/// The three fields that errors of a sign-in have, in the place of the platform's error body.
+/// Builds an error response of a token request. It has three fields in place of the platform's
+/// error body.
 fn refuse(status: StatusCode, error: &str, text: &str) -> Response<Body> {
     response::json(status, &json!({"error": error, "description": text, "error_description": text}))
 }

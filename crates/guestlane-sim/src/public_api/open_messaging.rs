@@ -76,7 +76,7 @@ impl Organization {
     }
 }
 
-/// The sender's id, and the custom attributes, of a message that is as it must be.
+/// Validates a message, and returns the sender's ID and the custom attributes.
 fn check(message: &Value) -> Result<(&str, BTreeMap<String, String>), Refusal> {
     let channel = &message["channel"];
     let from = channel["from"]["id"].as_str().filter(|id| !id.is_empty());

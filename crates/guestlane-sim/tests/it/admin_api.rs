@@ -1,4 +1,4 @@
-//! What `/_sim/…` shows, and what it must not show.
+//! The admin API under `/_sim/…`: what it returns, and which secrets it must not return.
 
 use std::time::Duration;
 

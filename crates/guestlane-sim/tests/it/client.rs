@@ -1,4 +1,4 @@
-//! A client with no manners: it sends what it is told.
+//! A test client that sends requests without validating them.
 
 use std::time::Duration;
 

@@ -79,7 +79,7 @@ async fn each_fault_does_the_work_or_does_not_as_its_name_says() {
         let headers = [("authorization", bearer.as_str()), ("content-type", "application/json"), ("idempotency-key", "k")];
         let text = body.to_string();
         let sent = client.try_send("POST", "/api/v2/externalcontacts/contacts", &headers, &text);
-        // Nobody waits for an answer that does not come, and a slow one needs time to pass.
+        // A withheld response is not awaited, and a slow response needs time to pass.
         let meanwhile = async {
             loop {
                 tokio::task::yield_now().await;

@@ -1,4 +1,4 @@
-//! A guest's socket, with no manners either.
+//! A guest WebSocket client that sends frames without validating them.
 
 use std::time::Duration;
 

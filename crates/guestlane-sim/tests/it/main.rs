@@ -1,4 +1,5 @@
-//! The simulator refuses what the platform refuses, and remembers what the platform remembers.
+//! The simulator rejects the requests that the platform rejects, and keeps the state that the
+//! platform keeps.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
 mod admin_api;

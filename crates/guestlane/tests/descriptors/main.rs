@@ -1,5 +1,5 @@
-//! A process that has no file descriptor left. The limit is the process's, so this is a process of
-//! its own with one test.
+//! A process that has run out of file descriptors. The limit applies to the process, so this test
+//! has a process of its own.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
 #[path = "../it/harness.rs"]

@@ -1,4 +1,4 @@
-//! The audit log proves itself: across processes, files, formats and erasures.
+//! Verification of the audit log across processes, files, formats and erasures.
 
 use std::{fs, path::Path, time::Duration};
 

@@ -1,4 +1,4 @@
-//! All that can go wrong goes wrong at once.
+//! All kinds of faults occur at the same time.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -13,7 +13,8 @@ fn sessions() -> usize {
     std::env::var("GUESTLANE_TEST_SESSIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(2000)
 }
 
-/// Time passes when nothing else does: for whoever waits for an answer that does not come.
+/// Advances the clock when nothing else makes progress, for callers that wait for a withheld
+/// response.
 async fn time_passes(world: &World) {
     let mut requests = 0;
     loop {

@@ -1,4 +1,4 @@
-//! The machine's clock is set an hour ahead or back, in the middle of things.
+//! The wall clock is set an hour ahead or back while sessions are in progress.
 
 use std::{sync::Arc, time::Duration};
 
@@ -30,7 +30,8 @@ async fn a_session_that_is_under_way_when_the_clock_is_set_ahead_is_completed_on
         tokio::task::yield_now().await;
     }
     world.clock.set_wall_clock(HOUR);
-    // To others its lease is over: they take it up, and whoever is late writes nothing.
+    // To other workers the lease has expired. They claim the session, and a late writer changes
+    // nothing.
     let other = world.engine().await;
     let _ = other.recover_abandoned().await.unwrap();
     let _ = creating.await.unwrap();

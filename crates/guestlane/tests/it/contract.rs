@@ -1,4 +1,5 @@
-//! Every request that the client makes stands in `contract/rest.json`, and every answer of the simulator has a status that stands there.
+//! Every request that the client makes is listed in `contract/rest.json`, and every response of the
+//! simulator has a status that is listed there.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,6 +1,8 @@
-//! The process dies at every fail point, at each of its passings, and with every fault at every step; the next one drives to rest.
+//! The process crashes at every fail point, each time the fail point is passed, and with every
+//! fault at every step. The next process completes the saga.
 //!
-//! What is asserted is what the platform and the CRM count, never our own store alone.
+//! The tests assert the counts of the platform and the webhook receiver, never those of the
+//! product's store alone.
 
 use std::{
     collections::BTreeMap,
@@ -127,7 +129,7 @@ async fn session(engine: &SessionEngine, guest: &str) -> Option<guestlane::sessi
     sessions.pop()
 }
 
-/// The next process: the caller asks again, and what was left behind is finished.
+/// The next process: the caller repeats the request, and abandoned sagas are completed.
 async fn drive_to_rest(world: &World, guest: &str) {
     world.faults(&[]);
     let engine = world.engine().await;

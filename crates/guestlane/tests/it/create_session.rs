@@ -1,4 +1,4 @@
-//! One session, from the request to the record.
+//! The creation of one session, from the request to the session record.
 
 use guestlane::{Error, request::SessionRequest, session::SessionState, token};
 use serde_json::{Value, json};

@@ -1,5 +1,5 @@
-//! What the platform says is bounded and cleaned before a path, a record or a log sees it; and
-//! answers of another make than expected are read.
+//! Text from the platform is bounded and cleaned before it reaches a path, a record or a log.
+//! Responses of an unexpected form are parsed.
 
 use std::{
     sync::{

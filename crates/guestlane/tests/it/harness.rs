@@ -1,4 +1,5 @@
-//! A platform, a clock and a state directory; engines come and go as processes do.
+//! The test harness: a platform, a clock and a state directory. Engines start and stop on it as
+//! processes do.
 
 use std::{path::Path, sync::Arc, time::Duration};
 

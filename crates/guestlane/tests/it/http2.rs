@@ -1,4 +1,5 @@
-//! Over TLS the calls share a connection of HTTP/2; a guest's socket has one of its own, of HTTP/1.1.
+//! Over TLS, calls share an HTTP/2 connection, and a guest WebSocket has an HTTP/1.1 connection of
+//! its own.
 
 use guestlane::{TlsRoots, TokenRequestAuth, surface::Surface};
 use guestlane_sim::{EXTERNAL_SOURCE_ID, Tls};

@@ -1,4 +1,5 @@
-//! The flow against the simulator: real sockets, a real database, a clock that waits an hour in a millisecond.
+//! Tests of the session engine against the simulator, with real sockets, a real database and a
+//! clock that passes an hour in a millisecond.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
 mod audit;

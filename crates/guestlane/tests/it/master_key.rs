@@ -1,4 +1,4 @@
-//! Rotation of the master key, and the count of its seals.
+//! Rotation of the master key, and the count of values that are sealed under it.
 
 use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 

@@ -1,10 +1,12 @@
-//! Every interleaving of two callers, two workers and one crash, on the ledger's own transition table and leases.
+//! Model check of every interleaving of two callers, two workers and one crash, on the product's
+//! own transition table and leases.
 //!
-//! The walk is exhaustive: from one wish and an empty platform it visits every state that can be reached, with so many faults and so
-//! many leaps of time. The session's moves are the product's own ([`Session`]); what is modelled here is the store (a row that a driver with
-//! an older epoch cannot write) and the platform: on `rest` it remembers a key for 24 hours; on `web-messaging` an identifier belongs to one contact and a
-//! session's token to one conversation, for ever. The invariants stand in ARCHITECTURE.md.
-
+//! The search is exhaustive. From one idempotency key and an empty platform it visits every
+//! reachable state, with a bounded number of faults and of leaps of time. The transitions are the
+//! product's own ([`Session`]). The store and the platform are modelled here. The store is a row
+//! that a worker with an older epoch cannot write. On `rest` the platform remembers a key for 24
+//! hours. On `web-messaging` an identifier belongs to one contact, and a session's token to one
+//! conversation, without expiry. The invariants are listed in ARCHITECTURE.md.
 use std::{
     collections::{HashSet, VecDeque},
     time::Duration,
@@ -54,7 +56,7 @@ enum Step {
     Conversation,
     /// Web messaging: the first message, which opens the conversation.
     Message,
-    /// Web messaging: asks which conversation that is.
+    /// Web messaging: looks up the conversation of the message.
     Find,
     /// Web messaging: links and moves, which is the same however often.
     Arrange,
@@ -62,11 +64,11 @@ enum Step {
 
 #[derive(Clone)]
 enum Actor {
-    /// A caller who asks, or asks again.
+    /// A caller that requests the session, or repeats the request.
     Asking,
-    /// A caller who was answered.
+    /// A caller that got a response.
     Answered(SessionState),
-    /// A worker who looks for work.
+    /// A worker that looks for work.
     Idle,
     /// About to make the next call.
     Driving(Box<SessionRecord>),

@@ -1,5 +1,5 @@
-//! A server on loopback that answers in bytes, as no well-made server would. One request to each
-//! connection.
+//! A loopback server that sends raw bytes, including malformed responses. Each connection serves
+//! one request.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},

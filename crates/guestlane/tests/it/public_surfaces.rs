@@ -1,4 +1,5 @@
-//! Sessions on the public platform's surfaces: what is sent, what is found again, and what is told when something is not as it should be.
+//! Sessions on the public platform's surfaces: the requests that are sent, the results that are
+//! found again, and the errors that are reported.
 
 use std::time::Duration;
 

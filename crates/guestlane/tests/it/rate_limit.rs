@@ -1,4 +1,4 @@
-//! Batches at the full speed the platform allows, and no call wasted.
+//! Batches run at the platform's rate limit without wasted calls.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Sessions that were left behind, and those that must wait.
+//! Recovery of abandoned sessions, and of sessions that must wait.
 
 use std::time::Duration;
 

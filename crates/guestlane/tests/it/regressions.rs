@@ -49,7 +49,7 @@ async fn the_error_wrapper_drops_the_status_so_a_429_is_never_counted_as_one() {
 async fn a_payload_400_is_retried_and_costs_4_calls_and_7_seconds() {
     let world = World::new().await;
     let engine = world.engine().await;
-    // Nobody's key is registered: the platform refuses the token with a 400.
+    // Only the key of another harness is registered, so the platform answers 400.
     let elsewhere = World::new().await;
     world.sim.register_guest_keys(&elsewhere.engine().await.keyring().jwks(world.clock.now()).to_string()).unwrap();
     let before = world.clock.now();
@@ -228,7 +228,7 @@ async fn a_failing_audit_write_hides_a_session_that_was_created() {
     assert_eq!(statuses, ["pending", "success", "pending", "success"], "the record was only late");
 }
 
-/// A directory stands where the file should be: nobody can write it, not even root.
+/// A directory is in the place of the file, so that no user can write it, not even root.
 fn block_audit_file(world: &World) {
     let path = world.audit_path();
     let _ = fs::rename(path, path.with_extension("aside"));

@@ -1,4 +1,4 @@
-//! What is forgotten, when, and what never is.
+//! Retention: which sessions are deleted, when, and which are never deleted.
 
 use std::{
     sync::{

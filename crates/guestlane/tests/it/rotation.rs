@@ -1,4 +1,4 @@
-//! Keys that follow each other while processes run, and sessions that were begun with one that is gone.
+//! Rotation of signing keys while processes run, and sessions that were started with a deleted key.
 
 use std::time::Duration;
 

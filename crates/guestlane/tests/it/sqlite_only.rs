@@ -1,4 +1,4 @@
-//! What only a store in a file has: bytes that another reader holds.
+//! Behaviour of the SQLite store only: bytes that another reader holds.
 
 use guestlane::store::GuestIdMode;
 

@@ -1,4 +1,5 @@
-//! The CRM may be down, slow or hostile: no session is delayed, and every event arrives.
+//! A webhook endpoint that is down, slow or hostile delays no session, and every event is
+//! delivered.
 
 use std::{
     sync::{

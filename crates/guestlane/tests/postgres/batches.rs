@@ -1,4 +1,4 @@
-//! Batches in the database: each row is one process's at a time, and none is lost.
+//! Batches in PostgreSQL: one process at a time claims a row, and no row is lost.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 

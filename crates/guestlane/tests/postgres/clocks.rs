@@ -1,4 +1,5 @@
-//! The clocks of several machines: the database's decides, and a machine that is off claims nothing.
+//! Clock skew between nodes: the database's clock decides, and a node whose clock is off claims
+//! nothing.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,4 +1,5 @@
-//! The way to the database breaks, the database goes down: nothing is guessed.
+//! The connection to the database breaks, or the database goes down. Commits in doubt are resolved,
+//! not guessed.
 
 use std::{
     sync::{
@@ -27,7 +28,8 @@ async fn apart() -> (World, Server, String) {
     (World::with(|options| options.clock = Clock::system()).await, server, schema)
 }
 
-/// Connections are broken again and again, wherever a transaction happens to be; callers ask again under the same key.
+/// Connections break repeatedly, at any point of a transaction. Callers repeat the request under
+/// the same idempotency key.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_that_break_at_any_moment_cost_nobody_and_make_nobody_twice() {
     let (world, server, schema) = apart().await;

@@ -1,4 +1,5 @@
-//! Several processes, one database: one access token, one quota, one who rotates, a log for each.
+//! A fleet: several processes share one database, one access token and one rate limit. One process
+//! rotates keys, and each has its own audit log.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -55,7 +56,7 @@ async fn whoever_asks_for_the_token_and_dies_is_waited_for_and_no_longer() {
     let world = World::new().await;
     let engine = world.engine().await;
     engine.create(request("ann")).await.unwrap();
-    // Another process asks for the next one, and is never heard of again.
+    // Another process starts to request the next token, and crashes.
     world.sim.revoke_tokens();
     let until = (world.clock.now() + std::time::Duration::from_secs(9)).unix_micros();
     world.sql(&format!("UPDATE oauth_client SET refresh_lock_until = {until}"));
@@ -149,7 +150,7 @@ async fn each_process_has_a_log_of_its_own_and_all_are_proven() {
     assert_eq!(origins.len(), 3);
 }
 
-/// The order of admission decides, and the same key is one session wherever it is asked for.
+/// The order of admission decides, and the same key is one session on every node.
 #[tokio::test]
 async fn many_callers_with_one_key_on_several_machines_get_one_session() {
     let world = World::new().await;
@@ -161,7 +162,7 @@ async fn many_callers_with_one_key_on_several_machines_get_one_session() {
     world.assert_each_guest_once(1);
 }
 
-/// Format, keys and log are made by whoever comes first.
+/// The first process to start creates format, keys and log.
 #[tokio::test]
 async fn processes_that_start_at_once_on_an_empty_database_agree() {
     let world = World::new().await;
@@ -174,7 +175,7 @@ async fn processes_that_start_at_once_on_an_empty_database_agree() {
     assert!(errors.is_empty(), "{errors:?}");
 }
 
-/// Whoever looks every second besides is woken at once.
+/// A waiter that also polls every second is woken immediately.
 #[tokio::test]
 async fn a_key_that_is_made_or_revoked_is_told_to_all() {
     let world = World::new().await;

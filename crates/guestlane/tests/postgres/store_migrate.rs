@@ -1,4 +1,5 @@
-//! A store in a file moves into a database: all of it, once, wherever that is interrupted.
+//! Migration of a SQLite store to PostgreSQL: it is complete and happens once, wherever it is
+//! interrupted.
 
 use std::sync::{
     Arc,

@@ -1,4 +1,4 @@
-//! Nobody listens on the way to a database on another machine, and nobody pretends to be it.
+//! TLS to a remote database prevents eavesdropping and impersonation of the server.
 
 use std::{
     fs,

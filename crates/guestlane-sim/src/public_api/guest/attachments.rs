@@ -1,4 +1,5 @@
-//! Files: asked for on the socket, put and fetched by HTTP under `/_upload/`, as if that were the platform's storage.
+//! Attachments: requested on the socket, and uploaded and downloaded by HTTP under `/_upload/`,
+//! which stands in for the platform's storage.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -20,11 +21,11 @@ use crate::{
     response::{self, Body, Refusal},
 };
 
-/// How long an address is good (docs/platform.md#guest-limits).
+/// The lifetime of a signed URL (docs/platform.md#guest-limits).
 const ADDRESS_LIFE: Duration = Duration::from_secs(600);
 const MAX_NAME: usize = 1024;
 
-/// A file that a guest wants to send.
+/// A file that a guest sends.
 #[derive(Debug)]
 pub(super) struct Wanted {
     pub(super) attachment_id: String,
@@ -37,11 +38,11 @@ pub(super) struct Wanted {
 pub(super) struct Attachment {
     wanted: Wanted,
     content: Option<Bytes>,
-    /// Part of a message: it stays.
+    /// Whether the file is part of a message. If so, it is kept.
     sent: bool,
 }
 
-/// The files, by session and the client's id, and the addresses that lead to them.
+/// The files, by session and the client's ID, and their signed URLs.
 #[derive(Debug, Default)]
 pub(super) struct Files {
     files: HashMap<(String, String), Attachment>,
@@ -53,7 +54,7 @@ pub(super) struct Files {
 struct Address {
     session: String,
     id: String,
-    /// `PUT` or `GET`: an address is good for one of them.
+    /// The method that the URL is valid for: `PUT` or `GET`.
     method: &'static str,
     good_until: Timestamp,
 }
@@ -67,7 +68,7 @@ impl Files {
         self.files.get_mut(&(session.to_owned(), id.to_owned()))
     }
 
-    /// Whose file the address leads to.
+    /// Verifies a signed URL, and returns the session of its file.
     fn signed(&self, method: &str, id: &str, query: Option<&str>, now: Timestamp) -> Result<String, Refusal> {
         let signature = parameter(query, "sig").unwrap_or_default();
         let address = self.addresses.get(&signature).filter(|address| address.method == method && address.id == id);
@@ -135,7 +136,7 @@ impl Organization {
         }
     }
 
-    /// A fresh address; those before it stay good for as long as they were.
+    /// Creates a signed URL. Earlier URLs stay valid until they expire.
     fn address_of(&mut self, method: &'static str, session: &str, id: &str, now: Timestamp) -> String {
         let signature = self.new_id().simple().to_string();
         let address = Address { session: session.to_owned(), id: id.to_owned(), method, good_until: now + ADDRESS_LIFE };
@@ -145,7 +146,7 @@ impl Organization {
         format!("{}/_upload/{id}?sig={signature}", self.origin)
     }
 
-    /// `getAttachment`: a fresh address.
+    /// `getAttachment`: returns a new signed URL.
     pub(super) fn get_attachment(&mut self, key: &str, id: &str, tracing_id: Option<String>, now: Timestamp) -> Reply {
         let Some(known) = self.guests.files.get(key, id) else {
             return frames::error(4009, "Attachment not found", tracing_id).into();
@@ -181,14 +182,15 @@ impl Organization {
         frames::response(FrameBody::AttachmentDeleted(body), tracing_id).into()
     }
 
-    /// The file became part of a message.
+    /// Marks the file as part of a message.
     pub(super) fn sent(&mut self, key: &str, id: &str) {
         if let Some(known) = self.guests.files.get_mut(key, id) {
             known.sent = true;
         }
     }
 
-    /// A message refers to a file: it must be there, and comes back with all that is known of it.
+    /// Resolves a message's reference to a file. The file must exist, and its known fields are
+    /// added.
     pub(super) fn attached(&mut self, key: &str, fields: &mut Map<String, Value>, now: Timestamp) -> Result<(), (u16, String)> {
         let id = fields.get("attachment").and_then(|attachment| attachment["id"].as_str()).unwrap_or_default().to_owned();
         let known = self.guests.files.get(key, &id);

@@ -1,4 +1,4 @@
-//! Guests who signed in with a provider: their code becomes a JWT, and the JWT a session
+//! Authenticated guests: the provider's code is exchanged for a JWT, and the JWT opens a session
 //! (docs/platform.md#authenticated-guests).
 
 use std::{
@@ -20,11 +20,11 @@ use crate::{
     response::{self, Body, Refusal},
 };
 
-/// How long a JWT of an exchange is good, and a refresh token.
+/// The lifetimes of a JWT from a code exchange and of a refresh token.
 const JWT_LIFE: Duration = Duration::from_secs(15 * 60);
 const REFRESH_LIFE: Duration = Duration::from_secs(24 * 3600);
 
-/// Who signed in, by JWT and by refresh token, and until when that is good.
+/// The authenticated guests by JWT and by refresh token, with their expiry.
 #[derive(Debug, Default)]
 pub(super) struct SignedIn {
     jwts: HashMap<String, (String, Timestamp)>,
@@ -34,8 +34,8 @@ pub(super) struct SignedIn {
 }
 
 impl Organization {
-    /// `POST …/oauthcodegrantjwtexchange`: there is no provider; any code is good once, unless it begins with `bad`, and what
-    /// stands before its first dot names the guest.
+    /// `POST …/oauthcodegrantjwtexchange`. No provider is involved. Any code is valid once unless
+    /// it begins with `bad`, and the part before its first dot names the guest.
     pub(crate) fn exchange(&mut self, body: &[u8], now: Timestamp) -> Result<Response<Body>, Refusal> {
         let body: Value = parse(body)?;
         self.own_deployment(&body)?;
@@ -72,7 +72,7 @@ impl Organization {
         Ok(response::json(StatusCode::OK, &json!({"jwt": jwt})))
     }
 
-    /// `DELETE …/revoke`: the guest is signed out everywhere.
+    /// `DELETE …/revoke`: signs the guest out of all sessions.
     pub(crate) fn revoke(&mut self, headers: &HeaderMap, now: Timestamp) -> Result<Response<Body>, Refusal> {
         let subject = self.subject_of(bearer(headers)?, now);
         let subject = subject.ok_or_else(|| unauthorized("bad.credentials", "Invalid login credentials."))?;
@@ -98,7 +98,7 @@ impl Organization {
         jwt
     }
 
-    /// Who has this JWT, while it is good.
+    /// Returns the guest of this JWT while the JWT is valid.
     pub(super) fn subject_of(&self, jwt: &str, now: Timestamp) -> Option<String> {
         let known = self.guests.signed_in.jwts.get(jwt).filter(|(_, until)| *until > now);
         known.map(|(subject, _)| subject.clone())
@@ -109,7 +109,8 @@ impl Organization {
         theirs.map(|(key, _)| key.clone()).collect()
     }
 
-    /// A guest has one session after signing in: the others end. Says whether there were any.
+    /// Ends the other sessions of a guest, because an authenticated guest has one session. Returns
+    /// whether there were any.
     pub(super) fn end_other_sessions_of(&mut self, subject: &str, but: &str, now: Timestamp) -> bool {
         let others: Vec<String> = self.sessions_of(subject).into_iter().filter(|key| key != but).collect();
         for key in &others {

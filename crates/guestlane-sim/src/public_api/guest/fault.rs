@@ -1,4 +1,4 @@
-//! What a fault does to a frame: in the place of the work, or with its answer.
+//! Fault injection for frames: before the work is done, or on its response.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use crate::{
     fault_injection::wrong_types,
 };
 
-/// What a fault makes of a frame before any work is done.
+/// The effect of a fault on a frame before any work is done.
 pub(crate) enum Before {
-    /// The work is done none the less.
+    /// The work is done as usual.
     Work,
-    /// This is the answer.
+    /// This frame is sent as the response, and no work is done.
     Answer(Box<ServerFrame>),
     /// The connection is reset.
     Reset,
@@ -22,7 +22,7 @@ pub(crate) enum Before {
     Hang,
 }
 
-/// Decides what becomes of a frame before any work is done.
+/// Decides the effect of a fault on a frame before any work is done.
 #[deny(clippy::wildcard_enum_match_arm)]
 pub(crate) fn before(fault: &Fault, tracing_id: Option<String>) -> Before {
     let refuse = |code, text: &str| Before::Answer(error(code, text, tracing_id.clone()).into());
@@ -57,14 +57,14 @@ pub(crate) fn before(fault: &Fault, tracing_id: Option<String>) -> Before {
     }
 }
 
-/// What goes over the wire once the work is done.
+/// What is sent over the wire after the work is done.
 #[derive(Debug)]
 pub(crate) enum After {
     /// This text, at once.
     Text(String),
     /// This text, some time later.
     Later(String, Duration),
-    /// This text, and nothing any more.
+    /// This text, and nothing afterwards.
     Last(String),
     /// The beginning of a frame with this text, then the connection is closed.
     Half(String),
@@ -74,11 +74,12 @@ pub(crate) enum After {
     Dropped,
     /// The connection is reset.
     Reset,
-    /// Nothing, and nothing any more.
+    /// Nothing, now or later.
     Hang,
 }
 
-/// Decides what becomes of the answer. The second is the code that the journal keeps.
+/// Decides the effect of a fault on the response. The second value is the code that the journal
+/// records.
 #[deny(clippy::wildcard_enum_match_arm)]
 pub(crate) fn after(fault: &Fault, answer: ServerFrame) -> (After, Option<u16>) {
     const HUGE: usize = 2 * 1024 * 1024;

@@ -1,4 +1,4 @@
-//! One frame of a guest: read, checked, sent to the one who knows the answer.
+//! Parses and validates one frame of a guest, and dispatches it to its handler.
 
 use guestlane_genesys::{
     Timestamp,
@@ -11,15 +11,15 @@ use serde_json::{Value, json};
 use super::{ECHOES_PER_MINUTE, REQUESTS_PER_MINUTE};
 use crate::{options::MAX_ATTRIBUTES, organization::Organization, rate_window::RateHeaders};
 
-/// What follows a frame.
+/// The result of a frame.
 #[derive(Debug)]
 pub(crate) struct Reply {
-    /// What overtakes the answer.
+    /// Frames that are sent before the response.
     pub(crate) before: Vec<ServerFrame>,
     pub(crate) answer: ServerFrame,
-    /// What is pushed because of it.
+    /// Frames that are pushed after the response.
     pub(crate) after: Vec<ServerFrame>,
-    /// Whether the connection ends then.
+    /// Whether the connection is closed afterwards.
     pub(crate) close: bool,
 }
 
@@ -29,7 +29,7 @@ impl From<ServerFrame> for Reply {
     }
 }
 
-/// A text of a client, as far as it could be read.
+/// A text from a client, as far as it could be parsed.
 #[derive(Debug)]
 pub(crate) struct Given {
     value: Value,
@@ -47,7 +47,7 @@ impl Given {
         self.value["action"].as_str().unwrap_or_default()
     }
 
-    /// For the journal: without the secrets that a frame has.
+    /// Returns the text for the journal, without its secrets.
     pub(crate) fn without_secrets(&self) -> String {
         let mut shown = self.value.clone();
         let secret = |secret: &Value| secret.as_str().filter(|secret| !secret.is_empty()).map(str::to_owned);
@@ -60,7 +60,8 @@ impl Given {
     }
 }
 
-/// The token may stand elsewhere, too: clients send it as the customer's id of the journey.
+/// Removes the secrets from all other fields. Clients also send the token as the customer ID of the
+/// journey.
 fn hide(value: &mut Value, secrets: &[String]) {
     match value {
         Value::String(text) => {
@@ -82,7 +83,7 @@ pub(crate) fn push(body: Body) -> ServerFrame {
     ServerFrame { kind: FrameKind::Message, code: 200, body, tracing_id: None }
 }
 
-/// The usual form of an error.
+/// Builds an error frame in the usual form.
 pub(crate) fn error(code: u16, text: impl Into<String>, tracing_id: Option<String>) -> ServerFrame {
     ServerFrame { kind: FrameKind::Response, code, body: Body::Text(text.into()), tracing_id }
 }
@@ -100,7 +101,7 @@ pub(crate) fn too_many(text: &str, seconds: u64, tracing_id: Option<String>) -> 
 }
 
 impl Organization {
-    /// Answers a frame.
+    /// Handles a frame.
     pub(crate) fn frame(&mut self, connection: u64, given: &Given, now: Timestamp) -> Reply {
         let tracing_id = given.tracing_id.clone();
         if let Err(refusal) = self.count_request(connection, &tracing_id, now) {
@@ -167,7 +168,7 @@ impl Organization {
                         let body = ResumeToken { resume_token, exp: now.unix_seconds() + 3600 };
                         response(Body::ResumeToken(body), tracing_id).into()
                     }
-                    // The platform lists it and nobody knows what it takes.
+                    // The platform lists this action, but its parameters are not documented.
                     _ => error(4000, "Feature unavailable", tracing_id).into(),
                 }
             }
@@ -219,7 +220,7 @@ impl Organization {
                 Err(response(Body::SessionExpired(Empty {}), tracing_id.clone()))
             }
             Some(_) if mine => Ok(()),
-            // A connection speaks for the session it configured, and for no other.
+            // A connection may act only for the session that it configured.
             _ => Err(error(4007, "Session not found", tracing_id.clone())),
         }
     }
@@ -267,7 +268,8 @@ const CONTENTS: [&str; 11] = [
 ];
 const EVENTS: [&str; 5] = ["Presence", "Typing", "CoBrowse", "Video", "Reactions"];
 
-/// Whether each content and each event has a type that is known, and what its type needs.
+/// Returns whether each content and each event has a known type and the fields that its type
+/// requires.
 fn well_formed(message: &Value) -> bool {
     let is_text = |value: &Value| value.is_string();
     let says = |value: &Value| value.as_str().is_some_and(|text| !text.is_empty());

@@ -1,5 +1,5 @@
-//! The history of a session: a JWT of one minute opens it, and opens nothing else
-//! (docs/platform.md#guest-history).
+//! The history of a session. A JWT with a lifetime of one minute gives access to it and to nothing
+//! else (docs/platform.md#guest-history).
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use crate::{
     response::{self, Body, Refusal},
 };
 
-/// How long a JWT of `getJwt` is good.
+/// The lifetime of a JWT from `getJwt`.
 const LIFE: Duration = Duration::from_secs(60);
 
 impl Organization {
@@ -36,7 +36,7 @@ impl Organization {
         frames::response(FrameBody::Jwt(Jwt { jwt, exp: (now + LIFE).unix_seconds() }), tracing_id).into()
     }
 
-    /// It has the form of a JWT; what is in it is the platform's affair.
+    /// Creates a token in the form of a JWT. Its content is opaque to clients.
     pub(super) fn new_jwt(&mut self, purpose: &str, until: Timestamp) -> String {
         let encode = |value: serde_json::Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
         let header = encode(json!({"alg": "HS256", "typ": "JWT"}));

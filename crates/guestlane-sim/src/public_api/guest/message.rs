@@ -1,4 +1,4 @@
-//! What a guest says, and what is said to a guest (docs/platform.md#guest-frames).
+//! Messages from guests and to guests (docs/platform.md#guest-frames).
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{options::MAX_ATTRIBUTES, organization::Organization, response::Refusal};
 
-/// The longest text of a guest (docs/platform.md#guest-limits).
+/// The maximum length of a guest's text (docs/platform.md#guest-limits).
 const MAX_TEXT: usize = 4096;
 const KINDS: [&str; 5] = ["Text", "Structured", "Event", "Receipt", "Message"];
 
@@ -127,7 +127,7 @@ impl Organization {
         Ok(())
     }
 
-    /// The guest's message as it comes back: with the platform's id and time.
+    /// Returns the echo of the guest's message, with the platform's ID and time.
     pub(super) fn inbound(&mut self, mut message: Message, now: Timestamp) -> Message {
         let id = self.new_id().simple().to_string().parse().ok();
         let their_id = message.channel.as_ref().and_then(|channel| channel.fields.get("messageId").cloned());
@@ -138,7 +138,7 @@ impl Organization {
         Message { id, direction: Some(Direction::Inbound), ..message }
     }
 
-    /// A message of the organization's side.
+    /// Builds a message from the organization's side.
     fn outbound(&mut self, bot: bool, message: Message, now: Timestamp) -> Message {
         let from = if bot { json!({"nickname": "Helper Bot"}) } else { json!({"firstName": "Sam", "nickname": "Sam"}) };
         let fields = object(json!({"time": now, "type": "Private", "from": from}));
@@ -157,13 +157,13 @@ impl Organization {
         self.outbound(true, Message { kind: "Event".to_owned(), events: vec![event], ..Message::default() }, now)
     }
 
-    /// The event that tells of a sign-in in the middle of a session.
+    /// Builds the event that reports a sign-in in the middle of a session.
     pub(super) fn signed_in_event(&mut self, tracing_id: Option<String>, now: Timestamp) -> ServerFrame {
         let said = self.inbound(presence("SignIn"), now);
         ServerFrame { tracing_id, ..frames::push(Body::Structured(said.into())) }
     }
 
-    /// The conversation that a message belongs to, and whether it began with it.
+    /// Returns the conversation of a message, and whether the message started it.
     fn conversation_of(
         &mut self,
         key: &str,
@@ -227,7 +227,7 @@ impl Organization {
         }
     }
 
-    /// An agent says something: `POST /_sim/agent`.
+    /// Sends an agent's message: `POST /_sim/agent`.
     pub(crate) fn agent_says(&mut self, conversation: Uuid, text: &str, now: Timestamp) -> Result<(), Refusal> {
         let known = self.desk.conversations.get(&conversation).filter(|known| known.ended.is_none());
         let session = known.ok_or_else(Refusal::not_found)?.session.clone();
@@ -250,7 +250,7 @@ impl Organization {
         Ok(())
     }
 
-    /// An agent ends a conversation: `POST /_sim/agent`.
+    /// Ends a conversation as an agent: `POST /_sim/agent`.
     pub(crate) fn agent_leaves(&mut self, conversation: Uuid, now: Timestamp) -> Result<(), Refusal> {
         let known = self.desk.conversations.get_mut(&conversation).filter(|known| known.ended.is_none());
         let known = known.ok_or_else(Refusal::not_found)?;

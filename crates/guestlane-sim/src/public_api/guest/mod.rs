@@ -1,5 +1,4 @@
-//! The guest's side: sessions by token, and the connections they have
-//! (docs/platform.md#guest-sessions).
+//! Guest sessions by token, and their connections (docs/platform.md#guest-sessions).
 
 pub(super) mod attachments;
 mod authenticated;
@@ -31,16 +30,17 @@ const ECHOES_PER_MINUTE: u32 = 2;
 const HISTORY_READS_PER_MINUTE: u32 = 10;
 const CONNECTIONS_PER_SESSION: usize = 3;
 
-/// What goes to a connection beside the answers it waits for.
+/// What is pushed to a connection besides responses.
 #[derive(Debug)]
 pub(crate) enum Push {
     /// A frame.
     Frame(Box<ServerFrame>),
-    /// No more frames.
+    /// Closes the connection.
     Close,
 }
 
-/// Everything about guests. A session is kept by the hash of its token: the token itself is a secret.
+/// The state of all guests. A session is stored by the hash of its token, because the token itself
+/// is a secret.
 #[derive(Debug, Default)]
 pub(crate) struct Guests {
     sessions: HashMap<String, Session>,
@@ -49,7 +49,7 @@ pub(crate) struct Guests {
     history_jwts: HashMap<String, (String, Timestamp)>,
     signed_in: authenticated::SignedIn,
     upgrades: Option<Window>,
-    /// Sessions that ever began.
+    /// The number of sessions that were started.
     pub(crate) began: u64,
 }
 
@@ -57,15 +57,15 @@ pub(crate) struct Guests {
 struct Session {
     expires_at: Timestamp,
     conversation: Option<Uuid>,
-    /// A presence `Join` was sent.
+    /// Whether a presence `Join` was sent.
     joined: bool,
     read_only: bool,
-    /// Closed after its read-only end: what `startNew` waits for.
+    /// Whether the session was closed after it became read-only. `startNew` requires this.
     closed: bool,
     cleared: bool,
-    /// Who signed in.
+    /// The authenticated guest.
     subject: Option<String>,
-    /// Attributes of a presence that began no conversation.
+    /// The attributes of a presence that started no conversation.
     attributes: BTreeMap<String, String>,
     history: Vec<Value>,
     connections: VecDeque<u64>,
@@ -83,7 +83,7 @@ struct Connection {
 }
 
 impl Guests {
-    /// A socket is open: its number.
+    /// Registers an open socket, and returns its number.
     pub(crate) fn connect(&mut self, sender: UnboundedSender<Push>, now: Timestamp) -> u64 {
         let number = self.connections.last_key_value().map_or(1, |(last, _)| last + 1);
         let connection = Connection { sender, session: None, requests: Window::new(now), echoes: Window::new(now) };
@@ -91,7 +91,7 @@ impl Guests {
         number
     }
 
-    /// A socket is gone.
+    /// Removes a closed socket.
     pub(crate) fn disconnect(&mut self, number: u64) {
         self.detach(number);
         self.connections.remove(&number);
@@ -101,7 +101,7 @@ impl Guests {
         self.connections.len() as u64
     }
 
-    /// The connection has no session any more.
+    /// Detaches the connection from its session.
     fn detach(&mut self, number: u64) {
         let session = self.connections.get_mut(&number).and_then(|connection| connection.session.take());
         if let Some(session) = session.and_then(|session| self.sessions.get_mut(&session)) {
@@ -109,7 +109,7 @@ impl Guests {
         }
     }
 
-    /// No connection speaks for the session any more; they stay open.
+    /// Detaches all connections from the session. The connections stay open.
     fn detach_all(&mut self, session: &str) {
         let numbers = self.sessions.get(session).map(|session| session.connections.clone()).unwrap_or_default();
         for number in numbers {
@@ -123,7 +123,7 @@ impl Guests {
         }
     }
 
-    /// To all connections of a session, but perhaps one.
+    /// Sends a frame to all connections of a session, except at most one.
     fn broadcast(&self, session: &str, frame: &ServerFrame, but: Option<u64>) {
         for number in self.sessions.get(session).into_iter().flat_map(|session| &session.connections) {
             if Some(*number) != but {
@@ -132,7 +132,7 @@ impl Guests {
         }
     }
 
-    /// The connection is told that it ends, and ends.
+    /// Notifies the connection that it ends, and closes it.
     fn close(&mut self, number: u64, reason: Option<&str>) {
         let reason = reason.map(str::to_owned);
         let closed = ConnectionClosed { reason: reason.clone(), reason_code: reason };
@@ -153,7 +153,7 @@ impl Guests {
 }
 
 impl Organization {
-    /// Ends the sessions whose time is over, and tells their connections.
+    /// Ends expired sessions, and notifies their connections.
     pub(crate) fn expire(&mut self, now: Timestamp) {
         let over = self.guests.sessions.iter().filter(|(_, session)| session.expires_at <= now);
         let over: Vec<String> = over.map(|(key, _)| key.clone()).collect();
@@ -164,7 +164,7 @@ impl Organization {
         }
     }
 
-    /// How a token is kept.
+    /// Returns the hash under which a token is stored.
     pub(crate) fn token_key(token: &str) -> String {
         let hash = digest::digest(&digest::SHA256, token.as_bytes());
         hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()

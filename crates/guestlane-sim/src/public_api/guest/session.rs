@@ -1,4 +1,4 @@
-//! Sessions begin, are resumed, begin anew, and end (docs/platform.md#guest-sessions).
+//! The lifecycle of guest sessions: start, resume, restart, end (docs/platform.md#guest-sessions).
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -17,7 +17,7 @@ use super::{
 use crate::{options::MAX_ATTRIBUTES, organization::Organization, rate_window::Window};
 
 impl Organization {
-    /// `configureSession`, and of a guest who signed in `configureAuthenticatedSession`.
+    /// `configureSession`, and `configureAuthenticatedSession` for an authenticated guest.
     pub(super) fn configure(
         &mut self,
         connection: u64,
@@ -120,7 +120,8 @@ impl Organization {
         reply
     }
 
-    /// The session's time is over, or another one takes over: its conversation ends, and waits for nobody any more.
+    /// Ends the conversation of a session that expired or was replaced. It no longer waits for an
+    /// agent.
     pub(super) fn end_conversation_of(&mut self, key: &str, now: Timestamp) {
         let Some(session) = self.guests.sessions.get_mut(key) else { return };
         let ended = now.min(session.expires_at);
@@ -129,7 +130,7 @@ impl Organization {
         }
     }
 
-    /// The connection speaks for this session from now on; of more than three the oldest must go.
+    /// Attaches the connection to this session. With more than three, the oldest is closed.
     fn attach(&mut self, connection: u64, key: &str) {
         self.guests.detach(connection);
         if let Some(known) = self.guests.connections.get_mut(&connection) {
@@ -144,7 +145,7 @@ impl Organization {
         }
     }
 
-    /// `closeSession`: this connection stays open and speaks for no session any more.
+    /// `closeSession`: this connection stays open, and is detached from its session.
     pub(super) fn close_session(&mut self, connection: u64, key: &str, all: bool, tracing_id: Option<String>) -> Reply {
         if all {
             self.guests.close_all(key, Some(connection), None);

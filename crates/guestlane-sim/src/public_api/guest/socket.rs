@@ -1,4 +1,5 @@
-//! A guest's socket: reads frames, sends answers and what is pushed, and ends as a fault wants it.
+//! The guest WebSocket: reads frames, sends responses and pushed frames, and closes as a fault
+//! requires.
 
 use std::sync::Arc;
 
@@ -23,10 +24,10 @@ use crate::{
     simulation::{FrameReply, Simulation, lock},
 };
 
-/// The longest message that is read (the platform's own limit is not known).
+/// The maximum size of a message, in bytes (the platform's own limit is not known).
 const MAX_MESSAGE: usize = 128 * 1024;
 
-/// What a socket is on: TCP, perhaps under TLS.
+/// The transport of a socket: TCP, with or without TLS.
 pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     /// The TCP connection, which can be reset.
     fn tcp(&self) -> &TcpStream;
@@ -44,7 +45,7 @@ impl Wire for TlsStream<TcpStream> {
     }
 }
 
-/// A socket is counted for as long as it is open.
+/// Counts a socket as open until it is dropped.
 struct Open<'a> {
     world: &'a Simulation,
     number: u64,
@@ -56,18 +57,18 @@ impl Drop for Open<'_> {
     }
 }
 
-/// What becomes of the connection after a frame.
+/// What happens to the connection after a frame.
 enum Next {
     Frame,
     /// With a close frame.
     Close,
     /// Without one.
     Drop,
-    /// No frame any more, until the client goes.
+    /// Sends no more frames until the client disconnects.
     Silence,
 }
 
-/// Serves a socket whose upgrade is agreed upon.
+/// Serves a socket after its upgrade was accepted.
 pub(crate) async fn serve<S: Wire>(stream: S, read: Vec<u8>, world: Arc<Simulation>) {
     let limits = WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
     let mut socket = WebSocketStream::from_partially_read(stream, read, Role::Server, Some(limits)).await;
@@ -84,7 +85,7 @@ pub(crate) async fn serve<S: Wire>(stream: S, read: Vec<u8>, world: Arc<Simulati
             },
             given = socket.next() => match given {
                 Some(Ok(Message::Text(text))) => take(&mut socket, &world, number, text.as_str(), &mut pushes).await,
-                // Frames are texts: whatever it says, it is no frame.
+                // Frames are texts, so a binary message is an invalid frame.
                 Some(Ok(Message::Binary(_))) => take(&mut socket, &world, number, "", &mut pushes).await,
                 Some(Err(Error::Capacity(_))) => return too_big(&mut socket).await,
                 Some(Ok(_)) => Next::Frame,
@@ -161,7 +162,8 @@ async fn take<S: Wire>(
     Next::Frame
 }
 
-/// Closes with 1009; what is still on its way is read, so that the close frame is not lost with it.
+/// Closes with 1009. Data that is still in flight is read, because unread data would reset the
+/// connection and lose the close frame.
 async fn too_big<S: Wire>(socket: &mut WebSocketStream<S>) {
     let close = CloseFrame { code: CloseCode::Size, reason: "The message is too big.".into() };
     let _ = socket.close(Some(close)).await;
@@ -176,7 +178,7 @@ async fn send<S: Wire>(socket: &mut WebSocketStream<S>, text: String) -> Next {
     }
 }
 
-/// The header of a text frame, and half of what it promises (RFC 6455, section 5.2).
+/// Returns the header of a text frame and half of the announced payload (RFC 6455, section 5.2).
 fn half_a_frame(text: &str) -> Vec<u8> {
     let mut bytes = vec![0x81, 127];
     bytes.extend((text.len() as u64).to_be_bytes());
@@ -184,7 +186,7 @@ fn half_a_frame(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// Reads without a look at what it reads: not even a ping is answered.
+/// Reads and discards all input. Even a ping gets no pong.
 async fn silence<S: Wire>(socket: &mut WebSocketStream<S>) {
     let mut ignored = [0; 1024];
     while socket.get_mut().read(&mut ignored).await.is_ok_and(|read| read > 0) {}

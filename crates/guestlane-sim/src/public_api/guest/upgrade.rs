@@ -1,4 +1,4 @@
-//! The upgrade to the guest socket: which origins, which deployments, how many
+//! The upgrade to the guest WebSocket: checks of origin, deployment and connection limits
 //! (docs/platform.md#guest-socket).
 
 use guestlane_genesys::Timestamp;
@@ -15,7 +15,7 @@ use crate::{
     response::{self, Body, Refusal},
 };
 
-/// Stands in the answer that agrees to the upgrade: the connection is a socket from then on.
+/// Marks a response that accepts the upgrade. The connection is a WebSocket afterwards.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Agreed;
 
@@ -57,7 +57,8 @@ impl Organization {
         Ok(response)
     }
 
-    /// The host name of the origin is an allowed domain, or ends in a dot and one; scheme and port do not matter.
+    /// Returns whether the host name of the origin is an allowed domain or a subdomain of one.
+    /// Scheme and port are ignored.
     fn allows(&self, headers: &HeaderMap) -> bool {
         let deployment = &self.options.deployment;
         if deployment.allow_all_domains {
@@ -71,7 +72,7 @@ impl Organization {
     }
 }
 
-/// The client's key, if it asks for a WebSocket (RFC 6455, section 4.2.1).
+/// Returns the client's key if the request is for a WebSocket (RFC 6455, section 4.2.1).
 fn handshake(headers: &HeaderMap) -> Result<&str, Refusal> {
     let has = |name: HeaderName, wanted: &str| {
         let values = headers.get_all(name);
