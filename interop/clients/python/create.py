@@ -6,7 +6,7 @@ import uuid
 
 from guestlane_client import AuthenticatedClient, Client
 from guestlane_client.api.sessions import create_session, get_session, list_sessions
-from guestlane_client.models import CreateSessionRequest, NewSessionAttributes, Problem, Session, Sessions, SessionState
+from guestlane_client.models import CreateSessionRequest, CreateSessionRequestAttributes, Problem, Session, Sessions, SessionState
 
 
 def must(kind, answer):
@@ -24,7 +24,7 @@ def check(address, key):
     guestlane = AuthenticatedClient(base_url=address, token=key)
     wish = str(uuid.uuid4())
     guest = f"guest-{wish}"
-    attributes = NewSessionAttributes.from_dict({"source": "web-portal"})
+    attributes = CreateSessionRequestAttributes.from_dict({"source": "web-portal"})
 
     def create():
         body = CreateSessionRequest(guest_id=guest, attributes=attributes)

@@ -100,7 +100,7 @@ fn prometheus_answers_every_panel_of_the_dashboard_from_the_services_own_metrics
     let happened = [
         "guestlane_platform_rate_limited_total",
         "guestlane_platform_retries_total{attempt=\"2\"}",
-        "guestlane_session_failures_total{code=\"refused\"}",
+        "guestlane_session_failures_total{code=\"platform_rejected\"}",
         "guestlane_outbox_events{state=\"pending\"}",
         "guestlane_platform_rate_limit_used_ratio",
         "guestlane_signing_key_next_activation_seconds",
