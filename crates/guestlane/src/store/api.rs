@@ -211,7 +211,7 @@ impl Store {
         either!(self, store => store.release_first_tries(now))
     }
 
-    /// Makes all pending events due now, and says how many: for a contact_details who says «now».
+    /// Makes all pending events due now, and returns their number: an operator asked for delivery.
     pub async fn expedite_events(&self, now: Timestamp) -> Result<usize, StoreError> {
         either!(self, store => store.make_events_due(now))
     }

@@ -15,7 +15,7 @@ pub enum BeginOutcome {
     InProgress(SessionRecord),
     /// The key is another wish's.
     KeyReused(SessionRecord),
-    /// It needs a contact_details.
+    /// It needs the attention of an operator.
     NeedsAttention(SessionRecord),
 }
 

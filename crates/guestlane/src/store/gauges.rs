@@ -11,7 +11,7 @@ pub struct StoreGauges {
     pub oldest_unfinished: Option<Timestamp>,
     /// Sessions that were refused for good, and are kept.
     pub failed: u64,
-    /// Sessions that wait for a contact_details.
+    /// Sessions that need the attention of an operator.
     pub needs_attention: u64,
     /// Events for the CRM that wait.
     pub pending_events: u64,
