@@ -54,7 +54,7 @@ impl Store {
         shared!(self, store => store.complete_batch(id, now))
     }
 
-    /// Takes up to `limit` rows that nobody has, or had and did not renew, leased from now.
+    /// Claims up to `limit` rows that have no lease, or whose lease has expired.
     pub async fn claim_rows(&self, limit: u32, now: Timestamp) -> Result<Vec<ClaimedRow>, StoreError> {
         let limit = if self.may_claim() { limit } else { 0 };
         shared!(self, store => store.take_rows(limit, now))
@@ -70,12 +70,12 @@ impl Store {
         shared!(self, store => store.give_back_rows(held, now))
     }
 
-    /// Writes what came of rows, where nobody has taken them over since.
+    /// Records the outcomes of rows whose lease this process still holds.
     pub async fn complete_rows(&self, ended: Vec<(RowLease, RowOutcome)>, now: Timestamp) -> Result<(), StoreError> {
         shared!(self, store => store.end_rows(ended, now))
     }
 
-    /// Rows of a batch that nobody has never begin. False: there is no such batch.
+    /// Cancels the rows of a batch that no worker has claimed. Returns false if there is no such batch.
     pub async fn cancel_batch(&self, id: BatchId, now: Timestamp) -> Result<bool, StoreError> {
         shared!(self, store => store.cancel_batch(id, now))
     }
@@ -92,7 +92,8 @@ impl Store {
 }
 
 impl Store {
-    /// Takes the key for `request`, in one transaction with the audit record «pending»; or says who has it.
+    /// Inserts a session under its idempotency key, in one transaction with the audit record "pending".
+    /// If the key exists, returns the state of its session.
     pub async fn begin(
         &self,
         request: SessionRequest,
@@ -109,7 +110,7 @@ impl Store {
         either!(self, store => store.peek(key))
     }
 
-    /// Writes a transition, unless somebody has taken the session over.
+    /// Commits a transition, unless another process has claimed the session since.
     pub async fn commit_transition(&self, transition: CommitRequest) -> Result<Committed<CommitResult>, StoreError> {
         either!(self, store => store.advance(transition))
     }
@@ -119,7 +120,7 @@ impl Store {
         either!(self, store => store.renew(leases, now))
     }
 
-    /// Takes up to `limit` unfinished sessions that nobody drives any more.
+    /// Claims up to `limit` unfinished sessions whose lease has expired.
     pub async fn claim_due(&self, limit: u32, now: Timestamp) -> Result<Vec<SessionRecord>, StoreError> {
         if !self.may_claim() {
             return Ok(Vec::new());
@@ -127,7 +128,8 @@ impl Store {
         either!(self, store => store.take_up(limit, now))
     }
 
-    /// Takes up one session that is unfinished or was refused, unless somebody drives it or its guest was erased: `None`.
+    /// Claims one session that is unfinished or failed. Returns `None` if another process holds its
+    /// lease, or if its guest was erased.
     pub async fn claim(&self, id: SessionId, now: Timestamp) -> Result<Option<SessionRecord>, StoreError> {
         either!(self, store => store.take_up_one(id, now))
     }
@@ -216,7 +218,7 @@ impl Store {
         either!(self, store => store.make_events_due(now))
     }
 
-    /// Writes what a try came to, unless the event was started over, or tried by somebody else, since.
+    /// Records the outcome of a delivery, unless the event was replayed or claimed by another process since.
     pub async fn record_delivery(&self, event: Event, settlement: DeliveryOutcome, now: Timestamp) -> Result<(), StoreError> {
         either!(self, store => store.settle_event(event, settlement, now))
     }
@@ -251,7 +253,7 @@ impl Store {
         either!(self, store => store.first_tries_due(now))
     }
 
-    /// How many events wait for receivers with a higher number than that: nobody delivers them.
+    /// Returns the number of pending events for endpoints with a higher number, which are not delivered.
     pub async fn pending_events_after(&self, receivers: u32) -> Result<u64, StoreError> {
         either!(self, store => store.pending_events_after(receivers))
     }

@@ -77,7 +77,7 @@ pub struct RowLease {
     pub batch: BatchId,
     /// From 1.
     pub number: u64,
-    /// Counts who had it: who comes with an older number can write nothing.
+    /// Fencing number: it increases with each claim, and a worker with an older one records nothing.
     pub epoch: u32,
 }
 

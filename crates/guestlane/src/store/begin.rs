@@ -1,4 +1,4 @@
-//! Who asked first under a key, and what the others are told.
+//! Decides whether a caller that presents an idempotency key runs the saga, waits, or gets a replay.
 
 use guestlane_genesys::Timestamp;
 
@@ -7,7 +7,7 @@ use crate::session::{Availability, IllegalTransition, SessionRecord};
 /// What asking under a key came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BeginOutcome {
-    /// The session is the caller's to drive: a new one, or one that nobody drives any more.
+    /// The caller runs the saga: the session is new, or its lease has expired.
     Acquired(SessionRecord),
     /// It is done already.
     AlreadyCompleted(SessionRecord),
@@ -19,7 +19,8 @@ pub enum BeginOutcome {
     NeedsAttention(SessionRecord),
 }
 
-/// What those who ask under a key are told where a session has it; or, where that session is free, how it is taken up for the new wish.
+/// The outcome for an idempotency key that a session already has; or, if that session can be
+/// claimed, the claim.
 pub(super) enum ExistingKey {
     /// Nothing changes.
     Resolved(Box<BeginOutcome>),

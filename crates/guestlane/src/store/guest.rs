@@ -1,4 +1,4 @@
-//! Guests: how the audit log calls them, and what became of those who were erased.
+//! Guests: their pseudonyms in the audit log, and their erasure.
 
 use aws_lc_rs::{hmac, rand};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
@@ -35,7 +35,7 @@ impl GuestNames {
     }
 }
 
-/// 128 bits of HMAC-SHA-256: nobody without the key can find the guest by trying ids.
+/// 128 bits of HMAC-SHA-256: without the key, guest IDs cannot be found by trial.
 pub(super) fn keyed_hash(key: &[u8], guest: &GuestId) -> String {
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), guest.as_str().as_bytes());
     format!("pseudonym:{}", BASE64_URL_SAFE_NO_PAD.encode(&tag.as_ref()[..16]))
@@ -48,12 +48,12 @@ pub(super) fn new_key() -> Result<[u8; 32], StoreError> {
     Ok(key)
 }
 
-/// What became of a guest who shall be erased.
+/// The outcome of an erasure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ErasureOutcome {
-    /// These sessions are unfinished: who ends them needs to know the guest.
+    /// These sessions are unfinished, and completing them needs the guest's data.
     Unfinished(Vec<SessionId>),
-    /// An event about the guest is on its way to the CRM, or was a moment ago: nobody can say whether it will arrive.
+    /// An event about the guest is being delivered, or its outcome is unknown.
     InProgress,
     /// Nobody knows this guest.
     Unknown,
@@ -68,7 +68,7 @@ pub struct ErasureReport {
     pub sessions: u64,
     /// Events for the CRM.
     pub events: u64,
-    /// Of those, events that the CRM will not be told any more.
+    /// Of those, the events that are no longer delivered.
     pub untold: u64,
     /// The name under which the guest's records stay in the audit log.
     pub pseudonym: Option<String>,

@@ -108,7 +108,7 @@ pub enum StoreError {
         message: String,
         /// Its SQLSTATE, where the database itself said it.
         code: Option<SqlState>,
-        /// Whether nobody knows what became of what was sent.
+        /// Whether the outcome is unknown: the commit is in doubt.
         lost: bool,
     },
     /// Nobody answers for the database.
@@ -138,13 +138,13 @@ pub enum StoreError {
     /// A row is not what this version writes.
     #[error("the store has a row that cannot be read: {0}")]
     Row(&'static str),
-    /// A defect of ours.
+    /// An internal error.
     #[error(transparent)]
     IllegalTransition(#[from] IllegalTransition),
     /// Somebody changed records in the store, past guestlane.
     #[error("the records of audit log {0} in the store are not those that were written: somebody changed them")]
     AuditTampered(u32),
-    /// A record has no place to go to: the store was opened for looking only. A defect of ours.
+    /// A record has no place to go to: the store was opened for looking only. An internal error.
     #[error("the store was opened without its audit log")]
     NoAuditLog,
     /// Another process uses the file, and it must be used by this one alone.
@@ -200,7 +200,7 @@ impl From<tokio_postgres::Error> for StoreError {
                 Self::Superseded { found: found.parse().unwrap_or(0), known: known.parse().unwrap_or(0) }
             }
             Some(said) => {
-                // The server ends, or somebody ends the connection: 57P01 to 57P05; connection exceptions: class 08.
+                // The server shuts down or terminates the connection: 57P01 to 57P05; connection exceptions: class 08.
                 let code = said.code().code();
                 let lost = code.starts_with("57P")
                     || code.starts_with("08")
@@ -248,7 +248,8 @@ pub fn log_failure(error: &(dyn std::error::Error + 'static), message: &'static 
     }
 }
 
-/// What a write came to: it is in the store. Whether the audit file has it too is told apart, because only some must care.
+/// The result of a write that is committed. Whether the audit file has it as well is a separate
+/// field, because only some callers need to know.
 #[derive(Debug)]
 pub struct Committed<T> {
     /// What the write answered.
@@ -277,7 +278,7 @@ impl Default for BenchOverrides {
 pub struct ChangeListener(Option<watch::Receiver<u64>>);
 
 impl ChangeListener {
-    /// Waits for the next word; for ever where nobody would send one.
+    /// Waits for the next notification; forever on a store without notifications.
     pub async fn next(&mut self) {
         if let Some(changes) = &mut self.0
             && changes.changed().await.is_ok()
@@ -295,7 +296,7 @@ pub struct StoreInfo {
     pub format: u32,
     /// The format that this version writes.
     pub known: u32,
-    /// Whether it has keys: nobody has used it before that.
+    /// Whether it has signing keys; without them it was never used.
     pub has_keys: bool,
     /// The platform it belongs to.
     pub platform: Option<String>,
@@ -462,7 +463,7 @@ impl Store {
     }
 
     /// Keeps the audit log from now on. With `mend`, ends what a process before began: records that are not in the files, bytes that must go.
-    /// Who only looks, mends nothing: what somebody did to the files must be seen.
+    /// A read-only command repairs nothing, so that changes of the files stay visible.
     pub async fn attach_audit_log(&self, settings: AuditSettings, signer: Arc<NoteSigner>, mend: bool) -> Result<(), StoreError> {
         match &self.kind {
             Kind::Sqlite(store) => store.keep_audit_log(settings, signer, mend).await,

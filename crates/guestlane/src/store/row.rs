@@ -18,7 +18,8 @@ pub(super) const COLUMNS: &str = "id, idempotency_key, guest_id, queue_id, attri
      contact_id, conversation_id, attempts, epoch, admitted_at, step_started_at, due_at, opened_at, latency_us, failure_code, failure_message, outcome_unknown, \
      surface, surface_target_id, guest_session, guest_session_expires_at, message_id, contact_id_lost, contact_details, contact_without_identifier, traceparent, owner";
 
-/// The sessions that somebody must still drive: [`State::is_unfinished`] in SQL, word by word the condition of the index over them.
+/// Condition for unfinished sessions ([`SessionState::is_unfinished`](crate::session::SessionState::is_unfinished)).
+/// It must equal the condition of the partial index word by word.
 pub(super) const UNFINISHED: &str = "state != 'open' AND state != 'failed' AND state != 'needs_attention'";
 
 /// A session as it is stored. Times are microseconds since the Unix epoch.

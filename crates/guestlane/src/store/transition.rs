@@ -18,7 +18,7 @@ pub struct CommitRequest {
     pub after: SessionRecord,
     /// What the audit log says of it.
     pub audit: Option<AuditRecord>,
-    /// What the CRM shall be told.
+    /// The outbox events of the transition.
     pub events: Vec<Event>,
     /// Errors that were counted since the last transition.
     pub errors: ErrorCounts,
@@ -31,7 +31,7 @@ pub struct CommitRequest {
 pub struct CommitResult {
     /// The session as it is from now on.
     pub session: SessionRecord,
-    /// Events whose first try is ours, at once. Others wait for an earlier event of the same guest.
+    /// Events that this process delivers at once. Others wait for an earlier event of the same guest.
     pub first: Vec<Event>,
 }
 

@@ -1,4 +1,4 @@
-//! The keys of those who ask the service.
+//! API keys.
 
 use guestlane_genesys::{FailPoint, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, params};

@@ -53,7 +53,7 @@ impl Logs {
         Self { settings, signer, database, clock, fail_points, ours: None }
     }
 
-    /// Gives each record its place: in the transaction of what it tells of.
+    /// Assigns each record its index, in the transaction of the change that it records.
     pub(super) fn append(&mut self, connection: &Connection, records: Vec<AuditRecord>) -> Result<(), StoreError> {
         // A log that cannot be made safe is not closed; the next record tries again.
         let full = match (&self.ours, self.settings.rotate_at) {
@@ -91,7 +91,8 @@ impl Logs {
         migrate_schema(log, connection, &self.signer, &self.fail_points).map(drop)
     }
 
-    /// Brings up the files of all logs that are nobody's: what a process left behind when it died between the commit and the files.
+    /// Completes the files of all logs without an owner: a process died between its commit and the write
+    /// to the files.
     pub(super) fn catch_up_all(&mut self, connection: &Connection) -> Result<(), AuditError> {
         let failed = |error: StoreError| AuditError::Store(self.settings.path.clone(), crate::error::display_chain(&error));
         let mut outcome = Ok(());
@@ -125,7 +126,7 @@ impl Logs {
         }
     }
 
-    /// Our log: the first one that is nobody's, else a new one.
+    /// Acquires a log for this process: the first one without an owner, or a new one.
     fn current_log(&mut self, connection: &Connection) -> Result<&Log, StoreError> {
         if self.ours.is_none() {
             let free = open_logs(connection)?.into_iter().find_map(|number| self.claim(number).transpose()).transpose()?;
@@ -170,7 +171,7 @@ impl Logs {
         let close = "UPDATE audit_log SET closed_at = ?2 WHERE log = ?1";
         connection.execute(close, params![log.number, now.unix_micros()])?;
         let continues = seal(connection, log.number, &self.signer)?;
-        let _ = fs::remove_file(&log.lock); // a closed log is claimed by nobody
+        let _ = fs::remove_file(&log.lock); // no process acquires a closed log
         Ok(AuditRecord::Rotation(Rotation { timestamp: now, continues }))
     }
 }

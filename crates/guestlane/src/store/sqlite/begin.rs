@@ -1,4 +1,4 @@
-//! Who asked first under a key, and what the others are told.
+//! Decides in one transaction which caller of an idempotency key runs the saga.
 
 use guestlane_genesys::{ErrorCounts, Timestamp};
 use rusqlite::{Connection, OptionalExtension};

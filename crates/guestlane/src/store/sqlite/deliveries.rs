@@ -205,7 +205,7 @@ impl Sqlite {
 }
 
 impl ReplayFilter {
-    /// As SQL. An erased event has no body any more: nobody can send it.
+    /// As SQL. An erased event has no body, so it cannot be delivered.
     fn condition(&self) -> (&'static str, Vec<Value>) {
         match self {
             Self::Event(id) => ("id = ?1 AND state != 'erased'", vec![id.clone().into()]),

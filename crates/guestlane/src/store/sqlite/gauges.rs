@@ -1,4 +1,5 @@
-//! How it goes at this moment, from indexes alone: asked for every second, it must cost nobody anything, however many sessions there are.
+//! Gauges of the store, from indexes alone: they are read every second, so their cost must not grow
+//! with the number of sessions.
 
 use guestlane_genesys::Timestamp;
 

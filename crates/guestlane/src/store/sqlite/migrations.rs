@@ -28,7 +28,7 @@ pub(super) fn run(connection: &mut Connection, path: &Path) -> Result<(), StoreE
     connection.pragma_update(None, "foreign_keys", "on")?;
     let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if found as usize == FORMATS.len() {
-        return Ok(()); // nothing to write: nobody has to be waited for
+        return Ok(()); // nothing to write, so no lock to wait for
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let found: u32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;

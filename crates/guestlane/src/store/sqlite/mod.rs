@@ -50,11 +50,12 @@ pub(super) struct Sqlite {
     path: PathBuf,
     clock: Clock,
     fail_points: FailPoints,
-    /// Held by all who use the file: it is not moved away under them. None for a file that cannot be written.
+    /// Shared lock of every process that uses the file, so that the store is not migrated meanwhile. None
+    /// for a file that cannot be written.
     _used: Option<Arc<File>>,
 }
 
-/// The lock of those who use a file; whoever moves the store takes it for itself alone.
+/// The lock of processes that use a file. A migration takes it exclusively.
 pub(super) fn lock_file(path: &Path) -> Result<File, StoreError> {
     let mut lock = path.to_owned().into_os_string();
     lock.push(".users.lock");

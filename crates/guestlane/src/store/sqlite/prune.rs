@@ -19,7 +19,8 @@ const MAY_GO: &str = "(state = 'open' OR state = 'failed') AND recorded_at < ?2 
 
 impl Sqlite {
     pub(crate) async fn prune(&self, from: Option<SessionId>, until: Timestamp, limit: u32) -> Result<Pruned, StoreError> {
-        // What may go is looked for beside the writer: sessions that stay cost nobody a transaction.
+        // Prunable sessions are searched on the reader connection, so that retained sessions cost no write
+        // transaction.
         let found = self.reader.read(move |connection| look(connection, from, until, limit)).await?;
         let (next, old) = found;
         if old.is_empty() {
@@ -58,7 +59,7 @@ fn first_id_after(moment: Timestamp) -> [u8; 16] {
     (u128::from(millis) << 80).to_be_bytes()
 }
 
-/// Forgets a session, unless somebody has taken it up, or has replayed its event, since it was found.
+/// Deletes a session, unless it was claimed or its event was replayed since it was found.
 fn forget(tx: &Tx<'_>, id: SessionId, until: Timestamp, pruned: &mut Pruned) -> Result<(), StoreError> {
     let delete = format!("DELETE FROM session WHERE id = ?1 AND {MAY_GO} RETURNING state, latency_us, {EVENT_OF}");
     let mut delete = tx.prepare_cached(&delete)?;

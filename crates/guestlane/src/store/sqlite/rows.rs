@@ -99,7 +99,7 @@ pub(super) fn insert(tx: &Tx<'_>, session: &SessionRecord) -> Result<bool, Store
     Ok(inserted == 1)
 }
 
-/// Writes all that can change, if nobody has taken the session over since `epoch`.
+/// Updates all columns that can change, if no other process has claimed the session since `epoch`.
 pub(super) fn update(tx: &Tx<'_>, session: &SessionRecord, epoch: u32, attempts: &[Attempt]) -> Result<(), StoreError> {
     let row = SessionRow::of(session)?;
     let mut statement = tx.prepare_cached(

@@ -151,7 +151,7 @@ impl Sqlite {
     }
 }
 
-/// Takes a session up, whoever drove it before.
+/// Claims a session, whichever process held it before.
 pub(super) fn take(tx: &Tx<'_>, session: SessionRecord, now: Timestamp) -> Result<SessionRecord, StoreError> {
     let epoch = session.epoch;
     let taken = session.claimed(now)?;

@@ -25,10 +25,11 @@ use crate::{
 /// The most writes in one transaction.
 const MOST: usize = 512;
 
-/// The most writes that wait; who comes then waits for room.
+/// Maximum number of queued writes. Further callers wait for capacity: back-pressure.
 const WAITING: usize = 1024;
 
-/// A write, and afterwards the word to whoever asked for it. Without a transaction there is no write: its transaction is lost.
+/// A write and the acknowledgement of its caller. Without a transaction there is no write: its
+/// transaction was lost.
 type Write = Box<dyn FnOnce(Option<&Tx<'_>>) -> (bool, Ack) + Send>;
 type Ack = Box<dyn FnOnce(Outcome) + Send>;
 
@@ -46,7 +47,7 @@ enum Outcome {
     Superseded { found: u32, known: u32 },
 }
 
-/// A transaction, as the one who writes in it sees it.
+/// The interface of a transaction for the code that writes in it.
 pub(super) struct Tx<'a> {
     connection: &'a Connection,
     records: RefCell<Vec<AuditRecord>>,
@@ -100,7 +101,8 @@ impl Writer {
         Ok(Self { jobs, clock })
     }
 
-    /// Runs `job` in a transaction, and answers once that is committed. A job that fails undoes its own changes and nobody else's.
+    /// Runs `job` in a transaction and returns once that is committed. A failing job rolls back its own
+    /// changes only (a savepoint).
     pub(super) async fn run<T, F>(&self, job: F) -> Result<Committed<T>, StoreError>
     where
         T: Send + 'static,
