@@ -1,9 +1,12 @@
-//! Moves a store from a file into a PostgreSQL database; afterwards the file is refused.
+//! Migrates a store from an SQLite file to a PostgreSQL database. Afterwards the file is refused.
 //!
-//! Before the first row is copied, the file is durably marked: from then on no process opens it, so that it cannot change behind the
-//! rows that are already in the database. An interrupted move is finished by the same command or [abandoned](abandon). Because a file
-//! can change all the same (after an abandoned move, or restored from a backup), a resumed move compares the rows themselves and
-//! replaces them from the first difference on. At the end the digests of all tables and the roots of all audit logs must be equal.
+//! Before the first row is copied, the file is durably marked. From then on no process opens it, so
+//! it cannot change after its rows were copied. The same command finishes an interrupted migration,
+//! or [`abandon`] ends it.
+//!
+//! The file can still change, after an abandoned migration or a restored backup. A resumed
+//! migration therefore compares the rows and replaces them from the first difference on. At the end
+//! the digests of all tables and the roots of all audit logs must be equal.
 
 mod rows;
 mod table;
@@ -26,67 +29,68 @@ use super::{
 use crate::audit::{ChangeAction, Frontier, UNRECORDED, leaf_hash, lines_path};
 use table::TABLES;
 
-/// The result of a move.
+/// The result of a migration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MigrationReport {
-    /// Rows of each table: the same number, with the same digest, in the file and in the database.
+    /// Number of rows of each table. The file and the database have the same rows, with the same
+    /// digest.
     pub rows: BTreeMap<&'static str, u64>,
     /// SHA-256 over all columns of all rows of each table, in hexadecimal.
     pub digests: BTreeMap<&'static str, String>,
-    /// Rows that this run copied; an earlier run that was interrupted copied the others.
+    /// Number of rows that this run copied. An interrupted earlier run copied the others.
     pub copied_now: u64,
-    /// Audit logs, each with its size; their roots are equal in the file and in the database.
+    /// Number and size of each audit log. Its root is the same in the file and in the database.
     pub logs: Vec<(u32, u64)>,
 }
 
-/// Progress of a move.
+/// Progress of a migration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MigrationProgress {
-    /// The table.
+    /// Name of the table.
     pub table: &'static str,
-    /// Rows of it that the database has.
+    /// Number of its rows in the database.
     pub done: u64,
-    /// Rows of it that the file has.
+    /// Number of its rows in the file.
     pub of: u64,
 }
 
-/// The reason why a store does not move.
+/// The reason why a migration failed.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrationError {
     /// One of the stores cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The database has another store in it.
+    /// The database contains another store.
     #[error("the database has another store in it already")]
     NotEmpty,
-    /// A process has the file open.
+    /// Another process has the file open.
     #[error("another process uses the store {}", .0.display())]
     InUse(PathBuf),
-    /// The move is finished; the database may have been used since.
+    /// The migration is finished. The database may have been used since.
     #[error("this store was copied into the database before")]
     AlreadyMigrated,
-    /// A move to another database was begun, and neither finished nor abandoned.
+    /// A migration to another database was started, and neither finished nor abandoned.
     #[error("the store {} is being moved to {to}", .path.display())]
     WrongTarget {
-        /// The file.
+        /// Path of the SQLite file.
         path: PathBuf,
-        /// The database that the file names.
+        /// The database that the mark in the file names.
         to: String,
     },
-    /// There is no move to abandon.
+    /// There is no migration to abandon.
     #[error("the store {} is not being moved", .0.display())]
     NotStarted(PathBuf),
-    /// A file of the audit log is not beside this state directory.
+    /// A file of an open audit log is missing from the state directory.
     #[error("the audit log's file {} is not there", .0.display())]
     NoAuditFile(PathBuf),
     /// The two stores differ after the copy.
     #[error("{what} is not the same in both: {from} in the file, {to} in the database")]
     Differs {
-        /// A table, or an audit log.
+        /// The table or audit log that differs.
         what: String,
-        /// In the file.
+        /// Its digest or root in the file.
         from: String,
-        /// In the database.
+        /// Its digest or root in the database.
         to: String,
     },
 }
@@ -97,14 +101,18 @@ impl From<rusqlite::Error> for MigrationError {
     }
 }
 
-/// How long one statement may take: a statement may look at all rows of a table.
+/// Time limit of one statement, which may read all rows of a table.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Moves the store in `from` into the database `to`. The audit logs belong to the state directory `home` afterwards, which has their
-/// files, the first of them `audit_log`. Blocks.
+/// Migrates the store in the file `from` to the database `to`. Blocks the thread.
+///
+/// Afterwards the audit logs belong to the state directory `home`, which contains their files.
+/// `audit_log` is the path of the first file.
 ///
 /// # Errors
-/// See [`MigrationError`]. After the first row the file stays refused until the move is finished or [abandoned](abandon).
+/// Returns a [`MigrationError`] if a store cannot be used, or if the two differ after the copy.
+/// Once the file is marked, it stays refused until the migration is finished or ended by
+/// [`abandon`].
 pub fn migrate_store(
     from: &Path,
     to: &PostgresUrl,
@@ -143,7 +151,7 @@ pub fn migrate_store(
     }
     database
         .execute("SELECT setval(pg_get_serial_sequence('outbox', 'seq'), (SELECT coalesce(max(seq), 0) + 1 FROM outbox))", &[])?;
-    // A move that goes on may have been begun with another state directory.
+    // The interrupted run may have used another state directory.
     database.execute("UPDATE audit_log SET home = $1 WHERE home <> $1", &[&home.id])?;
     for table in TABLES {
         let (in_file, in_database) = table.digests(&file, &mut database)?;
@@ -153,7 +161,8 @@ pub fn migrate_store(
         copied.digests.insert(table.name, in_file);
     }
     copied.logs = compare_logs(&file, &mut database)?;
-    // The file is given up before the database may be opened: no moment has two stores in use.
+    // Mark the file as moved before the database may be opened, so that both stores are never in
+    // use at once.
     sqlite::mark(&file, &Marked::Moved(target))?;
     file.commit()?;
     fail_points.hit_blocking(FailPoint::StoreMoved);
@@ -161,9 +170,11 @@ pub fn migrate_store(
     Ok(copied)
 }
 
-/// Opens the database for use; its first process records that the store was moved here.
+/// Opens the database for use. The first process that uses it records the migration in the audit
+/// log.
 fn finish(database: &mut Connection, now: Timestamp) -> Result<(), MigrationError> {
-    // Retention begins anew by the database's clock: the file's mark says nothing of that.
+    // Retention restarts with the database's clock, because the mark of the file does not apply to
+    // it.
     database.execute("DELETE FROM property WHERE name = ANY($1)", &[&[MARK, HORIZON].as_slice()])?;
     let name = format!("{UNRECORDED}{}", ChangeAction::StoreMoved.name());
     let sql = "WITH moved AS (INSERT INTO property (name, value) SELECT $2, value FROM property WHERE name = 'store_id' \
@@ -172,10 +183,11 @@ fn finish(database: &mut Connection, now: Timestamp) -> Result<(), MigrationErro
     Ok(())
 }
 
-/// The database that an unfinished move of the file goes to. Changes nothing. Blocks.
+/// Returns the database that an unfinished migration of the file goes to. Does not
+/// change the state of the migration. Blocks the thread.
 ///
 /// # Errors
-/// As [`abandon`].
+/// Returns the same errors as [`abandon`].
 pub fn unfinished(from: &Path) -> Result<String, MigrationError> {
     let (file, _locked) = open_alone(from)?;
     match sqlite::marked(&file)? {
@@ -185,11 +197,14 @@ pub fn unfinished(from: &Path) -> Result<String, MigrationError> {
     }
 }
 
-/// Ends a move that was not finished: the file is used again. Returns the database that it was going to, which stays refused: its rows
-/// are those of a moment that is past. A later [`migrate_store`] to it brings them up to date. Blocks.
+/// Ends an unfinished migration, so that the file can be used again. Blocks the thread.
+///
+/// Returns the database that the migration went to. The database stays refused, because its rows
+/// are out of date. A later [`migrate_store`] to it updates them.
 ///
 /// # Errors
-/// [`MigrationError::NotStarted`] where no move was begun, [`StoreError::Migrated`] where it is finished: then the database may be in use.
+/// Returns [`MigrationError::NotStarted`] if no migration was started. Returns
+/// [`StoreError::Migrated`] if it is finished, because the database may be in use.
 pub fn abandon(from: &Path) -> Result<String, MigrationError> {
     let (mut file, _locked) = open_alone(from)?;
     match sqlite::marked(&file)? {
@@ -202,7 +217,8 @@ pub fn abandon(from: &Path) -> Result<String, MigrationError> {
     }
 }
 
-/// Opens the file for this process alone, for as long as the second value lives.
+/// Opens the file for this process alone. The second value is the lock; dropping it releases the
+/// file.
 fn open_alone(from: &Path) -> Result<(File, std::fs::File), MigrationError> {
     let users = sqlite::lock_file(from)?;
     users.try_lock().map_err(|_| MigrationError::InUse(from.to_owned()))?;
@@ -212,7 +228,8 @@ fn open_alone(from: &Path) -> Result<(File, std::fs::File), MigrationError> {
     Ok((file, users))
 }
 
-/// A file moves to one database: two databases with its sessions would each go on with them.
+/// Checks that the file is not marked for another database. Two databases with the same sessions
+/// would both continue their sagas.
 fn is_not_marked_for_another(file: &File, from: &Path, target: &str) -> Result<(), MigrationError> {
     match sqlite::marked(file)? {
         Some(Marked::Moving(to)) if to != target => Err(MigrationError::WrongTarget { path: from.to_owned(), to }),
@@ -221,7 +238,8 @@ fn is_not_marked_for_another(file: &File, from: &Path, target: &str) -> Result<(
     }
 }
 
-/// The database is empty, or has what an earlier run of the same store left there.
+/// Claims the database for this store. It must be empty, or contain rows of an earlier run for the
+/// same store.
 fn begin(file: &File, database: &mut Connection, now: Timestamp) -> Result<(), MigrationError> {
     const STORE_ID: &str = "SELECT value FROM property WHERE name = 'store_id'";
     let source: Option<String> = file.query_row(STORE_ID, [], |row| row.get(0)).optional()?;
@@ -233,15 +251,15 @@ fn begin(file: &File, database: &mut Connection, now: Timestamp) -> Result<(), M
     }
 }
 
-/// Whose a database is.
+/// The state of a database that a migration tries to claim.
 enum Taken {
     Ours,
     Finished,
     Others,
 }
 
-/// Takes an empty database for the move. A node that starts at the same moment writes its first row under the same lock: one of the
-/// two sees the other.
+/// Claims an empty database for the migration. A node that starts at the same time writes its first
+/// row under the same advisory lock, so one of the two sees the other's row.
 fn take(tx: &mut Connection, source: &[u8], now: Timestamp) -> Result<Taken, StoreError> {
     tx.query("SELECT pg_advisory_xact_lock($1)", &[&LOCK])?;
     let known = tx.query_opt("SELECT source, completed_at IS NOT NULL FROM migration", &[])?;
@@ -260,7 +278,7 @@ fn take(tx: &mut Connection, source: &[u8], now: Timestamp) -> Result<Taken, Sto
     Ok(Taken::Ours)
 }
 
-/// The file of a log that goes on, if it is not where it should.
+/// Returns the path of an open log's file that is missing.
 fn missing_audit_file(file: &File, first: &Path) -> Result<Option<PathBuf>, MigrationError> {
     let mut open = file.prepare("SELECT log FROM audit_log WHERE closed_at IS NULL AND size > 0 ORDER BY log")?;
     let logs = open.query_map([], |row| row.get(0))?.collect::<Result<Vec<u32>, _>>()?;
@@ -275,7 +293,8 @@ fn count(file: &File, table: &str) -> Result<u64, MigrationError> {
     Ok(file.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))?)
 }
 
-/// Each log's lines, as they arrived, lead to the root that the file signed.
+/// Checks that the lines of each log in the database lead to the root in the file. Returns the
+/// number and size of each log.
 fn compare_logs(file: &File, database: &mut Connection) -> Result<Vec<(u32, u64)>, MigrationError> {
     let mut logs = Vec::new();
     let mut select = file.prepare("SELECT log, size, frontier FROM audit_log ORDER BY log")?;

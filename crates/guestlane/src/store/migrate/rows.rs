@@ -1,4 +1,5 @@
-//! Rows of one table as typed columns: read from the file or the database, compared, hashed, inserted.
+//! Rows of one table as typed columns, which are read from either store, compared, hashed and
+//! inserted.
 
 use aws_lc_rs::digest;
 use rusqlite::types::ValueRef;
@@ -8,7 +9,7 @@ use uuid::Uuid;
 use super::{MigrationError, table::Kind};
 use crate::store::StoreError;
 
-/// Some rows of a table, column by column.
+/// Rows of a table, stored by column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Rows {
     columns: Vec<Column>,
@@ -42,23 +43,24 @@ impl Rows {
         Ok(())
     }
 
-    /// The values of the last row's first `width` columns: the key.
+    /// Returns the key of the last row: the values of its first `width` columns.
     pub(super) fn last_key(&self, width: usize) -> Option<Vec<KeyValue>> {
         self.columns[..width].iter().map(Column::last).collect()
     }
 
-    /// The columns as arrays of one statement.
+    /// Returns the columns as array parameters of one statement.
     pub(super) fn params(&self) -> Vec<&(dyn ToSql + Sync)> {
         self.columns.iter().map(Column::param).collect()
     }
 
-    /// Adds all values to `digest`, each with its length, so that no two tables have the same bytes.
+    /// Adds all values to `digest`, each after its length, so that different columns cannot yield
+    /// the same bytes.
     pub(super) fn hash_into(&self, digest: &mut digest::Context) {
         self.columns.iter().for_each(|column| column.hash_into(digest));
     }
 }
 
-/// A value of a key, for `WHERE (key) > (values)` on both sides.
+/// A value of a primary key, for `WHERE (key) > (values)` in both stores.
 #[derive(Debug, Clone)]
 pub(super) enum KeyValue {
     Uuid(Uuid),
@@ -120,7 +122,7 @@ impl Column {
             }
             Self::Text(values) => {
                 let text = value.as_str_or_null().map_err(|_| strange())?;
-                // PostgreSQL stores no NUL in a text.
+                // PostgreSQL cannot store NUL in text, so replace it with U+FFFD.
                 values.push(text.map(|text| text.replace('\0', "\u{fffd}")));
             }
             Self::Bytes(values) => values.push(value.as_blob_or_null().map_err(|_| strange())?.map(<[u8]>::to_vec)),
@@ -143,7 +145,8 @@ impl Column {
         Ok(())
     }
 
-    /// `None` for an empty column, and for a kind that no key has.
+    /// Returns the last value. It is `None` for an empty column, a NULL, and a type that no key
+    /// has.
     fn last(&self) -> Option<KeyValue> {
         match self {
             Self::Uuid(values) => values.last()?.map(KeyValue::Uuid),

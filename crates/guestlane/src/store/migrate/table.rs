@@ -1,4 +1,4 @@
-//! Which tables move, and how rows of one are read on both sides.
+//! The tables that a migration copies, and how it reads their rows from both stores.
 
 use guestlane_genesys::{FailPoint, FailPoints};
 use rusqlite::Connection as File;
@@ -25,14 +25,14 @@ pub(super) enum Kind {
 /// A table of both stores, with the columns that both have.
 pub(super) struct Table {
     pub(super) name: &'static str,
-    /// How many of the first columns are the primary key: rows are copied in its order.
+    /// Number of leading columns that form the primary key. Rows are copied in its order.
     key: usize,
     columns: &'static [(&'static str, Kind)],
 }
 
 use Kind::{Bool, Bytes, Number, Small, Text};
 
-/// All tables of a store in a file, but `maintenance_task`: its rows concern the file itself.
+/// All tables of a file except `maintenance_task`, whose rows concern the file itself.
 pub(super) const TABLES: &[Table] = &[
     Table {
         name: "platform",
@@ -135,15 +135,16 @@ pub(super) const TABLES: &[Table] = &[
     },
 ];
 
-/// Rows of one statement.
+/// Maximum number of rows that one statement reads or inserts.
 const CHUNK: usize = 1000;
 
-/// Where the next chunk begins: behind this key; `None` is the beginning of the table.
+/// Key after which the next chunk starts. `None` is the start of the table.
 type After = Option<Vec<KeyValue>>;
 
 impl Table {
-    /// Makes the database's rows those of the file, and returns how many were copied. Rows that an earlier run copied and that
-    /// did not change since are kept; from the first difference on, all rows are replaced, so that no stale one is left.
+    /// Makes the rows in the database equal to those in the file, and returns how many it copied.
+    /// It keeps unchanged rows of an earlier run. From the first difference on, it replaces all
+    /// rows, so that no stale row remains.
     pub(super) fn copy(
         &self,
         file: &File,
@@ -174,7 +175,8 @@ impl Table {
         }
     }
 
-    /// The digests of the table in the file and in the database, over all columns that both have.
+    /// Returns the digests of the table in the file and in the database, over all columns that both
+    /// have.
     pub(super) fn digests(&self, file: &File, database: &mut Connection) -> Result<(String, String), MigrationError> {
         let in_file = self.digest(|after| self.rows_of_file(file, after))?;
         let in_database = self.digest(|after| self.rows_of_database(database, after))?;
@@ -194,7 +196,8 @@ impl Table {
         }
     }
 
-    /// The end of the last chunk that is equal on both sides, and the number of rows up to it.
+    /// Returns the key after the last chunk that is equal in both stores, and the number of rows up
+    /// to it.
     fn common_prefix(
         &self,
         file: &File,
@@ -229,7 +232,7 @@ impl Table {
 
     fn rows_of_database(&self, database: &mut Connection, after: &After) -> Result<Rows, MigrationError> {
         let mark = |n: usize| format!("${n}");
-        // Texts in the order of their bytes, as in the file.
+        // Order text by its bytes, as SQLite does.
         let (names, key) = (self.names(), self.key_columns(" COLLATE \"C\"").join(", "));
         let sql = format!("SELECT {names} FROM {}{} ORDER BY {key} LIMIT {CHUNK}", self.name, self.behind(after, &key, mark));
         let params: Vec<&(dyn ToSql + Sync)> = after.iter().flatten().map(KeyValue::for_database).collect();
@@ -246,7 +249,8 @@ impl Table {
         Ok(database.repeated(|database| database.execute(&sql, &params).map(drop))?)
     }
 
-    /// Columns that only the database has get their values here: the state directory of a log, and no log for counters.
+    /// Returns the `INSERT` statement. It also sets columns that only the database has: the state
+    /// directory of a log, and log 0 for counters.
     fn insert(&self) -> String {
         let arrays: Vec<_> = (1..).zip(self.columns).map(|(n, (_, kind))| format!("${n}::{}[]", kind.name())).collect();
         let (more, value) = match self.name {
@@ -255,7 +259,7 @@ impl Table {
             _ => ("", String::new()),
         };
         let (names, arrays) = (self.names(), arrays.join(", "));
-        // Sent again after a broken connection, the same rows may be there already.
+        // A statement that is repeated after a lost connection may find its rows already inserted.
         format!("INSERT INTO {} ({names}{more}) SELECT t.*{value} FROM unnest({arrays}) AS t ON CONFLICT DO NOTHING", self.name)
     }
 
@@ -268,7 +272,7 @@ impl Table {
         names.join(", ")
     }
 
-    /// The columns of the key, texts with `collation`.
+    /// Returns the columns of the key, with `collation` for text columns.
     fn key_columns(&self, collation: &str) -> Vec<String> {
         let collated = |(name, kind): &(&str, Kind)| match kind {
             Kind::Text => format!("{name}{collation}"),
@@ -277,7 +281,7 @@ impl Table {
         self.columns[..self.key].iter().map(collated).collect()
     }
 
-    /// The condition that a row comes behind `after`.
+    /// Returns the `WHERE` clause for rows after `after`.
     fn behind(&self, after: &After, key: &str, mark: impl Fn(usize) -> String) -> String {
         let Some(after) = after else { return String::new() };
         let marks: Vec<String> = (1..=after.len()).map(mark).collect();
@@ -302,7 +306,7 @@ impl Kind {
 mod tests {
     use super::*;
 
-    /// A column that a format adds and this list forgets would be lost by a move.
+    /// A migration would lose a column that a new format adds and this list omits.
     #[test]
     fn all_tables_and_columns_of_a_file_move() {
         let directory = tempfile::tempdir().unwrap();

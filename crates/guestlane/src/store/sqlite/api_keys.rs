@@ -83,7 +83,8 @@ fn by_id(connection: &Connection, id: &str) -> Result<Option<StoredApiKey>, Stor
 
 fn read(row: &Row<'_>) -> Result<StoredApiKey, StoreError> {
     let time = |index| row.get::<_, Option<i64>>(index).map(|time| time.map(Timestamp::from_unix_micros));
-    // One row that cannot be read must not keep the others from being read: a revoked key would go on being accepted.
+    // One unreadable row must not prevent reading the others: a revoked API key would stay
+    // accepted.
     let hash: Option<[u8; 32]> = row.get::<_, Vec<u8>>(2)?.try_into().ok();
     let scopes = row.get::<_, String>(3)?.parse().ok();
     Ok(StoredApiKey {

@@ -1,4 +1,5 @@
-//! The audit logs: which one is this process's, each record's place in it, and its files.
+//! The audit logs of a file: which log this process owns, the index of each record, and the log
+//! files.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -21,7 +22,7 @@ use crate::{
     store::{AuditSettings, GuestIdMode, RestoreOutcome, StoreError},
 };
 
-/// The logs, as the writing thread keeps them.
+/// The audit logs, as the writer thread keeps them.
 #[derive(Debug)]
 pub(super) struct Logs {
     pub(super) settings: AuditSettings,
@@ -32,13 +33,13 @@ pub(super) struct Logs {
     ours: Option<Log>,
 }
 
-/// A log that is this process's for as long as it lives.
+/// An audit log that this process owns until the process ends or the log is closed.
 #[derive(Debug)]
 struct Log {
     number: u32,
     files: LogFiles,
     lock: PathBuf,
-    /// Locked; let go of by the operating system, however the process ends.
+    /// Exclusive file lock. The operating system releases it however the process ends.
     _held: File,
 }
 
@@ -55,7 +56,8 @@ impl Logs {
 
     /// Assigns each record its index, in the transaction of the change that it records.
     pub(super) fn append(&mut self, connection: &Connection, records: Vec<AuditRecord>) -> Result<(), StoreError> {
-        // A log that cannot be made safe is not closed; the next record tries again.
+        // A log whose files cannot be synced to disk stays open; the next append tries the rotation
+        // again.
         let full = match (&self.ours, self.settings.rotate_at) {
             (Some(log), Some(limit)) => log.files.length() >= limit && log.files.sync().is_ok(),
             _ => false,
@@ -80,19 +82,19 @@ impl Logs {
         Ok(())
     }
 
-    /// The transaction was lost, and with it, perhaps, the log that it began.
+    /// Gives up the log of this process after a lost transaction, which may have created that log.
     pub(super) fn invalidate(&mut self) {
         self.ours = None;
     }
 
-    /// Brings the files of our log up to the store.
+    /// Writes to the files of this process's log what the store has and they lack.
     pub(super) fn catch_up(&mut self, connection: &Connection) -> Result<(), AuditError> {
         let Some(log) = &mut self.ours else { return Ok(()) };
         migrate_schema(log, connection, &self.signer, &self.fail_points).map(drop)
     }
 
-    /// Completes the files of all logs without an owner: a process died between its commit and the write
-    /// to the files.
+    /// Completes the files of all open logs without an owner. A process that died between its
+    /// commit and the write to the files leaves them incomplete.
     pub(super) fn catch_up_all(&mut self, connection: &Connection) -> Result<(), AuditError> {
         let failed = |error: StoreError| AuditError::Store(self.settings.path.clone(), crate::error::display_chain(&error));
         let mut outcome = Ok(());
@@ -104,13 +106,15 @@ impl Logs {
                     let file = log.files.path().display();
                     warn!(%file, lines, "the audit log's files were behind the store (a process was killed, or somebody changed them) and are brought up to it");
                 }
-                Err(error) => outcome = Err(error), // the others none the less
+                // Continue with the other logs; the error is returned at the end.
+                Err(error) => outcome = Err(error),
             }
         }
         outcome
     }
 
-    /// Writes the files of a log anew, closed or not. They must have been moved away, and no other process may write them.
+    /// Writes the files of a log again, open or closed. The old files must have been moved away,
+    /// and no other process may own the log.
     pub(super) fn restore(&mut self, connection: &Connection, number: u32) -> Result<RestoreOutcome, StoreError> {
         let path = lines_path(&self.settings.path, number);
         if !logs(connection)?.contains(&number) {
@@ -142,11 +146,11 @@ impl Logs {
         let insert =
             "INSERT INTO audit_log (log, size, frontier) SELECT coalesce(max(log), 0) + 1, 0, x'' FROM audit_log RETURNING log";
         let number = connection.query_row(insert, [], |row| row.get(0))?;
-        // Nobody else can know of it before the transaction ends.
+        // No other process sees the new log before the commit, so its lock is free.
         self.claim(number)
     }
 
-    /// `None` when another process has it.
+    /// Locks a log for this process. Returns `None` if another process holds the lock.
     fn claim(&self, number: u32) -> Result<Option<Log>, StoreError> {
         let mut lock = self.database.clone().into_os_string();
         lock.push(format!(".log-{number}.lock"));
@@ -163,7 +167,8 @@ impl Logs {
         }
     }
 
-    /// Ends our log, whose files are up to date and safe, and says what the next one begins with.
+    /// Closes the log of this process, whose files are complete and synced to disk. Returns the
+    /// record that the next log begins with.
     fn close(&mut self, connection: &Connection) -> Result<AuditRecord, StoreError> {
         let log = self.ours.take().ok_or(StoreError::Row("audit_log"))?;
         self.fail_points.hit_blocking(FailPoint::LogSealed);
@@ -171,7 +176,8 @@ impl Logs {
         let close = "UPDATE audit_log SET closed_at = ?2 WHERE log = ?1";
         connection.execute(close, params![log.number, now.unix_micros()])?;
         let continues = seal(connection, log.number, &self.signer)?;
-        let _ = fs::remove_file(&log.lock); // no process acquires a closed log
+        // No process acquires a closed log, so its lock file is not needed.
+        let _ = fs::remove_file(&log.lock);
         Ok(AuditRecord::Rotation(Rotation { timestamp: now, continues }))
     }
 }
@@ -187,7 +193,7 @@ fn migrate_schema(
     log.files.catch_up(&StoredLines { connection, log: log.number }, &note, fail_points)
 }
 
-/// The checkpoint of a log as it stands.
+/// Returns the signed checkpoint of a log at its present size.
 fn seal(connection: &Connection, log: u32, signer: &NoteSigner) -> Result<String, StoreError> {
     let tree = tree(connection, log)?;
     let origin = Checkpoint::origin_of(signer.public(), log);
@@ -205,7 +211,7 @@ fn open_logs(connection: &Connection) -> Result<Vec<u32>, StoreError> {
     Ok(select.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?)
 }
 
-/// All logs.
+/// Returns the numbers of all logs, open and closed.
 pub(super) fn logs(connection: &Connection) -> Result<Vec<u32>, StoreError> {
     let mut select = connection.prepare_cached("SELECT log FROM audit_log ORDER BY log")?;
     Ok(select.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?)
@@ -221,7 +227,7 @@ pub(super) fn leaves(connection: &Connection, log: u32) -> Result<Vec<Hash>, Sto
     Ok(leaves)
 }
 
-/// A log's rows, as its file wants them.
+/// The lines of one log in the store, as the source for its files.
 struct StoredLines<'a> {
     connection: &'a Connection,
     log: u32,

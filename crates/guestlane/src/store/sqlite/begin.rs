@@ -51,7 +51,7 @@ fn admit(tx: &Tx<'_>, new: SessionRecord, rates: ErrorCounts, now: Timestamp) ->
     })
 }
 
-/// The session that has this key of this owner.
+/// Returns the session that has this idempotency key and its owner.
 fn by_key(connection: &Connection, key: &IdempotencyKey) -> Result<Option<SessionRecord>, StoreError> {
     let mut statement =
         connection.prepare_cached(&format!("SELECT {} FROM session WHERE idempotency_key = ?1 AND owner = ?2", rows::COLUMNS))?;

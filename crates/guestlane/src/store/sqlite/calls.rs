@@ -1,4 +1,4 @@
-//! What each call of a session came to.
+//! The attempt log of a session: the outcome of each of its calls.
 
 use rusqlite::{OptionalExtension, params};
 

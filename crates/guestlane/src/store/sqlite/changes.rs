@@ -1,4 +1,4 @@
-//! Changes that wait to be recorded.
+//! Changes whose audit records are still to be written.
 
 use guestlane_genesys::Timestamp;
 use rusqlite::Connection;

@@ -1,5 +1,5 @@
-//! Counts that outlive the process (requirement R12, docs/requirements.md), and what the ledger
-//! says of latency (requirement R13, docs/requirements.md).
+//! Counters that outlive the process (requirement R12, docs/requirements.md), and latencies of the
+//! stored sessions (requirement R13, docs/requirements.md).
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::store::{
     summary::{self, Latencies, PRUNED_EVENTS, PRUNED_LATENCY, PRUNED_SESSIONS, rounded},
 };
 
-/// Adds what has come since the last time.
+/// Adds the errors that were counted since the last call.
 pub(super) fn add(connection: &Connection, errors: &ErrorCounts) -> Result<(), StoreError> {
     if errors.total == 0 {
         return Ok(());
@@ -48,7 +48,8 @@ impl Sqlite {
     pub(crate) async fn summary(&self) -> Result<Summary, StoreError> {
         self.reader
             .read(|connection| {
-                let connection = connection.unchecked_transaction()?; // one moment for all: sessions are forgotten meanwhile
+                // Read all in one transaction, because retention deletes sessions meanwhile.
+                let connection = connection.unchecked_transaction()?;
                 let (sessions, latency) = sessions(&connection)?;
                 Ok(Summary { sessions, events: events(&connection)?, errors: errors(&connection)?, latency })
             })
@@ -56,7 +57,7 @@ impl Sqlite {
     }
 }
 
-/// What `stats` says of a session that is forgotten, and of its events.
+/// Adds a pruned session and its events to the counters that `stats` reports.
 pub(super) fn keep_pruned(
     connection: &Connection,
     state: &str,
@@ -79,14 +80,15 @@ pub(super) fn keep_pruned(
     Ok(())
 }
 
-/// Whether sessions were ever forgotten: then records may be of sessions that are not there.
+/// Returns whether sessions were ever pruned. If so, audit records may belong to sessions that no
+/// longer exist.
 pub(super) fn has_pruned(connection: &Connection) -> Result<bool, StoreError> {
     Ok(!by_state(connection, PRUNED_SESSIONS)?.is_empty())
 }
 
 type ByState = BTreeMap<String, u64>;
 
-/// Counts of what is forgotten.
+/// Returns the number of pruned sessions or events in each state. `prefix` selects the counters.
 fn by_state(connection: &Connection, prefix: &str) -> Result<ByState, StoreError> {
     let mut statement =
         connection.prepare_cached("SELECT substr(name, length(?1) + 1), value FROM counter WHERE name LIKE ?1 || '%'")?;
@@ -94,7 +96,8 @@ fn by_state(connection: &Connection, prefix: &str) -> Result<ByState, StoreError
     Ok(counts.collect::<Result<_, _>>()?)
 }
 
-/// All sessions, looked at once: a ledger may have millions.
+/// Counts all sessions and their latencies in one scan, because a store may have millions of
+/// sessions.
 fn sessions(connection: &Connection) -> Result<(ByState, LatencySummary), StoreError> {
     let mut states = by_state(connection, PRUNED_SESSIONS)?;
     let mut latencies = Latencies::default();
@@ -122,7 +125,8 @@ fn sessions(connection: &Connection) -> Result<(ByState, LatencySummary), StoreE
     Ok((states, latencies.summary()))
 }
 
-/// Most are delivered: they are what is left when the others, for which there are indexes, are counted.
+/// Counts the events in each state. Most are delivered, so that number is the total minus the other
+/// states, which have indexes.
 fn events(connection: &Connection) -> Result<ByState, StoreError> {
     let count = |sql: &str| connection.prepare_cached(sql)?.query_row([], |row| row.get::<_, u64>(0));
     let mut left = count("SELECT count(*) FROM outbox")?;

@@ -1,4 +1,4 @@
-//! CRM events that wait to be delivered, and what became of them.
+//! The outbox: events that wait for delivery, and the outcome of each delivery.
 
 use guestlane_genesys::{FailPoint, Timestamp};
 use rusqlite::{Connection, Row, params, types::Value};
@@ -14,7 +14,8 @@ use crate::{
 const COLUMNS: &str = "id, session_id, body, state, tries, created_at, due_at, ended_at, last_error, receiver, guest_id, \
      (SELECT traceparent FROM session WHERE session.id = outbox.session_id), seq, epoch";
 
-/// Says whether the first try is due: not while an earlier event of the same guest waits for the same receiver. Then it is leased to whoever
+/// Inserts an event and returns whether its first attempt is due. It is not due while an earlier
+/// event of the same guest waits for the same endpoint. A due event is leased to the process that
 /// wrote it.
 pub(super) fn insert(connection: &Connection, event: &Event) -> Result<bool, StoreError> {
     let waits = "SELECT 1 FROM outbox WHERE guest_id = ?1 AND receiver = ?2 AND state = 'pending' LIMIT 1";
@@ -154,7 +155,8 @@ impl Sqlite {
     ) -> Result<Vec<Delivery>, StoreError> {
         self.reader
             .read(move |connection| {
-                // The state stands in the text, so that the indexes over the rare ones are used.
+                // The state is part of the SQL text, so that SQLite can use the partial indexes
+                // over rare states.
                 let condition = state.map_or_else(|| "TRUE".to_owned(), |state| format!("state = '{}'", state.name()));
                 let sql = format!("SELECT {COLUMNS} FROM outbox WHERE {condition} AND seq < ?2 ORDER BY seq DESC LIMIT ?1");
                 let mut statement = connection.prepare_cached(&sql)?;
@@ -205,7 +207,8 @@ impl Sqlite {
 }
 
 impl ReplayFilter {
-    /// As SQL. An erased event has no body, so it cannot be delivered.
+    /// Returns the filter as an SQL condition. It excludes erased events, which have no body to
+    /// deliver.
     fn condition(&self) -> (&'static str, Vec<Value>) {
         match self {
             Self::Event(id) => ("id = ?1 AND state != 'erased'", vec![id.clone().into()]),

@@ -1,4 +1,4 @@
-//! Webhook endpoints: their secrets, and which of them are disabled.
+//! Webhook endpoints: their secrets, and which endpoints are disabled.
 
 use rusqlite::{OptionalExtension, params};
 

@@ -1,5 +1,5 @@
-//! Gauges of the store, from indexes alone: they are read every second, so their cost must not grow
-//! with the number of sessions.
+//! Gauges of the store. They are read every second and use only indexes, so that their cost does
+//! not grow with the number of sessions.
 
 use guestlane_genesys::Timestamp;
 
@@ -15,7 +15,8 @@ impl Sqlite {
                         connection.prepare_cached(sql)?.query_row([], |row| Ok((row.get(0)?, row.get::<_, Option<i64>>(1)?)))?;
                     Ok::<_, StoreError>((row.0, row.1.map(Timestamp::from_unix_micros)))
                 };
-                // Ids are in the order of admission, and the index has them: no row is looked at.
+                // IDs are in the order of admission and part of the index, so finding the oldest
+                // session scans no table.
                 let (unfinished, _) = counted(&format!("SELECT count(*), NULL FROM session WHERE {UNFINISHED}"))?;
                 let oldest =
                     format!("SELECT 0, admitted_at FROM session WHERE id = (SELECT min(id) FROM session WHERE {UNFINISHED})");

@@ -1,4 +1,4 @@
-//! Guests: how the audit log calls them, and how they are erased.
+//! Guests: their names in the audit log, and their erasure.
 
 use guestlane_genesys::{FailPoint, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -18,19 +18,19 @@ use crate::{
     },
 };
 
-/// All that a guest may be called.
+/// Returns all names that the audit log may use for a guest.
 pub(super) fn names(connection: &Connection, guest: &GuestId) -> Result<GuestNames, StoreError> {
     Ok(GuestNames::of(guest, pseudonym(connection, guest)?))
 }
 
-/// The guest's pseudonym, if one was ever made.
+/// Returns the guest's pseudonym, if it exists.
 fn pseudonym(connection: &Connection, guest: &GuestId) -> Result<Option<String>, StoreError> {
     let mut select = connection.prepare_cached("SELECT key FROM pseudonym_key WHERE guest_id = ?1")?;
     let key: Option<Vec<u8>> = select.query_row([guest.as_str()], |row| row.get(0)).optional()?;
     Ok(key.map(|key| keyed_hash(&key, guest)))
 }
 
-/// The guest's pseudonym, made on first use.
+/// Returns the guest's pseudonym, and creates it on first use.
 pub(super) fn pseudonym_or_new(connection: &Connection, guest: &GuestId) -> Result<String, StoreError> {
     if let Some(known) = pseudonym(connection, guest)? {
         return Ok(known);
@@ -41,7 +41,7 @@ pub(super) fn pseudonym_or_new(connection: &Connection, guest: &GuestId) -> Resu
     Ok(keyed_hash(&key, guest))
 }
 
-/// The note that the store's file still has bytes that must go.
+/// Maintenance task: the store's file still contains bytes of an erased guest.
 const VACUUM: &str = "vacuum";
 
 impl Sqlite {
@@ -49,7 +49,8 @@ impl Sqlite {
         let erased = self.writer.run(move |tx| erase(tx, &guest, now)).await?.value;
         let ErasureOutcome::Erased(mut done) = erased else { return Ok(erased) };
         self.fail_points.hit(FailPoint::GuestErased).await;
-        // The erasure is done; when the bytes cannot go now, they go at the next start.
+        // The erasure is committed. If the bytes cannot be removed now, the next start removes
+        // them.
         done.bytes_gone = self.run_maintenance().await.unwrap_or_else(|error| {
             warn!(error = crate::error::display_chain(&error), "an erased guest's bytes are still in the store's file");
             false
@@ -57,7 +58,7 @@ impl Sqlite {
         Ok(ErasureOutcome::Erased(done))
     }
 
-    /// What erasing would come to: it is done and rolled back.
+    /// Returns what an erasure would change: it runs the erasure and rolls it back.
     pub(crate) async fn would_erase_guest(&self, guest: GuestId, now: Timestamp) -> Result<ErasureOutcome, StoreError> {
         let would = self.writer.run(move |tx| {
             tx.execute_batch("SAVEPOINT preview")?;
@@ -68,7 +69,8 @@ impl Sqlite {
         Ok(would.await?.value)
     }
 
-    /// Ends what was begun before: an erased guest's bytes leave the file, too. False when another process must close the store first.
+    /// Removes the bytes of erased guests from the file, if that is still to be done. Returns false
+    /// if another process must close the store first.
     pub(super) async fn run_maintenance(&self) -> Result<bool, StoreError> {
         let due = self.reader.read(is_due).await?;
         if !due {
@@ -77,7 +79,8 @@ impl Sqlite {
         let fail_points = self.fail_points.clone();
         self.writer
             .exclusive(move |connection| {
-                // The file is written anew without what was deleted, and the write-ahead log, which may still have it, is emptied.
+                // VACUUM rewrites the file without deleted rows. The checkpoint then empties the
+                // write-ahead log, which may still contain them.
                 connection.execute_batch("VACUUM")?;
                 fail_points.hit_blocking(FailPoint::StoreVacuumed);
                 let busy: bool = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
@@ -113,7 +116,7 @@ fn erase_rows(tx: &Connection, guest: &GuestId, now: Timestamp) -> Result<Erasur
         return Ok(ErasureOutcome::Unfinished(unfinished));
     }
     let soon = (now + Event::LEASE).unix_micros();
-    // By the sessions' ids, for which there is an index over all events.
+    // Find events by the IDs of the sessions, because an index covers the IDs of all events.
     let events = format!("outbox.id IN (SELECT {} FROM session WHERE guest_id = ?1)", prune::EVENT_OF);
     let under_way = "SELECT 1 FROM outbox WHERE guest_id = ?1 AND state = 'pending' AND due_at > ?2 AND due_at <= ?3";
     if tx.prepare(under_way)?.exists(params![name, now.unix_micros(), soon])? {
@@ -127,7 +130,8 @@ fn erase_rows(tx: &Connection, guest: &GuestId, now: Timestamp) -> Result<Erasur
         "UPDATE outbox SET guest_id = '', body = '', state = 'erased', ended_at = coalesce(ended_at, ?2), last_error = NULL WHERE {events}"
     );
     let events = tx.execute(&erase, params![name, now.unix_micros()])?;
-    // The key may have been made of the guest's id, and the fingerprint is found by trying: both go.
+    // The idempotency key may be derived from the guest ID, and trying guest IDs can reveal the
+    // fingerprint. Erase both.
     let sessions = tx.execute(
         "UPDATE session SET guest_id = 'erased-' || lower(hex(id)), attributes = '{}', contact_details = NULL, guest_session = NULL, idempotency_key = 'erased-' || lower(hex(id)), \
          fingerprint = randomblob(32), traceparent = NULL, calls = '', failure_message = NULL, failure_code = CASE WHEN failure_code IS NULL THEN NULL ELSE 'erased' END \
@@ -142,7 +146,8 @@ fn erase_rows(tx: &Connection, guest: &GuestId, now: Timestamp) -> Result<Erasur
     Ok(ErasureOutcome::Erased(ErasureReport { sessions, events, untold, pseudonym, plain_records, bytes_gone: false }))
 }
 
-/// How many records of each log have the guest's id in plain. Where sessions were forgotten, every record is looked at.
+/// Returns how many records of each log contain the plain guest ID. If sessions were pruned, it
+/// reads every record.
 fn plain_records(connection: &Connection, guest: &GuestId) -> Result<Vec<(u32, u64)>, StoreError> {
     let select = "SELECT log, count(*) FROM audit_record \
          WHERE (?3 OR session_id IN (SELECT id FROM session WHERE guest_id = ?1) OR session_id IS NULL) AND instr(line, ?2) > 0 \

@@ -1,4 +1,4 @@
-//! Signing keys and other secrets: encrypted before they come here.
+//! Signing keys and other secrets. Callers encrypt them before they reach the store.
 
 use guestlane_genesys::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -33,7 +33,9 @@ impl Sqlite {
             }
             tx.record(AuditRecord::change(ChangeAction::SigningKeyCreated, &key.kid, None, now));
             insert(tx, &SealedSigningKey { life: life(), ..key })?;
-            next(keys(tx)?).ok_or(StoreError::Row("signing_key")) // its id belongs to a key that is no next one
+            // The insert had no effect: an existing key that is revoked or already active has this
+            // key ID.
+            next(keys(tx)?).ok_or(StoreError::Row("signing_key"))
         });
         added.await.map(|committed| committed.value)
     }

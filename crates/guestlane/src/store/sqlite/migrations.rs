@@ -1,4 +1,5 @@
-//! The formats of the store, in the order in which they were released. `user_version` is the number of the present one.
+//! The schema formats of the store, in the order of their release. `user_version` is the number of
+//! a file's present format.
 
 use std::path::Path;
 
@@ -6,15 +7,16 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use crate::store::StoreError;
 
-/// Never changed once released; a new format is a new entry.
+/// A released format never changes; a new format is a new entry.
 const FORMATS: &[&str] = &[include_str!("format_1.sql")];
 
-/// The format that this version writes.
+/// Returns the number of the format that this version writes.
 pub(super) fn known() -> u32 {
     u32::try_from(FORMATS.len()).unwrap_or(u32::MAX)
 }
 
-/// A running process stops writing once a newer version has changed the format: it does not know the new columns' rules.
+/// Returns [`StoreError::Superseded`] if another version has changed the format of the file. A
+/// running process then stops writing, because it does not know the rules of the new columns.
 pub(super) fn expect_known(connection: &Connection) -> Result<(), StoreError> {
     let known = known();
     let found = connection.prepare_cached("PRAGMA user_version")?.query_row([], |row| row.get(0))?;
@@ -22,13 +24,15 @@ pub(super) fn expect_known(connection: &Connection) -> Result<(), StoreError> {
 }
 
 pub(super) fn run(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
-    // WAL is a property of the file, FULL of the connection: a commit that was answered survives the power cut.
+    // WAL is a property of the file, and `synchronous = FULL` one of the connection. With both, an
+    // acknowledged commit survives a power failure.
     connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "full")?;
     connection.pragma_update(None, "foreign_keys", "on")?;
     let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if found as usize == FORMATS.len() {
-        return Ok(()); // nothing to write, so no lock to wait for
+        // Nothing is to be written, so do not wait for the write lock.
+        return Ok(());
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let found: u32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;

@@ -1,4 +1,4 @@
-//! The store as one SQLite file: nothing to install, one machine.
+//! The SQLite store: one database file on one machine, with no server to install.
 
 mod api_keys;
 mod audit;
@@ -42,7 +42,7 @@ use audit::Logs;
 pub(super) use read_only::cannot_be_written;
 use writer::{Reader, Tx, Writer};
 
-/// The store in a file. Cheap to clone; closed when the last clone is dropped.
+/// A store in one SQLite file. Clones are cheap; the file is closed when the last clone is dropped.
 #[derive(Debug, Clone)]
 pub(super) struct Sqlite {
     writer: Writer,
@@ -50,12 +50,13 @@ pub(super) struct Sqlite {
     path: PathBuf,
     clock: Clock,
     fail_points: FailPoints,
-    /// Shared lock of every process that uses the file, so that the store is not migrated meanwhile. None
-    /// for a file that cannot be written.
+    /// Shared lock that every process holds while it uses the file. It keeps a migration to
+    /// PostgreSQL from starting meanwhile. It is `None` for a file that cannot be written.
     _used: Option<Arc<File>>,
 }
 
-/// The lock of processes that use a file. A migration takes it exclusively.
+/// Opens the lock file of a store. Processes that use the store lock it shared; a migration to
+/// PostgreSQL locks it exclusively.
 pub(super) fn lock_file(path: &Path) -> Result<File, StoreError> {
     let mut lock = path.to_owned().into_os_string();
     lock.push(".users.lock");
@@ -64,19 +65,21 @@ pub(super) fn lock_file(path: &Path) -> Result<File, StoreError> {
     opened.map_err(|error| StoreError::Open(lock, error))
 }
 
-/// What a file's mark says of its move into a database. It is a row of `maintenance_task`.
+/// State of a migration to PostgreSQL, recorded in the file as a row of `maintenance_task`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Marked {
-    /// The move to this database was begun. The file is refused until the move is finished or abandoned.
+    /// The migration to this database has started. The file is refused until the migration is
+    /// finished or abandoned.
     Moving(String),
-    /// The sessions are in this database. The file is refused for good.
+    /// The sessions are in this database. The file is refused permanently.
     Moved(String),
 }
 
 const MOVING: &str = "moving to ";
 const MIGRATED_PREFIX: &str = "moved to ";
 
-/// The mark of the file, if it has one. After a finished move it has both marks, and the later one counts.
+/// Returns the migration mark of the file, if it has one. After a finished migration the file has
+/// both marks; `Moved` sorts first and takes precedence.
 pub(super) fn marked(connection: &Connection) -> Result<Option<Marked>, StoreError> {
     let mut select =
         connection.prepare("SELECT name FROM maintenance_task WHERE name >= 'mov' AND name < 'mow' ORDER BY name")?;
@@ -88,7 +91,7 @@ pub(super) fn marked(connection: &Connection) -> Result<Option<Marked>, StoreErr
     Ok(names.iter().find_map(mark))
 }
 
-/// Marks the file.
+/// Writes the migration mark to the file.
 pub(super) fn mark(connection: &Connection, mark: &Marked) -> Result<(), StoreError> {
     let name = match mark {
         Marked::Moving(to) => format!("{MOVING}{to}"),
@@ -98,7 +101,8 @@ pub(super) fn mark(connection: &Connection, mark: &Marked) -> Result<(), StoreEr
     Ok(())
 }
 
-/// Removes the mark of a move to `to` that is abandoned; the next start records that.
+/// Removes the mark of the abandoned migration to `to`. The next start writes the audit record of
+/// this change.
 pub(super) fn unmark(connection: &mut Connection, to: &str) -> Result<(), StoreError> {
     let transaction = connection.transaction()?;
     transaction.execute("DELETE FROM maintenance_task WHERE name >= ?1 AND name < 'moving to!'", [MOVING])?;
@@ -107,7 +111,7 @@ pub(super) fn unmark(connection: &mut Connection, to: &str) -> Result<(), StoreE
     Ok(transaction.commit()?)
 }
 
-/// Brings a file up to the format that this version writes.
+/// Migrates the schema of a file to the format that this version writes.
 pub(super) fn migrate_schema(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     migrations::run(connection, path)
 }
@@ -119,7 +123,7 @@ fn reader(path: &Path, limits: ReadLimits, clock: &Clock) -> Result<Reader, Stor
     Reader::start(connection, limits, clock.clone())
 }
 
-/// How long a write waits for another process to finish its own.
+/// How long a connection waits for a lock that another process holds.
 const BUSY: Duration = Duration::from_secs(5);
 
 impl Sqlite {
@@ -136,7 +140,8 @@ impl Sqlite {
     pub(crate) fn open(path: &Path, health: &WriteHealth, clock: &Clock, fail_points: &FailPoints) -> Result<Self, StoreError> {
         let open = |error| StoreError::Open(path.to_owned(), error);
         make_directory(path).map_err(open)?;
-        // SQLite's own message for a directory that cannot be written is «attempt to write a readonly database».
+        // Open the file first, because SQLite reports a directory that cannot be written as
+        // «attempt to write a readonly database».
         fs::OpenOptions::new().read(true).append(true).create(true).open(path).map_err(open)?;
         sync_directory(path).map_err(open)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(open)?;
@@ -165,12 +170,13 @@ impl Sqlite {
         })
     }
 
-    /// The same store, whose reads go through a connection and a thread of their own.
+    /// Returns the same store with its own connection and thread for reads.
     pub(crate) fn with_own_reads(&self, limits: ReadLimits) -> Result<Self, StoreError> {
         Ok(Self { reader: reader(&self.path, limits, &self.clock)?, ..self.clone() })
     }
 
-    /// Writes a row of so many bytes.
+    /// Writes `value` to the `write_probe` property, to test whether the store accepts a row of
+    /// that size.
     pub(crate) async fn probe_write(&self, value: String) -> Result<(), StoreError> {
         let upsert = "INSERT OR REPLACE INTO property (name, value) VALUES ('write_probe', ?1)";
         self.writer.run(move |tx| Ok(tx.execute(upsert, [value])?)).await.map(drop)

@@ -1,4 +1,5 @@
-//! Forgetting sessions that are done and old. Their audit records stay: the log must be provable for ever.
+//! Deletes finished sessions after the retention period. Their audit records stay, so that the log
+//! remains provable.
 
 use guestlane_genesys::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -10,17 +11,18 @@ use crate::{
     store::{Pruned, StoreError},
 };
 
-/// The id of a session's events, which is made of its own: it is found by the index over them.
+/// SQL for the event ID of a session. It is derived from the session ID, so the index over event
+/// IDs finds the events.
 pub(super) const EVENT_OF: &str = "'msg_' || lower(hex(session.id))";
 
-/// Whether a session may be deleted: its last transition was before `?2`, it is open or failed, and all its events are delivered.
+/// SQL condition of a session that may be deleted. It is open or failed, its last transition was
+/// before `?2`, and none of its events is pending or a dead letter.
 const MAY_GO: &str = "(state = 'open' OR state = 'failed') AND recorded_at < ?2 AND NOT EXISTS \
      (SELECT 1 FROM outbox WHERE outbox.id = 'msg_' || lower(hex(session.id)) AND (outbox.state = 'pending' OR outbox.state = 'dead'))";
 
 impl Sqlite {
     pub(crate) async fn prune(&self, from: Option<SessionId>, until: Timestamp, limit: u32) -> Result<Pruned, StoreError> {
-        // Prunable sessions are searched on the reader connection, so that retained sessions cost no write
-        // transaction.
+        // Search on the reader connection, so that retained sessions cost no write transaction.
         let found = self.reader.read(move |connection| look(connection, from, until, limit)).await?;
         let (next, old) = found;
         if old.is_empty() {
@@ -39,9 +41,10 @@ impl Sqlite {
 
 type Found = (Option<SessionId>, Vec<SessionId>);
 
-/// Where to go on, and what may go.
+/// Returns the ID after which the next search continues, and the sessions that may be deleted.
 fn look(connection: &Connection, from: Option<SessionId>, until: Timestamp, limit: u32) -> Result<Found, StoreError> {
-    // Ids are ordered by the time of admission: what was admitted after that moment was not done before it.
+    // IDs are ordered by admission time. A session that was admitted after `until` cannot have
+    // finished before it.
     let sql = format!("SELECT id, {MAY_GO} FROM session WHERE id > ?1 AND id < ?3 ORDER BY id LIMIT ?4");
     let (from, to) = (from.map_or([0; 16], |id| id.0.into_bytes()), first_id_after(until));
     let mut select = connection.prepare_cached(&sql)?;
@@ -59,7 +62,7 @@ fn first_id_after(moment: Timestamp) -> [u8; 16] {
     (u128::from(millis) << 80).to_be_bytes()
 }
 
-/// Deletes a session, unless it was claimed or its event was replayed since it was found.
+/// Deletes a session, unless it was claimed or its event was replayed after the search.
 fn forget(tx: &Tx<'_>, id: SessionId, until: Timestamp, pruned: &mut Pruned) -> Result<(), StoreError> {
     let delete = format!("DELETE FROM session WHERE id = ?1 AND {MAY_GO} RETURNING state, latency_us, {EVENT_OF}");
     let mut delete = tx.prepare_cached(&delete)?;

@@ -1,4 +1,4 @@
-//! A store that cannot be written: whether it can, and how it is looked at where it cannot.
+//! Stores that cannot be written: detection, and opening them for reads.
 
 use std::{fs, io, path::Path};
 
@@ -15,7 +15,7 @@ use crate::{
 };
 
 impl Sqlite {
-    /// A write in a transaction that is rolled back.
+    /// Tests whether the store can be written, by a write in a transaction that is rolled back.
     pub(crate) fn try_to_write(path: &Path) -> Result<(), StoreError> {
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
         connection.busy_timeout(BUSY)?;
@@ -25,7 +25,7 @@ impl Sqlite {
         Ok(transaction.rollback()?)
     }
 
-    /// The store as it is, for a file or directory that cannot be written.
+    /// Opens a store for reads if its file or directory cannot be written.
     pub(crate) fn open_read_only(
         path: &Path,
         health: &WriteHealth,
@@ -49,7 +49,7 @@ impl Sqlite {
     }
 }
 
-/// Whether a store could not be opened because its file or directory cannot be written.
+/// Returns whether opening a store failed because its file or directory cannot be written.
 pub(in crate::store) fn cannot_be_written(error: &StoreError) -> bool {
     match error {
         StoreError::Open(_, error) => is_read_only(error),
@@ -61,8 +61,9 @@ pub(in crate::store) fn cannot_be_written(error: &StoreError) -> bool {
     }
 }
 
-/// A connection that writes nothing, also not beside the file. SQLite looks at the write-ahead log where it can be used
-/// (<https://www.sqlite.org/wal.html#read_only_databases>); without one the file is all there is.
+/// Opens a connection that writes neither the file nor any file beside it. SQLite reads the
+/// write-ahead log where it can be used (<https://www.sqlite.org/wal.html#read_only_databases>).
+/// Without a write-ahead log, the file is opened as immutable.
 fn read_only(path: &Path) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
     let absolute = std::path::absolute(path).map_err(|error| StoreError::Open(path.to_owned(), error))?;
@@ -82,7 +83,9 @@ fn read_only(path: &Path) -> Result<Connection, StoreError> {
     let mut wal = path.to_owned().into_os_string();
     wal.push("-wal");
     if fs::metadata(&wal).is_ok_and(|wal| wal.len() > 0) {
-        return Err(failed.into()); // without it the newest sessions would be missing
+        // An immutable database ignores its write-ahead log, so the newest sessions would be
+        // missing.
+        return Err(failed.into());
     }
     url.set_query(Some("immutable=1"));
     Ok(open(&url)?)

@@ -1,4 +1,5 @@
-//! Looking at the audit logs: records of a session or a guest, the state of each log, the hashes of its lines.
+//! Queries of the audit logs: records of a session or guest, the state of each log, and the leaf
+//! hashes of a log.
 
 use std::path::Path;
 
@@ -25,7 +26,8 @@ impl Sqlite {
                     (None, Some(guest)) => of_guest(connection, &guest)?,
                     (None, None) => last(connection, filter.limit)?,
                 };
-                // Each log is in order; among them time decides, which every line has.
+                // Records of one log are in order. Records of different logs are ordered by the
+                // timestamp in each line.
                 found.sort_by(|a, b| timestamp(&a.line).cmp(timestamp(&b.line)));
                 found.drain(..found.len().saturating_sub(filter.limit as usize));
                 Ok(found)
@@ -53,7 +55,8 @@ impl Sqlite {
     pub(crate) async fn leaves(&self, log: u32) -> Result<Vec<Hash>, StoreError> {
         self.reader
             .read(move |connection| {
-                let connection = connection.unchecked_transaction()?; // one moment for both
+                // Read both in one transaction, so that they show the same state of the log.
+                let connection = connection.unchecked_transaction()?;
                 let (leaves, tree) = (leaves(&connection, log)?, tree(&connection, log)?);
                 let true_ones = leaves.iter().copied().collect::<Frontier>() == tree;
                 if true_ones { Ok(leaves) } else { Err(StoreError::AuditTampered(log)) }
@@ -88,8 +91,9 @@ fn of_session(connection: &Connection, session: SessionId, guest: Option<&GuestI
     Ok(found)
 }
 
-/// Those of the guest's sessions, and those of attempts that never became one. Sessions of guests who were erased are looked at, too: a log with ids
-/// in plain still has them. Where sessions were forgotten, every record is looked at.
+/// Returns the records of the guest's sessions, and those of requests that never became a session.
+/// It also reads records of erased guests' sessions, because a log with plain guest IDs still
+/// contains them. If sessions were pruned, it reads every record.
 fn of_guest(connection: &Connection, guest: &GuestId) -> Result<Vec<StoredRecord>, StoreError> {
     let names = guests::names(connection, guest)?;
     let (plain, pseudonym) = names.in_records();
@@ -107,7 +111,7 @@ fn of_guest(connection: &Connection, guest: &GuestId) -> Result<Vec<StoredRecord
     Ok(found)
 }
 
-/// The last records of each log.
+/// Returns the last `limit` records of each log.
 fn last(connection: &Connection, limit: u32) -> Result<Vec<StoredRecord>, StoreError> {
     let mut found = Vec::new();
     for log in logs(connection)? {

@@ -1,4 +1,4 @@
-//! The time that retention trusts in a file, and how far it deletes.
+//! The trusted time of a store in a file, and the horizon before which retention deletes.
 
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ use crate::store::{
     trusted_time::{HORIZON, Horizon, MARK, Mark},
 };
 
-/// The mark of the store, brought up to now. It is written only where it is stale: who looks at a store changes nothing.
+/// Returns the retention mark of the store, advanced to now if it is stale. A mark that is not
+/// stale is not written, so that a process that only reads changes nothing.
 pub(super) fn begin(connection: &mut Connection, clock: &Clock) -> Result<Mark, StoreError> {
     match property(connection, MARK)?.and_then(|text| Mark::from_text(&text)) {
         Some(mark) if !mark.is_stale(mark.advanced(clock.now(), clock.boot())) => Ok(mark),
@@ -24,7 +25,7 @@ pub(super) fn begin(connection: &mut Connection, clock: &Clock) -> Result<Mark, 
     }
 }
 
-/// The mark of a store that cannot be written.
+/// Returns the retention mark, advanced to now, without writing it.
 pub(super) fn as_it_is(connection: &Connection, clock: &Clock) -> Result<Mark, StoreError> {
     let (wall, boot) = (clock.now(), clock.boot());
     Ok(match property(connection, MARK)?.and_then(|text| Mark::from_text(&text)) {
@@ -33,7 +34,7 @@ pub(super) fn as_it_is(connection: &Connection, clock: &Clock) -> Result<Mark, S
     })
 }
 
-/// Writes the mark as it is now.
+/// Advances the retention mark to now and writes it.
 fn keep_mark(connection: &Connection, clock: &Clock) -> Result<Mark, StoreError> {
     let mark = as_it_is(connection, clock)?;
     set_property(connection, MARK, &mark.to_text())?;
@@ -41,7 +42,8 @@ fn keep_mark(connection: &Connection, clock: &Clock) -> Result<Mark, StoreError>
 }
 
 impl Sqlite {
-    /// The moment before which retention deletes now.
+    /// Advances the retention horizon and returns the time before which sessions may be deleted.
+    /// Returns `None` if `keep` is `None`.
     pub(crate) async fn advance_retention(&self, keep: Option<Duration>) -> Result<Option<Timestamp>, StoreError> {
         let clock = self.clock.clone();
         let advanced = self.writer.run(move |tx| {

@@ -1,4 +1,4 @@
-//! A session's row in SQLite.
+//! Reads and writes a session record as a row in SQLite.
 
 use guestlane_genesys::Attempt;
 use rusqlite::{Connection, Row, params};
@@ -50,7 +50,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<SessionRecord, StoreError> {
     .into_session()
 }
 
-/// Lets a session begin anew, in another way.
+/// Updates the surface binding of a session that restarts under the present settings.
 pub(super) fn set_way(connection: &Connection, session: &SessionRecord) -> Result<(), StoreError> {
     let row = SessionRow::of(session)?;
     let sql = "UPDATE session SET surface = ?2, surface_target_id = ?3, guest_session = ?4, contact_without_identifier = ?5 WHERE id = ?1";
@@ -60,7 +60,7 @@ pub(super) fn set_way(connection: &Connection, session: &SessionRecord) -> Resul
     Ok(())
 }
 
-/// False when a session of the same owner has the key.
+/// Inserts a session. Returns false if a session of the same owner already has the idempotency key.
 pub(super) fn insert(tx: &Tx<'_>, session: &SessionRecord) -> Result<bool, StoreError> {
     let row = SessionRow::of(session)?;
     let mut statement = tx.prepare_cached(
@@ -99,7 +99,8 @@ pub(super) fn insert(tx: &Tx<'_>, session: &SessionRecord) -> Result<bool, Store
     Ok(inserted == 1)
 }
 
-/// Updates all columns that can change, if no other process has claimed the session since `epoch`.
+/// Updates all columns that can change. Returns [`StoreError::LeaseLost`] if the epoch in the store
+/// is no longer `epoch`, because another process has claimed the session.
 pub(super) fn update(tx: &Tx<'_>, session: &SessionRecord, epoch: u32, attempts: &[Attempt]) -> Result<(), StoreError> {
     let row = SessionRow::of(session)?;
     let mut statement = tx.prepare_cached(

@@ -1,4 +1,4 @@
-//! Values that are sealed under the master key, and the count of its seals.
+//! Values that are encrypted under the master key, and the number of encryptions under that key.
 
 use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;

@@ -1,4 +1,4 @@
-//! Sessions on their way: transitions, leases, taking up what was left behind, and looking.
+//! Session records: transitions, leases, claims of expired sessions, and queries.
 
 use guestlane_genesys::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params, types::Value};
@@ -10,7 +10,8 @@ use crate::{
     store::{CommitRequest, CommitResult, Committed, SessionFilter, SessionPage, StoreError, row::UNFINISHED},
 };
 
-/// How many rows one page looks at: of millions a rare queue would else be looked for through all of them, and everybody else would wait.
+/// Maximum number of rows that one page scans. Without it, a query for a rare queue could scan
+/// millions of rows and block all other reads.
 const LOOKED_AT: u32 = 20_000;
 
 impl Sqlite {
@@ -50,7 +51,8 @@ impl Sqlite {
 
     pub(crate) async fn take_up(&self, limit: u32, now: Timestamp) -> Result<Vec<SessionRecord>, StoreError> {
         let taken = self.writer.run(move |connection| {
-            // A lease or a rest that would end later than any can was given by a clock that was set back since.
+            // An expiry beyond the longest lease or backoff plus `MAX_CLOCK_SKEW` was written
+            // before the wall clock moved backwards. Claim such a session.
             let sql = format!(
                 "SELECT {} FROM session WHERE {UNFINISHED} AND (due_at <= ?1 \
                  OR (state != 'parked' AND due_at > iif(failure_code IS NULL, ?2, ?3))) ORDER BY due_at LIMIT ?4",
@@ -93,7 +95,8 @@ impl Sqlite {
             .read(move |connection| {
                 let SessionFilter { guest, state, queue, before, limit } = filter;
                 let before = before.map_or(vec![0xff; 16], |id| id.0.into_bytes().to_vec());
-                // Where an index leads to the few that are asked for, or all are, no more are looked at than there are to show.
+                // An index narrows the rows for a guest or for a state other than open. Without a
+                // filter every row matches. Neither case needs the scan limit.
                 let by_index = guest.is_some() || state.is_some_and(|state| state != SessionState::Open);
                 let shows_all = queue.is_none() && state.is_none();
                 let unlimited = by_index || shows_all;
@@ -151,7 +154,7 @@ impl Sqlite {
     }
 }
 
-/// Claims a session, whichever process held it before.
+/// Claims a session, whichever process held its lease before.
 pub(super) fn take(tx: &Tx<'_>, session: SessionRecord, now: Timestamp) -> Result<SessionRecord, StoreError> {
     let epoch = session.epoch;
     let taken = session.claimed(now)?;

@@ -1,4 +1,5 @@
-//! The threads that own the database connections. One writes: it commits together whatever is waiting (group commit). One reads.
+//! The threads that own the database connections. The writer thread commits all queued writes in
+//! one transaction (group commit); a reader thread runs queries.
 
 use std::{
     cell::RefCell,
@@ -22,21 +23,21 @@ use crate::{
     store::{BenchOverrides, Committed, ReadLimits, StoreError, trusted_time::Mark, write_health::WriteHealth},
 };
 
-/// The most writes in one transaction.
+/// Maximum number of writes in one transaction.
 const MOST: usize = 512;
 
 /// Maximum number of queued writes. Further callers wait for capacity: back-pressure.
 const WAITING: usize = 1024;
 
-/// A write and the acknowledgement of its caller. Without a transaction there is no write: its
-/// transaction was lost.
+/// A write that returns whether it succeeded, and the acknowledgement of its caller. It gets
+/// `None`, and writes nothing, if the transaction was lost.
 type Write = Box<dyn FnOnce(Option<&Tx<'_>>) -> (bool, Ack) + Send>;
 type Ack = Box<dyn FnOnce(Outcome) + Send>;
 
 enum WriterCommand {
-    /// A part of a transaction.
+    /// A write that shares a transaction with others.
     Write(Write),
-    /// What no transaction may be around.
+    /// A job that must run outside a transaction.
     Alone(Box<dyn FnOnce(&mut WriterThread) + Send>),
 }
 
@@ -47,7 +48,7 @@ enum Outcome {
     Superseded { found: u32, known: u32 },
 }
 
-/// The interface of a transaction for the code that writes in it.
+/// A transaction, as seen by the code that writes in it.
 pub(super) struct Tx<'a> {
     connection: &'a Connection,
     records: RefCell<Vec<AuditRecord>>,
@@ -55,12 +56,12 @@ pub(super) struct Tx<'a> {
 }
 
 impl Tx<'_> {
-    /// What the audit log shall say of this: it gets its place when the transaction ends.
+    /// Queues an audit record. It gets its index in the audit log at the end of the transaction.
     pub(super) fn record(&self, entry: AuditRecord) {
         self.records.borrow_mut().push(entry);
     }
 
-    /// The time with which retention compares rows.
+    /// The trusted time that retention compares with the stamps of rows.
     pub(super) fn trusted_now(&self) -> Timestamp {
         self.mark.time()
     }
@@ -79,7 +80,7 @@ impl Deref for Tx<'_> {
     }
 }
 
-/// The way to the writing thread.
+/// Handle to the writer thread.
 #[derive(Debug, Clone)]
 pub(super) struct Writer {
     jobs: mpsc::Sender<WriterCommand>,
@@ -101,8 +102,8 @@ impl Writer {
         Ok(Self { jobs, clock })
     }
 
-    /// Runs `job` in a transaction and returns once that is committed. A failing job rolls back its own
-    /// changes only (a savepoint).
+    /// Runs `job` in a transaction and returns after the commit. A failing job rolls back only its
+    /// own changes (a savepoint).
     pub(super) async fn run<T, F>(&self, job: F) -> Result<Committed<T>, StoreError>
     where
         T: Send + 'static,
@@ -136,11 +137,14 @@ impl Writer {
         self.alone(move |thread| job(&thread.connection)).await?
     }
 
-    /// From now on records have a place to go to. With `mend`, what other processes left out of the files is in them when this returns.
+    /// Sets the audit logs that records are appended to. With `mend`, it first completes the log
+    /// files that other processes left behind the store.
     pub(super) async fn keep(&self, mut logs: Logs, mend: bool) -> Result<(), StoreError> {
         let keep = move |thread: &mut WriterThread| {
             if mend {
-                let _ = shared_error(logs.catch_up_all(&thread.connection)); // a record that must be in the file finds out for itself
+                // Go on after an error: the next record that is written to the files reports its
+                // own error.
+                let _ = shared_error(logs.catch_up_all(&thread.connection));
             }
             thread.logs = Some(logs);
         };
@@ -158,7 +162,7 @@ impl Writer {
         self.alone(go).await?
     }
 
-    /// Runs `job` on the logs, between two transactions.
+    /// Runs `job` on the audit logs, between two transactions.
     pub(super) async fn with_logs<T, F>(&self, job: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -251,7 +255,9 @@ impl WriterThread {
     fn commit(&mut self, writes: Vec<Write>, waiting: &mut Vec<Ack>) -> Result<(), StoreError> {
         let mut writes = writes.into_iter();
         let committed = self.run_together(&mut writes, waiting);
-        waiting.extend(writes.map(|write| write(None).1)); // only after an error: each must hear of it
+        // Writes are left over only after an error. Fail them too, so that every caller gets an
+        // answer.
+        waiting.extend(writes.map(|write| write(None).1));
         committed
     }
 
@@ -304,7 +310,7 @@ fn shared_error(in_files: Result<(), AuditError>) -> Result<(), Arc<AuditError>>
 
 type ReadQuery = Box<dyn FnOnce(&Connection) + Send>;
 
-/// The way to a thread that reads.
+/// Handle to a reader thread.
 #[derive(Debug, Clone)]
 pub(super) struct Reader {
     questions: mpsc::Sender<ReadQuery>,
@@ -312,7 +318,8 @@ pub(super) struct Reader {
     clock: Clock,
 }
 
-/// How many instructions of SQLite's virtual machine lie between two looks at the time limit: about a millisecond.
+/// Number of instructions of SQLite's virtual machine between two checks of the time limit: about a
+/// millisecond.
 const INSTRUCTIONS_PER_LOOK: i32 = 20_000;
 
 impl Reader {
@@ -332,7 +339,8 @@ impl Reader {
         Ok(Self { questions, limits, clock })
     }
 
-    /// Asks. Neither waits for room on a thread of the runtime, nor reads for a caller that is gone.
+    /// Runs `question` on the reader thread. Waiting for queue capacity blocks no thread of the
+    /// runtime. A read whose caller has gone away is skipped.
     pub(super) async fn read<T, F>(&self, question: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -351,7 +359,7 @@ impl Reader {
     }
 }
 
-/// Names the time limit where it was the reason.
+/// Maps an interrupted query to [`StoreError::ReadTimeout`].
 fn in_time(error: StoreError, limits: ReadLimits) -> StoreError {
     match &error {
         StoreError::Database(reason) if reason.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted) => {
@@ -395,7 +403,8 @@ mod tests {
         release
     }
 
-    /// A blocking send froze the whole process: its runtime has one thread here.
+    /// Regression test: a blocking send froze the whole process, because the runtime has one thread
+    /// here.
     #[tokio::test]
     async fn a_full_queue_refuses_a_read_and_blocks_no_thread_of_the_runtime() {
         let reader = reader(LIMITS);
