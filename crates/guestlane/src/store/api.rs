@@ -67,12 +67,12 @@ impl Store {
 
     /// Gives back rows that were not begun.
     pub async fn release_rows(&self, held: Vec<RowLease>, now: Timestamp) -> Result<(), StoreError> {
-        shared!(self, store => store.give_back_rows(held, now))
+        shared!(self, store => store.release_rows(held, now))
     }
 
     /// Records the outcomes of rows whose lease this process still holds.
     pub async fn complete_rows(&self, ended: Vec<(RowLease, RowOutcome)>, now: Timestamp) -> Result<(), StoreError> {
-        shared!(self, store => store.end_rows(ended, now))
+        shared!(self, store => store.complete_rows(ended, now))
     }
 
     /// Cancels the rows of a batch that no worker has claimed. Returns false if there is no such batch.
@@ -102,22 +102,22 @@ impl Store {
         rates: ErrorCounts,
         now: Timestamp,
     ) -> Result<Committed<BeginOutcome>, StoreError> {
-        either!(self, store => store.admit(request, start, token, rates, now))
+        either!(self, store => store.begin(request, start, token, rates, now))
     }
 
     /// The session that has the key, if one has; nothing is taken.
     pub async fn find_by_key(&self, key: IdempotencyKey) -> Result<Option<SessionRecord>, StoreError> {
-        either!(self, store => store.peek(key))
+        either!(self, store => store.find_by_key(key))
     }
 
     /// Commits a transition, unless another process has claimed the session since.
     pub async fn commit_transition(&self, transition: CommitRequest) -> Result<Committed<CommitResult>, StoreError> {
-        either!(self, store => store.advance(transition))
+        either!(self, store => store.commit_transition(transition))
     }
 
     /// Renews the leases of sessions that are still driven by those epochs.
     pub async fn renew_leases(&self, leases: Vec<(SessionId, u32)>, now: Timestamp) -> Result<(), StoreError> {
-        either!(self, store => store.renew(leases, now))
+        either!(self, store => store.renew_leases(leases, now))
     }
 
     /// Claims up to `limit` unfinished sessions whose lease has expired.
@@ -131,12 +131,12 @@ impl Store {
     /// Claims one session that is unfinished or failed. Returns `None` if another process holds its
     /// lease, or if its guest was erased.
     pub async fn claim(&self, id: SessionId, now: Timestamp) -> Result<Option<SessionRecord>, StoreError> {
-        either!(self, store => store.take_up_one(id, now))
+        either!(self, store => store.claim(id, now))
     }
 
     /// The contact of a guest, as the latest session other than `except` knows it.
     pub async fn latest_contact_id(&self, guest: GuestId, except: SessionId) -> Result<Option<String>, StoreError> {
-        either!(self, store => store.contact_of(guest, except))
+        either!(self, store => store.latest_contact_id(guest, except))
     }
 
     /// One session.
@@ -210,17 +210,17 @@ impl Store {
 
     /// First tries whose lease would end later than any lease can: it was given by a clock that was set back since, and holds nobody.
     pub async fn release_stale_initial_leases(&self, now: Timestamp) -> Result<(), StoreError> {
-        either!(self, store => store.release_first_tries(now))
+        either!(self, store => store.release_stale_initial_leases(now))
     }
 
     /// Makes all pending events due now, and returns their number: an operator asked for delivery.
     pub async fn expedite_events(&self, now: Timestamp) -> Result<usize, StoreError> {
-        either!(self, store => store.make_events_due(now))
+        either!(self, store => store.expedite_events(now))
     }
 
     /// Records the outcome of a delivery, unless the event was replayed or claimed by another process since.
     pub async fn record_delivery(&self, event: Event, settlement: DeliveryOutcome, now: Timestamp) -> Result<(), StoreError> {
-        either!(self, store => store.settle_event(event, settlement, now))
+        either!(self, store => store.record_delivery(event, settlement, now))
     }
 
     /// How many events [`replay`](Self::replay) would send again: one for each receiver.
@@ -250,7 +250,7 @@ impl Store {
 
     /// When the next event that was never tried may be: its first try is somebody else's until then, or was, if they died.
     pub async fn next_initial_delivery_at(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
-        either!(self, store => store.first_tries_due(now))
+        either!(self, store => store.next_initial_delivery_at(now))
     }
 
     /// Returns the number of pending events for endpoints with a higher number, which are not delivered.
@@ -299,7 +299,7 @@ impl Store {
 
     /// What waits now.
     pub async fn gauges(&self) -> Result<StoreGauges, StoreError> {
-        either!(self, store => store.standing())
+        either!(self, store => store.gauges())
     }
 
     /// Error counts of all processes that used this store.
@@ -351,7 +351,7 @@ impl Store {
 
     /// The platform this store belongs to: the one it was first used with, else `new` from now on.
     pub async fn get_or_insert_platform(&self, new: String) -> Result<String, StoreError> {
-        either!(self, store => store.platform_or(new))
+        either!(self, store => store.get_or_insert_platform(new))
     }
 
     /// The platform this store belongs to, if it was used with one.
@@ -371,7 +371,7 @@ impl Store {
 
     /// A sealed secret: the one of that name, else `new`, which is then kept.
     pub async fn get_or_insert_secret(&self, name: &str, new: Option<Vec<u8>>) -> Result<Option<Vec<u8>>, StoreError> {
-        either!(self, store => store.secret_or(name.to_owned(), new))
+        either!(self, store => store.get_or_insert_secret(name.to_owned(), new))
     }
 
     /// Puts a sealed secret in the place of `before`, with its audit record. Returns whether it is there now; false where another
@@ -422,6 +422,6 @@ impl Store {
 
     /// When keys were last used.
     pub async fn touch_api_keys(&self, used: Vec<(String, Timestamp)>) -> Result<(), StoreError> {
-        either!(self, store => store.used_api_keys(used))
+        either!(self, store => store.touch_api_keys(used))
     }
 }

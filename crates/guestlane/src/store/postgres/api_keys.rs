@@ -54,7 +54,7 @@ impl Postgres {
         Ok(revoked)
     }
 
-    pub(crate) async fn used_api_keys(&self, used: Vec<(String, Timestamp)>) -> Result<(), StoreError> {
+    pub(crate) async fn touch_api_keys(&self, used: Vec<(String, Timestamp)>) -> Result<(), StoreError> {
         let (ids, moments): (Vec<String>, Vec<i64>) = used.into_iter().map(|(id, at)| (id, at.unix_micros())).unzip();
         let sql = "UPDATE api_key SET last_used_at = t.at FROM unnest($1::text[], $2::bigint[]) AS t (id, at) \
              WHERE api_key.id = t.id AND coalesce(last_used_at, 0) < t.at";

@@ -105,7 +105,7 @@ impl Postgres {
     }
 
     /// Gives back rows that were not begun.
-    pub(crate) async fn give_back_rows(&self, held: Vec<RowLease>, now: Timestamp) -> Result<(), StoreError> {
+    pub(crate) async fn release_rows(&self, held: Vec<RowLease>, now: Timestamp) -> Result<(), StoreError> {
         let sql = "UPDATE batch_row SET due_at = $4::bigint, state = CASE WHEN b.cancelled_at IS NULL THEN 'waiting' ELSE 'cancelled' END, \
              ended_at = CASE WHEN b.cancelled_at IS NULL THEN NULL ELSE $4::bigint END, \
              attributes = CASE WHEN b.cancelled_at IS NULL THEN attributes ELSE '{}' END, \
@@ -120,7 +120,7 @@ impl Postgres {
             .await
     }
 
-    pub(crate) async fn end_rows(&self, ended: Vec<(RowLease, RowOutcome)>, now: Timestamp) -> Result<(), StoreError> {
+    pub(crate) async fn complete_rows(&self, ended: Vec<(RowLease, RowOutcome)>, now: Timestamp) -> Result<(), StoreError> {
         // A row that ends needs its personal data no more.
         let sql = "UPDATE batch_row SET tries = tries + 1, due_at = coalesce(t.due_at, batch_row.due_at), \
              state = CASE WHEN t.state = 'waiting' AND t.cancelled THEN 'cancelled' ELSE t.state END, session_id = t.session, replayed = t.replayed, failure = t.failure, ended_at = CASE WHEN t.state = 'waiting' AND NOT t.cancelled THEN NULL ELSE $9::bigint END, \

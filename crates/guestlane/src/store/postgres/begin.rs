@@ -15,7 +15,7 @@ use crate::{
 };
 
 impl Postgres {
-    pub(crate) async fn admit(
+    pub(crate) async fn begin(
         &self,
         request: SessionRequest,
         start: SessionContext,
@@ -59,7 +59,7 @@ impl Postgres {
         }
     }
 
-    pub(crate) async fn peek(&self, key: IdempotencyKey) -> Result<Option<SessionRecord>, StoreError> {
+    pub(crate) async fn find_by_key(&self, key: IdempotencyKey) -> Result<Option<SessionRecord>, StoreError> {
         self.workers
             .ask(move |connection| {
                 let sql = format!("SELECT {} FROM session WHERE idempotency_key = $1 AND owner = $2", rows::COLUMNS);

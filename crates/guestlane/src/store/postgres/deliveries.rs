@@ -194,19 +194,19 @@ impl Postgres {
             .await
     }
 
-    pub(crate) async fn release_first_tries(&self, now: Timestamp) -> Result<(), StoreError> {
+    pub(crate) async fn release_stale_initial_leases(&self, now: Timestamp) -> Result<(), StoreError> {
         let release = "UPDATE outbox SET due_at = $1 WHERE state = 'pending' AND last_error IS NULL AND due_at > $2";
         let (now, lease) = (now.unix_micros(), (now + Event::LEASE + MAX_CLOCK_SKEW).unix_micros());
         self.workers.ask(move |connection| connection.execute(release, &[&now, &lease]).map(drop)).await
     }
 
-    pub(crate) async fn make_events_due(&self, now: Timestamp) -> Result<usize, StoreError> {
+    pub(crate) async fn expedite_events(&self, now: Timestamp) -> Result<usize, StoreError> {
         let sql = "UPDATE outbox SET due_at = $1 WHERE state = 'pending' AND due_at > $1 AND last_error IS NOT NULL";
         let now = now.unix_micros();
         self.workers.ask(move |connection| Ok(connection.execute(sql, &[&now])? as usize)).await
     }
 
-    pub(crate) async fn settle_event(&self, event: Event, settlement: DeliveryOutcome, now: Timestamp) -> Result<(), StoreError> {
+    pub(crate) async fn record_delivery(&self, event: Event, settlement: DeliveryOutcome, now: Timestamp) -> Result<(), StoreError> {
         let (state, due_at, error) = settlement.into_parts();
         let settled = Settled {
             id: event.id,
@@ -272,7 +272,7 @@ impl Postgres {
         self.workers.ask(move |connection| connection.query(&sql, &[&id])?.iter().map(read).collect()).await
     }
 
-    pub(crate) async fn first_tries_due(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+    pub(crate) async fn next_initial_delivery_at(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
         let sql = "SELECT min(due_at) FROM outbox WHERE state = 'pending' AND last_error IS NULL AND due_at > $1";
         self.workers
             .ask(move |connection| {

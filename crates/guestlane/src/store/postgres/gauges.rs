@@ -6,7 +6,7 @@ use super::{Postgres, log::number_of};
 use crate::store::{StoreError, StoreGauges, row::UNFINISHED};
 
 impl Postgres {
-    pub(crate) async fn standing(&self) -> Result<StoreGauges, StoreError> {
+    pub(crate) async fn gauges(&self) -> Result<StoreGauges, StoreError> {
         // One round trip. Ids are in the order of admission.
         let sql = format!(
             "SELECT (SELECT count(*) FROM session WHERE {UNFINISHED}), \

@@ -100,7 +100,7 @@ impl Postgres {
         Ok(revoked.value)
     }
 
-    pub(crate) async fn platform_or(&self, new: String) -> Result<String, StoreError> {
+    pub(crate) async fn get_or_insert_platform(&self, new: String) -> Result<String, StoreError> {
         self.workers
             .ask(move |connection| {
                 let insert = "INSERT INTO platform (one, base_url) VALUES (1, $1) ON CONFLICT DO NOTHING";
@@ -130,7 +130,7 @@ impl Postgres {
         self.workers.ask(move |connection| connection.execute(sql, &[&client_id, &organization]).map(drop)).await
     }
 
-    pub(crate) async fn secret_or(&self, name: String, new: Option<Vec<u8>>) -> Result<Option<Vec<u8>>, StoreError> {
+    pub(crate) async fn get_or_insert_secret(&self, name: String, new: Option<Vec<u8>>) -> Result<Option<Vec<u8>>, StoreError> {
         self.workers
             .ask(move |connection| {
                 if let Some(new) = &new {

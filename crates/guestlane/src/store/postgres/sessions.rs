@@ -19,7 +19,7 @@ use crate::{
 const LOOKED_AT: i64 = 20_000;
 
 impl Postgres {
-    pub(crate) async fn advance(&self, transition: CommitRequest) -> Result<Committed<CommitResult>, StoreError> {
+    pub(crate) async fn commit_transition(&self, transition: CommitRequest) -> Result<Committed<CommitResult>, StoreError> {
         let CommitRequest { before, after, audit, events, errors, calls } = transition;
         let step = UpdateSession { before: before.epoch, after: after.clone(), audit, events: events.clone(), errors, calls };
         let Committed { value: kept, audit } = self.writer.write(WriteOp::Update(Box::new(step))).await?;
@@ -30,7 +30,7 @@ impl Postgres {
         Ok(Committed { value: CommitResult { session: after, first }, audit })
     }
 
-    pub(crate) async fn renew(&self, leases: Vec<(SessionId, u32)>, now: Timestamp) -> Result<(), StoreError> {
+    pub(crate) async fn renew_leases(&self, leases: Vec<(SessionId, u32)>, now: Timestamp) -> Result<(), StoreError> {
         let mut leases = leases;
         leases.sort_unstable(); // in the order in which others write
         let (ids, epochs): (Vec<Uuid>, Vec<i64>) = leases.into_iter().map(|(id, epoch)| (id.0, i64::from(epoch))).unzip();
@@ -60,7 +60,7 @@ impl Postgres {
             .await
     }
 
-    pub(crate) async fn take_up_one(&self, id: SessionId, now: Timestamp) -> Result<Option<SessionRecord>, StoreError> {
+    pub(crate) async fn claim(&self, id: SessionId, now: Timestamp) -> Result<Option<SessionRecord>, StoreError> {
         self.workers
             .write(move |tx| {
                 let sql = format!("SELECT {} FROM session WHERE id = $1 FOR UPDATE", rows::COLUMNS);
@@ -71,7 +71,7 @@ impl Postgres {
             .await
     }
 
-    pub(crate) async fn contact_of(&self, guest: GuestId, except: SessionId) -> Result<Option<String>, StoreError> {
+    pub(crate) async fn latest_contact_id(&self, guest: GuestId, except: SessionId) -> Result<Option<String>, StoreError> {
         self.workers
             .ask(move |connection| {
                 let sql = "SELECT contact_id FROM session WHERE guest_id = $1 AND id <> $2 AND contact_id IS NOT NULL \

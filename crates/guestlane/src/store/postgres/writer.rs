@@ -59,7 +59,7 @@ pub(super) enum WriteOp {
     AppendRecord(Option<AuditRecord>, ErrorCounts),
 }
 
-/// See [`Write::UpdateSession`].
+/// See [`WriteOp::Update`].
 pub(super) struct UpdateSession {
     pub(super) before: u32,
     pub(super) after: SessionRecord,

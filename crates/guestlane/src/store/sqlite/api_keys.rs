@@ -63,7 +63,7 @@ impl Sqlite {
         Ok(revoked)
     }
 
-    pub(crate) async fn used_api_keys(&self, used: Vec<(String, Timestamp)>) -> Result<(), StoreError> {
+    pub(crate) async fn touch_api_keys(&self, used: Vec<(String, Timestamp)>) -> Result<(), StoreError> {
         let written = self.writer.run(move |connection| {
             let mut statement = connection
                 .prepare_cached("UPDATE api_key SET last_used_at = ?2 WHERE id = ?1 AND coalesce(last_used_at, 0) < ?2")?;

@@ -90,7 +90,7 @@ impl Logs {
     /// Writes to the files of this process's log what the store has and they lack.
     pub(super) fn catch_up(&mut self, connection: &Connection) -> Result<(), AuditError> {
         let Some(log) = &mut self.ours else { return Ok(()) };
-        migrate_schema(log, connection, &self.signer, &self.fail_points).map(drop)
+        sync_files(log, connection, &self.signer, &self.fail_points).map(drop)
     }
 
     /// Completes the files of all open logs without an owner. A process that died between its
@@ -100,7 +100,7 @@ impl Logs {
         let mut outcome = Ok(());
         for number in open_logs(connection).map_err(failed)? {
             let Some(mut log) = self.claim(number).map_err(failed)? else { continue };
-            match migrate_schema(&mut log, connection, &self.signer, &self.fail_points) {
+            match sync_files(&mut log, connection, &self.signer, &self.fail_points) {
                 Ok(added) if added == AppendedRange::default() => {}
                 Ok(AppendedRange { lines, .. }) => {
                     let file = log.files.path().display();
@@ -124,7 +124,7 @@ impl Logs {
             return Ok(RestoreOutcome::FileExists(there));
         }
         let Some(mut log) = self.claim(number)? else { return Ok(RestoreOutcome::Busy) };
-        match migrate_schema(&mut log, connection, &self.signer, &self.fail_points) {
+        match sync_files(&mut log, connection, &self.signer, &self.fail_points) {
             Ok(added) => Ok(RestoreOutcome::Restored { path, records: added.lines }),
             Err(error) => Ok(RestoreOutcome::Failed(Arc::new(error))),
         }
@@ -182,7 +182,7 @@ impl Logs {
     }
 }
 
-fn migrate_schema(
+fn sync_files(
     log: &mut Log,
     connection: &Connection,
     signer: &NoteSigner,

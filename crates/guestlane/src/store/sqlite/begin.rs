@@ -16,7 +16,7 @@ use crate::{
 };
 
 impl Sqlite {
-    pub(crate) async fn admit(
+    pub(crate) async fn begin(
         &self,
         request: SessionRequest,
         start: SessionContext,
@@ -27,7 +27,7 @@ impl Sqlite {
         self.writer.run(move |tx| admit(tx, SessionRecord::new(request, start, token, now), rates, now)).await
     }
 
-    pub(crate) async fn peek(&self, key: IdempotencyKey) -> Result<Option<SessionRecord>, StoreError> {
+    pub(crate) async fn find_by_key(&self, key: IdempotencyKey) -> Result<Option<SessionRecord>, StoreError> {
         self.reader.read(move |connection| by_key(connection, &key)).await
     }
 }

@@ -79,14 +79,14 @@ impl Sqlite {
         claimed.await.map(|committed| committed.value)
     }
 
-    pub(crate) async fn release_first_tries(&self, now: Timestamp) -> Result<(), StoreError> {
+    pub(crate) async fn release_stale_initial_leases(&self, now: Timestamp) -> Result<(), StoreError> {
         let release = "UPDATE outbox SET due_at = ?1 WHERE state = 'pending' AND last_error IS NULL AND due_at > ?2";
         let parameters = [now, now + Event::LEASE + MAX_CLOCK_SKEW].map(Timestamp::unix_micros);
         let released = self.writer.run(move |connection| Ok(connection.prepare_cached(release)?.execute(parameters)?));
         released.await.map(drop)
     }
 
-    pub(crate) async fn make_events_due(&self, now: Timestamp) -> Result<usize, StoreError> {
+    pub(crate) async fn expedite_events(&self, now: Timestamp) -> Result<usize, StoreError> {
         let hurried = self.writer.run(move |connection| {
             let sql = "UPDATE outbox SET due_at = ?1 WHERE state = 'pending' AND due_at > ?1 AND last_error IS NOT NULL";
             Ok(connection.execute(sql, [now.unix_micros()])?)
@@ -94,7 +94,7 @@ impl Sqlite {
         hurried.await.map(|committed| committed.value)
     }
 
-    pub(crate) async fn settle_event(&self, event: Event, settlement: DeliveryOutcome, now: Timestamp) -> Result<(), StoreError> {
+    pub(crate) async fn record_delivery(&self, event: Event, settlement: DeliveryOutcome, now: Timestamp) -> Result<(), StoreError> {
         let settled = self.writer.run(move |connection| {
             let (state, due_at, error) = settlement.into_parts();
             let ended_at = (state != DeliveryState::Pending).then(|| now.unix_micros());
@@ -177,7 +177,7 @@ impl Sqlite {
             .await
     }
 
-    pub(crate) async fn first_tries_due(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+    pub(crate) async fn next_initial_delivery_at(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
         self.reader
             .read(move |connection| {
                 let sql = "SELECT min(due_at) FROM outbox WHERE state = 'pending' AND last_error IS NULL AND due_at > ?1";

@@ -7,7 +7,7 @@ use super::Sqlite;
 use crate::store::{StoreError, StoreGauges, row::UNFINISHED};
 
 impl Sqlite {
-    pub(crate) async fn standing(&self) -> Result<StoreGauges, StoreError> {
+    pub(crate) async fn gauges(&self) -> Result<StoreGauges, StoreError> {
         self.reader
             .read(|connection| {
                 let counted = |sql: &str| {

@@ -67,7 +67,7 @@ impl Sqlite {
         revoked.await.map(|committed| committed.value)
     }
 
-    pub(crate) async fn platform_or(&self, new: String) -> Result<String, StoreError> {
+    pub(crate) async fn get_or_insert_platform(&self, new: String) -> Result<String, StoreError> {
         let known = self.writer.run(move |connection| {
             connection.execute("INSERT INTO platform (one, base_url) VALUES (1, ?1) ON CONFLICT DO NOTHING", [new])?;
             Ok(connection.query_row("SELECT base_url FROM platform", [], |row| row.get(0))?)
@@ -97,7 +97,7 @@ impl Sqlite {
         set.await.map(drop)
     }
 
-    pub(crate) async fn secret_or(&self, name: String, new: Option<Vec<u8>>) -> Result<Option<Vec<u8>>, StoreError> {
+    pub(crate) async fn get_or_insert_secret(&self, name: String, new: Option<Vec<u8>>) -> Result<Option<Vec<u8>>, StoreError> {
         let kept = self.writer.run(move |connection| {
             if let Some(new) = new {
                 connection

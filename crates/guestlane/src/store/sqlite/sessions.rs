@@ -15,7 +15,7 @@ use crate::{
 const LOOKED_AT: u32 = 20_000;
 
 impl Sqlite {
-    pub(crate) async fn advance(&self, transition: CommitRequest) -> Result<Committed<CommitResult>, StoreError> {
+    pub(crate) async fn commit_transition(&self, transition: CommitRequest) -> Result<Committed<CommitResult>, StoreError> {
         self.writer
             .run(move |tx| {
                 let CommitRequest { before, after, audit, events, errors, calls } = transition;
@@ -35,7 +35,7 @@ impl Sqlite {
             .await
     }
 
-    pub(crate) async fn renew(&self, leases: Vec<(SessionId, u32)>, now: Timestamp) -> Result<(), StoreError> {
+    pub(crate) async fn renew_leases(&self, leases: Vec<(SessionId, u32)>, now: Timestamp) -> Result<(), StoreError> {
         let renewed = self.writer.run(move |connection| {
             let mut statement = connection.prepare_cached(
                 "UPDATE session SET due_at = ?3 WHERE id = ?1 AND epoch = ?2 AND failure_code IS NULL \
@@ -67,7 +67,7 @@ impl Sqlite {
         taken.await.map(|committed| committed.value)
     }
 
-    pub(crate) async fn take_up_one(&self, id: SessionId, now: Timestamp) -> Result<Option<SessionRecord>, StoreError> {
+    pub(crate) async fn claim(&self, id: SessionId, now: Timestamp) -> Result<Option<SessionRecord>, StoreError> {
         let taken = self.writer.run(move |connection| match by_id(connection, id)? {
             Some(session) if !session.is_leased(now) && !session.is_erased() => take(connection, session, now).map(Some),
             _ => Ok(None),
@@ -75,7 +75,7 @@ impl Sqlite {
         taken.await.map(|committed| committed.value)
     }
 
-    pub(crate) async fn contact_of(&self, guest: GuestId, except: SessionId) -> Result<Option<String>, StoreError> {
+    pub(crate) async fn latest_contact_id(&self, guest: GuestId, except: SessionId) -> Result<Option<String>, StoreError> {
         self.reader
             .read(move |connection| {
                 let sql = "SELECT contact_id FROM session WHERE guest_id = ?1 AND id != ?2 AND contact_id IS NOT NULL \
