@@ -4,7 +4,7 @@ use std::{io::IsTerminal, sync::OnceLock};
 
 use guestlane::{
     Error,
-    config::{LOG_FORMAT, LOG_LEVEL, Origin, Settings},
+    config::{LOG_FORMAT, LOG_LEVEL, Settings, ValueSource},
     trace_context,
 };
 use tracing_subscriber::{
@@ -78,7 +78,7 @@ pub(crate) fn set_level(settings: &Settings, by_default: &str, verbose: u8) -> R
 pub(crate) fn check_level<'a>(settings: &'a Settings, by_default: &'a str) -> Result<&'a str, Error> {
     wants_json(settings)?;
     let level = match settings.get(LOG_LEVEL) {
-        Some((level, origin)) if origin != Origin::Default => level,
+        Some((level, origin)) if origin != ValueSource::Default => level,
         _ => by_default,
     };
     if !["error", "warn", "info", "debug"].contains(&level) {

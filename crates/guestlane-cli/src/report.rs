@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use guestlane::{
     Error,
-    error::{Code, display_chain},
+    error::{ErrorCode, display_chain},
     request::{IdempotencyKey, ValidationError},
     store::batch::RowFailure,
     token::TokenError,
@@ -64,10 +64,10 @@ impl ErrorJson {
     /// The error of a batch row, as the worker stored it.
     pub(crate) fn of_row(failure: &RowFailure) -> Self {
         let RowFailure { code, message, cause, fix } = failure.clone();
-        let known = Code::from_name(&code);
+        let known = ErrorCode::from_name(&code);
         Self {
-            page: known.map(Code::page_path),
-            retryable: known.is_some_and(Code::is_retryable),
+            page: known.map(ErrorCode::page_path),
+            retryable: known.is_some_and(ErrorCode::is_retryable),
             code,
             message,
             field: None,
@@ -157,7 +157,7 @@ pub(crate) fn text(error: &Error) -> String {
         _ => format!("error: {message}"),
     };
     let cause = advice.cause_for_caller();
-    if advice.code == Code::AuthFailed {
+    if advice.code == ErrorCode::AuthFailed {
         // The cause comes first: which call needed the access token does not help the user.
         text = format!("error: {cause}\n  call:  {message}");
     } else if !matches!(error, Error::Invalid(_)) && !message.contains(&cause) {

@@ -149,7 +149,7 @@ impl AttemptLog {
     }
 
     /// Marks the session as stored under this ID.
-    pub fn record(&self, session: Uuid) {
+    pub fn mark_admitted(&self, session: Uuid) {
         self.inner().recorded.send_replace(Some(session));
     }
 
@@ -203,7 +203,7 @@ pub(crate) fn ended(operation: Operation, now: Timestamp, error: Option<&Attempt
         let at = sent.as_ref().map_or(now, |sent| sent.at);
         let (status, correlation_id) = sent.map(|sent| (sent.status, sent.correlation_id)).unwrap_or_default();
         let correlation_id = correlation_id.or_else(|| error?.correlation_id().cloned());
-        let failure = error.map(AttemptError::record);
+        let failure = error.map(AttemptError::redacted);
         inner.attempts.push(Attempt { at, operation, took: now.since(at), status, failure, correlation_id });
     });
 }

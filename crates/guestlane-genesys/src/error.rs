@@ -347,11 +347,11 @@ impl AttemptError {
 
     /// Formats the failure for logs, audit records and the store, without the platform's own
     /// message.
-    pub fn record(&self) -> String {
+    pub fn redacted(&self) -> String {
         match self {
             Self::Unauthorized(refusal) | Self::Rejected(refusal) => refusal.to_string(),
-            Self::AuthenticationFailed(cause) => format!("no access token: {}", cause.record()),
-            Self::Failover(cause) => cause.record(),
+            Self::AuthenticationFailed(cause) => format!("no access token: {}", cause.redacted()),
+            Self::Failover(cause) => cause.redacted(),
             Self::NotReady(_)
             | Self::NotSent(_)
             | Self::Local(_)

@@ -204,7 +204,7 @@ impl PlatformHealth {
     }
 
     /// Records that the platform gave no response, or failed.
-    pub(crate) fn failed(&self) {
+    pub(crate) fn record_failure(&self) {
         let now = self.clock.monotonic();
         let mut beat = self.beat();
         if beat.failures == 0 {
@@ -313,14 +313,14 @@ mod tests {
     #[test]
     fn a_few_failures_are_no_outage_and_one_success_ends_it() {
         let (clock, pulse) = pulse();
-        (0..9).for_each(|_| pulse.failed());
+        (0..9).for_each(|_| pulse.record_failure());
         clock.advance(Duration::from_secs(60));
         assert_eq!(pulse.open_for(), None);
-        pulse.failed();
+        pulse.record_failure();
         assert_eq!(pulse.open_for(), Some(Duration::from_secs(60)));
         pulse.record_success();
         assert_eq!(pulse.open_for(), None);
-        (0..100).for_each(|_| pulse.failed());
+        (0..100).for_each(|_| pulse.record_failure());
         assert_eq!(pulse.open_for(), None, "at the same moment");
     }
 }

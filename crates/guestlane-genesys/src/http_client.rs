@@ -631,11 +631,11 @@ mod tests {
         let long: &'static str = "x".repeat(900_000).leak();
         let body: &'static str = serde_json::json!({"contextId": long, "code": long, "message": long}).to_string().leak();
         let Err(error) = answer(500, &[], body).error_for_status(NOW, false) else { panic!() };
-        assert!(error.record().len() < 1000 && error.correlation_id().unwrap().len() <= 2 * 256, "{}", error.record().len());
+        assert!(error.redacted().len() < 1000 && error.correlation_id().unwrap().len() <= 2 * 256, "{}", error.redacted().len());
 
         let forged = r#"{"contextId":"c\u001b[2K\r\nThe session of ann is open.","code":"The value gold is bad","status":[]}"#;
         let Err(error) = answer(400, &[], forged).error_for_status(NOW, false) else { panic!() };
-        assert_eq!(error.record(), "HTTP 400 (correlation id c [2K  The session of ann is open.)");
+        assert_eq!(error.redacted(), "HTTP 400 (correlation id c [2K  The session of ann is open.)");
         assert_eq!(error.for_caller().rsplit(": ").next(), Some("The value gold is bad"));
         assert!(!format!("{error} {error:?}").contains("gold"), "only its caller gets the sentence");
     }

@@ -192,7 +192,7 @@ where
             // Neither a local failure nor an expired deadline says anything about the platform.
             error if error.is_local() => {}
             _ if left.is_zero() => {}
-            error if error.counts_as_outage() => shared.pulse.failed(),
+            error if error.counts_as_outage() => shared.pulse.record_failure(),
             _ => shared.pulse.record_success(),
         }
         shared.stats.failed(&error, operation);
@@ -213,7 +213,7 @@ where
             decision => decision,
         };
         let correlation_id = error.correlation_id().map(CorrelationId::as_str);
-        debug!(%operation, tries, error = error.record(), correlation_id, ?decision, "attempt failed");
+        debug!(%operation, tries, error = error.redacted(), correlation_id, ?decision, "attempt failed");
         match decision {
             RetryDecision::Backoff(wait) => {
                 free.unpaid += u32::from(error.costs_no_retry());
@@ -248,7 +248,7 @@ fn record_on_span(span: &Span, error: Option<&AttemptError>) {
         }
     }
     if let Some(error) = error {
-        span.record("error.type", error.record());
+        span.record("error.type", error.redacted());
         span.record("otel.status_code", "ERROR");
     }
 }

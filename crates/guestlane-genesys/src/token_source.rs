@@ -238,7 +238,7 @@ impl TokenSource {
         tokio::spawn(async move {
             let old = source.current.load_full();
             if let Err(error) = source.refresh_single_flight(old.as_ref(), deadline).await {
-                warn!(%error, cause = error.cause.record(), "the access token could not be renewed ahead of its expiry; it is tried again");
+                warn!(%error, cause = error.cause.redacted(), "the access token could not be renewed ahead of its expiry; it is tried again");
             }
             source.renewing.store(false, Ordering::Release);
         });

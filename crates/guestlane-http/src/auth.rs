@@ -14,7 +14,7 @@ use axum::{
 use guestlane::{
     Clock, Rate, Timestamp,
     api_key::{Principal, Scope},
-    error::Code,
+    error::ErrorCode,
     request::Owner,
     session::SessionRecord,
 };
@@ -33,7 +33,9 @@ pub(crate) async fn authenticate(State(app): State<App>, request: Request, next:
     let now = app.clock().now();
     if app.keys_are_stale() {
         let detail = "the API keys could not be read for 30 seconds, so that a revoked key might be accepted";
-        return Problem::new(Code::StoreFailed, detail, "send it again once the store answers").retry_after(1).into_response();
+        return Problem::new(ErrorCode::StoreFailed, detail, "send it again once the store answers")
+            .retry_after(1)
+            .into_response();
     }
     let Some(caller) = request.extensions().get::<Principal>() else { return unauthorized().into_response() };
     if let Some(connection) = request.extensions().get::<Arc<Connection>>() {
@@ -42,7 +44,7 @@ pub(crate) async fn authenticate(State(app): State<App>, request: Request, next:
     app.key_was_used(&caller.id, now);
     if let Err(seconds) = app.allowance().take(&caller.id, app.clock()) {
         let problem = Problem::new(
-            Code::TooManyRequests,
+            ErrorCode::TooManyRequests,
             "this API key makes more requests than GUESTLANE_API_KEY_RATE_LIMIT allows",
             "send it again after so many seconds, under the same idempotency key",
         );
@@ -55,7 +57,7 @@ pub(crate) async fn authenticate(State(app): State<App>, request: Request, next:
 /// unknown, expired or revoked key, so that it does not reveal which keys exist.
 pub(crate) fn unauthorized() -> Problem {
     Problem::new(
-        Code::Unauthorized,
+        ErrorCode::Unauthorized,
         "the request has no API key that is good",
         "send `Authorization: Bearer gl_…`; `guestlane api-keys create` makes a key",
     )
@@ -86,7 +88,7 @@ impl Authenticated {
         }
         let detail = format!("the API key has not the scope {scope}");
         Err(Problem::new(
-            Code::InsufficientScope,
+            ErrorCode::InsufficientScope,
             detail,
             format!("use a key that has it: `guestlane api-keys create --scope {scope}`"),
         ))

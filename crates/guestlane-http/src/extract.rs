@@ -9,7 +9,7 @@ use axum::{
 };
 use guestlane::{
     Clock,
-    error::Code,
+    error::ErrorCode,
     input::{
         MAX_ROW_BYTES,
         json::{Unreadable, read_object},
@@ -61,7 +61,7 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
 pub(crate) fn expect_type(headers: &HeaderMap, wanted: &[&str]) -> Result<(), Problem> {
     if headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
         let fix = "send the body as it is, without Content-Encoding";
-        return Err(Problem::new(Code::UnsupportedMedia, "the body is compressed", fix).of_field("Content-Encoding"));
+        return Err(Problem::new(ErrorCode::UnsupportedMedia, "the body is compressed", fix).of_field("Content-Encoding"));
     }
     let found = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = found.split(';').next().unwrap_or_default().trim();
@@ -71,7 +71,7 @@ pub(crate) fn expect_type(headers: &HeaderMap, wanted: &[&str]) -> Result<(), Pr
     let wanted = wanted.join(" or ");
     let detail =
         if essence.is_empty() { "the request has no Content-Type" } else { "the Content-Type is not one that is read here" };
-    Err(Problem::new(Code::UnsupportedMedia, detail, format!("send Content-Type: {wanted}")).of_field("Content-Type"))
+    Err(Problem::new(ErrorCode::UnsupportedMedia, detail, format!("send Content-Type: {wanted}")).of_field("Content-Type"))
 }
 
 /// Parses a JSON object with the same parser as the command line.
@@ -81,7 +81,7 @@ pub(crate) fn expect_type(headers: &HeaderMap, wanted: &[&str]) -> Result<(), Pr
 pub(crate) fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
     read_object(text).map_err(|Unreadable { field, reason, fix }| {
         let problem = match fix {
-            Some(fix) => Problem::new(Code::InvalidRequest, reason, fix),
+            Some(fix) => Problem::new(ErrorCode::InvalidRequest, reason, fix),
             None => invalid_json(reason),
         };
         match field {
@@ -92,13 +92,13 @@ pub(crate) fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
 }
 
 pub(crate) fn invalid_json(detail: impl Into<String>) -> Problem {
-    Problem::new(Code::InvalidRequest, detail, "correct the request: /docs has every member with an example")
+    Problem::new(ErrorCode::InvalidRequest, detail, "correct the request: /docs has every member with an example")
 }
 
 pub(crate) fn too_large() -> Problem {
     let detail = format!("the body has more than {MAX_BODY} bytes");
     Problem::new(
-        Code::PayloadTooLarge,
+        ErrorCode::PayloadTooLarge,
         detail,
         "send less: attributes have 2,048 bytes at the most; for many sessions use POST /v1/sessions:batch",
     )
@@ -125,7 +125,8 @@ impl<S: Send + Sync> FromRequestParts<S> for PathId {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let path = axum::extract::Path::<String>::from_request_parts(parts, state).await;
-        let nothing = |_| Problem::new(Code::NotFound, "there is nothing of that name", "/docs lists all paths").of_field("id");
+        let nothing =
+            |_| Problem::new(ErrorCode::NotFound, "there is nothing of that name", "/docs lists all paths").of_field("id");
         path.map(|path| Self(path.0)).map_err(nothing)
     }
 }

@@ -31,7 +31,7 @@ use crate::{readiness, service::Service};
 /// The router of the metrics listener, which requires no API key.
 pub(crate) fn router(service: &Arc<Service>, scheme: &'static str) -> Router {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Everything { service: Arc::clone(service), scheme, others: AtomicU64::new(0) }));
+    registry.register_collector(Box::new(ServiceCollector { service: Arc::clone(service), scheme, others: AtomicU64::new(0) }));
     Router::new().route("/metrics", get(scrape)).with_state(Arc::new(registry))
 }
 
@@ -70,7 +70,7 @@ fn as_plain_text(open: &str) -> String {
 /// Collects all metrics at scrape time from the components that count them, so that no count is
 /// kept twice.
 #[derive(Debug)]
-struct Everything {
+struct ServiceCollector {
     service: Arc<Service>,
     /// The URL scheme of the service's own listener.
     scheme: &'static str,
@@ -78,21 +78,19 @@ struct Everything {
     others: AtomicU64,
 }
 
-type Told = Result<(), fmt::Error>;
-
 /// One metric family.
 struct Family<'a>(MetricEncoder<'a>);
 
 impl Family<'_> {
-    fn count(&mut self, labels: &impl EncodeLabelSet, value: u64) -> Told {
+    fn count(&mut self, labels: &impl EncodeLabelSet, value: u64) -> fmt::Result {
         self.0.encode_family(labels)?.encode_counter::<[(&str, &str); 0], _, u64>(&value, None)
     }
 
-    fn gauge(&mut self, labels: &impl EncodeLabelSet, value: f64) -> Told {
+    fn gauge(&mut self, labels: &impl EncodeLabelSet, value: f64) -> fmt::Result {
         self.0.encode_family(labels)?.encode_gauge(&value)
     }
 
-    fn histogram(&mut self, labels: &impl EncodeLabelSet, counted: &HistogramSnapshot) -> Told {
+    fn histogram(&mut self, labels: &impl EncodeLabelSet, counted: &HistogramSnapshot) -> fmt::Result {
         let bounds = counted.bounds.iter().copied().chain([f64::INFINITY]);
         let buckets: Vec<_> = bounds.zip(counted.counts.iter().copied()).collect();
         self.0.encode_family(labels)?.encode_histogram::<[(&str, &str); 0]>(counted.sum, counted.count(), &buckets, None)
@@ -100,9 +98,9 @@ impl Family<'_> {
 }
 
 /// Encoder of one scrape.
-struct Page<'a>(DescriptorEncoder<'a>);
+struct MetricsEncoder<'a>(DescriptorEncoder<'a>);
 
-impl Page<'_> {
+impl MetricsEncoder<'_> {
     fn counters<'s>(&'s mut self, name: &'s str, help: &'s str) -> Result<Family<'s>, fmt::Error> {
         self.0.encode_descriptor(name, help, None, MetricType::Counter).map(Family)
     }
@@ -111,15 +109,15 @@ impl Page<'_> {
         self.0.encode_descriptor(name, help, None, MetricType::Gauge).map(Family)
     }
 
-    fn gauge(&mut self, name: &str, help: &str, value: f64) -> Told {
+    fn gauge(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
         self.gauges(name, help)?.0.encode_gauge(&value)
     }
 
-    fn counter(&mut self, name: &str, help: &str, value: u64) -> Told {
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         self.counters(name, help)?.0.encode_counter::<[(&str, &str); 0], _, u64>(&value, None)
     }
 
-    fn seconds_spent(&mut self, name: &str, help: &str, value: f64) -> Told {
+    fn seconds_spent(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
         self.counters(name, help)?.0.encode_counter::<[(&str, &str); 0], _, f64>(&value, None)
     }
 
@@ -128,9 +126,9 @@ impl Page<'_> {
     }
 }
 
-impl Collector for Everything {
-    fn encode(&self, encoder: DescriptorEncoder<'_>) -> Told {
-        let mut page = Page(encoder);
+impl Collector for ServiceCollector {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut page = MetricsEncoder(encoder);
         let service = &self.service;
         requests(&mut page, service, self.scheme)?;
         calls(&mut page, service)?;
@@ -150,7 +148,7 @@ impl Collector for Everything {
         page.gauge("guestlane_ready", "Whether /readyz answers 200.", f64::from(u8::from(readiness::check(service).is_ok())))?;
         // Without a readable store, these metrics are absent: zeros would be wrong.
         if let Some(standing) = &watched.standing {
-            waiting(&mut page, service, standing, watched.audit_behind)?;
+            backlog(&mut page, service, standing, watched.audit_behind)?;
         }
         page.gauge(
             "guestlane_api_keys_age_seconds",
@@ -174,7 +172,7 @@ impl Collector for Everything {
 }
 
 /// Metrics of requests to the service and of its connections.
-fn requests(page: &mut Page<'_>, service: &Service, scheme: &str) -> Told {
+fn requests(page: &mut MetricsEncoder<'_>, service: &Service, scheme: &str) -> fmt::Result {
     let mut family = page.seconds("http_server_request_duration", "How long requests to the service took.")?;
     for (kind, took) in service.figures().requests() {
         let status = kind.status.to_string();
@@ -196,7 +194,7 @@ fn requests(page: &mut Page<'_>, service: &Service, scheme: &str) -> Told {
 }
 
 /// Metrics of calls to the platform.
-fn calls(page: &mut Page<'_>, service: &Service) -> Told {
+fn calls(page: &mut MetricsEncoder<'_>, service: &Service) -> fmt::Result {
     let stats = service.engine().stats();
     let mut family =
         page.seconds("http_client_request_duration", "How long calls to the platform took, from sending to the answer.")?;
@@ -247,7 +245,7 @@ fn method(operation: Operation) -> &'static str {
 }
 
 /// Metrics of session creation.
-fn sessions(page: &mut Page<'_>, service: &Service, others: &AtomicU64) -> Told {
+fn sessions(page: &mut MetricsEncoder<'_>, service: &Service, others: &AtomicU64) -> fmt::Result {
     let engine = service.engine();
     let surface = [("surface", engine.surface().name())];
     let mut family = page.seconds("guestlane_session_create_duration", "From the request to the open conversation.")?;
@@ -279,7 +277,7 @@ fn sessions(page: &mut Page<'_>, service: &Service, others: &AtomicU64) -> Told 
 }
 
 /// Rate-limit metrics of each OAuth client.
-fn quota(page: &mut Page<'_>, service: &Service) -> Told {
+fn quota(page: &mut MetricsEncoder<'_>, service: &Service) -> fmt::Result {
     let clients = service.engine().clients();
     let numbered = || clients.iter().zip(1_u32..).map(|(client, number)| (client, [("client", number)]));
     let mut family = page.gauges(
@@ -313,7 +311,7 @@ fn quota(page: &mut Page<'_>, service: &Service) -> Told {
 }
 
 /// Backlog of the store: unfinished sessions, undelivered events, and unsigned audit records.
-fn waiting(page: &mut Page<'_>, service: &Service, standing: &StoreGauges, audit_behind: u64) -> Told {
+fn backlog(page: &mut MetricsEncoder<'_>, service: &Service, standing: &StoreGauges, audit_behind: u64) -> fmt::Result {
     let now = service.clock().now();
     let age = |moment: Option<Timestamp>| moment.map_or(0.0, |moment| now.since(moment).as_secs_f64());
     let mut family = page.gauges(
@@ -356,7 +354,7 @@ fn waiting(page: &mut Page<'_>, service: &Service, standing: &StoreGauges, audit
 }
 
 /// Metrics of the signing keys and the master key.
-fn keys(page: &mut Page<'_>, service: &Service) -> Told {
+fn keys(page: &mut MetricsEncoder<'_>, service: &Service) -> fmt::Result {
     let now = service.clock().now();
     let keys = service.engine().keyring().list(now);
     let mut family = page
@@ -394,7 +392,7 @@ fn overdue(schedule: RotationPolicy, keys: &[KeyInfo], now: Timestamp) -> Option
 
 /// Process metrics, with the names of the Prometheus client libraries. They come from `/proc`, and
 /// are absent on systems without it.
-fn process(page: &mut Page<'_>, service: &Service) -> Told {
+fn process(page: &mut MetricsEncoder<'_>, service: &Service) -> fmt::Result {
     let mut family = page.gauges("guestlane_build_info", "Which version this is.")?;
     family.gauge(&[("version", env!("CARGO_PKG_VERSION"))], 1.0)?;
     let started = service.started_at().unix_micros() as f64 / 1e6;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use guestlane::{error::Code, request::Attributes};
+use guestlane::{error::ErrorCode, request::Attributes};
 use serde_json::{Value, json};
 use utoipa::{
     IntoResponses, Modify, OpenApi, PartialSchema, ToSchema,
@@ -91,7 +91,7 @@ responses! {
 /// One response that describes all problem codes with this status.
 fn problem(status: u16) -> RefOr<Response> {
     let kinds: Vec<_> =
-        Code::ALL.iter().filter(|code| code.status() == status).map(|code| format!("`{code}`: {}", code.title())).collect();
+        ErrorCode::ALL.iter().filter(|code| code.status() == status).map(|code| format!("`{code}`: {}", code.title())).collect();
     let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(Problem::name()))).build();
     let response = ResponseBuilder::new().description(kinds.join("; ")).content("application/problem+json", content);
     let response = if matches!(status, 409 | 429 | 503) {

@@ -6,7 +6,7 @@ use axum::{
 };
 use guestlane::{
     Error, Timestamp,
-    error::{Code, display_chain},
+    error::{ErrorCode, display_chain},
     request::ValidationError,
 };
 use http::{HeaderValue, header};
@@ -86,7 +86,7 @@ fn bounded(text: String, most: usize) -> String {
 
 impl Problem {
     /// A problem with the status, title and cause of `code`.
-    pub fn new(code: Code, detail: impl Into<String>, fix: impl Into<String>) -> Self {
+    pub fn new(code: ErrorCode, detail: impl Into<String>, fix: impl Into<String>) -> Self {
         let detail = bounded(detail.into(), MAX_TEXT);
         Self {
             page: code.page_path(),
@@ -131,8 +131,12 @@ impl Problem {
             _ => None,
         };
         let default = match advice.code {
-            Code::StoreFailed | Code::LeaseLost | Code::RateLimitTimeout | Code::RateLimited | Code::NotReady => Some(1),
-            Code::PlatformFailing | Code::Unreachable | Code::AuditUnavailable => Some(5),
+            ErrorCode::StoreFailed
+            | ErrorCode::LeaseLost
+            | ErrorCode::RateLimitTimeout
+            | ErrorCode::RateLimited
+            | ErrorCode::NotReady => Some(1),
+            ErrorCode::PlatformFailing | ErrorCode::Unreachable | ErrorCode::AuditUnavailable => Some(5),
             _ => None,
         };
         let fields = match error {
@@ -171,7 +175,7 @@ impl Problem {
 
 impl From<ValidationError> for Problem {
     fn from(invalid: ValidationError) -> Self {
-        Self::new(Code::InvalidInput, invalid.sentence(), invalid.fix).of_field(invalid.field)
+        Self::new(ErrorCode::InvalidInput, invalid.sentence(), invalid.fix).of_field(invalid.field)
     }
 }
 
@@ -185,7 +189,7 @@ impl IntoResponse for Problem {
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
-        if self.code == Code::Unauthorized.name() {
+        if self.code == ErrorCode::Unauthorized.name() {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"guestlane\""));
         }
         response.extensions_mut().insert(LoggedCode(self.code));

@@ -100,16 +100,16 @@ async fn keep_allowed_methods(mut response: Response) -> Response {
 }
 
 async fn not_found() -> Problem {
-    Problem::new(guestlane::error::Code::NotFound, "there is nothing at this path", "/docs lists all paths")
+    Problem::new(guestlane::error::ErrorCode::NotFound, "there is nothing at this path", "/docs lists all paths")
 }
 
 async fn method_not_allowed() -> Problem {
-    Problem::new(guestlane::error::Code::MethodNotAllowed, "this path does not take this method", "/docs lists all methods")
+    Problem::new(guestlane::error::ErrorCode::MethodNotAllowed, "this path does not take this method", "/docs lists all methods")
 }
 
 fn internal_error() -> Problem {
     Problem::new(
-        guestlane::error::Code::InternalError,
+        guestlane::error::ErrorCode::InternalError,
         "the service failed at this request",
         "please report it with the request's id",
     )

@@ -15,7 +15,7 @@ use guestlane::{
     admission_control::AdmissionController,
     api_key::{ApiKeyHasher, ApiKeySet},
     config::ServiceSettings,
-    error::Code,
+    error::ErrorCode,
     request::QueueId,
     store::{ReadLimits, Store, StoreError, log_failure},
 };
@@ -223,7 +223,7 @@ impl Service {
         let error = error.into();
         let problem = Problem::of(&error, self.clock().now());
         let about_the_request = matches!(&error, Error::Store(StoreError::Busy | StoreError::ReadTimeout(_)));
-        if problem.code() != Code::StoreFailed.name() || about_the_request {
+        if problem.code() != ErrorCode::StoreFailed.name() || about_the_request {
             return problem;
         }
         // The cause may contain hosts and users of the database, so it goes to the log only. The
@@ -232,7 +232,7 @@ impl Service {
             log_failure(&error, "the store failed; requests are answered 503");
         }
         let fix = "send it again after so many seconds, under the same idempotency key";
-        Problem::new(Code::StoreFailed, "the store failed", fix).retry_after(1)
+        Problem::new(ErrorCode::StoreFailed, "the store failed", fix).retry_after(1)
     }
 
     /// Default queue of sessions whose request names none.

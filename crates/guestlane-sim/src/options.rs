@@ -168,7 +168,7 @@ pub const PERMISSIONS: [&str; 11] = [
 ];
 
 /// How long an `Idempotency-Key` is remembered (requirement R6, docs/requirements.md).
-pub(crate) const KEY_LIFE: Duration = Duration::from_secs(24 * 3600);
+pub(crate) const IDEMPOTENCY_WINDOW: Duration = Duration::from_secs(24 * 3600);
 
 /// The most that a contact's or a conversation's attributes may hold, in bytes of names and values
 /// without the guest token. Requirement R15 (docs/requirements.md) names no limit; this is

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::{
     duplicates::DuplicateCounter,
     guest_token::GuestKeys,
-    options::{KEY_LIFE, MAX_ATTRIBUTES, Options},
+    options::{IDEMPOTENCY_WINDOW, MAX_ATTRIBUTES, Options},
     public_api::{Contacts, Conversations, Guests, OAuthServer},
     response::{self, Body, Refusal},
     route::Route,
@@ -113,7 +113,7 @@ impl Organization {
         let request = hash(route, body);
         // All OAuth clients of the organization share the idempotency keys.
         if let Some(known) = self.keys.get(key)
-            && now.since(known.at) < KEY_LIFE
+            && now.since(known.at) < IDEMPOTENCY_WINDOW
         {
             if known.request != request {
                 let message = "The Idempotency-Key was used for another request.";

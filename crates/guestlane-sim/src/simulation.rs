@@ -28,7 +28,7 @@ use crate::{
     organization::Organization,
     public_api::{
         guest::{
-            fault::{self, After as Outcome},
+            fault::{self, PostFault as Outcome},
             frames::{Given, Reply},
         },
         is_gateway,
@@ -330,10 +330,10 @@ impl Simulation {
             return (FrameReply { before, outcome: Outcome::Text(answer.to_text()), after, close }, code);
         };
         match fault::before(wanted, given.tracing_id.clone()) {
-            fault::Before::Work => {}
-            fault::Before::Answer(answer) => return (only(Outcome::Text(answer.to_text())), Some(answer.code)),
-            fault::Before::Reset => return (only(Outcome::Reset), None),
-            fault::Before::Hang => return (only(Outcome::Hang), None),
+            fault::PreFault::Work => {}
+            fault::PreFault::Answer(answer) => return (only(Outcome::Text(answer.to_text())), Some(answer.code)),
+            fault::PreFault::Reset => return (only(Outcome::Reset), None),
+            fault::PreFault::Hang => return (only(Outcome::Hang), None),
         }
         let now = self.now_as_of(wanted);
         let Reply { before, answer, after, close } = {

@@ -111,7 +111,7 @@ impl AdmissionController {
 
     /// Longest interval between two probes while the circuit breaker is open. The interval has
     /// jitter.
-    const LOOK_EVERY: Duration = Duration::from_secs(2);
+    const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 
     /// Creates a controller that admits at most `ceiling` batch rows or interactive sessions at
     /// once, and at least one.
@@ -192,7 +192,7 @@ impl AdmissionController {
                 }
                 held = true;
                 holding(PauseEvent::Paused(lasted));
-                self.engine.clock.sleep(Self::LOOK_EVERY.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+                self.engine.clock.sleep(Self::PROBE_INTERVAL.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
                 if pulse.open_for().is_some() {
                     self.engine.probe_platform(queue).await;
                 }

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// How often the worker polls for rows, when the store sends no notification.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Largest number of rows in one claim. A slow process thus leaves rows to other nodes.
 const MAX_CLAIM: usize = 200;
@@ -35,10 +35,10 @@ const MAX_CLAIM: usize = 200;
 const MIN_CLAIM: usize = 8;
 
 /// First backoff of a row whose failure is retryable. It doubles with each attempt.
-const REST: Duration = Duration::from_secs(5);
+const INITIAL_BACKOFF: Duration = Duration::from_secs(5);
 
 /// Longest backoff of a row.
-const LONGEST_REST: Duration = Duration::from_secs(300);
+const MAX_BACKOFF: Duration = Duration::from_secs(300);
 
 /// A row fails for good after this many attempts.
 const MAX_ATTEMPTS: u32 = 50;
@@ -108,12 +108,12 @@ impl BatchWorker {
                     match self.claim().await {
                         Ok(taken) if taken.is_empty() => tokio::select! {
                             () = changes.next() => {}
-                            () = self.engine.clock().sleep(LOOK_EVERY) => {}
+                            () = self.engine.clock().sleep(POLL_INTERVAL) => {}
                         },
                         Ok(taken) => rows.extend(taken),
                         Err(error) => {
                             crate::store::log_failure(&error, "rows of batches could not be taken; it is tried again");
-                            self.engine.clock().sleep(LOOK_EVERY).await;
+                            self.engine.clock().sleep(POLL_INTERVAL).await;
                         }
                     }
                     continue;
@@ -127,7 +127,7 @@ impl BatchWorker {
                         "the platform has been away for long; rows are left to be taken when it is back"
                     );
                     self.release(std::mem::take(rows)).await;
-                    self.engine.clock().sleep(LONGEST_REST / 10).await;
+                    self.engine.clock().sleep(MAX_BACKOFF / 10).await;
                     self.engine.probe_platform(queue).await;
                 }
             }
@@ -181,7 +181,7 @@ fn failed(error: &Error, tries: u32, now: Timestamp) -> RowOutcome {
     if !advice.code.is_retryable() || tries + 1 >= MAX_ATTEMPTS {
         return RowOutcome::Failed(failure);
     }
-    let rest = REST.saturating_mul(1 << tries.min(8)).min(LONGEST_REST);
+    let rest = INITIAL_BACKOFF.saturating_mul(1 << tries.min(8)).min(MAX_BACKOFF);
     RowOutcome::Retry(now + rest, failure)
 }
 

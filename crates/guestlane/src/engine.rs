@@ -411,7 +411,7 @@ impl SessionEngine {
                 if let BeginOutcome::Acquired(session) | BeginOutcome::InProgress(session) = &admission
                     && let Some(trail) = AttemptLog::current()
                 {
-                    trail.record(session.id.0);
+                    trail.mark_admitted(session.id.0);
                 }
                 Ok(admission)
             }

@@ -32,9 +32,9 @@ pub fn environment(text: &str) {
 }
 
 fn read_all(settings: &Settings) {
-    let _ = (settings.engine(true), settings.crm(), settings.service(), settings.traces(), settings.places());
+    let _ = (settings.engine(true), settings.crm(), settings.service(), settings.traces(), settings.storage());
     let _ = (settings.quota(), settings.key_schedule(), settings.surface(), settings.default_queue());
-    SETTINGS.iter().for_each(|setting| drop(settings.shown(setting)));
+    SETTINGS.iter().for_each(|setting| drop(settings.display_value(setting)));
 }
 
 /// Parses `GUESTLANE_DATABASE_URL`, and formats it as it is shown, without its password.

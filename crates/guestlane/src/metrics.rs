@@ -11,7 +11,7 @@ use std::{
 use guestlane_genesys::{ClientMetrics, ErrorCounts, Histogram, HistogramSnapshot, Timestamp};
 
 use crate::{
-    error::{Code, Diagnosis, Error},
+    error::{Diagnosis, Error, ErrorCode},
     session::SessionRecord,
 };
 
@@ -27,7 +27,7 @@ const SESSION_BOUNDS: &[f64] = &[
 #[derive(Debug)]
 pub struct SessionMetrics {
     latency: Histogram,
-    problems: Mutex<BTreeMap<Code, FailureCount>>,
+    problems: Mutex<BTreeMap<ErrorCode, FailureCount>>,
 }
 
 /// Count of one kind of failure.
@@ -66,7 +66,7 @@ impl SessionMetrics {
     }
 
     /// Failures by code.
-    pub fn failures_by_code(&self) -> BTreeMap<Code, FailureCount> {
+    pub fn failures_by_code(&self) -> BTreeMap<ErrorCode, FailureCount> {
         self.problems.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -20,7 +20,7 @@ pub const MIN_RETENTION: Duration = Duration::from_secs(24 * 3600);
 const BATCH_SIZE: u32 = 100;
 
 /// Pause between two transactions, so that callers can write.
-const PAUSE: Duration = Duration::from_millis(100);
+const BATCH_PAUSE: Duration = Duration::from_millis(100);
 
 /// Wait between the end of a pass and the next pass.
 const IDLE_INTERVAL: Duration = Duration::from_secs(300);
@@ -35,14 +35,14 @@ impl SessionEngine {
         let mut sum = Pruned::default();
         let Some(until) = self.store.advance_retention(self.keep_sessions).await? else { return Ok(sum) };
         while self.store.prune_batches(until).await? > 0 {
-            self.clock.sleep(PAUSE).await;
+            self.clock.sleep(BATCH_PAUSE).await;
         }
         loop {
             sum += self.store.prune(sum.next, until, BATCH_SIZE).await?;
             if sum.next.is_none() {
                 return Ok(sum);
             }
-            self.clock.sleep(PAUSE).await;
+            self.clock.sleep(BATCH_PAUSE).await;
         }
     }
 

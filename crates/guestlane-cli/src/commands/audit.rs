@@ -213,7 +213,7 @@ async fn verify_files(
 
 /// Verifies all logs of this state directory against the store that wrote them.
 async fn verify_ours(global: &Global, state: &Workspace, kept: Vec<Checkpoint>, key: &VerifierKey) -> anyhow::Result<ExitCode> {
-    let first = settings::load(global)?.places()?.audit.path;
+    let first = settings::load(global)?.storage()?.audit.path;
     let checked =
         audit::verify_all(&state.store, &first, key, kept, &Clock::system()).await.context("the store cannot be read")?;
     if checked.is_empty() {

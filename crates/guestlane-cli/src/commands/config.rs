@@ -14,7 +14,7 @@ pub(crate) fn run(global: &Global, args: &Config) -> anyhow::Result<ExitCode> {
     let Config::Show = args;
     let settings = settings::load(global)?;
     let shown = SETTINGS.iter().map(|setting| {
-        let shown = settings.shown(setting);
+        let shown = settings.display_value(setting);
         let origin = shown.as_ref().map_or_else(|| "not set".to_owned(), |(_, origin)| origin.to_string());
         (setting, shown.map(|(value, _)| value), origin)
     });

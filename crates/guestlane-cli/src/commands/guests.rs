@@ -42,7 +42,7 @@ pub(crate) async fn run(global: &Global, args: &Guests) -> anyhow::Result<ExitCo
 }
 
 fn tell(global: &Global, done: &ErasureReport, confirmed: Confirmed) -> anyhow::Result<ExitCode> {
-    let first = settings::load(global)?.places()?.audit.path;
+    let first = settings::load(global)?.storage()?.audit.path;
     let plain: Vec<_> = done.plain_records.iter().map(|(log, records)| (lines_path(&first, *log), *records)).collect();
     let mut data = json!({
         "sessions": done.sessions, "events": done.events, "eventsNotTold": done.untold, "pseudonym": done.pseudonym,

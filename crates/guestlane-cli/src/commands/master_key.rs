@@ -11,7 +11,7 @@ use crate::{
 };
 
 pub(crate) async fn run(global: &Global, command: &MasterKey) -> anyhow::Result<ExitCode> {
-    let (places, clock) = (settings::load(global)?.places()?, Clock::system());
+    let (places, clock) = (settings::load(global)?.storage()?, Clock::system());
     match command {
         MasterKey::Rotate { confirmed } if !confirmed.is_given() => {
             let would = would_rotate_master_key(&places, &clock).await?;

@@ -48,7 +48,7 @@ pub(crate) fn completions(shell: clap_complete::Shell) -> anyhow::Result<ExitCod
 /// # Errors
 /// A setting is invalid, or the store or a key cannot be opened.
 pub(crate) async fn open_state(global: &Global) -> anyhow::Result<Workspace> {
-    let places = settings::load(global)?.places()?;
+    let places = settings::load(global)?.storage()?;
     Ok(Workspace::open(&places, &Clock::system()).await?)
 }
 
@@ -57,7 +57,7 @@ pub(crate) async fn open_state(global: &Global) -> anyhow::Result<Workspace> {
 /// # Errors
 /// A setting is invalid, or the store or a key cannot be opened.
 pub(crate) async fn open_state_read_only(global: &Global) -> anyhow::Result<Workspace> {
-    let places = settings::load(global)?.places()?;
+    let places = settings::load(global)?.storage()?;
     Ok(Workspace::open_read_only(&places, &Clock::system()).await?)
 }
 

@@ -42,7 +42,7 @@ async fn move_store(global: &Global, file: PathBuf, database: PostgresUrl) -> an
         let reason = format!("{} is no file", file.display());
         return Err(ValidationError::new("--from", reason, "name the store, like sqlite:.guestlane/guestlane.db").into());
     }
-    let places = settings::load(global)?.places()?;
+    let places = settings::load(global)?.storage()?;
     let moving = tokio::task::spawn_blocking(move || {
         let mut last = "";
         let progress = |MigrationProgress { table, done, of }: MigrationProgress| {

@@ -157,7 +157,7 @@ impl GuestSocket {
         let answer = clock.timeout(limit, self.exchange(action, &tracing_id)).await;
         let answer = answer.unwrap_or_else(|timed_out| Err(lost(timed_out.to_string())));
         let class = answer.as_ref().ok().map(|frame| frame.body.class().to_owned());
-        trace!(action = name, tracing_id, class, error = answer.as_ref().err().map(AttemptError::record), "frame");
+        trace!(action = name, tracing_id, class, error = answer.as_ref().err().map(AttemptError::redacted), "frame");
         answer.map_err(|error| match CorrelationId::new(&tracing_id) {
             Some(id) => error.with_correlation_id(id),
             None => error,

@@ -72,7 +72,7 @@ impl GenesysClient {
                 Err(failed) if failed.cause.is_authorization_failure() => {
                     warn!(
                         client = client.client_id,
-                        error = failed.cause.record(),
+                        error = failed.cause.redacted(),
                         "an OAuth client is not used: whose it is cannot be asked"
                     );
                     self.disable_client(n);

@@ -391,7 +391,7 @@ impl ClientPool {
         let left_out = self.turns().books[client].leave_out(now);
         if self.clients.len() > 1 {
             let (client, seconds) = (self.clients[client].client_id(), left_out.as_secs());
-            warn!(client, seconds, error = error.record(), "an OAuth client is left out for a while");
+            warn!(client, seconds, error = error.redacted(), "an OAuth client is left out for a while");
         }
         true
     }

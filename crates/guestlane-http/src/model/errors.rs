@@ -1,6 +1,6 @@
 //! JSON models of error counts (requirement R12, docs/requirements.md).
 
-use guestlane::{ErrorCounts, FailureCount as CameUp, Timestamp, error::Code};
+use guestlane::{ErrorCounts, FailureCount as CameUp, Timestamp, error::ErrorCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -70,7 +70,7 @@ pub struct RecentError {
 }
 
 impl RecentError {
-    pub(crate) fn new(code: Code, problem: CameUp) -> Self {
+    pub(crate) fn new(code: ErrorCode, problem: CameUp) -> Self {
         Self {
             code: code.name(),
             page: code.page_path(),

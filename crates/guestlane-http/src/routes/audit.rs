@@ -6,7 +6,7 @@ use axum::{extract::State, response::Response};
 use guestlane::{
     api_key::Scope,
     audit::{self, LogVerification},
-    error::{Code, display_chain},
+    error::{ErrorCode, display_chain},
     store::ReadLimits,
 };
 use http::StatusCode;
@@ -33,7 +33,7 @@ pub(crate) async fn checkpoint(State(app): State<App>, who: Authenticated) -> Re
     let engine = app.engine();
     let logs = app.reads().logs(engine.audit_log(), engine.audit_key()).await;
     let logs = logs.map_err(|error| app.problem(error))?;
-    let nothing = || Problem::new(Code::NotFound, "there are no records yet", "create a session first");
+    let nothing = || Problem::new(ErrorCode::NotFound, "there are no records yet", "create a session first");
     let log = logs.iter().rfind(|log| !log.elsewhere).or(logs.last()).ok_or_else(nothing)?;
     let answered = Checkpoint {
         log: log.log,
@@ -71,7 +71,7 @@ pub(crate) async fn verify(State(app): State<App>, who: Authenticated) -> Result
         let key = engine.audit_key().clone();
         runtime.block_on(async move { audit::verify_all(&store, engine.audit_log(), &key, Vec::new(), &clock).await })
     });
-    let defect = |_| Problem::new(Code::InternalError, "the check ended early", "ask again");
+    let defect = |_| Problem::new(ErrorCode::InternalError, "the check ended early", "ask again");
     let checked = checking.await.map_err(defect)?.map_err(|error| app.problem(error))?;
     let logs = checked.into_iter().map(proven).collect::<Result<Vec<_>, _>>()?;
     let milliseconds = app.clock().monotonic().since(started).as_secs_f64() * 1000.0;
@@ -86,7 +86,7 @@ fn proven((log, checked): LogVerification) -> Result<ProvenLog, Problem> {
         }
         Err(unproven) => {
             let fix = "keep the files as they are; docs/audit.md says how to find out what was changed";
-            Err(Problem::new(Code::AuditVerificationFailed, display_chain(&unproven), fix))
+            Err(Problem::new(ErrorCode::AuditVerificationFailed, display_chain(&unproven), fix))
         }
     }
 }

@@ -13,7 +13,7 @@ use guestlane::{
     AttemptLog, Clock, Timestamp,
     admission_control::Permit,
     api_key::Scope,
-    error::Code,
+    error::ErrorCode,
     input::{
         json,
         lines::{Line, LineSplitter, TooLong},
@@ -91,7 +91,9 @@ pub(crate) async fn create_all(State(app): State<App>, who: Authenticated, reque
     let (head, body) = request.into_parts();
     expect_type(&head.headers, &["application/jsonl", "application/x-ndjson", "application/json-lines"])?;
     if app.shutdown_token().is_cancelled() {
-        return Err(Problem::new(Code::ShuttingDown, "the service is ending", "send it again, under the same key").retry_after(1));
+        return Err(
+            Problem::new(ErrorCode::ShuttingDown, "the service is ending", "send it again, under the same key").retry_after(1)
+        );
     }
     let batch = idempotency_key(&head.headers)?.unwrap_or_else(IdempotencyKey::generate);
     let name = quoted(&batch);
@@ -170,7 +172,8 @@ impl Reading {
                 Ok(request) => match self.or_cancelled(self.app.batch_gate().acquire(request.queue, |_| ())).await {
                     Some(begun) => begun.map(|begun| (request, begun)).map_err(|outage| {
                         let detail = format!("{outage}: the row was not begun");
-                        Problem::new(Code::PlatformFailing, detail, "send the batch again, under the same key").retry_after(60)
+                        Problem::new(ErrorCode::PlatformFailing, detail, "send the batch again, under the same key")
+                            .retry_after(60)
                     }),
                     None => break,
                 },
@@ -304,13 +307,13 @@ impl Lines {
 }
 
 fn too_long(too_long: TooLong) -> Problem {
-    Problem::new(Code::PayloadTooLarge, too_long.to_string(), "send one session a line, with a line break after each")
+    Problem::new(ErrorCode::PayloadTooLarge, too_long.to_string(), "send one session a line, with a line break after each")
 }
 
 fn is_array() -> Problem {
     let detail = "the batch is a JSON array: nothing after this line was read";
     Problem::new(
-        Code::InvalidRequest,
+        ErrorCode::InvalidRequest,
         detail,
         "send one JSON object a line, without brackets around them and commas between them",
     )

@@ -11,7 +11,7 @@ use guestlane::{
     AttemptLog, CreatedSession, Error, SessionEngine,
     admission_control::Permit,
     api_key::Scope,
-    error::{Code, SessionOutcome},
+    error::{ErrorCode, SessionOutcome},
     request::{IdempotencyKey, SessionRequest, ValidationError},
     session::SessionId,
     trace_context,
@@ -72,7 +72,7 @@ pub(crate) async fn create(State(app): State<App>, who: Authenticated, request: 
     let wish: CreateSessionRequest = read_json(app.clock(), request).await?;
     let request = wish_with_key(wish, &headers)?.request(app.queue(), DefaultKey::Fresh)?.owned_by(who.owner());
     if app.shutdown_token().is_cancelled() {
-        return Err(Problem::new(Code::ShuttingDown, "the service is ending", "send it again, under the same key")
+        return Err(Problem::new(ErrorCode::ShuttingDown, "the service is ending", "send it again, under the same key")
             .retry_after(1)
             .with_session_key(&request.key));
     }
@@ -100,7 +100,7 @@ pub(crate) async fn create(State(app): State<App>, who: Authenticated, request: 
     match ended {
         Ok(Ok(opened)) => Ok(created_response(&opened)),
         Ok(Err(error)) => error_response(&app, error, &key).await,
-        Err(_) => Err(Problem::new(Code::InternalError, "the session's task ended early", "ask again with the same key")
+        Err(_) => Err(Problem::new(ErrorCode::InternalError, "the session's task ended early", "ask again with the same key")
             .with_session_key(&key)),
     }
 }
@@ -140,7 +140,7 @@ fn wish_with_key(wish: CreateSessionRequest, headers: &HeaderMap) -> Result<Crea
 
 fn overloaded(key: &IdempotencyKey) -> Problem {
     let detail = "more sessions are under way than can be served soon; this request did nothing";
-    Problem::new(Code::Overloaded, detail, "send it again after so many seconds, under the same key")
+    Problem::new(ErrorCode::Overloaded, detail, "send it again after so many seconds, under the same key")
         // Spread the retries of many clients over time.
         .retry_after(fastrand::u64(1..=3))
         .with_session_key(key)

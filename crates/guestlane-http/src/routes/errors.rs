@@ -4,7 +4,7 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use guestlane::{api_key::Scope, error::Code};
+use guestlane::{api_key::Scope, error::ErrorCode};
 use http::{StatusCode, header};
 
 use crate::{
@@ -31,7 +31,7 @@ pub(crate) async fn errors(State(app): State<App>, who: Authenticated) -> Result
 
 /// The page of a kind of problem, to which `type` leads: Markdown, as a person reads it.
 pub(crate) async fn page(PathId(code): PathId) -> Result<Response, Problem> {
-    let nothing = || Problem::new(Code::NotFound, "there is no such kind of problem", "/docs lists them");
-    let code = Code::from_name(&code).ok_or_else(nothing)?;
+    let nothing = || Problem::new(ErrorCode::NotFound, "there is no such kind of problem", "/docs lists them");
+    let code = ErrorCode::from_name(&code).ok_or_else(nothing)?;
     Ok(([(header::CONTENT_TYPE, "text/markdown; charset=utf-8")], code.page()).into_response())
 }

@@ -1,7 +1,7 @@
 //! `/healthz` and `/readyz`: liveness and readiness probes, which require no API key.
 
 use axum::{extract::State, response::Response};
-use guestlane::error::Code;
+use guestlane::error::ErrorCode;
 use http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -48,8 +48,10 @@ pub(crate) async fn live() -> Response {
 )]
 pub(crate) async fn ready(State(app): State<App>) -> Result<Response, Problem> {
     readiness::check(&app).map_err(|unready| match unready {
-        NotReadyReason::ShuttingDown => Problem::new(Code::ShuttingDown, unready.reason(), "ask another instance").retry_after(1),
-        _ => Problem::new(Code::StoreFailed, unready.reason(), "look into the log; docs/runbooks/store.md says what to do")
+        NotReadyReason::ShuttingDown => {
+            Problem::new(ErrorCode::ShuttingDown, unready.reason(), "ask another instance").retry_after(1)
+        }
+        _ => Problem::new(ErrorCode::StoreFailed, unready.reason(), "look into the log; docs/runbooks/store.md says what to do")
             .retry_after(1),
     })?;
     let platform = if app.engine().platform_down_for().is_some() { "failing" } else { "ok" };

@@ -1,7 +1,7 @@
 //! `/v1/outbox`: lists deliveries of the outbox, and replays one.
 
 use axum::{extract::State, response::Response};
-use guestlane::{api_key::Scope, error::Code, request::ValidationError, store::ReplayFilter};
+use guestlane::{api_key::Scope, error::ErrorCode, request::ValidationError, store::ReplayFilter};
 use http::{StatusCode, Uri};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -76,7 +76,7 @@ pub(crate) async fn replay(State(app): State<App>, who: Authenticated, PathId(id
     who.require_scope(Scope::Admin)?;
     let nothing = || {
         let detail = "there is no such event, or its guest was erased";
-        Problem::new(Code::NotFound, detail, "`GET /v1/outbox` lists events").of_field("id")
+        Problem::new(ErrorCode::NotFound, detail, "`GET /v1/outbox` lists events").of_field("id")
     };
     let id = id.strip_suffix(":replay").ok_or_else(nothing)?;
     let replayed = app.engine().store().replay(ReplayFilter::Event(id.to_owned()), app.clock().now()).await;

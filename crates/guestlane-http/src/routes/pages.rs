@@ -2,7 +2,7 @@
 //! key.
 
 use axum::response::{IntoResponse, Response};
-use guestlane::error::Code;
+use guestlane::error::ErrorCode;
 use http::{HeaderName, HeaderValue, header};
 
 use crate::{extract::PathId, problem::Problem};
@@ -37,7 +37,7 @@ const POLICY: HeaderValue = HeaderValue::from_static(
 );
 
 fn asset(name: &str) -> Result<Response, Problem> {
-    let nothing = || Problem::new(Code::NotFound, "there is no such page", "the pages are / and /docs");
+    let nothing = || Problem::new(ErrorCode::NotFound, "there is no such page", "the pages are / and /docs");
     let (_, kind, bytes) = ASSETS.iter().find(|(known, ..)| *known == name).ok_or_else(nothing)?;
     let headers: [(HeaderName, HeaderValue); 3] = [
         (header::CONTENT_TYPE, HeaderValue::from_static(kind)),

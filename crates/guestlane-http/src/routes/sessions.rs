@@ -3,7 +3,7 @@
 use axum::{extract::State, response::Response};
 use guestlane::{
     api_key::Scope,
-    error::Code,
+    error::ErrorCode,
     request::{GuestId, QueueId, ValidationError},
     session::{self, SessionId},
     store::SessionFilter,
@@ -144,5 +144,5 @@ async fn session(app: &App, id: &str) -> Result<session::SessionRecord, Problem>
 /// The answer for a missing session and for one of another owner: both are the same, so that the latter stays hidden.
 fn no_session() -> Problem {
     let detail = "there is no session of that id here: it may have been forgotten, or be in another store";
-    Problem::new(Code::NotFound, detail, "`GET /v1/sessions` lists those that are here").of_field("id")
+    Problem::new(ErrorCode::NotFound, detail, "`GET /v1/sessions` lists those that are here").of_field("id")
 }

@@ -1,6 +1,6 @@
 //! The OpenAPI document matches the service.
 
-use guestlane::error::Code;
+use guestlane::error::ErrorCode;
 use http::Method;
 use serde_json::Value;
 
@@ -65,7 +65,7 @@ async fn every_schema_has_bounds_a_description_and_an_example() {
 #[tokio::test]
 async fn each_kind_of_problem_leads_to_its_page() {
     let world = World::new().await;
-    for code in Code::ALL {
+    for code in ErrorCode::ALL {
         let page = world.send(Method::GET, &code.page_path(), &[], "").await;
         let text = String::from_utf8(page.body.to_vec()).unwrap();
         assert!(page.status == 200 && text.starts_with(&format!("# {}", code.title())), "{code}");

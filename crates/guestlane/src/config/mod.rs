@@ -156,7 +156,7 @@ pub use unknown::UnknownVariable;
 
 /// Source of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
+pub enum ValueSource {
     /// The setting is not set.
     Default,
     /// The settings file.
@@ -167,7 +167,7 @@ pub enum Origin {
     Flag,
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for ValueSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
@@ -181,7 +181,7 @@ impl fmt::Display for Origin {
 /// The values that were set, each with its source.
 #[derive(Clone, Default)]
 pub struct Settings {
-    values: BTreeMap<&'static str, (String, Origin)>,
+    values: BTreeMap<&'static str, (String, ValueSource)>,
     /// Settings whose whole value is enclosed in quotation marks, which are part of the value.
     quoted: BTreeSet<&'static str>,
     unknown: Vec<UnknownVariable>,
@@ -198,7 +198,7 @@ impl Settings {
     ///
     /// White space at both ends is removed, because secret stores and files with CRLF add it. An
     /// empty value counts as not set.
-    fn take(&mut self, env: &'static str, value: &str, origin: Origin) {
+    fn take(&mut self, env: &'static str, value: &str, origin: ValueSource) {
         let value = value.trim();
         if value.is_empty() {
             return;
@@ -238,7 +238,7 @@ impl Settings {
             };
             let field = format!("{} in {}", shorten(&key), path.display());
             match (setting, text) {
-                (Some(setting), Some(text)) => self.take(setting.env, &text, Origin::File(path.to_owned())),
+                (Some(setting), Some(text)) => self.take(setting.env, &text, ValueSource::File(path.to_owned())),
                 (Some(_), None) => {
                     refused.push(ValidationError::new(field, "is not a text, a number or true/false", "write it in quotes"))
                 }
@@ -252,7 +252,7 @@ impl Settings {
     pub fn add_environment(&mut self, get: impl Fn(&str) -> Option<String>) {
         for setting in SETTINGS {
             if let Some(value) = get(setting.env) {
-                self.take(setting.env, &value, Origin::Environment);
+                self.take(setting.env, &value, ValueSource::Environment);
             }
         }
     }
@@ -260,12 +260,12 @@ impl Settings {
     /// Adds the value of a flag, if it is given.
     pub fn add_flag(&mut self, env: &'static str, value: Option<String>) {
         if let Some(value) = value {
-            self.take(env, &value, Origin::Flag);
+            self.take(env, &value, ValueSource::Flag);
         }
     }
 
     /// Returns a value or its default, with its source.
-    pub fn get(&self, env: &str) -> Option<(&str, Origin)> {
+    pub fn get(&self, env: &str) -> Option<(&str, ValueSource)> {
         if let Some((value, origin)) = self.values.get(env) {
             return Some((value, origin.clone()));
         }
@@ -273,17 +273,17 @@ impl Settings {
         // The public platform allows fewer calls than the surface `rest`
         // (docs/platform.md#rate-limits).
         let default = if env == PLATFORM_RATE_LIMIT && self.is_official() { "300/min" } else { default };
-        Some((default, Origin::Default))
+        Some((default, ValueSource::Default))
     }
 
     /// Whether a setting has its default.
     pub fn is_default(&self, env: &str) -> bool {
-        self.get(env).is_none_or(|(_, origin)| origin == Origin::Default)
+        self.get(env).is_none_or(|(_, origin)| origin == ValueSource::Default)
     }
 
     /// Returns a value in the form in which it may be shown: secrets are hidden, as are parts of a
     /// URL that may be secret.
-    pub fn shown(&self, setting: &Setting) -> Option<(String, Origin)> {
+    pub fn display_value(&self, setting: &Setting) -> Option<(String, ValueSource)> {
         let (value, origin) = self.get(setting.env)?;
         if setting.secret {
             return Some(("(hidden)".to_owned(), origin));
@@ -302,13 +302,13 @@ impl Settings {
 
     /// Returns the error for an invalid setting, with the source of its value.
     pub fn invalid(&self, env: &str, reason: impl Into<String>, fix: &str) -> ValidationError {
-        let field = match self.get(env).map_or(Origin::Default, |(_, origin)| origin) {
-            Origin::Default | Origin::Environment => env.to_owned(),
-            Origin::File(path) => {
+        let field = match self.get(env).map_or(ValueSource::Default, |(_, origin)| origin) {
+            ValueSource::Default | ValueSource::Environment => env.to_owned(),
+            ValueSource::File(path) => {
                 let key = SETTINGS.iter().find(|setting| setting.env == env).map_or(env, |setting| setting.key);
                 format!("{env} ({key} in {})", path.display())
             }
-            Origin::Flag => format!("{env} (flag)"),
+            ValueSource::Flag => format!("{env} (flag)"),
         };
         ValidationError::new(field, reason, fix)
     }
@@ -318,7 +318,7 @@ impl Settings {
     ///
     /// # Errors
     /// Returns all invalid settings of these places.
-    pub fn places(&self) -> Result<StorageConfig, Error> {
+    pub fn storage(&self) -> Result<StorageConfig, Error> {
         let mut reader = Reader::new(self);
         let places = reader.places();
         reader.finish(places)
@@ -552,7 +552,7 @@ impl<'a> Reader<'a> {
         const LOG: &str = "audit/session-audit.jsonl";
         let audit_log = match self.settings.value(AUDIT_LOG) {
             Some(path) => PathBuf::from(path),
-            None if origin == Origin::Default => PathBuf::from(LOG),
+            None if origin == ValueSource::Default => PathBuf::from(LOG),
             None => state_dir.join(LOG),
         };
         let master_key = self.settings.value(MASTER_KEY).map(|text| text.to_owned().into());
@@ -835,10 +835,10 @@ mod tests {
         settings.add_file(path, "platform_rate_limit = \"1/s\"\nsession_timeout = \"1s\"\n[retry]\nmax_retries = 1\n").unwrap();
         settings.add_environment(|name| (name == PLATFORM_RATE_LIMIT || name == SESSION_TIMEOUT).then(|| "2s".to_owned()));
         settings.add_flag(PLATFORM_RATE_LIMIT, Some("3/s".to_owned()));
-        assert_eq!(settings.get(PLATFORM_RATE_LIMIT), Some(("3/s", Origin::Flag)));
-        assert_eq!(settings.get(SESSION_TIMEOUT), Some(("2s", Origin::Environment)));
-        assert_eq!(settings.get(MAX_RETRIES), Some(("1", Origin::File(path.to_owned()))));
-        assert_eq!(settings.get(SURFACE), Some(("rest", Origin::Default)));
+        assert_eq!(settings.get(PLATFORM_RATE_LIMIT), Some(("3/s", ValueSource::Flag)));
+        assert_eq!(settings.get(SESSION_TIMEOUT), Some(("2s", ValueSource::Environment)));
+        assert_eq!(settings.get(MAX_RETRIES), Some(("1", ValueSource::File(path.to_owned()))));
+        assert_eq!(settings.get(SURFACE), Some(("rest", ValueSource::Default)));
     }
 
     #[test]
@@ -851,8 +851,8 @@ mod tests {
 
     #[test]
     fn the_audit_log_follows_a_state_directory_that_was_chosen() {
-        assert_eq!(settings(&GOOD).places().unwrap().audit.path, PathBuf::from("audit/session-audit.jsonl"));
-        let places = settings(&with(STATE_DIR, "/var/lib/g")).places().unwrap();
+        assert_eq!(settings(&GOOD).storage().unwrap().audit.path, PathBuf::from("audit/session-audit.jsonl"));
+        let places = settings(&with(STATE_DIR, "/var/lib/g")).storage().unwrap();
         assert_eq!(places.audit.path, PathBuf::from("/var/lib/g/audit/session-audit.jsonl"));
     }
 }

@@ -184,7 +184,7 @@ impl Reader<'_> {
             return self.url(BASE_URL);
         }
         let Some(domain) = self.settings.value(ORG_DOMAIN).map(str::to_owned) else {
-            if self.settings.get(SURFACE).is_none_or(|(_, origin)| origin == Origin::Default) {
+            if self.settings.get(SURFACE).is_none_or(|(_, origin)| origin == ValueSource::Default) {
                 let fix = "set it to web-messaging for a real organization (or open-messaging), with GENESYS_REGION; \
                      rest is for the simulator or a gateway, with GENESYS_BASE_URL or GENESYS_ORG_DOMAIN";
                 self.refused.push(ValidationError::new(SURFACE, "is not set", fix));

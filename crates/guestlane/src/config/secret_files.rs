@@ -55,7 +55,7 @@ impl Settings {
                 },
             };
             match read(&path) {
-                Ok(text) => self.take(secret, &text, Origin::File(path)),
+                Ok(text) => self.take(secret, &text, ValueSource::File(path)),
                 Err(error) => {
                     let invalid = ValidationError::new(file, format!("{} cannot be used: {error}", path.display()), FIX);
                     refused.push(if error.kind() == io::ErrorKind::InvalidData { invalid } else { invalid.may_pass() });
@@ -68,7 +68,7 @@ impl Settings {
     /// Returns an error if the settings file contains a secret and others can read it.
     fn exposed_settings_file(&self) -> Option<ValidationError> {
         let secrets = SECRET_FILES.iter().filter_map(|(secret, _)| match self.values.get(secret) {
-            Some((value, Origin::File(path))) if *secret != DATABASE_URL || value.contains('@') => Some((secret, path)),
+            Some((value, ValueSource::File(path))) if *secret != DATABASE_URL || value.contains('@') => Some((secret, path)),
             _ => None,
         });
         let (secret, path) = secrets.into_iter().next()?;

@@ -10,7 +10,7 @@ use url::Url;
 use super::Finding;
 use crate::{
     config::{ALLOW_PRIVATE, CRM_CA_FILE, Settings, WEBHOOK_URL},
-    outbox::{EgressPolicy, NOT_PUBLIC, TRY_LIMIT, WebhookEndpoint},
+    outbox::{ATTEMPT_TIMEOUT, EgressPolicy, NOT_PUBLIC, WebhookEndpoint},
 };
 
 pub(super) async fn examine(settings: &Settings, clock: &Clock) -> Vec<Finding> {
@@ -48,7 +48,7 @@ async fn of_endpoint(url: &Url, networks: EgressPolicy, trust: &TlsRoots, clock:
 fn of_failure(check: String, error: &NotConnected) -> Finding {
     let error = match error {
         NotConnected::TimedOut(_) => {
-            let result = format!("opened no connection within {} s", TRY_LIMIT.as_secs());
+            let result = format!("opened no connection within {} s", ATTEMPT_TIMEOUT.as_secs());
             let fix = "check the firewall between this machine and the receiver, and that the port speaks TLS";
             return waiting(Finding::bad(check, result), fix);
         }
@@ -278,7 +278,7 @@ mod tests {
         let examining = of_endpoint(&url, EgressPolicy::Any, &TlsRoots::System, &clock);
         let passing = async {
             loop {
-                hands.advance(TRY_LIMIT + Duration::from_millis(1));
+                hands.advance(ATTEMPT_TIMEOUT + Duration::from_millis(1));
                 tokio::task::yield_now().await;
             }
         };

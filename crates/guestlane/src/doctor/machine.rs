@@ -27,7 +27,7 @@ const OLD_KEY: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Runs the checks. `api` is the platform of the settings, if they are complete.
 pub(super) async fn examine(settings: &Settings, api: Option<&str>, clock: &Clock) -> Vec<Finding> {
-    let places = match settings.places() {
+    let places = match settings.storage() {
         Ok(places) => places,
         Err(Error::Settings(refused)) => return refused.into_iter().map(super::of_setting).collect(),
         Err(error) => return vec![Finding::bad("state directory", error.to_string())],

@@ -140,7 +140,7 @@ impl Probe<'_> {
             }
             Err(error) => {
                 let fix = "check GENESYS_REGION (or GENESYS_ORG_DOMAIN, GENESYS_BASE_URL), DNS, firewall, proxy, and for a private certificate authority GENESYS_CA_FILE";
-                vec![Finding::bad(check, format!("{host} cannot be reached")).because(error.record()).fix(fix)]
+                vec![Finding::bad(check, format!("{host} cannot be reached")).because(error.redacted()).fix(fix)]
             }
         }
     }

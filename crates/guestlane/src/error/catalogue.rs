@@ -7,11 +7,11 @@ macro_rules! catalogue {
     ($($code:ident $name:literal $status:literal $retryable:literal $title:literal;)*) => {
         /// Kind of a failure. Its name never changes, and never gets another meaning.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum Code {
+        pub enum ErrorCode {
             $(#[doc = $title] $code,)*
         }
 
-        impl Code {
+        impl ErrorCode {
             /// All kinds.
             pub const ALL: &[Self] = &[$(Self::$code),*];
 
@@ -95,7 +95,7 @@ catalogue! {
     InternalError "internal_error"              500 false "Internal error";
 }
 
-impl Code {
+impl ErrorCode {
     /// Returns the kind with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|code| code.name() == name)
@@ -112,7 +112,7 @@ impl Code {
     }
 }
 
-impl fmt::Display for Code {
+impl fmt::Display for ErrorCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn each_kind_has_a_page_that_begins_with_its_title_and_says_what_to_do() {
-        for code in Code::ALL {
+        for code in ErrorCode::ALL {
             let page = code.page();
             let first = page.lines().next().unwrap_or_default();
             assert_eq!(first, format!("# {}", code.title()), "{code}");
@@ -133,11 +133,11 @@ mod tests {
             }
             let retry = if code.is_retryable() { "may be repeated" } else { "is not repeated" };
             assert!(page.contains(retry), "docs/errors/{code}.md does not say that it {retry}");
-            assert_eq!(Code::from_name(code.name()), Some(*code));
+            assert_eq!(ErrorCode::from_name(code.name()), Some(*code));
             let cause = code.cause();
             assert!(cause.ends_with(['.', ')']) && !cause.contains(['#', '\n']) && cause.len() < 800, "{code}: {cause}");
         }
         let pages = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/errors")).unwrap().count();
-        assert_eq!(pages, Code::ALL.len() + 1, "one page for each, and a README");
+        assert_eq!(pages, ErrorCode::ALL.len() + 1, "one page for each, and a README");
     }
 }

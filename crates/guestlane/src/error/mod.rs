@@ -19,7 +19,7 @@ use crate::{
     token::{KeyState, KeyringError, MasterKeyError, TokenError},
 };
 
-pub use catalogue::Code;
+pub use catalogue::ErrorCode;
 
 /// Why a session was not created, or has no result yet.
 #[derive(Debug, thiserror::Error)]
@@ -143,7 +143,7 @@ pub enum SessionOutcome {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnosis {
     /// Kind of the failure.
-    pub code: Code,
+    pub code: ErrorCode,
     /// Why the failure happened, in a form that may be stored, logged and displayed.
     pub cause: String,
     /// What to do now.
@@ -153,7 +153,7 @@ pub struct Diagnosis {
 }
 
 impl Diagnosis {
-    fn new(code: Code, cause: impl Into<String>, fix: impl Into<String>) -> Self {
+    fn new(code: ErrorCode, cause: impl Into<String>, fix: impl Into<String>) -> Self {
         Self { code, cause: cause.into(), fix: fix.into(), sentence: Sentence::default() }
     }
 
@@ -223,7 +223,7 @@ impl Error {
     /// of what was sent.
     pub fn redacted(&self) -> String {
         match self {
-            Self::Platform { failed, .. } => format!("{failed}: {}", failed.cause.record()),
+            Self::Platform { failed, .. } => format!("{failed}: {}", failed.cause.redacted()),
             _ => display_chain(self),
         }
     }
@@ -231,24 +231,24 @@ impl Error {
     /// Returns the cause and the fix.
     pub fn advice(&self) -> Diagnosis {
         match self {
-            Self::Invalid(invalid) => Diagnosis::new(Code::InvalidInput, invalid.sentence(), &invalid.fix),
+            Self::Invalid(invalid) => Diagnosis::new(ErrorCode::InvalidInput, invalid.sentence(), &invalid.fix),
             Self::Settings(_) => Diagnosis::new(
-                Code::InvalidSettings,
+                ErrorCode::InvalidSettings,
                 "settings are missing or malformed",
                 "set them in the environment or in guestlane.toml; `guestlane config show` tells where each comes from",
             ),
             Self::UnknownQueue { .. } => Diagnosis::new(
-                Code::UnknownQueue,
+                ErrorCode::UnknownQueue,
                 "the queue id is not that of a queue in this organization, or the OAuth client may not see its division",
                 "copy the id from Admin > Contact Center > Queues; nothing was created",
             ),
             Self::IdempotencyKeyReused { .. } => Diagnosis::new(
-                Code::IdempotencyKeyReused,
+                ErrorCode::IdempotencyKeyReused,
                 "one idempotency key stands for one request",
                 "use a new key for the new request, or send the first request again",
             ),
             Self::InProgress { retry_at, .. } => Diagnosis::new(
-                Code::InProgress,
+                ErrorCode::InProgress,
                 "the session is recorded and is being completed",
                 format!("ask again with the same key after {retry_at}"),
             ),
@@ -262,7 +262,7 @@ impl Error {
                     "look for the guest in the organization; if the conversation is not there, create the session under a new key"
                 };
                 Diagnosis::new(
-                    Code::NeedsAttention,
+                    ErrorCode::NeedsAttention,
                     format!("repeating it now could make a second contact or conversation; {known}"),
                     fix,
                 )
@@ -271,18 +271,20 @@ impl Error {
                 let sentence = failed.cause.sentence().cloned().unwrap_or_default();
                 Diagnosis { sentence, ..platform_advice(failed, *then) }
             }
-            Self::Token(error) => Diagnosis::new(Code::TokenValidation, error.to_string(), token_fix(error)),
+            Self::Token(error) => Diagnosis::new(ErrorCode::TokenValidation, error.to_string(), token_fix(error)),
             Self::Keyring(error) => Diagnosis::new(
-                Code::SigningKeysUnusable,
+                ErrorCode::SigningKeysUnusable,
                 error.to_string(),
                 "use the master key that encrypted the store; with a lost master key, start a new state directory",
             ),
-            Self::MasterKey(error) => Diagnosis::new(Code::MasterKey, error.to_string(), master_key_fix(error)),
+            Self::MasterKey(error) => Diagnosis::new(ErrorCode::MasterKey, error.to_string(), master_key_fix(error)),
             Self::Store(error) => store_advice(error),
-            Self::Audit(error) => Diagnosis::new(Code::AuditUnavailable, display_chain(error), audit_fix(error)),
-            Self::Trust(error) => {
-                Diagnosis::new(Code::NoTrustRoots, error.to_string(), "install the operating system's package `ca-certificates`")
-            }
+            Self::Audit(error) => Diagnosis::new(ErrorCode::AuditUnavailable, display_chain(error), audit_fix(error)),
+            Self::Trust(error) => Diagnosis::new(
+                ErrorCode::NoTrustRoots,
+                error.to_string(),
+                "install the operating system's package `ca-certificates`",
+            ),
         }
     }
 }
@@ -352,112 +354,120 @@ const SESSION_POOL: &str = "let the pool keep one connection for each client (Pg
 fn store_advice(error: &StoreError) -> Diagnosis {
     match error {
         StoreError::Open(path, _) => Diagnosis::new(
-            Code::StateUnusable,
+            ErrorCode::StateUnusable,
             display_chain(error),
             format!("make {} writable for this user, or choose another place by --state-dir", path.display()),
         ),
         StoreError::Newer { .. } => Diagnosis::new(
-            Code::StateNewer,
+            ErrorCode::StateNewer,
             error.to_string(),
             "use the newer guestlane, or another --state-dir; nothing was changed",
         ),
-        StoreError::LeaseLost => {
-            Diagnosis::new(Code::LeaseLost, error.to_string(), "ask again with the same key: the answer will be that process's")
-        }
+        StoreError::LeaseLost => Diagnosis::new(
+            ErrorCode::LeaseLost,
+            error.to_string(),
+            "ask again with the same key: the answer will be that process's",
+        ),
         StoreError::Database(_) | StoreError::Commit(_) | StoreError::Closed => Diagnosis::new(
-            Code::StoreFailed,
+            ErrorCode::StoreFailed,
             display_chain(error),
             "check the disk and whether another process holds the database; then ask again with the same key",
         ),
         StoreError::ClockSkew(_) => Diagnosis::new(
-            Code::StateUnusable,
+            ErrorCode::StateUnusable,
             error.to_string(),
             "set the clocks of both machines by NTP; they may differ by two seconds",
         ),
         StoreError::Postgres { .. } | StoreError::Unreachable { .. } | StoreError::Untrusted { .. }
             if database_fix(error).is_some() =>
         {
-            Diagnosis::new(Code::StoreFailed, display_chain(error), database_fix(error).unwrap_or_default())
+            Diagnosis::new(ErrorCode::StoreFailed, display_chain(error), database_fix(error).unwrap_or_default())
         }
         StoreError::Postgres { code: Some(code), .. } if ["28", "3D"].iter().any(|class| code.code().starts_with(class)) => {
-            Diagnosis::new(Code::StoreFailed, display_chain(error), "mend user, password and database in GUESTLANE_DATABASE_URL")
+            Diagnosis::new(
+                ErrorCode::StoreFailed,
+                display_chain(error),
+                "mend user, password and database in GUESTLANE_DATABASE_URL",
+            )
         }
-        StoreError::TransactionPooling => Diagnosis::new(Code::StateUnusable, error.to_string(), SESSION_POOL),
+        StoreError::TransactionPooling => Diagnosis::new(ErrorCode::StateUnusable, error.to_string(), SESSION_POOL),
         // 26000: the prepared statement does not exist; 42P05: it exists already.
         StoreError::Postgres { code: Some(code), .. } if ["26000", "42P05"].contains(&code.code()) => {
             let cause =
                 format!("{}: a pool in front of the database gives each transaction another connection", display_chain(error));
-            Diagnosis::new(Code::StateUnusable, cause, SESSION_POOL)
+            Diagnosis::new(ErrorCode::StateUnusable, cause, SESSION_POOL)
         }
-        StoreError::InUse(_) => Diagnosis::new(Code::StateUnusable, error.to_string(), "stop all processes on it first"),
+        StoreError::InUse(_) => Diagnosis::new(ErrorCode::StateUnusable, error.to_string(), "stop all processes on it first"),
         StoreError::MigrationInProgress(_) => Diagnosis::new(
-            Code::StateUnusable,
+            ErrorCode::StateUnusable,
             error.to_string(),
             "wait until `guestlane store migrate` has ended, and use the database then",
         ),
         StoreError::Postgres { code: Some(code), .. } if code.code() == "3F000" => Diagnosis::new(
-            Code::StoreFailed,
+            ErrorCode::StoreFailed,
             display_chain(error),
             "create the schema that GUESTLANE_DATABASE_URL names as search_path",
         ),
         StoreError::Postgres { code: Some(code), .. } if code.code() == "42501" => Diagnosis::new(
-            Code::StoreFailed,
+            ErrorCode::StoreFailed,
             display_chain(error),
             "grant the user CREATE on the schema, and the rights on its tables",
         ),
         StoreError::Migrated { .. } => Diagnosis::new(
-            Code::StateUnusable,
+            ErrorCode::StateUnusable,
             error.to_string(),
             "set GUESTLANE_DATABASE_URL to that database; keep the file until you are sure, and then remove it",
         ),
         StoreError::Superseded { .. } => Diagnosis::new(
-            Code::StateNewer,
+            ErrorCode::StateNewer,
             error.to_string(),
             "restart this process with the newer version; nothing was written, and the same key works there",
         ),
         StoreError::MigrationUnfinished { .. } => Diagnosis::new(
-            Code::StateUnusable,
+            ErrorCode::StateUnusable,
             error.to_string(),
             "finish the move by the same `guestlane store migrate`, or go on with the file after `guestlane store migrate --abandon --yes`",
         ),
         StoreError::MigrationIncomplete(_) => Diagnosis::new(
-            Code::StateUnusable,
+            ErrorCode::StateUnusable,
             error.to_string(),
             "finish the move by `guestlane store migrate`; after `guestlane store migrate --abandon --yes` only the file is used",
         ),
         StoreError::NotShared => Diagnosis::new(
-            Code::InvalidSettings,
+            ErrorCode::InvalidSettings,
             error.to_string(),
             "set GUESTLANE_DATABASE_URL=postgres://…, the same for all processes",
         ),
         StoreError::Untrusted { .. } | StoreError::Unreachable { .. } => Diagnosis::new(
-            Code::StoreFailed,
+            ErrorCode::StoreFailed,
             display_chain(error),
             "start the database, or mend GUESTLANE_DATABASE_URL; then ask again with the same key",
         ),
         StoreError::Postgres { .. } => Diagnosis::new(
-            Code::StoreFailed,
+            ErrorCode::StoreFailed,
             display_chain(error),
             "look into the database's own log; then ask again with the same key",
         ),
         StoreError::Busy => Diagnosis::new(
-            Code::StoreFailed,
+            ErrorCode::StoreFailed,
             error.to_string(),
             "send the request again a little later, with fewer reads at once",
         ),
         StoreError::ReadTimeout(_) => Diagnosis::new(
-            Code::StoreFailed,
+            ErrorCode::StoreFailed,
             error.to_string(),
             "narrow the filter or lower the limit; docs/scaling.md names the reads that use an index",
         ),
         StoreError::AuditTampered(_) => Diagnosis::new(
-            Code::AuditStoreTampered,
+            ErrorCode::AuditStoreTampered,
             display_chain(error),
             "find out who wrote to the database; the files of the log and checkpoints kept elsewhere tell what was there",
         ),
-        StoreError::Row(_) | StoreError::IllegalTransition(_) | StoreError::NoAuditLog => {
-            Diagnosis::new(Code::InternalError, display_chain(error), "this should not happen: please report it with this line")
-        }
+        StoreError::Row(_) | StoreError::IllegalTransition(_) | StoreError::NoAuditLog => Diagnosis::new(
+            ErrorCode::InternalError,
+            display_chain(error),
+            "this should not happen: please report it with this line",
+        ),
     }
 }
 
@@ -511,7 +521,7 @@ fn platform_advice(failed: &CallError, then: SessionOutcome) -> Diagnosis {
         let said = refusal.to_string();
         if signing_in || refusal.status == StatusCode::UNAUTHORIZED {
             return Diagnosis::new(
-                Code::AuthFailed,
+                ErrorCode::AuthFailed,
                 format!("OAuth authentication failed: {said}"),
                 format!(
                     "verify client credentials and scopes (GENESYS_CLIENT_ID, GENESYS_CLIENT_SECRET; Admin > Integrations > OAuth, in this region){later}"
@@ -520,14 +530,14 @@ fn platform_advice(failed: &CallError, then: SessionOutcome) -> Diagnosis {
         }
         if refusal.is_expired_guest_token() {
             return Diagnosis::new(
-                Code::GuestTokenRejected,
+                ErrorCode::GuestTokenRejected,
                 format!("the platform took a fresh guest token for an expired one: {said}"),
                 format!("set this machine's clock (a token lives five minutes){later}"),
             );
         }
         if refusal.status == StatusCode::UNPROCESSABLE_ENTITY && refusal.code.contains("idempotency") {
             return Diagnosis::new(
-                Code::IdempotencyKeyConflict,
+                ErrorCode::IdempotencyKeyConflict,
                 format!(
                     "the platform knows this key from another state directory or program, or from a guest who was erased here: {said}"
                 ),
@@ -536,7 +546,7 @@ fn platform_advice(failed: &CallError, then: SessionOutcome) -> Diagnosis {
         }
         if refusal.status.is_redirection() {
             return Diagnosis::new(
-                Code::PlatformRejected,
+                ErrorCode::PlatformRejected,
                 format!("the platform redirects: {said}"),
                 format!("check GENESYS_ORG_DOMAIN (or GENESYS_BASE_URL): redirects are not followed{later}"),
             );
@@ -546,7 +556,7 @@ fn platform_advice(failed: &CallError, then: SessionOutcome) -> Diagnosis {
         }
         if refusal.is_guest_token() {
             return Diagnosis::new(
-                Code::GuestTokenRejected,
+                ErrorCode::GuestTokenRejected,
                 format!("the platform did not accept the guest token: {said}"),
                 format!(
                     "register the public key (`guestlane signing-keys export`) under its kid in Messaging > Security > Guest Token Keys{later}"
@@ -555,7 +565,7 @@ fn platform_advice(failed: &CallError, then: SessionOutcome) -> Diagnosis {
         }
         if refusal.status == StatusCode::FORBIDDEN {
             return Diagnosis::new(
-                Code::Forbidden,
+                ErrorCode::Forbidden,
                 said,
                 match failed.operation {
                     Operation::Queue | Operation::Contact | Operation::OpenConversation => format!(
@@ -569,100 +579,106 @@ fn platform_advice(failed: &CallError, then: SessionOutcome) -> Diagnosis {
             );
         }
         return Diagnosis::new(
-            Code::PlatformRejected,
+            ErrorCode::PlatformRejected,
             said,
             format!("correct the request; `-vv` shows the shape of what was sent{later}"),
         );
     }
     match cause {
         AttemptError::Throttled { .. } => Diagnosis::new(
-            Code::RateLimited,
+            ErrorCode::RateLimited,
             "the platform's rate limit was reached, by this or another program with the same OAuth client",
             format!("lower GUESTLANE_PLATFORM_RATE_LIMIT, or give GENESYS_CLIENT_ID another OAuth client{later}"),
         ),
         AttemptError::RateLimitTimeout => Diagnosis::new(
-            Code::RateLimitTimeout,
+            ErrorCode::RateLimitTimeout,
             "more calls wait for their turn than the quota allows before the deadline",
             format!(
                 "raise GUESTLANE_SESSION_TIMEOUT, give GENESYS_CLIENT_ID another OAuth client, or raise GUESTLANE_PLATFORM_RATE_LIMIT if the platform allows more{later}"
             ),
         ),
         AttemptError::NotSent(reason) if reason.contains(tls_error::CERTIFICATE) => Diagnosis::new(
-            Code::TlsUntrusted,
+            ErrorCode::TlsUntrusted,
             format!("the platform's certificate is not believed: {reason}"),
             format!("for a private certificate authority set GENESYS_CA_FILE to its certificate in PEM{later}"),
         ),
         AttemptError::Local(reason) => Diagnosis::new(
-            Code::Unreachable,
+            ErrorCode::Unreachable,
             format!("this machine cannot open a connection: {reason}"),
             format!("raise the limit of open files (`ulimit -n`, LimitNOFILE=), or run fewer sessions at once{later}"),
         ),
         AttemptError::NotSent(reason) => Diagnosis::new(
-            Code::Unreachable,
+            ErrorCode::Unreachable,
             format!("the platform cannot be reached: {reason}"),
             format!(
                 "check GENESYS_ORG_DOMAIN or GENESYS_REGION (or GENESYS_BASE_URL), DNS and firewall; HTTP proxies are not used{later}"
             ),
         ),
         AttemptError::NotReady(_) if failed.operation == Operation::Details => Diagnosis::new(
-            Code::NotReady,
+            ErrorCode::NotReady,
             "the platform has the guest's first message, and has not yet said in which conversation it is",
             format!(
                 "if it never does: the deployment or integration needs an inbound message flow, and a Presence event may open no conversation (set GENESYS_FIRST_MESSAGE to a text for sessions to come; what was said is not said again){later}"
             ),
         ),
         AttemptError::NotReady(_) => Diagnosis::new(
-            Code::NotReady,
+            ErrorCode::NotReady,
             "the platform does not show the conversation's participants yet",
             format!("nothing needs to be changed here{later}"),
         ),
         AttemptError::OutcomeUnknown { reason, .. } => {
-            Diagnosis::new(Code::PlatformFailing, reason.clone(), format!("nothing needs to be changed here{later}"))
+            Diagnosis::new(ErrorCode::PlatformFailing, reason.clone(), format!("nothing needs to be changed here{later}"))
         }
         AttemptError::Unauthorized(_)
         | AttemptError::Rejected(_)
         | AttemptError::AuthenticationFailed(_)
         | AttemptError::Failover(_) => {
-            Diagnosis::new(Code::PlatformRejected, cause.to_string(), format!("correct the request{later}"))
+            Diagnosis::new(ErrorCode::PlatformRejected, cause.to_string(), format!("correct the request{later}"))
         }
     }
 }
 
 /// Code, cause and fix of rejections that only the surfaces of the public platform have.
-fn official_refusal(refusal: &ErrorResponse, operation: Operation) -> Option<(Code, &'static str, &'static str)> {
+fn official_refusal(refusal: &ErrorResponse, operation: Operation) -> Option<(ErrorCode, &'static str, &'static str)> {
     const DEPLOYMENT: &str = "check GENESYS_DEPLOYMENT_ID, its status and GENESYS_REGION (`guestlane doctor`)";
     if refusal.is_guest_api() {
         return Some(match refusal.code.rsplit('-').next().unwrap_or_default() {
-            "4006" | "4007" => (Code::SessionExpired, "the guest's session on the platform is over", "nothing was said in it"),
-            "409" => (Code::SessionEnded, "the guest's conversation was ended", "nothing was said in it"),
-            "4013" => (Code::PlatformRejected, "the platform takes fewer bytes of attributes", "shorten the attributes"),
-            "4011" => (Code::PlatformRejected, "the first message is too long for the platform", "shorten GENESYS_FIRST_MESSAGE"),
-            "403" => (Code::Forbidden, "the deployment does not allow it", DEPLOYMENT),
-            _ => (Code::PlatformRejected, "the guest API refused", DEPLOYMENT),
+            "4006" | "4007" => {
+                (ErrorCode::SessionExpired, "the guest's session on the platform is over", "nothing was said in it")
+            }
+            "409" => (ErrorCode::SessionEnded, "the guest's conversation was ended", "nothing was said in it"),
+            "4013" => (ErrorCode::PlatformRejected, "the platform takes fewer bytes of attributes", "shorten the attributes"),
+            "4011" => {
+                (ErrorCode::PlatformRejected, "the first message is too long for the platform", "shorten GENESYS_FIRST_MESSAGE")
+            }
+            "403" => (ErrorCode::Forbidden, "the deployment does not allow it", DEPLOYMENT),
+            _ => (ErrorCode::PlatformRejected, "the guest API refused", DEPLOYMENT),
         });
     }
     match (operation, refusal.status) {
         (Operation::FirstMessage, StatusCode::FORBIDDEN) => Some((
-            Code::Forbidden,
+            ErrorCode::Forbidden,
             "the deployment does not allow this origin",
             "set GENESYS_ORIGIN to one of its allowed domains, or allow the domain in Admin > Message > Messenger Deployments",
         )),
-        (Operation::FirstMessage, _) => Some((Code::PlatformRejected, "the guest socket refused", DEPLOYMENT)),
-        (Operation::OpenMessage, StatusCode::NOT_FOUND) => {
-            Some((Code::PlatformRejected, "there is no such integration", "check GENESYS_INTEGRATION_ID (`guestlane doctor`)"))
-        }
+        (Operation::FirstMessage, _) => Some((ErrorCode::PlatformRejected, "the guest socket refused", DEPLOYMENT)),
+        (Operation::OpenMessage, StatusCode::NOT_FOUND) => Some((
+            ErrorCode::PlatformRejected,
+            "there is no such integration",
+            "check GENESYS_INTEGRATION_ID (`guestlane doctor`)",
+        )),
         (Operation::EnrichContact | Operation::CreateContact, StatusCode::CONFLICT) => Some((
-            Code::ContactConflict,
+            ErrorCode::ContactConflict,
             "an identifier of the guest belongs to another contact",
             "look for the guest's id, e-mail and telephone in External Contacts, and merge the contacts or release the identifier",
         )),
         (Operation::LinkContact | Operation::MoveToQueue, StatusCode::NOT_FOUND | StatusCode::CONFLICT) => Some((
-            Code::PlatformRejected,
+            ErrorCode::PlatformRejected,
             "the conversation, its contact or its participant is not there (any more)",
             "look at the conversation in the organization (`guestlane sessions show` has its id); it is tried again",
         )),
         (Operation::EnrichContact, _) if refusal.message.mentions("source") => Some((
-            Code::PlatformRejected,
+            ErrorCode::PlatformRejected,
             "the external source is not known",
             "check GENESYS_EXTERNAL_SOURCE_ID: the id of a source in Admin > External Contacts > External Sources",
         )),

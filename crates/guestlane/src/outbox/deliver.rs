@@ -21,7 +21,7 @@ use super::{
 use crate::store::DeliveryState;
 
 /// Timeout of a delivery (requirement R10, docs/requirements.md).
-pub(crate) const TRY_LIMIT: Duration = Duration::from_secs(3);
+pub(crate) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Longest wait that an endpoint's `Retry-After` can set. The guest's later events wait behind this
 /// one.
@@ -109,7 +109,7 @@ impl WebhookEndpoint {
     /// Returns [`NoTlsRoots`] if no trusted root certificate is found.
     pub fn new(url: Url, networks: EgressPolicy, trust: &TlsRoots, clock: Clock) -> Result<Self, NoTlsRoots> {
         let transport =
-            HttpClient::with_resolver(clock.clone(), TRY_LIMIT, SsrfGuardResolver(networks), trust, Parsing::Lenient)?;
+            HttpClient::with_resolver(clock.clone(), ATTEMPT_TIMEOUT, SsrfGuardResolver(networks), trust, Parsing::Lenient)?;
         Ok(Self { url, networks, transport, clock })
     }
 
@@ -150,7 +150,7 @@ impl WebhookEndpoint {
             .header("webhook-signature", keys.sign(&event.id, now, event.body.as_bytes()))
             .body(Full::new(Bytes::copy_from_slice(event.body.as_bytes())))
             .map_err(|error| TransportError::NotSent(error.to_string()))?;
-        self.transport.send_for_head(request, now + TRY_LIMIT).await
+        self.transport.send_for_head(request, now + ATTEMPT_TIMEOUT).await
     }
 
     /// Opens a connection as a delivery would, TLS handshake included, and closes it. No event is

@@ -8,7 +8,7 @@ mod sign;
 mod ssrf;
 mod worker;
 
-pub(crate) use deliver::TRY_LIMIT;
+pub(crate) use deliver::ATTEMPT_TIMEOUT;
 pub use deliver::{DeliveryOutcome, WebhookEndpoint};
 pub(crate) use endpoints::GivenKeys;
 pub use endpoints::{Endpoint, Endpoints, MAX_OVERLAP};

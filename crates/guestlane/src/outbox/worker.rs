@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, watch};
 use tracing::{Instrument, Span, debug, error, field::Empty, info, info_span, warn};
 
 use super::{
-    deliver::{DeliveryOutcome, TRY_LIMIT, Tried, WebhookEndpoint},
+    deliver::{ATTEMPT_TIMEOUT, DeliveryOutcome, Tried, WebhookEndpoint},
     endpoints::{Endpoint, Endpoints, GivenKeys},
     event::Event,
 };
@@ -32,7 +32,7 @@ use crate::{
 const CONCURRENCY: usize = 64;
 
 /// How often the worker polls the store for due events.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often the log repeats that this host cannot connect.
 const WARN_EVERY: Duration = Duration::from_secs(10);
@@ -192,7 +192,7 @@ impl Outbox {
             if let Some(receiver) = outbox.receivers.iter().find(|receiver| receiver.number == event.receiver) {
                 // The lease must outlast the delivery. Without a free slot in time, the worker
                 // claims the event from the store later.
-                let room = outbox.clock.timeout(Event::LEASE - 2 * TRY_LIMIT, receiver.room.acquire()).await;
+                let room = outbox.clock.timeout(Event::LEASE - 2 * ATTEMPT_TIMEOUT, receiver.room.acquire()).await;
                 if let Ok(Ok(_room)) = room
                     && !receiver.is_disabled()
                 {
@@ -210,7 +210,7 @@ impl Outbox {
     pub async fn wait_for_initial_deliveries(&self) -> bool {
         let mut first_tries = self.first_tries.subscribe();
         let done = async { first_tries.wait_for(|count| *count == 0).await.is_ok() };
-        self.clock.timeout(TRY_LIMIT + Duration::from_millis(100), done).await.unwrap_or(false)
+        self.clock.timeout(ATTEMPT_TIMEOUT + Duration::from_millis(100), done).await.unwrap_or(false)
     }
 
     /// Delivers due events to all endpoints concurrently until none is due.
@@ -254,7 +254,7 @@ impl Outbox {
     async fn keep_reading_endpoints(&self) {
         let mut told = false;
         loop {
-            self.clock.sleep(LOOK_EVERY).await;
+            self.clock.sleep(POLL_INTERVAL).await;
             match self.read_endpoints().await {
                 Ok(()) => told = false,
                 Err(error) if told => drop(error),
@@ -275,7 +275,7 @@ impl Outbox {
                 if let Err(error) = self.deliver_due_to(receiver).await {
                     crate::store::log_failure(&error, "the outbox could not be read; it is tried again");
                 }
-                self.clock.sleep(LOOK_EVERY).await;
+                self.clock.sleep(POLL_INTERVAL).await;
             }
         };
         futures_util::future::join_all(self.receivers.iter().map(deliver)).await;

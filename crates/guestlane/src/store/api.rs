@@ -57,7 +57,7 @@ impl Store {
     /// Claims up to `limit` rows that have no lease, or whose lease has expired.
     pub async fn claim_rows(&self, limit: u32, now: Timestamp) -> Result<Vec<ClaimedRow>, StoreError> {
         let limit = if self.may_claim() { limit } else { 0 };
-        shared!(self, store => store.take_rows(limit, now))
+        shared!(self, store => store.claim_rows(limit, now))
     }
 
     /// Renews the leases of rows that are still this process's.
@@ -125,7 +125,7 @@ impl Store {
         if !self.may_claim() {
             return Ok(Vec::new());
         }
-        either!(self, store => store.take_up(limit, now))
+        either!(self, store => store.claim_due(limit, now))
     }
 
     /// Claims one session that is unfinished or failed. Returns `None` if another process holds its

@@ -307,8 +307,8 @@ impl Store {
     pub async fn inspect(database: &Database) -> Result<Option<StoreInfo>, StoreError> {
         match database {
             Database::Sqlite(path) if !path.exists() => Ok(None),
-            Database::Sqlite(path) => sqlite::Sqlite::glance(path).map(Some),
-            Database::Postgres(url) => postgres::Postgres::glance(url).await,
+            Database::Sqlite(path) => sqlite::Sqlite::inspect(path).map(Some),
+            Database::Postgres(url) => postgres::Postgres::inspect(url).await,
         }
     }
 
@@ -457,8 +457,8 @@ impl Store {
     /// Goes without a guarantee, for a measurement of what it costs.
     pub(crate) async fn override_for_bench(&self, guarantees: BenchOverrides) -> Result<(), StoreError> {
         match &self.kind {
-            Kind::Sqlite(store) => store.go_without(guarantees).await,
-            Kind::Postgres(store) => store.go_without(guarantees).await,
+            Kind::Sqlite(store) => store.override_for_bench(guarantees).await,
+            Kind::Postgres(store) => store.override_for_bench(guarantees).await,
         }
     }
 
@@ -466,8 +466,8 @@ impl Store {
     /// A read-only command repairs nothing, so that changes of the files stay visible.
     pub async fn attach_audit_log(&self, settings: AuditSettings, signer: Arc<NoteSigner>, mend: bool) -> Result<(), StoreError> {
         match &self.kind {
-            Kind::Sqlite(store) => store.keep_audit_log(settings, signer, mend).await,
-            Kind::Postgres(store) => store.keep_audit_log(settings, signer, mend).await,
+            Kind::Sqlite(store) => store.attach_audit_log(settings, signer, mend).await,
+            Kind::Postgres(store) => store.attach_audit_log(settings, signer, mend).await,
         }
     }
 }

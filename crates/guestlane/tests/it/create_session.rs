@@ -130,7 +130,7 @@ async fn a_missing_scope_is_told_with_the_scopes_to_add_and_the_key_may_be_used_
     let engine = world.engine().await;
     let error = engine.create(request("ann")).await.unwrap_err();
     let advice = error.advice();
-    assert_eq!(advice.code, guestlane::error::Code::Forbidden);
+    assert_eq!(advice.code, guestlane::error::ErrorCode::Forbidden);
     assert!(advice.fix.contains("conversations:messaging"), "{}", advice.fix);
     assert!(error.correlation_id().is_some());
     assert_eq!(world.journal("conversation").len(), 1, "a refusal is not repeated");
@@ -166,7 +166,7 @@ async fn a_token_of_an_unregistered_key_is_refused_and_counted() {
     let elsewhere = World::new().await;
     world.sim.register_guest_keys(&elsewhere.engine().await.keyring().jwks(world.clock.now()).to_string()).unwrap();
     let error = engine.create(request("ann")).await.unwrap_err();
-    assert_eq!(error.advice().code, guestlane::error::Code::GuestTokenRejected);
+    assert_eq!(error.advice().code, guestlane::error::ErrorCode::GuestTokenRejected);
     engine.flush_outbox().await.unwrap();
     assert_eq!(engine.store().error_counts().await.unwrap().token_validation, 1);
     world.sim.register_guest_keys(&engine.keyring().jwks(world.clock.now()).to_string()).unwrap();

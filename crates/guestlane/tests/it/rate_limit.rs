@@ -239,7 +239,7 @@ async fn when_the_tokens_of_all_clients_are_revoked_at_once_each_is_renewed_and_
 async fn access_tokens_that_are_over_when_they_come_are_not_asked_for_without_end() {
     let world = with(1, |options| options.token_life = Duration::ZERO).await;
     let error = world.engine().await.create(request("ann")).await.unwrap_err();
-    assert_eq!(error.advice().code, guestlane::error::Code::AuthFailed);
+    assert_eq!(error.advice().code, guestlane::error::ErrorCode::AuthFailed);
     assert!(world.sim.state().calls["token"] <= 4, "{:?}", world.sim.state().calls);
 }
 

@@ -12,7 +12,7 @@ async fn a_wait_longer_than_the_caller_has_is_parked_and_completed_later() {
     let engine = world.engine().await;
     world.faults(&["conversation:429:first=1,retry-after=90"]);
     let error = engine.create(request("ann")).await.unwrap_err();
-    assert_eq!(error.advice().code, guestlane::error::Code::RateLimited);
+    assert_eq!(error.advice().code, guestlane::error::ErrorCode::RateLimited);
     let id = error.session().unwrap();
     assert_eq!(engine.store().session(id).await.unwrap().unwrap().state, SessionState::Parked);
 
@@ -198,7 +198,7 @@ async fn what_was_cleanly_refused_may_be_asked_for_again_days_later() {
     let again = engine.create(request("ann")).await.unwrap_err();
     assert_eq!(
         again.advice().code,
-        guestlane::error::Code::Forbidden,
+        guestlane::error::ErrorCode::Forbidden,
         "the platform is asked, and nobody is told that it is too late"
     );
 }
@@ -237,7 +237,7 @@ async fn a_quota_that_leaves_no_room_is_told_as_such_and_the_session_completes_l
     world.config.patience.quota = Some("1/min".parse().unwrap());
     let engine = world.engine().await;
     let error = engine.create(request("ann")).await.unwrap_err();
-    assert_eq!(error.advice().code, guestlane::error::Code::RateLimitTimeout);
+    assert_eq!(error.advice().code, guestlane::error::ErrorCode::RateLimitTimeout);
     while world.sim.state().conversations == 0 {
         world.clock.advance(Duration::from_secs(300));
         let _ = engine.recover_abandoned().await.unwrap();

@@ -28,7 +28,7 @@ async fn both_steps_repeated_when_only_the_second_failed() {
     let engine = world.engine().await;
     world.faults(&["conversation:500"]);
     let error = engine.create(request("ann")).await.unwrap_err();
-    assert_eq!(error.advice().code, guestlane::error::Code::PlatformFailing);
+    assert_eq!(error.advice().code, guestlane::error::ErrorCode::PlatformFailing);
     let state = world.sim.state();
     assert_eq!((state.contacts, state.calls["contact"], state.calls["conversation"]), (1, 1, 4));
 }

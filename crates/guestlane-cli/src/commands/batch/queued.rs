@@ -69,7 +69,7 @@ async fn enqueue(global: &Global, settings: &Settings, file: &Path, batch_key: O
 /// # Errors
 /// The settings name no PostgreSQL database.
 pub(crate) fn is_shared(settings: &Settings) -> anyhow::Result<()> {
-    if settings.places()?.database.is_shared() {
+    if settings.storage()?.database.is_shared() {
         return Ok(());
     }
     let reason = "names no PostgreSQL database: batches that several processes work on are in one";

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The effect of a fault on a frame before any work is done.
-pub(crate) enum Before {
+pub(crate) enum PreFault {
     /// The work is done as usual.
     Work,
     /// This frame is sent as the response, and no work is done.
@@ -24,12 +24,12 @@ pub(crate) enum Before {
 
 /// Decides the effect of a fault on a frame before any work is done.
 #[deny(clippy::wildcard_enum_match_arm)]
-pub(crate) fn before(fault: &Fault, tracing_id: Option<String>) -> Before {
-    let refuse = |code, text: &str| Before::Answer(error(code, text, tracing_id.clone()).into());
+pub(crate) fn before(fault: &Fault, tracing_id: Option<String>) -> PreFault {
+    let refuse = |code, text: &str| PreFault::Answer(error(code, text, tracing_id.clone()).into());
     match fault.kind {
         FaultKind::TooManyRequests | FaultKind::TooManyRequestsDate | FaultKind::TooManyRequestsSentence => {
             let seconds = fault.retry_after.map_or(1, |wait| wait.as_secs());
-            Before::Answer(too_many("Message rate too high for this session", seconds, tracing_id).into())
+            PreFault::Answer(too_many("Message rate too high for this session", seconds, tracing_id).into())
         }
         FaultKind::BadRequest | FaultKind::BadRequestEcho | FaultKind::Redirect => refuse(400, "Request failed."),
         FaultKind::Unauthorized => refuse(401, "User is unauthorized"),
@@ -37,8 +37,8 @@ pub(crate) fn before(fault: &Fault, tracing_id: Option<String>) -> Before {
         FaultKind::NotFound => refuse(404, "Not found"),
         FaultKind::Conflict => refuse(409, "Conflict"),
         FaultKind::InternalError | FaultKind::BadGateway | FaultKind::Unavailable => refuse(5000, "Unexpected error"),
-        FaultKind::Reset => Before::Reset,
-        FaultKind::Hang => Before::Hang,
+        FaultKind::Reset => PreFault::Reset,
+        FaultKind::Hang => PreFault::Hang,
         FaultKind::Stale
         | FaultKind::TokenRevoked
         | FaultKind::ClockSkew
@@ -53,13 +53,13 @@ pub(crate) fn before(fault: &Fault, tracing_id: Option<String>) -> Before {
         | FaultKind::NotJson
         | FaultKind::Empty
         | FaultKind::WrongTypes
-        | FaultKind::Huge => Before::Work,
+        | FaultKind::Huge => PreFault::Work,
     }
 }
 
 /// What is sent over the wire after the work is done.
 #[derive(Debug)]
-pub(crate) enum After {
+pub(crate) enum PostFault {
     /// This text, at once.
     Text(String),
     /// This text, some time later.
@@ -81,29 +81,29 @@ pub(crate) enum After {
 /// Decides the effect of a fault on the response. The second value is the code that the journal
 /// records.
 #[deny(clippy::wildcard_enum_match_arm)]
-pub(crate) fn after(fault: &Fault, answer: ServerFrame) -> (After, Option<u16>) {
+pub(crate) fn after(fault: &Fault, answer: ServerFrame) -> (PostFault, Option<u16>) {
     const HUGE: usize = 2 * 1024 * 1024;
-    let text = |frame: &ServerFrame| (After::Text(frame.to_text()), Some(frame.code));
+    let text = |frame: &ServerFrame| (PostFault::Text(frame.to_text()), Some(frame.code));
     let tracing_id = answer.tracing_id.clone();
     match fault.kind {
         FaultKind::BadGatewayAfter => text(&error(5000, "Unexpected error", tracing_id)),
         FaultKind::GatewayTimeoutAfter => text(&error(408, "Request timed out", tracing_id)),
-        FaultKind::AnswerLost => (After::Dropped, None),
-        FaultKind::ResetAfter => (After::Reset, None),
-        FaultKind::HangAfter => (After::Hang, None),
+        FaultKind::AnswerLost => (PostFault::Dropped, None),
+        FaultKind::ResetAfter => (PostFault::Reset, None),
+        FaultKind::HangAfter => (PostFault::Hang, None),
         FaultKind::Slow => {
             let seconds = u64::try_from(fault.seconds.unwrap_or(3)).unwrap_or(0);
-            (After::Later(answer.to_text(), Duration::from_secs(seconds)), Some(answer.code))
+            (PostFault::Later(answer.to_text(), Duration::from_secs(seconds)), Some(answer.code))
         }
-        FaultKind::Truncated => (After::Half(answer.to_text()), None),
-        FaultKind::NotHttp => (After::Garbage, None),
-        FaultKind::NotJson => (After::Text("<html>".to_owned()), Some(answer.code)),
-        FaultKind::Empty => (After::Text(String::new()), Some(answer.code)),
+        FaultKind::Truncated => (PostFault::Half(answer.to_text()), None),
+        FaultKind::NotHttp => (PostFault::Garbage, None),
+        FaultKind::NotJson => (PostFault::Text("<html>".to_owned()), Some(answer.code)),
+        FaultKind::Empty => (PostFault::Text(String::new()), Some(answer.code)),
         FaultKind::WrongTypes => {
             let wrong = serde_json::to_value(&answer).map(wrong_types).unwrap_or_default();
-            (After::Text(wrong.to_string()), Some(answer.code))
+            (PostFault::Text(wrong.to_string()), Some(answer.code))
         }
-        FaultKind::Huge => (After::Last(" ".repeat(HUGE)), Some(answer.code)),
+        FaultKind::Huge => (PostFault::Last(" ".repeat(HUGE)), Some(answer.code)),
         FaultKind::TooManyRequests
         | FaultKind::TooManyRequestsDate
         | FaultKind::TooManyRequestsSentence

@@ -18,7 +18,7 @@ use tokio_tungstenite::{
     },
 };
 
-use super::{Push, fault::After};
+use super::{Push, fault::PostFault};
 use crate::{
     fault_injection::GARBAGE,
     simulation::{FrameReply, Simulation, lock},
@@ -116,34 +116,34 @@ async fn take<S: Wire>(
         send(socket, frame.to_text()).await;
     }
     let next = match outcome {
-        After::Text(text) => send(socket, text).await,
-        After::Later(text, wait) => {
+        PostFault::Text(text) => send(socket, text).await,
+        PostFault::Later(text, wait) => {
             let _held = world.hold();
             world.sleep(wait).await;
             send(socket, text).await
         }
-        After::Last(text) => {
+        PostFault::Last(text) => {
             send(socket, text).await;
             Next::Silence
         }
-        After::Half(text) => {
+        PostFault::Half(text) => {
             let stream = socket.get_mut();
             let _ = stream.write_all(&half_a_frame(&text)).await;
             let _ = stream.flush().await;
             Next::Drop
         }
-        After::Garbage => {
+        PostFault::Garbage => {
             let stream = socket.get_mut();
             let _ = stream.write_all(GARBAGE).await;
             let _ = stream.flush().await;
             Next::Drop
         }
-        After::Dropped => Next::Drop,
-        After::Reset => {
+        PostFault::Dropped => Next::Drop,
+        PostFault::Reset => {
             let _ = socket.get_ref().tcp().set_zero_linger();
             Next::Drop
         }
-        After::Hang => {
+        PostFault::Hang => {
             let _held = world.hold();
             silence(socket).await;
             Next::Drop

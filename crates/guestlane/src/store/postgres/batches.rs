@@ -73,7 +73,7 @@ impl Postgres {
             .await
     }
 
-    pub(crate) async fn take_rows(&self, limit: u32, now: Timestamp) -> Result<Vec<ClaimedRow>, StoreError> {
+    pub(crate) async fn claim_rows(&self, limit: u32, now: Timestamp) -> Result<Vec<ClaimedRow>, StoreError> {
         let (due, lease) = (now.unix_micros(), (now + LEASE_TTL).unix_micros());
         // Rows of a batch in their order, mostly; what another process takes at this moment is left to it.
         let sql = "UPDATE batch_row SET state = 'running', epoch = epoch + 1, due_at = $2 FROM \

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::store::{PostgresUrl, ReadLimits, StoreError};
 
-type Question = Box<dyn FnOnce(&mut Connection) + Send>;
+type ReadQuery = Box<dyn FnOnce(&mut Connection) + Send>;
 
 /// The server ends a statement that is too slow; the connection waits for its word a little longer.
 const MARGIN: Duration = Duration::from_secs(2);
@@ -39,7 +39,7 @@ fn in_time(error: StoreError, limits: ReadLimits) -> StoreError {
 /// The way to the threads.
 #[derive(Debug, Clone)]
 pub(super) struct ConnectionPool {
-    questions: mpsc::Sender<Question>,
+    questions: mpsc::Sender<ReadQuery>,
     limits: ReadLimits,
     clock: Clock,
     fail_points: FailPoints,
@@ -53,7 +53,7 @@ impl ConnectionPool {
         clock: Clock,
         fail_points: FailPoints,
     ) -> DbResult<Self> {
-        let (questions, receiver) = mpsc::channel::<Question>(limits.waiting);
+        let (questions, receiver) = mpsc::channel::<ReadQuery>(limits.waiting);
         let receiver = Arc::new(Mutex::new(receiver));
         for _ in 0..threads {
             let mut connection = Connection::new(url.clone(), settings(limits), limits.timeout + MARGIN)?;
@@ -108,7 +108,7 @@ impl ConnectionPool {
         let _busy = self.clock.pause_auto_advance();
         let (answer, answered) = oneshot::channel();
         let (asked_at, limits) = (Clock::system().monotonic(), self.limits);
-        let question: Question = Box::new(move |connection| {
+        let question: ReadQuery = Box::new(move |connection| {
             if !answer.is_closed() {
                 connection.asked_at(asked_at);
                 let _ = answer.send(work(connection).map_err(|error| in_time(error, limits)));

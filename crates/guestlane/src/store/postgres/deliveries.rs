@@ -206,7 +206,12 @@ impl Postgres {
         self.workers.ask(move |connection| Ok(connection.execute(sql, &[&now])? as usize)).await
     }
 
-    pub(crate) async fn record_delivery(&self, event: Event, settlement: DeliveryOutcome, now: Timestamp) -> Result<(), StoreError> {
+    pub(crate) async fn record_delivery(
+        &self,
+        event: Event,
+        settlement: DeliveryOutcome,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let (state, due_at, error) = settlement.into_parts();
         let settled = Settled {
             id: event.id,

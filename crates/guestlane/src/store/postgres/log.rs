@@ -92,7 +92,7 @@ impl Log {
     }
 
     /// Brings the files up to what is committed. `fresh`: the last lines, which need not be asked for.
-    pub(super) fn bring_up(
+    pub(super) fn sync_files(
         &mut self,
         connection: &mut Connection,
         fresh: &[String],

@@ -112,7 +112,7 @@ impl Postgres {
         Ok(Self { writer, workers, urgent, home, url, table, clock, base, reference, changes: Arc::default(), fail_points })
     }
 
-    pub(crate) async fn glance(url: &PostgresUrl) -> DbResult<Option<StoreInfo>> {
+    pub(crate) async fn inspect(url: &PostgresUrl) -> DbResult<Option<StoreInfo>> {
         let connect = || Connection::new(url.clone(), "", Duration::from_secs(10));
         let (mut connection, mut beside) = (connect()?, connect()?);
         on_a_thread(&Clock::system(), move || {
@@ -158,11 +158,11 @@ impl Postgres {
         self.changes.get_or_init(listen).clone()
     }
 
-    pub(crate) async fn go_without(&self, guarantees: BenchOverrides) -> DbResult<()> {
-        self.writer.alone(move |thread| thread.go_without(guarantees)).await?
+    pub(crate) async fn override_for_bench(&self, guarantees: BenchOverrides) -> DbResult<()> {
+        self.writer.alone(move |thread| thread.override_for_bench(guarantees)).await?
     }
 
-    pub(crate) async fn keep_audit_log(&self, settings: AuditSettings, signer: Arc<NoteSigner>, mend: bool) -> DbResult<()> {
+    pub(crate) async fn attach_audit_log(&self, settings: AuditSettings, signer: Arc<NoteSigner>, mend: bool) -> DbResult<()> {
         self.writer.alone(move |thread| thread.keep(settings, signer, mend)).await?
     }
 }

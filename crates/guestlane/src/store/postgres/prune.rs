@@ -27,18 +27,18 @@ const PRUNABLE: &str = "(state = 'open' OR state = 'failed') AND recorded_at < $
 
 impl Postgres {
     pub(crate) async fn prune(&self, from: Option<SessionId>, until: Timestamp, limit: u32) -> Result<Pruned, StoreError> {
-        let (next, old) = self.workers.ask(move |connection| look(connection, from, until, limit)).await?;
+        let (next, old) = self.workers.ask(move |connection| find_prunable(connection, from, until, limit)).await?;
         if old.is_empty() {
             return Ok(Pruned { next, ..Pruned::default() });
         }
-        self.workers.write(move |tx| forget(tx, &old, until, next)).await
+        self.workers.write(move |tx| delete(tx, &old, until, next)).await
     }
 }
 
 type Found = (Option<SessionId>, Vec<Uuid>);
 
 /// Where to go on, and what may go.
-fn look(connection: &mut Connection, from: Option<SessionId>, until: Timestamp, limit: u32) -> DbResult<Found> {
+fn find_prunable(connection: &mut Connection, from: Option<SessionId>, until: Timestamp, limit: u32) -> DbResult<Found> {
     // Ids are ordered by the time of admission: what was admitted after that moment was not done before it.
     let sql = format!("SELECT id, {PRUNABLE} FROM session WHERE id > $1 AND id < $3 ORDER BY id LIMIT $4");
     let (from, to) = (from.map_or(Uuid::nil(), |id| id.0), first_id_after(until));
@@ -56,7 +56,7 @@ fn first_id_after(moment: Timestamp) -> Uuid {
 }
 
 /// Forgets sessions, unless somebody has taken them up, or has replayed their events, since they were found.
-fn forget(tx: &mut Connection, old: &[Uuid], until: Timestamp, next: Option<SessionId>) -> DbResult<Pruned> {
+fn delete(tx: &mut Connection, old: &[Uuid], until: Timestamp, next: Option<SessionId>) -> DbResult<Pruned> {
     // In one order everywhere; and what another process forgets at this moment is left to it.
     let lock = format!("SELECT id FROM session WHERE id = ANY($1) AND {PRUNABLE} ORDER BY id FOR UPDATE SKIP LOCKED");
     let locked = tx.query(&lock, &[&old, &until.unix_micros()])?;

@@ -40,7 +40,7 @@ impl Postgres {
         self.urgent.ask(move |connection| connection.execute(sql, &[&ids, &epochs, &until]).map(drop)).await
     }
 
-    pub(crate) async fn take_up(&self, limit: u32, now: Timestamp) -> Result<Vec<SessionRecord>, StoreError> {
+    pub(crate) async fn claim_due(&self, limit: u32, now: Timestamp) -> Result<Vec<SessionRecord>, StoreError> {
         let moments = [now, now + LEASE_TTL + MAX_CLOCK_SKEW, now + SessionRecord::MAX_BACKOFF + MAX_CLOCK_SKEW]
             .map(Timestamp::unix_micros);
         self.workers

@@ -81,16 +81,16 @@ pub(super) struct WriteResult {
 type Answer = oneshot::Sender<Result<Committed<WriteResult>, StoreError>>;
 
 /// With the moment at which it was asked for.
-enum Job {
+enum WriterCommand {
     Write(WriteOp, Answer, Timestamp),
     /// Between two transactions.
-    Alone(Box<dyn FnOnce(&mut Thread) + Send>, Timestamp),
+    Alone(Box<dyn FnOnce(&mut WriterThread) + Send>, Timestamp),
 }
 
 /// The way to the writing thread.
 #[derive(Debug, Clone)]
 pub(super) struct Writer {
-    jobs: mpsc::Sender<Job>,
+    jobs: mpsc::Sender<WriterCommand>,
     clock: Clock,
 }
 
@@ -104,7 +104,8 @@ impl Writer {
     ) -> DbResult<Self> {
         let (jobs, receiver) = mpsc::channel(WAITING);
         let books = None;
-        let mut thread = Thread { connection, home, books, audited: true, receiver, health, clock: clock.clone(), fail_points };
+        let mut thread =
+            WriterThread { connection, home, books, audited: true, receiver, health, clock: clock.clone(), fail_points };
         let spawned = thread::Builder::new().name("guestlane-write".to_owned()).spawn(move || thread.run());
         spawned.map_err(|error| StoreError::Open("guestlane-write".into(), error))?;
         Ok(Self { jobs, clock })
@@ -119,7 +120,7 @@ impl Writer {
     pub(super) async fn write(&self, write: WriteOp) -> Result<Committed<WriteResult>, StoreError> {
         let _busy = self.clock.pause_auto_advance();
         let (answer, answered) = oneshot::channel();
-        self.jobs.send(Job::Write(write, answer, Clock::system().monotonic())).await.map_err(|_| StoreError::Closed)?;
+        self.jobs.send(WriterCommand::Write(write, answer, Clock::system().monotonic())).await.map_err(|_| StoreError::Closed)?;
         answered.await.map_err(|_| StoreError::Closed)?
     }
 
@@ -135,14 +136,14 @@ impl Writer {
     /// Runs `work` between two transactions.
     pub(super) async fn alone<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Thread) -> T + Send + 'static,
+        work: impl FnOnce(&mut WriterThread) -> T + Send + 'static,
     ) -> Result<T, StoreError> {
         let _busy = self.clock.pause_auto_advance();
         let (answer, answered) = oneshot::channel();
-        let job = Box::new(move |thread: &mut Thread| {
+        let job = Box::new(move |thread: &mut WriterThread| {
             let _ = answer.send(work(thread));
         });
-        let job = Job::Alone(job, Clock::system().monotonic());
+        let job = WriterCommand::Alone(job, Clock::system().monotonic());
         self.jobs.send(job).await.map_err(|_| StoreError::Closed)?;
         answered.await.map_err(|_| StoreError::Closed)
     }
@@ -156,12 +157,12 @@ struct AuditWriter {
     log: Option<Log>,
 }
 
-pub(super) struct Thread {
+pub(super) struct WriterThread {
     pub(super) connection: Connection,
     home: NodeIdentity,
     books: Option<AuditWriter>,
     audited: bool,
-    receiver: mpsc::Receiver<Job>,
+    receiver: mpsc::Receiver<WriterCommand>,
     health: WriteHealth,
     clock: Clock,
     fail_points: FailPoints,
@@ -174,18 +175,18 @@ struct PendingCommit {
     lines: Vec<String>,
 }
 
-impl Thread {
+impl WriterThread {
     fn run(&mut self) {
         while let Some(job) = self.receiver.blocking_recv() {
             let (mut writes, mut alone) = (Vec::new(), None);
             let mut next = Some(job);
             while let Some(job) = next {
                 match job {
-                    Job::Write(write, answer, asked_at) => {
+                    WriterCommand::Write(write, answer, asked_at) => {
                         self.connection.asked_at(asked_at); // the last one came last
                         writes.push((write, answer));
                     }
-                    Job::Alone(job, asked_at) => alone = Some((job, asked_at)),
+                    WriterCommand::Alone(job, asked_at) => alone = Some((job, asked_at)),
                 }
                 let room = alone.is_none() && writes.len() < MOST;
                 next = if room { self.receiver.try_recv().ok() } else { None };
@@ -250,7 +251,7 @@ impl Thread {
     fn sync_files(&mut self) -> Result<(), AuditError> {
         let Some(AuditWriter { signer, log: Some(log), .. }) = &mut self.books else { return Ok(()) };
         let fresh = std::mem::take(&mut log.fresh);
-        log.bring_up(&mut self.connection, &fresh, signer, &self.fail_points).map(drop)
+        log.sync_files(&mut self.connection, &fresh, signer, &self.fail_points).map(drop)
     }
 
     /// Our log, as it is in the database.
@@ -571,7 +572,7 @@ impl Thread {
         if mend {
             for number in open_logs(&mut self.connection, &self.home)? {
                 let Some(mut log) = Log::claim(&mut self.connection, &self.home, &settings, number)? else { continue };
-                match log.bring_up(&mut self.connection, &[], &signer, &self.fail_points) {
+                match log.sync_files(&mut self.connection, &[], &signer, &self.fail_points) {
                     Ok(added) if added == AppendedRange::default() => {}
                     Ok(AppendedRange { lines, .. }) => {
                         let file = log.files.path().display();
@@ -601,13 +602,13 @@ impl Thread {
         let Some(mut log) = Log::claim(&mut self.connection, &self.home, &books.settings, log)? else {
             return Ok(RestoreOutcome::Busy);
         };
-        match log.bring_up(&mut self.connection, &[], &books.signer, &self.fail_points) {
+        match log.sync_files(&mut self.connection, &[], &books.signer, &self.fail_points) {
             Ok(added) => Ok(RestoreOutcome::Restored { path, records: added.lines }),
             Err(error) => Ok(RestoreOutcome::Failed(Arc::new(error))),
         }
     }
 
-    pub(super) fn go_without(&mut self, guarantees: BenchOverrides) -> DbResult<()> {
+    pub(super) fn override_for_bench(&mut self, guarantees: BenchOverrides) -> DbResult<()> {
         self.audited = guarantees.audited;
         if guarantees.durable { Ok(()) } else { self.connection.batch("SET synchronous_commit = off") }
     }

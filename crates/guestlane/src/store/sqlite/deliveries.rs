@@ -94,7 +94,12 @@ impl Sqlite {
         hurried.await.map(|committed| committed.value)
     }
 
-    pub(crate) async fn record_delivery(&self, event: Event, settlement: DeliveryOutcome, now: Timestamp) -> Result<(), StoreError> {
+    pub(crate) async fn record_delivery(
+        &self,
+        event: Event,
+        settlement: DeliveryOutcome,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let settled = self.writer.run(move |connection| {
             let (state, due_at, error) = settlement.into_parts();
             let ended_at = (state != DeliveryState::Pending).then(|| now.unix_micros());

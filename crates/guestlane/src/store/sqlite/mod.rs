@@ -127,7 +127,7 @@ fn reader(path: &Path, limits: ReadLimits, clock: &Clock) -> Result<Reader, Stor
 const BUSY: Duration = Duration::from_secs(5);
 
 impl Sqlite {
-    pub(crate) fn glance(path: &Path) -> Result<StoreInfo, StoreError> {
+    pub(crate) fn inspect(path: &Path) -> Result<StoreInfo, StoreError> {
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
         connection.busy_timeout(BUSY)?;
         let format = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
@@ -186,11 +186,11 @@ impl Sqlite {
         self.clock.clone()
     }
 
-    pub(crate) async fn go_without(&self, guarantees: BenchOverrides) -> Result<(), StoreError> {
-        if guarantees == BenchOverrides::default() { Ok(()) } else { self.writer.go_without(guarantees).await }
+    pub(crate) async fn override_for_bench(&self, guarantees: BenchOverrides) -> Result<(), StoreError> {
+        if guarantees == BenchOverrides::default() { Ok(()) } else { self.writer.override_for_bench(guarantees).await }
     }
 
-    pub(crate) async fn keep_audit_log(
+    pub(crate) async fn attach_audit_log(
         &self,
         settings: AuditSettings,
         signer: Arc<NoteSigner>,

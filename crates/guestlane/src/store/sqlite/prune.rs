@@ -17,13 +17,13 @@ pub(super) const EVENT_OF: &str = "'msg_' || lower(hex(session.id))";
 
 /// SQL condition of a session that may be deleted. It is open or failed, its last transition was
 /// before `?2`, and none of its events is pending or a dead letter.
-const MAY_GO: &str = "(state = 'open' OR state = 'failed') AND recorded_at < ?2 AND NOT EXISTS \
+const PRUNABLE: &str = "(state = 'open' OR state = 'failed') AND recorded_at < ?2 AND NOT EXISTS \
      (SELECT 1 FROM outbox WHERE outbox.id = 'msg_' || lower(hex(session.id)) AND (outbox.state = 'pending' OR outbox.state = 'dead'))";
 
 impl Sqlite {
     pub(crate) async fn prune(&self, from: Option<SessionId>, until: Timestamp, limit: u32) -> Result<Pruned, StoreError> {
         // Search on the reader connection, so that retained sessions cost no write transaction.
-        let found = self.reader.read(move |connection| look(connection, from, until, limit)).await?;
+        let found = self.reader.read(move |connection| find_prunable(connection, from, until, limit)).await?;
         let (next, old) = found;
         if old.is_empty() {
             return Ok(Pruned { next, ..Pruned::default() });
@@ -31,7 +31,7 @@ impl Sqlite {
         let pruned = self.writer.run(move |tx| {
             let mut pruned = Pruned { next, ..Pruned::default() };
             for id in old {
-                forget(tx, id, until, &mut pruned)?;
+                delete(tx, id, until, &mut pruned)?;
             }
             Ok(pruned)
         });
@@ -42,10 +42,10 @@ impl Sqlite {
 type Found = (Option<SessionId>, Vec<SessionId>);
 
 /// Returns the ID after which the next search continues, and the sessions that may be deleted.
-fn look(connection: &Connection, from: Option<SessionId>, until: Timestamp, limit: u32) -> Result<Found, StoreError> {
+fn find_prunable(connection: &Connection, from: Option<SessionId>, until: Timestamp, limit: u32) -> Result<Found, StoreError> {
     // IDs are ordered by admission time. A session that was admitted after `until` cannot have
     // finished before it.
-    let sql = format!("SELECT id, {MAY_GO} FROM session WHERE id > ?1 AND id < ?3 ORDER BY id LIMIT ?4");
+    let sql = format!("SELECT id, {PRUNABLE} FROM session WHERE id > ?1 AND id < ?3 ORDER BY id LIMIT ?4");
     let (from, to) = (from.map_or([0; 16], |id| id.0.into_bytes()), first_id_after(until));
     let mut select = connection.prepare_cached(&sql)?;
     let rows = select.query_map(params![from, until.unix_micros(), to, limit], |row| {
@@ -63,8 +63,8 @@ fn first_id_after(moment: Timestamp) -> [u8; 16] {
 }
 
 /// Deletes a session, unless it was claimed or its event was replayed after the search.
-fn forget(tx: &Tx<'_>, id: SessionId, until: Timestamp, pruned: &mut Pruned) -> Result<(), StoreError> {
-    let delete = format!("DELETE FROM session WHERE id = ?1 AND {MAY_GO} RETURNING state, latency_us, {EVENT_OF}");
+fn delete(tx: &Tx<'_>, id: SessionId, until: Timestamp, pruned: &mut Pruned) -> Result<(), StoreError> {
+    let delete = format!("DELETE FROM session WHERE id = ?1 AND {PRUNABLE} RETURNING state, latency_us, {EVENT_OF}");
     let mut delete = tx.prepare_cached(&delete)?;
     let gone = delete.query_row(params![id.0.into_bytes(), until.unix_micros()], |row| {
         Ok((row.get::<_, String>(0)?, row.get::<_, Option<u64>>(1)?, row.get::<_, String>(2)?))
@@ -89,7 +89,7 @@ mod tests {
         let sql = format!("SELECT {EVENT_OF} FROM (SELECT ?1 AS id) AS session");
         let found: String = connection.query_row(&sql, [id.into_bytes()], |row| row.get(0)).unwrap();
         assert_eq!(found, event_id(id));
-        assert!(MAY_GO.contains(EVENT_OF));
+        assert!(PRUNABLE.contains(EVENT_OF));
     }
 
     #[test]

@@ -49,7 +49,7 @@ impl Sqlite {
         renewed.await.map(drop)
     }
 
-    pub(crate) async fn take_up(&self, limit: u32, now: Timestamp) -> Result<Vec<SessionRecord>, StoreError> {
+    pub(crate) async fn claim_due(&self, limit: u32, now: Timestamp) -> Result<Vec<SessionRecord>, StoreError> {
         let taken = self.writer.run(move |connection| {
             // An expiry beyond the longest lease or backoff plus `MAX_CLOCK_SKEW` was written
             // before the wall clock moved backwards. Claim such a session.

@@ -151,7 +151,7 @@ impl Writer {
         self.alone(keep).await
     }
 
-    pub(super) async fn go_without(&self, guarantees: BenchOverrides) -> Result<(), StoreError> {
+    pub(super) async fn override_for_bench(&self, guarantees: BenchOverrides) -> Result<(), StoreError> {
         let go = move |thread: &mut WriterThread| -> Result<(), StoreError> {
             thread.audited = guarantees.audited;
             if !guarantees.durable {
