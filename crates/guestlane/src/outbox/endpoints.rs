@@ -6,7 +6,6 @@ use std::{sync::Arc, time::Duration};
 use arc_swap::ArcSwapOption;
 use aws_lc_rs::digest::{SHA256, digest};
 use guestlane_genesys::{FailPoint, Timestamp};
-use secrecy::SecretString;
 use tracing::warn;
 use url::Url;
 
@@ -20,9 +19,6 @@ use crate::{
     token::MasterKey,
     workspace::{Workspace, count_seals},
 };
-
-/// Name of the one secret of all endpoints, as earlier versions stored it.
-const SHARED: &str = "the CRM's webhook secret";
 
 /// Prefix of the names of the endpoints' own keys.
 const OWN: &str = "webhook endpoint ";
@@ -112,10 +108,6 @@ impl Endpoints {
 
     /// Generates missing secrets and returns all endpoints.
     ///
-    /// A store of an earlier version has one secret for all endpoints. Each configured endpoint
-    /// starts with that secret, so that no receiver notices the migration. The store marks the
-    /// migration as complete last, so that the next process repeats an interrupted one.
-    ///
     /// # Errors
     /// Returns an error if the store fails, or if its secrets cannot be decrypted.
     pub async fn open(&self) -> Result<Vec<Endpoint>, Error> {
@@ -126,24 +118,12 @@ impl Endpoints {
             );
         }
         if self.given.load().is_none() {
-            let shared = self.shared().await?;
             for number in 1..=self.count() {
-                self.complete(number, KeyKind::Secret, shared.as_ref()).await?;
-            }
-            if shared.is_some() && self.are_named {
-                self.store.set_endpoint_secrets().await?;
+                self.complete(number, KeyKind::Secret).await?;
             }
         }
         self.store.fail_points.hit(FailPoint::WebhookSecretStored).await;
         self.read().await
-    }
-
-    async fn shared(&self) -> Result<Option<SecretString>, Error> {
-        if self.store.has_endpoint_secrets().await? {
-            return Ok(None);
-        }
-        let Some(sealed) = self.store.get_or_insert_secret(SHARED, None).await? else { return Ok(None) };
-        Ok(Some(String::from_utf8_lossy(&self.master.open(SHARED, &sealed)?).into_owned().into()))
     }
 
     /// Reads all endpoints without a change. An endpoint that no process has used yet has no keys.
@@ -180,7 +160,7 @@ impl Endpoints {
     pub async fn add_ed25519(&self, number: u32) -> Result<(), Error> {
         self.expect(number)?;
         let is_given = self.given.load().as_ref().and_then(|given| given.get(number as usize - 1)?.public_key()).is_some();
-        if is_given { Ok(()) } else { self.complete(number, KeyKind::Ed25519, None).await }
+        if is_given { Ok(()) } else { self.complete(number, KeyKind::Ed25519).await }
     }
 
     /// Replaces an endpoint's current key by a fresh one. The previous key signs for `overlap`
@@ -204,8 +184,7 @@ impl Endpoints {
                 ValidationError::new("CRM_WEBHOOK_SECRET", "is set, so that the key is not the store's to rotate", fix).into()
             );
         }
-        let shared = if kind == KeyKind::Secret { self.shared().await? } else { None };
-        self.complete(number, kind, shared.as_ref()).await?;
+        self.complete(number, kind).await?;
         let detail = match kind {
             KeyKind::Secret => format!("v1, overlap {} h", overlap.as_secs() / 3600),
             KeyKind::Ed25519 => format!("v1a, overlap {} h", overlap.as_secs() / 3600),
@@ -241,8 +220,8 @@ impl Endpoints {
         })
     }
 
-    async fn complete(&self, number: u32, kind: KeyKind, first: Option<&SecretString>) -> Result<(), Error> {
-        self.change(number, None, |keys| keys.completed(kind, first)).await
+    async fn complete(&self, number: u32, kind: KeyKind) -> Result<(), Error> {
+        self.change(number, None, |keys| keys.completed(kind)).await
     }
 
     /// Changes an endpoint's keys in the store by compare-and-swap, unless `change` returns `None`.
@@ -325,10 +304,7 @@ mod tests {
     use guestlane_genesys::{Clock, ManualClock, TlsRoots};
 
     use super::*;
-    use crate::{
-        outbox::{EgressPolicy, WebhookSecret},
-        workspace::StorageConfig,
-    };
+    use crate::{outbox::EgressPolicy, workspace::StorageConfig};
 
     const NOW: Timestamp = Timestamp::from_unix_micros(1_795_361_029_000_000);
 
@@ -352,16 +328,6 @@ mod tests {
         open.iter().map(|endpoint| endpoint.keys.secret().unwrap().expose().to_owned()).collect()
     }
 
-    /// Stores the one shared secret as an earlier version did.
-    async fn keep_shared(state: &Workspace) -> String {
-        use secrecy::ExposeSecret;
-
-        let text = WebhookSecret::generate().unwrap();
-        let sealed = state.master.seal(SHARED, text.expose_secret().as_bytes()).unwrap();
-        state.store.get_or_insert_secret(SHARED, Some(sealed)).await.unwrap();
-        text.expose_secret().to_owned()
-    }
-
     #[tokio::test]
     async fn each_endpoint_has_a_secret_of_its_own_that_stays() {
         let directory = tempfile::tempdir().unwrap();
@@ -370,34 +336,6 @@ mod tests {
         assert!(made[0] != made[1] && made[1] != made[2] && made[0] != made[2]);
         assert_eq!(secrets(&state, 3).await, made);
         assert_eq!(secrets(&state, 2).await, made[..2]);
-    }
-
-    #[tokio::test]
-    async fn endpoints_of_an_earlier_version_keep_the_shared_secret_and_later_ones_get_their_own() {
-        let directory = tempfile::tempdir().unwrap();
-        let state = state(directory.path()).await;
-        let shared = keep_shared(&state).await;
-        // The first process died after one of three endpoints.
-        let all = Endpoints::new(&state, Some(&crm(3, None))).unwrap();
-        all.complete(1, KeyKind::Secret, Some(&shared.clone().into())).await.unwrap();
-        assert_eq!(secrets(&state, 3).await, vec![shared.clone(); 3]);
-        let later = secrets(&state, 4).await;
-        assert_eq!(later[..3], vec![shared.clone(); 3]);
-        assert_ne!(later[3], shared);
-        all.rotate(2, KeyKind::Secret, Duration::ZERO, NOW).await.unwrap();
-        let rotated = secrets(&state, 4).await;
-        assert_eq!((&rotated[0], &rotated[2], &rotated[3]), (&shared, &shared, &later[3]));
-        assert_ne!(rotated[1], shared);
-    }
-
-    #[tokio::test]
-    async fn a_secret_shown_before_the_address_is_known_leaves_the_shared_one_to_all_endpoints() {
-        let directory = tempfile::tempdir().unwrap();
-        let state = state(directory.path()).await;
-        let shared = keep_shared(&state).await;
-        let open = Endpoints::new(&state, None).unwrap().open().await.unwrap();
-        assert_eq!(open[0].keys.secret().unwrap().expose(), shared);
-        assert_eq!(secrets(&state, 2).await, vec![shared; 2]);
     }
 
     #[tokio::test]

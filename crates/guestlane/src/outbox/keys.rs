@@ -168,12 +168,12 @@ impl EndpointKeys {
         serde_json::to_vec(&kept).unwrap_or_default().into()
     }
 
-    /// Adds `first`, or a fresh key of that kind. Returns `None` if the endpoint has one already.
-    pub(super) fn completed(&self, kind: KeyKind, first: Option<&SecretString>) -> Result<Option<Self>, InvalidKeys> {
+    /// Adds a fresh key of that kind. Returns `None` if the endpoint has one already.
+    pub(super) fn completed(&self, kind: KeyKind) -> Result<Option<Self>, InvalidKeys> {
         if self.current(kind).is_some() {
             return Ok(None);
         }
-        let text = first.cloned().map_or_else(|| kind.generate(), Ok)?;
+        let text = kind.generate()?;
         let key = Key::parse(&text).filter(|key| key.kind() == kind).ok_or(InvalidKeys::Unreadable)?;
         Ok(Some(Self([vec![Timed { key, until: None }], self.0.clone()].concat())))
     }
@@ -329,8 +329,8 @@ mod tests {
     fn an_ed25519_key_signs_beside_the_secret_and_rotates_by_itself() {
         let keys = given(A, 1).unwrap().remove(0);
         assert!(keys.public_key().is_none());
-        let keys = keys.completed(KeyKind::Ed25519, None).unwrap().unwrap();
-        assert!(keys.completed(KeyKind::Ed25519, None).unwrap().is_none(), "it has one");
+        let keys = keys.completed(KeyKind::Ed25519).unwrap().unwrap();
+        assert!(keys.completed(KeyKind::Ed25519).unwrap().is_none(), "it has one");
         let signatures = keys.sign("msg_1", NOW, b"{}");
         assert!(signatures.contains("v1a,") && signatures.contains(&signature(A, NOW)), "{signatures}");
         let rotated = keys.rotated(KeyKind::Ed25519, DAY, NOW).unwrap();

@@ -395,16 +395,6 @@ impl Store {
         either!(self, store => store.enable_endpoint(number))
     }
 
-    /// Whether each webhook endpoint has keys of its own: a store of an earlier version has one secret for all.
-    pub(crate) async fn has_endpoint_secrets(&self) -> Result<bool, StoreError> {
-        either!(self, store => store.has_endpoint_secrets())
-    }
-
-    /// From now on each webhook endpoint has keys of its own.
-    pub(crate) async fn set_endpoint_secrets(&self) -> Result<(), StoreError> {
-        either!(self, store => store.set_endpoint_secrets())
-    }
-
     /// All keys, oldest first, those that are not accepted any more included.
     pub async fn api_keys(&self) -> Result<Vec<StoredApiKey>, StoreError> {
         either!(self, store => store.api_keys())

@@ -4,9 +4,6 @@ use guestlane_genesys::Timestamp;
 
 use crate::audit::AuditRecord;
 
-/// The name of the property that says that each endpoint has keys of its own.
-pub(super) const SECRETS: &str = "webhook_endpoint_secrets";
-
 /// An endpoint that gets no events until it is enabled again or has another address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DisabledEndpoint {

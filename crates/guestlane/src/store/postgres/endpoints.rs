@@ -3,7 +3,7 @@
 use super::Postgres;
 use crate::store::{
     StoreError,
-    endpoint::{DisabledEndpoint, SECRETS, SecretChange},
+    endpoint::{DisabledEndpoint, SecretChange},
 };
 
 impl Postgres {
@@ -44,15 +44,5 @@ impl Postgres {
     pub(crate) async fn enable_endpoint(&self, number: u32) -> Result<bool, StoreError> {
         let name = DisabledEndpoint::name(number);
         self.workers.write(move |tx| Ok(tx.execute("DELETE FROM property WHERE name = $1", &[&name])? > 0)).await
-    }
-
-    pub(crate) async fn has_endpoint_secrets(&self) -> Result<bool, StoreError> {
-        let sql = "SELECT 1 FROM property WHERE name = $1";
-        self.workers.ask(move |connection| Ok(connection.query_opt(sql, &[&SECRETS])?.is_some())).await
-    }
-
-    pub(crate) async fn set_endpoint_secrets(&self) -> Result<(), StoreError> {
-        let set = "INSERT INTO property (name, value) VALUES ($1, '1') ON CONFLICT DO NOTHING";
-        self.workers.write(move |tx| tx.execute(set, &[&SECRETS]).map(drop)).await
     }
 }

@@ -1,11 +1,11 @@
 //! Webhook endpoints: their secrets, and which endpoints are disabled.
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::params;
 
 use super::{Sqlite, retention::property};
 use crate::store::{
     StoreError,
-    endpoint::{DisabledEndpoint, SECRETS, SecretChange},
+    endpoint::{DisabledEndpoint, SecretChange},
 };
 
 impl Sqlite {
@@ -55,18 +55,5 @@ impl Sqlite {
             .writer
             .run(move |tx| Ok(tx.execute("DELETE FROM property WHERE name = ?1", [DisabledEndpoint::name(number)])? > 0));
         Ok(enabled.await?.value)
-    }
-
-    pub(crate) async fn has_endpoint_secrets(&self) -> Result<bool, StoreError> {
-        let sql = "SELECT 1 FROM property WHERE name = ?1";
-        self.reader.read(move |connection| Ok(connection.query_row(sql, [SECRETS], |_| Ok(())).optional()?.is_some())).await
-    }
-
-    pub(crate) async fn set_endpoint_secrets(&self) -> Result<(), StoreError> {
-        let set = self.writer.run(|tx| {
-            tx.execute("INSERT INTO property (name, value) VALUES (?1, '1') ON CONFLICT DO NOTHING", [SECRETS])?;
-            Ok(())
-        });
-        set.await.map(drop)
     }
 }
