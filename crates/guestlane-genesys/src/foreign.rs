@@ -187,7 +187,7 @@ impl Sentence {
         self.0.to_ascii_lowercase().contains(phrase)
     }
 
-    /// Returns the wait that a message such as «Retry the request in [42] seconds» names: the first
+    /// Returns the wait that a message such as `Retry the request in [42] seconds` names: the first
     /// whole number before «second».
     pub(crate) fn seconds(&self) -> Option<u64> {
         let words: Vec<_> =

@@ -330,7 +330,7 @@ impl TokenSource {
             }
             Err(failed) => {
                 if let Err(error) = fleet.release_refresh_lock(shared_name).await {
-                    warn!(error, "nobody can be told that there is no access token; they find out later");
+                    warn!(error, "failed to release the token refresh lock; other nodes wait until it expires");
                 }
                 Err(failed)
             }

@@ -80,7 +80,7 @@ pub(crate) struct FirstByteTimeout<S> {
 
 impl<S> fmt::Debug for FirstByteTimeout<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Prompt").field("known", &self.unknown.is_none()).finish_non_exhaustive()
+        f.debug_struct("FirstByteTimeout").field("known", &self.unknown.is_none()).finish_non_exhaustive()
     }
 }
 

@@ -201,7 +201,7 @@ fn binaries() -> PathBuf {
     })
 }
 
-#[expect(clippy::disallowed_methods, reason = "whoever wants another version than Debian's puts it there")]
+#[expect(clippy::disallowed_methods, reason = "the caller can put another version than Debian's there")]
 fn path() -> Option<std::ffi::OsString> {
     std::env::var_os("PATH")
 }

@@ -93,7 +93,7 @@ fn tell(global: &Global, service: &Service, listening: &Server, tls: bool) -> an
     }
     if !service.has_keys() {
         output::stderr_line(
-            "note: there is no API key yet, so nobody is answered; make one: guestlane api-keys create --name NAME --scope sessions:write",
+            "note: no API key exists, so every request is answered 401; create one: guestlane api-keys create --name NAME --scope sessions:write",
         );
     }
     Ok(())
@@ -117,7 +117,7 @@ pub(crate) fn interrupted() -> std::io::Result<impl Future<Output = ()>> {
                 _ = interrupt.recv() => {}
             }
             output::stderr_line("Ended at once; what was begun is recorded, and the next process completes it.");
-            #[expect(clippy::disallowed_methods, reason = "the second signal waits for nobody")]
+            #[expect(clippy::disallowed_methods, reason = "the second signal does not wait for work in flight")]
             std::process::exit(130);
         });
     })

@@ -168,7 +168,7 @@ async fn resume(global: &Global, id: Option<&str>) -> anyhow::Result<ExitCode> {
         let session = engine.store().session(id).await?.ok_or_else(|| unknown(id))?;
         if session.is_erased() {
             let reason = format!("{id} is a session of a guest who was erased");
-            return Err(ValidationError::new("sessionId", reason, "nobody can go on with it").into());
+            return Err(ValidationError::new("sessionId", reason, "it cannot be resumed").into());
         }
         match session.state {
             session::SessionState::Open => output::stderr_line("The session is open already."),

@@ -238,7 +238,7 @@ mod tests {
         let with_agent = conversation(r#"[{"id":"1","purpose":"customer"},{"id":"4","purpose":"agent","queueId":""}]"#);
         assert!(
             with_agent.has_visited_queue(wanted) && with_agent.routing_participant().is_none(),
-            "nobody is taken from an agent"
+            "a conversation with an agent is not moved"
         );
     }
 

@@ -29,7 +29,7 @@ impl ApiKeyHasher {
 
 impl std::fmt::Debug for ApiKeyHasher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("HashKey")
+        f.write_str("ApiKeyHasher")
     }
 }
 

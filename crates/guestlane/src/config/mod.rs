@@ -74,7 +74,7 @@ settings! {
     CLIENT_SECRET: "GENESYS_CLIENT_SECRET", "genesys.client_secret", None, true, "The OAuth client's secret; several, with spaces between, in the order of the ids.";
     CLIENT_SECRET_FILE: "GENESYS_CLIENT_SECRET_FILE", "genesys.client_secret_file", None, false, "A file that has GENESYS_CLIENT_SECRET.";
     QUEUE_ID: "GENESYS_QUEUE_ID", "genesys.queue_id", None, false, "The queue of sessions that name none.";
-    WEBHOOK_URL: "CRM_WEBHOOK_URL", "crm.webhook_url", None, false, "Where the CRM takes events; several, with spaces between, are each told by themselves; without it nobody is told.";
+    WEBHOOK_URL: "CRM_WEBHOOK_URL", "crm.webhook_url", None, false, "URL of the CRM's webhook endpoint; several, separated by spaces, each receive every event; without it no event is sent.";
     WEBHOOK_SECRET: "CRM_WEBHOOK_SECRET", "crm.webhook_secret", None, true,
         "What signs webhooks: a secret (whsec_…) for each address, with spaces between; NEW,OLD for one that is rotated. Without it they are made and kept (`guestlane outbox secret`).";
     WEBHOOK_SECRET_FILE: "CRM_WEBHOOK_SECRET_FILE", "crm.webhook_secret_file", None, false, "A file that has CRM_WEBHOOK_SECRET.";
@@ -110,7 +110,7 @@ settings! {
     SESSION_RETENTION: "GUESTLANE_SESSION_RETENTION", "retention.sessions", Some("off"), false,
         "How long sessions that are open or failed are kept, with their keys: like 72h or 30d, or off for ever. Audit records stay.";
     SIGNING_KEY_PUBLISH_LEAD: "GUESTLANE_SIGNING_KEY_PUBLISH_LEAD", "signing_keys.publish_lead", Some("24h"), false,
-        "How long a signing key is published before it signs: at least as long as whoever verifies caches the key set.";
+        "How long a signing key is published before it signs: at least as long as verifiers cache the key set.";
     SIGNING_KEY_ROTATION_INTERVAL: "GUESTLANE_SIGNING_KEY_ROTATION_INTERVAL", "signing_keys.rotation_interval", Some("off"), false,
         "How old the active signing key becomes before the next one takes over: like 30d, or off.";
     LISTEN: "GUESTLANE_LISTEN", "serve.listen", Some("127.0.0.1:8971"), false,

@@ -112,7 +112,7 @@ impl Reader<'_> {
         }
         let (listen, behind_proxy) = (listen?, behind_proxy?);
         if !listen.ip().is_loopback() && tls.is_none() && !behind_proxy {
-            let reason = "is beyond this machine, and without TLS anybody on the way could read keys and guests";
+            let reason = "is beyond this machine, and without TLS, keys and guests could be read on the way";
             let fix = "set GUESTLANE_TLS_CERT_FILE and GUESTLANE_TLS_KEY_FILE; or GUESTLANE_TLS_TERMINATED_UPSTREAM=true where a proxy speaks TLS";
             self.refuse(LISTEN, reason, fix);
         }

@@ -18,7 +18,7 @@ pub(super) async fn examine(settings: &Settings, clock: &Clock) -> Vec<Finding> 
         Ok(Some(crm)) => crm,
         Ok(None) => {
             let fix = format!("set {WEBHOOK_URL}, if a CRM shall be told of sessions");
-            return vec![Finding::good("crm", "nobody is told").fix(fix)];
+            return vec![Finding::good("crm", "no webhook endpoint is configured").fix(fix)];
         }
         Err(_) => return vec![Finding::skipped("crm", "its settings cannot be used")],
     };

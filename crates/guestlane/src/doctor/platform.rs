@@ -87,7 +87,7 @@ async fn as_client(look: &Probe<'_>, queue: Option<QueueId>) -> Vec<Finding> {
             Err(error) => {
                 let fix = "copy GENESYS_CLIENT_ID and GENESYS_CLIENT_SECRET from Admin > Integrations > OAuth (grant type: client credentials), and check the region";
                 findings.push(of_error("credentials", &error).fix(if error.refusal().is_some() { fix } else { AGAIN }));
-                findings.push(Finding::skipped("permissions, queue and quota", "nobody is signed in"));
+                findings.push(Finding::skipped("permissions, queue and quota", "no access token"));
                 return findings;
             }
         }

@@ -146,7 +146,7 @@ fn is_email(text: &str) -> bool {
 impl fmt::Debug for ContactDetails {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let known = self.fields().into_iter().filter(|(_, value)| value.is_some()).map(|(name, _)| name);
-        write!(f, "Person({})", known.collect::<Vec<_>>().join(", "))
+        write!(f, "ContactDetails({})", known.collect::<Vec<_>>().join(", "))
     }
 }
 
@@ -181,6 +181,6 @@ mod tests {
         let person = person.unwrap();
         assert_eq!((person.first_name(), person.last_name()), (Some("Ann"), None));
         assert_eq!(person.phone_e164().as_deref(), Some("+31205550100"));
-        assert_eq!(format!("{person:?}"), "Person(firstName, email, phone)");
+        assert_eq!(format!("{person:?}"), "ContactDetails(firstName, email, phone)");
     }
 }

@@ -4,31 +4,32 @@ use guestlane_genesys::Timestamp;
 
 use crate::session::{Availability, IllegalTransition, SessionRecord};
 
-/// What asking under a key came to.
+/// The outcome of presenting an idempotency key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BeginOutcome {
     /// The caller runs the saga: the session is new, or its lease has expired.
     Acquired(SessionRecord),
-    /// It is done already.
+    /// The session is open already: replay its result.
     AlreadyCompleted(SessionRecord),
-    /// Somebody else drives it.
+    /// Another caller runs the saga, or its lease has not expired.
     InProgress(SessionRecord),
-    /// The key is another wish's.
+    /// Another request used the key.
     KeyReused(SessionRecord),
-    /// It needs the attention of an operator.
+    /// The session needs the attention of an operator.
     NeedsAttention(SessionRecord),
 }
 
 /// The outcome for an idempotency key that a session already has; or, if that session can be
 /// claimed, the claim.
 pub(super) enum ExistingKey {
-    /// Nothing changes.
+    /// The store does not change.
     Resolved(Box<BeginOutcome>),
-    /// It is driven from now on, under a new epoch; and in another way, if `anew`.
+    /// The caller claims the session under a new epoch. With `anew`, the saga restarts under the
+    /// present settings.
     Claim { before: Box<SessionRecord>, after: Box<SessionRecord>, anew: bool },
 }
 
-/// `known` has the key that `new` asks for.
+/// Decides the outcome for `new`, whose idempotency key the session `known` has.
 pub(super) fn verdict(known: SessionRecord, new: &SessionRecord, now: Timestamp) -> Result<ExistingKey, IllegalTransition> {
     if known.request.fingerprint() != new.request.fingerprint() {
         return Ok(ExistingKey::Resolved(BeginOutcome::KeyReused(known).into()));
@@ -39,7 +40,8 @@ pub(super) fn verdict(known: SessionRecord, new: &SessionRecord, now: Timestamp)
         Availability::Unavailable => ExistingKey::Resolved(BeginOutcome::InProgress(known).into()),
         Availability::Claimable => {
             let mut after = known.clone().claimed(now)?;
-            // What surely was not done is done as the settings say now: a wrong deployment, for one, may be the right one by now.
+            // Steps that certainly had no effect restart under the present settings, because an operator may have corrected
+            // them: a wrong deployment, for example.
             let same_kind = after.surface_binding.surface().is_public_api() == new.surface_binding.surface().is_public_api();
             let anew = known.can_restart() && (after.contact_id.is_none() || same_kind);
             if anew {

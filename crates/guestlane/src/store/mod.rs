@@ -142,7 +142,7 @@ pub enum StoreError {
     #[error(transparent)]
     IllegalTransition(#[from] IllegalTransition),
     /// Somebody changed records in the store, past guestlane.
-    #[error("the records of audit log {0} in the store are not those that were written: somebody changed them")]
+    #[error("the records of audit log {0} in the store are not those that were written: they were changed")]
     AuditTampered(u32),
     /// A record has no place to go to: the store was opened for looking only. An internal error.
     #[error("the store was opened without its audit log")]

@@ -101,7 +101,7 @@ mod tests {
         let schedule = RotationPolicy::new(HOUR, Some(10 * HOUR)).unwrap();
         assert!(!schedule.is_due(at(0), at(9 * 3600 - 11)) && schedule.is_due(at(0), at(9 * 3600 - 10)));
         assert_eq!(schedule.signs_from(at(9 * 3600 - 10)), at(10 * 3600));
-        assert_eq!(schedule.signs_from(at(50 * 3600)), at(51 * 3600 + 10), "nobody was there at the time");
+        assert_eq!(schedule.signs_from(at(50 * 3600)), at(51 * 3600 + 10), "no process ran at the time");
         assert!(!RotationPolicy::default().is_due(at(0), at(i64::from(u32::MAX))));
     }
 }

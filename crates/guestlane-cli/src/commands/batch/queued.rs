@@ -57,7 +57,7 @@ async fn enqueue(global: &Global, settings: &Settings, file: &Path, batch_key: O
         output::json(&json!({"batchId": id, "rows": count, "bad": bad}));
     } else {
         output::stdout_line(format!(
-            "batch {id}: {} for whoever works (`guestlane worker`, `guestlane serve --with-worker`)",
+            "batch {id}: {} for workers (`guestlane worker`, `guestlane serve --with-worker`)",
             output::count(count, "row")
         ));
     }

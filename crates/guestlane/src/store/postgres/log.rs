@@ -34,7 +34,7 @@ impl NodeIdentity {
         }
         let text = fs::read_to_string(&file).map_err(failed)?;
         let id = text.trim().parse().map_err(|_| {
-            let reason = "it does not hold a UUID; remove it, and the logs of this directory are written on by nobody";
+            let reason = "it does not hold a UUID; remove it, and no process appends to the logs of this directory any more";
             failed(io::Error::new(io::ErrorKind::InvalidData, reason))
         })?;
         Ok(Self { id, directory })
@@ -59,7 +59,7 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// The first log of this home that is nobody's, else a new one.
+    /// Acquires the first log of this state directory that no process owns, or a new one.
     pub(super) fn acquire(connection: &mut Connection, home: &NodeIdentity, settings: &AuditSettings) -> DbResult<Self> {
         loop {
             for number in open_logs(connection, home)? {

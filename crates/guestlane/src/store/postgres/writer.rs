@@ -393,7 +393,7 @@ impl WriterThread {
             Ok(answers) => answers,
             Err(error) => {
                 if !is_in_doubt(&error) && !is_conflict(&error) {
-                    self.connection.discard(); // a transaction that failed halfway is nobody's
+                    self.connection.discard(); // it may hold a transaction that failed halfway
                 }
                 return Err(error);
             }
@@ -445,7 +445,7 @@ impl WriterThread {
             self.connection.execute("UPDATE audit_log SET batch = batch WHERE log = $1", &[&number])?;
             Ok(true)
         } else {
-            Err(StoreError::Commit("somebody else writes this process's audit log".into()))
+            Err(StoreError::Commit("another process writes this process's audit log".into()))
         }
     }
 
@@ -533,7 +533,7 @@ impl WriterThread {
         self.fail_points.hit_blocking(FailPoint::RecordsWritten);
         let finished = self.seal(entries.iter(), &names).and_then(|sealed| self.finish(Vec::new(), &plan, sealed, &mut []));
         if finished.as_ref().is_err_and(|error| !is_in_doubt(error)) {
-            self.connection.discard(); // whatever is open on it is nobody's
+            self.connection.discard(); // it may hold an open transaction
         }
         finished
     }
@@ -576,7 +576,7 @@ impl WriterThread {
                     Ok(added) if added == AppendedRange::default() => {}
                     Ok(AppendedRange { lines, .. }) => {
                         let file = log.files.path().display();
-                        warn!(%file, lines, "the audit log's files were behind the store (a process was killed, or somebody changed them) and are brought up to it");
+                        warn!(%file, lines, "the audit log's files were behind the store (a process was killed, or the files were changed) and are brought up to it");
                     }
                     Err(error) => {
                         warn!(error = crate::error::display_chain(&error), "the audit log's files are behind the store")
